@@ -1,1 +1,27 @@
-//! What libtorch has and `tch` lacks.
+//! What libtorch has and `tch` lacks, behind safe functions.
+//!
+//! One C++ file (`shim/shim.cpp`) reaches the few entry points that training and fast inference need: the fused AdamW step,
+//! CPU and CUDA autocast, inference mode, clearing a gradient, mapped files, and linear layers whose weights are laid out once for oneDNN.
+//! This crate holds no policy: when to use which is for `mm-core`.
+//!
+//! ```
+//! use tch::{Kind, Tensor};
+//! let x = Tensor::ones([2, 3], (Kind::Float, tch::Device::Cpu));
+//! let y = mm_sys::inference_mode(|| &x * 2.0);
+//! assert_eq!(y.sum(Kind::Float).double_value(&[]), 12.0);
+//! ```
+#![allow(unsafe_code)] // the one crate that may; each block says why it is sound
+
+mod adamw;
+mod error;
+mod gradient;
+mod mapped;
+mod modes;
+mod packed;
+
+pub use adamw::{AdamWStep, fused_adamw};
+pub use error::{Error, Result};
+pub use gradient::{clear_gradient, copy_from_bytes};
+pub use mapped::MappedFile;
+pub use modes::{autocast_bf16, inference_mode};
+pub use packed::{PackedLinear, PostOp};

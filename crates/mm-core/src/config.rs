@@ -1,0 +1,278 @@
+//! Strict TOML configuration.
+//!
+//! A typo is found before the first step, not an hour in: an unknown or ill-typed key is an error that names the file, the line,
+//! the key and the nearest valid key. `--set a.b=c` overrides single values and is held to the same rules.
+//!
+//! ```
+//! # use serde::Deserialize;
+//! #[derive(Deserialize)]
+//! #[serde(deny_unknown_fields)]
+//! struct Train { batch_size: u32, lr: f64 }
+//!
+//! let text = "batch_size = 256\nlerning_rate = 1e-3\n";
+//! let source = mm_core::config::Source::from_text("clip.toml", text, &["lr=1e-4".to_owned()])?;
+//! let error = source.parse::<Train>().err().unwrap();
+//! assert!(error.to_string().starts_with("clip.toml:2: unknown key `lerning_rate`"));
+//! # Ok::<(), mm_core::config::ConfigError>(())
+//! ```
+
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use toml::de::{DeTable, DeValue};
+use toml::{Table, Value};
+
+/// What is wrong with a configuration, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file, or the `--set` argument.
+    pub origin: Origin,
+    /// What is wrong and what would be right.
+    pub problem: String,
+}
+
+/// Where a value of a configuration was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// In the file, at a line counted from 1.
+    Line(PathBuf, usize),
+    /// In a `--set` argument.
+    Argument(String),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            Origin::Line(file, line) => write!(f, "{}:{line}: {}", file.display(), self.problem),
+            Origin::Argument(argument) => write!(f, "--set {argument}: {}", self.problem),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// A configuration as written: the file and the overrides.
+#[derive(Debug, Clone)]
+pub struct Source {
+    file: PathBuf,
+    text: String,
+    overrides: Vec<String>,
+    table: Table,
+}
+
+impl Source {
+    /// Reads `file` and applies `overrides` of the form `a.b=value`. A value that is not TOML is taken as a string.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not TOML, or an override has no `=` or goes through something that is not a table.
+    pub fn read(file: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file).map_err(|error| ConfigError {
+            origin: Origin::Line(file.to_owned(), 1),
+            problem: format!("cannot read the configuration: {error}"),
+        })?;
+        Self::from_text(file, &text, overrides)
+    }
+
+    /// As [`Source::read`], for text that stands, or would stand, in `file`.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    pub fn from_text(file: impl Into<PathBuf>, text: &str, overrides: &[String]) -> Result<Self, ConfigError> {
+        let file = file.into();
+        let mut table: Table = text.parse().map_err(|error: toml::de::Error| {
+            let line = error.span().map_or(1, |span| line_of(text, span.start));
+            ConfigError { origin: Origin::Line(file.clone(), line), problem: error.message().to_owned() }
+        })?;
+        for argument in overrides {
+            set(&mut table, argument)
+                .map_err(|problem| ConfigError { origin: Origin::Argument(argument.clone()), problem })?;
+        }
+        Ok(Self { file, text: text.to_owned(), overrides: overrides.to_vec(), table })
+    }
+
+    /// The typed configuration.
+    ///
+    /// # Errors
+    /// A key is unknown, missing or of the wrong type.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        serde_path_to_error::deserialize(Value::Table(self.table.clone())).map_err(|error| {
+            let mut key = error.path().to_string();
+            let message = error.inner().message().to_owned();
+            match backticked(&message).split_first() {
+                Some((unknown, valid)) if message.starts_with("unknown field") => {
+                    // Below a tagged enum serde gives the table's path only.
+                    if key == "." || !key.ends_with(unknown.as_str()) {
+                        key = if key == "." { unknown.clone() } else { format!("{key}.{unknown}") };
+                    }
+                    self.error(&key, format!("unknown key `{key}`{}", suggestion(unknown, valid)))
+                }
+                _ => {
+                    let place = if key == "." { String::new() } else { format!("`{key}`: ") };
+                    self.error(&key, format!("{place}{}", message.trim_end()))
+                }
+            }
+        })
+    }
+
+    /// An error about the value at `key` (`train.batch_size`), with the place where it was written.
+    pub fn error(&self, key: &str, problem: impl Into<String>) -> ConfigError {
+        let same = |argument: &&String| argument.split_once('=').is_some_and(|(k, _)| k.trim() == key);
+        let origin = match self.overrides.iter().rev().find(same) {
+            Some(argument) => Origin::Argument(argument.clone()),
+            None => Origin::Line(self.file.clone(), self.line(key)),
+        };
+        ConfigError { origin, problem: problem.into() }
+    }
+
+    /// The line of `key`, or of its nearest enclosing table that is written.
+    fn line(&self, key: &str) -> usize {
+        let Ok(document) = DeTable::parse(&self.text) else { return 1 };
+        let (mut table, mut line) = (document.get_ref(), 1);
+        for part in key.split('.') {
+            let Some((name, value)) = table.iter().find(|(name, _)| name.get_ref() == part) else { break };
+            line = line_of(&self.text, name.span().start);
+            match value.get_ref() {
+                DeValue::Table(inner) => table = inner,
+                _ => break,
+            }
+        }
+        line
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.as_bytes()[..offset.min(text.len())].iter().filter(|&&byte| byte == b'\n').count() + 1
+}
+
+/// Writes the value of `a.b=value` into `table`, making the tables on the way.
+fn set(table: &mut Table, argument: &str) -> Result<(), String> {
+    let (path, text) = argument.split_once('=').ok_or("expected KEY=VALUE, as in train.lr=1e-4")?;
+    let value = format!("value = {text}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| Value::String(text.to_owned()));
+    let mut parts: Vec<&str> = path.trim().split('.').collect();
+    let last = parts.pop().filter(|last| !last.is_empty()).ok_or("expected KEY=VALUE, as in train.lr=1e-4")?;
+    let mut inner = table;
+    for part in parts {
+        inner = inner
+            .entry(part)
+            .or_insert_with(|| Value::Table(Table::new()))
+            .as_table_mut()
+            .ok_or_else(|| format!("`{part}` is a value, not a table"))?;
+    }
+    inner.insert(last.to_owned(), value);
+    Ok(())
+}
+
+/// The names between backticks in serde's message: the unknown one, then the valid ones.
+fn backticked(message: &str) -> Vec<String> {
+    message.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+fn suggestion(unknown: &str, valid: &[String]) -> String {
+    let nearest = valid
+        .iter()
+        .map(|name| (strsim::jaro_winkler(unknown, name), name))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|&(similarity, _)| similarity > 0.7);
+    match (nearest, valid) {
+        (Some((_, name)), _) => format!("; did you mean `{name}`?"),
+        (None, []) => "; no key is valid here".to_owned(),
+        (None, valid) => format!("; valid keys are {}", valid.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)] // read through Debug alone
+    struct Config {
+        train: Train,
+        data: Data,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Train {
+        batch_size: u32,
+        lr: f64,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(tag = "kind", rename_all = "snake_case")]
+    #[allow(dead_code)]
+    enum Data {
+        Csv(Csv),
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Csv {
+        path: String,
+    }
+
+    const GOOD: &str = "[train]\nbatch_size = 8\nlr = 0.1\n\n[data]\nkind = \"csv\"\npath = \"a.csv\"\n";
+
+    fn message(text: &str, overrides: &[&str]) -> String {
+        let overrides: Vec<String> = overrides.iter().map(|&s| s.to_owned()).collect();
+        Source::from_text("c.toml", text, &overrides)
+            .and_then(|source| source.parse::<Config>())
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn a_good_config_parses_and_overrides_win() {
+        let source = Source::from_text("c.toml", GOOD, &["train.lr=0.5".into(), "data.path=b c.csv".into()]).unwrap();
+        let config: Config = source.parse().unwrap();
+        assert_eq!(format!("{:?} {:?}", config.train.lr, config.data), "0.5 Csv(Csv { path: \"b c.csv\" })");
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_the_nearest_valid_key() {
+        let text = GOOD.replace("batch_size", "batchsize");
+        assert_eq!(message(&text, &[]), "c.toml:2: unknown key `train.batchsize`; did you mean `batch_size`?");
+    }
+
+    #[test]
+    fn an_unknown_key_below_a_tagged_enum_is_named_with_its_line() {
+        let text = GOOD.replace("path", "pth");
+        assert_eq!(message(&text, &[]), "c.toml:7: unknown key `data.pth`; did you mean `path`?");
+    }
+
+    #[test]
+    fn a_wrong_type_and_a_negative_number_are_named_with_their_line() {
+        let text = GOOD.replace("lr = 0.1", "lr = \"fast\"");
+        assert_eq!(message(&text, &[]), "c.toml:3: `train.lr`: invalid type: string \"fast\", expected f64");
+        let text = GOOD.replace("batch_size = 8", "batch_size = -8");
+        assert!(message(&text, &[]).starts_with("c.toml:2: `train.batch_size`: "), "{}", message(&text, &[]));
+    }
+
+    #[test]
+    fn an_override_is_named_as_such() {
+        assert_eq!(message(GOOD, &["train.lrr=1"]), "--set train.lrr=1: unknown key `train.lrr`; did you mean `lr`?");
+        assert!(message(GOOD, &["train.lr.x=1"]).contains("`lr` is a value, not a table"));
+        assert!(message(GOOD, &["train.lr"]).contains("expected KEY=VALUE"));
+    }
+
+    #[test]
+    fn broken_toml_is_named_with_its_line() {
+        assert!(message("[train]\nlr = = 1\n", &[]).starts_with("c.toml:2: "));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_and_no_override_panics(text in "\\PC{0,60}", argument in "\\PC{0,20}") {
+            let _ = Source::from_text("c.toml", &text, &[argument]).and_then(|source| source.parse::<Config>());
+        }
+    }
+}

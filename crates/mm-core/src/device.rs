@@ -1,0 +1,36 @@
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use tch::Device;
+
+/// Where to compute: `"auto"` (the first GPU if there is one, else the CPU), `"cpu"` or `"cuda:N"`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DeviceConfig(pub String);
+
+impl Default for DeviceConfig {
+    fn default() -> Self {
+        Self("auto".to_owned())
+    }
+}
+
+impl DeviceConfig {
+    /// The device, if it is here.
+    ///
+    /// # Errors
+    /// The name is none of the above, or asks for a GPU that this machine or this libtorch does not have.
+    pub fn resolve(&self) -> Result<Device> {
+        let fail = |problem| Err(Error::Device { device: self.0.clone(), problem });
+        match self.0.as_str() {
+            "auto" => Ok(Device::cuda_if_available()),
+            "cpu" => Ok(Device::Cpu),
+            name => match name.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
+                None => fail("not a device; use \"auto\", \"cpu\" or \"cuda:N\""),
+                Some(_) if !tch::Cuda::is_available() => fail(
+                    "libtorch sees no CUDA; use device = \"cpu\", or install it with `cargo xtask setup --cuda` on a machine with an NVIDIA GPU",
+                ),
+                Some(index) if (index as i64) >= tch::Cuda::device_count() => fail("there are fewer GPUs than that"),
+                Some(index) => Ok(Device::Cuda(index)),
+            },
+        }
+    }
+}

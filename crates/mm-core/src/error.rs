@@ -1,0 +1,57 @@
+use crate::config::ConfigError;
+use std::path::{Path, PathBuf};
+
+/// What can go wrong below a model.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration is not what the program can run.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file could not be read or written.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried: "read", "write", ...
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A checkpoint's file is damaged or is not one of this model.
+    #[error("checkpoint {path}: {problem}")]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The device that was asked for is not here.
+    #[error("device {device:?}: {problem}")]
+    Device {
+        /// The device as written.
+        device: String,
+        /// Why it cannot serve.
+        problem: &'static str,
+    },
+    /// libtorch refused an operation.
+    #[error("libtorch: {}", .0.to_string().lines().next().unwrap_or_default())]
+    Torch(#[from] tch::TchError),
+    /// The shim over libtorch refused an operation.
+    #[error(transparent)]
+    Shim(#[from] mm_sys::Error),
+}
+
+impl Error {
+    /// An [`Error::Io`]: `action` ("read", "write", ...) on `path` failed with `source`.
+    pub fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::Io { action, path: path.to_owned(), source }
+    }
+
+    /// An [`Error::Checkpoint`] at `path`.
+    pub fn checkpoint(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Checkpoint { path: path.to_owned(), problem: problem.into() }
+    }
+}
+
+/// A result with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,38 @@
+//! What every model of `mm` shares, and nothing about any one of them.
+//!
+//! - [`nn`]: the layers, once: attention, MLP, norms, transformer block, patch embedding.
+//! - [`loss`]: contrastive losses (InfoNCE, SigLIP).
+//! - [`optim`]: AdamW with parameter groups and clipping, learning-rate schedules.
+//! - [`config`]: strict TOML: an unknown key is an error that names its line and the nearest valid key.
+//! - [`checkpoint`]: safetensors in and out, strictly by name and shape, written whole or not at all.
+//! - [`Precision`], [`DeviceConfig`], [`seed`]: how and where numbers are computed, and from which randomness.
+//!
+//! ```
+//! use mm_core::nn::{Activation, AttentionMask, BlockConfig, NormOrder, Transformer};
+//! use tch::{nn, Device, Kind, Tensor};
+//!
+//! let vs = nn::VarStore::new(Device::Cpu);
+//! let config = BlockConfig {
+//!     width: 32, heads: 4, mlp_width: 128, layers: 2,
+//!     activation: Activation::Gelu, layer_norm_eps: 1e-5, norm_order: NormOrder::Pre,
+//! };
+//! let transformer = Transformer::new(&(vs.root() / "layers"), &config);
+//! let x = Tensor::randn([2, 7, 32], (Kind::Float, Device::Cpu));
+//! assert_eq!(transformer.forward(x, &AttentionMask::Causal).size(), [2, 7, 32]);
+//! ```
+//!
+//! To add a loss, write a function in `loss/` from tensors to a scalar and test its gradient; to add a layer, a struct in `nn/`.
+
+pub mod checkpoint;
+pub mod config;
+mod device;
+mod error;
+pub mod loss;
+pub mod nn;
+pub mod optim;
+mod precision;
+pub mod seed;
+
+pub use device::DeviceConfig;
+pub use error::{Error, Result};
+pub use precision::Precision;

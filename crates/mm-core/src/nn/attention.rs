@@ -1,0 +1,132 @@
+use super::Linear;
+use tch::nn::Path;
+use tch::{Kind, Tensor};
+
+/// Which positions a query may see.
+#[derive(Debug)]
+pub enum AttentionMask {
+    /// All of them.
+    None,
+    /// Itself and those before it.
+    Causal,
+    /// As an additive mask says, broadcast to `[B, heads, L, L]`: 0 where seen, -inf where not.
+    Additive(Tensor),
+}
+
+impl AttentionMask {
+    /// The mask of an `attention_mask` `[B, L]` (1 for tokens, 0 for padding), for activations of type `kind`.
+    pub fn padding(attention_mask: &Tensor, kind: Kind) -> Self {
+        let hidden = attention_mask.unsqueeze(1).unsqueeze(1).eq(0); // [B, 1, 1, L]
+        Self::Additive(hidden.zeros_like().to_kind(kind).masked_fill(&hidden, f64::NEG_INFINITY))
+    }
+}
+
+/// Multi-head self-attention (Vaswani et al. 2017, section 3.2) with the three projections in one product: `in_proj`
+/// `[3 width, width]` (rows of q, then k, then v) and `out_proj` `[width, width]`.
+#[derive(Debug)]
+pub struct Attention {
+    in_proj: Linear,
+    out_proj: Linear,
+    heads: i64,
+}
+
+impl Attention {
+    /// Creates `in_proj` (standard deviation `in_std`) and `out_proj` (`out_std`) below `path`. `width` is a multiple of `heads`.
+    pub fn new(path: &Path, width: i64, heads: i64, in_std: f64, out_std: f64) -> Self {
+        let in_proj = Linear::new(&(path / "in_proj"), width, 3 * width, in_std);
+        let out_proj = Linear::new(&(path / "out_proj"), width, width, out_std);
+        Self { in_proj, out_proj, heads }
+    }
+
+    /// Uses projections made elsewhere, for checkpoints that name them otherwise.
+    pub fn from_parts(in_proj: Linear, out_proj: Linear, heads: i64) -> Self {
+        Self { in_proj, out_proj, heads }
+    }
+
+    /// Maps `x` `[B, L, width]` to the same shape.
+    pub fn forward(&self, x: &Tensor, mask: &AttentionMask) -> Tensor {
+        let (q, k, v) = self.project(x);
+        self.out_proj.forward(&merge_heads(&attend(&q, &k, &v, mask)))
+    }
+
+    /// As [`Attention::forward`], also giving the attention weights `[B, heads, L, L]`, which are part of the graph. Slower:
+    /// for looking at a model, not for training it.
+    pub fn forward_with_weights(&self, x: &Tensor, mask: &AttentionMask) -> (Tensor, Tensor) {
+        let (q, k, v) = self.project(x);
+        let scores = q.matmul(&k.transpose(-2, -1)) / (q.size()[3] as f64).sqrt();
+        let scores = match mask {
+            AttentionMask::None => scores,
+            AttentionMask::Additive(mask) => scores + mask,
+            AttentionMask::Causal => {
+                let length = x.size()[1];
+                let later = Tensor::ones([length, length], (Kind::Bool, x.device())).triu(1);
+                scores.masked_fill(&later, f64::NEG_INFINITY)
+            }
+        };
+        let weights = scores.softmax(-1, None);
+        (self.out_proj.forward(&merge_heads(&weights.matmul(&v))), weights)
+    }
+
+    /// `x` `[B, L, width]` to q, k and v, each a view `[B, heads, L, width / heads]` into one tensor.
+    fn project(&self, x: &Tensor) -> (Tensor, Tensor, Tensor) {
+        let (batch, length, width) = x.size3().expect("attention input is [B, L, width]");
+        let qkv =
+            self.in_proj.forward(x).view([batch, length, 3, self.heads, width / self.heads]).permute([2, 0, 3, 1, 4]); // [3, B, heads, L, width / heads]
+        (qkv.get(0), qkv.get(1), qkv.get(2))
+    }
+
+    /// Converts to `kind` for inference.
+    pub fn pack(&mut self, kind: Kind) {
+        self.in_proj.pack(kind);
+        self.out_proj.pack(kind);
+    }
+}
+
+/// Multi-head attention whose queries come from one sequence and whose keys and values come from another: `q_proj`
+/// `[width, width]`, `kv_proj` `[2 width, width]` and `out_proj`.
+#[derive(Debug)]
+pub struct CrossAttention {
+    q_proj: Linear,
+    kv_proj: Linear,
+    out_proj: Linear,
+    heads: i64,
+}
+
+impl CrossAttention {
+    /// Uses projections made elsewhere; `kv_proj`'s rows are k's, then v's.
+    pub fn from_parts(q_proj: Linear, kv_proj: Linear, out_proj: Linear, heads: i64) -> Self {
+        Self { q_proj, kv_proj, out_proj, heads }
+    }
+
+    /// Maps queries `x` `[B, Lq, width]` over `context` `[B, Lk, width]` to `[B, Lq, width]`.
+    pub fn forward(&self, x: &Tensor, context: &Tensor) -> Tensor {
+        let (batch, queries, width) = x.size3().expect("attention input is [B, L, width]");
+        let keys = context.size()[1];
+        let head = width / self.heads;
+        let q = self.q_proj.forward(x).view([batch, queries, self.heads, head]).transpose(1, 2);
+        let kv = self.kv_proj.forward(context).view([batch, keys, 2, self.heads, head]).permute([2, 0, 3, 1, 4]);
+        self.out_proj.forward(&merge_heads(&attend(&q, &kv.get(0), &kv.get(1), &AttentionMask::None)))
+    }
+
+    /// Converts to `kind` for inference.
+    pub fn pack(&mut self, kind: Kind) {
+        self.q_proj.pack(kind);
+        self.kv_proj.pack(kind);
+        self.out_proj.pack(kind);
+    }
+}
+
+fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask) -> Tensor {
+    let (mask, causal) = match mask {
+        AttentionMask::None => (None, false),
+        AttentionMask::Causal => (None, true),
+        AttentionMask::Additive(mask) => (Some(mask), false),
+    };
+    Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, causal, None, false)
+}
+
+/// `[B, heads, L, head]` to `[B, L, heads * head]`.
+fn merge_heads(x: &Tensor) -> Tensor {
+    let (batch, heads, length, head) = x.size4().expect("heads are [B, heads, L, head]");
+    x.transpose(1, 2).reshape([batch, length, heads * head])
+}

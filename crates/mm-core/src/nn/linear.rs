@@ -1,0 +1,82 @@
+use mm_sys::{PackedLinear, PostOp};
+use tch::nn::{Init, Path};
+use tch::{Kind, Tensor};
+
+/// An affine map `x W^T + b` of the last dimension, with `weight` `[out, in]` and `bias` `[out]`.
+#[derive(Debug)]
+pub struct Linear {
+    weights: Weights,
+}
+
+#[derive(Debug)]
+enum Weights {
+    Plain { weight: Tensor, bias: Option<Tensor> },
+    Packed(PackedLinear),
+}
+
+impl Linear {
+    /// Creates `weight` (normal, standard deviation `std`) and `bias` (zero) below `path`.
+    pub fn new(path: &Path, input: i64, output: i64, std: f64) -> Self {
+        Self::init(path, input, output, std, true)
+    }
+
+    /// As [`Linear::new`], without a bias.
+    pub fn without_bias(path: &Path, input: i64, output: i64, std: f64) -> Self {
+        Self::init(path, input, output, std, false)
+    }
+
+    fn init(path: &Path, input: i64, output: i64, std: f64, bias: bool) -> Self {
+        let weight = path.var("weight", &[output, input], Init::Randn { mean: 0.0, stdev: std });
+        let bias = bias.then(|| path.var("bias", &[output], Init::Const(0.0)));
+        Self { weights: Weights::Plain { weight, bias } }
+    }
+
+    /// Uses tensors that live elsewhere: `weight` `[out, in]`, `bias` `[out]`.
+    pub fn from_tensors(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weights: Weights::Plain { weight, bias } }
+    }
+
+    /// Maps `x` `[..., in]` to `[..., out]`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        self.forward_then(x, PostOp::None)
+    }
+
+    /// Maps `x` `[..., in]` to `[..., out]` and applies `post`, in one kernel where the weights are packed.
+    pub(super) fn forward_then(&self, x: &Tensor, post: PostOp) -> Tensor {
+        match &self.weights {
+            Weights::Packed(packed) => packed.forward(x, post),
+            Weights::Plain { weight, bias } => {
+                let y = x.linear(weight, bias.as_ref());
+                match post {
+                    PostOp::None => y,
+                    PostOp::Swish => y.silu(),
+                    PostOp::Gelu => y.gelu("none"),
+                    PostOp::GeluTanh => y.gelu("tanh"),
+                    PostOp::Relu => y.relu(),
+                }
+            }
+        }
+    }
+
+    /// True once [`Linear::pack`] has run.
+    pub fn is_packed(&self) -> bool {
+        matches!(self.weights, Weights::Packed(_))
+    }
+
+    /// Converts to `kind` and lays the weights out for oneDNN; the layer then serves inference only.
+    pub fn pack(&mut self, kind: Kind) {
+        self.pack_scaled(kind, 1.0, 1.0);
+    }
+
+    /// As [`Linear::pack`], with the weight scaled by `weight_scale` and the bias by `bias_scale` on the way.
+    pub(super) fn pack_scaled(&mut self, kind: Kind, weight_scale: f64, bias_scale: f64) {
+        if let Weights::Plain { weight, bias } = &self.weights {
+            let packed = tch::no_grad(|| {
+                let weight = (weight * weight_scale).to_kind(kind);
+                let bias = bias.as_ref().map(|bias| (bias * bias_scale).to_kind(kind));
+                PackedLinear::new(&weight, bias.as_ref())
+            });
+            self.weights = Weights::Packed(packed);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+use tch::nn::{BatchNorm, BatchNormConfig, Init, Path};
+use tch::{Kind, Tensor};
+
+/// Layer normalisation over the last dimension (Ba et al. 2016), with `weight` and `bias` `[width]`.
+#[derive(Debug)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// Creates `weight` (one) and `bias` (zero) below `path`.
+    pub fn new(path: &Path, width: i64, eps: f64) -> Self {
+        let weight = path.var("weight", &[width], Init::Const(1.0));
+        let bias = path.var("bias", &[width], Init::Const(0.0));
+        Self { weight, bias, eps }
+    }
+
+    /// Normalises `x` `[..., width]`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, false)
+    }
+
+    /// Converts to `kind` for inference.
+    pub fn pack(&mut self, kind: Kind) {
+        self.weight = self.weight.detach().to_kind(kind);
+        self.bias = self.bias.detach().to_kind(kind);
+    }
+}
+
+/// A table of vectors, `weight` `[rows, width]`.
+#[derive(Debug)]
+pub struct Embedding {
+    weight: Tensor,
+}
+
+impl Embedding {
+    /// Creates `weight` (normal, standard deviation `std`) below `path`.
+    pub fn new(path: &Path, rows: i64, width: i64, std: f64) -> Self {
+        Self { weight: path.var("weight", &[rows, width], Init::Randn { mean: 0.0, stdev: std }) }
+    }
+
+    /// Looks up `ids` `[...]` (i64) and gives `[..., width]`. An id outside the table is an error of libtorch's; tokenizers and
+    /// tables are checked against each other when a model is loaded.
+    pub fn forward(&self, ids: &Tensor) -> Tensor {
+        Tensor::embedding(&self.weight, ids, -1, false, false)
+    }
+
+    /// The first `rows` rows, `[rows, width]`, for position tables.
+    pub fn first(&self, rows: i64) -> Tensor {
+        self.weight.narrow(0, 0, rows)
+    }
+
+    /// The table, `[rows, width]`.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// Converts to `kind` for inference.
+    pub fn pack(&mut self, kind: Kind) {
+        self.weight = self.weight.detach().to_kind(kind);
+    }
+}
+
+/// Batch normalisation over `[B, C, H, W]` with torchvision's eps (1e-5) and momentum (0.1) and with its parameter names.
+pub fn batch_norm(path: &Path, channels: i64) -> BatchNorm {
+    let config = BatchNormConfig { ws_init: Init::Const(1.0), ..Default::default() };
+    tch::nn::batch_norm2d(path, channels, config)
+}

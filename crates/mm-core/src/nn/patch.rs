@@ -1,0 +1,39 @@
+use super::Linear;
+use tch::nn::{Init, Path};
+use tch::{Kind, Tensor};
+
+/// Cuts an image into patches and maps each to a vector: a convolution whose stride is its kernel (Dosovitskiy et al. 2021,
+/// section 3.1), computed as one matrix product. `weight` is `[width, 3, patch, patch]`, as the checkpoints have it.
+#[derive(Debug)]
+pub struct PatchEmbedding {
+    projection: Linear,
+    patch: i64,
+}
+
+impl PatchEmbedding {
+    /// Creates `weight` (normal, standard deviation `std`) and, if asked, `bias` (zero) below `path`.
+    pub fn new(path: &Path, patch: i64, width: i64, bias: bool, std: f64) -> Self {
+        let weight = path.var("weight", &[width, 3, patch, patch], Init::Randn { mean: 0.0, stdev: std });
+        let bias = bias.then(|| path.var("bias", &[width], Init::Const(0.0)));
+        Self { projection: Linear::from_tensors(weight.view([width, 3 * patch * patch]), bias), patch }
+    }
+
+    /// Maps `pixel_values` `[B, 3, H, W]` to `[B, N, width]`, N patches in rows from the top left. Pixels right of and below the
+    /// last whole patch are dropped, as a convolution would.
+    pub fn forward(&self, pixel_values: &Tensor) -> Tensor {
+        let (batch, channels, height, width) = pixel_values.size4().expect("pixel_values is [B, 3, H, W]");
+        let (rows, columns, patch) = (height / self.patch, width / self.patch, self.patch);
+        let patches = pixel_values
+            .narrow(2, 0, rows * patch)
+            .narrow(3, 0, columns * patch)
+            .reshape([batch, channels, rows, patch, columns, patch])
+            .permute([0, 2, 4, 1, 3, 5]) // [B, rows, columns, 3, patch, patch]
+            .reshape([batch, rows * columns, channels * patch * patch]);
+        self.projection.forward(&patches)
+    }
+
+    /// Converts to `kind` for inference.
+    pub fn pack(&mut self, kind: Kind) {
+        self.projection.pack(kind);
+    }
+}

@@ -1,0 +1,192 @@
+use super::activation::QUICK_GELU_SLOPE;
+use super::{Activation, Attention, AttentionMask, LayerNorm, Linear};
+use mm_sys::PostOp;
+use tch::nn::Path;
+use tch::{Kind, Tensor};
+
+/// Where a block normalises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormOrder {
+    /// Before each sub-layer (GPT-2, ViT, CLIP).
+    Pre,
+    /// After each residual sum (the original transformer, BERT).
+    Post,
+}
+
+/// The sizes of a transformer block.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockConfig {
+    /// Width of the residual stream.
+    pub width: i64,
+    /// Attention heads; divides `width`.
+    pub heads: i64,
+    /// Width between the MLP's two linear layers.
+    pub mlp_width: i64,
+    /// The MLP's activation.
+    pub activation: Activation,
+    /// Epsilon of the layer norms.
+    pub layer_norm_eps: f64,
+    /// Where the block normalises.
+    pub norm_order: NormOrder,
+    /// Number of blocks in the stack, which scales the initial weights of the projections back into the residual stream.
+    pub layers: i64,
+}
+
+/// Two linear layers with an activation between: `fc1` `[mlp_width, width]`, `fc2` `[width, mlp_width]`.
+#[derive(Debug)]
+pub struct Mlp {
+    fc1: Linear,
+    fc2: Linear,
+    activation: Activation,
+}
+
+impl Mlp {
+    /// Creates `fc1` and `fc2` below `path`, with the initial standard deviations given.
+    pub fn new(path: &Path, config: &BlockConfig, fc1_std: f64, fc2_std: f64) -> Self {
+        let fc1 = Linear::new(&(path / "fc1"), config.width, config.mlp_width, fc1_std);
+        let fc2 = Linear::new(&(path / "fc2"), config.mlp_width, config.width, fc2_std);
+        Self { fc1, fc2, activation: config.activation }
+    }
+
+    /// Uses layers made elsewhere, for checkpoints that name them otherwise.
+    pub fn from_parts(fc1: Linear, fc2: Linear, activation: Activation) -> Self {
+        Self { fc1, fc2, activation }
+    }
+
+    /// Maps `x` `[..., width]` to the same shape.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        if !self.fc1.is_packed() {
+            return self.fc2.forward(&self.activation.forward(&self.fc1.forward(x)));
+        }
+        let post = match self.activation {
+            Activation::QuickGelu => PostOp::Swish, // its slope sits in the packed weights
+            Activation::Gelu => PostOp::Gelu,
+            Activation::GeluPytorchTanh => PostOp::GeluTanh,
+            Activation::Relu => PostOp::Relu,
+        };
+        self.fc2.forward(&self.fc1.forward_then(x, post))
+    }
+
+    /// Converts to `kind` for inference. oneDNN fuses `x sigmoid(x)` but not quick GELU's `x sigmoid(a x)`, so `a` moves into
+    /// the weights: `fc1` is scaled by `a` and `fc2`'s weight by `1 / a`.
+    pub fn pack(&mut self, kind: Kind) {
+        let slope = if self.activation == Activation::QuickGelu { QUICK_GELU_SLOPE } else { 1.0 };
+        self.fc1.pack_scaled(kind, slope, slope);
+        self.fc2.pack_scaled(kind, slope.recip(), 1.0);
+    }
+}
+
+/// A transformer block: attention and an MLP, each with a residual connection and a layer norm. Names are those of CLIP's
+/// encoder layers: `self_attn`, `layer_norm1`, `mlp`, `layer_norm2`.
+#[derive(Debug)]
+pub struct Block {
+    attention: Attention,
+    norm1: LayerNorm,
+    mlp: Mlp,
+    norm2: LayerNorm,
+    norm_order: NormOrder,
+}
+
+impl Block {
+    /// Creates the block's parameters below `path`, initialised as OpenAI's CLIP does.
+    pub fn new(path: &Path, config: &BlockConfig) -> Self {
+        let (width, eps) = (config.width as f64, config.layer_norm_eps);
+        let in_std = width.powf(-0.5);
+        let out_std = in_std * (2.0 * config.layers as f64).powf(-0.5);
+        let fc1_std = (2.0 * width).powf(-0.5);
+        Self {
+            attention: Attention::new(&(path / "self_attn"), config.width, config.heads, in_std, out_std),
+            norm1: LayerNorm::new(&(path / "layer_norm1"), config.width, eps),
+            mlp: Mlp::new(&(path / "mlp"), config, fc1_std, out_std),
+            norm2: LayerNorm::new(&(path / "layer_norm2"), config.width, eps),
+            norm_order: config.norm_order,
+        }
+    }
+
+    /// Uses layers made elsewhere, for checkpoints that name them otherwise. `norm1` belongs to the attention, `norm2` to the MLP.
+    pub fn from_parts(
+        attention: Attention,
+        norm1: LayerNorm,
+        mlp: Mlp,
+        norm2: LayerNorm,
+        norm_order: NormOrder,
+    ) -> Self {
+        Self { attention, norm1, mlp, norm2, norm_order }
+    }
+
+    /// Maps `x` `[B, L, width]` to the same shape.
+    pub fn forward(&self, x: &Tensor, mask: &AttentionMask) -> Tensor {
+        self.run(x, |x| self.attention.forward(x, mask))
+    }
+
+    /// As [`Block::forward`], also giving the attention weights `[B, heads, L, L]`.
+    pub fn forward_with_weights(&self, x: &Tensor, mask: &AttentionMask) -> (Tensor, Tensor) {
+        let mut weights = None;
+        let y = self.run(x, |x| {
+            let (y, attention) = self.attention.forward_with_weights(x, mask);
+            weights = Some(attention);
+            y
+        });
+        (y, weights.expect("a block attends once"))
+    }
+
+    fn run(&self, x: &Tensor, attend: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
+        match self.norm_order {
+            NormOrder::Pre => {
+                let x = x + attend(&self.norm1.forward(x));
+                &x + self.mlp.forward(&self.norm2.forward(&x))
+            }
+            NormOrder::Post => {
+                let x = self.norm1.forward(&(x + attend(x)));
+                self.norm2.forward(&(&x + self.mlp.forward(&x)))
+            }
+        }
+    }
+
+    /// Converts to `kind` for inference.
+    pub fn pack(&mut self, kind: Kind) {
+        self.attention.pack(kind);
+        self.norm1.pack(kind);
+        self.mlp.pack(kind);
+        self.norm2.pack(kind);
+    }
+}
+
+/// A stack of [`Block`]s, named by their index.
+#[derive(Debug)]
+pub struct Transformer {
+    blocks: Vec<Block>,
+}
+
+impl Transformer {
+    /// Creates `config.layers` blocks below `path`: `path.0`, `path.1`, ...
+    pub fn new(path: &Path, config: &BlockConfig) -> Self {
+        Self::from_blocks((0..config.layers).map(|layer| Block::new(&(path / layer), config)).collect())
+    }
+
+    /// Uses blocks made elsewhere.
+    pub fn from_blocks(blocks: Vec<Block>) -> Self {
+        Self { blocks }
+    }
+
+    /// Maps `x` `[B, L, width]` to the same shape.
+    pub fn forward(&self, x: Tensor, mask: &AttentionMask) -> Tensor {
+        self.blocks.iter().fold(x, |x, block| block.forward(&x, mask))
+    }
+
+    /// As [`Transformer::forward`], also giving each layer's attention weights `[B, heads, L, L]`.
+    pub fn forward_with_weights(&self, x: Tensor, mask: &AttentionMask) -> (Tensor, Vec<Tensor>) {
+        let mut all = Vec::with_capacity(self.blocks.len());
+        let x = self.blocks.iter().fold(x, |x, block| {
+            let (x, weights) = block.forward_with_weights(&x, mask);
+            all.push(weights);
+            x
+        });
+        (x, all)
+    }
+
+    /// Converts to `kind` for inference.
+    pub fn pack(&mut self, kind: Kind) {
+        self.blocks.iter_mut().for_each(|block| block.pack(kind));
+    }
+}

@@ -1,0 +1,135 @@
+use crate::error::{Result, check};
+use std::ffi::{CStr, c_char};
+use tch::{Kind, Tensor};
+use torch_sys::C_tensor;
+
+unsafe extern "C" {
+    fn mm_pack_linear(weight: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
+    fn mm_packed_linear(
+        input: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        post: *const c_char,
+        algorithm: *const c_char,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+}
+
+/// What oneDNN computes on a linear layer's output before it leaves the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PostOp {
+    /// Nothing.
+    None,
+    /// `x sigmoid(x)`.
+    Swish,
+    /// The exact GELU.
+    Gelu,
+    /// GELU's tanh approximation.
+    GeluTanh,
+    /// `max(x, 0)`.
+    Relu,
+}
+
+impl PostOp {
+    /// The name and algorithm that `mkldnn::_linear_pointwise` knows it by.
+    fn names(self) -> (&'static CStr, &'static CStr) {
+        match self {
+            Self::None => (c"none", c""),
+            Self::Swish => (c"swish", c""),
+            Self::Gelu => (c"gelu", c"none"),
+            Self::GeluTanh => (c"gelu", c"tanh"),
+            Self::Relu => (c"relu", c""),
+        }
+    }
+}
+
+/// A linear layer whose weight is laid out once for oneDNN's kernels on this processor. Off the CPU, or where oneDNN cannot take
+/// the weight, it keeps the plain layout and computes the same.
+#[derive(Debug)]
+pub struct PackedLinear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    for_onednn: bool,
+}
+
+impl PackedLinear {
+    /// Lays out `weight` `[out, in]`; `bias` is `[out]`, of the same type.
+    pub fn new(weight: &Tensor, bias: Option<&Tensor>) -> Self {
+        let bias = bias.map(Tensor::detach);
+        let weight = weight.detach().contiguous();
+        let packed = match (weight.device(), weight.kind()) {
+            (tch::Device::Cpu, Kind::Float | Kind::BFloat16) => pack(&weight).ok(),
+            _ => None,
+        };
+        let for_onednn = packed.is_some();
+        Self { weight: packed.unwrap_or(weight), bias, for_onednn }
+    }
+
+    /// Maps `x` `[..., in]`, converted to the weight's type, to `[..., out]` and applies `post`.
+    ///
+    /// # Panics
+    /// The last dimension of `x` is not `in`, as with every tch function without `f_`.
+    pub fn forward(&self, x: &Tensor, post: PostOp) -> Tensor {
+        let x = x.to_kind(self.weight.kind());
+        if self.for_onednn {
+            return linear(&x, &self.weight, self.bias.as_ref(), post)
+                .expect("a packed linear layer's input fits its weight");
+        }
+        let y = x.linear(&self.weight, self.bias.as_ref());
+        match post {
+            PostOp::None => y,
+            PostOp::Swish => y.silu(),
+            PostOp::Gelu => y.gelu("none"),
+            PostOp::GeluTanh => y.gelu("tanh"),
+            PostOp::Relu => y.relu(),
+        }
+    }
+}
+
+fn pack(weight: &Tensor) -> Result<Tensor> {
+    let mut out = std::ptr::null_mut();
+    // SAFETY: `weight` lives through the call; on success `out` is a new at::Tensor that we alone own and hand to tch.
+    unsafe {
+        check(mm_pack_linear(weight.as_ptr(), &mut out))?;
+        Ok(Tensor::from_ptr(out))
+    }
+}
+
+fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, post: PostOp) -> Result<Tensor> {
+    let (name, algorithm) = post.names();
+    let bias = bias.map_or(std::ptr::null(), Tensor::as_ptr);
+    let mut out = std::ptr::null_mut();
+    // SAFETY: all tensors live through the call, the strings are static and NUL-terminated, a null bias is allowed by the shim;
+    // on success `out` is a new at::Tensor that we alone own and hand to tch.
+    unsafe {
+        check(mm_packed_linear(x.as_ptr(), weight.as_ptr(), bias, name.as_ptr(), algorithm.as_ptr(), &mut out))?;
+        Ok(Tensor::from_ptr(out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn packed_linear_equals_plain_linear_with_each_post_op() {
+        tch::manual_seed(1);
+        let x = Tensor::randn([2, 5, 24], (Kind::Float, Device::Cpu));
+        let weight = Tensor::randn([16, 24], (Kind::Float, Device::Cpu));
+        let bias = Tensor::randn([16], (Kind::Float, Device::Cpu));
+        let packed = PackedLinear::new(&weight, Some(&bias));
+        let plain = x.linear(&weight, Some(&bias));
+        let cases = [
+            (PostOp::None, plain.shallow_clone()),
+            (PostOp::Swish, plain.silu()),
+            (PostOp::Gelu, plain.gelu("none")),
+            (PostOp::GeluTanh, plain.gelu("tanh")),
+            (PostOp::Relu, plain.relu()),
+        ];
+        for (post, expected) in cases {
+            let difference = (packed.forward(&x, post) - expected).abs().max().double_value(&[]);
+            assert!(difference < 1e-4, "{post:?} differs by {difference}");
+        }
+    }
+}
