@@ -1,2 +1,78 @@
-//! Automation for the workspace.
-fn main() {}
+//! Automation for the workspace: `cargo xtask VERB`.
+//!
+//! It links no libtorch, so that it can bring libtorch. One file a verb; what needs libtorch prepares it and then starts
+//! `mm`. To add a verb, write its file with an `Args` and a `run`, and name it in [`Verb`].
+
+mod bench;
+mod ci;
+mod demo;
+mod goldens;
+mod launch;
+mod libtorch;
+mod pip;
+mod setup;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::{Ended, Workspace};
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about = "Set up, test, train and measure the workspace", version)]
+#[command(after_help = "Example:\n  cargo xtask demo")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Bring libtorch into .libtorch (every other verb does it when it is missing)
+    Setup(setup::Args),
+    /// Train a CLIP on emoji in minutes and show what it learnt
+    Demo(demo::Args),
+    /// Run every test of the workspace
+    Test(ci::TestArgs),
+    /// Check format, lints and docs, then run every test
+    #[command(after_help = "Example:\n  cargo xtask ci")]
+    Ci,
+    /// Train from a config: `mm train` with all its options
+    #[command(
+        after_help = "Examples:\n  cargo xtask train configs/clip/emoji-vit-tiny.toml --set train.lr=1e-4\n  cargo xtask train -- --help"
+    )]
+    Train(launch::Args),
+    /// Evaluate a config or run: `mm eval` with all its options
+    #[command(after_help = "Examples:\n  cargo xtask eval runs/demo\n  cargo xtask eval -- --help")]
+    Eval(launch::Args),
+    /// Measure against the machine's limit and the Python peers
+    Bench(bench::Args),
+    /// Make the reference values of the tests again, in Python
+    Goldens(goldens::Args),
+}
+
+fn main() -> ExitCode {
+    let verb = Cli::parse().verb;
+    let workspace = Workspace::find();
+    let done = match verb {
+        Verb::Setup(args) => setup::run(&workspace, &args),
+        Verb::Demo(args) => demo::run(&workspace, &args),
+        Verb::Test(args) => ci::test(&workspace, &args),
+        Verb::Ci => ci::run(&workspace),
+        Verb::Train(args) => launch::run(&workspace, "train", &args),
+        Verb::Eval(args) => launch::run(&workspace, "eval", &args),
+        Verb::Bench(args) => bench::run(&workspace, &args),
+        Verb::Goldens(args) => goldens::run(&workspace, &args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref::<Ended>() {
+            Some(ended) => ExitCode::from(ended.0),
+            None => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}

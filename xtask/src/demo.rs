@@ -1,0 +1,73 @@
+//! `cargo xtask demo`: a CLIP trained on emoji, evaluated, and shown.
+
+use std::fs;
+
+use anyhow::{Context, Result, bail};
+
+use crate::setup;
+use crate::workspace::{Workspace, run as run_command};
+
+/// Steps that take about 5 minutes on 2 cores.
+const STEPS: u32 = 1_000;
+/// Steps that take about 12 minutes on 2 cores.
+const FULL_STEPS: u32 = 2_400;
+const CONFIG: &str = "configs/clip/emoji-vit-tiny.toml";
+const RUN: &str = "runs/demo";
+
+/// Options of `demo`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --full --seed 1 --force")]
+pub struct Args {
+    /// Train for about 12 minutes instead of 5
+    #[arg(long)]
+    full: bool,
+    /// Another seed than the config's
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Throw a former demo away and begin again
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs the verb.
+pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    let folder = workspace.path(RUN);
+    if args.force && folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {RUN}"))?;
+    }
+    let trained = folder.join("model").exists();
+    if trained && folder.join("report.html").exists() {
+        bail!("{RUN} holds a finished demo: look at {RUN}/report.html, or begin again with `cargo xtask demo --force`");
+    }
+    let libtorch = setup::ensure(workspace)?;
+    let mm = workspace.build(&libtorch, "mm", &["--bin", "mm"])?;
+    // Ctrl-C reaches mm too, which then writes a checkpoint: wait for it instead of ending before it.
+    ctrlc::set_handler(|| {}).context("cannot listen for Ctrl-C")?;
+    let mm = || {
+        let mut command = workspace.program(&mm, &libtorch);
+        command.current_dir(workspace.path(""));
+        command
+    };
+    if !trained {
+        let steps = if args.full { FULL_STEPS } else { STEPS };
+        let mut train = mm();
+        train.args(["train", CONFIG, "--set", "run.name=demo", "--set", &format!("train.steps={steps}")]);
+        if let Some(seed) = args.seed {
+            train.args(["--set", &format!("run.seed={seed}")]);
+        }
+        if folder.join("checkpoints/latest").exists() {
+            eprintln!("{RUN} is unfinished: going on from its last checkpoint");
+            train.args(["--resume", "latest"]);
+        } else if folder.exists() {
+            // Stopped before its first checkpoint: nothing is lost.
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot remove the unfinished {RUN}"))?;
+        }
+        run_command(&mut train)?;
+    }
+    let report = format!("{RUN}/report.html");
+    run_command(mm().args(["eval", RUN, "--report", &report]))?;
+    println!("\nLook at {report}: the loss, the best images of held-out texts, and where the model looks.");
+    println!("The trained model is {RUN}/model, in Hugging Face form. Try it:");
+    println!("  target/release/mm classify --model {RUN}/model --labels \"a cat,a dog\" IMAGE.png");
+    Ok(())
+}

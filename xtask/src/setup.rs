@@ -1,0 +1,221 @@
+//! `cargo xtask setup`: brings libtorch into `.libtorch/`.
+//!
+//! The libraries come out of PyTorch's own wheel, fetched by pip and laid out as pip lays it out, so that the wheel's RPATH
+//! finds the two small CUDA libraries that `libtorch_cpu.so` needs even without a GPU. Everything happens in
+//! `.libtorch.partial`; a rename at the end makes it `.libtorch`, so a half-made folder is never taken for a whole one.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::libtorch::{self, Choice, Libtorch, VERSION};
+use crate::pip::Pip;
+use crate::workspace::Workspace;
+
+/// What libtorch without GPU needs beside torch itself, in the versions that the torch wheel asks for.
+const CPU_EXTRAS: [&str; 2] = ["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"];
+/// Room for the wheels and what they unpack to, in MB.
+const CPU_SPACE: u64 = 3_000;
+const CUDA_SPACE: u64 = 12_000;
+/// Of the CPU's libraries none needs these, and they are two thirds of the wheel.
+const GPU_LIBRARIES: [&str; 4] = ["libtorch_cuda", "libc10_cuda", "libtorch_nvshmem", "libcaffe2_nvrtc"];
+const PYTHON_LIBRARIES: [&str; 2] = ["libtorch_python", "libshm"];
+
+/// Options of `setup`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask setup\n  cargo xtask setup --cuda\n  cargo xtask setup --python python3.12"
+)]
+pub struct Args {
+    /// Keep the CUDA libraries; the default where an NVIDIA GPU is found
+    #[arg(long, conflicts_with = "cpu")]
+    cuda: bool,
+    /// Leave the CUDA libraries out though there is a GPU
+    #[arg(long)]
+    cpu: bool,
+    /// The Python whose pip downloads libtorch (3.10 or newer); nothing of it is used at run time
+    #[arg(long, default_value = "python3")]
+    python: PathBuf,
+}
+
+/// Runs the verb.
+pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    let cuda = args.cuda || (!args.cpu && has_gpu());
+    match libtorch::locate(workspace, &Choice::from_env())? {
+        Some(found) if !found.ours => {
+            println!("libtorch {VERSION} is used from {}; .libtorch is not needed", found.folder.display());
+        }
+        Some(found) if found.has_cuda() || !args.cuda => {
+            let kind = if found.has_cuda() { "CUDA" } else { "CPU" };
+            println!("libtorch {VERSION} ({kind}) is present in .libtorch");
+            if cuda && !found.has_cuda() {
+                println!("this machine has an NVIDIA GPU: `cargo xtask setup --cuda` brings the libraries for it");
+            }
+        }
+        _ => {
+            install(workspace, &args.python, cuda)?;
+        }
+    }
+    Ok(())
+}
+
+/// The libtorch to build on; brings it first where it is missing.
+pub fn ensure(workspace: &Workspace) -> Result<Libtorch> {
+    if let Some(found) = libtorch::locate(workspace, &Choice::from_env())? {
+        return Ok(found);
+    }
+    eprintln!("libtorch {VERSION} is not here yet: running `cargo xtask setup` first");
+    install(workspace, Path::new("python3"), has_gpu())
+}
+
+fn install(workspace: &Workspace, python: &Path, cuda: bool) -> Result<Libtorch> {
+    if !cfg!(target_os = "linux") {
+        bail!("setup knows only Linux's wheels: install libtorch {VERSION} by hand and set LIBTORCH to its folder");
+    }
+    let start = Instant::now();
+    let target = workspace.path(".libtorch");
+    let done = Libtorch { folder: target.join("torch"), ours: true };
+
+    let lock = File::create(workspace.path(".libtorch.lock")).context("cannot write to the workspace's folder")?;
+    if lock.try_lock().is_err() {
+        eprintln!("another setup is at work here: waiting for it");
+        lock.lock().context("cannot lock .libtorch.lock")?;
+        if libtorch::is_whole(&done.folder) && (done.has_cuda() || !cuda) {
+            return Ok(done);
+        }
+    }
+
+    let pip = Pip::find(python)?;
+    require_space(workspace, if cuda { CUDA_SPACE } else { CPU_SPACE })?;
+    let partial = workspace.path(".libtorch.partial");
+    remove(&partial)?;
+    let torch = format!("torch=={VERSION}");
+    let packages = if cuda { vec![torch.as_str()] } else { [torch.as_str()].into_iter().chain(CPU_EXTRAS).collect() };
+    eprintln!("downloading {} with {}'s pip", packages.join(", "), python.display());
+    let installed = pip.install(&partial, &packages, cuda).and_then(|()| slim(&partial, cuda));
+    if let Err(error) = installed {
+        remove(&partial)?;
+        return Err(error);
+    }
+    if !libtorch::is_whole(&partial.join("torch")) {
+        remove(&partial)?;
+        bail!("the torch {VERSION} wheel holds no lib/libtorch_cpu.so: set LIBTORCH to a libtorch {VERSION} instead");
+    }
+    swap(&partial, &target)?;
+    let kind = if cuda { "CUDA" } else { "CPU" };
+    eprintln!("libtorch {VERSION} ({kind}) is in .libtorch, after {:.0} s", start.elapsed().as_secs_f64());
+    Ok(done)
+}
+
+/// Leaves of the wheels what a C++ program links and loads.
+fn slim(partial: &Path, cuda: bool) -> Result<()> {
+    let torch = partial.join("torch");
+    keep(partial, |name| name == "torch" || name == "nvidia")?;
+    keep(&torch, |name| ["lib", "include", "share"].contains(&name))?;
+    let lib = torch.join("lib");
+    let is_one_of = |names: &[&str], file: &str| names.iter().any(|name| file.starts_with(name));
+    keep(&lib, |file| !is_one_of(&PYTHON_LIBRARIES, file) && (cuda || !is_one_of(&GPU_LIBRARIES, file)))?;
+    if !cuda {
+        keep(&partial.join("nvidia/cu13"), |name| name == "lib")?;
+        // The wheel's own libtorch.so is an empty library that pulls the CUDA ones in.
+        write(&lib.join("libtorch.so"), "INPUT(libtorch_cpu.so)\n")?;
+    }
+    write(&torch.join("build-version"), VERSION) // torch-sys checks it
+}
+
+/// Puts the finished folder in the place of an old one, which stays until the new one stands.
+fn swap(partial: &Path, target: &Path) -> Result<()> {
+    let old = target.with_extension("old");
+    remove(&old)?;
+    if target.exists() {
+        fs::rename(target, &old).with_context(|| format!("cannot move {} away", target.display()))?;
+    }
+    fs::rename(partial, target).with_context(|| format!("cannot make {}", target.display()))?;
+    remove(&old)
+}
+
+fn keep(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries {
+        let entry = entry?;
+        if !wanted(&entry.file_name().to_string_lossy()) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<()> {
+    let done = if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match done {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}: remove it by hand and run again", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    // Unlinked first: a file that another process has mapped must not change under it.
+    remove(path)?;
+    let written = File::create(path).and_then(|mut file| file.write_all(text.as_bytes()));
+    written.with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn require_space(workspace: &Workspace, needed: u64) -> Result<()> {
+    let folder = workspace.path("");
+    // Without df the check is skipped: pip then says itself when the disk is full.
+    let Ok(output) = std::process::Command::new("df").arg("-Pk").arg(&folder).output() else { return Ok(()) };
+    match free_megabytes(&String::from_utf8_lossy(&output.stdout)) {
+        Some(free) if free < needed => bail!(
+            "{} has {free} MB free and libtorch needs {needed} MB while it is unpacked: free some space and run again",
+            folder.display()
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn free_megabytes(df: &str) -> Option<u64> {
+    let available: u64 = df.lines().last()?.split_whitespace().nth(3)?.parse().ok()?;
+    Some(available / 1024)
+}
+
+fn has_gpu() -> bool {
+    Path::new("/dev/nvidiactl").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_space_is_read_from_df() {
+        let df = "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/x 100000 40000 51200 44% /\n";
+        assert_eq!(free_megabytes(df), Some(50));
+        assert_eq!(free_megabytes(""), None);
+    }
+
+    #[test]
+    fn a_wheel_is_cut_down_to_what_cpu_programs_link() {
+        let wheel = tempfile::tempdir().unwrap();
+        let files = ["torch/__init__.py", "torch/lib/libtorch.so", "torch/lib/libtorch_cpu.so", "torch/lib/libc10.so"]
+            .into_iter()
+            .chain(["torch/lib/libtorch_cuda_linalg.so", "torch/lib/libtorch_python.so", "torch/include/torch/x.h"])
+            .chain(["nvidia/cu13/lib/libcudart.so.13", "nvidia/cu13/include/cuda.h", "bin/torchrun"]);
+        for file in files {
+            let path = wheel.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "from the wheel").unwrap();
+        }
+        slim(wheel.path(), false).unwrap();
+        assert!(libtorch::is_whole(&wheel.path().join("torch")));
+        assert!(wheel.path().join("nvidia/cu13/lib/libcudart.so.13").exists());
+        assert_eq!(fs::read_to_string(wheel.path().join("torch/lib/libtorch.so")).unwrap(), "INPUT(libtorch_cpu.so)\n");
+        for gone in ["torch/__init__.py", "torch/lib/libtorch_cuda_linalg.so", "torch/lib/libtorch_python.so", "bin"] {
+            assert!(!wheel.path().join(gone).exists(), "{gone} is still there");
+        }
+    }
+}
