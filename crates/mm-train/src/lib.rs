@@ -1,0 +1,34 @@
+//! The one training loop.
+//!
+//! A [`Task`] says what a batch is and what its loss is; [`train`] does the rest, the same way for every model: gradient
+//! accumulation, precision, clipping, AdamW, schedules, averaged weights, evaluation, logs, checkpoints and exact resume.
+//!
+//! # What makes resume exact
+//! Everything a step depends on is in the checkpoint or is a function of the run's seed and the step's number: weights, moments
+//! and averaged weights are stored bit for bit, the task stores its place in the data, and libtorch's generators are seeded
+//! anew at every step ([`mm_core::seed`]). A run killed at any moment and resumed equals the run that was never killed.
+//!
+//! # A run's folder
+//! `config.toml`, `metrics.jsonl`, TensorBoard events, `checkpoints/step-N/` (`model.safetensors`, `optimizer.safetensors`,
+//! `ema.safetensors`, `state.json`), the link `checkpoints/latest`, and at the end `model/`. Each is written under a temporary
+//! name, synced and renamed.
+//!
+//! # To extend
+//! A new training task is one file in its model's crate that implements [`Task`]; see `mm-clip/src/task.rs`.
+
+mod checkpoint;
+mod config;
+mod ema;
+mod error;
+mod log;
+mod run;
+mod task;
+mod tensorboard;
+mod trainer;
+
+pub use config::{EvalConfig, RunConfig, TrainConfig};
+pub use ema::Ema;
+pub use error::{Error, Result};
+pub use run::{Resume, RunFolder};
+pub use task::{Loss, Metric, Task};
+pub use trainer::{Event, Outcome, StepReport, train};
