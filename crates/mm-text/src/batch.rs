@@ -1,0 +1,61 @@
+use tch::{Device, Tensor};
+
+/// How long the rows of a batch become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Padding {
+    /// As the longest of them. What CLIP and BERT towers want: padding changes nothing but the time it takes.
+    Longest,
+    /// As the context length. What SigLIP's tower wants: it sees the padding, and was trained on it.
+    Fixed,
+}
+
+/// Texts as a tower takes them.
+#[derive(Debug)]
+pub struct TokenBatch {
+    /// Token ids `[B, L]`, i64, padded on the right.
+    pub input_ids: Tensor,
+    /// `[B, L]`, i64: 1 for tokens, 0 for padding.
+    pub attention_mask: Tensor,
+}
+
+impl TokenBatch {
+    /// Lays `rows` out as one batch of at least `min_length` columns, filled up with `pad`. Takes one allocation a tensor.
+    pub fn from_rows(rows: &[Vec<u32>], min_length: usize, pad: u32) -> Self {
+        let length = rows.iter().map(Vec::len).fold(min_length, usize::max);
+        let mut ids = vec![i64::from(pad); rows.len() * length];
+        let mut mask = vec![0i64; rows.len() * length];
+        for (row, tokens) in rows.iter().enumerate() {
+            let start = row * length;
+            for (id, &token) in ids[start..].iter_mut().zip(tokens) {
+                *id = i64::from(token);
+            }
+            mask[start..start + tokens.len()].fill(1);
+        }
+        let shape = [rows.len() as i64, length as i64];
+        Self { input_ids: Tensor::from_slice(&ids).view(shape), attention_mask: Tensor::from_slice(&mask).view(shape) }
+    }
+
+    /// Number of texts, B.
+    pub fn size(&self) -> i64 {
+        self.input_ids.size()[0]
+    }
+
+    /// The same batch on `device`.
+    pub fn to_device(&self, device: Device) -> Self {
+        Self { input_ids: self.input_ids.to_device(device), attention_mask: self.attention_mask.to_device(device) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TokenBatch;
+
+    #[test]
+    fn rows_are_padded_on_the_right_and_masked() {
+        let batch = TokenBatch::from_rows(&[vec![5, 6, 7], vec![8]], 0, 9);
+        assert_eq!(Vec::<i64>::try_from(batch.input_ids.view(-1)).unwrap(), [5, 6, 7, 8, 9, 9]);
+        assert_eq!(Vec::<i64>::try_from(batch.attention_mask.view(-1)).unwrap(), [1, 1, 1, 1, 0, 0]);
+        assert_eq!(TokenBatch::from_rows(&[vec![5]], 4, 0).input_ids.size(), [1, 4]);
+        assert_eq!(TokenBatch::from_rows(&[], 4, 0).input_ids.size(), [0, 4]);
+    }
+}

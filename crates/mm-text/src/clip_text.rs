@@ -1,0 +1,230 @@
+use crate::config::{check_heads, check_positive, overlay};
+use crate::{Error, Result};
+use mm_core::nn::{Activation, AttentionMask, BlockConfig, Embedding, LayerNorm, Linear, NormOrder, Transformer};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tch::nn::Path;
+use tch::{Kind, Tensor};
+
+/// Whose text transformer it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClipTextForm {
+    /// CLIP's (Radford et al. 2021, section 2.4): a token sees those before it; the end token's output stands for the text.
+    #[default]
+    Clip,
+    /// SigLIP's (Zhai et al. 2023): every token sees all, padding too; the last position's output, through a linear `head`,
+    /// stands for the text.
+    Siglip,
+}
+
+/// The sizes of a CLIP or SigLIP text tower, named as in a Hugging Face `text_config`. Defaults are CLIP ViT-B/32's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClipTextConfig {
+    /// CLIP's or SigLIP's form.
+    pub form: ClipTextForm,
+    /// Rows of the token embedding.
+    pub vocab_size: i64,
+    /// Width of the residual stream.
+    pub hidden_size: i64,
+    /// Width between the MLP's two layers.
+    pub intermediate_size: i64,
+    /// Number of transformer blocks.
+    pub num_hidden_layers: i64,
+    /// Attention heads; divides `hidden_size`.
+    pub num_attention_heads: i64,
+    /// The context length: rows of the position embedding.
+    pub max_position_embeddings: i64,
+    /// The MLP's activation.
+    pub hidden_act: Activation,
+    /// Epsilon of the layer norms.
+    pub layer_norm_eps: f64,
+    /// CLIP's form: the end token, whose first occurrence is pooled. 2 stands for "the largest id", for configs from before
+    /// transformers 4.31, which all have a wrong 2 here.
+    pub eos_token_id: i64,
+    /// SigLIP's form: output width of `head`; `hidden_size` if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub projection_size: Option<i64>,
+}
+
+/// `eos_token_id` of the configs that do not know theirs.
+const LEGACY_EOS: i64 = 2;
+
+impl Default for ClipTextConfig {
+    fn default() -> Self {
+        Self {
+            form: ClipTextForm::Clip,
+            vocab_size: 49408,
+            hidden_size: 512,
+            intermediate_size: 2048,
+            num_hidden_layers: 12,
+            num_attention_heads: 8,
+            max_position_embeddings: 77,
+            hidden_act: Activation::QuickGelu,
+            layer_norm_eps: 1e-5,
+            eos_token_id: 49407,
+            projection_size: None,
+        }
+    }
+}
+
+impl ClipTextConfig {
+    /// Reads a Hugging Face `text_config` (or the `config.json` of a text model alone), whose absent fields mean transformers'
+    /// defaults for its `model_type`.
+    pub fn from_hf(config: &Value) -> Result<Self> {
+        let siglip = config["model_type"].as_str().is_some_and(|kind| kind.starts_with("siglip"));
+        if !siglip {
+            return overlay(&Self::default(), config);
+        }
+        let defaults = Self {
+            form: ClipTextForm::Siglip,
+            vocab_size: 32000,
+            hidden_size: 768,
+            intermediate_size: 3072,
+            num_attention_heads: 12,
+            max_position_embeddings: 64,
+            hidden_act: Activation::GeluPytorchTanh,
+            layer_norm_eps: 1e-6,
+            ..Self::default()
+        };
+        let projection_size = config["projection_size"].as_i64();
+        Ok(Self { projection_size, ..overlay(&defaults, config)? })
+    }
+
+    /// Refuses sizes that make no tower.
+    pub fn validate(&self) -> Result<()> {
+        check_positive(&[
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("max_position_embeddings", self.max_position_embeddings),
+            ("projection_size", self.projection_size.unwrap_or(1)),
+        ])?;
+        check_heads(self.hidden_size, self.num_attention_heads)?;
+        match self.form {
+            ClipTextForm::Clip if self.projection_size.is_some() => {
+                Err(Error::Config("projection_size belongs to form = \"siglip\"".to_owned()))
+            }
+            ClipTextForm::Clip if !(0..self.vocab_size).contains(&self.eos_token_id) => Err(Error::Config(format!(
+                "eos_token_id = {} lies outside vocab_size = {}",
+                self.eos_token_id, self.vocab_size
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Width of the pooled output.
+    pub fn output_width(&self) -> i64 {
+        self.projection_size.unwrap_or(self.hidden_size)
+    }
+
+    /// The end token that the tower looks for; None where it takes the largest id or the last position.
+    pub fn pooled_token(&self) -> Option<i64> {
+        (self.form == ClipTextForm::Clip && self.eos_token_id != LEGACY_EOS).then_some(self.eos_token_id)
+    }
+
+    fn blocks(&self) -> BlockConfig {
+        BlockConfig {
+            width: self.hidden_size,
+            heads: self.num_attention_heads,
+            mlp_width: self.intermediate_size,
+            activation: self.hidden_act,
+            layer_norm_eps: self.layer_norm_eps,
+            norm_order: NormOrder::Pre,
+            layers: self.num_hidden_layers,
+        }
+    }
+}
+
+/// The text transformer of CLIP or SigLIP.
+#[derive(Debug)]
+pub struct ClipText {
+    token_embedding: Embedding,
+    position_embedding: Embedding,
+    encoder: Transformer,
+    final_layer_norm: LayerNorm,
+    pooling: Pooling,
+}
+
+#[derive(Debug)]
+enum Pooling {
+    /// The first of these ids.
+    FirstEos(i64),
+    /// The largest id.
+    LargestId,
+    /// The last position, through a head.
+    Last(Linear),
+}
+
+impl ClipText {
+    /// Creates the tower below `path` (`text_model` in the checkpoints), initialised as OpenAI's CLIP does.
+    pub fn new(path: &Path, config: &ClipTextConfig) -> Result<Self> {
+        config.validate()?;
+        let (width, embeddings) = (config.hidden_size, path / "embeddings");
+        let pooling = match config.form {
+            ClipTextForm::Siglip => {
+                Pooling::Last(Linear::new(&(path / "head"), width, config.output_width(), (width as f64).powf(-0.5)))
+            }
+            ClipTextForm::Clip if config.eos_token_id == LEGACY_EOS => Pooling::LargestId,
+            ClipTextForm::Clip => Pooling::FirstEos(config.eos_token_id),
+        };
+        let positions = config.max_position_embeddings;
+        Ok(Self {
+            token_embedding: Embedding::new(&(&embeddings / "token_embedding"), config.vocab_size, width, 0.02),
+            position_embedding: Embedding::new(&(&embeddings / "position_embedding"), positions, width, 0.01),
+            encoder: Transformer::new(&(path / "encoder" / "layers"), &config.blocks()),
+            final_layer_norm: LayerNorm::new(&(path / "final_layer_norm"), width, config.layer_norm_eps),
+            pooling,
+        })
+    }
+
+    /// Maps `input_ids` `[B, L]`, L within the context length, to one vector a text `[B, output_width]`, in the weights' type.
+    ///
+    /// In CLIP's form nothing behind a text's end token can reach its output, so the batch is cut after the last end token that
+    /// any of its texts has; the result is the same, and so are the gradients.
+    pub fn forward(&self, input_ids: &Tensor) -> Tensor {
+        match &self.pooling {
+            Pooling::Last(head) => {
+                let last = self.encode(input_ids, &AttentionMask::None).select(1, -1); // [B, D]
+                head.forward(&self.final_layer_norm.forward(&last))
+            }
+            Pooling::FirstEos(eos) => {
+                self.pool_at(input_ids, &input_ids.eq(*eos).to_kind(Kind::Int64).argmax(1, false))
+            }
+            Pooling::LargestId => self.pool_at(input_ids, &input_ids.argmax(1, false)),
+        }
+    }
+
+    /// The causal form, `positions` `[B]` being each text's end.
+    fn pool_at(&self, input_ids: &Tensor, positions: &Tensor) -> Tensor {
+        if input_ids.size()[0] == 0 {
+            return self.position_embedding.first(0);
+        }
+        let length = positions.max().int64_value(&[]) + 1;
+        let x = self.encode(&input_ids.narrow(1, 0, length), &AttentionMask::Causal);
+        let (batch, length, width) = x.size3().expect("the encoder keeps [B, L, D]");
+        let rows = Tensor::arange_start_step(0, batch * length, length, (Kind::Int64, x.device())) + positions;
+        let pooled = x.reshape([batch * length, width]).index_select(0, &rows); // [B, D]
+        self.final_layer_norm.forward(&pooled)
+    }
+
+    /// `[B, L]` to `[B, L, D]`, before the last norm: it works on each position alone, and only one is used.
+    fn encode(&self, input_ids: &Tensor, mask: &AttentionMask) -> Tensor {
+        let positions = self.position_embedding.first(input_ids.size()[1]); // [L, D]
+        self.encoder.forward(self.token_embedding.forward(input_ids) + positions, mask)
+    }
+
+    /// Converts to `kind` for inference.
+    pub fn pack(&mut self, kind: Kind) {
+        self.token_embedding.pack(kind);
+        self.position_embedding.pack(kind);
+        self.encoder.pack(kind);
+        self.final_layer_norm.pack(kind);
+        if let Pooling::Last(head) = &mut self.pooling {
+            head.pack(kind);
+        }
+    }
+}

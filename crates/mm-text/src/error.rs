@@ -1,0 +1,41 @@
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// What can go wrong between a tokenizer folder, a config and a tower.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// A file that cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file that can be read but not understood.
+    #[error("{path}: {reason}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        reason: String,
+    },
+    /// A folder without any tokenizer file.
+    #[error("{0} holds no tokenizer: expected tokenizer.json, or vocab.json and merges.txt")]
+    NoTokenizer(PathBuf),
+    /// A config that describes no tower.
+    #[error("{0}")]
+    Config(String),
+    /// A tokenizer and a tower that do not belong together.
+    #[error("the tokenizer does not fit the text tower: {0}")]
+    Mismatch(String),
+    /// A vocabulary that cannot be trained.
+    #[error("cannot train a tokenizer: {0}")]
+    Training(String),
+    /// A tokenizer that is no encoder's, or a text that it has no tokens for.
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+}
+
+/// The result of this crate's fallible functions.
+pub type Result<T> = std::result::Result<T, Error>;

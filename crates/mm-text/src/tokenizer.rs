@@ -1,0 +1,221 @@
+use crate::clip_format::{self, END_OF_WORD};
+use crate::{Error, Padding, Result, TokenBatch};
+use serde_json::{Map, Value, json};
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokenizers::ModelWrapper;
+
+/// CLIP's context length, where the folder does not say another.
+const DEFAULT_CONTEXT_LENGTH: usize = 77;
+/// transformers writes 1e30 for "no limit"; anything above this is taken as that.
+const LONGEST_CONTEXT: u64 = 1 << 20;
+
+/// Text to token ids: begin token, text, end token, never more than the context length.
+///
+/// It can be shared between threads; [`Tokenizer::encode`] makes no tensors, so that loader workers can call it.
+#[derive(Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    bos: Option<u32>,
+    eos: u32,
+    pad: u32,
+    context_length: usize,
+    over_long: AtomicU64,
+}
+
+impl Tokenizer {
+    /// Opens a folder with `tokenizer.json`, or with CLIP's `vocab.json` and `merges.txt`. Padding token and context length are
+    /// `tokenizer_config.json`'s, if it is there; else the padding token is `[PAD]`, `<pad>` or the end token, whichever is
+    /// first in the vocabulary, and the context length is 77.
+    ///
+    /// # Errors
+    /// Missing or malformed files, and tokenizers that put no end token behind a text: no tower here could pool it.
+    pub fn from_dir(dir: &Path) -> Result<Self> {
+        let (file, vocab, merges) = (dir.join("tokenizer.json"), dir.join("vocab.json"), dir.join("merges.txt"));
+        let config = dir.join("tokenizer_config.json");
+        let config = if config.exists() { read_json(&config)? } else { Value::Null };
+        let inner = if file.exists() {
+            tokenizers::Tokenizer::from_bytes(read(&file)?).map_err(|reason| format_error(&file, reason))?
+        } else if vocab.exists() && merges.exists() {
+            from_clip_files(&vocab, &merges)?
+        } else {
+            return Err(Error::NoTokenizer(dir.to_owned()));
+        };
+        Self::new(inner, &config)
+    }
+
+    /// Builds CLIP's tokenizer from `vocab` (token to id, with the start and end tokens) and `merges` (best first).
+    pub(crate) fn from_clip_vocabulary(
+        vocab: Map<String, Value>,
+        merges: Vec<(String, String)>,
+        context_length: usize,
+    ) -> Result<Self> {
+        let inner = build_clip(vocab, merges).map_err(Error::Tokenizer)?;
+        Self::new(inner, &Value::Null)?.with_context_length(context_length)
+    }
+
+    fn new(mut inner: tokenizers::Tokenizer, config: &Value) -> Result<Self> {
+        let stored_pad = inner.get_padding().map(|padding| padding.pad_id);
+        inner.with_padding(None).with_truncation(None).map_err(library_error)?;
+        // What it adds to nothing are its begin and end tokens.
+        let (bos, eos) = match inner.encode_fast("", true).map_err(library_error)?.get_ids() {
+            &[eos] => (None, eos),
+            &[bos, eos] => (Some(bos), eos),
+            ids => {
+                let reason =
+                    format!("it encodes an empty text as {ids:?}; expected [begin token, end token] or [end token]");
+                return Err(Error::Tokenizer(reason));
+            }
+        };
+        let named = match &config["pad_token"] {
+            Value::String(token) => inner.token_to_id(token),
+            token => token["content"].as_str().and_then(|token| inner.token_to_id(token)),
+        };
+        let usual = || ["[PAD]", "<pad>"].iter().find_map(|token| inner.token_to_id(token));
+        let pad = named.or(stored_pad).or_else(usual).unwrap_or(eos);
+        let context_length = config["model_max_length"].as_u64().filter(|&length| length <= LONGEST_CONTEXT);
+        let context_length = context_length.map_or(DEFAULT_CONTEXT_LENGTH, |length| length as usize);
+        Self { inner, bos, eos, pad, context_length: 0, over_long: AtomicU64::new(0) }
+            .with_context_length(context_length)
+    }
+
+    /// The same tokenizer for texts of at most `length` tokens, begin and end included.
+    ///
+    /// # Errors
+    /// A length without room for both.
+    pub fn with_context_length(mut self, length: usize) -> Result<Self> {
+        if length < 2 {
+            return Err(Error::Config(format!("context length {length} has no room for the begin and end tokens")));
+        }
+        self.context_length = length;
+        Ok(self)
+    }
+
+    /// Token ids of `text`, from begin to end token. A text over the context length loses its tail, keeps the end token and is
+    /// counted in [`Tokenizer::over_long`].
+    ///
+    /// # Errors
+    /// Only for a vocabulary that does not cover every text and has no token for the unknown.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, true).map_err(library_error)?;
+        Ok(self.cut(encoding.get_ids().to_vec()))
+    }
+
+    /// [`Tokenizer::encode`] of each text, on all cores.
+    pub fn encode_all(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
+        let encodings = self.inner.encode_batch_fast(texts.to_vec(), true).map_err(library_error)?;
+        Ok(encodings.iter().map(|encoding| self.cut(encoding.get_ids().to_vec())).collect())
+    }
+
+    /// [`Tokenizer::encode_all`] as a batch.
+    pub fn encode_batch(&self, texts: &[&str], padding: Padding) -> Result<TokenBatch> {
+        Ok(self.collate(&self.encode_all(texts)?, padding))
+    }
+
+    /// Lays encoded texts out as a batch, padded on the right.
+    pub fn collate(&self, rows: &[Vec<u32>], padding: Padding) -> TokenBatch {
+        let min_length = if padding == Padding::Fixed { self.context_length } else { 0 };
+        TokenBatch::from_rows(rows, min_length, self.pad)
+    }
+
+    fn cut(&self, mut ids: Vec<u32>) -> Vec<u32> {
+        if ids.len() > self.context_length {
+            ids.truncate(self.context_length - 1);
+            ids.push(self.eos);
+            self.over_long.fetch_add(1, Ordering::Relaxed);
+        }
+        ids
+    }
+
+    /// One more than the largest id: the rows that an embedding needs.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1)
+    }
+
+    /// The token before each text, if there is one.
+    pub fn bos_id(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The token behind each text.
+    pub fn eos_id(&self) -> u32 {
+        self.eos
+    }
+
+    /// The token that fills a batch's shorter rows.
+    pub fn pad_id(&self) -> u32 {
+        self.pad
+    }
+
+    /// The most tokens that a text is given.
+    pub fn context_length(&self) -> usize {
+        self.context_length
+    }
+
+    /// How many texts were cut to the context length so far.
+    pub fn over_long(&self) -> u64 {
+        self.over_long.load(Ordering::Relaxed)
+    }
+
+    /// Writes `tokenizer.json` and `tokenizer_config.json` into `dir`, which `from_dir` and transformers' `AutoTokenizer` open.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        let file = dir.join("tokenizer.json");
+        let json = self.inner.to_string(true).map_err(|reason| format_error(&file, reason))?;
+        write(&file, &json)?;
+        let token = |id: Option<u32>| id.and_then(|id| self.inner.id_to_token(id));
+        let (bos, eos, pad) = (token(self.bos), token(Some(self.eos)), token(Some(self.pad)));
+        let clip = matches!(self.inner.get_model(),
+            ModelWrapper::BPE(bpe) if bpe.end_of_word_suffix.as_deref() == Some(END_OF_WORD));
+        let config = if clip {
+            json!({ "tokenizer_class": "CLIPTokenizer", "bos_token": bos, "eos_token": eos, "unk_token": eos,
+                    "pad_token": pad, "model_max_length": self.context_length })
+        } else {
+            json!({ "tokenizer_class": "PreTrainedTokenizerFast", "cls_token": bos, "sep_token": eos,
+                    "pad_token": pad, "model_max_length": self.context_length })
+        };
+        write(&dir.join("tokenizer_config.json"), &format!("{config:#}\n"))
+    }
+}
+
+fn from_clip_files(vocab: &Path, merges: &Path) -> Result<tokenizers::Tokenizer> {
+    let Value::Object(tokens) = read_json(vocab)? else {
+        return Err(format_error(vocab, "expected an object of tokens and their ids"));
+    };
+    let text = String::from_utf8(read(merges)?).map_err(|reason| format_error(merges, reason))?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with("#version") && !line.trim().is_empty());
+    let pairs = lines.map(|(number, line)| match line.split_once(' ') {
+        Some((left, right)) if !right.contains(' ') => Ok((left.to_owned(), right.trim_end().to_owned())),
+        _ => Err(format_error(merges, format!("line {}: expected two tokens, got {line:?}", number + 1))),
+    });
+    build_clip(tokens, pairs.collect::<Result<_>>()?).map_err(|reason| format_error(vocab, reason))
+}
+
+fn build_clip(
+    vocab: Map<String, Value>,
+    merges: Vec<(String, String)>,
+) -> std::result::Result<tokenizers::Tokenizer, String> {
+    let missing = || format!("no {} or no {} in the vocabulary", clip_format::START, clip_format::END);
+    let json = clip_format::tokenizer(vocab, merges).ok_or_else(missing)?;
+    tokenizers::Tokenizer::from_bytes(json.to_string()).map_err(|reason| reason.to_string())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(|source| Error::Io { path: path.to_owned(), source })
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    serde_json::from_slice(&read(path)?).map_err(|reason| format_error(path, reason))
+}
+
+fn format_error(path: &Path, reason: impl ToString) -> Error {
+    Error::Format { path: path.to_owned(), reason: reason.to_string() }
+}
+
+fn library_error(reason: tokenizers::Error) -> Error {
+    Error::Tokenizer(reason.to_string())
+}
