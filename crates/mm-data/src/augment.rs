@@ -1,0 +1,207 @@
+//! Random changes of training images, with torchvision's meaning of every number.
+
+use image::{RgbImage, imageops};
+use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
+
+use crate::resize::{self, Rect};
+use crate::{Error, Result, colour};
+
+/// What to change at random: a crop, the side, the colours. In the config:
+///
+/// ```
+/// let augment: mm_data::Augment = toml::from_str("scale = [0.5, 1.0]\njitter = { brightness = 0.4, hue = 0.1 }")?;
+/// augment.check().expect("numbers in range");
+/// assert_eq!(augment.flip, 0.0);
+/// # Ok::<(), toml::de::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Augment {
+    /// The part of the area that a random crop keeps, from and to. `[1.0, 1.0]` with `ratio = [1.0, 1.0]` keeps what fits.
+    pub scale: [f64; 2],
+    /// The crop's width to height, from and to, before it is made square.
+    pub ratio: [f64; 2],
+    /// The probability of a mirror image. Off unless asked for: captions say "left" and "right", and letters do not mirror.
+    pub flip: f64,
+    /// The change of colours.
+    pub jitter: Jitter,
+}
+
+impl Default for Augment {
+    /// CLIP's own training: a crop of nearly everything, nothing else.
+    fn default() -> Self {
+        Self { scale: [0.9, 1.0], ratio: [3.0 / 4.0, 4.0 / 3.0], flip: 0.0, jitter: Jitter::default() }
+    }
+}
+
+/// A random change of colours. A `brightness` of 0.4 draws a factor between 0.6 and 1.4.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Jitter {
+    /// The probability that an image is changed at all.
+    pub probability: f64,
+    /// The greatest change of brightness, at least 0.
+    pub brightness: f64,
+    /// The greatest change of contrast, at least 0.
+    pub contrast: f64,
+    /// The greatest change of saturation, at least 0.
+    pub saturation: f64,
+    /// The greatest turn of hue, as a part of the circle: 0 to 0.5.
+    pub hue: f64,
+}
+
+impl Default for Jitter {
+    fn default() -> Self {
+        Self { probability: 1.0, brightness: 0.0, contrast: 0.0, saturation: 0.0, hue: 0.0 }
+    }
+}
+
+impl Augment {
+    /// Errors: a number that is out of its range, by name. Call it once, when the config is read.
+    pub fn check(&self) -> Result<()> {
+        let range = |name: &str, [from, to]: [f64; 2], top: f64| match 0.0 < from && from <= to && to <= top {
+            true => Ok(()),
+            false => Err(Error::Setting(format!(
+                "augment.{name} = [{from}, {to}] must be two numbers, the smaller first, above 0 and at most {top}"
+            ))),
+        };
+        range("scale", self.scale, 1.0)?;
+        range("ratio", self.ratio, 100.0)?;
+        let Jitter { probability, brightness, contrast, saturation, hue } = self.jitter;
+        for (name, value, top) in [
+            ("flip", self.flip, 1.0),
+            ("jitter.probability", probability, 1.0),
+            ("jitter.brightness", brightness, 10.0),
+            ("jitter.contrast", contrast, 10.0),
+            ("jitter.saturation", saturation, 10.0),
+            ("jitter.hue", hue, 0.5),
+        ] {
+            if !(0.0..=top).contains(&value) {
+                return Err(Error::Setting(format!("augment.{name} = {value} must be between 0 and {top}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// A changed image of `size` x `size`. What is drawn depends on `rng` and on the size of the image alone.
+    pub fn apply(&self, image: &RgbImage, size: u32, rng: &mut impl Rng) -> RgbImage {
+        let rect = self.crop(image.width(), image.height(), rng);
+        let mut out = resize::crop_resize(image, rect, size);
+        if rng.random_bool(self.flip) {
+            imageops::flip_horizontal_in_place(&mut out);
+        }
+        self.jitter.apply(&mut out, rng);
+        out
+    }
+
+    /// torchvision's `RandomResizedCrop.get_params`: ten tries, then the middle with the nearest allowed ratio.
+    fn crop(&self, width: u32, height: u32, rng: &mut impl Rng) -> Rect {
+        let (w, h) = (f64::from(width), f64::from(height));
+        let [narrow, wide] = self.ratio;
+        for _ in 0..10 {
+            let area = w * h * rng.random_range(self.scale[0]..=self.scale[1]);
+            let ratio = rng.random_range(narrow.ln()..=wide.ln()).exp();
+            let crop_w = (area * ratio).sqrt().round_ties_even() as u32;
+            let crop_h = (area / ratio).sqrt().round_ties_even() as u32;
+            if (1..=width).contains(&crop_w) && (1..=height).contains(&crop_h) {
+                let top = rng.random_range(0..=height - crop_h);
+                let left = rng.random_range(0..=width - crop_w);
+                return Rect { left, top, width: crop_w, height: crop_h };
+            }
+        }
+        let ratio = (w / h).clamp(narrow, wide);
+        let (crop_w, crop_h) = if w / h < ratio {
+            (width, ((w / ratio).round_ties_even() as u32).clamp(1, height))
+        } else {
+            (((h * ratio).round_ties_even() as u32).clamp(1, width), height)
+        };
+        Rect { left: (width - crop_w) / 2, top: (height - crop_h) / 2, width: crop_w, height: crop_h }
+    }
+}
+
+impl Jitter {
+    /// Changes brightness, contrast, saturation and hue in a random order.
+    fn apply(&self, image: &mut RgbImage, rng: &mut impl Rng) {
+        if !rng.random_bool(self.probability) {
+            return;
+        }
+        let mut order = [0, 1, 2, 3];
+        for last in (1..order.len()).rev() {
+            order.swap(last, rng.random_range(0..=last));
+        }
+        for change in order {
+            let strength = [self.brightness, self.contrast, self.saturation, self.hue][change];
+            if strength == 0.0 {
+                continue;
+            }
+            let least = if change == 3 { -strength } else { (1.0 - strength).max(0.0) };
+            let most = if change == 3 { strength } else { 1.0 + strength };
+            let factor = rng.random_range(least..=most) as f32;
+            [colour::brightness, colour::contrast, colour::saturation, colour::hue][change](image, factor);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::Rgb;
+    use rand::SeedableRng;
+
+    use super::*;
+    use crate::SampleRng;
+
+    fn picture() -> RgbImage {
+        RgbImage::from_fn(60, 40, |x, y| Rgb([x as u8 * 4, y as u8 * 6, (x + y) as u8]))
+    }
+
+    #[test]
+    fn the_rng_alone_decides() {
+        let augment = Augment {
+            scale: [0.2, 1.0],
+            flip: 0.5,
+            jitter: Jitter { brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1, probability: 0.8 },
+            ..Augment::default()
+        };
+        let draw = |seed| augment.apply(&picture(), 32, &mut SampleRng::seed_from_u64(seed));
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+    }
+
+    #[test]
+    fn crops_stay_inside_and_within_scale_and_ratio() {
+        let augment = Augment { scale: [0.3, 0.6], ..Augment::default() };
+        let mut rng = SampleRng::seed_from_u64(0);
+        for _ in 0..1000 {
+            let Rect { left, top, width, height } = augment.crop(300, 200, &mut rng);
+            assert!(left + width <= 300 && top + height <= 200);
+            let (area, ratio) = (f64::from(width * height) / 60_000.0, f64::from(width) / f64::from(height));
+            assert!((0.29..0.61).contains(&area) && (0.74..1.35).contains(&ratio), "{area} {ratio}");
+        }
+    }
+
+    #[test]
+    fn an_image_too_thin_for_the_ratio_is_cropped_in_its_middle() {
+        let mut rng = SampleRng::seed_from_u64(0);
+        let rect = Augment { scale: [1.0, 1.0], ..Augment::default() }.crop(300, 3, &mut rng);
+        assert_eq!(rect, Rect { left: 148, top: 0, width: 4, height: 3 });
+        assert_eq!(Augment::default().crop(1, 1, &mut rng), Rect { left: 0, top: 0, width: 1, height: 1 });
+    }
+
+    #[test]
+    fn a_flip_mirrors() {
+        let whole = Augment { scale: [1.0; 2], ratio: [1.5; 2], flip: 1.0, ..Augment::default() };
+        let mut rng = SampleRng::seed_from_u64(0);
+        let out = whole.apply(&picture(), 20, &mut rng);
+        assert!(out[(0, 10)][0] > out[(19, 10)][0]);
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_named() {
+        let wrong = Augment { flip: 1.5, ..Augment::default() };
+        assert_eq!(wrong.check().unwrap_err().to_string(), "augment.flip = 1.5 must be between 0 and 1");
+        assert!(Augment { scale: [0.9, 0.1], ..Augment::default() }.check().is_err());
+        assert!(Augment { flip: f64::NAN, ..Augment::default() }.check().is_err());
+        assert!(Augment::default().check().is_ok());
+    }
+}

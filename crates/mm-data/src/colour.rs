@@ -1,0 +1,102 @@
+//! The four colour changes of torchvision's `ColorJitter` on 8-bit images, computed as Pillow computes them.
+
+use image::{Rgb, RgbImage};
+
+/// Towards black (below 1) or away from it.
+pub(crate) fn brightness(image: &mut RgbImage, factor: f32) {
+    for pixel in image.pixels_mut() {
+        pixel.0 = pixel.0.map(|value| blend(0, value, factor));
+    }
+}
+
+/// Towards the mean grey of the image (below 1) or away from it.
+pub(crate) fn contrast(image: &mut RgbImage, factor: f32) {
+    let count = u64::from(image.width()) * u64::from(image.height());
+    let sum: u64 = image.pixels().map(|pixel| u64::from(grey(*pixel))).sum();
+    let mean = ((sum as f64 / count as f64) + 0.5) as u8;
+    for pixel in image.pixels_mut() {
+        pixel.0 = pixel.0.map(|value| blend(mean, value, factor));
+    }
+}
+
+/// Towards the grey of each pixel (below 1) or away from it.
+pub(crate) fn saturation(image: &mut RgbImage, factor: f32) {
+    for pixel in image.pixels_mut() {
+        let grey = grey(*pixel);
+        pixel.0 = pixel.0.map(|value| blend(grey, value, factor));
+    }
+}
+
+/// Turns the hue by a part of the circle, from -0.5 to 0.5. Pillow does it in whole numbers of HSV; here it is exact.
+pub(crate) fn hue(image: &mut RgbImage, turn: f32) {
+    for pixel in image.pixels_mut() {
+        let [red, green, blue] = pixel.0.map(f32::from);
+        let (high, low) = (red.max(green).max(blue), red.min(green).min(blue));
+        let chroma = high - low;
+        if chroma == 0.0 {
+            continue;
+        }
+        let sextant = if high == red {
+            (green - blue) / chroma
+        } else if high == green {
+            (blue - red) / chroma + 2.0
+        } else {
+            (red - green) / chroma + 4.0
+        };
+        let turned = sextant + 6.0 * turn;
+        // Each channel is a trapezoid over the circle of hues, a third of the circle apart.
+        let channel = |start: f32| {
+            let place = (start + turned).rem_euclid(6.0);
+            (high - chroma * place.min(4.0 - place).clamp(0.0, 1.0)).round() as u8
+        };
+        pixel.0 = [channel(5.0), channel(3.0), channel(1.0)];
+    }
+}
+
+/// Pillow's `Image.blend`: from `from` (0) over `to` (1) and beyond, cut to 8 bits.
+fn blend(from: u8, to: u8, factor: f32) -> u8 {
+    (f32::from(from) + factor * (f32::from(to) - f32::from(from))) as u8
+}
+
+/// Pillow's conversion to grey (ITU-R 601-2).
+fn grey(Rgb([red, green, blue]): Rgb<u8>) -> u8 {
+    ((u32::from(red) * 19_595 + u32::from(green) * 38_470 + u32::from(blue) * 7_471 + 0x8000) >> 16) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changed(pixel: [u8; 3], change: impl Fn(&mut RgbImage)) -> [u8; 3] {
+        let mut image = RgbImage::from_pixel(1, 1, Rgb(pixel));
+        change(&mut image);
+        image[(0, 0)].0
+    }
+
+    #[test]
+    fn factors_of_one_and_no_turn_change_nothing() {
+        for pixel in [[0, 0, 0], [255, 1, 128], [7, 200, 90], [12, 12, 250]] {
+            assert_eq!(changed(pixel, |image| brightness(image, 1.0)), pixel);
+            assert_eq!(changed(pixel, |image| contrast(image, 1.0)), pixel);
+            assert_eq!(changed(pixel, |image| saturation(image, 1.0)), pixel);
+            assert_eq!(changed(pixel, |image| hue(image, 0.0)), pixel);
+        }
+    }
+
+    #[test]
+    fn brightness_is_cut_at_white() {
+        assert_eq!(changed([100, 200, 3], |image| brightness(image, 1.5)), [150, 255, 4]);
+    }
+
+    #[test]
+    fn no_saturation_is_grey() {
+        assert_eq!(changed([255, 0, 0], |image| saturation(image, 0.0)), [76; 3]);
+    }
+
+    #[test]
+    fn a_third_of_the_circle_turns_red_to_green() {
+        assert_eq!(changed([255, 0, 0], |image| hue(image, 1.0 / 3.0)), [0, 255, 0]);
+        assert_eq!(changed([255, 0, 0], |image| hue(image, -1.0 / 3.0)), [0, 0, 255]);
+        assert_eq!(changed([200, 100, 50], |image| hue(image, 0.5)), [50, 150, 200]);
+    }
+}

@@ -1,0 +1,60 @@
+//! Which data to read, as the config says it.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::emoji::{EmojiConfig, EmojiSource};
+use crate::folder::{FolderConfig, FolderSource};
+use crate::table::{TableConfig, TableFormat, TableSource};
+use crate::{Result, Source};
+
+/// A data set of the config: `kind` says which reader, the other keys are that reader's own.
+///
+/// ```
+/// let config: mm_data::SourceConfig = toml::from_str(r#"
+///     kind = "tsv"
+///     path = "flickr/train.tsv"
+///     caption_column = ["title", "description"]
+/// "#)?;
+/// assert!(config.open().is_err()); // no such file here
+/// # Ok::<(), toml::de::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum SourceConfig {
+    /// The embedded emoji.
+    Emoji(EmojiConfig),
+    /// A file of comma-separated values with a header line.
+    Csv(TableConfig),
+    /// The same with tabs.
+    Tsv(TableConfig),
+    /// One JSON object a line.
+    Jsonl(TableConfig),
+    /// A folder of images, with a folder a class or caption files beside the images.
+    Folder(FolderConfig),
+}
+
+impl SourceConfig {
+    /// Opens the data set: reads its list of samples, but no image.
+    ///
+    /// Errors: a missing file, folder or column, a file without rows.
+    pub fn open(&self) -> Result<Box<dyn Source>> {
+        Ok(match self {
+            Self::Emoji(config) => Box::new(EmojiSource::new(config.split)),
+            Self::Csv(config) => Box::new(TableSource::open(config, TableFormat::Csv)?),
+            Self::Tsv(config) => Box::new(TableSource::open(config, TableFormat::Tsv)?),
+            Self::Jsonl(config) => Box::new(TableSource::open(config, TableFormat::Jsonl)?),
+            Self::Folder(config) => Box::new(FolderSource::open(config)?),
+        })
+    }
+
+    /// The file or folder that this reads, if any; so that a config can be checked before work begins.
+    pub fn path(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Emoji(_) => None,
+            Self::Csv(table) | Self::Tsv(table) | Self::Jsonl(table) => Some(&table.path),
+            Self::Folder(folder) => Some(&folder.path),
+        }
+    }
+}

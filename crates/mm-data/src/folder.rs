@@ -1,0 +1,131 @@
+//! A folder of images: a folder a class, or a caption file beside each image.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, ImageBytes, Result, Sample, Source};
+
+/// A folder of PNG, JPEG and WebP files, in folders within it to any depth.
+///
+/// The first folder below `path` is the class (torchvision's `ImageFolder`). The captions are the lines of a text file
+/// of the same name beside the image (`cat.png`, `cat.txt`), or else `caption` filled with the class.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FolderConfig {
+    /// The folder.
+    pub path: PathBuf,
+    /// The caption of an image without a text file; `{label}` becomes the class, with `_` as a space.
+    #[serde(default = "caption")]
+    pub caption: String,
+}
+
+fn caption() -> String {
+    "a photo of a {label}".into()
+}
+
+/// The folder as a [`Source`], in the order of the paths.
+pub(crate) struct FolderSource {
+    name: String,
+    config: FolderConfig,
+    /// Paths below the folder.
+    images: Vec<PathBuf>,
+}
+
+impl FolderSource {
+    pub(crate) fn open(config: &FolderConfig) -> Result<Self> {
+        let mut images = Vec::new();
+        collect(&config.path, Path::new(""), &mut images)?;
+        images.sort();
+        let name = config.path.display().to_string();
+        if images.is_empty() {
+            return Err(Error::Empty { name, hint: "no .png, .jpg, .jpeg or .webp file is in the folder".into() });
+        }
+        Ok(Self { name, config: config.clone(), images })
+    }
+}
+
+fn collect(root: &Path, below: &Path, images: &mut Vec<PathBuf>) -> Result<()> {
+    let folder = root.join(below);
+    for entry in fs::read_dir(&folder).map_err(Error::io(&folder))? {
+        let entry = entry.map_err(Error::io(&folder))?;
+        let path = below.join(entry.file_name());
+        let kind = entry.file_type().map_err(Error::io(entry.path()))?;
+        // A link to a folder could lead back up: only links to files are followed.
+        if kind.is_dir() {
+            collect(root, &path, images)?;
+        } else if is_image(&path) {
+            images.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    ["png", "jpg", "jpeg", "webp"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+impl Source for FolderSource {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        let below = &self.images[index];
+        let path = self.config.path.join(below);
+        let mut parts = below.iter();
+        let first = parts.next().map(|part| part.to_string_lossy().into_owned());
+        let label = first.filter(|_| parts.next().is_some());
+        let text = path.with_extension("txt");
+        let captions = if text.is_file() {
+            let text = fs::read_to_string(&text).map_err(Error::io(&text))?;
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+        } else {
+            label.iter().map(|label| self.config.caption.replace("{label}", &label.replace('_', " "))).collect()
+        };
+        Ok(Sample { key: path.display().to_string(), image: ImageBytes::File(path), captions, label, variant_of: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_folders_and_captions_stand_beside() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["polar_bear/deep/b.JPG", "polar_bear/a.png", "cat/c.webp", "top.jpeg", "cat/notes.md"] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, b"x").unwrap();
+        }
+        fs::write(folder.path().join("cat/c.txt"), "a cat asleep\n\n a cat \n").unwrap();
+        let config = FolderConfig { path: folder.path().to_owned(), caption: caption() };
+        let source = FolderSource::open(&config).unwrap();
+        let samples: Vec<_> = (0..source.len()).map(|index| source.sample(index).unwrap()).collect();
+        let seen: Vec<_> = samples.iter().map(|s| (s.label.as_deref(), s.captions.join("|"))).collect();
+        assert_eq!(
+            seen,
+            [
+                (Some("cat"), "a cat asleep|a cat".to_owned()),
+                (Some("polar_bear"), "a photo of a polar bear".to_owned()),
+                (Some("polar_bear"), "a photo of a polar bear".to_owned()),
+                (None, String::new()),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_folder_without_images_or_no_folder_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |path: PathBuf| FolderSource::open(&FolderConfig { path, caption: caption() }).err().unwrap();
+        assert!(open(folder.path().to_owned()).to_string().contains("no .png, .jpg"));
+        assert!(open(folder.path().join("none")).to_string().contains("No such file"));
+    }
+}

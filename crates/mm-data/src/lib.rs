@@ -1,0 +1,59 @@
+//! Images with their texts, from files to batches. Tensor-free: what comes out is 8-bit pixels, `f32` slices and text.
+//!
+//! The way of a sample, in the order of this crate's parts:
+//!
+//! 1. A [`SourceConfig`] of the TOML opens a [`Source`]: samples by number. A [`Sample`] has a key, encoded bytes,
+//!    captions and a label; making one is cheap. Built in are tables (CSV, TSV, JSON lines), image folders, and
+//!    [`emoji`], a data set inside the program.
+//! 2. [`decode()`] makes 8-bit RGB of any PNG, JPEG or WebP. [`resize`] is Pillow's to a level; [`Augment`] is
+//!    torchvision's; [`Normalize`] writes the numbers that a model reads.
+//! 3. A [`Loader`] does this on threads, in an order that follows from the seed alone, and tells a [`Position`] from
+//!    which it goes on exactly.
+//!
+//! ```
+//! use mm_data::{Normalize, SourceConfig, decode, resize};
+//!
+//! let config: SourceConfig = toml::from_str("kind = \"emoji\"\nsplit = \"held_out\"")?;
+//! let source = config.open()?;
+//! assert_eq!(source.len(), 394);
+//!
+//! let sample = source.sample(0)?;
+//! let image = decode(&sample.image.read()?, [255; 3])?;
+//! let image = resize::short_side_center_crop(&image, 64);
+//! let mut pixel_values = vec![0.0; 3 * 64 * 64]; // [3, H, W]
+//! Normalize::CLIP.write(&image, &mut pixel_values);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # To extend
+//!
+//! A new data set is a file with a config struct and a [`Source`], and a variant of [`SourceConfig`]. Give a sample
+//! that cannot be read back as an `Err`: the loader counts it and goes on. See `docs/data.md` for the user's side.
+
+mod augment;
+mod colour;
+mod config;
+mod decode;
+pub mod emoji;
+mod error;
+mod folder;
+mod loader;
+mod pixels;
+pub mod resize;
+mod sample;
+mod table;
+
+/// The image library, so that users name the same [`image::RgbImage`].
+pub use image;
+/// The random numbers of a sample: the same on every machine.
+pub use rand_chacha::ChaCha8Rng as SampleRng;
+
+pub use augment::{Augment, Jitter};
+pub use config::SourceConfig;
+pub use decode::{MAX_PIXELS, decode};
+pub use error::{Error, Result};
+pub use folder::FolderConfig;
+pub use loader::{BadSample, Batch, Loader, LoaderConfig, Map, Position};
+pub use pixels::Normalize;
+pub use sample::{ImageBytes, Sample, Source};
+pub use table::TableConfig;

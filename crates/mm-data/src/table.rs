@@ -1,0 +1,332 @@
+//! Tables of image paths and captions: CSV, TSV and JSON lines.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Error, ImageBytes, Result, Sample, Source};
+
+/// The columns of a table, by name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableConfig {
+    /// The file.
+    pub path: PathBuf,
+    /// The column with the path of the image.
+    #[serde(default = "image")]
+    pub image_column: String,
+    /// The column with the caption, or several: `["title", "description"]`. The first that is not empty in a row is its
+    /// canonical caption. In JSON lines a column may also hold a list of captions.
+    #[serde(default = "caption", deserialize_with = "one_or_many")]
+    pub caption_column: Vec<String>,
+    /// The column with the class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_column: Option<String>,
+    /// The folder that image paths start from; by default that of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images_root: Option<PathBuf>,
+    /// What stands between columns, one ASCII character; by default a comma in CSV and a tab in TSV.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<char>,
+    /// Whether quotation marks enclose what holds a delimiter; by default yes in CSV and no in TSV, whose captions often
+    /// hold quotation marks that enclose nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quoting: Option<bool>,
+}
+
+fn image() -> String {
+    "image".into()
+}
+
+fn caption() -> Vec<String> {
+    vec!["caption".into()]
+}
+
+fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a column name or a list of column names")]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(name) => vec![name],
+        OneOrMany::Many(names) => names,
+    })
+}
+
+/// How the rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TableFormat {
+    Csv,
+    Tsv,
+    Jsonl,
+}
+
+/// What is taken from a row.
+struct Row {
+    image: String,
+    captions: Vec<String>,
+    label: Option<String>,
+}
+
+/// A table as a [`Source`]. A row that cannot be read is a bad sample like one whose image cannot be: it counts against
+/// `max_bad_samples` when the loader comes to it, and everything there is either read or skipped.
+pub(crate) struct TableSource {
+    name: String,
+    path: PathBuf,
+    root: PathBuf,
+    /// Of each row its line, and what it holds or what is wrong with it.
+    rows: Rows,
+}
+
+type Rows = Vec<(u64, std::result::Result<Row, String>)>;
+
+impl TableSource {
+    pub(crate) fn open(config: &TableConfig, format: TableFormat) -> Result<Self> {
+        if config.caption_column.is_empty() {
+            return Err(Error::Setting("caption_column = []: name at least one column".into()));
+        }
+        let file = File::open(&config.path).map_err(Error::io(&config.path))?;
+        let rows = match format {
+            TableFormat::Csv => csv_rows(config, file, ',', true)?,
+            TableFormat::Tsv => csv_rows(config, file, '\t', false)?,
+            TableFormat::Jsonl if config.delimiter.is_some() || config.quoting.is_some() => {
+                return Err(Error::Setting("delimiter, quoting: JSON lines have none, remove these keys".into()));
+            }
+            TableFormat::Jsonl => json_rows(config, file)?,
+        };
+        let name = config.path.display().to_string();
+        if rows.is_empty() {
+            return Err(Error::Empty { name, hint: "the file has no rows".into() });
+        }
+        let beside = || config.path.parent().unwrap_or(Path::new("")).to_owned();
+        let root = config.images_root.clone().unwrap_or_else(beside);
+        Ok(Self { name, path: config.path.clone(), root, rows })
+    }
+}
+
+impl Source for TableSource {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        let (line, row) = &self.rows[index];
+        let bad = |reason: &String| Error::Line { path: self.path.clone(), line: *line, reason: reason.clone() };
+        let row = row.as_ref().map_err(bad)?;
+        Ok(Sample {
+            key: format!("{}:{line} {}", self.name, row.image),
+            image: ImageBytes::File(self.root.join(&row.image)),
+            captions: row.captions.clone(),
+            label: row.label.clone(),
+            variant_of: None,
+        })
+    }
+}
+
+fn csv_rows(config: &TableConfig, file: File, delimiter: char, quoting: bool) -> Result<Rows> {
+    let delimiter = config.delimiter.unwrap_or(delimiter);
+    let delimiter = u8::try_from(delimiter).ok().filter(u8::is_ascii).ok_or_else(|| {
+        Error::Setting(format!("delimiter = `{delimiter}`: it must be one ASCII character, such as `,`, `;` or `\\t`"))
+    })?;
+    let quoting = config.quoting.unwrap_or(quoting);
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).quoting(quoting).flexible(true).from_reader(file);
+    let unreadable = |error: csv::Error| Error::Line {
+        path: config.path.clone(),
+        line: error.position().map_or(1, csv::Position::line),
+        reason: error.to_string(),
+    };
+    let header = reader.headers().map_err(unreadable)?.clone();
+    let column = |name: &String| {
+        // Spreadsheets put a byte-order mark before the first name.
+        header.iter().position(|there| there.trim_start_matches('\u{feff}').trim() == name).ok_or_else(|| {
+            let present = header.iter().map(str::to_owned).collect();
+            Error::MissingColumn { path: config.path.clone(), column: name.clone(), present }
+        })
+    };
+    let image = column(&config.image_column)?;
+    let captions = config.caption_column.iter().map(column).collect::<Result<Vec<_>>>()?;
+    let label = config.label_column.as_ref().map(column).transpose()?;
+
+    let mut rows = Vec::new();
+    for record in reader.byte_records() {
+        // Only the file can fail here; a broken row comes as it is.
+        let record = record.map_err(unreadable)?;
+        let line = record.position().map_or(0, csv::Position::line);
+        rows.push((line, csv_row(&record, header.len(), image, &captions, label)));
+    }
+    Ok(rows)
+}
+
+fn csv_row(
+    record: &csv::ByteRecord,
+    width: usize,
+    image: usize,
+    captions: &[usize],
+    label: Option<usize>,
+) -> std::result::Result<Row, String> {
+    if record.len() != width {
+        return Err(format!("{} columns where the header has {width}", record.len()));
+    }
+    let text = |column: usize| std::str::from_utf8(&record[column]).map_err(|_| "not UTF-8 text".to_owned());
+    let captions =
+        captions.iter().map(|&column| text(column).map(str::to_owned)).collect::<std::result::Result<_, _>>()?;
+    let label = label.map(text).transpose()?.map(str::to_owned);
+    row(text(image)?.to_owned(), captions, label)
+}
+
+fn json_rows(config: &TableConfig, file: File) -> Result<Rows> {
+    let mut rows = Vec::new();
+    let mut checked = false;
+    for (index, line) in BufReader::new(file).split(b'\n').enumerate() {
+        let line = line.map_err(Error::io(&config.path))?;
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let object = serde_json::from_slice(&line).map_err(|error| format!("not a JSON object: {error}"));
+        // No header says which fields there are: the first whole row stands for it.
+        if let (Ok(object), false) = (&object, checked) {
+            check_fields(config, object)?;
+            checked = true;
+        }
+        rows.push((index as u64 + 1, object.and_then(|object| json_row(config, &object))));
+    }
+    Ok(rows)
+}
+
+type Object = serde_json::Map<String, Value>;
+
+fn check_fields(config: &TableConfig, object: &Object) -> Result<()> {
+    let wanted = std::iter::once(&config.image_column).chain(&config.caption_column).chain(&config.label_column);
+    match wanted.into_iter().find(|name| !object.contains_key(*name)) {
+        None => Ok(()),
+        Some(column) => Err(Error::MissingColumn {
+            path: config.path.clone(),
+            column: column.clone(),
+            present: object.keys().cloned().collect(),
+        }),
+    }
+}
+
+fn json_row(config: &TableConfig, object: &Object) -> std::result::Result<Row, String> {
+    let text = |name: &str, value: &Value| match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Null => Ok(String::new()),
+        other => Err(format!("`{name}` is {other}, not a text")),
+    };
+    let field = |name: &str| object.get(name).ok_or_else(|| format!("no field `{name}`"));
+    let mut captions = Vec::new();
+    for name in &config.caption_column {
+        match field(name)? {
+            Value::Array(list) => {
+                for caption in list {
+                    captions.push(text(name, caption)?);
+                }
+            }
+            one => captions.push(text(name, one)?),
+        }
+    }
+    let label = config.label_column.as_ref().map(|name| field(name).and_then(|value| text(name, value))).transpose()?;
+    row(text(&config.image_column, field(&config.image_column)?)?, captions, label)
+}
+
+/// A row of what its columns hold. Empty captions are left out.
+fn row(image: String, mut captions: Vec<String>, label: Option<String>) -> std::result::Result<Row, String> {
+    captions.retain(|caption| !caption.trim().is_empty());
+    match () {
+        () if image.is_empty() => Err("the image column is empty".into()),
+        () if captions.is_empty() && label.is_none() => Err("no caption".into()),
+        () => Ok(Row { image, captions, label }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Opens a file with this text, its columns named as the config text says.
+    fn open(format: TableFormat, text: &str, keys: &str) -> Result<TableSource> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table");
+        fs::write(&path, text).unwrap();
+        let config: TableConfig = toml::from_str(&format!("path = {:?}\n{keys}", path.to_str().unwrap())).unwrap();
+        TableSource::open(&config, format)
+    }
+
+    fn said(result: Result<impl Sized>) -> String {
+        result.err().expect("an error").to_string()
+    }
+
+    #[test]
+    fn csv_columns_are_found_by_name() {
+        let text = "\u{feff}id,file,title,text,kind\n1,a.png,\"one, two\",,cat\n2,b/c.jpg,,three,dog\n";
+        let keys =
+            "image_column = 'file'\ncaption_column = ['title', 'text']\nlabel_column = 'kind'\nimages_root = '/r'";
+        let source = open(TableFormat::Csv, text, keys).unwrap();
+        assert_eq!(source.len(), 2);
+        let (first, second) = (source.sample(0).unwrap(), source.sample(1).unwrap());
+        assert_eq!(first.captions, ["one, two"]);
+        assert_eq!((second.captions, second.label.as_deref()), (vec!["three".to_owned()], Some("dog")));
+        assert_eq!(second.image, ImageBytes::File("/r/b/c.jpg".into()));
+    }
+
+    #[test]
+    fn tsv_leaves_quotation_marks_alone_unless_told() {
+        let text = "image\tcaption\na.png\t\"hi\" she said\nb.png\t\"open\n";
+        assert_eq!(open(TableFormat::Tsv, text, "").unwrap().sample(1).unwrap().captions, ["\"open"]);
+        let quoted = "image\tcaption\na.png\t\"a\tb\"\n";
+        assert_eq!(open(TableFormat::Tsv, quoted, "quoting = true").unwrap().sample(0).unwrap().captions, ["a\tb"]);
+    }
+
+    #[test]
+    fn json_lines_take_one_caption_or_a_list() {
+        let text =
+            "{\"image\": \"a.png\", \"caption\": [\"x\", \"y\"]}\n\n{\"image\": \"b.png\", \"caption\": \"z\"}\n";
+        let source = open(TableFormat::Jsonl, text, "").unwrap();
+        assert_eq!(source.sample(0).unwrap().captions, ["x", "y"]);
+        assert_eq!(source.sample(1).unwrap().captions, ["z"]);
+    }
+
+    #[test]
+    fn a_missing_column_is_told_with_those_that_are_there() {
+        let message = said(open(TableFormat::Csv, "url,text\na,b\n", ""));
+        assert!(message.contains("no column `image`; the file has `url`, `text`"), "{message}");
+        let message = said(open(TableFormat::Jsonl, "{\"url\": 1, \"caption\": \"\"}\n", ""));
+        assert!(message.contains("no column `image`; the file has `caption`, `url`"), "{message}");
+    }
+
+    #[test]
+    fn a_bad_row_is_a_bad_sample_with_its_line() {
+        let source = open(TableFormat::Csv, "image,caption\na.png,x\nb.png\nc.png,\nd.png,y\n", "").unwrap();
+        assert_eq!(source.len(), 4);
+        assert!(said(source.sample(1)).ends_with("table:3: 1 columns where the header has 2"));
+        assert!(said(source.sample(2)).ends_with("table:4: no caption"));
+        assert!(source.sample(3).is_ok());
+        let text = "{\"image\": \"a.png\", \"caption\": \"x\"}\n{oops\n{\"image\": \"b.png\"}\n";
+        let source = open(TableFormat::Jsonl, text, "").unwrap();
+        assert!(said(source.sample(1)).contains("table:2: not a JSON object"));
+        assert!(said(source.sample(2)).contains("table:3: no field `caption`"));
+    }
+
+    #[test]
+    fn what_cannot_be_opened_says_why() {
+        let config: TableConfig = toml::from_str("path = '/no/such.csv'").unwrap();
+        assert!(said(TableSource::open(&config, TableFormat::Csv)).starts_with("/no/such.csv: No such file"));
+        assert!(said(open(TableFormat::Csv, "image,caption\n", "")).contains("the file has no rows"));
+        assert!(said(open(TableFormat::Csv, "", "")).contains("no column `image`"));
+        assert!(said(open(TableFormat::Csv, "image,caption\n", "delimiter = 'é'")).contains("one ASCII character"));
+        assert!(said(open(TableFormat::Jsonl, "", "delimiter = ','")).contains("JSON lines have none"));
+        assert!(toml::from_str::<TableConfig>("path = 'a'\nimages = 'b'").is_err());
+    }
+}
