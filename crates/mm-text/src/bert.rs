@@ -136,7 +136,7 @@ impl Bert {
     /// The batch is cut after the longest text: the result is the same, and so are the gradients.
     pub fn forward(&self, input_ids: &Tensor, attention_mask: &Tensor) -> Tensor {
         if input_ids.size()[0] == 0 {
-            return self.position_embeddings.first(0);
+            return self.position_embeddings.first(0); // [0, D]: there is no longest text
         }
         let full = attention_mask.size()[1];
         let ends = attention_mask.ne(0) * Tensor::arange_start(1, full + 1, (Kind::Int64, attention_mask.device()));

@@ -201,7 +201,7 @@ impl ClipText {
     /// The causal form, `positions` `[B]` being each text's end.
     fn pool_at(&self, input_ids: &Tensor, positions: &Tensor) -> Tensor {
         if input_ids.size()[0] == 0 {
-            return self.position_embedding.first(0);
+            return self.position_embedding.first(0); // [0, D]: there is no longest text
         }
         let length = positions.max().int64_value(&[]) + 1;
         let x = self.encode(&input_ids.narrow(1, 0, length), &AttentionMask::Causal);

@@ -20,6 +20,7 @@ pub struct Tokenizer {
     bos: Option<u32>,
     eos: u32,
     pad: u32,
+    vocab_size: usize,
     context_length: usize,
     over_long: AtomicU64,
 }
@@ -76,7 +77,8 @@ impl Tokenizer {
         let pad = named.or(stored_pad).or_else(usual).unwrap_or(eos);
         let context_length = config["model_max_length"].as_u64().filter(|&length| length <= LONGEST_CONTEXT);
         let context_length = context_length.map_or(DEFAULT_CONTEXT_LENGTH, |length| length as usize);
-        Self { inner, bos, eos, pad, context_length: 0, over_long: AtomicU64::new(0) }
+        let vocab_size = inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1);
+        Self { inner, bos, eos, pad, vocab_size, context_length, over_long: AtomicU64::new(0) }
             .with_context_length(context_length)
     }
 
@@ -130,7 +132,7 @@ impl Tokenizer {
 
     /// One more than the largest id: the rows that an embedding needs.
     pub fn vocab_size(&self) -> usize {
-        self.inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1)
+        self.vocab_size
     }
 
     /// The token before each text, if there is one.

@@ -1,0 +1,99 @@
+//! Ids, outputs and gradients equal transformers' (`data/goldens/text`, written by `xtask/goldens/text.py`).
+
+use mm_core::checkpoint::{self, hf_names};
+use mm_text::{BertConfig, BertPooling, ClipTextConfig, TextTowerConfig, TokenBatch, Tokenizer};
+use serde::de::DeserializeOwned;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/text").join(name)
+}
+
+fn json<T: DeserializeOwned>(file: &Path) -> T {
+    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+}
+
+fn assert_ids_equal(folder: &str) {
+    let captions: Vec<String> = json(&golden("captions.json"));
+    let expected: Vec<Vec<u32>> = json(&golden(folder).join("ids.json"));
+    let tokenizer = Tokenizer::from_dir(&golden(folder)).unwrap();
+    assert_eq!(captions.len(), 1000);
+    let texts: Vec<&str> = captions.iter().map(String::as_str).collect();
+    let ids = tokenizer.encode_all(&texts).unwrap();
+    for ((text, expected), ids) in texts.iter().zip(&expected).zip(&ids) {
+        assert_eq!(ids, expected, "{text:?}");
+        assert_eq!(&tokenizer.encode(text).unwrap(), expected, "{text:?}");
+    }
+    assert!(tokenizer.over_long() > 0);
+}
+
+#[test]
+fn clip_ids_of_1000_captions_equal_transformers() {
+    assert_ids_equal("clip_tokenizer");
+}
+
+#[test]
+fn bert_ids_of_1000_captions_equal_transformers() {
+    assert_ids_equal("bert_tokenizer");
+}
+
+fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.size(), b.size());
+    (a - b).abs().max().double_value(&[])
+}
+
+fn assert_tower_equals(folder: &str, config: &TextTowerConfig) {
+    let vs = VarStore::new(Device::Cpu);
+    let tower = config.build(&vs.root()).unwrap();
+    checkpoint::load(&vs, &golden(folder).join("model.safetensors"), hf_names).unwrap();
+    let mut expected: HashMap<String, Tensor> =
+        Tensor::read_safetensors(golden(folder).join("expected.safetensors")).unwrap().into_iter().collect();
+    let mut take = |name: &str| expected.remove(name).unwrap();
+    let tokens = TokenBatch { input_ids: take("input_ids"), attention_mask: take("attention_mask") };
+    let (output, direction) = (take("output"), take("direction"));
+
+    let y = tower.forward(&tokens);
+    assert!(largest_difference(&y, &output) <= 1e-4, "{folder}: {}", largest_difference(&y, &output));
+    (y * direction).sum(Kind::Float).backward();
+    let mut gradients = HashMap::new();
+    for (name, variable) in vs.variables() {
+        let parts = hf_names(&name);
+        let rows = variable.grad().chunk(parts.len() as i64, 0);
+        gradients.extend(parts.into_iter().zip(rows));
+    }
+    assert!(!expected.is_empty());
+    for (name, expected) in &expected {
+        let gradient = &gradients[name.strip_prefix("grad.").unwrap()];
+        let relative = largest_difference(gradient, expected) / expected.abs().max().double_value(&[]);
+        assert!(relative <= 1e-3, "{folder}: {name}: {relative}");
+    }
+}
+
+fn clip_config(folder: &str) -> TextTowerConfig {
+    TextTowerConfig::Clip(ClipTextConfig::from_hf(&json(&golden(folder).join("config.json"))).unwrap())
+}
+
+#[test]
+fn clip_towers_equal_transformers() {
+    for folder in ["clip_quick_gelu", "clip_gelu", "clip_legacy_eos"] {
+        assert_tower_equals(folder, &clip_config(folder));
+    }
+}
+
+#[test]
+fn siglip_tower_equals_transformers() {
+    assert_tower_equals("siglip", &clip_config("siglip"));
+}
+
+#[test]
+fn bert_towers_equal_transformers_in_each_pooling() {
+    let cases =
+        [("bert_cls", BertPooling::Cls), ("bert_mean", BertPooling::Mean), ("bert_pooler", BertPooling::Pooler)];
+    for (folder, pooling) in cases {
+        let config = BertConfig::from_hf(&json(&golden(folder).join("config.json")), pooling).unwrap();
+        assert_tower_equals(folder, &TextTowerConfig::Bert(config));
+    }
+}

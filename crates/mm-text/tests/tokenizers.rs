@@ -1,0 +1,124 @@
+//! Tokenizers as users meet them: any text, trained vocabularies, folders whole and broken.
+
+use mm_text::{Error, Padding, Tokenizer, train_bpe};
+use proptest::prelude::*;
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+
+const CAPTIONS: [&str; 4] = ["A red apple", "a green apple, a red car", "Smörgåsbord 🍏", "two red apples' cars"];
+
+fn trained(captions: &[&str], vocab_size: usize) -> Tokenizer {
+    train_bpe(captions.iter().map(|caption| caption.to_string()), vocab_size, 16).unwrap()
+}
+
+static TOKENIZERS: LazyLock<Vec<Tokenizer>> = LazyLock::new(|| {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/text");
+    let open = |folder| Tokenizer::from_dir(&goldens.join(folder)).unwrap();
+    vec![trained(&CAPTIONS, 700), open("clip_tokenizer"), open("bert_tokenizer")]
+});
+
+proptest! {
+    #[test]
+    fn any_text_becomes_ids_between_begin_and_end_token(text in any::<String>(), repeat in 1usize..4) {
+        for tokenizer in TOKENIZERS.iter() {
+            let ids = tokenizer.encode(&text.repeat(repeat)).unwrap();
+            prop_assert!((2..=tokenizer.context_length()).contains(&ids.len()));
+            prop_assert_eq!(ids.first().copied(), tokenizer.bos_id());
+            prop_assert_eq!(ids.last().copied(), Some(tokenizer.eos_id()));
+            prop_assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()));
+        }
+    }
+}
+
+#[test]
+fn an_over_long_text_keeps_its_end_token_and_is_counted() {
+    let tokenizer = trained(&CAPTIONS, 700);
+    let ids = tokenizer.encode(&"red ".repeat(50)).unwrap();
+    assert_eq!((ids.len(), ids[15]), (16, tokenizer.eos_id()));
+    assert_eq!(tokenizer.encode(&"red ".repeat(14)).unwrap().len(), 16);
+    assert_eq!(tokenizer.over_long(), 1);
+    assert!(matches!(tokenizer.with_context_length(1), Err(Error::Config(_))));
+}
+
+#[test]
+fn training_does_not_depend_on_the_captions_order() {
+    let mut reversed = CAPTIONS;
+    reversed.reverse();
+    let text = "a red greenish apple, smörgåsbord 🍏 cart";
+    let expected = trained(&CAPTIONS, 560);
+    for _ in 0..5 {
+        let other = trained(&reversed, 560);
+        assert_eq!(other.encode(text).unwrap(), expected.encode(text).unwrap());
+        assert_eq!(saved(&other), saved(&expected));
+    }
+}
+
+fn saved(tokenizer: &Tokenizer) -> serde_json::Value {
+    let dir = tempfile::tempdir().unwrap();
+    tokenizer.save(dir.path()).unwrap();
+    serde_json::from_slice(&fs::read(dir.path().join("tokenizer.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn a_trained_vocabulary_is_numbered_as_clips() {
+    let tokenizer = trained(&CAPTIONS, 10_000);
+    let vocab = &saved(&tokenizer)["model"]["vocab"];
+    let size = tokenizer.vocab_size() as u64;
+    assert!((515..10_000).contains(&size));
+    for (token, id) in [("!", 0), ("a", 64), ("!</w>", 256), ("a</w>", 320), ("\u{143}</w>", 511)] {
+        assert_eq!(vocab[token], id, "{token}");
+    }
+    assert_eq!((&vocab["<|startoftext|>"], &vocab["<|endoftext|>"]), (&(size - 2).into(), &(size - 1).into()));
+    assert_eq!(tokenizer.encode("A  RED apple").unwrap().len(), 5, "each word is one token");
+}
+
+#[test]
+fn nothing_to_train_on_is_an_error() {
+    assert!(matches!(train_bpe(std::iter::empty(), 600, 16), Err(Error::Training(_))));
+    assert!(matches!(train_bpe(["a".to_owned()].into_iter(), 513, 16), Err(Error::Training(_))));
+    assert_eq!(trained(&["a"], 514).vocab_size(), 514);
+}
+
+#[test]
+fn a_saved_tokenizer_opens_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    for tokenizer in TOKENIZERS.iter() {
+        tokenizer.save(dir.path()).unwrap();
+        let opened = Tokenizer::from_dir(dir.path()).unwrap();
+        let facts = |t: &Tokenizer| (t.bos_id(), t.eos_id(), t.pad_id(), t.context_length(), t.vocab_size());
+        assert_eq!(facts(&opened), facts(tokenizer));
+        assert_eq!(opened.encode("A red café 🍏!").unwrap(), tokenizer.encode("A red café 🍏!").unwrap());
+    }
+}
+
+#[test]
+fn a_batch_is_padded_to_the_longest_text_or_to_the_context() {
+    let tokenizer = trained(&CAPTIONS, 10_000);
+    let batch = tokenizer.encode_batch(&["a red apple", "car"], Padding::Longest).unwrap();
+    assert_eq!(batch.input_ids.size(), [2, 5]);
+    assert_eq!(batch.input_ids.int64_value(&[1, 4]), i64::from(tokenizer.eos_id()), "CLIP pads with its end token");
+    assert_eq!(batch.attention_mask.sum_dim_intlist(1, false, None), tch::Tensor::from_slice(&[5i64, 3]));
+    assert_eq!(tokenizer.encode_batch(&["car"], Padding::Fixed).unwrap().input_ids.size(), [1, 16]);
+}
+
+#[test]
+fn broken_folders_name_the_file_and_the_fault() {
+    let fault = |files: &[(&str, &str)]| {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        Tokenizer::from_dir(dir.path()).unwrap_err().to_string()
+    };
+    let vocab = r#"{"a":0,"b</w>":1,"ab</w>":2,"<|startoftext|>":3,"<|endoftext|>":4}"#;
+    assert!(fault(&[]).contains("expected tokenizer.json"));
+    assert!(fault(&[("vocab.json", vocab)]).contains("expected tokenizer.json"));
+    assert!(fault(&[("tokenizer.json", "{")]).contains("tokenizer.json: "));
+    assert!(fault(&[("vocab.json", "[]"), ("merges.txt", "")]).contains("vocab.json: expected an object"));
+    assert!(fault(&[("vocab.json", "{}"), ("merges.txt", "")]).contains("no <|startoftext|>"));
+    assert!(fault(&[("vocab.json", vocab), ("merges.txt", "#version: 0.2\na b</w> c")]).contains("merges.txt: line 2"));
+    assert!(fault(&[("vocab.json", vocab), ("merges.txt", "a c</w>")]).contains("c</w>"));
+    let word_level = r#"{"model":{"type":"WordLevel","vocab":{"a":0},"unk_token":"a"}}"#;
+    assert!(fault(&[("tokenizer.json", word_level)]).contains("empty text"));
+}

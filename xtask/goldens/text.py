@@ -1,0 +1,201 @@
+"""Writes the goldens of mm-text: tokenizers and small random-weight towers, and what transformers makes of them.
+
+    python xtask/goldens/text.py data/goldens/text
+
+`captions.json` holds 1,000 texts. `clip_tokenizer` (vocab.json, merges.txt: CLIP's own vocabulary up to its 4,000th merge) and
+`bert_tokenizer` (tokenizer.json: a WordPiece vocabulary of the captions) hold ids.json beside them, the texts' expected ids.
+Every other folder holds model.safetensors, transformers' config.json and expected.safetensors: input_ids, attention_mask,
+direction, output and gradients of sum(output * direction), named "grad.<weight>".
+"""
+
+import gzip
+import importlib.metadata
+import json
+import random
+import sys
+from collections import Counter
+from pathlib import Path
+
+import open_clip.tokenizer
+import torch
+import transformers
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+PINNED = {"torch": "2.13.0", "transformers": "5.23.0", "tokenizers": "0.23.3", "open_clip_torch": "3.3.0"}
+
+CONTEXT = 77
+MERGES = 4000
+ODD_CAPTIONS = [
+    "", " ", "\t\n", "a", "A", "é", "e\u0301", "ÀÉÎÕÜ ñ ß ſ ŒUVRE", "İstanbul ı", "ΑΣ ΟΔΟΣ σς", "\u00a0nbsp\u2003em\u3000cjk space",
+    "zero\u200bwidth \u200djoiner", "line\r\nbreak\u2028sep", "你好世界", "日本語のキャプション、猫。", "고양이 사진", "Кошка на крыше",
+    "قطة على السطح", "תמונה של חתול", "แมวบนหลังคา", "बिल्ली छत पर", "😀", "👩‍🚀🏽 astronaut", "🏳️‍🌈 🇳🇴🇯🇵", "a ❤️ heart ♥ ❤", "👨‍👩‍👧‍👦", "1️⃣2️⃣3️⃣",
+    "&amp; &lt;b&gt; &quot;x&quot; &#39;s &eacute; &amp;amp;", "<b>bold</b> <br/>", "it's he'll they've I'm we'd you're don't o'clock'",
+    "''s's 't'T 'LL 'Ve", "don`t “quoted” ‘single’ —dash– …", "3.14 1,000,000 2024-11-23 ½ ² Ⅷ ٣ 四 ①", "$5.00 €9 £3 ¥100 50% #1 @user",
+    "http://example.com/a?b=c&d=e#f", "C:\\path\\file.txt", "user@example.com", "!!! ??? ... ,,, ---___***", "(a)[b]{c}<d>", "a_b_c snake_case CamelCase",
+    "<|startoftext|>", "<|endoftext|>", "before<|endoftext|>after", "a <|STARTOFTEXT|> b", "< |endoftext| >", "[CLS] [SEP] [MASK] [PAD] [UNK]",
+    "\x00nul\x01ctl\x7fdel", "\ufeffbom", "\ufffd replacement", "\U0010ffff last", "ﬁ ﬂ ligature", "Ｆｕｌｌｗｉｄｔｈ　ＡＢＣ１２３", "Å Å K Ω ohm",
+    "x" * 500, "word " * 200, "😀" * 100, "1234567890" * 20, "!" * 300, "supercalifragilisticexpialidocious", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "  leading and trailing  ", "many     inner\t\tspaces\n\nhere", "a\u0300\u0301\u0302 stacked", "Ｚ͑ͫ̓ͪ̂ͫ̽͏̴̙̤̞͉͚̯̞̠͍A̴̵̜̰͔ͫ͗͢L̠ͨͧͩ͘G̴̻͈͍͔̹̑͗̎̅͛́Ǫ̵̹̻̝̳͂̌̌͘!͖̬̰̙̗̿̋ͥͥ̂ͣ̐́́͜͞",
+]
+WORDS = (
+    "a the photo of picture drawing red green blue yellow small large old young happy sad cat dog horse bird fish tree house car "
+    "train boat mountain river street kitchen table chair person man woman child standing sitting running eating holding looking "
+    "at on under next to with and in front behind near two three some many white black wooden plastic bright dark sunny rainy "
+    "face with tears of joy flag: Norway skin tone medium-light couple kissing crème brûlée café naïve São Paulo Zürich jalapeño"
+).split()
+MARKS = ["", "", "", ".", ",", "!", "?", " -", ":", ";", "...", " &", " 😀", " 🐈", " 🏔️", " 12", " 3", "'s", "\n", "  "]
+
+
+def captions():
+    rng = random.Random(11)
+    texts = list(ODD_CAPTIONS)
+    while len(texts) < 1000:
+        words = [rng.choice(WORDS) + rng.choice(MARKS) for _ in range(rng.choice([2, 4, 6, 8, 12, 20]))]
+        words = [rng.choice([str.lower, str.lower, str.title, str.upper])(word) for word in words]
+        if rng.random() < 0.2:
+            words.append("".join(chr(rng.choice([rng.randrange(33, 127), rng.randrange(0xA1, 0x250), rng.randrange(0x3041, 0x30FF),
+                                                 rng.randrange(0x1F300, 0x1F6FF)])) for _ in range(rng.randrange(1, 12))))
+        texts.append(" ".join(words))
+    return texts
+
+
+def write_json(path, value):
+    path.write_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+def clip_tokenizer(folder, texts):
+    """CLIP's vocabulary, cut short, built as open_clip's SimpleTokenizer builds the whole."""
+    merges = gzip.open(open_clip.tokenizer.default_bpe()).read().decode("utf-8").split("\n")[1 : MERGES + 1]
+    letters = list(open_clip.tokenizer.bytes_to_unicode().values())
+    tokens = letters + [letter + "</w>" for letter in letters] + ["".join(merge.split()) for merge in merges]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "vocab.json", {token: index for index, token in enumerate(tokens)})
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", encoding="utf-8")
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(folder)
+    write_json(folder / "ids.json", tokenizer(texts, truncation=True, max_length=CONTEXT)["input_ids"])
+
+
+def bert_tokenizer(folder, texts):
+    """A WordPiece vocabulary counted by hand: transformers' trainer numbers letters otherwise at each run."""
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    words = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+    letters = Counter("".join(words.elements()))
+    frequent = lambda counts, number: [item for item, _ in sorted(counts.items(), key=lambda c: (-c[1], c[0]))[:number]]
+    ends = Counter(word[-length:] for word in words for length in [2, 3] if len(word) > length)
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *frequent(letters, 200)]
+    tokens += ["##" + piece for piece in [*frequent(letters, 200), *frequent(ends, 100)]]
+    tokens += [word for word in frequent(words, 90) if len(word) > 1]
+    vocab = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        mask_token="[MASK]", model_max_length=CONTEXT,
+    )
+    fast.save_pretrained(folder)
+    write_json(folder / "ids.json", fast(texts, truncation=True, max_length=CONTEXT)["input_ids"])
+
+
+def randomise(model):
+    """Gives every parameter a value that a wrong use of it would show."""
+    for name, parameter in model.named_parameters():
+        noise = torch.randn_like(parameter)
+        if parameter.dim() > 1:
+            parameter.data = noise * (0.5 if "embedding" in name else parameter.shape[1] ** -0.5)
+        else:
+            parameter.data = (1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0) + 0.2 * noise
+
+
+def tower(folder, model, batch, pool, grads):
+    """Saves a model and what it makes of `batch`."""
+    torch.manual_seed(sum(folder.name.encode()))
+    randomise(model)
+    model.eval()
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    output = pool(model(**batch), batch)
+    direction = torch.randn_like(output)
+    (output * direction).sum().backward()
+    parameters = dict(model.named_parameters())
+    expected = {f"grad.{name}": parameters[name].grad for name in grads}
+    expected |= {"output": output.detach(), "direction": direction, "input_ids": batch["input_ids"]}
+    expected["attention_mask"] = batch.get("attention_mask", torch.ones_like(batch["input_ids"]))
+    save_file({name: tensor.contiguous() for name, tensor in expected.items()}, folder / "expected.safetensors")
+
+
+SIZES = {"vocab_size": 100, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+
+
+def clip_batch(pad):
+    """Texts of 2 to 13 tokens in 16 places; begin token 98, end token 99."""
+    ids = torch.full((5, 16), pad)
+    for row, length in enumerate([13, 2, 7, 12, 3]):
+        ids[row, :length] = torch.randint(3, 98, (length,))
+        ids[row, 0], ids[row, length - 1] = 98, 99
+    return {"input_ids": ids}
+
+
+def clip(folder, act, eos, pad):
+    torch.manual_seed(1)
+    sizes = {**SIZES, "max_position_embeddings": 16, "hidden_act": act, "bos_token_id": 98, "eos_token_id": eos}
+    model = transformers.CLIPTextModel(transformers.CLIPTextConfig(**sizes, pad_token_id=pad))
+    grads = ["embeddings.token_embedding.weight", "embeddings.position_embedding.weight", "final_layer_norm.weight",
+             "encoder.layers.0.self_attn.k_proj.weight", "encoder.layers.1.mlp.fc2.bias"]
+    tower(folder, model, clip_batch(pad), lambda output, _: output.pooler_output, grads)
+
+
+def siglip(folder):
+    torch.manual_seed(2)
+    sizes = {**SIZES, "max_position_embeddings": 16, "projection_size": 24, "bos_token_id": 98, "eos_token_id": 99}
+    model = transformers.SiglipTextModel(transformers.SiglipTextConfig(**sizes))
+    grads = ["embeddings.token_embedding.weight", "encoder.layers.0.self_attn.v_proj.bias", "head.weight"]
+    tower(folder, model, {"input_ids": torch.randint(0, 100, (4, 16))}, lambda output, _: output.pooler_output, grads)
+
+
+def bert(folder, pooling):
+    torch.manual_seed(3)
+    model = transformers.BertModel(transformers.BertConfig(**SIZES, max_position_embeddings=20), add_pooling_layer=pooling == "pooler")
+    ids, mask = torch.randint(1, 100, (4, 14)), torch.zeros(4, 14, dtype=torch.long)
+    for row, length in enumerate([9, 12, 1, 5]):
+        mask[row, :length] = 1
+    batch = {"input_ids": ids * mask, "attention_mask": mask}
+    pools = {
+        "cls": lambda output, _: output.last_hidden_state[:, 0],
+        "mean": lambda output, batch: (output.last_hidden_state * batch["attention_mask"].unsqueeze(-1)).sum(1)
+        / batch["attention_mask"].sum(1, keepdim=True),
+        "pooler": lambda output, _: output.pooler_output,
+    }
+    grads = ["embeddings.position_embeddings.weight", "embeddings.token_type_embeddings.weight", "embeddings.LayerNorm.weight",
+             "encoder.layer.0.attention.self.query.weight", "encoder.layer.1.output.LayerNorm.bias"]
+    tower(folder, model, batch, pools[pooling], grads)
+
+
+def main():
+    for package, version in PINNED.items():
+        found = importlib.metadata.version(package)
+        if found.split("+")[0] != version:
+            sys.exit(f"error: {package} is {found}: install {version}, the version these goldens are made with")
+    if len(sys.argv) != 2:
+        sys.exit("usage: python text.py OUT_DIR")
+    out = Path(sys.argv[1])
+    out.mkdir(parents=True, exist_ok=True)
+    texts = captions()
+    write_json(out / "captions.json", texts)
+    clip_tokenizer(out / "clip_tokenizer", texts)
+    bert_tokenizer(out / "bert_tokenizer", texts)
+    clip(out / "clip_quick_gelu", "quick_gelu", eos=99, pad=99)
+    clip(out / "clip_gelu", "gelu", eos=99, pad=0)
+    clip(out / "clip_legacy_eos", "quick_gelu", eos=2, pad=0)
+    siglip(out / "siglip")
+    for pooling in ["cls", "mean", "pooler"]:
+        bert(out / f"bert_{pooling}", pooling)
+
+
+if __name__ == "__main__":
+    main()
