@@ -150,11 +150,12 @@ impl Bert {
             1 => AttentionMask::None,
             _ => AttentionMask::padding(&attention_mask, x.kind()),
         };
-        let x = self.encoder.forward(x, &mask);
+        let first = Tensor::zeros([x.size()[0]], (Kind::Int64, x.device()));
         match &self.pooling {
-            Pooling::Cls => x.select(1, 0),
-            Pooling::Pooler(dense) => dense.forward(&x.select(1, 0)).tanh(),
+            Pooling::Cls => self.encoder.forward_at(x, &mask, &first),
+            Pooling::Pooler(dense) => dense.forward(&self.encoder.forward_at(x, &mask, &first)).tanh(),
             Pooling::Mean => {
+                let x = self.encoder.forward(x, &mask);
                 let weights = attention_mask.to_kind(Kind::Float).unsqueeze(-1); // [B, L, 1]
                 let weights = &weights / weights.sum_dim_intlist(1, true, Kind::Float);
                 (&x * weights.to_kind(x.kind())).sum_dim_intlist(1, false, x.kind()) // [B, D]

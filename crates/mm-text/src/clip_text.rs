@@ -188,8 +188,9 @@ impl ClipText {
     pub fn forward(&self, input_ids: &Tensor) -> Tensor {
         match &self.pooling {
             Pooling::Last(head) => {
-                let last = self.encode(input_ids, &AttentionMask::None).select(1, -1); // [B, D]
-                head.forward(&self.final_layer_norm.forward(&last))
+                let (batch, length) = input_ids.size2().expect("input_ids is [B, L]");
+                let last = Tensor::full([batch], length - 1, (Kind::Int64, input_ids.device()));
+                head.forward(&self.encode_at(input_ids, &AttentionMask::None, &last))
             }
             Pooling::FirstEos(eos) => {
                 self.pool_at(input_ids, &input_ids.eq(*eos).to_kind(Kind::Int64).argmax(1, false))
@@ -204,17 +205,14 @@ impl ClipText {
             return self.position_embedding.first(0); // [0, D]: there is no longest text
         }
         let length = positions.max().int64_value(&[]) + 1;
-        let x = self.encode(&input_ids.narrow(1, 0, length), &AttentionMask::Causal);
-        let (batch, length, width) = x.size3().expect("the encoder keeps [B, L, D]");
-        let rows = Tensor::arange_start_step(0, batch * length, length, (Kind::Int64, x.device())) + positions;
-        let pooled = x.reshape([batch * length, width]).index_select(0, &rows); // [B, D]
-        self.final_layer_norm.forward(&pooled)
+        self.encode_at(&input_ids.narrow(1, 0, length), &AttentionMask::Causal, positions)
     }
 
-    /// `[B, L]` to `[B, L, D]`, before the last norm: it works on each position alone, and only one is used.
-    fn encode(&self, input_ids: &Tensor, mask: &AttentionMask) -> Tensor {
-        let positions = self.position_embedding.first(input_ids.size()[1]); // [L, D]
-        self.encoder.forward(self.token_embedding.forward(input_ids) + positions, mask)
+    /// `[B, L]` to `[B, D]`, at `positions` `[B]`.
+    fn encode_at(&self, input_ids: &Tensor, mask: &AttentionMask, positions: &Tensor) -> Tensor {
+        let places = self.position_embedding.first(input_ids.size()[1]); // [L, D]
+        let x = self.token_embedding.forward(input_ids) + places; // [B, L, D]
+        self.final_layer_norm.forward(&self.encoder.forward_at(x, mask, positions))
     }
 
     /// Converts to `kind` for inference.

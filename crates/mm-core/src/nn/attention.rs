@@ -49,6 +49,12 @@ impl Attention {
         self.out_proj.forward(&merge_heads(&attend(&q, &k, &v, mask)))
     }
 
+    /// [`Attention::forward`] at one position a row, `positions` `[B]` (i64): `[B, width]`.
+    pub(super) fn forward_at(&self, x: &Tensor, mask: &AttentionMask, positions: &Tensor) -> Tensor {
+        let (q, k, v) = self.project(x);
+        self.out_proj.forward(&take_positions(&merge_heads(&attend(&q, &k, &v, mask)), positions))
+    }
+
     /// As [`Attention::forward`], also giving the attention weights `[B, heads, L, L]`, which are part of the graph. Slower:
     /// for looking at a model, not for training it.
     pub fn forward_with_weights(&self, x: &Tensor, mask: &AttentionMask) -> (Tensor, Tensor) {
@@ -129,4 +135,11 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask) -> Tensor {
 fn merge_heads(x: &Tensor) -> Tensor {
     let (batch, heads, length, head) = x.size4().expect("heads are [B, heads, L, head]");
     x.transpose(1, 2).reshape([batch, length, heads * head])
+}
+
+/// From `x` `[B, L, D]`, the vectors `[B, D]` at `positions` `[B]` (i64).
+pub(super) fn take_positions(x: &Tensor, positions: &Tensor) -> Tensor {
+    let (batch, length, width) = x.size3().expect("activations are [B, L, D]");
+    let rows = Tensor::arange(batch, (Kind::Int64, x.device())) * length + positions;
+    x.reshape([batch * length, width]).index_select(0, &rows)
 }

@@ -1,4 +1,5 @@
 use super::activation::QUICK_GELU_SLOPE;
+use super::attention::take_positions;
 use super::{Activation, Attention, AttentionMask, LayerNorm, Linear};
 use mm_sys::PostOp;
 use tch::nn::Path;
@@ -116,13 +117,18 @@ impl Block {
 
     /// Maps `x` `[B, L, width]` to the same shape.
     pub fn forward(&self, x: &Tensor, mask: &AttentionMask) -> Tensor {
-        self.run(x, |x| self.attention.forward(x, mask))
+        self.run(x, x, |x| self.attention.forward(x, mask))
+    }
+
+    /// [`Block::forward`] at one position a row, `positions` `[B]` (i64): `[B, width]`.
+    fn forward_at(&self, x: &Tensor, mask: &AttentionMask, positions: &Tensor) -> Tensor {
+        self.run(x, &take_positions(x, positions), |x| self.attention.forward_at(x, mask, positions))
     }
 
     /// As [`Block::forward`], also giving the attention weights `[B, heads, L, L]`.
     pub fn forward_with_weights(&self, x: &Tensor, mask: &AttentionMask) -> (Tensor, Tensor) {
         let mut weights = None;
-        let y = self.run(x, |x| {
+        let y = self.run(x, x, |x| {
             let (y, attention) = self.attention.forward_with_weights(x, mask);
             weights = Some(attention);
             y
@@ -130,14 +136,15 @@ impl Block {
         (y, weights.expect("a block attends once"))
     }
 
-    fn run(&self, x: &Tensor, attend: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
+    /// Runs the block on `x`; `residual` is `x` where the output is wanted, which is where `attend` gives its own.
+    fn run(&self, x: &Tensor, residual: &Tensor, attend: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
         match self.norm_order {
             NormOrder::Pre => {
-                let x = x + attend(&self.norm1.forward(x));
+                let x = residual + attend(&self.norm1.forward(x));
                 &x + self.mlp.forward(&self.norm2.forward(&x))
             }
             NormOrder::Post => {
-                let x = self.norm1.forward(&(x + attend(x)));
+                let x = self.norm1.forward(&(residual + attend(x)));
                 self.norm2.forward(&(&x + self.mlp.forward(&x)))
             }
         }
@@ -172,6 +179,18 @@ impl Transformer {
     /// Maps `x` `[B, L, width]` to the same shape.
     pub fn forward(&self, x: Tensor, mask: &AttentionMask) -> Tensor {
         self.blocks.iter().fold(x, |x, block| block.forward(&x, mask))
+    }
+
+    /// [`Transformer::forward`] where a pooled model reads it: at one position a row, `positions` `[B]` (i64), giving `[B, width]`.
+    /// Same numbers, less work: of the last block, only what these positions need is computed.
+    pub fn forward_at(&self, x: Tensor, mask: &AttentionMask, positions: &Tensor) -> Tensor {
+        match self.blocks.split_last() {
+            None => take_positions(&x, positions),
+            Some((last, blocks)) => {
+                let x = blocks.iter().fold(x, |x, block| block.forward(&x, mask));
+                last.forward_at(&x, mask, positions)
+            }
+        }
     }
 
     /// As [`Transformer::forward`], also giving each layer's attention weights `[B, heads, L, L]`.
