@@ -5,6 +5,7 @@
 
 mod bench;
 mod ci;
+mod data;
 mod demo;
 mod goldens;
 mod launch;
@@ -46,6 +47,8 @@ enum Verb {
     /// Evaluate a config or run: `mm eval` with all its options
     #[command(after_help = "Examples:\n  cargo xtask eval runs/demo\n  cargo xtask eval -- --help")]
     Eval(launch::Args),
+    /// Write embedded data sets into files
+    Data(data::Args),
     /// Measure against the machine's limit and the Python peers
     Bench(bench::Args),
     /// Make the reference values of the tests again, in Python
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Ci => ci::run(&workspace),
         Verb::Train(args) => launch::run(&workspace, "train", &args),
         Verb::Eval(args) => launch::run(&workspace, "eval", &args),
+        Verb::Data(args) => data::run(&workspace, &args),
         Verb::Bench(args) => bench::run(&workspace, &args),
         Verb::Goldens(args) => goldens::run(&workspace, &args),
     };

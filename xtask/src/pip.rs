@@ -59,7 +59,12 @@ impl Pip {
             pip.arg("--no-deps");
         }
         // A user's pip.conf may ask for what --target forbids; a torn download goes on where it stopped (pip 25.1 and later).
-        pip.envs([("PIP_USER", "0"), ("PIP_REQUIRE_VIRTUALENV", "0"), ("PIP_RESUME_RETRIES", "5")]);
+        pip.envs([
+            ("PIP_USER", "0"),
+            ("PIP_REQUIRE_VIRTUALENV", "0"),
+            ("PIP_RESUME_RETRIES", "5"),
+            ("PIP_ROOT_USER_ACTION", "ignore"),
+        ]);
         pip.env("TMPDIR", &temporary).args(packages);
         let mut child = pip.stdout(std::io::stderr()).stderr(Stdio::piped()).spawn().context("cannot start pip")?;
         let mut said = String::new();

@@ -1,0 +1,67 @@
+//! `cargo xtask bench`: our speed beside the machine's limit and beside the Python peers, in one run.
+//!
+//! Every measurement is a process of its own, and ours and the peers' take turns, so that a machine that slows down slows all
+//! of them down. A ratio is the median of the ratios within each round.
+
+mod clip;
+mod program;
+mod report;
+mod start;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::workspace::Workspace;
+
+/// Options of `bench`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  cargo xtask bench clip --peer-python ~/peers/bin/python")]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// CLIP ViT-B/32 with random weights: images, texts, training, start
+    #[command(after_help = CLIP_HELP)]
+    Clip(Options),
+}
+
+const CLIP_HELP: &str = "Examples:
+  cargo xtask bench clip --peer-python ~/peers/bin/python
+  cargo xtask bench clip --only images --only start --rounds 1
+
+The peers' Python needs torch 2.13, transformers and open_clip_torch. A run of everything takes about half an hour and replaces
+the table in docs/benchmarks.md; leave the machine alone meanwhile.";
+
+/// Options of one benchmark.
+#[derive(clap::Args)]
+pub struct Options {
+    /// A Python that has the peers; without it only ours is measured
+    #[arg(long, value_name = "PYTHON")]
+    peer_python: Option<PathBuf>,
+    /// How often all is measured; the medians are printed
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Measure only these kinds of work (images, texts77, texts, train, start); docs/benchmarks.md then stays as it is
+    #[arg(long, value_name = "WORK", value_parser = ["images", "texts77", "texts", "train", "start"])]
+    only: Vec<String>,
+    /// Print the results as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Options {
+    fn wants(&self, work: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == work)
+    }
+}
+
+/// Runs the verb.
+pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    match &args.what {
+        What::Clip(options) => clip::run(workspace, options),
+    }
+}

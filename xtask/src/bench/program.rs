@@ -1,0 +1,117 @@
+//! The programs that measure, and the line of JSON that each prints.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+/// One of the two sides: ours or a peer.
+pub struct Program {
+    /// As it is called in tables.
+    pub name: &'static str,
+    executable: PathBuf,
+    /// What stands before the work on the command line.
+    prefix: Vec<PathBuf>,
+    loader_path: Option<PathBuf>,
+    captions: PathBuf,
+}
+
+/// What is measured in one process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Work {
+    pub name: &'static str,
+    pub precision: &'static str,
+    pub iterations: u32,
+    pub warmup: u32,
+}
+
+/// What a program prints.
+#[derive(Deserialize, Clone, Debug)]
+pub struct Sample {
+    items_per_iteration: f64,
+    seconds: Vec<f64>,
+    gflop_per_iteration: f64,
+    /// The most memory that the process held, in MB.
+    pub peak_mb: f64,
+}
+
+impl Sample {
+    /// Items a second in the median iteration.
+    pub fn rate(&self) -> f64 {
+        self.items_per_iteration / median(&self.seconds)
+    }
+
+    /// Floating-point operations a second in the median iteration, in billions.
+    pub fn gflops(&self) -> f64 {
+        self.gflop_per_iteration / median(&self.seconds)
+    }
+}
+
+impl Program {
+    /// Our own benchmark, an example program of mm-clip.
+    pub fn ours(executable: PathBuf, lib: PathBuf, captions: PathBuf) -> Self {
+        Self { name: "mm", executable, prefix: Vec::new(), loader_path: Some(lib), captions }
+    }
+
+    /// A peer, measured by our script in the user's Python.
+    pub fn peer(name: &'static str, python: &Path, script: PathBuf, captions: PathBuf) -> Self {
+        let prefix = vec![script, name.into()];
+        Self { name, executable: python.to_path_buf(), prefix, loader_path: None, captions }
+    }
+
+    /// Runs the work in a process of its own.
+    pub fn measure(&self, work: Work) -> Result<Sample> {
+        let mut command = Command::new(&self.executable);
+        command.args(&self.prefix).args([work.name, "--precision", work.precision]);
+        command.args(["--iterations", &work.iterations.to_string(), "--warmup", &work.warmup.to_string()]);
+        command.arg("--captions").arg(&self.captions);
+        match &self.loader_path {
+            Some(lib) => command.env("LD_LIBRARY_PATH", lib),
+            // Cargo's and libtorch's libraries are not meant for the peer's own torch.
+            None => command.env_remove("LD_LIBRARY_PATH").env("HF_HUB_OFFLINE", "1"),
+        };
+        let what = format!("{} ({} {})", self.name, work.name, work.precision);
+        let output = command.output().with_context(|| format!("cannot start {}", self.executable.display()))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            bail!("{what} failed: {}", said.trim().lines().last().unwrap_or("it gave no reason"));
+        }
+        parse(&String::from_utf8_lossy(&output.stdout)).with_context(|| format!("{what} printed no measurement"))
+    }
+}
+
+fn parse(stdout: &str) -> Result<Sample> {
+    let line = stdout.lines().last().context("nothing on its standard output")?;
+    let sample: Sample = serde_json::from_str(line)?;
+    if sample.seconds.is_empty() {
+        bail!("no iteration was timed");
+    }
+    Ok(sample)
+}
+
+/// The middle of the values, or the mean of the two in the middle.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_of_the_median_iteration() {
+        let line = r#"{"work":"images","precision":"f32","items_per_iteration":16,"seconds":[2,1,9],"peak_mb":1200,"gflop_per_iteration":140}"#;
+        let sample = parse(&format!("a library's chatter\n{line}\n")).unwrap();
+        assert_eq!((sample.rate(), sample.gflops()), (8.0, 70.0));
+        assert!(parse("").is_err() && parse(&line.replace("[2,1,9]", "[]")).is_err());
+    }
+
+    #[test]
+    fn an_even_number_of_values_has_its_median_between() {
+        assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
+    }
+}

@@ -1,0 +1,192 @@
+//! The results as a table, in the terminal, in JSON and in docs/benchmarks.md.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+use std::{fs, io};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+/// All that one run found.
+#[derive(Serialize)]
+pub struct Report {
+    date: String,
+    processor: String,
+    limits: Vec<Limit>,
+    rows: Vec<Row>,
+    start: Option<Start>,
+}
+
+/// How fast the machine multiplies matrices of the model's shapes.
+#[derive(Serialize)]
+pub struct Limit {
+    pub precision: &'static str,
+    pub gflops: f64,
+}
+
+/// Our side of one comparison; rates are items a second.
+#[derive(Serialize)]
+pub struct Row {
+    pub work: &'static str,
+    pub precision: &'static str,
+    pub note: &'static str,
+    pub rate: f64,
+    pub share_of_limit: f64,
+    pub peak_mb: f64,
+    pub peers: Vec<PeerResult>,
+}
+
+/// A peer's side of it; `ratio` is how many times as fast we are.
+#[derive(Serialize)]
+pub struct PeerResult {
+    pub name: &'static str,
+    pub rate: f64,
+    pub share_of_limit: f64,
+    pub peak_mb: f64,
+    pub ratio: f64,
+}
+
+/// Process start to answer, in seconds.
+#[derive(Serialize)]
+pub struct Start {
+    pub seconds: f64,
+    pub transformers_seconds: Option<f64>,
+}
+
+impl Report {
+    /// Dates it and names the machine.
+    pub fn new(limits: Vec<Limit>, rows: Vec<Row>, start: Option<Start>) -> Self {
+        Self { date: today(), processor: processor(), limits, rows, start }
+    }
+
+    /// A table with one line for ours and one for each peer.
+    pub fn markdown(&self) -> String {
+        let mut text = format!("Measured on {}, {}, batch 16, medians.\n", self.date, self.processor);
+        let limits: Vec<_> =
+            self.limits.iter().map(|limit| format!("{:.0} GFLOP/s in {}", limit.gflops, limit.precision)).collect();
+        if !limits.is_empty() {
+            let _ = writeln!(text, "Matrix limit in the same run: {}.", limits.join(", "));
+        }
+        if !self.rows.is_empty() {
+            text.push('\n');
+            text.push_str(&table(&self.lines()));
+        }
+        if let Some(start) = &self.start {
+            let peer = start.transformers_seconds.map(|seconds| format!("; transformers: {seconds:.2} s"));
+            let seconds = start.seconds;
+            let _ = writeln!(
+                text,
+                "\n`mm classify` on a small model, start to answer: {seconds:.2} s{}.",
+                peer.unwrap_or_default()
+            );
+        }
+        text
+    }
+
+    fn lines(&self) -> Vec<[String; 7]> {
+        let head = ["work", "precision", "program", "items/s", "of the limit", "peak MB", "mm is"];
+        let mut lines = vec![head.map(String::from)];
+        for row in &self.rows {
+            let work = if row.note.is_empty() { row.work.to_owned() } else { format!("{} ({})", row.work, row.note) };
+            let figures = |name: &str, rate: f64, share: f64, peak: f64, ratio: String| {
+                let (rate, share, peak) =
+                    (format!("{rate:.1}"), format!("{:.0}%", share * 100.0), format!("{peak:.0}"));
+                [work.clone(), row.precision.to_owned(), name.to_owned(), rate, share, peak, ratio]
+            };
+            lines.push(figures("mm", row.rate, row.share_of_limit, row.peak_mb, String::new()));
+            for peer in &row.peers {
+                let (rate, share) = (peer.rate, peer.share_of_limit);
+                lines.push(figures(peer.name, rate, share, peer.peak_mb, format!("{:.2}x", peer.ratio)));
+            }
+        }
+        lines
+    }
+}
+
+/// Markdown whose columns also line up in a terminal.
+fn table<const N: usize>(lines: &[[String; N]]) -> String {
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for (index, line) in lines.iter().enumerate() {
+        let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let _ = writeln!(text, "| {} |", cells.collect::<Vec<_>>().join(" | "));
+        if index == 0 {
+            let rules = widths.map(|width| "-".repeat(width));
+            let _ = writeln!(text, "| {} |", rules.join(" | "));
+        }
+    }
+    text
+}
+
+/// Puts the text between `<!-- SECTION -->` and `<!-- /SECTION -->`; a file without them gets them at its end.
+pub fn write(file: &Path, section: &str, text: &str) -> Result<()> {
+    let before = match fs::read_to_string(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "# Benchmarks\n".to_owned(),
+        text => text.with_context(|| format!("cannot read {}", file.display()))?,
+    };
+    let after = replaced(&before, section, text).with_context(|| format!("cannot write into {}", file.display()))?;
+    fs::write(file, after).with_context(|| format!("cannot write {}", file.display()))
+}
+
+fn replaced(page: &str, section: &str, text: &str) -> Result<String> {
+    let (open, close) = (format!("<!-- {section} -->"), format!("<!-- /{section} -->"));
+    let body = format!("{open}\n\n{text}\n{close}");
+    match (page.find(&open), page.find(&close)) {
+        (Some(start), Some(end)) if start < end => {
+            Ok(format!("{}{body}{}", &page[..start], &page[end + close.len()..]))
+        }
+        (None, None) => Ok(format!("{page}\n{body}\n")),
+        _ => bail!("its markers {open} and {close} are not a pair"),
+    }
+}
+
+fn today() -> String {
+    let output = Command::new("date").args(["-u", "+%F"]).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+fn processor() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = text.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    format!("{} ({cores} cores)", name.map_or("an unnamed processor", |(_, name)| name.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_is_replaced_and_the_rest_of_the_page_stays() {
+        let page = "# Benchmarks\nwords\n";
+        let first = replaced(page, "bench clip", "old\n").unwrap();
+        let second = replaced(&format!("{first}more words\n"), "bench clip", "new\n").unwrap();
+        assert_eq!(second, "# Benchmarks\nwords\n\n<!-- bench clip -->\n\nnew\n\n<!-- /bench clip -->\nmore words\n");
+        assert!(replaced("<!-- bench clip -->", "bench clip", "").is_err());
+    }
+
+    #[test]
+    fn a_peer_stands_under_ours_with_its_ratio() {
+        let peer = PeerResult { name: "open_clip", rate: 16.0, share_of_limit: 0.8, peak_mb: 1400.0, ratio: 1.125 };
+        let (rate, share_of_limit, peak_mb) = (18.0, 0.9, 900.0);
+        let row = Row {
+            work: "texts",
+            precision: "f32",
+            note: "peers pad to 77",
+            rate,
+            share_of_limit,
+            peak_mb,
+            peers: vec![peer],
+        };
+        let text = Report::new(vec![Limit { precision: "f32", gflops: 185.4 }], vec![row], None).markdown();
+        assert!(text.contains("185 GFLOP/s in f32"), "{text}");
+        assert!(
+            text.contains(
+                "| texts (peers pad to 77) | f32       | open_clip | 16.0    | 80%          | 1400    | 1.12x |"
+            ),
+            "{text}"
+        );
+    }
+}
