@@ -1,10 +1,11 @@
 //! `cargo xtask data`: puts embedded data sets into files, for other tools and for the eye.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Result;
 
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, run as run_command};
 
 /// Options of `data`.
 #[derive(clap::Args)]
@@ -29,13 +30,12 @@ enum Set {
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let Set::Emoji { out } = &args.set;
     let out = out.clone().unwrap_or_else(|| workspace.path("data/emoji"));
-    let stats = mm_data::emoji::export(&out)?;
-    println!(
-        "{}: {} pairs to train on, {} held out, {:.1} MB of pictures",
-        workspace.show(&out),
-        stats.train,
-        stats.held_out,
-        stats.image_bytes as f64 / 1e6
-    );
-    Ok(())
+    run_command(&mut emoji(workspace, &std::path::absolute(out)?))
+}
+
+/// The program that writes the emoji set: `images/*.png`, `train.tsv`, `held_out.tsv`. It links no libtorch.
+pub fn emoji(workspace: &Workspace, out: &Path) -> Command {
+    let mut cargo = workspace.cargo(None);
+    cargo.args(["run", "--quiet", "--release", "--package", "xtask", "--example", "emoji", "--"]).arg(out);
+    cargo
 }

@@ -8,9 +8,9 @@ use crate::setup;
 use crate::workspace::{Workspace, run as run_command};
 
 /// Steps that take about 5 minutes on 2 cores.
-const STEPS: u32 = 1_000;
+const STEPS: u32 = 600;
 /// Steps that take about 12 minutes on 2 cores.
-const FULL_STEPS: u32 = 2_400;
+const FULL_STEPS: u32 = 1_440;
 const CONFIG: &str = "configs/clip/emoji-vit-tiny.toml";
 const RUN: &str = "runs/demo";
 
@@ -40,11 +40,11 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         bail!("{RUN} holds a finished demo: look at {RUN}/report.html, or begin again with `cargo xtask demo --force`");
     }
     let libtorch = setup::ensure(workspace)?;
-    let mm = workspace.build(&libtorch, "mm", &["--bin", "mm"])?;
+    let program = workspace.build(&libtorch, "mm", &["--bin", "mm"])?;
     // Ctrl-C reaches mm too, which then writes a checkpoint: wait for it instead of ending before it.
     ctrlc::set_handler(|| {}).context("cannot listen for Ctrl-C")?;
     let mm = || {
-        let mut command = workspace.program(&mm, &libtorch);
+        let mut command = workspace.program(&program, &libtorch);
         command.current_dir(workspace.path(""));
         command
     };
@@ -68,6 +68,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     run_command(mm().args(["eval", RUN, "--report", &report]))?;
     println!("\nLook at {report}: the loss, the best images of held-out texts, and where the model looks.");
     println!("The trained model is {RUN}/model, in Hugging Face form. Try it:");
-    println!("  target/release/mm classify --model {RUN}/model --labels \"a cat,a dog\" IMAGE.png");
+    let program = workspace.show(&program);
+    println!("  {program} classify --model {RUN}/model --labels \"a cat,a dog\" IMAGE.png");
     Ok(())
 }

@@ -1,16 +1,17 @@
 //! From process start to answer: what one `mm classify` costs, beside the same in transformers.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
-use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
 use super::program::median;
 use super::report::Start;
+use crate::data;
 use crate::libtorch::Libtorch;
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, run as run_command};
 
 const MODEL: &str = "runs/demo/model";
 const LABELS: &str = "a red heart,a cat face,a flag";
@@ -23,9 +24,13 @@ pub fn measure(workspace: &Workspace, libtorch: &Libtorch, peer: Option<&Path>, 
         return Ok(None);
     }
     let mm = workspace.build(libtorch, "mm", &["--bin", "mm"])?;
-    let image = env::temp_dir().join(format!("xtask-bench-{}.png", std::process::id()));
-    let picture = mm_data::emoji::pairs().first().context("the emoji set is empty")?.png;
-    fs::write(&image, picture).with_context(|| format!("cannot write {}", image.display()))?;
+    // Beside the program and not in the system's temporary folder: cargo's target folder is ours to leave things in.
+    let emoji = mm.with_file_name("bench_emoji");
+    if !emoji.exists() {
+        run_command(data::emoji(workspace, &emoji).stdout(Stdio::null()))?;
+    }
+    let mut pictures = fs::read_dir(emoji.join("images")).context("the emoji set has no pictures")?;
+    let image = pictures.next().context("the emoji set is empty")??.path();
 
     let mut ours = workspace.program(&mm, libtorch);
     ours.arg("classify").arg("--model").arg(&model).args(["--labels", LABELS]).arg(&image);
@@ -42,7 +47,6 @@ pub fn measure(workspace: &Workspace, libtorch: &Libtorch, peer: Option<&Path>, 
             their_seconds.push(seconds(theirs)?);
         }
     }
-    let _ = fs::remove_file(&image);
     let transformers = (!their_seconds.is_empty()).then(|| median(&their_seconds));
     Ok(Some(Start { seconds: median(&our_seconds), transformers_seconds: transformers }))
 }

@@ -1,0 +1,132 @@
+//! The verbs that start other programs, with a cargo, an mm and a python that only tell how they were called.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+struct Checkout {
+    folder: tempfile::TempDir,
+}
+
+impl Checkout {
+    /// A checkout with libtorch in place. Its programs write their arguments into `calls`.
+    fn new() -> Self {
+        let checkout = Self { folder: tempfile::tempdir().unwrap() };
+        for folder in ["xtask/goldens", "bin", ".libtorch/torch/lib", ".libtorch/torch/include"] {
+            fs::create_dir_all(checkout.path(folder)).unwrap();
+        }
+        for file in ["lib/libtorch_cpu.so", "lib/libc10.so"] {
+            fs::write(checkout.path(".libtorch/torch").join(file), "").unwrap();
+        }
+        fs::write(checkout.path(".libtorch/torch/build-version"), "2.13.0").unwrap();
+        let mm = checkout.path("bin/mm");
+        let message = format!(r#"{{"executable":"{}","target":{{"name":"mm"}}}}"#, mm.display());
+        checkout.program("cargo", &format!("case $1 in build) echo '{message}';; *) echo cargo $* >> calls;; esac"));
+        checkout.program("mm", "echo mm $* >> calls");
+        checkout
+    }
+
+    fn path(&self, relative: &str) -> PathBuf {
+        self.folder.path().join(relative)
+    }
+
+    fn program(&self, name: &str, script: &str) {
+        let path = self.path("bin").join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn xtask(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.current_dir(self.path("")).args(args);
+        command.env_remove("LIBTORCH_USE_PYTORCH").env("LIBTORCH", self.path(".libtorch/torch"));
+        command.env("CARGO_MANIFEST_DIR", self.path("xtask")).env("CARGO", self.path("bin/cargo")).output().unwrap()
+    }
+
+    fn calls(&self) -> String {
+        fs::read_to_string(self.path("calls")).unwrap_or_default()
+    }
+}
+
+fn last_error(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn ci_stops_at_the_first_step_that_fails_and_names_it() {
+    let checkout = Checkout::new();
+    checkout.program("cargo", "echo $1 >> calls; [ $1 != doc ]");
+    let output = checkout.xtask(&["ci"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(checkout.calls(), "fmt\nclippy\ndoc\n");
+    assert!(last_error(&output).starts_with("error: ci stopped at doc"), "{}", last_error(&output));
+}
+
+#[test]
+fn cargo_is_started_as_a_user_would_start_it() {
+    let checkout = Checkout::new();
+    checkout.program("cargo", "echo ${LIBTORCH-unset} ${CARGO_MANIFEST_DIR-unset} ${LD_LIBRARY_PATH%%:*} > calls");
+    assert!(checkout.xtask(&["test"]).status.success());
+    let lib = checkout.path(".libtorch/torch/lib");
+    assert_eq!(checkout.calls(), format!("unset unset {}\n", lib.display()));
+}
+
+#[test]
+fn train_gives_mm_all_arguments_and_the_user_mms_exit_code() {
+    let checkout = Checkout::new();
+    checkout.program("mm", "echo mm $* >> calls; exit 130");
+    let output = checkout.xtask(&["train", "a.toml", "--set", "train.lr=1", "--json"]);
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(checkout.calls(), "mm train a.toml --set train.lr=1 --json\n");
+}
+
+#[test]
+fn a_demo_trains_and_reports_and_a_finished_one_is_kept() {
+    let checkout = Checkout::new();
+    checkout
+        .program("mm", "echo mm $* >> calls; mkdir -p runs/demo/model; [ $1 = train ] || touch runs/demo/report.html");
+    assert!(checkout.xtask(&["demo", "--seed", "3"]).status.success());
+    let calls = checkout.calls();
+    assert!(calls.contains("--set run.name=demo") && calls.contains("--set run.seed=3"), "{calls}");
+    assert!(calls.ends_with("mm eval runs/demo --report runs/demo/report.html\n"), "{calls}");
+
+    let again = checkout.xtask(&["demo"]);
+    assert!(last_error(&again).contains("--force"));
+    assert_eq!(checkout.calls(), calls);
+    assert!(checkout.xtask(&["demo", "--force"]).status.success());
+}
+
+#[test]
+fn an_interrupted_demo_goes_on_from_its_checkpoint_and_one_without_begins_again() {
+    let checkout = Checkout::new();
+    fs::create_dir_all(checkout.path("runs/demo/checkpoints/latest")).unwrap();
+    checkout.program("mm", "echo mm $* >> calls; exit 130");
+    let output = checkout.xtask(&["demo"]);
+    assert_eq!(output.status.code(), Some(130), "{}", last_error(&output));
+    assert!(checkout.calls().ends_with("--resume latest\n"));
+
+    fs::remove_dir_all(checkout.path("runs/demo/checkpoints")).unwrap();
+    checkout.program("mm", "[ ! -e runs/demo ] && exit 7");
+    assert_eq!(checkout.xtask(&["demo"]).status.code(), Some(7));
+}
+
+#[test]
+fn goldens_are_replaced_only_by_a_script_that_ends_well() {
+    let checkout = Checkout::new();
+    let python = checkout.path("bin/python");
+    let python = python.to_str().unwrap();
+    fs::write(checkout.path("xtask/goldens/clip.py"), "").unwrap();
+    fs::create_dir_all(checkout.path("data/goldens/clip")).unwrap();
+    fs::write(checkout.path("data/goldens/clip/old"), "").unwrap();
+
+    checkout.program("python", "touch $2/half; exit 1");
+    let output = checkout.xtask(&["goldens", "--python", python]);
+    assert!(last_error(&output).contains("data/goldens/clip is unchanged"), "{}", last_error(&output));
+    assert!(checkout.path("data/goldens/clip/old").exists());
+
+    checkout.program("python", "touch $2/new");
+    assert!(checkout.xtask(&["goldens", "clip", "--python", python]).status.success());
+    assert!(checkout.path("data/goldens/clip/new").exists() && !checkout.path("data/goldens/clip/old").exists());
+    assert!(last_error(&checkout.xtask(&["goldens", "vqa"])).contains("choose of clip"));
+}
