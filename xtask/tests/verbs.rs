@@ -130,3 +130,30 @@ fn goldens_are_replaced_only_by_a_script_that_ends_well() {
     assert!(checkout.path("data/goldens/clip/new").exists() && !checkout.path("data/goldens/clip/old").exists());
     assert!(last_error(&checkout.xtask(&["goldens", "vqa"])).contains("choose of clip"));
 }
+
+#[test]
+fn a_benchmark_puts_ours_beside_the_peers_and_writes_its_page() {
+    let checkout = Checkout::new();
+    let example = checkout.path("bin/bench_clip");
+    let built = format!(r#"{{"executable":"{}","target":{{"name":"bench_clip"}}}}"#, example.display());
+    checkout.program("cargo", &format!("echo '{built}'"));
+    let sample = |seconds: &str| {
+        format!(r#"echo '{{"items_per_iteration":16,"seconds":[{seconds}],"peak_mb":900,"gflop_per_iteration":140}}'"#)
+    };
+    checkout.program("bench_clip", &format!("[ $1 = captions ] && echo a cat && exit; {}", sample("1,1,1")));
+    checkout.program("python", &sample("2,2,2"));
+    fs::create_dir(checkout.path("docs")).unwrap();
+    let python = checkout.path("bin/python");
+    let bench = ["bench", "clip", "--rounds", "2", "--peer-python", python.to_str().unwrap()];
+
+    let output = checkout.xtask(&bench);
+    assert!(output.status.success(), "{}", last_error(&output));
+    let page = fs::read_to_string(checkout.path("docs/benchmarks.md")).unwrap();
+    for part in ["140 GFLOP/s in f32, 140 GFLOP/s in bf16", "| 16.0    | 100%", "| 8.0     | 50%", "2.00x"] {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
+
+    checkout.program("python", "echo no module named open_clip >&2; exit 1");
+    let error = last_error(&checkout.xtask(&bench));
+    assert_eq!(error, "error: open_clip (images f32) failed: no module named open_clip");
+}
