@@ -99,4 +99,27 @@ mod tests {
         assert_eq!(changed([255, 0, 0], |image| hue(image, -1.0 / 3.0)), [0, 0, 255]);
         assert_eq!(changed([200, 100, 50], |image| hue(image, 0.5)), [50, 150, 200]);
     }
+
+    #[test]
+    fn changes_are_those_of_pillow() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/goldens/images/colours");
+        let read = |name: &str| crate::decode(&std::fs::read(format!("{folder}/{name}.png")).unwrap(), [0; 3]).unwrap();
+        type Change = fn(&mut RgbImage, f32);
+        let all: [(&str, Change, [f32; 2], u8); 4] = [
+            ("brightness", brightness, [0.6, 1.4], 1),
+            ("contrast", contrast, [0.6, 1.4], 1),
+            ("saturation", saturation, [0.6, 1.4], 1),
+            // Pillow turns in steps of 1/256 of the circle.
+            ("hue", hue, [-0.25, 0.25], 12),
+        ];
+        for (name, change, factors, allowed) in all {
+            for factor in factors {
+                let mut ours = read("base");
+                change(&mut ours, factor);
+                let theirs = read(&format!("{name}-{factor}"));
+                let apart = ours.as_raw().iter().zip(theirs.as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
+                assert!(apart <= Some(allowed), "{name} {factor}: {apart:?} levels apart");
+            }
+        }
+    }
 }

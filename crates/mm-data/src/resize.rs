@@ -1,7 +1,8 @@
 //! Resizing that equals Pillow's (and so torchvision's and transformers'): antialiased bicubic, 8 bits between the passes.
 
-use fast_image_resize::images::{CroppedImage, Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::{RgbImage, imageops};
 
 /// A rectangle of an image in pixels; it must lie inside the image.
@@ -66,37 +67,27 @@ pub fn short_side_center_crop(image: &RgbImage, size: u32) -> RgbImage {
 
 /// Cuts a rectangle and resizes it to `size` x `size`. Pixels outside the rectangle have no influence.
 pub fn crop_resize(image: &RgbImage, rect: Rect, size: u32) -> RgbImage {
-    let source = view(image);
-    let cut = CroppedImage::new(&source, rect.left, rect.top, rect.width, rect.height)
-        .expect("the rectangle lies inside the image");
-    let mut out = Image::new(size, size, PixelType::U8x3);
-    Resizer::new().resize(&cut, &mut out, &options()).expect("both images are of 8-bit RGB");
-    into_rgb(out)
+    exact(&imageops::crop_imm(image, rect.left, rect.top, rect.width, rect.height).to_image(), size, size)
 }
 
 /// Resizes the window `[left, top, width, height]` of an image; the filter sees the pixels around it.
 fn window(image: &RgbImage, [left, top, from_width, from_height]: [f64; 4], width: u32, height: u32) -> RgbImage {
-    let mut out = Image::new(width, height, PixelType::U8x3);
-    let options = options().crop(left, top, from_width, from_height);
-    Resizer::new().resize(&view(image), &mut out, &options).expect("the window lies inside the image of 8-bit RGB");
-    into_rgb(out)
+    // Typed images, and in this one place: `Resizer::resize` compiles every pixel type there is, which takes minutes.
+    let source = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw())
+        .expect("an RgbImage is 8-bit RGB");
+    let mut out = RgbImage::new(width, height);
+    let mut target = TypedImage::<U8x3>::from_buffer(width, height, &mut out).expect("an RgbImage is 8-bit RGB");
+    let options = ResizeOptions::new()
+        .resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
+        .use_alpha(false)
+        .crop(left, top, from_width, from_height);
+    Resizer::new().resize_typed(&source, &mut target, &options).expect("the window lies inside the image");
+    out
 }
 
 /// Where the middle `size` of `side` begins: `int(round((side - size) / 2))` with Python's rounding of halves to even.
 fn middle(side: u32, size: u32) -> u32 {
     (f64::from(side - size) / 2.0).round_ties_even() as u32
-}
-
-fn options() -> ResizeOptions {
-    ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).use_alpha(false)
-}
-
-fn view(image: &RgbImage) -> ImageRef<'_> {
-    ImageRef::new(image.width(), image.height(), image.as_raw(), PixelType::U8x3).expect("an RgbImage is 8-bit RGB")
-}
-
-fn into_rgb(image: Image<'static>) -> RgbImage {
-    RgbImage::from_raw(image.width(), image.height(), image.into_vec()).expect("8-bit RGB is an RgbImage")
 }
 
 #[cfg(test)]
@@ -106,7 +97,7 @@ mod tests {
     use super::*;
 
     fn picture(width: u32, height: u32) -> RgbImage {
-        RgbImage::from_fn(width, height, |x, y| Rgb([(x * 7 ^ y * 5) as u8, (x * x + y) as u8, (y * 11) as u8]))
+        RgbImage::from_fn(width, height, |x, y| Rgb([(x * 7 + y * 5) as u8, (x * x + y) as u8, (y * 11) as u8]))
     }
 
     #[test]

@@ -61,3 +61,39 @@ fn write_table(path: &Path, keep: fn(&EmojiPair) -> bool) -> Result<usize> {
     fs::write(path, table).map_err(Error::io(path))?;
     Ok(rows)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SourceConfig;
+
+    #[test]
+    fn exported_files_read_back_as_the_same_pairs() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("data/emoji");
+        let stats = export(&out).unwrap();
+        assert_eq!((stats.train, stats.held_out), (3550, 394));
+        for (split, rows) in [("train", 3550), ("held_out", 394)] {
+            let table = format!("kind = 'tsv'\nlabel_column = 'label'\npath = '{}/{split}.tsv'", out.display());
+            let files = toml::from_str::<SourceConfig>(&table).unwrap().open().unwrap();
+            let embedded = format!("kind = 'emoji'\nsplit = '{split}'");
+            let embedded = toml::from_str::<SourceConfig>(&embedded).unwrap().open().unwrap();
+            assert_eq!(files.len(), rows);
+            for index in 0..rows {
+                let (file, pair) = (files.sample(index).unwrap(), embedded.sample(index).unwrap());
+                assert_eq!((&file.captions[0], &file.label), (&pair.captions[0], &pair.label));
+                assert_eq!(file.image.read().unwrap(), pair.image.read().unwrap());
+            }
+        }
+        assert!(fs::read_to_string(out.join("LICENSE")).unwrap().contains("CC-BY 4.0"));
+        assert_eq!(fs::read_dir(out.parent().unwrap()).unwrap().count(), 1, "nothing temporary is left");
+    }
+
+    #[test]
+    fn a_folder_with_something_in_it_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("mine"), "x").unwrap();
+        assert!(export(folder.path()).unwrap_err().to_string().contains("remove it or name another folder"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

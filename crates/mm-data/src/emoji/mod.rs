@@ -23,11 +23,11 @@ mod captions;
 mod export;
 mod split;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
-use twemoji_assets::png::PngTwemojiAsset;
+use twemoji_assets::png::codes;
 
 pub use export::{EmojiStats, export};
 
@@ -94,23 +94,24 @@ pub fn groups() -> Vec<&'static str> {
 }
 
 fn build() -> Vec<EmojiPair> {
+    let pictures: HashMap<_, _> = PICTURES.iter().map(|&(emoji, key, png)| (emoji, (key, png))).collect();
     let mut pairs: Vec<EmojiPair> = Vec::new();
     for default in emojis::iter() {
         let shortcodes: Vec<String> = default.shortcodes().map(captions::shortcode_words).collect();
-        let Some((base, _)) = picture(default.as_str()) else { continue };
+        let Some(&(base, _)) = pictures.get(default.as_str()) else { continue };
         // `iter` gives the default tones alone; an emoji that takes no tone is its own only form.
         let forms: Vec<_> = default.skin_tones().map_or_else(|| vec![default], Iterator::collect);
         for emoji in forms {
-            let Some((key, png)) = picture(emoji.as_str()) else { continue };
+            let Some(&(key, png)) = pictures.get(emoji.as_str()) else { continue };
             let tones = captions::tones(emoji.name());
             let group = group_words(emoji.group());
             pairs.push(EmojiPair {
                 captions: captions::captions(&captions::phrase(emoji.name()), group, &shortcodes, &tones),
-                key,
+                key: key.to_owned(),
                 emoji: emoji.as_str(),
                 name: emoji.name(),
                 group,
-                base: base.clone(),
+                base: base.to_owned(),
                 tone: (!tones.is_empty()).then(|| tones.join(", ")),
                 held_out: false,
                 png,
@@ -136,13 +137,8 @@ fn mark_held_out(pairs: &mut [EmojiPair]) {
     }
 }
 
-/// The key and the PNG of an emoji. Twemoji leaves out the emoji presentation selector where the emoji is no sequence.
-fn picture(emoji: &str) -> Option<(String, &'static [u8])> {
-    let asset =
-        PngTwemojiAsset::from_emoji(emoji).or_else(|| PngTwemojiAsset::from_emoji(&emoji.replace('\u{fe0f}', "")))?;
-    let key = asset.emoji.chars().map(|c| format!("{:x}", u32::from(c))).collect::<Vec<_>>().join("-");
-    Some((key, asset.data.0))
-}
+// `static PICTURES`: of each emoji its text, its key and its PNG.
+include!(concat!(env!("OUT_DIR"), "/pictures.rs"));
 
 fn group_words(group: emojis::Group) -> &'static str {
     match group {

@@ -1,0 +1,51 @@
+//! Files as disks and downloads leave them: whatever is in them, decoding gives an image or an error.
+
+use std::fs;
+use std::path::Path;
+
+use mm_data::{SampleRng, decode};
+use rand::{Rng, RngExt, SeedableRng};
+
+fn mutated(bytes: &[u8], rng: &mut impl Rng) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    match rng.random_range(0..4) {
+        0 => bytes.truncate(rng.random_range(0..bytes.len())),
+        1 => {
+            let from = rng.random_range(0..bytes.len());
+            let to = rng.random_range(from..bytes.len().min(from + 64) + 1).min(bytes.len());
+            bytes.drain(from..to);
+        }
+        // The head holds sizes, tables and lengths: most of what can go wrong.
+        2 => (0..4).for_each(|_| {
+            let at = rng.random_range(0..bytes.len().min(700));
+            bytes[at] = rng.random();
+        }),
+        _ => (0..rng.random_range(1..20)).for_each(|_| {
+            let at = rng.random_range(0..bytes.len());
+            bytes[at] ^= 1 << rng.random_range(0..8);
+        }),
+    }
+    bytes
+}
+
+#[test]
+fn two_thousand_mutated_files_never_panic() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/images/formats");
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let mut rng = SampleRng::seed_from_u64(0);
+    let (mut whole, mut refused) = (0, 0);
+    for number in 0..2000 {
+        let path = &files[number % files.len()];
+        let bytes = mutated(&fs::read(path).unwrap(), &mut rng);
+        match decode(&bytes, [0; 3]) {
+            Ok(_) => whole += 1,
+            Err(error) => {
+                assert!(error.to_string().starts_with("cannot decode the image: "), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    println!("{whole} still decode, {refused} are refused");
+    assert!(refused > 500 && whole > 100);
+}

@@ -1,0 +1,202 @@
+"""Makes the goldens of mm-data: photographs and what Pillow makes of them.
+
+    python xtask/goldens/images.py data/goldens/images
+
+Needs pillow==12.3.0, scikit-image==0.26.0 and scikit-learn==1.9.1, whose wheels carry the photographs (see the README that
+this writes). Everything else is computed, without randomness, so that a second run writes the same bytes.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL
+import skimage
+import sklearn
+from PIL import Image, ImageEnhance, ImageOps
+
+PINNED = {"pillow": (PIL.__version__, "12.3.0"), "scikit-image": (skimage.__version__, "0.26.0"),
+          "scikit-learn": (sklearn.__version__, "1.9.1")}
+
+SKIMAGE = Path(skimage.__file__).parent / "data"
+SKLEARN = Path(sklearn.__file__).parent / "datasets" / "images"
+
+# name: (file, crop box or None, size that the photograph is stored in, short side of the golden)
+PHOTOS = {
+    "astronaut": (SKIMAGE / "astronaut.png", None, (200, 200), 64),
+    "astronaut-face": (SKIMAGE / "astronaut.png", (160, 20, 320, 160), (160, 140), 224),
+    "brick": (SKIMAGE / "brick.png", None, (150, 150), 96),
+    "camera": (SKIMAGE / "camera.png", None, (256, 256), 64),
+    "cell": (SKIMAGE / "cell.png", None, (220, 264), 96),
+    "chelsea": (SKIMAGE / "chelsea.png", None, (226, 150), 64),
+    "chelsea-eye": (SKIMAGE / "chelsea.png", (140, 60, 290, 160), (150, 100), 99),
+    "china": (SKLEARN / "china.jpg", None, (240, 160), 112),
+    "china-roof": (SKLEARN / "china.jpg", (200, 100, 420, 300), (110, 100), 64),
+    "coffee": (SKIMAGE / "coffee.png", None, (225, 150), 96),
+    "coffee-spoon": (SKIMAGE / "coffee.png", (360, 60, 600, 300), (180, 180), 64),
+    "coins": (SKIMAGE / "coins.png", None, (192, 151), 64),
+    "flower": (SKLEARN / "flower.jpg", None, (240, 160), 64),
+    "flower-heart": (SKLEARN / "flower.jpg", (240, 120, 440, 300), (133, 120), 97),
+    "grass": (SKIMAGE / "grass.png", None, (120, 120), 33),
+    "gravel": (SKIMAGE / "gravel.png", (0, 100, 512, 260), (160, 50), 48),
+    "hubble": (SKIMAGE / "hubble_deep_field.jpg", None, (125, 109), 64),
+    "retina": (SKIMAGE / "retina.jpg", None, (150, 150), 64),
+    "rocket": (SKIMAGE / "rocket.jpg", None, (213, 142), 32),
+    "rocket-flame": (SKIMAGE / "rocket.jpg", (250, 200, 400, 427), (100, 151), 100),
+}
+
+
+def photo(name):
+    file, box, size, _ = PHOTOS[name]
+    image = Image.open(file).convert("RGB")
+    return (image.crop(box) if box else image).resize(size, Image.LANCZOS)
+
+
+def middle(image, size):
+    """torchvision's CenterCrop of an image that is large enough."""
+    left, top = int(round((image.width - size) / 2.0)), int(round((image.height - size) / 2.0))
+    return image.crop((left, top, left + size, top + size))
+
+
+def resize_short_side(image, size):
+    """torchvision's Resize(size, BICUBIC)."""
+    width, height = image.size
+    short, long = min(width, height), max(width, height)
+    long = int(size * long / short)
+    return image.resize((size, long) if width <= height else (long, size), Image.BICUBIC)
+
+
+def save_png(image, path):
+    image.save(path, optimize=True)
+
+
+def photos(out):
+    for folder in ("photos", "resized"):
+        (out / folder).mkdir()
+    for name, (_, _, _, size) in PHOTOS.items():
+        image = photo(name)
+        save_png(image, out / "photos" / f"{name}.png")
+        save_png(middle(resize_short_side(image, size), size), out / "resized" / f"{name}-{size}.png")
+
+
+def over(image, background):
+    rgba = image.convert("RGBA")
+    ground = Image.new("RGBA", rgba.size, (*background, 255))
+    return Image.alpha_composite(ground, rgba).convert("RGB")
+
+
+def formats(out):
+    """Files of every kind, and the RGB that they mean over the background (255, 128, 0)."""
+    folder = out / "formats"
+    folder.mkdir()
+    base = photo("chelsea").crop((60, 20, 156, 84))
+    width, height = base.size
+    alpha = Image.fromarray(np.tile(np.linspace(0, 255, width).astype(np.uint8), (height, 1)))
+    rgba = base.copy()
+    rgba.putalpha(alpha)
+    grey = base.convert("L")
+    levels = np.asarray(grey).astype(np.uint16) * 257
+    exif = Image.Exif()
+
+    def write(name, image, **options):
+        image.save(folder / name, **options)
+
+    write("rgb.png", base)
+    write("grey.png", grey)
+    write("grey-1bit.png", grey.convert("1"))
+    write("grey-16bit.png", Image.fromarray(levels))
+    write("grey-alpha.png", Image.merge("LA", (grey, alpha)))
+    write("palette.png", base.quantize(32, method=Image.MEDIANCUT, dither=Image.NONE))
+    palette = base.quantize(31, method=Image.MEDIANCUT, dither=Image.NONE)
+    write("palette-transparent.png", palette, transparency=3)
+    write("rgba.png", rgba)
+    for code in range(2, 9):
+        exif[0x0112] = code
+        write(f"exif-{code}.png", base.crop((0, 0, 48, 32)), exif=exif)
+    exif[0x0112] = 6
+    write("rgb.jpg", base, quality=90, subsampling=0)
+    write("rgb-420.jpg", base, quality=90, subsampling=2)
+    write("progressive.jpg", base, quality=90, progressive=True)
+    write("grey.jpg", grey, quality=90)
+    write("cmyk.jpg", base.convert("CMYK"), quality=90)
+    write("exif-6.jpg", base, quality=90, subsampling=0, exif=exif)
+    write("lossless.webp", base, lossless=True)
+    write("lossless-rgba.webp", rgba, lossless=True, exact=True)
+    write("lossy.webp", base, quality=90)
+    write("exif-6.webp", base, lossless=True, exif=exif)
+
+    expected = out / "formats-rgb"
+    expected.mkdir()
+    for file in sorted(folder.iterdir()):
+        image = ImageOps.exif_transpose(Image.open(file))
+        if file.name == "grey-16bit.png":
+            image = grey  # Pillow's own conversion of 16-bit grey cuts at 255
+        elif image.mode in ("RGBA", "LA") or "transparency" in image.info:
+            image = over(image, (255, 128, 0))
+        save_png(image.convert("RGB"), expected / f"{file.name}.png")
+
+
+def colours(out):
+    """Pillow's enhancers, which torchvision's ColorJitter calls."""
+    folder = out / "colours"
+    folder.mkdir()
+    base = photo("coffee").crop((60, 40, 124, 88))
+    save_png(base, folder / "base.png")
+    for name, enhancer in (("brightness", ImageEnhance.Brightness), ("contrast", ImageEnhance.Contrast),
+                           ("saturation", ImageEnhance.Color)):
+        for factor in (0.6, 1.4):
+            save_png(enhancer(base).enhance(factor), folder / f"{name}-{factor}.png")
+    for turn in (-0.25, 0.25):
+        hue, saturation, value = base.convert("HSV").split()
+        hue = Image.fromarray(np.asarray(hue) + np.uint8(int(turn * 255) % 256))
+        save_png(Image.merge("HSV", (hue, saturation, value)).convert("RGB"), folder / f"hue-{turn}.png")
+
+
+README = """# Photographs and what Pillow makes of them
+
+Written by `xtask/goldens/images.py` with {versions}; read by `crates/mm-data/tests/pillow.rs`.
+
+- `photos/`: 20 photographs, scaled down. `resized/NAME-SIZE.png`: the short side brought to SIZE (bicubic), then the
+  middle SIZE x SIZE.
+- `formats/`: a picture in each kind of file. `formats-rgb/`: the RGB that it means, turned as its EXIF says, over the
+  background (255, 128, 0).
+- `colours/`: Pillow's enhancers by a factor, and a turn of the hue.
+
+The photographs come with two Python packages and are scaled down or cut here:
+
+| photograph | package | author, licence |
+|---|---|---|
+| astronaut, hubble | scikit-image | NASA, public domain |
+| brick, grass, gravel | scikit-image | CC0Textures and linolafett, CC0 |
+| camera | scikit-image | Lav Varshney, CC0 |
+| cell | scikit-image | Paul Müller and others, CC0 |
+| chelsea | scikit-image | Stefan van der Walt, CC0 |
+| coffee | scikit-image | Rachel Michetti, CC0 |
+| coins | scikit-image | Brooklyn Museum, no known restrictions |
+| retina | scikit-image | Mikael Häggström, CC0 |
+| rocket | scikit-image | SpaceX, public domain |
+| china | scikit-learn | [danielbuechele](https://www.flickr.com/photos/danielbuechele/6061409035/), CC-BY 2.0 |
+| flower | scikit-learn | [vultilion](https://www.flickr.com/photos/vultilion/6056698931/), CC-BY 2.0 |
+"""
+
+
+def main():
+    for name, (present, wanted) in PINNED.items():
+        if present != wanted:
+            sys.exit(f"error: {name} is {present}, the goldens are made with {wanted}: pip install {name}=={wanted}")
+    if len(sys.argv) != 2:
+        sys.exit("usage: images.py OUT_DIR")
+    out = Path(sys.argv[1])
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    photos(out)
+    formats(out)
+    colours(out)
+    versions = ", ".join(f"{name} {wanted}" for name, (_, wanted) in PINNED.items())
+    (out / "README.md").write_text(README.format(versions=versions))
+    print(f"{sum(f.stat().st_size for f in out.rglob('*') if f.is_file()) / 1e6:.2f} MB in {out}")
+
+
+if __name__ == "__main__":
+    main()
