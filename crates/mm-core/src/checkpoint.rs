@@ -65,8 +65,7 @@ fn name_of(mut parts: Vec<String>) -> String {
 /// As [`load`].
 pub fn read_into(file: &Path, targets: Vec<(Vec<String>, Tensor)>) -> Result<()> {
     let bytes = MappedFile::open(file).map_err(|source| Error::io("read", file, source))?;
-    let tensors = SafeTensors::deserialize(&bytes)
-        .map_err(|error| Error::checkpoint(file, format!("not a whole safetensors file ({error}); copy it again")))?;
+    let tensors = parse(file, &bytes)?;
     check_names(file, &tensors, &targets)?;
     for (parts, mut target) in targets {
         let rows = target.size().first().map_or(1, |&rows| rows / parts.len() as i64);
@@ -143,17 +142,67 @@ fn is_bookkeeping(name: &str) -> bool {
 /// # Errors
 /// The file cannot be written; what stood there before is then untouched.
 pub fn write(file: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+    write_with_metadata(file, tensors, &[])
+}
+
+/// As [`write`], with text beside the tensors in the file's header.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_with_metadata(file: &Path, tensors: &[(String, Tensor)], metadata: &[(&str, String)]) -> Result<()> {
     let views = tensors
         .iter()
         .map(|(name, tensor)| Ok((name.as_str(), Stored::new(file, name, tensor)?)))
         .collect::<Result<Vec<_>>>()?;
-    let metadata = Some([("format".to_owned(), "pt".to_owned())].into_iter().collect());
+    let format = ("format", "pt".to_owned()); // which transformers asks for
+    let metadata = metadata.iter().cloned().chain([format]).map(|(key, text)| (key.to_owned(), text)).collect();
     write_atomically(file, |partial| {
-        safetensors::serialize_to_file(views, metadata, partial).map_err(|error| match error {
+        safetensors::serialize_to_file(views, Some(metadata), partial).map_err(|error| match error {
             safetensors::SafeTensorError::IoError(source) => Error::io("write", file, source),
             error => Error::checkpoint(file, error.to_string()),
         })
     })
+}
+
+/// A tensor in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its element type, as safetensors names it.
+    pub dtype: String,
+}
+
+impl TensorInfo {
+    /// Its number of elements.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().map(|&n| n as u64).product()
+    }
+}
+
+/// The tensors of the safetensors `file`, by name; their data is not read.
+///
+/// # Errors
+/// The file cannot be read or is damaged.
+pub fn list(file: &Path) -> Result<Vec<TensorInfo>> {
+    let bytes = MappedFile::open(file).map_err(|source| Error::io("read", file, source))?;
+    let mut tensors: Vec<TensorInfo> = parse(file, &bytes)?
+        .iter()
+        .map(|(name, view)| TensorInfo {
+            name: name.to_owned(),
+            shape: view.shape().to_vec(),
+            dtype: format!("{:?}", view.dtype()),
+        })
+        .collect();
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(tensors)
+}
+
+fn parse<'a>(file: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>> {
+    SafeTensors::deserialize(bytes)
+        .map_err(|error| Error::checkpoint(file, format!("not a whole safetensors file ({error}); copy it again")))
 }
 
 /// Lets `write` fill a temporary file beside `file`, syncs it and renames it to `file`: a reader finds the old file or the new

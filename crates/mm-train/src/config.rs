@@ -105,15 +105,6 @@ fn default_log_every() -> u64 {
     10
 }
 
-/// `[eval]`: when the task's evaluation runs.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EvalConfig {
-    /// Steps between evaluations; 0: only at the end.
-    #[serde(default)]
-    pub every: u64,
-}
-
 impl TrainConfig {
     /// Checks what types cannot.
     ///

@@ -26,7 +26,7 @@ mod task;
 mod tensorboard;
 mod trainer;
 
-pub use config::{EvalConfig, RunConfig, TrainConfig};
+pub use config::{RunConfig, TrainConfig};
 pub use ema::Ema;
 pub use error::{Error, Result};
 pub use run::{Resume, RunFolder};

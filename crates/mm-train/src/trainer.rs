@@ -1,6 +1,6 @@
 use crate::checkpoint::{self, State, Trained};
 use crate::log::Log;
-use crate::{Ema, Error, EvalConfig, Metric, Result, RunConfig, RunFolder, Task, TrainConfig};
+use crate::{Ema, Error, Metric, Result, RunConfig, RunFolder, Task, TrainConfig};
 use mm_core::optim::AdamW;
 use mm_core::seed;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,8 @@ pub enum Outcome {
     Interrupted(PathBuf),
 }
 
-/// Trains `task` as `config` says, in `folder`, from its checkpoint if it has one. `interrupt` stops the run after the step it is
+/// Trains `task` as `config` says, in `folder`, from its checkpoint if it has one, evaluating it every `eval_every` steps (0: only at
+/// the end). `interrupt` stops the run after the step it is
 /// in; `watch` sees every event.
 ///
 /// # Errors
@@ -60,7 +61,7 @@ pub fn train<T: Task>(
     task: &mut T,
     run: &RunConfig,
     config: &TrainConfig,
-    eval: &EvalConfig,
+    eval_every: u64,
     folder: &RunFolder,
     interrupt: &AtomicBool,
     watch: &mut dyn FnMut(Event),
@@ -111,7 +112,7 @@ pub fn train<T: Task>(
         }
         watch(Event::Step(&report));
         let last = state.step == config.steps;
-        if last || is_due(eval.every, state.step) {
+        if last || is_due(eval_every, state.step) {
             metrics = evaluate(task, ema.as_mut())?;
             let values: Vec<_> = metrics.iter().map(|metric| (metric.name.clone(), metric.value)).collect();
             log.write("eval", state.step, &values)?;

@@ -2,7 +2,7 @@
 
 use mm_core::{Precision, optim::ScheduleKind};
 use mm_train::{
-    Error, EvalConfig, Event, Loss, Metric, Outcome, Result, Resume, RunConfig, RunFolder, Task, TrainConfig,
+    Error, Event, Loss, Metric, Outcome, Result, Resume, RunConfig, RunFolder, Task, TrainConfig,
 };
 use std::path::Path;
 use std::sync::Mutex;
@@ -47,7 +47,7 @@ impl Task for Regression {
         let y = x.dropout(0.3, true).matmul(&self.weight);
         let mut total = (y - x).square().mean(Kind::Float);
         if self.poison == Some(self.drawn) {
-            total = total * f64::NAN;
+            total *= f64::NAN;
         }
         let half = total.detach() * 0.5;
         Ok(Loss { total, parts: vec![("half", half)] })
@@ -110,7 +110,7 @@ fn run_until(
 ) -> Result<Outcome> {
     let run = RunConfig { name: "r".into(), seed: 3, out: out.to_owned(), device: Default::default() };
     let folder = RunFolder::open(&run, &resume, "a = 1\n")?;
-    mm_train::train(task, &run, &config(20), &EvalConfig { every: 10 }, &folder, interrupt, watch)
+    mm_train::train(task, &run, &config(20), 10, &folder, interrupt, watch)
 }
 
 fn numbers(out: &Path) -> Vec<String> {

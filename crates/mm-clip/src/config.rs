@@ -1,0 +1,157 @@
+use mm_core::config::{ConfigError, Source};
+use mm_data::{Augment, SourceConfig};
+use mm_text::TextTowerConfig;
+use mm_train::{RunConfig, TrainConfig};
+use mm_vision::ImageTowerConfig;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A whole run that trains a CLIP: what `mm train` reads.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClipRunConfig {
+    /// Name, seed, place and device.
+    pub run: RunConfig,
+    /// The model.
+    pub model: ModelConfig,
+    /// How texts become tokens.
+    pub tokenizer: TokenizerConfig,
+    /// What is read, and how.
+    pub data: DataConfig,
+    /// Steps, batch, learning rate.
+    pub train: TrainConfig,
+    /// What is measured, and how often.
+    #[serde(default)]
+    pub eval: ClipEvalConfig,
+}
+
+impl ClipRunConfig {
+    /// Reads and checks a run's configuration.
+    ///
+    /// # Errors
+    /// A key is unknown, ill-typed or out of range; the error names file, line and key.
+    pub fn from_source(source: &Source) -> std::result::Result<Self, ConfigError> {
+        let config: Self = source.parse()?;
+        config.train.validate(source)?;
+        let ModelConfig::Clip(model) = &config.model;
+        if model.embed_dim <= 0 {
+            return Err(source.error("model.embed_dim", format!("`model.embed_dim`: must be at least 1, is {}", model.embed_dim)));
+        }
+        model.text.validate().map_err(|error| source.error("model.text", error.to_string()))?;
+        if !(0.0..=1.0).contains(&config.data.canonical_share) {
+            let problem = format!("`data.canonical_share`: must be from 0 to 1, is {}", config.data.canonical_share);
+            return Err(source.error("data.canonical_share", problem));
+        }
+        config.data.augment.check().map_err(|error| source.error("data.augment", error.to_string()))?;
+        if config.eval.batch_size == 0 {
+            return Err(source.error("eval.batch_size", "`eval.batch_size`: must be at least 1"));
+        }
+        Ok(config)
+    }
+}
+
+/// `[model]`, by `kind`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ModelConfig {
+    /// Two towers and a contrastive loss.
+    Clip(ClipConfig),
+}
+
+/// A CLIP: any image tower and any text tower with outputs in one space.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClipConfig {
+    /// Width of the shared space.
+    pub embed_dim: i64,
+    /// What pulls pairs together.
+    #[serde(default)]
+    pub loss: ContrastiveLoss,
+    /// The image tower.
+    pub image: ImageTowerConfig,
+    /// The text tower.
+    pub text: TextTowerConfig,
+}
+
+/// The contrastive losses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContrastiveLoss {
+    /// Which text belongs to this image, and the reverse (Radford et al. 2021).
+    #[default]
+    InfoNce,
+    /// Do this image and this text belong together (Zhai et al. 2023).
+    Siglip,
+}
+
+/// `[tokenizer]`: one that exists, or one that is trained on the training captions before the first step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, untagged)]
+pub enum TokenizerConfig {
+    /// A folder with `tokenizer.json`, or `vocab.json` and `merges.txt`.
+    From {
+        /// The folder.
+        from: PathBuf,
+    },
+    /// Byte-pair encoding in CLIP's form. The text tower's `vocab_size` and `eos_token_id` become the tokenizer's own.
+    Train {
+        /// The largest vocabulary.
+        vocab_size: usize,
+    },
+}
+
+/// `[data]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// What is trained on.
+    pub train: SourceConfig,
+    /// What is evaluated on, by name.
+    #[serde(default)]
+    pub eval: BTreeMap<String, SourceConfig>,
+    /// Random changes of training images.
+    #[serde(default)]
+    pub augment: Augment,
+    /// In training, the share of samples that are shown with their canonical (first) caption; the others draw one of all.
+    #[serde(default)]
+    pub canonical_share: f64,
+    /// The colour behind transparent images, 0 to 255.
+    #[serde(default = "white")]
+    pub background: [u8; 3],
+    /// Threads that decode; 0: one a core.
+    #[serde(default)]
+    pub workers: usize,
+    /// Batches that are decoded ahead.
+    #[serde(default = "default_prefetch")]
+    pub prefetch: usize,
+    /// Different samples that may be unreadable before the run stops.
+    #[serde(default)]
+    pub max_bad_samples: usize,
+}
+
+fn white() -> [u8; 3] {
+    [255; 3]
+}
+fn default_prefetch() -> usize {
+    2
+}
+
+/// `[eval]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClipEvalConfig {
+    /// Steps between evaluations; 0: only at the end.
+    pub every: u64,
+    /// Images or texts that are embedded at once.
+    pub batch_size: usize,
+    /// A file of prompt templates for zero-shot classification, one a line with `{}` for the label; none: seven good ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub templates: Option<PathBuf>,
+}
+
+impl Default for ClipEvalConfig {
+    fn default() -> Self {
+        Self { every: 0, batch_size: 64, templates: None }
+    }
+}

@@ -1,0 +1,47 @@
+use std::path::PathBuf;
+
+/// What can go wrong with a CLIP model, its folder, its data or its evaluation.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A layer below failed.
+    #[error(transparent)]
+    Core(#[from] mm_core::Error),
+    /// The data failed.
+    #[error(transparent)]
+    Data(#[from] mm_data::Error),
+    /// The image tower or its preprocessing failed.
+    #[error(transparent)]
+    Vision(#[from] mm_vision::Error),
+    /// The text tower or its tokenizer failed.
+    #[error(transparent)]
+    Text(#[from] mm_text::Error),
+    /// The two towers, or a tower and its config, do not fit.
+    #[error("model: {0}")]
+    Model(String),
+    /// A model folder's `config.json` is not one that can be loaded.
+    #[error("{path}: {problem}")]
+    Folder {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// An evaluation cannot be made of this data or these settings.
+    #[error("evaluation: {0}")]
+    Evaluation(String),
+    /// libtorch refused an operation.
+    #[error("libtorch: {}", .0.to_string().lines().next().unwrap_or_default())]
+    Torch(#[from] tch::TchError),
+}
+
+/// A result with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<Error> for mm_train::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Core(error) => Self::Core(error),
+            error => Self::task(error),
+        }
+    }
+}

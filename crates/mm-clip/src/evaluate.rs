@@ -1,0 +1,221 @@
+use crate::{Bundle, Error, Result, Retrieval, Templates, ZeroShot, ZeroShotReport};
+use mm_data::image::RgbImage;
+use mm_data::{BadSample, Loader, LoaderConfig, Position, Source, SourceConfig, decode};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tch::Tensor;
+
+/// A set that models are evaluated on.
+#[derive(Clone)]
+pub struct EvalSet {
+    /// Its name in the config.
+    pub name: String,
+    source: Arc<dyn Source>,
+    background: [u8; 3],
+    max_bad_samples: usize,
+}
+
+/// What evaluation keeps of a sample.
+#[derive(Clone, Debug)]
+pub struct EvalSample {
+    /// Its number in the set.
+    pub index: usize,
+    /// Its key.
+    pub key: String,
+    /// Its canonical caption.
+    pub caption: Option<String>,
+    /// Its class.
+    pub label: Option<String>,
+    /// Whether it is a variant of another sample.
+    pub is_variant: bool,
+}
+
+impl EvalSet {
+    /// Opens a set. Transparent images are set on `background`; up to `max_bad_samples` may be unreadable.
+    ///
+    /// # Errors
+    /// The set cannot be opened or is empty.
+    pub fn open(name: &str, config: &SourceConfig, background: [u8; 3], max_bad_samples: usize) -> Result<Self> {
+        let source: Arc<dyn Source> = Arc::from(config.open()?);
+        if source.is_empty() {
+            return Err(Error::Evaluation(format!("the set {name} is empty: {}", source.name())));
+        }
+        Ok(Self { name: name.to_owned(), source, background, max_bad_samples })
+    }
+
+    /// Samples in the set, unreadable ones included.
+    pub fn len(&self) -> usize {
+        self.source.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.source.is_empty()
+    }
+
+    /// The decoded image of a sample, by its number.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn image(&self, index: usize) -> Result<RgbImage> {
+        Ok(decode(&self.source.sample(index)?.image.read()?, self.background)?)
+    }
+}
+
+/// A set's samples with their embeddings.
+#[derive(Debug)]
+pub struct Embedded {
+    /// The samples that could be read, in order.
+    pub samples: Vec<EvalSample>,
+    /// Those that could not.
+    pub bad: Vec<BadSample>,
+    /// Unit rows `[N, D]` of the images.
+    pub images: Tensor,
+    /// Unit rows `[N, D]` of the canonical captions; none if a sample has none.
+    pub texts: Option<Tensor>,
+}
+
+impl Embedded {
+    /// Reads and embeds all images of `set`, decoding ahead while the model computes, and the captions if all samples have one.
+    /// `progress` is told how many samples are done.
+    ///
+    /// # Errors
+    /// More samples are bad than the set allows, or none is good.
+    pub fn read(bundle: &Bundle, set: &EvalSet, batch_size: usize, progress: &mut dyn FnMut(usize)) -> Result<Self> {
+        let config = LoaderConfig {
+            batch_size,
+            shuffle: false,
+            drop_last: false,
+            max_bad_samples: set.max_bad_samples,
+            ..LoaderConfig::default()
+        };
+        let (background, processor) = (set.background, bundle.processor.clone());
+        let map = Arc::new(move |sample: &mm_data::Sample, _: &mut mm_data::SampleRng| {
+            let image = decode(&sample.image.read()?, background)?;
+            let image = processor.resize(&image).map_err(|error| mm_data::Error::Sample(error.to_string()))?;
+            let kept = EvalSample {
+                index: 0, // known once all are read
+                key: sample.key.clone(),
+                caption: sample.captions.first().cloned(),
+                label: sample.label.clone(),
+                is_variant: sample.variant_of.is_some(),
+            };
+            Ok((image, kept))
+        });
+        let mut loader = Loader::new(Arc::clone(&set.source), config, map, Position::default())?;
+        let (mut samples, mut images): (Vec<EvalSample>, _) = (Vec::with_capacity(set.len()), Vec::new());
+        for batch in loader.epoch() {
+            let (pictures, kept): (Vec<_>, Vec<_>) = batch?.items.into_iter().unzip();
+            images.push(bundle.embed_resized(&pictures)?);
+            samples.extend(kept);
+            progress(samples.len());
+        }
+        if samples.is_empty() {
+            return Err(Error::Evaluation(format!("no sample of the set {} can be read", set.name)));
+        }
+        let skipped = &loader.position().bad;
+        for (sample, index) in samples.iter_mut().zip((0..set.len()).filter(|index| !skipped.contains(index))) {
+            sample.index = index;
+        }
+        let captions: Option<Vec<&str>> = samples.iter().map(|sample| sample.caption.as_deref()).collect();
+        let texts = captions.map(|captions| bundle.embed_texts(&captions, batch_size)).transpose()?;
+        Ok(Self { images: Tensor::f_cat(&images, 0)?, texts, bad: loader.bad_samples().to_vec(), samples })
+    }
+}
+
+/// Retrieval both ways among some pairs of a set.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PairReport {
+    /// Pairs compared.
+    pub pairs: usize,
+    /// Finding the text of an image.
+    pub image_to_text: Retrieval,
+    /// Finding the image of a text.
+    pub text_to_image: Retrieval,
+}
+
+/// What a model reaches on a set.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EvalReport {
+    /// The set's name.
+    pub name: String,
+    /// Samples read.
+    pub samples: usize,
+    /// Samples that could not be read.
+    pub bad_samples: usize,
+    /// Among all pairs, where samples have captions.
+    pub all: Option<PairReport>,
+    /// Among the pairs that are no variant of another (emoji: no skin tone chosen), where the set has variants.
+    pub without_variants: Option<PairReport>,
+    /// Zero-shot classification, where samples have labels.
+    pub zero_shot: Option<ZeroShotReport>,
+}
+
+impl EvalReport {
+    /// Evaluates what is embedded of the set `name`.
+    ///
+    /// # Errors
+    /// As [`ZeroShot::new`] and [`Retrieval::measure`].
+    pub fn new(
+        name: &str,
+        bundle: &Bundle,
+        embedded: &Embedded,
+        templates: &Templates,
+        batch_size: usize,
+    ) -> Result<Self> {
+        let samples = &embedded.samples;
+        let everything: Vec<usize> = (0..samples.len()).collect();
+        let plain: Vec<usize> = everything.iter().copied().filter(|&i| !samples[i].is_variant).collect();
+        let has_both = !plain.is_empty() && plain.len() < samples.len();
+        Ok(Self {
+            name: name.to_owned(),
+            samples: samples.len(),
+            bad_samples: embedded.bad.len(),
+            all: pairs(embedded, &everything)?,
+            without_variants: if has_both { pairs(embedded, &plain)? } else { None },
+            zero_shot: zero_shot(bundle, embedded, templates, batch_size)?,
+        })
+    }
+
+    /// The numbers by name: `NAME/text_to_image_r@1`, ...
+    pub fn metrics(&self) -> Vec<(String, f64)> {
+        let mut metrics = Vec::new();
+        for (suffix, pairs) in [("", &self.all), ("_without_variants", &self.without_variants)] {
+            let Some(pairs) = pairs else { continue };
+            for (way, found) in [("image_to_text", pairs.image_to_text), ("text_to_image", pairs.text_to_image)] {
+                let named = found.named();
+                metrics.extend(named.map(|(metric, value)| (format!("{}/{way}_{metric}{suffix}", self.name), value)));
+            }
+        }
+        metrics.extend(self.zero_shot.as_ref().map(|report| (format!("{}/zero_shot_accuracy", self.name), report.accuracy)));
+        metrics
+    }
+}
+
+/// Retrieval among the samples of the indices given.
+fn pairs(embedded: &Embedded, indices: &[usize]) -> Result<Option<PairReport>> {
+    let Some(texts) = &embedded.texts else { return Ok(None) };
+    let rows = Tensor::from_slice(&indices.iter().map(|&index| index as i64).collect::<Vec<_>>());
+    let (images, texts) = mm_sys::inference_mode(|| (embedded.images.index_select(0, &rows), texts.index_select(0, &rows)));
+    Ok(Some(PairReport {
+        pairs: indices.len(),
+        image_to_text: Retrieval::measure(&images, indices, &texts, indices)?,
+        text_to_image: Retrieval::measure(&texts, indices, &images, indices)?,
+    }))
+}
+
+fn zero_shot(
+    bundle: &Bundle,
+    embedded: &Embedded,
+    templates: &Templates,
+    batch_size: usize,
+) -> Result<Option<ZeroShotReport>> {
+    let truth: Option<Vec<&str>> = embedded.samples.iter().map(|sample| sample.label.as_deref()).collect();
+    let Some(truth) = truth else { return Ok(None) };
+    let labels: Vec<&str> = truth.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    let indices: Vec<usize> = truth.iter().map(|&label| labels.partition_point(|&other| other < label)).collect();
+    let labels = labels.into_iter().map(str::to_owned).collect();
+    let classifier = ZeroShot::new(bundle, labels, templates, batch_size)?;
+    classifier.evaluate(&embedded.images, &indices).map(Some)
+}

@@ -1,0 +1,56 @@
+//! CLIP and SigLIP: two towers whose outputs meet in one space.
+//!
+//! An image tower and a text tower each map their input to a unit vector; training pulls the vectors of a pair together and
+//! pushes all others apart (Radford et al. 2021, "Learning transferable visual models from natural language supervision"; with a
+//! pairwise loss, Zhai et al. 2023, "Sigmoid loss for language image pre-training"). What comes of it compares any image with
+//! any text:
+//!
+//! - [`ClipTask`] trains one, from a TOML that is a [`ClipRunConfig`];
+//! - [`Bundle`] opens and saves a model's folder and embeds images and texts;
+//! - [`ZeroShot`] classifies by labels alone, [`Retrieval`] measures search both ways, [`EvalReport`] does both over a set;
+//! - [`relevance`] shows which parts of an image speak for a text.
+//!
+//! ```
+//! use mm_clip::{Clip, ClipConfig};
+//! use mm_text::{Padding, TokenBatch};
+//! use tch::{nn::VarStore, Device, Kind, Tensor};
+//!
+//! let config: ClipConfig = toml::from_str(r#"
+//!     embed_dim = 16
+//!     image = { kind = "vit", image_size = 16, patch_size = 8, hidden_size = 32, num_attention_heads = 4,
+//!               num_hidden_layers = 2, intermediate_size = 64 }
+//!     text = { kind = "clip", vocab_size = 100, eos_token_id = 99, hidden_size = 32, num_attention_heads = 4,
+//!              num_hidden_layers = 2, intermediate_size = 64, max_position_embeddings = 8 }
+//! "#)?;
+//! let vs = VarStore::new(Device::Cpu);
+//! let clip = Clip::new(&vs.root(), &config)?;
+//! let images = clip.encode_image(&Tensor::zeros([2, 3, 16, 16], (Kind::Float, Device::Cpu)), false);
+//! let texts = clip.encode_text(&TokenBatch::from_rows(&[vec![98, 5, 99], vec![98, 7, 8, 99]], 0, 99));
+//! assert_eq!(clip.logits(&images, &texts).size(), [2, 2]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! To add a tower, add it to `mm-vision` or `mm-text` and to the enum of towers there; nothing changes here.
+
+mod config;
+mod error;
+mod evaluate;
+mod folder;
+pub mod heat_map;
+mod model;
+mod relevance;
+mod report;
+mod retrieval;
+mod task;
+mod zero_shot;
+
+pub use config::{ClipConfig, ClipEvalConfig, ClipRunConfig, ContrastiveLoss, DataConfig, ModelConfig, TokenizerConfig};
+pub use error::{Error, Result};
+pub use evaluate::{Embedded, EvalReport, EvalSample, EvalSet, PairReport};
+pub use folder::{Bundle, read_config};
+pub use model::Clip;
+pub use relevance::{Relevance, relevance};
+pub use report::{Report, write_report};
+pub use retrieval::Retrieval;
+pub use task::{ClipBatch, ClipTask, Item};
+pub use zero_shot::{ClassReport, Templates, ZeroShot, ZeroShotReport};

@@ -1,0 +1,73 @@
+use crate::{Bundle, Result};
+use mm_data::image::RgbImage;
+use mm_vision::{HeatMapTaps, VitAttention};
+use tch::{Kind, Tensor};
+
+/// How much each part of an image speaks for a text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Relevance {
+    /// Cells across.
+    pub columns: usize,
+    /// Row by row from the top left, scaled to 0 to 1.
+    pub values: Vec<f32>,
+    /// The cosine similarity that is explained.
+    pub similarity: f64,
+}
+
+/// Explains the similarity of `image` and `text`: for a ViT by gradient-weighted attention relevance through all layers (Chefer
+/// et al. 2021, "Generic attention-model explainability", section 3.1), for a ResNet by Grad-CAM (Selvaraju et al. 2017) on its
+/// last feature map. The cells cover what the processor keeps of the image: its centre crop.
+///
+/// # Errors
+/// An image without pixels, a text without tokens, or a packed model, which has no gradients.
+pub fn relevance(bundle: &Bundle, image: &RgbImage, text: &str) -> Result<Relevance> {
+    let pixel_values = bundle.processor.process_batch(std::slice::from_ref(image))?.to_device(bundle.device);
+    let text_embeds = bundle.embed_texts(&[text], 1)?.to_device(bundle.device);
+    let (image_embeds, taps) = tch::with_grad(|| bundle.model.encode_image_with_taps(&pixel_values));
+    let similarity = tch::with_grad(|| (image_embeds * text_embeds.copy()).sum(Kind::Float));
+    let map = match &taps {
+        HeatMapTaps::Attention(attention) => attention_relevance(attention, &similarity)?,
+        HeatMapTaps::Features { features, .. } => grad_cam(features, &similarity)?,
+    };
+    let columns = map.size()[1] as usize;
+    let values = Vec::<f32>::try_from(scaled(&map).to_device(tch::Device::Cpu).contiguous().view(-1))?;
+    Ok(Relevance { columns, values, similarity: similarity.double_value(&[]) })
+}
+
+/// The relevance `[grid, grid]` of each patch for the pooled output.
+fn attention_relevance(attention: &VitAttention, score: &Tensor) -> Result<Tensor> {
+    let taps: Vec<&Tensor> = attention.layers.iter().chain(&attention.pool).collect();
+    let gradients = Tensor::f_run_backward(&[score], &taps, false, false)?;
+    tch::no_grad(|| {
+        // What of a layer's attention speaks for the score, averaged over heads.
+        let speaking = |layer: &Tensor, gradient: &Tensor| {
+            (layer * gradient).relu().mean_dim([1i64].as_slice(), false, Kind::Float).squeeze_dim(0)
+        };
+        let length = *attention.layers[0].size().last().expect("weights are [B, heads, L, L]");
+        let mut relevance = Tensor::eye(length, (Kind::Float, score.device()));
+        for (layer, gradient) in attention.layers.iter().zip(&gradients) {
+            relevance = &relevance + speaking(layer, gradient).matmul(&relevance); // [L, L]
+        }
+        let patches = match &attention.pool {
+            Some(pool) => speaking(pool, &gradients[attention.layers.len()]).unsqueeze(0).matmul(&relevance).squeeze_dim(0),
+            None => relevance.get(0).narrow(0, 1, length - 1), // from the class token to the patches
+        };
+        let grid = (patches.size()[0] as f64).sqrt().round() as i64;
+        Ok(patches.f_view([grid, grid])?)
+    })
+}
+
+/// The last feature map's channels `[h, w]`, weighted by how the score grows with each.
+fn grad_cam(features: &Tensor, score: &Tensor) -> Result<Tensor> {
+    let gradient = Tensor::f_run_backward(&[score], &[features], false, false)?.remove(0);
+    let weights = gradient.mean_dim([2i64, 3].as_slice(), true, Kind::Float); // [1, C, 1, 1]
+    Ok(tch::no_grad(|| (features * weights).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).relu().squeeze_dim(0)))
+}
+
+/// From the smallest value at 0 to the largest at 1; all zero where they are the same.
+fn scaled(map: &Tensor) -> Tensor {
+    tch::no_grad(|| {
+        let low = map.min();
+        (map - &low) / (map.max() - &low).clamp_min(1e-12)
+    })
+}

@@ -1,0 +1,73 @@
+use crate::model::ModelArgs;
+use crate::progress;
+use anyhow::{Context, Result};
+use mm_clip::{Embedded, EvalSet};
+use mm_core::checkpoint;
+use mm_data::SourceConfig;
+use std::path::{Path, PathBuf};
+
+/// Embed a folder of images or a file of texts as unit rows.
+#[derive(clap::Args)]
+#[command(
+    after_help = "The file holds `embeddings` [N, D] f32 and, in its metadata, `names`: a JSON list of N file names or texts.\n\n\
+                  Example: mm embed --model runs/demo/model --images photos --out photos.safetensors"
+)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Folder of images.
+    #[arg(long, value_name = "DIR", required_unless_present = "texts", conflicts_with = "texts")]
+    images: Option<PathBuf>,
+    /// File with one text a line.
+    #[arg(long, value_name = "FILE")]
+    texts: Option<PathBuf>,
+    /// The safetensors file to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Images or texts that are embedded at once.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: u32,
+    /// Images that may be unreadable before the command fails; they are named and left out.
+    #[arg(long, default_value_t = 0)]
+    max_bad_samples: usize,
+    /// Print one JSON object instead of a line.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let bundle = args.model.open()?;
+    let batch_size = args.batch_size as usize;
+    let (names, rows, bad) = match (&args.images, &args.texts) {
+        (Some(folder), _) => {
+            let set = EvalSet::open("images", &folder_source(folder)?, [255; 3], args.max_bad_samples)?;
+            let bar = progress::bar(set.len() as u64, "images");
+            let embedded = Embedded::read(&bundle, &set, batch_size, &mut |done| bar.set_position(done as u64))?;
+            bar.finish_and_clear();
+            let names = embedded.samples.into_iter().map(|sample| sample.key).collect::<Vec<_>>();
+            (names, embedded.images, embedded.bad.len())
+        }
+        (None, Some(file)) => {
+            let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the texts {}", file.display()))?;
+            let texts: Vec<&str> = text.lines().collect();
+            anyhow::ensure!(!texts.is_empty(), "{} has no text", file.display());
+            (texts.iter().map(|&text| text.to_owned()).collect(), bundle.embed_texts(&texts, batch_size)?, 0)
+        }
+        (None, None) => unreachable!("clap asks for one of the two"),
+    };
+    let metadata = [("names", serde_json::to_string(&names)?)];
+    checkpoint::write_with_metadata(&args.out, &[("embeddings".to_owned(), rows)], &metadata)?;
+    let out = args.out.display();
+    match args.json {
+        true => println!("{}", serde_json::json!({ "out": args.out, "rows": names.len(), "bad_samples": bad })),
+        false => println!("{} rows in {out}{}", names.len(), if bad > 0 { format!("; {bad} could not be read") } else { String::new() }),
+    }
+    Ok(())
+}
+
+fn folder_source(folder: &Path) -> Result<SourceConfig> {
+    let mut table = toml::Table::new();
+    table.insert("kind".to_owned(), "folder".into());
+    table.insert("path".to_owned(), folder.to_str().context("the folder's name is not UTF-8")?.into());
+    Ok(table.try_into()?)
+}

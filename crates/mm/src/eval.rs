@@ -1,0 +1,106 @@
+use crate::{progress, table};
+use anyhow::{Context, Result};
+use mm_clip::{Bundle, ClipRunConfig, Embedded, EvalReport, EvalSet, PairReport, Report, Retrieval, Templates, write_report};
+use mm_core::Precision;
+use mm_core::checkpoint::write_atomically;
+use mm_core::config::Source;
+use mm_data::SourceConfig;
+use std::path::{Path, PathBuf};
+
+/// Measure a trained model on its evaluation sets.
+#[derive(clap::Args)]
+#[command(after_help = "Example: mm eval runs/demo --report runs/demo/report.html")]
+pub struct Args {
+    /// A run's folder, or the configuration of a run that has ended.
+    run: PathBuf,
+    /// Override a value of the configuration.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Also write a page to look at: curves, searches, heat maps.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Print one JSON object instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let file = if args.run.is_dir() { args.run.join("config.toml") } else { args.run.clone() };
+    let config = ClipRunConfig::from_source(&Source::read(&file, &args.overrides)?)?;
+    let folder = if args.run.is_dir() { args.run.clone() } else { config.run.out.join(&config.run.name) };
+    let bundle = Bundle::open(&folder.join("model"), &config.run.device, Precision::F32)
+        .with_context(|| format!("cannot open the model of the run {}; has it ended?", folder.display()))?;
+    let templates = config.eval.templates.as_deref().map_or_else(|| Ok(Templates::default()), Templates::read)?;
+    let mut reports = Vec::new();
+    for (name, source) in &config.data.eval {
+        let set = EvalSet::open(name, source, config.data.background, config.data.max_bad_samples)?;
+        let bar = progress::bar(set.len() as u64, "images");
+        let embedded = Embedded::read(&bundle, &set, config.eval.batch_size, &mut |done| bar.set_position(done as u64))?;
+        bar.finish_and_clear();
+        let report = EvalReport::new(name, &bundle, &embedded, &templates, config.eval.batch_size)?;
+        if let Some(file) = args.report.as_ref().filter(|_| reports.is_empty()) {
+            write_page(&folder, &config, &bundle, &set, &embedded, &report, file)?;
+        }
+        reports.push(report);
+    }
+    anyhow::ensure!(!reports.is_empty(), "{} has no [data.eval.NAME] to measure on", file.display());
+    let json = serde_json::to_string_pretty(&reports)?;
+    let metrics = folder.join("metrics.json");
+    write_atomically(&metrics, |to| {
+        std::fs::write(to, &json).map_err(|source| mm_core::Error::io("write", &metrics, source))
+    })?;
+    match args.json {
+        true => println!("{json}"),
+        false => reports.iter().for_each(print),
+    }
+    Ok(())
+}
+
+fn write_page(
+    folder: &Path,
+    config: &ClipRunConfig,
+    bundle: &Bundle,
+    set: &EvalSet,
+    embedded: &Embedded,
+    evaluation: &EvalReport,
+    file: &Path,
+) -> Result<()> {
+    let metrics = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default(); // a page without curves
+    let credit = match config.data.train {
+        SourceConfig::Emoji(_) => mm_data::emoji::CREDIT,
+        _ => "",
+    };
+    let report = Report { title: &config.run.name, metrics: &metrics, evaluation, set, embedded, credit };
+    Ok(write_report(&report, bundle, file)?)
+}
+
+fn print(report: &EvalReport) {
+    let mut rows = Vec::new();
+    for (kind, pairs) in [("all pairs", &report.all), ("without variants", &report.without_variants)] {
+        let Some(PairReport { pairs, image_to_text, text_to_image }) = pairs else { continue };
+        let ways = [("image to text", *image_to_text), ("text to image", *text_to_image), ("chance", Retrieval::chance(*pairs))];
+        for (way, found) in ways {
+            let [r1, r5, r10, median] = found.named().map(|(_, value)| value);
+            let cells = [table::percent(r1), table::percent(r5), table::percent(r10), median.to_string()];
+            rows.push([format!("{kind} ({pairs}), {way}")].into_iter().chain(cells).collect());
+        }
+    }
+    println!("\n{}: {} samples, {} could not be read", report.name, report.samples, report.bad_samples);
+    if !rows.is_empty() {
+        print!("\n{}", table::render(&["retrieval", "R@1", "R@5", "R@10", "median rank"], &rows));
+    }
+    if let Some(zero_shot) = &report.zero_shot {
+        let share = |part: usize, of: usize| if of == 0 { "-".to_owned() } else { table::percent(part as f64 / of as f64) };
+        let rows: Vec<Vec<String>> = zero_shot
+            .classes
+            .iter()
+            .map(|class| {
+                let recall = share(class.correct, class.images);
+                vec![class.label.clone(), class.images.to_string(), recall, share(class.correct, class.predicted)]
+            })
+            .collect();
+        let chance = table::percent(1.0 / zero_shot.classes.len() as f64);
+        println!("\nZero-shot accuracy {} (chance {chance})", table::percent(zero_shot.accuracy));
+        print!("\n{}", table::render(&["class", "images", "found", "right when said"], &rows));
+    }
+}

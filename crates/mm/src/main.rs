@@ -1,0 +1,63 @@
+//! `mm`: train, evaluate and use vision-language models. Each command parses its arguments, calls a crate and prints.
+
+mod attention;
+mod classify;
+mod embed;
+mod eval;
+mod inspect;
+mod model;
+mod progress;
+mod table;
+mod train;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Train, evaluate and use vision-language models.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Train(train::Args),
+    Eval(eval::Args),
+    Classify(classify::Args),
+    Embed(embed::Args),
+    Attention(attention::Args),
+    Inspect(inspect::Args),
+}
+
+/// The exit code of a run that Ctrl-C ended, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()))
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .init();
+    let outcome = match cli.command {
+        Command::Train(args) => train::run(&args),
+        Command::Eval(args) => eval::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Classify(args) => classify::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Embed(args) => embed::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Attention(args) => attention::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Inspect(args) => inspect::run(&args).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        // One line, whatever a library put into its message.
+        eprintln!("error: {}", format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" "));
+        ExitCode::from(if is_usage(&error) { 2 } else { 1 })
+    })
+}
+
+/// Whether the user's arguments or configuration are at fault, rather than what they name.
+fn is_usage(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<mm_core::config::ConfigError>())
+}

@@ -1,0 +1,117 @@
+use crate::{INTERRUPTED, progress, table};
+use anyhow::Result;
+use mm_clip::{ClipRunConfig, ClipTask};
+use mm_core::config::Source;
+use mm_train::{Event, Metric, Outcome, Resume, RunFolder, StepReport};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Train a model as a TOML configuration says.
+#[derive(clap::Args)]
+#[command(after_help = "Example: mm train configs/clip/emoji-vit-tiny.toml --set train.steps=500 --set run.name=short")]
+pub struct Args {
+    /// The configuration.
+    config: PathBuf,
+    /// Override a value of the configuration.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Continue the run from its latest checkpoint, or from the checkpoint in a folder.
+    #[arg(long, value_name = "latest|PATH")]
+    resume: Option<String>,
+    /// Print one JSON object with the final metrics instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Without a terminal, a line this often tells that the run goes on.
+const LINE_EVERY: Duration = Duration::from_secs(15);
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let source = Source::read(&args.config, &args.overrides)?;
+    let config = ClipRunConfig::from_source(&source)?;
+    let resume = match args.resume.as_deref() {
+        None => Resume::No,
+        Some("latest") => Resume::Latest,
+        Some(path) => Resume::Path(Path::new(path).to_owned()),
+    };
+    let run_folder = config.run.out.join(&config.run.name);
+    if resume == Resume::No && run_folder.exists() {
+        return Err(mm_train::Error::RunExists(run_folder).into()); // before the data is read
+    }
+    let mut task = ClipTask::new(&config)?;
+    let folder = RunFolder::open(&config.run, &resume, &toml::to_string(&config)?)?;
+    let interrupt = interrupt_flag()?;
+
+    let bar = progress::bar(config.train.steps, "steps");
+    let terminal = std::io::stderr().is_terminal();
+    let mut last_line = Instant::now();
+    let mut watch = |event: Event| match event {
+        Event::Step(report) => {
+            bar.set_position(report.step);
+            bar.set_message(describe(report));
+            if !terminal && last_line.elapsed() > LINE_EVERY {
+                eprintln!("step {}/{}  {}", report.step, config.train.steps, describe(report));
+                last_line = Instant::now();
+            }
+        }
+        Event::Evaluated { step, metrics } if step < config.train.steps => {
+            bar.suspend(|| eprintln!("step {step}: {}", summary(metrics)));
+        }
+        Event::Evaluated { .. } => {}
+        Event::Saved(path) => tracing::info!("saved {}", path.display()),
+    };
+    let every = config.eval.every;
+    let outcome = mm_train::train(&mut task, &config.run, &config.train, every, &folder, &interrupt, &mut watch)?;
+    bar.finish_and_clear();
+    match outcome {
+        Outcome::Interrupted(checkpoint) => {
+            eprintln!("stopped; {} is whole: go on with --resume latest", checkpoint.display());
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+        Outcome::Finished(metrics) => {
+            print(args.json, &folder.path, &metrics);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// A flag that the first Ctrl-C sets; the second ends the process at once.
+fn interrupt_flag() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&flag);
+    ctrlc::set_handler(move || {
+        if set.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED.into());
+        }
+        eprintln!("stopping after this step; press Ctrl-C again to stop at once");
+    })?;
+    Ok(flag)
+}
+
+fn describe(report: &StepReport) -> String {
+    let StepReport { loss, lr, samples_per_second, waiting, .. } = report;
+    let waiting = if *waiting > 0.05 { format!("  waiting for data {}", table::percent(*waiting)) } else { String::new() };
+    format!("loss {loss:.3}  lr {lr:.1e}  {samples_per_second:.0} samples/s{waiting}")
+}
+
+/// The metrics that fit a line.
+fn summary(metrics: &[Metric]) -> String {
+    let short = metrics.iter().filter(|metric| metric.name.ends_with("@1") || metric.name.ends_with("accuracy"));
+    short.map(|metric| format!("{} {}", metric.name, table::percent(metric.value))).collect::<Vec<_>>().join("  ")
+}
+
+fn print(json: bool, folder: &Path, metrics: &[Metric]) {
+    if json {
+        let metrics: serde_json::Map<_, _> = metrics.iter().map(|metric| (metric.name.clone(), metric.value.into())).collect();
+        println!("{}", serde_json::json!({ "run": folder, "metrics": metrics }));
+    } else {
+        let rows: Vec<Vec<String>> =
+            metrics.iter().map(|metric| vec![metric.name.clone(), format!("{:.4}", metric.value)]).collect();
+        print!("{}", table::render(&["metric", "value"], &rows));
+        println!("\nThe model is in {}", folder.join("model").display());
+    }
+}
