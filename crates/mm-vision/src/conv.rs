@@ -1,0 +1,92 @@
+use mm_core::nn::batch_norm;
+use tch::nn::{BatchNorm, Init, ModuleT, Path};
+use tch::{Kind, Tensor};
+
+/// Epsilon of [`batch_norm`], PyTorch's default.
+const EPS: f64 = 1e-5;
+
+/// The shape of a convolution over square windows, padded so that stride 1 keeps the size.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConvShape {
+    pub(crate) input: i64,
+    pub(crate) output: i64,
+    pub(crate) kernel: i64,
+    pub(crate) stride: i64,
+}
+
+impl ConvShape {
+    /// PyTorch's default initialisation of a convolution's weight.
+    pub(crate) fn default_init(self) -> Init {
+        let bound = ((self.input * self.kernel * self.kernel) as f64).powf(-0.5);
+        Init::Uniform { lo: -bound, up: bound }
+    }
+}
+
+/// A convolution without bias and the batch normalisation that follows it.
+#[derive(Debug)]
+pub(crate) struct ConvNorm {
+    weights: Weights,
+    stride: i64,
+    padding: i64,
+}
+
+#[derive(Debug)]
+enum Weights {
+    Plain { conv: Tensor, norm: BatchNorm },
+    Packed { weight: Tensor, bias: Tensor },
+}
+
+impl ConvNorm {
+    /// Creates the convolution's `weight` below `conv` and the normalisation's parameters below `norm`.
+    pub(crate) fn new(conv: &Path, norm: &Path, shape: ConvShape, init: Init) -> Self {
+        let conv = conv.var("weight", &[shape.output, shape.input, shape.kernel, shape.kernel], init);
+        let norm = batch_norm(norm, shape.output);
+        Self { weights: Weights::Plain { conv, norm }, stride: shape.stride, padding: shape.kernel / 2 }
+    }
+
+    /// Sets the normalisation's scale to zero, so that a residual block starts as the identity.
+    pub(crate) fn zero_scale(&mut self) {
+        if let Weights::Plain { norm: BatchNorm { ws: Some(scale), .. }, .. } = &mut self.weights {
+            let _ = tch::no_grad(|| scale.zero_());
+        }
+    }
+
+    /// Maps `x` `[B, input, H, W]` to `[B, output, H / stride, W / stride]`. In training the batch's own statistics normalise,
+    /// and the running ones follow them.
+    pub(crate) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
+        match &self.weights {
+            Weights::Plain { conv, norm } => {
+                norm.forward_t(&x.conv2d(conv, None::<Tensor>, stride, padding, [1, 1], 1), train)
+            }
+            Weights::Packed { weight, bias } => x.conv2d(weight, Some(bias), stride, padding, [1, 1], 1),
+        }
+    }
+
+    /// As [`ConvNorm::forward`], followed by ReLU in place: the normalisation's gradient needs its input, not its output.
+    pub(crate) fn forward_relu(&self, x: &Tensor, train: bool) -> Tensor {
+        self.forward(x, train).relu_()
+    }
+
+    /// Moves the normalisation with its running statistics into the convolution's weight and a bias, in `kind`, for inference.
+    pub(crate) fn pack(&mut self, kind: Kind) {
+        if let Weights::Plain { conv, norm } = &self.weights {
+            let (weight, bias) = tch::no_grad(|| {
+                let inverse = (&norm.running_var + EPS).rsqrt();
+                let scale = norm.ws.as_ref().map_or_else(|| inverse.shallow_clone(), |ws| ws * &inverse);
+                let shift = -(&norm.running_mean * &scale);
+                let bias = norm.bs.as_ref().map_or_else(|| shift.shallow_clone(), |bs| bs + &shift);
+                ((conv * scale.view([-1, 1, 1, 1])).to_kind(kind), bias.to_kind(kind))
+            });
+            self.weights = Weights::Packed { weight, bias };
+        }
+    }
+
+    /// The type that inputs must have once packed.
+    pub(crate) fn kind(&self) -> Kind {
+        match &self.weights {
+            Weights::Plain { conv, .. } => conv.kind(),
+            Weights::Packed { weight, .. } => weight.kind(),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What can go wrong with a tower or a processor.
+
+use std::path::PathBuf;
+
+/// The result of everything in this crate that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of this crate. Its message is one line: what is wrong, with the numbers, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A tower's config that no tower can be built from.
+    #[error("image tower: {0}")]
+    Config(String),
+    /// A `preprocessor_config.json` that this crate cannot follow.
+    #[error("image processor: {0}")]
+    Processor(String),
+    /// An image without pixels.
+    #[error("image {index} of the batch is {width} x {height} pixels: there is nothing to resize")]
+    EmptyImage {
+        /// Its place in the batch, from 0.
+        index: usize,
+        /// Its width.
+        width: u32,
+        /// Its height.
+        height: u32,
+    },
+    /// The operating system refused to read or write a file.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file that is no JSON of the form expected.
+    #[error("{}: {source}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What the parser found, with line and column.
+        source: serde_json::Error,
+    },
+}
+
+/// The largest size that a config may name: beyond it lies a slip of the keyboard, and an allocation that cannot succeed.
+const MAX_SIZE: i64 = 1 << 16;
+
+/// Checks that every named size lies in 1 to [`MAX_SIZE`].
+pub(crate) fn check_sizes(sizes: &[(&str, i64)]) -> Result<()> {
+    match sizes.iter().find(|(_, size)| !(1..=MAX_SIZE).contains(size)) {
+        Some((name, size)) => Err(Error::Config(format!("{name} is {size}: it must be from 1 to {MAX_SIZE}"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,58 @@
+//! From images to vectors: the towers of vision-language models, and the pixels that they read.
+//!
+//! - [`Vit`]: the vision transformer (Dosovitskiy et al. 2021) as CLIP and as SigLIP have it.
+//! - [`ResNet`]: 18, 34, 50 and 101 layers (He et al. 2016) as torchvision has it.
+//! - [`ModifiedResNet`]: CLIP's own, with attention pooling (Radford et al. 2021, section 2.4).
+//! - [`ImageTower`]: any of them behind one `forward`, made from the [`ImageTowerConfig`] that a TOML holds.
+//! - [`ImageProcessor`]: `preprocessor_config.json` to resized, cropped, normalised `pixel_values`, equal to Pillow's.
+//!
+//! Parameters have the names of the checkpoints that transformers, torchvision and open_clip write, below the path that the
+//! caller gives; `tests/goldens.rs` compares outputs and gradients with theirs.
+//!
+//! ```
+//! use image::RgbImage;
+//! use mm_vision::{ImageProcessor, ImageTowerConfig};
+//! use tch::{Device, nn};
+//!
+//! let config: ImageTowerConfig = toml::from_str(
+//!     r#"
+//!     kind = "vit"
+//!     hidden_size = 64
+//!     intermediate_size = 256
+//!     num_hidden_layers = 2
+//!     num_attention_heads = 4
+//!     image_size = 64
+//!     patch_size = 16
+//!     "#,
+//! )?;
+//! let vs = nn::VarStore::new(Device::Cpu);
+//! let tower = config.build(&(vs.root() / "vision_model"))?;
+//!
+//! let processor = ImageProcessor::default_clip(64);
+//! let pixel_values = processor.process_batch(&[RgbImage::new(120, 80), RgbImage::new(64, 200)])?;
+//! assert_eq!(pixel_values.size(), [2, 3, 64, 64]);
+//! assert_eq!(tower.forward(&pixel_values, false).size(), [2, 64]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! To add a tower: a file with a config (`validate` says what is wrong, with the numbers) and a struct with `new`, `forward` and
+//! `pack`; a variant in `tower.rs`; a golden in `xtask/goldens/vision.py`.
+
+mod attention_pool;
+mod conv;
+mod error;
+mod modified_resnet;
+mod preprocessor_config;
+mod processor;
+mod resnet;
+mod tower;
+mod vit;
+mod vit_config;
+
+pub use error::{Error, Result};
+pub use modified_resnet::{ModifiedResNet, ModifiedResNetConfig};
+pub use processor::ImageProcessor;
+pub use resnet::{ResNet, ResNetConfig};
+pub use tower::{HeatMapTaps, ImageTower, ImageTowerConfig};
+pub use vit::{Vit, VitAttention};
+pub use vit_config::{VitConfig, VitForm};

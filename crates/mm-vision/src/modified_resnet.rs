@@ -1,0 +1,204 @@
+use crate::attention_pool::AttentionPool;
+use crate::conv::{ConvNorm, ConvShape};
+use crate::error::{Error, Result, check_sizes};
+use serde::{Deserialize, Serialize};
+use tch::nn::{Init, Path};
+use tch::{Kind, Tensor};
+
+/// A bottleneck's output has this many times its inner width.
+const EXPANSION: i64 = 4;
+
+/// The sizes of a [`ModifiedResNet`]. The defaults are CLIP's RN50; RN101 has layers `[3, 4, 23, 3]` and output 512, RN50x4 has
+/// layers `[4, 6, 10, 6]`, width 80, heads 40, output 640 and image size 288.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModifiedResNetConfig {
+    /// Blocks in each of the four stages.
+    pub layers: [i64; 4],
+    /// Channels after the stem; the features before pooling have 32 times as many.
+    pub width: i64,
+    /// Heads of the attention pooling; divides `32 width`.
+    pub heads: i64,
+    /// Width of the pooled output, which is CLIP's embedding width.
+    pub output_dim: i64,
+    /// Side of the square input, in pixels; a multiple of 32, by which the network reduces it.
+    pub image_size: i64,
+}
+
+impl Default for ModifiedResNetConfig {
+    fn default() -> Self {
+        Self { layers: [3, 4, 6, 3], width: 64, heads: 32, output_dim: 1024, image_size: 224 }
+    }
+}
+
+impl ModifiedResNetConfig {
+    /// Checks that a tower can be built.
+    ///
+    /// # Errors
+    /// Names the first field that is out of range, with its value and its bounds.
+    pub fn validate(&self) -> Result<()> {
+        let [first, second, third, fourth] = self.layers;
+        check_sizes(&[
+            ("layers[0]", first),
+            ("layers[1]", second),
+            ("layers[2]", third),
+            ("layers[3]", fourth),
+            ("width", self.width),
+            ("heads", self.heads),
+            ("output_dim", self.output_dim),
+            ("image_size", self.image_size),
+        ])?;
+        let wrong = |text: String| Err(Error::Config(text));
+        if self.width % 2 != 0 {
+            return wrong(format!("width {} is odd: the stem begins with half of it", self.width));
+        }
+        if (32 * self.width) % self.heads != 0 {
+            return wrong(format!("32 times width {} is no multiple of heads {}", self.width, self.heads));
+        }
+        if self.image_size % 32 != 0 {
+            return wrong(format!("image_size {} is no multiple of 32", self.image_size));
+        }
+        Ok(())
+    }
+}
+
+/// CLIP's modified residual network (Radford et al. 2021, section 2.4): three convolutions as stem, average pooling before
+/// every stride, and attention pooling at the end. Parameter names are open_clip's below `visual`.
+#[derive(Debug)]
+pub struct ModifiedResNet {
+    stem: [ConvNorm; 3],
+    blocks: Vec<Bottleneck>,
+    positional_embedding: Tensor,
+    pool: AttentionPool,
+    config: ModifiedResNetConfig,
+}
+
+impl ModifiedResNet {
+    /// Creates the tower's parameters below `path`, initialised as OpenAI does.
+    ///
+    /// # Errors
+    /// As [`ModifiedResNetConfig::validate`].
+    pub fn new(path: &Path, config: ModifiedResNetConfig) -> Result<Self> {
+        config.validate()?;
+        let width = config.width;
+        let stem = [(3, width / 2, 2), (width / 2, width / 2, 1), (width / 2, width, 1)];
+        let mut number = 0;
+        let stem = stem.map(|(input, output, stride)| {
+            number += 1;
+            conv_norm(path, number, ConvShape { input, output, kernel: 3, stride })
+        });
+        let mut input = width;
+        let mut blocks = Vec::new();
+        for (stage, count) in config.layers.into_iter().enumerate() {
+            let inner = width << stage;
+            for index in 0..count {
+                let stride = if stage > 0 && index == 0 { 2 } else { 1 };
+                blocks.push(Bottleneck::new(&(path / format!("layer{}", stage + 1) / index), input, inner, stride));
+                input = EXPANSION * inner;
+            }
+        }
+        let pool = path / "attnpool";
+        let side = config.image_size / 32;
+        let init = Init::Randn { mean: 0.0, stdev: (input as f64).powf(-0.5) };
+        Ok(Self {
+            stem,
+            blocks,
+            positional_embedding: pool.var("positional_embedding", &[side * side + 1, input], init),
+            pool: AttentionPool::clip(&pool, input, config.output_dim, config.heads),
+            config,
+        })
+    }
+
+    /// Maps `pixel_values` `[B, 3, image_size, image_size]` to `[B, output_dim]`. With `train`, the batch's own statistics
+    /// normalise and the running ones follow them.
+    ///
+    /// # Panics
+    /// `pixel_values` has another shape.
+    pub fn forward(&self, pixel_values: &Tensor, train: bool) -> Tensor {
+        self.pool(&self.forward_features(pixel_values, train))
+    }
+
+    /// Maps `pixel_values` `[B, 3, image_size, image_size]` to `[B, 32 width, image_size / 32, image_size / 32]`.
+    pub fn forward_features(&self, pixel_values: &Tensor, train: bool) -> Tensor {
+        let x = pixel_values.to_kind(self.stem[0].kind());
+        let x = self.stem.iter().fold(x, |x, conv| conv.forward_relu(&x, train)); // [B, width, H / 2, W / 2]
+        self.blocks.iter().fold(average_pool(&x, 2), |x, block| block.forward(&x, train))
+    }
+
+    /// Pools features `[B, 32 width, h, w]` to `[B, output_dim]`: their mean attends over them and itself.
+    pub fn pool(&self, features: &Tensor) -> Tensor {
+        let places = features.flatten(2, 3).transpose(1, 2); // [B, h w, 32 width]
+        let mean = places.mean_dim([1i64].as_slice(), true, None);
+        let context = Tensor::cat(&[mean, places], 1) + &self.positional_embedding; // [B, 1 + h w, 32 width]
+        self.pool.forward(&context.select(1, 0), &context).0
+    }
+
+    /// The config that the tower was made from.
+    pub fn config(&self) -> &ModifiedResNetConfig {
+        &self.config
+    }
+
+    /// Converts to `kind` for inference, with the batch norms moved into the convolutions; outputs are of that kind.
+    pub fn pack(&mut self, kind: Kind) {
+        self.stem.iter_mut().for_each(|conv| conv.pack(kind));
+        self.blocks.iter_mut().for_each(|block| block.pack(kind));
+        self.positional_embedding = self.positional_embedding.detach().to_kind(kind);
+        self.pool.pack(kind);
+    }
+}
+
+/// 1 x 1, 3 x 3 and 1 x 1 convolutions of stride 1; where the stage halves the size, an average pool does it.
+#[derive(Debug)]
+struct Bottleneck {
+    conv1: ConvNorm,
+    conv2: ConvNorm,
+    conv3: ConvNorm,
+    downsample: Option<ConvNorm>,
+    stride: i64,
+}
+
+impl Bottleneck {
+    fn new(path: &Path, input: i64, width: i64, stride: i64) -> Self {
+        let output = EXPANSION * width;
+        let conv =
+            |number, input, output, kernel| conv_norm(path, number, ConvShape { input, output, kernel, stride: 1 });
+        let (conv1, conv2, mut conv3) = (conv(1, input, width, 1), conv(2, width, width, 3), conv(3, width, output, 1));
+        conv3.zero_scale();
+        let downsample = (stride > 1 || input != output).then(|| {
+            // The average pool is this sequence's part "-1", so that the other two keep torchvision's names.
+            let path = path / "downsample";
+            let shape = ConvShape { input, output, kernel: 1, stride: 1 };
+            ConvNorm::new(&(&path / 0), &(&path / 1), shape, shape.default_init())
+        });
+        Self { conv1, conv2, conv3, downsample, stride }
+    }
+
+    /// Maps `x` `[B, input, H, W]` to `[B, output, H / stride, W / stride]`.
+    fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        let inner = self.conv2.forward_relu(&self.conv1.forward_relu(x, train), train);
+        let mut y = self.conv3.forward(&average_pool(&inner, self.stride), train);
+        match &self.downsample {
+            Some(downsample) => y += downsample.forward(&average_pool(x, self.stride), train),
+            None => y += x,
+        }
+        y.relu_()
+    }
+
+    fn pack(&mut self, kind: Kind) {
+        let convs = [&mut self.conv1, &mut self.conv2, &mut self.conv3].into_iter().chain(&mut self.downsample);
+        convs.for_each(|conv| conv.pack(kind));
+    }
+}
+
+/// `conv{number}` with `bn{number}` below `path`.
+fn conv_norm(path: &Path, number: usize, shape: ConvShape) -> ConvNorm {
+    ConvNorm::new(&(path / format!("conv{number}")), &(path / format!("bn{number}")), shape, shape.default_init())
+}
+
+/// The mean of each `size` x `size` square; `size` 1 changes nothing.
+fn average_pool(x: &Tensor, size: i64) -> Tensor {
+    if size == 1 {
+        return x.shallow_clone();
+    }
+    x.avg_pool2d([size; 2], [size; 2], [0, 0], false, true, None)
+}

@@ -1,0 +1,178 @@
+use crate::conv::{ConvNorm, ConvShape};
+use crate::error::{Error, Result, check_sizes};
+use serde::{Deserialize, Serialize};
+use tch::nn::init::{FanInOut, NonLinearity, NormalOrUniform};
+use tch::nn::{Init, Path};
+use tch::{Kind, Tensor};
+
+/// The sizes of a [`ResNet`]. The defaults are ResNet-50's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ResNetConfig {
+    /// Layers: 18, 34 (basic blocks), 50 or 101 (bottlenecks).
+    pub depth: i64,
+    /// Channels of the stem and of the first stage; each later stage has twice the last one's.
+    pub width: i64,
+    /// Side of the square input, in pixels; a multiple of 32, by which the network reduces it.
+    pub image_size: i64,
+}
+
+impl Default for ResNetConfig {
+    fn default() -> Self {
+        Self { depth: 50, width: 64, image_size: 224 }
+    }
+}
+
+impl ResNetConfig {
+    /// Checks that a tower can be built.
+    ///
+    /// # Errors
+    /// Names the first field that is out of range, with its value and its bounds.
+    pub fn validate(&self) -> Result<()> {
+        self.stages()?;
+        check_sizes(&[("width", self.width), ("image_size", self.image_size)])?;
+        if self.image_size % 32 != 0 {
+            return Err(Error::Config(format!("image_size {} is no multiple of 32", self.image_size)));
+        }
+        Ok(())
+    }
+
+    /// The block and how many of it each stage has (He et al. 2016, table 1).
+    fn stages(&self) -> Result<(BlockKind, [i64; 4])> {
+        match self.depth {
+            18 => Ok((BlockKind::Basic, [2, 2, 2, 2])),
+            34 => Ok((BlockKind::Basic, [3, 4, 6, 3])),
+            50 => Ok((BlockKind::Bottleneck, [3, 4, 6, 3])),
+            101 => Ok((BlockKind::Bottleneck, [3, 4, 23, 3])),
+            other => Err(Error::Config(format!("depth is {other}: it must be 18, 34, 50 or 101"))),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BlockKind {
+    Basic,
+    Bottleneck,
+}
+
+/// A residual network (He et al. 2016) in torchvision's form, whose stride sits in the bottleneck's 3 x 3 convolution, without
+/// the classifier. Parameter names are torchvision's.
+#[derive(Debug)]
+pub struct ResNet {
+    stem: ConvNorm,
+    blocks: Vec<Block>,
+    output_width: i64,
+    config: ResNetConfig,
+}
+
+impl ResNet {
+    /// Creates the tower's parameters below `path`, initialised as torchvision does (He et al. 2015, by fan-out).
+    ///
+    /// # Errors
+    /// As [`ResNetConfig::validate`].
+    pub fn new(path: &Path, config: ResNetConfig) -> Result<Self> {
+        config.validate()?;
+        let (kind, stages) = config.stages()?;
+        let shape = ConvShape { input: 3, output: config.width, kernel: 7, stride: 2 };
+        let stem = ConvNorm::new(&(path / "conv1"), &(path / "bn1"), shape, he_init());
+        let mut input = config.width;
+        let mut blocks = Vec::new();
+        for (stage, count) in stages.into_iter().enumerate() {
+            let width = config.width << stage;
+            for index in 0..count {
+                let stride = if stage > 0 && index == 0 { 2 } else { 1 };
+                let block = Block::new(&(path / format!("layer{}", stage + 1) / index), kind, input, width, stride);
+                input = block.output;
+                blocks.push(block);
+            }
+        }
+        Ok(Self { stem, blocks, output_width: input, config })
+    }
+
+    /// Maps `pixel_values` `[B, 3, H, W]` to `[B, C]`, the mean of [`ResNet::forward_features`] over all places. With `train`,
+    /// the batch's own statistics normalise and the running ones follow them.
+    ///
+    /// # Panics
+    /// `pixel_values` has another shape.
+    pub fn forward(&self, pixel_values: &Tensor, train: bool) -> Tensor {
+        self.pool(&self.forward_features(pixel_values, train))
+    }
+
+    /// Maps `pixel_values` `[B, 3, H, W]` to `[B, C, H / 32, W / 32]`.
+    pub fn forward_features(&self, pixel_values: &Tensor, train: bool) -> Tensor {
+        let x = self.stem.forward_relu(&pixel_values.to_kind(self.stem.kind()), train); // [B, width, H / 2, W / 2]
+        let x = x.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false); // [B, width, H / 4, W / 4]
+        self.blocks.iter().fold(x, |x, block| block.forward(&x, train))
+    }
+
+    /// Pools features `[B, C, h, w]` to `[B, C]`.
+    pub fn pool(&self, features: &Tensor) -> Tensor {
+        features.mean_dim([2i64, 3].as_slice(), false, None)
+    }
+
+    /// C, the width of the pooled output.
+    pub fn output_width(&self) -> i64 {
+        self.output_width
+    }
+
+    /// The config that the tower was made from.
+    pub fn config(&self) -> &ResNetConfig {
+        &self.config
+    }
+
+    /// Converts to `kind` for inference, with the batch norms moved into the convolutions; outputs are of that kind.
+    pub fn pack(&mut self, kind: Kind) {
+        self.stem.pack(kind);
+        self.blocks.iter_mut().for_each(|block| block.pack(kind));
+    }
+}
+
+/// A residual block: two 3 x 3 convolutions, or 1 x 1, 3 x 3, 1 x 1 with four times the width at the end.
+#[derive(Debug)]
+struct Block {
+    convs: Vec<ConvNorm>,
+    downsample: Option<ConvNorm>,
+    output: i64,
+}
+
+impl Block {
+    fn new(path: &Path, kind: BlockKind, input: i64, width: i64, stride: i64) -> Self {
+        let shape = |input, output, kernel, stride| ConvShape { input, output, kernel, stride };
+        let (shapes, output) = match kind {
+            BlockKind::Basic => (vec![shape(input, width, 3, stride), shape(width, width, 3, 1)], width),
+            BlockKind::Bottleneck => {
+                let output = 4 * width;
+                (vec![shape(input, width, 1, 1), shape(width, width, 3, stride), shape(width, output, 1, 1)], output)
+            }
+        };
+        let convs = (1..)
+            .zip(shapes)
+            .map(|(n, shape)| ConvNorm::new(&(path / format!("conv{n}")), &(path / format!("bn{n}")), shape, he_init()))
+            .collect();
+        let downsample = (stride > 1 || input != output).then(|| {
+            let path = path / "downsample";
+            ConvNorm::new(&(&path / 0), &(&path / 1), shape(input, output, 1, stride), he_init())
+        });
+        Self { convs, downsample, output }
+    }
+
+    /// Maps `x` `[B, input, H, W]` to `[B, output, H / stride, W / stride]`.
+    fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        let (last, first) = self.convs.split_last().expect("a block has two or three convolutions");
+        let inner = first.iter().fold(x.shallow_clone(), |x, conv| conv.forward_relu(&x, train));
+        let mut y = last.forward(&inner, train);
+        match &self.downsample {
+            Some(downsample) => y += downsample.forward(x, train),
+            None => y += x,
+        }
+        y.relu_()
+    }
+
+    fn pack(&mut self, kind: Kind) {
+        self.convs.iter_mut().chain(&mut self.downsample).for_each(|conv| conv.pack(kind));
+    }
+}
+
+fn he_init() -> Init {
+    Init::Kaiming { dist: NormalOrUniform::Normal, fan: FanInOut::FanOut, non_linearity: NonLinearity::ReLU }
+}

@@ -1,0 +1,133 @@
+use crate::error::Result;
+use crate::modified_resnet::{ModifiedResNet, ModifiedResNetConfig};
+use crate::resnet::{ResNet, ResNetConfig};
+use crate::vit::{Vit, VitAttention};
+use crate::vit_config::VitConfig;
+use serde::{Deserialize, Serialize};
+use tch::nn::Path;
+use tch::{Kind, Tensor};
+
+/// Which image tower, with its sizes; in TOML, `kind = "vit"` beside the fields of the tower's own config.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ImageTowerConfig {
+    /// A vision transformer.
+    Vit(VitConfig),
+    /// A ResNet in torchvision's form.
+    #[serde(rename = "resnet")]
+    ResNet(ResNetConfig),
+    /// CLIP's modified ResNet.
+    #[serde(rename = "modified_resnet")]
+    ModifiedResNet(ModifiedResNetConfig),
+}
+
+impl ImageTowerConfig {
+    /// Creates the tower with its parameters below `path`.
+    ///
+    /// # Errors
+    /// The config's own: see the `validate` of each.
+    pub fn build(&self, path: &Path) -> Result<ImageTower> {
+        Ok(match self {
+            Self::Vit(config) => ImageTower::Vit(Vit::new(path, config.clone())?),
+            Self::ResNet(config) => ImageTower::ResNet(ResNet::new(path, config.clone())?),
+            Self::ModifiedResNet(config) => {
+                ImageTower::ModifiedResNet(Box::new(ModifiedResNet::new(path, config.clone())?))
+            }
+        })
+    }
+
+    /// Side of the square input, in pixels.
+    pub fn image_size(&self) -> i64 {
+        match self {
+            Self::Vit(config) => config.image_size,
+            Self::ResNet(config) => config.image_size,
+            Self::ModifiedResNet(config) => config.image_size,
+        }
+    }
+}
+
+/// An image tower: `pixel_values` in, one vector an image out.
+#[derive(Debug)]
+pub enum ImageTower {
+    /// A vision transformer.
+    Vit(Vit),
+    /// A ResNet in torchvision's form.
+    ResNet(ResNet),
+    /// CLIP's modified ResNet.
+    ModifiedResNet(Box<ModifiedResNet>),
+}
+
+/// What a heat map over the image is made from, in one graph with the pooled output.
+#[derive(Debug)]
+pub enum HeatMapTaps {
+    /// Of a ViT: the attention weights (for relevance propagation, Chefer et al. 2021).
+    Attention(VitAttention),
+    /// Of a ResNet: the last feature map (for Grad-CAM, Selvaraju et al. 2017).
+    Features {
+        /// `[B, output_width]`.
+        pooled: Tensor,
+        /// `[B, C, h, w]`.
+        features: Tensor,
+    },
+}
+
+impl ImageTower {
+    /// Maps `pixel_values` `[B, 3, image_size, image_size]` to `[B, output_width]`. `train` turns on what differs in training: a
+    /// ViT's patch dropout, a ResNet's batch statistics.
+    ///
+    /// # Panics
+    /// `pixel_values` has another shape.
+    pub fn forward(&self, pixel_values: &Tensor, train: bool) -> Tensor {
+        match self {
+            Self::Vit(vit) if train => vit.forward_train(pixel_values, 1.0 - vit.config().patch_dropout),
+            Self::Vit(vit) => vit.forward(pixel_values),
+            Self::ResNet(resnet) => resnet.forward(pixel_values, train),
+            Self::ModifiedResNet(resnet) => resnet.forward(pixel_values, train),
+        }
+    }
+
+    /// As [`ImageTower::forward`] outside training, with what a heat map is made from.
+    pub fn forward_with_taps(&self, pixel_values: &Tensor) -> HeatMapTaps {
+        let (features, pooled) = match self {
+            Self::Vit(vit) => return HeatMapTaps::Attention(vit.forward_with_attention(pixel_values)),
+            Self::ResNet(resnet) => {
+                let features = resnet.forward_features(pixel_values, false);
+                let pooled = resnet.pool(&features);
+                (features, pooled)
+            }
+            Self::ModifiedResNet(resnet) => {
+                let features = resnet.forward_features(pixel_values, false);
+                let pooled = resnet.pool(&features);
+                (features, pooled)
+            }
+        };
+        HeatMapTaps::Features { pooled, features }
+    }
+
+    /// Width of the output.
+    pub fn output_width(&self) -> i64 {
+        match self {
+            Self::Vit(vit) => vit.config().hidden_size,
+            Self::ResNet(resnet) => resnet.output_width(),
+            Self::ModifiedResNet(resnet) => resnet.config().output_dim,
+        }
+    }
+
+    /// Side of the square input, in pixels.
+    pub fn image_size(&self) -> i64 {
+        match self {
+            Self::Vit(vit) => vit.config().image_size,
+            Self::ResNet(resnet) => resnet.config().image_size,
+            Self::ModifiedResNet(resnet) => resnet.config().image_size,
+        }
+    }
+
+    /// Converts to `kind` for inference; outputs are of that kind. A packed tower cannot be trained.
+    pub fn pack(&mut self, kind: Kind) {
+        match self {
+            Self::Vit(vit) => vit.pack(kind),
+            Self::ResNet(resnet) => resnet.pack(kind),
+            Self::ModifiedResNet(resnet) => resnet.pack(kind),
+        }
+    }
+}
