@@ -71,7 +71,19 @@ pub fn crop_resize(image: &RgbImage, rect: Rect, size: u32) -> RgbImage {
 }
 
 /// Resizes the window `[left, top, width, height]` of an image; the filter sees the pixels around it.
+///
+/// Columns first, then rows, as Pillow does it: left to itself, the library begins with the rows, and where the first
+/// pass cuts off what overshoots, the results are up to five levels apart.
 fn window(image: &RgbImage, [left, top, from_width, from_height]: [f64; 4], width: u32, height: u32) -> RgbImage {
+    // The rows that the second pass reads: the bicubic filter reaches two pixels of the coarser side.
+    let reach = 2.0 * (from_height / f64::from(height)).max(1.0) + 1.0;
+    let first = (top - reach).floor().max(0.0);
+    let last = (top + from_height + reach).ceil().min(image.height().into());
+    let columns = pass(image, [left, first, from_width, last - first], width, (last - first) as u32);
+    pass(&columns, [0.0, top - first, width.into(), from_height], width, height)
+}
+
+fn pass(image: &RgbImage, [left, top, from_width, from_height]: [f64; 4], width: u32, height: u32) -> RgbImage {
     // Typed images, and in this one place: `Resizer::resize` compiles every pixel type there is, which takes minutes.
     let source = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw())
         .expect("an RgbImage is 8-bit RGB");

@@ -169,7 +169,7 @@ fn a_dropped_loader_stops_its_threads_at_once() {
     let source = Arc::new(Numbers { len: 20_000, bad: Vec::new() });
     let mut loader = Loader::new(source, config, map, Position::default()).unwrap();
     loader.next_batch().unwrap();
-    assert!(loader.time_waiting() >= Duration::from_millis(2));
+    assert!(loader.time_waiting() > Duration::ZERO);
     let begun = Instant::now();
     drop(loader);
     assert!(begun.elapsed() < Duration::from_secs(2));
@@ -179,7 +179,7 @@ fn a_dropped_loader_stops_its_threads_at_once() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_loader_from_any_position_goes_on_exactly(
