@@ -36,7 +36,8 @@ impl ClipRunConfig {
         config.train.validate(source)?;
         let ModelConfig::Clip(model) = &config.model;
         if model.embed_dim <= 0 {
-            return Err(source.error("model.embed_dim", format!("`model.embed_dim`: must be at least 1, is {}", model.embed_dim)));
+            return Err(source
+                .error("model.embed_dim", format!("`model.embed_dim`: must be at least 1, is {}", model.embed_dim)));
         }
         model.text.validate().map_err(|error| source.error("model.text", error.to_string()))?;
         if !(0.0..=1.0).contains(&config.data.canonical_share) {

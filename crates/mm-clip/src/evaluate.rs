@@ -188,7 +188,9 @@ impl EvalReport {
                 metrics.extend(named.map(|(metric, value)| (format!("{}/{way}_{metric}{suffix}", self.name), value)));
             }
         }
-        metrics.extend(self.zero_shot.as_ref().map(|report| (format!("{}/zero_shot_accuracy", self.name), report.accuracy)));
+        metrics.extend(
+            self.zero_shot.as_ref().map(|report| (format!("{}/zero_shot_accuracy", self.name), report.accuracy)),
+        );
         metrics
     }
 }
@@ -197,7 +199,8 @@ impl EvalReport {
 fn pairs(embedded: &Embedded, indices: &[usize]) -> Result<Option<PairReport>> {
     let Some(texts) = &embedded.texts else { return Ok(None) };
     let rows = Tensor::from_slice(&indices.iter().map(|&index| index as i64).collect::<Vec<_>>());
-    let (images, texts) = mm_sys::inference_mode(|| (embedded.images.index_select(0, &rows), texts.index_select(0, &rows)));
+    let (images, texts) =
+        mm_sys::inference_mode(|| (embedded.images.index_select(0, &rows), texts.index_select(0, &rows)));
     Ok(Some(PairReport {
         pairs: indices.len(),
         image_to_text: Retrieval::measure(&images, indices, &texts, indices)?,

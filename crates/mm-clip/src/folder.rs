@@ -64,7 +64,9 @@ impl Bundle {
         checkpoint::save(vs, &folder.join("model.safetensors"), hf_names)?;
         let file = folder.join("config.json");
         let text = format!("{:#}\n", write_config(&self.config, &self.tokenizer)?);
-        write_atomically(&file, |to| std::fs::write(to, text).map_err(|source| mm_core::Error::io("write", &file, source)))?;
+        write_atomically(&file, |to| {
+            std::fs::write(to, text).map_err(|source| mm_core::Error::io("write", &file, source))
+        })?;
         self.tokenizer.save(folder)?;
         Ok(self.processor.save(&folder.join("preprocessor_config.json"))?)
     }
@@ -103,7 +105,8 @@ pub fn read_config(folder: &Path) -> Result<ClipConfig> {
 
 /// `config.json` for `config`: transformers' own where it has a class for the pair of towers, else this project's.
 fn write_config(config: &ClipConfig, tokenizer: &Tokenizer) -> Result<Value> {
-    let json = |value: std::result::Result<Value, serde_json::Error>| value.map_err(|error| Error::Model(error.to_string()));
+    let json =
+        |value: std::result::Result<Value, serde_json::Error>| value.map_err(|error| Error::Model(error.to_string()));
     let (ImageTowerConfig::Vit(image), TextTowerConfig::Clip(text)) = (&config.image, &config.text) else {
         return Ok(json!({ "model_type": OWN_TYPE, "clip": json(serde_json::to_value(config))? }));
     };

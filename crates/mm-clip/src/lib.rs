@@ -44,7 +44,9 @@ mod retrieval;
 mod task;
 mod zero_shot;
 
-pub use config::{ClipConfig, ClipEvalConfig, ClipRunConfig, ContrastiveLoss, DataConfig, ModelConfig, TokenizerConfig};
+pub use config::{
+    ClipConfig, ClipEvalConfig, ClipRunConfig, ContrastiveLoss, DataConfig, ModelConfig, TokenizerConfig,
+};
 pub use error::{Error, Result};
 pub use evaluate::{Embedded, EvalReport, EvalSample, EvalSet, PairReport};
 pub use folder::{Bundle, read_config};

@@ -36,7 +36,8 @@ impl Clip {
         // SigLIP's towers and the attention pool of the modified ResNet end in the shared space themselves.
         let projects_itself = matches!(&config.image, ImageTowerConfig::ModifiedResNet(_))
             || matches!(&config.image, ImageTowerConfig::Vit(vit) if vit.form == VitForm::Siglip);
-        let image_projection = projection(path, "visual_projection", image.output_width(), config.embed_dim, projects_itself)?;
+        let image_projection =
+            projection(path, "visual_projection", image.output_width(), config.embed_dim, projects_itself)?;
         let projects_itself =
             matches!(&config.text, TextTowerConfig::Clip(text) if text.form == mm_text::ClipTextForm::Siglip);
         let text_projection =
@@ -67,13 +68,17 @@ impl Clip {
     }
 
     fn finish_image(&self, pooled: &Tensor) -> Tensor {
-        unit_rows(self.image_projection.as_ref().map_or(pooled.shallow_clone(), |projection| projection.forward(pooled)))
+        unit_rows(
+            self.image_projection.as_ref().map_or(pooled.shallow_clone(), |projection| projection.forward(pooled)),
+        )
     }
 
     /// Maps `tokens` to unit rows `[B, embed_dim]`, f32.
     pub fn encode_text(&self, tokens: &TokenBatch) -> Tensor {
         let pooled = self.text.forward(tokens);
-        unit_rows(self.text_projection.as_ref().map_or(pooled.shallow_clone(), |projection| projection.forward(&pooled)))
+        unit_rows(
+            self.text_projection.as_ref().map_or(pooled.shallow_clone(), |projection| projection.forward(&pooled)),
+        )
     }
 
     /// The contrastive loss of paired unit rows `[B, embed_dim]`.

@@ -49,7 +49,9 @@ fn attention_relevance(attention: &VitAttention, score: &Tensor) -> Result<Tenso
             relevance = &relevance + speaking(layer, gradient).matmul(&relevance); // [L, L]
         }
         let patches = match &attention.pool {
-            Some(pool) => speaking(pool, &gradients[attention.layers.len()]).unsqueeze(0).matmul(&relevance).squeeze_dim(0),
+            Some(pool) => {
+                speaking(pool, &gradients[attention.layers.len()]).unsqueeze(0).matmul(&relevance).squeeze_dim(0)
+            }
             None => relevance.get(0).narrow(0, 1, length - 1), // from the class token to the patches
         };
         let grid = (patches.size()[0] as f64).sqrt().round() as i64;
@@ -61,7 +63,9 @@ fn attention_relevance(attention: &VitAttention, score: &Tensor) -> Result<Tenso
 fn grad_cam(features: &Tensor, score: &Tensor) -> Result<Tensor> {
     let gradient = Tensor::f_run_backward(&[score], &[features], false, false)?.remove(0);
     let weights = gradient.mean_dim([2i64, 3].as_slice(), true, Kind::Float); // [1, C, 1, 1]
-    Ok(tch::no_grad(|| (features * weights).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).relu().squeeze_dim(0)))
+    Ok(tch::no_grad(|| {
+        (features * weights).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).relu().squeeze_dim(0)
+    }))
 }
 
 /// From the smallest value at 0 to the largest at 1; all zero where they are the same.

@@ -37,7 +37,8 @@ impl Retrieval {
         const ROWS: i64 = 256; // bounds the scores in memory to 256 a candidate
         for start in (0..n as i64).step_by(ROWS as usize) {
             let rows = ROWS.min(n as i64 - start);
-            let scores = tch::no_grad(|| queries.narrow(0, start, rows).matmul(&candidates.transpose(0, 1)).contiguous());
+            let scores =
+                tch::no_grad(|| queries.narrow(0, start, rows).matmul(&candidates.transpose(0, 1)).contiguous());
             let scores = Vec::<f32>::try_from(scores.view(-1))?;
             for (row, &id) in scores.chunks_exact(m).zip(&query_ids[start as usize..]) {
                 ranks.push(rank(row, id, candidate_ids)?);

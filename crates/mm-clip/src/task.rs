@@ -1,5 +1,6 @@
 use crate::{
-    Bundle, Clip, ClipConfig, ClipRunConfig, EvalReport, EvalSet, Embedded, ModelConfig, Result, Templates, TokenizerConfig,
+    Bundle, Clip, ClipConfig, ClipRunConfig, Embedded, EvalReport, EvalSet, ModelConfig, Result, Templates,
+    TokenizerConfig,
 };
 use mm_core::seed;
 use mm_data::image::RgbImage;
@@ -60,7 +61,9 @@ impl ClipTask {
         seed::set(config.run.seed, "init", 0);
         let clip = Clip::new(&vs.root(), &model_config)?;
 
-        let open = |(name, set): (&String, &SourceConfig)| EvalSet::open(name, set, config.data.background, config.data.max_bad_samples);
+        let open = |(name, set): (&String, &SourceConfig)| {
+            EvalSet::open(name, set, config.data.background, config.data.max_bad_samples)
+        };
         let eval_sets = config.data.eval.iter().map(open).collect::<Result<Vec<_>>>()?;
         let templates = config.eval.templates.as_deref().map_or_else(|| Ok(Templates::default()), Templates::read)?;
         let device = vs.device();
@@ -92,8 +95,10 @@ fn tokenizer(config: &TokenizerConfig, model: &mut ClipConfig, source: &dyn Sour
         TokenizerConfig::From { from } => Tokenizer::from_dir(from)?.with_context_length(context_length)?,
         TokenizerConfig::Train { vocab_size } => {
             // A sample that cannot be read here cannot be read in training either, where it is counted.
-            let captions: Vec<String> =
-                (0..source.len()).filter_map(|index| source.sample(index).ok()).flat_map(|sample| sample.captions).collect();
+            let captions: Vec<String> = (0..source.len())
+                .filter_map(|index| source.sample(index).ok())
+                .flat_map(|sample| sample.captions)
+                .collect();
             let tokenizer = train_bpe(captions.into_iter(), *vocab_size, context_length)?;
             match &mut model.text {
                 TextTowerConfig::Clip(text) => {

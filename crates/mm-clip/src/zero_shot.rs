@@ -21,8 +21,7 @@ impl Templates {
     /// The file cannot be read, has no template, or a line lacks its `{}`.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|source| mm_core::Error::io("read", path, source))?;
-        let lines: Vec<(usize, &str)> =
-            text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).collect();
+        let lines: Vec<(usize, &str)> = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).collect();
         if let Some((index, line)) = lines.iter().find(|(_, line)| !line.contains("{}")) {
             let problem = format!("{}:{}: template {line:?} has no {{}} for the label", path.display(), index + 1);
             return Err(Error::Evaluation(problem));
@@ -64,7 +63,8 @@ impl ZeroShot {
         let embeds = bundle.embed_texts(&prompts, batch_size)?; // [labels * templates, D]
         let weights = mm_sys::inference_mode(|| {
             let per_label = templates.0.len() as i64;
-            let mean = embeds.view([labels.len() as i64, per_label, -1]).mean_dim([1i64].as_slice(), false, Kind::Float);
+            let mean =
+                embeds.view([labels.len() as i64, per_label, -1]).mean_dim([1i64].as_slice(), false, Kind::Float);
             let norm = mean.norm_scalaropt_dim(2.0, [1i64].as_slice(), true).clamp_min(1e-12);
             mean / norm
         });

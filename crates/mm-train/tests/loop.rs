@@ -1,9 +1,7 @@
 //! The loop on a task of one weight matrix: what is trained does not matter here, what the loop does with it does.
 
 use mm_core::{Precision, optim::ScheduleKind};
-use mm_train::{
-    Error, Event, Loss, Metric, Outcome, Result, Resume, RunConfig, RunFolder, Task, TrainConfig,
-};
+use mm_train::{Error, Event, Loss, Metric, Outcome, Result, Resume, RunConfig, RunFolder, Task, TrainConfig};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;

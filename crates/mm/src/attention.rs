@@ -33,7 +33,10 @@ pub fn run(args: &Args) -> Result<()> {
     if args.json {
         let (similarity, columns) = (relevance.similarity, relevance.columns);
         let values = &relevance.values;
-        println!("{}", serde_json::json!({ "out": args.out, "similarity": similarity, "columns": columns, "values": values }));
+        println!(
+            "{}",
+            serde_json::json!({ "out": args.out, "similarity": similarity, "columns": columns, "values": values })
+        );
     } else {
         println!("cosine {:.3}, heat map in {}", relevance.similarity, args.out.display());
     }

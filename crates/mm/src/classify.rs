@@ -40,7 +40,8 @@ pub fn run(args: &Args) -> Result<()> {
             let mut ranked: Vec<(&String, f32)> = classifier.labels().iter().zip(row).collect();
             ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
             if args.json {
-                let labels: Vec<_> = ranked.iter().map(|(label, p)| serde_json::json!({ "label": label, "probability": p })).collect();
+                let labels: Vec<_> =
+                    ranked.iter().map(|(label, p)| serde_json::json!({ "label": label, "probability": p })).collect();
                 println!("{}", serde_json::json!({ "image": path, "labels": labels }));
             } else {
                 let rows: Vec<Vec<String>> =

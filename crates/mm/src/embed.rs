@@ -48,7 +48,8 @@ pub fn run(args: &Args) -> Result<()> {
             (names, embedded.images, embedded.bad.len())
         }
         (None, Some(file)) => {
-            let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the texts {}", file.display()))?;
+            let text =
+                std::fs::read_to_string(file).with_context(|| format!("cannot read the texts {}", file.display()))?;
             let texts: Vec<&str> = text.lines().collect();
             anyhow::ensure!(!texts.is_empty(), "{} has no text", file.display());
             (texts.iter().map(|&text| text.to_owned()).collect(), bundle.embed_texts(&texts, batch_size)?, 0)
@@ -60,7 +61,11 @@ pub fn run(args: &Args) -> Result<()> {
     let out = args.out.display();
     match args.json {
         true => println!("{}", serde_json::json!({ "out": args.out, "rows": names.len(), "bad_samples": bad })),
-        false => println!("{} rows in {out}{}", names.len(), if bad > 0 { format!("; {bad} could not be read") } else { String::new() }),
+        false => println!(
+            "{} rows in {out}{}",
+            names.len(),
+            if bad > 0 { format!("; {bad} could not be read") } else { String::new() }
+        ),
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 use crate::{progress, table};
 use anyhow::{Context, Result};
-use mm_clip::{Bundle, ClipRunConfig, Embedded, EvalReport, EvalSet, PairReport, Report, Retrieval, Templates, write_report};
+use mm_clip::{
+    Bundle, ClipRunConfig, Embedded, EvalReport, EvalSet, PairReport, Report, Retrieval, Templates, write_report,
+};
 use mm_core::Precision;
 use mm_core::checkpoint::write_atomically;
 use mm_core::config::Source;
@@ -35,7 +37,8 @@ pub fn run(args: &Args) -> Result<()> {
     for (name, source) in &config.data.eval {
         let set = EvalSet::open(name, source, config.data.background, config.data.max_bad_samples)?;
         let bar = progress::bar(set.len() as u64, "images");
-        let embedded = Embedded::read(&bundle, &set, config.eval.batch_size, &mut |done| bar.set_position(done as u64))?;
+        let embedded =
+            Embedded::read(&bundle, &set, config.eval.batch_size, &mut |done| bar.set_position(done as u64))?;
         bar.finish_and_clear();
         let report = EvalReport::new(name, &bundle, &embedded, &templates, config.eval.batch_size)?;
         if let Some(file) = args.report.as_ref().filter(|_| reports.is_empty()) {
@@ -78,7 +81,11 @@ fn print(report: &EvalReport) {
     let mut rows = Vec::new();
     for (kind, pairs) in [("all pairs", &report.all), ("without variants", &report.without_variants)] {
         let Some(PairReport { pairs, image_to_text, text_to_image }) = pairs else { continue };
-        let ways = [("image to text", *image_to_text), ("text to image", *text_to_image), ("chance", Retrieval::chance(*pairs))];
+        let ways = [
+            ("image to text", *image_to_text),
+            ("text to image", *text_to_image),
+            ("chance", Retrieval::chance(*pairs)),
+        ];
         for (way, found) in ways {
             let [r1, r5, r10, median] = found.named().map(|(_, value)| value);
             let cells = [table::percent(r1), table::percent(r5), table::percent(r10), median.to_string()];
@@ -90,7 +97,8 @@ fn print(report: &EvalReport) {
         print!("\n{}", table::render(&["retrieval", "R@1", "R@5", "R@10", "median rank"], &rows));
     }
     if let Some(zero_shot) = &report.zero_shot {
-        let share = |part: usize, of: usize| if of == 0 { "-".to_owned() } else { table::percent(part as f64 / of as f64) };
+        let share =
+            |part: usize, of: usize| if of == 0 { "-".to_owned() } else { table::percent(part as f64 / of as f64) };
         let rows: Vec<Vec<String>> = zero_shot
             .classes
             .iter()

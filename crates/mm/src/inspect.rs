@@ -29,10 +29,8 @@ pub fn run(args: &Args) -> Result<()> {
         *part = (part.0 + 1, part.1 + tensor.elements());
     }
     if args.json {
-        let tensors: Vec<_> = tensors
-            .iter()
-            .map(|t| serde_json::json!({ "name": t.name, "shape": t.shape, "dtype": t.dtype }))
-            .collect();
+        let tensors: Vec<_> =
+            tensors.iter().map(|t| serde_json::json!({ "name": t.name, "shape": t.shape, "dtype": t.dtype })).collect();
         let parameters: u64 = parts.values().map(|part| part.1).sum();
         println!("{}", serde_json::json!({ "config": config, "parameters": parameters, "tensors": tensors }));
         return Ok(());

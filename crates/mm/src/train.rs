@@ -94,7 +94,8 @@ fn interrupt_flag() -> Result<Arc<AtomicBool>> {
 
 fn describe(report: &StepReport) -> String {
     let StepReport { loss, lr, samples_per_second, waiting, .. } = report;
-    let waiting = if *waiting > 0.05 { format!("  waiting for data {}", table::percent(*waiting)) } else { String::new() };
+    let waiting =
+        if *waiting > 0.05 { format!("  waiting for data {}", table::percent(*waiting)) } else { String::new() };
     format!("loss {loss:.3}  lr {lr:.1e}  {samples_per_second:.0} samples/s{waiting}")
 }
 
@@ -106,7 +107,8 @@ fn summary(metrics: &[Metric]) -> String {
 
 fn print(json: bool, folder: &Path, metrics: &[Metric]) {
     if json {
-        let metrics: serde_json::Map<_, _> = metrics.iter().map(|metric| (metric.name.clone(), metric.value.into())).collect();
+        let metrics: serde_json::Map<_, _> =
+            metrics.iter().map(|metric| (metric.name.clone(), metric.value.into())).collect();
         println!("{}", serde_json::json!({ "run": folder, "metrics": metrics }));
     } else {
         let rows: Vec<Vec<String>> =

@@ -30,7 +30,11 @@ fn results(evaluation: &EvalReport) -> String {
     let kinds = [("all pairs", &evaluation.all), ("without variants", &evaluation.without_variants)];
     for (kind, pairs) in kinds {
         let Some(PairReport { pairs, image_to_text, text_to_image }) = pairs else { continue };
-        let ways = [("image to text", *image_to_text), ("text to image", *text_to_image), ("chance", Retrieval::chance(*pairs))];
+        let ways = [
+            ("image to text", *image_to_text),
+            ("text to image", *text_to_image),
+            ("chance", Retrieval::chance(*pairs)),
+        ];
         for (way, found) in ways {
             let [r1, r5, r10, median] = found.named().map(|(_, value)| value);
             let (r1, r5, r10) = (percent(r1), percent(r5), percent(r10));
@@ -49,7 +53,8 @@ fn results(evaluation: &EvalReport) -> String {
         for class in &zero_shot.classes {
             let share = |of: usize| if of == 0 { "–".to_owned() } else { percent(class.correct as f64 / of as f64) };
             let (label, images) = (escape(&class.label), class.images);
-            let _ = writeln!(html, "<tr><td>{label}<td>{images}<td>{}<td>{}</tr>", share(images), share(class.predicted));
+            let _ =
+                writeln!(html, "<tr><td>{label}<td>{images}<td>{}<td>{}</tr>", share(images), share(class.predicted));
         }
         html.push_str("</table>\n");
     }
@@ -61,7 +66,12 @@ fn curve_section(curves: &[Curve]) -> String {
     let mut html = "<h2>How it learned</h2>\n<div class=\"row\">".to_owned();
     for curve in curves.iter().filter(shown) {
         let last = curve.last().unwrap_or(f64::NAN);
-        let _ = write!(html, "<figure>{}<figcaption>{}, at last {last:.3}</figcaption></figure>", curve.svg(), escape(&curve.name));
+        let _ = write!(
+            html,
+            "<figure>{}<figcaption>{}, at last {last:.3}</figcaption></figure>",
+            curve.svg(),
+            escape(&curve.name)
+        );
     }
     html + "</div>\n"
 }
@@ -83,7 +93,8 @@ fn search_section(searches: &[Search]) -> String {
 }
 
 fn heat_map_section(heat_maps: &[HeatMap]) -> String {
-    let mut html = "<h2>Where it looks</h2>\n<p>Red is what speaks most for the caption.</p>\n<div class=\"row\">".to_owned();
+    let mut html =
+        "<h2>Where it looks</h2>\n<p>Red is what speaks most for the caption.</p>\n<div class=\"row\">".to_owned();
     for HeatMap { caption, similarity, picture, heat } in heat_maps {
         let caption = escape(caption);
         let _ = write!(

@@ -61,8 +61,7 @@ pub fn write_report(report: &Report, bundle: &Bundle, file: &Path) -> Result<()>
     let texts = texts.ok_or_else(|| Error::Evaluation("a report needs a set with captions".to_owned()))?;
     let count = report.embedded.samples.len();
     let searches = spread(count, TEXTS).map(|row| search(report, texts, row)).collect::<Result<Vec<_>>>()?;
-    let heat_maps =
-        spread(count, HEAT_MAPS).map(|row| explain(bundle, report, row)).collect::<Result<Vec<_>>>()?;
+    let heat_maps = spread(count, HEAT_MAPS).map(|row| explain(bundle, report, row)).collect::<Result<Vec<_>>>()?;
     let curves = Curve::read_all(report.metrics);
     let page = html::page(report, &curves, &searches, &heat_maps);
     write_atomically(file, |to| std::fs::write(to, page).map_err(|source| mm_core::Error::io("write", file, source)))?;

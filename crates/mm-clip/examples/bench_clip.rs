@@ -1,0 +1,205 @@
+//! What `cargo xtask bench clip` measures of ours: ViT-B/32 with random weights, batch 16. Prints one line of JSON, as
+//! `xtask/peers/bench_clip.py` does for the peers.
+//!
+//! `bench_clip WORK [--precision f32|bf16] [--iterations N] [--warmup N] [--captions FILE]`, WORK being `captions` (prints the emoji
+//! set's, the input of the others), `limit`, `images`, `texts77`, `texts` or `train`.
+
+use mm_clip::{Clip, ClipConfig};
+use mm_core::Precision;
+use mm_core::optim::{AdamW, AdamWConfig};
+use mm_text::{Padding, TokenBatch, Tokenizer};
+use std::path::Path;
+use std::time::Instant;
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
+
+const BATCH: usize = 16;
+const CONTEXT: usize = 77;
+const THREADS: i32 = 2;
+/// The matrix products of one layer of either tower at batch 16: rows, inputs, outputs.
+const IMAGE_PRODUCTS: [(i64, i64, i64); 4] = [(800, 768, 2304), (800, 768, 768), (800, 768, 3072), (800, 3072, 768)];
+
+struct Options {
+    work: String,
+    precision: Precision,
+    iterations: usize,
+    warmup: usize,
+    captions: Option<String>,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let options = parse(std::env::args().skip(1))?;
+    if options.work == "captions" {
+        captions().for_each(|caption| println!("{caption}"));
+        return Ok(());
+    }
+    tch::set_num_threads(THREADS);
+    tch::manual_seed(0);
+    let (seconds, gflop) = match options.work.as_str() {
+        "limit" => limit(&options),
+        "images" | "texts77" | "texts" => inference(&options)?,
+        "train" => training(&options)?,
+        other => return Err(format!("unknown work {other:?}").into()),
+    };
+    let result = serde_json::json!({
+        "work": options.work,
+        "precision": if options.precision == Precision::F32 { "f32" } else { "bf16" },
+        "items_per_iteration": BATCH,
+        "seconds": seconds,
+        "peak_mb": peak_mb()?,
+        "gflop_per_iteration": gflop,
+    });
+    println!("{result}");
+    Ok(())
+}
+
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, Box<dyn std::error::Error>> {
+    let work = arguments.next().ok_or("which work?")?;
+    let mut options = Options { work, precision: Precision::F32, iterations: 5, warmup: 2, captions: None };
+    while let Some(name) = arguments.next() {
+        let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
+        match name.as_str() {
+            "--precision" => options.precision = if value == "bf16" { Precision::Bf16 } else { Precision::F32 },
+            "--iterations" => options.iterations = value.parse()?,
+            "--warmup" => options.warmup = value.parse()?,
+            "--captions" => options.captions = Some(value),
+            _ => return Err(format!("unknown option {name}").into()),
+        }
+    }
+    Ok(options)
+}
+
+/// The canonical captions of all pairs, in an order that mixes long and short as training does.
+fn captions() -> impl Iterator<Item = &'static str> {
+    let pairs = mm_data::emoji::pairs();
+    // 1,597 has no factor in common with the number of pairs, so each comes once.
+    (0..pairs.len()).map(move |index| pairs[index * 1597 % pairs.len()].captions[0].as_str())
+}
+
+/// Runs `step` for warm-up and measurement; gives the seconds of each measured iteration.
+fn time(options: &Options, mut step: impl FnMut(usize)) -> Vec<f64> {
+    (0..options.warmup + options.iterations)
+        .map(|index| {
+            let start = Instant::now();
+            step(index);
+            start.elapsed().as_secs_f64()
+        })
+        .skip(options.warmup)
+        .collect()
+}
+
+/// The machine's matrix limit: the image tower's own products, on operands that stay in place.
+fn limit(options: &Options) -> (Vec<f64>, f64) {
+    let kind = (options.precision.kind(), Device::Cpu);
+    let operands: Vec<(Tensor, Tensor)> = IMAGE_PRODUCTS
+        .iter()
+        .map(|&(rows, input, output)| (Tensor::randn([rows, input], kind), Tensor::randn([output, input], kind)))
+        .collect();
+    let seconds = mm_sys::inference_mode(|| {
+        time(options, |_| {
+            for (x, weight) in &operands {
+                let _ = x.linear::<&Tensor>(weight, None);
+            }
+        })
+    });
+    let gflop = IMAGE_PRODUCTS.iter().map(|&(rows, input, output)| 2.0 * (rows * input * output) as f64 / 1e9).sum();
+    (seconds, gflop)
+}
+
+fn inference(options: &Options) -> Result<(Vec<f64>, f64), Box<dyn std::error::Error>> {
+    let (vs, mut model) = vit_b_32()?;
+    if options.precision != Precision::F32 {
+        model.pack(options.precision.kind());
+    }
+    drop(vs); // a packed model does without the f32 weights
+    let pixel_values = Tensor::randn([BATCH as i64, 3, 224, 224], (Kind::Float, Device::Cpu));
+    if options.work == "images" {
+        let seconds = time(options, |_| mm_sys::inference_mode(|| drop(model.encode_image(&pixel_values, false))));
+        return Ok((seconds, BATCH as f64 * image_gflop()));
+    }
+    let batches = batches(options)?;
+    let seconds = time(options, |index| mm_sys::inference_mode(|| drop(model.encode_text(&batches[index]))));
+    Ok((seconds, mean_text_gflop(options, &batches)))
+}
+
+fn training(options: &Options) -> Result<(Vec<f64>, f64), Box<dyn std::error::Error>> {
+    let (vs, mut model) = vit_b_32()?;
+    let config = AdamWConfig { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.2 };
+    let mut optimizer = AdamW::new(&vs, config);
+    let pixel_values = Tensor::randn([BATCH as i64, 3, 224, 224], (Kind::Float, Device::Cpu));
+    let batches = batches(options)?;
+    let none = Tensor::from(0f32);
+    let seconds = time(options, |index| {
+        let loss = options.precision.autocast(Device::Cpu, || {
+            let image_embeds = model.encode_image(&pixel_values, true);
+            model.loss(&image_embeds, &model.encode_text(&batches[index]))
+        });
+        loss.backward();
+        optimizer.step(5e-4, &none, None).expect("gradients fit their parameters");
+        optimizer.zero_grad();
+        model.clamp_logit_scale();
+        assert!(loss.double_value(&[]).is_finite());
+    });
+    let gflop = 3.0 * (BATCH as f64 * image_gflop() + mean_text_gflop(options, &batches));
+    Ok((seconds, gflop))
+}
+
+fn vit_b_32() -> Result<(VarStore, Clip), Box<dyn std::error::Error>> {
+    let config: ClipConfig = toml::from_str("embed_dim = 512\nimage.kind = \"vit\"\ntext.kind = \"clip\"\n")?;
+    let vs = VarStore::new(Device::Cpu);
+    let model = Clip::new(&vs.root(), &config)?;
+    Ok((vs, model))
+}
+
+/// One batch an iteration: random tokens that fill the context, or captions 16k to 16k + 15.
+///
+/// The tokenizer is the goldens': CLIP's own with fewer merges, so that a caption has as many tokens as the peers' or more.
+fn batches(options: &Options) -> Result<Vec<TokenBatch>, Box<dyn std::error::Error>> {
+    let count = options.warmup + options.iterations;
+    if options.work == "texts77" {
+        let mut full = vec![1000u32; CONTEXT];
+        (full[0], full[CONTEXT - 1]) = (49406, 49407);
+        return Ok((0..count).map(|_| TokenBatch::from_rows(&vec![full.clone(); BATCH], 0, 49407)).collect());
+    }
+    let file = options.captions.as_ref().ok_or("--captions FILE is needed")?;
+    let text = std::fs::read_to_string(file)?;
+    let captions: Vec<&str> = text.lines().collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/text/clip_tokenizer");
+    let tokenizer = Tokenizer::from_dir(&folder)?;
+    let eos = i64::from(tokenizer.eos_id());
+    (0..count)
+        .map(|k| {
+            let rows: Vec<&str> = (0..BATCH).map(|i| captions[(k * BATCH + i) % captions.len()]).collect();
+            let tokens = tokenizer.encode_batch(&rows, Padding::Fixed)?;
+            let is_eos = tokens.input_ids.eq(eos);
+            let input_ids = tokens.input_ids.masked_fill(&is_eos, 49407); // the end token of the full vocabulary
+            Ok(TokenBatch { input_ids, attention_mask: tokens.attention_mask })
+        })
+        .collect()
+}
+
+/// Multiply-adds of a transformer tower for one sample, two operations each.
+fn tower_gflop(tokens: f64, width: f64) -> f64 {
+    let (matrices, attention) = (2.0 * 12.0 * width * width * tokens, 2.0 * 2.0 * tokens * tokens * width);
+    (matrices + attention) * 12.0 / 1e9
+}
+
+fn image_gflop() -> f64 {
+    tower_gflop(50.0, 768.0) + 2.0 * 49.0 * 3.0 * 32.0 * 32.0 * 768.0 / 1e9 + 2.0 * 768.0 * 512.0 / 1e9
+}
+
+/// What a batch of texts takes when it is cut after its longest text.
+fn mean_text_gflop(options: &Options, batches: &[TokenBatch]) -> f64 {
+    let measured = &batches[options.warmup..];
+    let one = |batch: &TokenBatch| {
+        let longest = batch.attention_mask.sum_dim_intlist([1i64].as_slice(), false, Kind::Int64).max();
+        BATCH as f64 * (tower_gflop(longest.double_value(&[]), 512.0) + 2.0 * 512.0 * 512.0 / 1e9)
+    };
+    measured.iter().map(one).sum::<f64>() / measured.len() as f64
+}
+
+fn peak_mb() -> Result<f64, Box<dyn std::error::Error>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM in /proc/self/status")?;
+    Ok(line.trim_end_matches("kB").trim().parse::<f64>()? / 1024.0)
+}
