@@ -7,7 +7,7 @@ use mm_data::image::RgbImage;
 use mm_data::{Loader, LoaderConfig, Position, Source, SourceConfig, decode};
 use mm_text::{TextTowerConfig, TokenBatch, Tokenizer, train_bpe};
 use mm_train::{Loss, Metric, Task};
-use mm_vision::ImageProcessor;
+use mm_vision::{ImageProcessor, ImageTowerConfig, VitForm};
 use std::path::Path;
 use std::sync::Arc;
 use tch::Tensor;
@@ -55,7 +55,11 @@ impl ClipTask {
         let source: Arc<dyn Source> = Arc::from(config.data.train.open()?);
         let mut model_config = model.clone();
         let tokenizer = Arc::new(tokenizer(&config.tokenizer, &mut model_config, source.as_ref())?);
-        let processor = ImageProcessor::default_clip(model_config.image.image_size() as u32);
+        let size = model_config.image.image_size() as u32;
+        let processor = match &model_config.image {
+            ImageTowerConfig::Vit(vit) if vit.form == VitForm::Siglip => ImageProcessor::default_siglip(size),
+            _ => ImageProcessor::default_clip(size),
+        };
 
         let vs = VarStore::new(config.run.device.resolve()?);
         seed::set(config.run.seed, "init", 0);

@@ -67,6 +67,17 @@ impl ImageProcessor {
         }
     }
 
+    /// SigLIP's: to `size` x `size` (1 to 16,384, else the nearest of these) whatever the ratio, bicubic, to the range -1 to 1.
+    pub fn default_siglip(size: u32) -> Self {
+        let size = size.clamp(1, MAX_SIDE);
+        Self {
+            resize: Some(Resize::Exact(size, size)),
+            crop: None,
+            normalize: Normalize::HALF,
+            ..Self::default_clip(size)
+        }
+    }
+
     /// Reads a `preprocessor_config.json`.
     ///
     /// # Errors

@@ -1,0 +1,144 @@
+//! Whatever a user gives: one line that says what, where and what to do, the right exit code, and never a panic.
+
+mod common;
+
+use common::{failure, mm, success, write_config};
+use std::path::Path;
+
+/// A run of two steps, and its model's folder.
+fn trained(folder: &Path) -> String {
+    let config = write_config(folder);
+    success(&["train", config.to_str().unwrap(), "--set", "train.steps=2", "--set", "train.warmup=1"]);
+    folder.join("small/model").to_str().unwrap().to_owned()
+}
+
+/// A PNG of one colour.
+fn write_png(file: &Path, shade: u8) {
+    mm_data::image::RgbImage::from_pixel(24, 24, [shade; 3].into()).save(file).unwrap();
+}
+
+#[test]
+fn configurations_that_cannot_run_name_file_line_and_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write_config(folder.path());
+    let config = file.to_str().unwrap();
+    let with = |key_value: &str| failure(&["train", config, "--set", key_value], 2);
+    assert!(with("train.batchsize=8").contains("unknown key `train.batchsize`; did you mean `batch_size`?"));
+    assert!(with("train.lr=fast").contains("--set train.lr=fast"));
+    assert!(with("train.batch_size=-4").contains("`train.batch_size`: "));
+    assert!(with("train.accumulate=3").contains("3 does not divide batch_size 16"));
+    assert!(with("model.text.num_attention_heads=5").contains("num_attention_heads"));
+    assert!(with("model.kind=clap").contains("unknown variant"));
+
+    let text = std::fs::read_to_string(&file).unwrap().replace("batch_size", "batchsize");
+    std::fs::write(&file, &text).unwrap();
+    let line = 1 + text.lines().position(|line| line.starts_with("batchsize")).unwrap();
+    assert!(failure(&["train", config], 2).contains(&format!("small.toml:{line}: unknown key `train.batchsize`")));
+    assert!(failure(&["train", "no/such.toml"], 2).contains("no/such.toml"));
+    failure(&["train"], 2);
+}
+
+#[test]
+fn a_run_folder_is_never_taken_and_never_invented() {
+    let folder = tempfile::tempdir().unwrap();
+    trained(folder.path());
+    let file = folder.path().join("small.toml");
+    let config = file.to_str().unwrap();
+    assert!(failure(&["train", config], 1).contains("--resume latest"));
+    let resumed = failure(&["train", config, "--set", "run.name=other", "--resume", "latest"], 1);
+    assert!(resumed.contains("no checkpoint to resume from"));
+    assert!(!folder.path().join("other").exists());
+    assert!(failure(&["eval", config, "--set", "run.name=other"], 1).contains("other"));
+}
+
+#[test]
+fn models_that_do_not_fit_their_folder_are_refused_with_the_first_three_tensors() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = trained(folder.path());
+    let image = folder.path().join("image.png");
+    write_png(&image, 90);
+    let classify = ["classify", "--model", &model, "--labels", "cat,dog", image.to_str().unwrap()];
+    assert!(success(&classify).contains("cat"));
+
+    let config = Path::new(&model).join("config.json");
+    let original = std::fs::read_to_string(&config).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&original).unwrap();
+    json["vision_config"]["num_hidden_layers"] = 3.into();
+    json["text_config"]["intermediate_size"] = 48.into();
+    std::fs::write(&config, json.to_string()).unwrap();
+    let error = failure(&classify, 1);
+    assert!(error.contains("missing (vision_model.encoder.layers.2."), "{error}");
+    assert!(error.contains("misshapen (text_model.encoder.layers.0.mlp.fc1.bias is [64], the model's [48]"), "{error}");
+    std::fs::write(&config, original.replace("\"clip\"", "\"llava\"")).unwrap();
+    assert!(failure(&classify, 1).contains("model_type is llava; known are clip, siglip"));
+    std::fs::write(&config, original).unwrap();
+
+    let weights = Path::new(&model).join("model.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
+    assert!(failure(&classify, 1).contains("not a whole safetensors file"));
+    std::fs::remove_file(&weights).unwrap();
+    assert!(failure(&classify, 1).contains("model.safetensors"));
+}
+
+#[test]
+fn images_and_labels_that_cannot_be_used_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = trained(folder.path());
+    let (good, broken) = (folder.path().join("good.png"), folder.path().join("broken.png"));
+    write_png(&good, 10);
+    std::fs::write(&broken, &std::fs::read(&good).unwrap()[..60]).unwrap();
+    let classify = |labels: &str, image: &Path| {
+        failure(&["classify", "--model", &model, "--labels", labels, image.to_str().unwrap()], 1)
+    };
+    assert!(classify("a,b", &broken).contains("broken.png"));
+    assert!(classify("a,b", &folder.path().join("none.png")).contains("none.png"));
+    assert!(classify("a,a", &good).contains("given twice"));
+    let out = folder.path().join("no/such/folder/heat.png");
+    let error = failure(&["attention", "--model", &model, good.to_str().unwrap(), "cat", "--out", out.to_str().unwrap()], 1);
+    assert!(error.contains("heat.png"));
+}
+
+#[test]
+fn broken_images_in_a_folder_are_skipped_counted_and_limited() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = trained(folder.path());
+    let images = folder.path().join("images");
+    std::fs::create_dir(&images).unwrap();
+    for shade in 0..5 {
+        write_png(&images.join(format!("{shade}.png")), shade * 40);
+    }
+    std::fs::write(images.join("broken.png"), b"\x89PNG\r\n\x1a\nno picture").unwrap();
+    let out = folder.path().join("rows.safetensors");
+    let embed = |more: &[&str]| {
+        let images = images.to_str().unwrap();
+        let base = ["embed", "--model", &model, "--images", images, "--out", out.to_str().unwrap(), "--json"];
+        [&base[..], more].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let strict: Vec<String> = embed(&[]);
+    let error = failure(&strict.iter().map(String::as_str).collect::<Vec<_>>(), 1);
+    assert!(error.contains("broken"), "{error}");
+    let lenient: Vec<String> = embed(&["--max-bad-samples", "1"]);
+    let output = mm(&lenient.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("broken"));
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&result["rows"], &result["bad_samples"]), (&5.into(), &1.into()));
+}
+
+#[test]
+fn data_that_is_empty_or_not_there_is_named_before_the_first_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write_config(folder.path());
+    let train = |source: &str, code: i32| {
+        let set = format!("data.train={source}");
+        failure(&["train", file.to_str().unwrap(), "--set", &set], code)
+    };
+    let empty = folder.path().join("empty.csv");
+    std::fs::write(&empty, "image,caption\n").unwrap();
+    let table = |path: &Path| format!("{{ kind = \"csv\", path = {path:?} }}");
+    assert!(train(&table(&empty), 1).contains("empty.csv"));
+    assert!(train(&table(&folder.path().join("none.csv")), 1).contains("none.csv"));
+    assert!(train("{ kind = \"emoji\", split = \"held-out\" }", 2).contains("held_out"));
+    assert!(!folder.path().join("small").exists(), "a run that cannot start leaves no folder");
+}

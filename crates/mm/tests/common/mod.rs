@@ -1,0 +1,73 @@
+//! What the tests of the command line share: a small configuration, and the program.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A CLIP that trains a step in milliseconds.
+const CONFIG: &str = r#"
+[run]
+name = "small"
+seed = 7
+out = "OUT"
+
+[model]
+kind = "clip"
+embed_dim = 32
+image = { kind = "vit", image_size = 32, patch_size = 16, hidden_size = 32, intermediate_size = 64, num_hidden_layers = 2, num_attention_heads = 2, patch_dropout = 0.25 }
+text = { kind = "clip", hidden_size = 32, intermediate_size = 64, num_hidden_layers = 1, num_attention_heads = 2, max_position_embeddings = 16 }
+
+[tokenizer]
+vocab_size = 2048
+
+[data]
+train = { kind = "emoji", split = "train" }
+eval.held_out = { kind = "emoji", split = "held_out" }
+workers = 2
+
+[train]
+steps = 40
+batch_size = 16
+lr = 1e-3
+warmup = 5
+clip_grad = 1.0
+ema = 0.9
+checkpoint_every = 10
+log_every = 1
+"#;
+
+/// Writes the small configuration, with runs in `folder`, and gives its path.
+pub fn write_config(folder: &Path) -> PathBuf {
+    let file = folder.join("small.toml");
+    std::fs::write(&file, CONFIG.replace("OUT", folder.to_str().unwrap())).unwrap();
+    file
+}
+
+/// `mm` with `arguments`, not yet started.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mm"));
+    command.args(arguments);
+    command
+}
+
+/// Runs `mm` to its end.
+pub fn mm(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+/// Runs `mm`, which must fail with `code` and one `error:` line, and gives that line.
+pub fn failure(arguments: &[&str], code: i32) -> String {
+    let output = mm(arguments);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+    let errors: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error:")).collect();
+    assert_eq!(errors.len(), 1, "{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    errors[0].to_owned()
+}
+
+/// Runs `mm`, which must succeed, and gives what it printed.
+pub fn success(arguments: &[&str]) -> String {
+    let output = mm(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}

@@ -1,0 +1,65 @@
+//! A run that is killed, or stopped by Ctrl-C, goes on to the very numbers of the run that never was.
+
+mod common;
+
+use common::{command, success, write_config};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// Waits until `done`, at most a minute.
+fn wait_for(what: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(60), "no {what} in a minute");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The logged numbers but for the clock's.
+fn numbers(run: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    text.lines()
+        .map(|line| {
+            let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+            for clock in ["seconds", "samples_per_second", "waiting"] {
+                record.as_object_mut().unwrap().remove(clock);
+            }
+            record.to_string()
+        })
+        .collect()
+}
+
+#[test]
+fn forty_steps_equal_twenty_a_kill_and_twenty_more_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = write_config(folder.path());
+    let config = config.to_str().unwrap();
+    success(&["train", config, "--set", "run.name=straight"]);
+
+    let mut killed = command(&["train", config, "--set", "run.name=killed"]).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("checkpoint of step 20", || folder.path().join("killed/checkpoints/step-20").exists());
+    killed.kill().unwrap(); // SIGKILL
+    killed.wait().unwrap();
+    success(&["train", config, "--set", "run.name=killed", "--resume", "latest"]);
+
+    assert_eq!(numbers(&folder.path().join("straight")), numbers(&folder.path().join("killed")));
+    for file in ["model/model.safetensors", "checkpoints/step-40/optimizer.safetensors", "checkpoints/step-40/model.safetensors"] {
+        let read = |run: &str| std::fs::read(folder.path().join(run).join(file)).unwrap();
+        assert_eq!(read("straight"), read("killed"), "{file}");
+    }
+}
+
+#[test]
+fn ctrl_c_finishes_the_step_leaves_a_checkpoint_and_exits_130() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = write_config(folder.path());
+    let arguments = ["train", config.to_str().unwrap(), "--set", "train.steps=100000", "--set", "train.checkpoint_every=0"];
+    let mut child = command(&arguments).stderr(Stdio::piped()).spawn().unwrap();
+    let metrics = folder.path().join("small/metrics.jsonl");
+    wait_for("first step", || std::fs::metadata(&metrics).is_ok_and(|file| file.len() > 0));
+    let interrupted = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(folder.path().join("small/checkpoints/latest/state.json").is_file());
+}
