@@ -157,10 +157,14 @@ pub fn write_with_metadata(file: &Path, tensors: &[(String, Tensor)], metadata: 
     let format = ("format", "pt".to_owned()); // which transformers asks for
     let metadata = metadata.iter().cloned().chain([format]).map(|(key, text)| (key.to_owned(), text)).collect();
     write_atomically(file, |partial| {
+        let io = |source| Error::io("write", file, source);
+        // The library writes through a temporary file that only its owner may read; models are shared.
+        let shared = File::create(partial).and_then(|created| created.metadata()).map_err(io)?.permissions();
         safetensors::serialize_to_file(views, Some(metadata), partial).map_err(|error| match error {
-            safetensors::SafeTensorError::IoError(source) => Error::io("write", file, source),
+            safetensors::SafeTensorError::IoError(source) => io(source),
             error => Error::checkpoint(file, error.to_string()),
-        })
+        })?;
+        std::fs::set_permissions(partial, shared).map_err(io)
     })
 }
 

@@ -95,7 +95,8 @@ fn images_and_labels_that_cannot_be_used_are_named() {
     assert!(classify("a,b", &folder.path().join("none.png")).contains("none.png"));
     assert!(classify("a,a", &good).contains("given twice"));
     let out = folder.path().join("no/such/folder/heat.png");
-    let error = failure(&["attention", "--model", &model, good.to_str().unwrap(), "cat", "--out", out.to_str().unwrap()], 1);
+    let error =
+        failure(&["attention", "--model", &model, good.to_str().unwrap(), "cat", "--out", out.to_str().unwrap()], 1);
     assert!(error.contains("heat.png"));
 }
 

@@ -44,7 +44,11 @@ fn forty_steps_equal_twenty_a_kill_and_twenty_more_bit_for_bit() {
     success(&["train", config, "--set", "run.name=killed", "--resume", "latest"]);
 
     assert_eq!(numbers(&folder.path().join("straight")), numbers(&folder.path().join("killed")));
-    for file in ["model/model.safetensors", "checkpoints/step-40/optimizer.safetensors", "checkpoints/step-40/model.safetensors"] {
+    for file in [
+        "model/model.safetensors",
+        "checkpoints/step-40/optimizer.safetensors",
+        "checkpoints/step-40/model.safetensors",
+    ] {
         let read = |run: &str| std::fs::read(folder.path().join(run).join(file)).unwrap();
         assert_eq!(read("straight"), read("killed"), "{file}");
     }
@@ -54,7 +58,8 @@ fn forty_steps_equal_twenty_a_kill_and_twenty_more_bit_for_bit() {
 fn ctrl_c_finishes_the_step_leaves_a_checkpoint_and_exits_130() {
     let folder = tempfile::tempdir().unwrap();
     let config = write_config(folder.path());
-    let arguments = ["train", config.to_str().unwrap(), "--set", "train.steps=100000", "--set", "train.checkpoint_every=0"];
+    let arguments =
+        ["train", config.to_str().unwrap(), "--set", "train.steps=100000", "--set", "train.checkpoint_every=0"];
     let mut child = command(&arguments).stderr(Stdio::piped()).spawn().unwrap();
     let metrics = folder.path().join("small/metrics.jsonl");
     wait_for("first step", || std::fs::metadata(&metrics).is_ok_and(|file| file.len() > 0));
@@ -62,4 +67,33 @@ fn ctrl_c_finishes_the_step_leaves_a_checkpoint_and_exits_130() {
     assert!(interrupted.success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(folder.path().join("small/checkpoints/latest/state.json").is_file());
+}
+
+/// A full disk, where this process may mount one; else nothing is tested, and that is said.
+#[test]
+fn a_full_disk_ends_the_run_and_leaves_the_last_checkpoint_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    // There is room for one checkpoint of the small model or two, not for three.
+    let mounted =
+        std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(&disk).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: mounting a small disk is not allowed here");
+        return;
+    }
+    let config = write_config(folder.path());
+    let out = format!("run.out={}", disk.display());
+    let output = common::mm(&["train", config.to_str().unwrap(), "--set", &out]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let state = std::fs::read_to_string(disk.join("small/checkpoints/latest/state.json"));
+    let names: Vec<_> =
+        std::fs::read_dir(disk.join("small/checkpoints")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let unmounted = std::process::Command::new("umount").arg(&disk).status().unwrap();
+    assert!(unmounted.success());
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.lines().any(|line| line.starts_with("error: ") && line.contains("No space left")), "{stderr}");
+    let state: serde_json::Value = serde_json::from_str(&state.unwrap()).unwrap();
+    assert!([10, 20].contains(&state["step"].as_u64().unwrap()), "{state}");
+    assert!(!names.iter().any(|name| name.to_string_lossy().contains("partial")), "{names:?}");
 }
