@@ -145,10 +145,10 @@ pub fn write(file: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
     write_with_metadata(file, tensors, &[])
 }
 
-/// As [`write`], with text beside the tensors in the file's header.
+/// As [`write()`], with text beside the tensors in the file's header.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_with_metadata(file: &Path, tensors: &[(String, Tensor)], metadata: &[(&str, String)]) -> Result<()> {
     let views = tensors
         .iter()

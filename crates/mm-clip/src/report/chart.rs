@@ -28,6 +28,11 @@ impl Curve {
         self.points.last().map(|&(_, value)| value)
     }
 
+    /// Whether there is more than a point to draw.
+    pub(super) fn has_shape(&self) -> bool {
+        self.points.len() > 1
+    }
+
     /// The curve as an SVG of 560 by 220 with its axes.
     pub(super) fn svg(&self) -> String {
         const WIDTH: f64 = 560.0;

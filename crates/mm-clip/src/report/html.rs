@@ -64,7 +64,7 @@ fn results(evaluation: &EvalReport) -> String {
 fn curve_section(curves: &[Curve]) -> String {
     let shown = |curve: &&Curve| curve.name == "loss" || curve.name.ends_with("text_to_image_r@1");
     let mut html = "<h2>How it learned</h2>\n<div class=\"row\">".to_owned();
-    for curve in curves.iter().filter(shown) {
+    for curve in curves.iter().filter(shown).filter(|curve| curve.has_shape()) {
         let last = curve.last().unwrap_or(f64::NAN);
         let _ = write!(
             html,

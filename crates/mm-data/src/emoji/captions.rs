@@ -69,6 +69,11 @@ pub fn captions(canonical: &str, group: &str, shortcodes: &[String], tones: &[&s
     captions
 }
 
+/// The caption that says no more than the group.
+pub fn of_group(group: &str) -> String {
+    format!("something from {group}")
+}
+
 /// The words of a caption, as the split counts them: parted at white space, without commas.
 pub fn words(caption: &str) -> impl Iterator<Item = &str> {
     caption.split_whitespace().map(|word| word.trim_matches([',', '.', '!', '?'])).filter(|word| !word.is_empty())

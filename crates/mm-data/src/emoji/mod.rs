@@ -123,7 +123,7 @@ fn build() -> Vec<EmojiPair> {
 }
 
 /// Marks the held-out pairs, and takes from training each caption that a held-out pair has too (a shortcode may equal
-/// the name of another emoji).
+/// the name of another emoji). Training alone has captions that say no more than the group.
 fn mark_held_out(pairs: &mut [EmojiPair]) {
     let keys: Vec<&str> = pairs.iter().map(|pair| pair.key.as_str()).collect();
     let canonical: Vec<&str> = pairs.iter().map(|pair| pair.captions[0].as_str()).collect();
@@ -134,6 +134,7 @@ fn mark_held_out(pairs: &mut [EmojiPair]) {
         pairs.iter().filter(|pair| pair.held_out).flat_map(|pair| pair.captions.clone()).collect();
     for pair in pairs.iter_mut().filter(|pair| !pair.held_out) {
         pair.captions.retain(|caption| !held.contains(caption));
+        pair.captions.push(captions::of_group(pair.group));
     }
 }
 

@@ -1,8 +1,6 @@
 //! A run that is killed, or stopped by Ctrl-C, goes on to the very numbers of the run that never was.
 
-mod common;
-
-use common::{command, success, write_config};
+use crate::common::{command, success, write_config};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -84,7 +82,7 @@ fn a_full_disk_ends_the_run_and_leaves_the_last_checkpoint_whole() {
     }
     let config = write_config(folder.path());
     let out = format!("run.out={}", disk.display());
-    let output = common::mm(&["train", config.to_str().unwrap(), "--set", &out]);
+    let output = crate::common::mm(&["train", config.to_str().unwrap(), "--set", &out]);
     let stderr = String::from_utf8(output.stderr).unwrap();
     let state = std::fs::read_to_string(disk.join("small/checkpoints/latest/state.json"));
     let names: Vec<_> =

@@ -1,8 +1,6 @@
 //! Whatever a user gives: one line that says what, where and what to do, the right exit code, and never a panic.
 
-mod common;
-
-use common::{failure, mm, success, write_config};
+use crate::common::{failure, mm, success, write_config};
 use std::path::Path;
 
 /// A run of two steps, and its model's folder.

@@ -1,0 +1,5 @@
+//! The command line as a user meets it: the program itself, run on good input and bad.
+
+mod bad_input;
+mod common;
+mod resume;
