@@ -178,6 +178,21 @@ impl EvalReport {
         })
     }
 
+    /// Retrieval as the rows of a table, chance included: pairs compared, which of them and which way, result.
+    pub fn retrieval_rows(&self) -> Vec<(usize, String, Retrieval)> {
+        let kinds = [("all pairs", &self.all), ("without variants", &self.without_variants)];
+        let rows = kinds.into_iter().filter_map(|(kind, pairs)| Some((kind, pairs.as_ref()?)));
+        rows.flat_map(|(kind, pairs)| {
+            let ways = [
+                ("image to text", pairs.image_to_text),
+                ("text to image", pairs.text_to_image),
+                ("chance", Retrieval::chance(pairs.pairs)),
+            ];
+            ways.map(|(way, found)| (pairs.pairs, format!("{kind}, {way}"), found))
+        })
+        .collect()
+    }
+
     /// The numbers by name: `NAME/text_to_image_r@1`, ...
     pub fn metrics(&self) -> Vec<(String, f64)> {
         let mut metrics = Vec::new();

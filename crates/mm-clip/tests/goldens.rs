@@ -60,3 +60,21 @@ fn clip_equals_transformers() {
 fn siglip_equals_transformers() {
     check("siglip");
 }
+
+#[test]
+fn bf16_models_stay_close_to_f32() {
+    let folder = golden("clip");
+    let vs = VarStore::new(Device::Cpu);
+    let mut model = Clip::new(&vs.root(), &read_config(&folder).unwrap()).unwrap();
+    checkpoint::load(&vs, &folder.join("model.safetensors"), hf_names).unwrap();
+    let pixel_values = Tensor::rand([4, 3, 32, 32], (Kind::Float, Device::Cpu)) * 2.0 - 1.0;
+    let tokens = TokenBatch::from_rows(&[vec![97, 5, 98], vec![97, 60, 31, 7, 98]], 0, 98);
+    let embed = |model: &Clip| tch::no_grad(|| (model.encode_image(&pixel_values, false), model.encode_text(&tokens)));
+    let (images, texts) = embed(&model);
+    model.pack(Kind::BFloat16);
+    let (packed_images, packed_texts) = embed(&model);
+    for (exact, packed) in [(images, packed_images), (texts, packed_texts)] {
+        let cosine = (exact * packed).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).min().double_value(&[]);
+        assert!(cosine >= 0.9995, "cosine {cosine}");
+    }
+}

@@ -31,6 +31,17 @@ pub enum PostOp {
 }
 
 impl PostOp {
+    /// Applies the operation by itself, where nothing fuses it.
+    pub fn apply(self, y: Tensor) -> Tensor {
+        match self {
+            Self::None => y,
+            Self::Swish => y.silu(),
+            Self::Gelu => y.gelu("none"),
+            Self::GeluTanh => y.gelu("tanh"),
+            Self::Relu => y.relu(),
+        }
+    }
+
     /// The name and algorithm that `mkldnn::_linear_pointwise` knows it by.
     fn names(self) -> (&'static CStr, &'static CStr) {
         match self {
@@ -75,14 +86,7 @@ impl PackedLinear {
             return linear(&x, &self.weight, self.bias.as_ref(), post)
                 .expect("a packed linear layer's input fits its weight");
         }
-        let y = x.linear(&self.weight, self.bias.as_ref());
-        match post {
-            PostOp::None => y,
-            PostOp::Swish => y.silu(),
-            PostOp::Gelu => y.gelu("none"),
-            PostOp::GeluTanh => y.gelu("tanh"),
-            PostOp::Relu => y.relu(),
-        }
+        post.apply(x.linear(&self.weight, self.bias.as_ref()))
     }
 }
 
@@ -120,14 +124,8 @@ mod tests {
         let bias = Tensor::randn([16], (Kind::Float, Device::Cpu));
         let packed = PackedLinear::new(&weight, Some(&bias));
         let plain = x.linear(&weight, Some(&bias));
-        let cases = [
-            (PostOp::None, plain.shallow_clone()),
-            (PostOp::Swish, plain.silu()),
-            (PostOp::Gelu, plain.gelu("none")),
-            (PostOp::GeluTanh, plain.gelu("tanh")),
-            (PostOp::Relu, plain.relu()),
-        ];
-        for (post, expected) in cases {
+        for post in [PostOp::None, PostOp::Swish, PostOp::Gelu, PostOp::GeluTanh, PostOp::Relu] {
+            let expected = post.apply(plain.shallow_clone());
             let difference = (packed.forward(&x, post) - expected).abs().max().double_value(&[]);
             assert!(difference < 1e-4, "{post:?} differs by {difference}");
         }

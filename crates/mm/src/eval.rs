@@ -1,8 +1,6 @@
 use crate::{progress, table};
 use anyhow::{Context, Result};
-use mm_clip::{
-    Bundle, ClipRunConfig, Embedded, EvalReport, EvalSet, PairReport, Report, Retrieval, Templates, write_report,
-};
+use mm_clip::{Bundle, ClipRunConfig, Embedded, EvalReport, EvalSet, Report, Templates, write_report};
 use mm_core::Precision;
 use mm_core::checkpoint::write_atomically;
 use mm_core::config::Source;
@@ -78,23 +76,24 @@ fn write_page(
 }
 
 fn print(report: &EvalReport) {
-    let mut rows = Vec::new();
-    for (kind, pairs) in [("all pairs", &report.all), ("without variants", &report.without_variants)] {
-        let Some(PairReport { pairs, image_to_text, text_to_image }) = pairs else { continue };
-        let ways = [
-            ("image to text", *image_to_text),
-            ("text to image", *text_to_image),
-            ("chance", Retrieval::chance(*pairs)),
-        ];
-        for (way, found) in ways {
+    let rows: Vec<Vec<String>> = report
+        .retrieval_rows()
+        .into_iter()
+        .map(|(pairs, row, found)| {
             let [r1, r5, r10, median] = found.named().map(|(_, value)| value);
-            let cells = [table::percent(r1), table::percent(r5), table::percent(r10), median.to_string()];
-            rows.push([format!("{kind} ({pairs}), {way}")].into_iter().chain(cells).collect());
-        }
-    }
+            vec![
+                row,
+                pairs.to_string(),
+                table::percent(r1),
+                table::percent(r5),
+                table::percent(r10),
+                median.to_string(),
+            ]
+        })
+        .collect();
     println!("\n{}: {} samples, {} could not be read", report.name, report.samples, report.bad_samples);
     if !rows.is_empty() {
-        print!("\n{}", table::render(&["retrieval", "R@1", "R@5", "R@10", "median rank"], &rows));
+        print!("\n{}", table::render(&["retrieval", "pairs", "R@1", "R@5", "R@10", "median rank"], &rows));
     }
     if let Some(zero_shot) = &report.zero_shot {
         let share =

@@ -1,6 +1,6 @@
 use super::chart::Curve;
 use super::{HeatMap, Report, Search};
-use crate::{EvalReport, PairReport, Retrieval};
+use crate::EvalReport;
 use std::fmt::Write;
 
 const STYLE: &str = include_str!("report.css");
@@ -27,19 +27,10 @@ pub(super) fn page(report: &Report, curves: &[Curve], searches: &[Search], heat_
 fn results(evaluation: &EvalReport) -> String {
     let mut html = format!("<h2>What it reaches on {}</h2>\n", escape(&evaluation.name));
     html.push_str("<table><tr><th>retrieval<th>pairs<th>R@1<th>R@5<th>R@10<th>median rank</tr>\n");
-    let kinds = [("all pairs", &evaluation.all), ("without variants", &evaluation.without_variants)];
-    for (kind, pairs) in kinds {
-        let Some(PairReport { pairs, image_to_text, text_to_image }) = pairs else { continue };
-        let ways = [
-            ("image to text", *image_to_text),
-            ("text to image", *text_to_image),
-            ("chance", Retrieval::chance(*pairs)),
-        ];
-        for (way, found) in ways {
-            let [r1, r5, r10, median] = found.named().map(|(_, value)| value);
-            let (r1, r5, r10) = (percent(r1), percent(r5), percent(r10));
-            let _ = writeln!(html, "<tr><td>{kind}, {way}<td>{pairs}<td>{r1}<td>{r5}<td>{r10}<td>{median}</tr>");
-        }
+    for (pairs, row, found) in evaluation.retrieval_rows() {
+        let [r1, r5, r10, median] = found.named().map(|(_, value)| value);
+        let (r1, r5, r10) = (percent(r1), percent(r5), percent(r10));
+        let _ = writeln!(html, "<tr><td>{row}<td>{pairs}<td>{r1}<td>{r5}<td>{r10}<td>{median}</tr>");
     }
     html.push_str("</table>\n");
     if let Some(zero_shot) = &evaluation.zero_shot {

@@ -88,40 +88,6 @@ impl Attention {
     }
 }
 
-/// Multi-head attention whose queries come from one sequence and whose keys and values come from another: `q_proj`
-/// `[width, width]`, `kv_proj` `[2 width, width]` and `out_proj`.
-#[derive(Debug)]
-pub struct CrossAttention {
-    q_proj: Linear,
-    kv_proj: Linear,
-    out_proj: Linear,
-    heads: i64,
-}
-
-impl CrossAttention {
-    /// Uses projections made elsewhere; `kv_proj`'s rows are k's, then v's.
-    pub fn from_parts(q_proj: Linear, kv_proj: Linear, out_proj: Linear, heads: i64) -> Self {
-        Self { q_proj, kv_proj, out_proj, heads }
-    }
-
-    /// Maps queries `x` `[B, Lq, width]` over `context` `[B, Lk, width]` to `[B, Lq, width]`.
-    pub fn forward(&self, x: &Tensor, context: &Tensor) -> Tensor {
-        let (batch, queries, width) = x.size3().expect("attention input is [B, L, width]");
-        let keys = context.size()[1];
-        let head = width / self.heads;
-        let q = self.q_proj.forward(x).view([batch, queries, self.heads, head]).transpose(1, 2);
-        let kv = self.kv_proj.forward(context).view([batch, keys, 2, self.heads, head]).permute([2, 0, 3, 1, 4]);
-        self.out_proj.forward(&merge_heads(&attend(&q, &kv.get(0), &kv.get(1), &AttentionMask::None)))
-    }
-
-    /// Converts to `kind` for inference.
-    pub fn pack(&mut self, kind: Kind) {
-        self.q_proj.pack(kind);
-        self.kv_proj.pack(kind);
-        self.out_proj.pack(kind);
-    }
-}
-
 fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask) -> Tensor {
     let (mask, causal) = match mask {
         AttentionMask::None => (None, false),
@@ -142,4 +108,27 @@ pub(super) fn take_positions(x: &Tensor, positions: &Tensor) -> Tensor {
     let (batch, length, width) = x.size3().expect("activations are [B, L, D]");
     let rows = Tensor::arange(batch, (Kind::Int64, x.device())) * length + positions;
     x.reshape([batch * length, width]).index_select(0, &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+    use tch::nn::VarStore;
+
+    #[test]
+    fn attention_with_weights_equals_attention_under_every_mask() {
+        tch::manual_seed(2);
+        let vs = VarStore::new(Device::Cpu);
+        let attention = Attention::new(&vs.root(), 16, 4, 0.3, 0.3);
+        let x = Tensor::randn([3, 6, 16], (Kind::Float, Device::Cpu));
+        let seen = Tensor::from_slice(&[1i64, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0]).view([3, 6]);
+        for mask in [AttentionMask::None, AttentionMask::Causal, AttentionMask::padding(&seen, Kind::Float)] {
+            let (y, weights) = attention.forward_with_weights(&x, &mask);
+            let difference = (attention.forward(&x, &mask) - y).abs().max().double_value(&[]);
+            assert!(difference < 1e-5, "{mask:?} differs by {difference}");
+            let sums = weights.sum_dim_intlist([-1i64].as_slice(), false, Kind::Float);
+            assert!((sums - 1.0).abs().max().double_value(&[]) < 1e-5, "{mask:?}: weights do not sum to 1");
+        }
+    }
 }

@@ -45,16 +45,7 @@ impl Linear {
     pub(super) fn forward_then(&self, x: &Tensor, post: PostOp) -> Tensor {
         match &self.weights {
             Weights::Packed(packed) => packed.forward(x, post),
-            Weights::Plain { weight, bias } => {
-                let y = x.linear(weight, bias.as_ref());
-                match post {
-                    PostOp::None => y,
-                    PostOp::Swish => y.silu(),
-                    PostOp::Gelu => y.gelu("none"),
-                    PostOp::GeluTanh => y.gelu("tanh"),
-                    PostOp::Relu => y.relu(),
-                }
-            }
+            Weights::Plain { weight, bias } => post.apply(x.linear(weight, bias.as_ref())),
         }
     }
 

@@ -15,7 +15,7 @@ mod patch;
 mod transformer;
 
 pub use activation::Activation;
-pub use attention::{Attention, AttentionMask, CrossAttention};
+pub use attention::{Attention, AttentionMask};
 pub use linear::Linear;
 pub use norm::{Embedding, LayerNorm, batch_norm};
 pub use patch::PatchEmbedding;
