@@ -2,7 +2,7 @@
 
 use crate::{Clip, ClipConfig, ContrastiveLoss, Error, Result};
 use mm_core::checkpoint::{self, hf_names, write_atomically};
-use mm_core::{DeviceConfig, Precision};
+use mm_core::{DeviceConfig, Precision, upload};
 use mm_data::image::RgbImage;
 use mm_text::{ClipTextConfig, ClipTextForm, TextTowerConfig, Tokenizer};
 use mm_vision::{ImageProcessor, ImageTowerConfig, VitConfig, VitForm};
@@ -162,7 +162,7 @@ impl Bundle {
     }
 
     fn embed_pixels(&self, pixel_values: &Tensor) -> Tensor {
-        let pixel_values = pixel_values.to_device(self.device);
+        let pixel_values = upload(pixel_values, self.device);
         mm_sys::inference_mode(|| self.model.encode_image(&pixel_values, false)).to_device(Device::Cpu)
     }
 

@@ -1,4 +1,5 @@
 use crate::{Bundle, Result};
+use mm_core::upload;
 use mm_data::image::RgbImage;
 use mm_vision::{HeatMapTaps, VitAttention};
 use tch::{Kind, Tensor};
@@ -21,7 +22,7 @@ pub struct Relevance {
 /// # Errors
 /// An image without pixels, a text without tokens, or a packed model, which has no gradients.
 pub fn relevance(bundle: &Bundle, image: &RgbImage, text: &str) -> Result<Relevance> {
-    let pixel_values = bundle.processor.process_batch(std::slice::from_ref(image))?.to_device(bundle.device);
+    let pixel_values = upload(&bundle.processor.process_batch(std::slice::from_ref(image))?, bundle.device);
     let text_embeds = bundle.embed_texts(&[text], 1)?.to_device(bundle.device);
     let (image_embeds, taps) = tch::with_grad(|| bundle.model.encode_image_with_taps(&pixel_values));
     let similarity = tch::with_grad(|| (image_embeds * text_embeds.copy()).sum(Kind::Float));

@@ -2,7 +2,7 @@ use crate::{
     Bundle, Clip, ClipConfig, ClipRunConfig, Embedded, EvalReport, EvalSet, ModelConfig, Result, Templates,
     TokenizerConfig,
 };
-use mm_core::seed;
+use mm_core::{seed, upload};
 use mm_data::image::RgbImage;
 use mm_data::{Loader, LoaderConfig, Position, Source, SourceConfig, decode};
 use mm_text::{TextTowerConfig, TokenBatch, Tokenizer, train_bpe};
@@ -169,7 +169,7 @@ impl Task for ClipTask {
         let pixel_values = self.bundle.processor.normalize_batch(&images).map_err(crate::Error::from)?;
         let tokens = self.bundle.tokenizer.collate(&rows, self.bundle.config.text.padding());
         let device = self.vs.device();
-        Ok(ClipBatch { pixel_values: pixel_values.to_device(device), tokens: tokens.to_device(device) })
+        Ok(ClipBatch { pixel_values: upload(&pixel_values, device), tokens: tokens.to_device(device) })
     }
 
     fn loss(&self, batch: &ClipBatch) -> mm_train::Result<Loss> {

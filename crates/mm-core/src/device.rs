@@ -1,6 +1,6 @@
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use tch::Device;
+use tch::{Device, Tensor};
 
 /// Where to compute: `"auto"` (the first GPU if there is one, else the CPU), `"cpu"` or `"cuda:N"`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,5 +32,14 @@ impl DeviceConfig {
                 Some(index) => Ok(Device::Cuda(index)),
             },
         }
+    }
+}
+
+/// Brings a batch from the loader to `device`. To a GPU it goes through pinned memory, so that the copy runs beside what the GPU
+/// computes already; on the CPU it is the same tensor. (Not run on a GPU yet.)
+pub fn upload(batch: &Tensor, device: Device) -> Tensor {
+    match device {
+        Device::Cuda(_) => batch.pin_memory(device).to_device_(device, batch.kind(), true, false),
+        _ => batch.to_device(device),
     }
 }

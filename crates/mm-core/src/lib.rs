@@ -33,6 +33,6 @@ pub mod optim;
 mod precision;
 pub mod seed;
 
-pub use device::DeviceConfig;
+pub use device::{DeviceConfig, upload};
 pub use error::{Error, Result};
 pub use precision::Precision;

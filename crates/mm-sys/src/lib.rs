@@ -14,14 +14,14 @@
 
 mod adamw;
 mod error;
-mod gradient;
 mod mapped;
+mod memory;
 mod modes;
 mod packed;
 
 pub use adamw::{AdamWStep, fused_adamw};
 pub use error::{Error, Result};
-pub use gradient::{clear_gradient, copy_from_bytes};
 pub use mapped::MappedFile;
+pub use memory::{clear_gradient, copy_from_bytes, filled};
 pub use modes::{autocast_bf16, inference_mode};
 pub use packed::{PackedLinear, PostOp};

@@ -1,3 +1,4 @@
+use mm_core::upload;
 use tch::{Device, Tensor};
 
 /// How long the rows of a batch become.
@@ -42,7 +43,7 @@ impl TokenBatch {
 
     /// The same batch on `device`.
     pub fn to_device(&self, device: Device) -> Self {
-        Self { input_ids: self.input_ids.to_device(device), attention_mask: self.attention_mask.to_device(device) }
+        Self { input_ids: upload(&self.input_ids, device), attention_mask: upload(&self.attention_mask, device) }
     }
 }
 

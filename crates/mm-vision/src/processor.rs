@@ -152,9 +152,10 @@ impl ImageProcessor {
             return Err(Error::Processor(format!("an image of {w} x {h} pixels among those of {width} x {height}")));
         }
         let length = 3 * width as usize * height as usize;
-        let mut batch = vec![0.0; images.len() * length];
-        batch.par_chunks_exact_mut(length).zip(images).for_each(|(out, image)| self.normalize.write(image, out));
-        Ok(Tensor::from_slice(&batch).view([images.len() as i64, 3, height.into(), width.into()]))
+        Ok(mm_sys::filled(&[images.len() as i64, 3, height.into(), width.into()], |batch| {
+            let outputs = batch.par_chunks_exact_mut(length).zip(images);
+            outputs.for_each(|(out, image)| self.normalize.write(image, out));
+        }))
     }
 
     /// Resizes, crops and pads.

@@ -31,3 +31,35 @@ pub fn copy_from_bytes(target: &mut Tensor, bytes: &[u8], kind: Kind) -> Result<
         tch::no_grad(|| target.f_copy_(&owned))
     }
 }
+
+/// A new f32 tensor on the CPU whose elements, in row-major order, `fill` writes in place: nothing is copied. They start at zero.
+pub fn filled(shape: &[i64], fill: impl FnOnce(&mut [f32])) -> Tensor {
+    let tensor = Tensor::zeros(shape, (Kind::Float, tch::Device::Cpu));
+    // SAFETY: the tensor was made just now, so nobody else sees its memory; it is contiguous and holds `numel` initialised f32
+    // from `data_ptr` on, which libtorch aligns to 64 bytes. The slice ends with this block, before the tensor is given away.
+    // An empty tensor has no memory to point to.
+    if tensor.numel() > 0 {
+        fill(unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<f32>(), tensor.numel()) });
+    }
+    tensor
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filled_tensor_holds_what_was_written() {
+        let tensor = filled(&[2, 2], |out| out.copy_from_slice(&[1.0, 2.0, 3.0, 4.0]));
+        assert_eq!(Vec::<f32>::try_from(tensor.get(1)).unwrap(), [3.0, 4.0]);
+        assert_eq!(filled(&[0, 3], |_| panic!("there is nothing to fill")).size(), [0, 3]);
+    }
+
+    #[test]
+    fn bytes_of_another_length_are_refused_and_others_converted() {
+        let mut target = Tensor::zeros([2], (Kind::Float, tch::Device::Cpu));
+        assert!(copy_from_bytes(&mut target, &[0; 7], Kind::Float).is_err());
+        copy_from_bytes(&mut target, &[0x80, 0x3f, 0x00, 0x40], Kind::BFloat16).unwrap();
+        assert_eq!(Vec::<f32>::try_from(target).unwrap(), [1.0, 2.0]);
+    }
+}
