@@ -8,9 +8,9 @@ use crate::setup;
 use crate::workspace::{Workspace, run as run_command};
 
 /// Steps that take about 5 minutes on 2 cores.
-const STEPS: u32 = 600;
+const STEPS: u32 = 2_100;
 /// Steps that take about 12 minutes on 2 cores.
-const FULL_STEPS: u32 = 1_440;
+const FULL_STEPS: u32 = 5_000;
 const CONFIG: &str = "configs/clip/emoji-vit-tiny.toml";
 const RUN: &str = "runs/demo";
 
