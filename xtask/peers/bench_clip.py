@@ -4,7 +4,8 @@
 
 Each peer runs as its own users run it: open_clip with its loss and plain AdamW, transformers with return_loss and fused AdamW
 (its Trainer's default). The tokens are open_clip's in both, so that the work is the same. Batch k, counting warm-up, takes
-rows 16k to 16k+15 of the captions. Prints one line of JSON, as crates/mm-clip/examples/bench_clip.rs does.
+rows 16k to 16k+15 of the captions. Prints one line of JSON, as crates/mm-clip/examples/bench_clip.rs does; the work `tokens`
+prints token ids instead, a caption a line.
 
 Made for torch 2.13, open_clip_torch 3.3, transformers 5.23.
 """
@@ -103,6 +104,13 @@ def caption_batches(path, count, dynamic):
         yield tokens[:, :length].contiguous(), mask
 
 
+def print_tokens(path):
+    """The token ids of each caption, for the other side to compute on the very same."""
+    captions = [line.rstrip("\n") for line in open(path, encoding="utf-8")]
+    for row in open_clip.get_tokenizer("ViT-B-32")(captions):
+        print(*row[: int(row.argmax()) + 1].tolist())
+
+
 def peak_mb():
     status = open("/proc/self/status").read()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1024
@@ -111,7 +119,7 @@ def peak_mb():
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("peer", choices=["open_clip", "transformers"])
-    works = ["images", "texts77", "texts", "texts_dynamic", "train", "train_dynamic"]
+    works = ["tokens", "images", "texts77", "texts", "texts_dynamic", "train", "train_dynamic"]
     parser.add_argument("work", choices=works)
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--iterations", type=int, default=5)
@@ -121,6 +129,9 @@ def main():
     if args.peer == "open_clip" and args.work.endswith("dynamic"):
         parser.error("open_clip's text tower takes 77 tokens and no other length")
 
+    if args.work == "tokens":
+        print_tokens(args.captions)
+        return
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     training = args.work.startswith("train")

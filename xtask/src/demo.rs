@@ -8,9 +8,9 @@ use crate::setup;
 use crate::workspace::{Workspace, run as run_command};
 
 /// Steps that take about 5 minutes on 2 cores.
-const STEPS: u32 = 2_100;
+const STEPS: u32 = 1_800;
 /// Steps that take about 12 minutes on 2 cores.
-const FULL_STEPS: u32 = 5_000;
+const FULL_STEPS: u32 = 4_300;
 const CONFIG: &str = "configs/clip/emoji-vit-tiny.toml";
 const RUN: &str = "runs/demo";
 

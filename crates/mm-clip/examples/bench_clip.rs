@@ -7,7 +7,7 @@
 use mm_clip::{Clip, ClipConfig};
 use mm_core::Precision;
 use mm_core::optim::{AdamW, AdamWConfig};
-use mm_text::{Padding, TokenBatch, Tokenizer};
+use mm_text::{TokenBatch, Tokenizer};
 use std::path::Path;
 use std::time::Instant;
 use tch::nn::VarStore;
@@ -16,6 +16,8 @@ use tch::{Device, Kind, Tensor};
 const BATCH: usize = 16;
 const CONTEXT: usize = 77;
 const THREADS: i32 = 2;
+/// CLIP's end token.
+const EOS: u32 = 49407;
 /// The matrix products of one layer of either tower at batch 16: rows, inputs, outputs.
 const IMAGE_PRODUCTS: [(i64, i64, i64); 4] = [(800, 768, 2304), (800, 768, 768), (800, 768, 3072), (800, 3072, 768)];
 
@@ -151,31 +153,32 @@ fn vit_b_32() -> Result<(VarStore, Clip), Box<dyn std::error::Error>> {
     Ok((vs, model))
 }
 
-/// One batch an iteration: random tokens that fill the context, or captions 16k to 16k + 15.
-///
-/// The tokenizer is the goldens': CLIP's own with fewer merges, so that a caption has as many tokens as the peers' or more.
+/// One batch an iteration, padded to 77: tokens that fill the context, or captions 16k to 16k + 15.
 fn batches(options: &Options) -> Result<Vec<TokenBatch>, Box<dyn std::error::Error>> {
     let count = options.warmup + options.iterations;
     if options.work == "texts77" {
         let mut full = vec![1000u32; CONTEXT];
-        (full[0], full[CONTEXT - 1]) = (49406, 49407);
-        return Ok((0..count).map(|_| TokenBatch::from_rows(&vec![full.clone(); BATCH], 0, 49407)).collect());
+        (full[0], full[CONTEXT - 1]) = (49406, EOS);
+        return Ok((0..count).map(|_| TokenBatch::from_rows(&vec![full.clone(); BATCH], 0, EOS)).collect());
     }
-    let file = options.captions.as_ref().ok_or("--captions FILE is needed")?;
+    let rows = token_rows(Path::new(options.captions.as_ref().ok_or("--captions FILE is needed")?))?;
+    let batch = |k: usize| (0..BATCH).map(|i| rows[(k * BATCH + i) % rows.len()].clone()).collect::<Vec<_>>();
+    Ok((0..count).map(|k| TokenBatch::from_rows(&batch(k), CONTEXT, EOS)).collect())
+}
+
+/// The tokens of each caption in `file`: read from a file of ids, as the peers print them, or made by the goldens' tokenizer,
+/// which is CLIP's own with fewer merges.
+fn token_rows(file: &Path) -> Result<Vec<Vec<u32>>, Box<dyn std::error::Error>> {
     let text = std::fs::read_to_string(file)?;
-    let captions: Vec<&str> = text.lines().collect();
+    if file.extension().is_some_and(|extension| extension == "ids") {
+        let ids = |line: &str| line.split_whitespace().map(str::parse).collect::<Result<Vec<u32>, _>>();
+        return Ok(text.lines().map(ids).collect::<Result<_, _>>()?);
+    }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/text/clip_tokenizer");
     let tokenizer = Tokenizer::from_dir(&folder)?;
-    let eos = i64::from(tokenizer.eos_id());
-    (0..count)
-        .map(|k| {
-            let rows: Vec<&str> = (0..BATCH).map(|i| captions[(k * BATCH + i) % captions.len()]).collect();
-            let tokens = tokenizer.encode_batch(&rows, Padding::Fixed)?;
-            let is_eos = tokens.input_ids.eq(eos);
-            let input_ids = tokens.input_ids.masked_fill(&is_eos, 49407); // the end token of the full vocabulary
-            Ok(TokenBatch { input_ids, attention_mask: tokens.attention_mask })
-        })
-        .collect()
+    let mut rows = tokenizer.encode_all(&text.lines().collect::<Vec<_>>())?;
+    rows.iter_mut().filter_map(|row| row.last_mut()).for_each(|end| *end = EOS); // the end token of the full vocabulary
+    Ok(rows)
 }
 
 /// Multiply-adds of a transformer tower for one sample, two operations each.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -76,8 +77,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let libtorch = setup::ensure(workspace)?;
     let example = workspace.build(&libtorch, "mm-clip", &["--example", "bench_clip"])?;
     let captions = write_captions(workspace, &example, &libtorch)?;
-    let ours = Program::ours(example, libtorch.lib(), captions.clone());
     let script = workspace.path("xtask/peers/bench_clip.py");
+    let tokens = options.peer_python.as_deref().map(|python| write_tokens(python, &script, &captions)).transpose()?;
+    let ours = Program::ours(example, libtorch.lib(), tokens.unwrap_or_else(|| captions.clone()));
     let peers: Vec<Program> = match &options.peer_python {
         Some(python) => {
             PEERS.iter().map(|name| Program::peer(name, python, script.clone(), captions.clone())).collect()
@@ -191,6 +193,21 @@ fn write_captions(workspace: &Workspace, example: &Path, libtorch: &Libtorch) ->
         bail!("bench_clip captions failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     let path = example.with_file_name("bench_clip_captions.txt");
+    fs::write(&path, &output.stdout).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
+/// The captions as the peers tokenise them, so that ours computes on the very same tokens.
+fn write_tokens(python: &Path, script: &Path, captions: &Path) -> Result<PathBuf> {
+    let mut command = Command::new(python);
+    command.arg(script).args(["open_clip", "tokens", "--captions"]).arg(captions);
+    let output = command.env_remove("LD_LIBRARY_PATH").output();
+    let output = output.with_context(|| format!("cannot start {}", python.display()))?;
+    if !output.status.success() || output.stdout.is_empty() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("the peers cannot tokenise: {}", said.trim().lines().last().unwrap_or("no reason given"));
+    }
+    let path = captions.with_extension("ids");
     fs::write(&path, &output.stdout).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }
