@@ -155,5 +155,5 @@ fn a_benchmark_puts_ours_beside_the_peers_and_writes_its_page() {
 
     checkout.program("python", "echo no module named open_clip >&2; exit 1");
     let error = last_error(&checkout.xtask(&bench));
-    assert_eq!(error, "error: open_clip (images f32) failed: no module named open_clip");
+    assert_eq!(error, "error: the peers cannot tokenise: no module named open_clip");
 }

@@ -2,7 +2,7 @@
 //! `xtask/peers/bench_clip.py` does for the peers.
 //!
 //! `bench_clip WORK [--precision f32|bf16] [--iterations N] [--warmup N] [--captions FILE]`, WORK being `captions` (prints the emoji
-//! set's, the input of the others), `limit`, `images`, `texts77`, `texts` or `train`.
+//! set's, the input of the others), `cosine` (prints how near bf16 comes to f32), `limit`, `images`, `texts77`, `texts` or `train`.
 
 use mm_clip::{Clip, ClipConfig};
 use mm_core::Precision;
@@ -37,6 +37,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     tch::set_num_threads(THREADS);
     tch::manual_seed(0);
+    if options.work == "cosine" {
+        return cosine(&options);
+    }
     let (seconds, gflop) = match options.work.as_str() {
         "limit" => limit(&options),
         "images" | "texts77" | "texts" => inference(&options)?,
@@ -122,6 +125,21 @@ fn inference(options: &Options) -> Result<(Vec<f64>, f64), Box<dyn std::error::E
     let batches = batches(options)?;
     let seconds = time(options, |index| mm_sys::inference_mode(|| drop(model.encode_text(&batches[index]))));
     Ok((seconds, mean_text_gflop(options, &batches)))
+}
+
+/// Prints the smallest cosine between f32 and packed bf16 embeddings of a batch of images and one of captions.
+fn cosine(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
+    let (_vs, mut model) = vit_b_32()?;
+    let pixel_values = Tensor::randn([BATCH as i64, 3, 224, 224], (Kind::Float, Device::Cpu));
+    let tokens = batches(options)?.swap_remove(0);
+    let embed = |model: &Clip| tch::no_grad(|| [model.encode_image(&pixel_values, false), model.encode_text(&tokens)]);
+    let exact = embed(&model);
+    model.pack(Kind::BFloat16);
+    for (what, (exact, packed)) in ["images", "texts"].iter().zip(exact.iter().zip(embed(&model))) {
+        let cosine = (exact * packed).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).min();
+        println!("{what}: cosine of bf16 to f32 at least {:.5}", cosine.double_value(&[]));
+    }
+    Ok(())
 }
 
 fn training(options: &Options) -> Result<(Vec<f64>, f64), Box<dyn std::error::Error>> {
