@@ -1,4 +1,4 @@
-use crate::{Bundle, Result};
+use crate::{Bundle, Error, Result};
 use mm_core::upload;
 use mm_data::image::RgbImage;
 use mm_vision::{HeatMapTaps, VitAttention};
@@ -26,6 +26,9 @@ pub fn relevance(bundle: &Bundle, image: &RgbImage, text: &str) -> Result<Releva
     let text_embeds = bundle.embed_texts(&[text], 1)?.to_device(bundle.device);
     let (image_embeds, taps) = tch::with_grad(|| bundle.model.encode_image_with_taps(&pixel_values));
     let similarity = tch::with_grad(|| (image_embeds * text_embeds.copy()).sum(Kind::Float));
+    if !similarity.requires_grad() {
+        return Err(Error::Model("a packed model has no gradients to explain by: use --precision f32".to_owned()));
+    }
     let map = match &taps {
         HeatMapTaps::Attention(attention) => attention_relevance(attention, &similarity)?,
         HeatMapTaps::Features { features, .. } => grad_cam(features, &similarity)?,

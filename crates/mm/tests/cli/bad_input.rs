@@ -96,6 +96,9 @@ fn images_and_labels_that_cannot_be_used_are_named() {
     let error =
         failure(&["attention", "--model", &model, good.to_str().unwrap(), "cat", "--out", out.to_str().unwrap()], 1);
     assert!(error.contains("heat.png"));
+    let packed =
+        ["attention", "--model", &model, "--precision", "bf16", good.to_str().unwrap(), "cat", "--out", "heat.png"];
+    assert!(failure(&packed, 1).contains("use --precision f32"));
 }
 
 #[test]
