@@ -156,3 +156,21 @@ impl Default for ClipEvalConfig {
         Self { every: 0, batch_size: 64, templates: None }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn every_configuration_of_the_workspace_is_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/clip");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let files: Vec<PathBuf> =
+            files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+        assert!(files.len() >= 5);
+        for file in files {
+            ClipRunConfig::from_source(&Source::read(&file, &[]).unwrap()).unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+}

@@ -51,8 +51,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
-        // One line, whatever a library put into its message.
-        eprintln!("error: {}", format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" "));
+        eprintln!("error: {}", one_line(&error));
         ExitCode::from(if is_usage(&error) { 2 } else { 1 })
     })
 }
@@ -60,4 +59,15 @@ fn main() -> ExitCode {
 /// Whether the user's arguments or configuration are at fault, rather than what they name.
 fn is_usage(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<mm_core::config::ConfigError>())
+}
+
+/// The error and its causes on one line, each said once: many an error repeats its cause in its own message.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(|cause| cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ")) {
+        if !line.contains(&cause) {
+            line = if line.is_empty() { cause } else { format!("{line}: {cause}") };
+        }
+    }
+    line
 }
