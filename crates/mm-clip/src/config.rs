@@ -39,6 +39,7 @@ impl ClipRunConfig {
             return Err(source
                 .error("model.embed_dim", format!("`model.embed_dim`: must be at least 1, is {}", model.embed_dim)));
         }
+        model.image.validate().map_err(|error| source.error("model.image", error.to_string()))?;
         model.text.validate().map_err(|error| source.error("model.text", error.to_string()))?;
         if !(0.0..=1.0).contains(&config.data.canonical_share) {
             let problem = format!("`data.canonical_share`: must be from 0 to 1, is {}", config.data.canonical_share);

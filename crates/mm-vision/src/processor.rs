@@ -67,7 +67,7 @@ impl ImageProcessor {
         }
     }
 
-    /// SigLIP's: to `size` x `size` (1 to 16,384, else the nearest of these) whatever the ratio, bicubic, to the range -1 to 1.
+    /// SigLIP's: to `size` x `size` (1 to 4,096, else the nearest of these) whatever the ratio, bicubic, to the range -1 to 1.
     pub fn default_siglip(size: u32) -> Self {
         let size = size.clamp(1, MAX_SIDE);
         Self {

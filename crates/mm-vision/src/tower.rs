@@ -36,6 +36,18 @@ impl ImageTowerConfig {
         })
     }
 
+    /// Checks that the tower can be built.
+    ///
+    /// # Errors
+    /// The config's own: see the `validate` of each.
+    pub fn validate(&self) -> Result<()> {
+        match self {
+            Self::Vit(config) => config.validate(),
+            Self::ResNet(config) => config.validate(),
+            Self::ModifiedResNet(config) => config.validate(),
+        }
+    }
+
     /// Side of the square input, in pixels.
     pub fn image_size(&self) -> i64 {
         match self {

@@ -26,6 +26,7 @@ fn configurations_that_cannot_run_name_file_line_and_key() {
     assert!(with("train.batch_size=-4").contains("`train.batch_size`: "));
     assert!(with("train.accumulate=3").contains("3 does not divide batch_size 16"));
     assert!(with("model.text.num_attention_heads=5").contains("num_attention_heads"));
+    assert!(with("model.image.num_attention_heads=5").contains("num_attention_heads"));
     assert!(with("model.kind=clap").contains("unknown variant"));
 
     let text = std::fs::read_to_string(&file).unwrap().replace("batch_size", "batchsize");
