@@ -114,7 +114,7 @@ fn limit(options: &Options) -> (Vec<f64>, f64) {
 fn inference(options: &Options) -> Result<(Vec<f64>, f64), Box<dyn std::error::Error>> {
     let (vs, mut model) = vit_b_32()?;
     if options.precision != Precision::F32 {
-        model.pack(options.precision.kind());
+        model.pack(options.precision);
     }
     drop(vs); // a packed model does without the f32 weights
     let pixel_values = Tensor::randn([BATCH as i64, 3, 224, 224], (Kind::Float, Device::Cpu));
@@ -134,7 +134,7 @@ fn cosine(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     let tokens = batches(options)?.swap_remove(0);
     let embed = |model: &Clip| tch::no_grad(|| [model.encode_image(&pixel_values, false), model.encode_text(&tokens)]);
     let exact = embed(&model);
-    model.pack(Kind::BFloat16);
+    model.pack(Precision::Bf16);
     for (what, (exact, packed)) in ["images", "texts"].iter().zip(exact.iter().zip(embed(&model))) {
         let cosine = (exact * packed).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).min();
         println!("{what}: cosine of bf16 to f32 at least {:.5}", cosine.double_value(&[]));

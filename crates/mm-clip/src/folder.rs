@@ -40,7 +40,7 @@ impl Bundle {
         let vs = VarStore::new(device);
         let mut bundle = Self::load(folder, &vs)?;
         if precision != Precision::F32 {
-            bundle.model.pack(precision.kind());
+            bundle.model.pack(precision);
         }
         Ok(bundle)
     }

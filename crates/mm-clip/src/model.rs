@@ -1,6 +1,7 @@
 use crate::{ClipConfig, ContrastiveLoss, Error, Result};
+use mm_core::Precision;
 use mm_core::loss::{self, INITIAL_LOGIT_SCALE, MAX_LOGIT_SCALE};
-use mm_core::nn::Linear;
+use mm_core::nn::{Linear, parameter};
 use mm_text::{TextTower, TextTowerConfig, TokenBatch};
 use mm_vision::{HeatMapTaps, ImageTower, ImageTowerConfig, VitForm};
 use tch::nn::{Init, Path};
@@ -43,10 +44,10 @@ impl Clip {
         let text_projection =
             projection(path, "text_projection", config.text.output_width(), config.embed_dim, projects_itself)?;
         let (logit_scale, logit_bias) = match config.loss {
-            ContrastiveLoss::InfoNce => (path.var("logit_scale", &[], Init::Const(INITIAL_LOGIT_SCALE)), None),
+            ContrastiveLoss::InfoNce => (parameter(path, "logit_scale", &[], Init::Const(INITIAL_LOGIT_SCALE)), None),
             ContrastiveLoss::Siglip => {
-                let bias = path.var("logit_bias", &[1], Init::Const(-10.0));
-                (path.var("logit_scale", &[1], Init::Const(10f64.ln())), Some(bias))
+                let bias = parameter(path, "logit_bias", &[1], Init::Const(-10.0));
+                (parameter(path, "logit_scale", &[1], Init::Const(10f64.ln())), Some(bias))
             }
         };
         Ok(Self { image, image_projection, text, text_projection, loss: config.loss, logit_scale, logit_bias })
@@ -107,12 +108,12 @@ impl Clip {
         }
     }
 
-    /// Converts to `kind` for inference, with weights laid out once. A packed model cannot be trained.
-    pub fn pack(&mut self, kind: Kind) {
-        self.image.pack(kind);
-        self.text.pack(kind);
+    /// Readies for inference in `precision`, with weights laid out once. A packed model cannot be trained.
+    pub fn pack(&mut self, precision: Precision) {
+        self.image.pack(precision);
+        self.text.pack(precision);
         for projection in [&mut self.image_projection, &mut self.text_projection].into_iter().flatten() {
-            projection.pack(kind);
+            projection.pack(precision);
         }
     }
 }

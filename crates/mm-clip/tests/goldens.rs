@@ -1,6 +1,7 @@
 //! Whole models against transformers: embeddings, logits, loss and gradients of what `xtask/goldens/clip.py` saved.
 
 use mm_clip::{Clip, read_config};
+use mm_core::Precision;
 use mm_core::checkpoint::{self, hf_names};
 use mm_text::TokenBatch;
 use std::collections::HashMap;
@@ -71,7 +72,7 @@ fn bf16_models_stay_close_to_f32() {
     let tokens = TokenBatch::from_rows(&[vec![97, 5, 98], vec![97, 60, 31, 7, 98]], 0, 98);
     let embed = |model: &Clip| tch::no_grad(|| (model.encode_image(&pixel_values, false), model.encode_text(&tokens)));
     let (images, texts) = embed(&model);
-    model.pack(Kind::BFloat16);
+    model.pack(Precision::Bf16);
     let (packed_images, packed_texts) = embed(&model);
     for (exact, packed) in [(images, packed_images), (texts, packed_texts)] {
         let cosine = (exact * packed).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).min().double_value(&[]);

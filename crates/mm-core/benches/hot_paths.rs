@@ -1,6 +1,7 @@
 //! The parts of a training step that are not a tower: the contrastive loss and the optimiser; and a linear layer, packed and not.
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use mm_core::Precision;
 use mm_core::loss::info_nce;
 use mm_core::nn::Linear;
 use mm_core::optim::{AdamW, AdamWConfig};
@@ -39,14 +40,14 @@ fn optimizer(criterion: &mut Criterion) {
 
 /// ViT-B/32's first MLP layer at batch 16, in each precision.
 fn linear(criterion: &mut Criterion) {
-    for kind in [Kind::Float, Kind::BFloat16] {
+    for precision in [Precision::F32, Precision::Bf16] {
         let vs = VarStore::new(Device::Cpu);
         let mut layer = Linear::new(&vs.root(), 768, 3072, 0.02);
-        let x = Tensor::randn([800, 768], F32).to_kind(kind);
-        if kind == Kind::BFloat16 {
-            layer.pack(kind);
+        let x = Tensor::randn([800, 768], F32).to_kind(precision.kind());
+        if precision != Precision::F32 {
+            layer.pack(precision);
         }
-        criterion.bench_function(&format!("linear 800 x 768 x 3072 {kind:?}"), |bencher| {
+        criterion.bench_function(&format!("linear 800 x 768 x 3072 {precision:?}"), |bencher| {
             bencher.iter(|| mm_sys::inference_mode(|| black_box(layer.forward(&x))));
         });
     }

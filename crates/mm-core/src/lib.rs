@@ -4,6 +4,7 @@
 //! - [`loss`]: contrastive losses (InfoNCE, SigLIP).
 //! - [`optim`]: AdamW with parameter groups and clipping, learning-rate schedules.
 //! - [`config`]: strict TOML: an unknown key is an error that names its line and the nearest valid key.
+//! - [`hf`]: what the configs that Hugging Face writes have in common.
 //! - [`checkpoint`]: safetensors in and out, strictly by name and shape, written whole or not at all.
 //! - [`Precision`], [`DeviceConfig`], [`seed`]: how and where numbers are computed, and from which randomness.
 //!
@@ -27,6 +28,7 @@ pub mod checkpoint;
 pub mod config;
 mod device;
 mod error;
+pub mod hf;
 pub mod loss;
 pub mod nn;
 pub mod optim;

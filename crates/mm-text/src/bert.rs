@@ -1,5 +1,6 @@
 use crate::Result;
 use crate::config::{check_heads, check_positive, overlay};
+use mm_core::Precision;
 use mm_core::nn::{
     Activation, Attention, AttentionMask, Block, Embedding, LayerNorm, Linear, Mlp, NormOrder, Transformer,
 };
@@ -163,15 +164,15 @@ impl Bert {
         }
     }
 
-    /// Converts to `kind` for inference.
-    pub fn pack(&mut self, kind: Kind) {
-        self.word_embeddings.pack(kind);
-        self.position_embeddings.pack(kind);
-        self.token_type_embeddings.pack(kind);
-        self.layer_norm.pack(kind);
-        self.encoder.pack(kind);
+    /// Readies for inference in `precision`.
+    pub fn pack(&mut self, precision: Precision) {
+        self.word_embeddings.pack(precision);
+        self.position_embeddings.pack(precision);
+        self.token_type_embeddings.pack(precision);
+        self.layer_norm.pack(precision);
+        self.encoder.pack(precision);
         if let Pooling::Pooler(dense) = &mut self.pooling {
-            dense.pack(kind);
+            dense.pack(precision);
         }
     }
 }

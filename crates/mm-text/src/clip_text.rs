@@ -1,5 +1,6 @@
 use crate::config::{check_heads, check_positive, overlay};
 use crate::{Error, Result};
+use mm_core::Precision;
 use mm_core::nn::{Activation, AttentionMask, BlockConfig, Embedding, LayerNorm, Linear, NormOrder, Transformer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -215,14 +216,14 @@ impl ClipText {
         self.final_layer_norm.forward(&self.encoder.forward_at(x, mask, positions))
     }
 
-    /// Converts to `kind` for inference.
-    pub fn pack(&mut self, kind: Kind) {
-        self.token_embedding.pack(kind);
-        self.position_embedding.pack(kind);
-        self.encoder.pack(kind);
-        self.final_layer_norm.pack(kind);
+    /// Readies for inference in `precision`.
+    pub fn pack(&mut self, precision: Precision) {
+        self.token_embedding.pack(precision);
+        self.position_embedding.pack(precision);
+        self.encoder.pack(precision);
+        self.final_layer_norm.pack(precision);
         if let Pooling::Last(head) = &mut self.pooling {
-            head.pack(kind);
+            head.pack(precision);
         }
     }
 }

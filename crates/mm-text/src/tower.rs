@@ -1,7 +1,8 @@
 use crate::{Bert, BertConfig, ClipText, ClipTextConfig, ClipTextForm, Error, Padding, Result, TokenBatch, Tokenizer};
+use mm_core::Precision;
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
 use tch::nn::Path;
-use tch::{Kind, Tensor};
 
 /// A text tower as a config names it: `kind = "clip"` or `kind = "bert"`, beside that tower's own fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -104,11 +105,11 @@ impl TextTower {
         }
     }
 
-    /// Converts to `kind` for inference, with weights laid out for oneDNN.
-    pub fn pack(&mut self, kind: Kind) {
+    /// Readies for inference in `precision`, with weights laid out for oneDNN.
+    pub fn pack(&mut self, precision: Precision) {
         match self {
-            Self::Clip(tower) => tower.pack(kind),
-            Self::Bert(tower) => tower.pack(kind),
+            Self::Clip(tower) => tower.pack(precision),
+            Self::Bert(tower) => tower.pack(precision),
         }
     }
 }

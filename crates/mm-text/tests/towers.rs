@@ -1,5 +1,6 @@
 //! What the towers promise beyond their goldens: cut batches change nothing, packed weights little, and misfits are refused.
 
+use mm_core::Precision;
 use mm_text::{
     BertConfig, BertPooling, ClipTextConfig, ClipTextForm, Error, TextTower, TextTowerConfig, TokenBatch, train_bpe,
 };
@@ -87,7 +88,7 @@ fn packed_towers_point_where_the_full_ones_do() {
         let (_vs, mut tower) = build(&config);
         let tokens = texts(&[5, 3, 7, 16]);
         let full = tch::no_grad(|| tower.forward(&tokens));
-        tower.pack(Kind::BFloat16);
+        tower.pack(Precision::Bf16);
         let packed = tch::no_grad(|| tower.forward(&tokens));
         assert_eq!(packed.kind(), Kind::BFloat16);
         let cosine = Tensor::cosine_similarity(&full, &packed.to_kind(Kind::Float), 1, 1e-8).min().double_value(&[]);

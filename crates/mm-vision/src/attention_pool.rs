@@ -1,6 +1,7 @@
-use mm_core::nn::Linear;
+use mm_core::Precision;
+use mm_core::nn::{Linear, parameter};
+use tch::Tensor;
 use tch::nn::{Init, Path};
-use tch::{Kind, Tensor};
 
 /// A projection whose weight is used row block by row block: `weight` `[width, width]`, `bias` `[width]`.
 #[derive(Debug)]
@@ -12,8 +13,8 @@ pub(crate) struct Rows {
 impl Rows {
     /// Creates `weight` (normal, standard deviation `std`) and `bias` (zero) below `path`.
     fn new(path: &Path, width: i64, std: f64) -> Self {
-        let weight = path.var("weight", &[width, width], Init::Randn { mean: 0.0, stdev: std });
-        Self { weight, bias: path.var("bias", &[width], Init::Const(0.0)) }
+        let weight = parameter(path, "weight", &[width, width], Init::Randn { mean: 0.0, stdev: std });
+        Self { weight, bias: parameter(path, "bias", &[width], Init::Const(0.0)) }
     }
 
     /// The weight of each head, `[heads, width / heads, width]`.
@@ -22,9 +23,9 @@ impl Rows {
         self.weight.view([heads, width / heads, width])
     }
 
-    fn pack(&mut self, kind: Kind) {
-        self.weight = self.weight.detach().to_kind(kind);
-        self.bias = self.bias.detach().to_kind(kind);
+    fn pack(&mut self, precision: Precision) {
+        self.weight = self.weight.detach().to_kind(precision.kind());
+        self.bias = self.bias.detach().to_kind(precision.kind());
     }
 }
 
@@ -58,8 +59,8 @@ impl AttentionPool {
     /// PyTorch's `nn.MultiheadAttention`: `in_proj_weight` `[3 width, width]`, `in_proj_bias` and `out_proj` below `path`.
     pub(crate) fn multihead(path: &Path, width: i64, heads: i64) -> Self {
         let std = (width as f64).powf(-0.5);
-        let weight = path.var("in_proj_weight", &[3 * width, width], Init::Randn { mean: 0.0, stdev: std });
-        let bias = path.var("in_proj_bias", &[3 * width], Init::Const(0.0));
+        let weight = parameter(path, "in_proj_weight", &[3 * width, width], Init::Randn { mean: 0.0, stdev: std });
+        let bias = parameter(path, "in_proj_bias", &[3 * width], Init::Const(0.0));
         let part = |tensor: &Tensor, index: i64| tensor.narrow(0, index * width, width);
         Self {
             q_proj: Linear::from_tensors(part(&weight, 0), Some(part(&bias, 0))),
@@ -87,11 +88,11 @@ impl AttentionPool {
         (self.out_proj.forward(&pooled), weights)
     }
 
-    /// Converts to `kind` for inference.
-    pub(crate) fn pack(&mut self, kind: Kind) {
-        self.q_proj.pack(kind);
-        self.k_proj.pack(kind);
-        self.v_proj.pack(kind);
-        self.out_proj.pack(kind);
+    /// Readies for inference in `precision`.
+    pub(crate) fn pack(&mut self, precision: Precision) {
+        self.q_proj.pack(precision);
+        self.k_proj.pack(precision);
+        self.v_proj.pack(precision);
+        self.out_proj.pack(precision);
     }
 }

@@ -1,4 +1,5 @@
-use mm_core::nn::batch_norm;
+use mm_core::Precision;
+use mm_core::nn::{batch_norm, parameter};
 use tch::nn::{BatchNorm, Init, ModuleT, Path};
 use tch::{Kind, Tensor};
 
@@ -39,7 +40,7 @@ enum Weights {
 impl ConvNorm {
     /// Creates the convolution's `weight` below `conv` and the normalisation's parameters below `norm`.
     pub(crate) fn new(conv: &Path, norm: &Path, shape: ConvShape, init: Init) -> Self {
-        let conv = conv.var("weight", &[shape.output, shape.input, shape.kernel, shape.kernel], init);
+        let conv = parameter(conv, "weight", &[shape.output, shape.input, shape.kernel, shape.kernel], init);
         let norm = batch_norm(norm, shape.output);
         Self { weights: Weights::Plain { conv, norm }, stride: shape.stride, padding: shape.kernel / 2 }
     }
@@ -68,15 +69,15 @@ impl ConvNorm {
         self.forward(x, train).relu_()
     }
 
-    /// Moves the normalisation with its running statistics into the convolution's weight and a bias, in `kind`, for inference.
-    pub(crate) fn pack(&mut self, kind: Kind) {
+    /// Moves the normalisation with its running statistics into the convolution's weight and a bias, for inference in `precision`.
+    pub(crate) fn pack(&mut self, precision: Precision) {
         if let Weights::Plain { conv, norm } = &self.weights {
             let (weight, bias) = tch::no_grad(|| {
                 let inverse = (&norm.running_var + EPS).rsqrt();
                 let scale = norm.ws.as_ref().map_or_else(|| inverse.shallow_clone(), |ws| ws * &inverse);
                 let shift = -(&norm.running_mean * &scale);
                 let bias = norm.bs.as_ref().map_or_else(|| shift.shallow_clone(), |bs| bs + &shift);
-                ((conv * scale.view([-1, 1, 1, 1])).to_kind(kind), bias.to_kind(kind))
+                ((conv * scale.view([-1, 1, 1, 1])).to_kind(precision.kind()), bias.to_kind(precision.kind()))
             });
             self.weights = Weights::Packed { weight, bias };
         }

@@ -1,9 +1,11 @@
 use crate::attention_pool::AttentionPool;
 use crate::conv::{ConvNorm, ConvShape};
 use crate::error::{Error, Result, check_sizes};
+use mm_core::Precision;
+use mm_core::nn::parameter;
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
 use tch::nn::{Init, Path};
-use tch::{Kind, Tensor};
 
 /// A bottleneck's output has this many times its inner width.
 const EXPANSION: i64 = 4;
@@ -103,7 +105,7 @@ impl ModifiedResNet {
         Ok(Self {
             stem,
             blocks,
-            positional_embedding: pool.var("positional_embedding", &[side * side + 1, input], init),
+            positional_embedding: parameter(&pool, "positional_embedding", &[side * side + 1, input], init),
             pool: AttentionPool::clip(&pool, input, config.output_dim, config.heads),
             config,
         })
@@ -138,12 +140,12 @@ impl ModifiedResNet {
         &self.config
     }
 
-    /// Converts to `kind` for inference, with the batch norms moved into the convolutions; outputs are of that kind.
-    pub fn pack(&mut self, kind: Kind) {
-        self.stem.iter_mut().for_each(|conv| conv.pack(kind));
-        self.blocks.iter_mut().for_each(|block| block.pack(kind));
-        self.positional_embedding = self.positional_embedding.detach().to_kind(kind);
-        self.pool.pack(kind);
+    /// Readies for inference in `precision`, with the batch norms moved into the convolutions; outputs are of its kind.
+    pub fn pack(&mut self, precision: Precision) {
+        self.stem.iter_mut().for_each(|conv| conv.pack(precision));
+        self.blocks.iter_mut().for_each(|block| block.pack(precision));
+        self.positional_embedding = self.positional_embedding.detach().to_kind(precision.kind());
+        self.pool.pack(precision);
     }
 }
 
@@ -184,9 +186,9 @@ impl Bottleneck {
         y.relu_()
     }
 
-    fn pack(&mut self, kind: Kind) {
+    fn pack(&mut self, precision: Precision) {
         let convs = [&mut self.conv1, &mut self.conv2, &mut self.conv3].into_iter().chain(&mut self.downsample);
-        convs.for_each(|conv| conv.pack(kind));
+        convs.for_each(|conv| conv.pack(precision));
     }
 }
 

@@ -1,9 +1,10 @@
 use crate::conv::{ConvNorm, ConvShape};
 use crate::error::{Error, Result, check_sizes};
+use mm_core::Precision;
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
 use tch::nn::init::{FanInOut, NonLinearity, NormalOrUniform};
 use tch::nn::{Init, Path};
-use tch::{Kind, Tensor};
 
 /// The sizes of a [`ResNet`]. The defaults are ResNet-50's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,10 +121,10 @@ impl ResNet {
         &self.config
     }
 
-    /// Converts to `kind` for inference, with the batch norms moved into the convolutions; outputs are of that kind.
-    pub fn pack(&mut self, kind: Kind) {
-        self.stem.pack(kind);
-        self.blocks.iter_mut().for_each(|block| block.pack(kind));
+    /// Readies for inference in `precision`, with the batch norms moved into the convolutions; outputs are of its kind.
+    pub fn pack(&mut self, precision: Precision) {
+        self.stem.pack(precision);
+        self.blocks.iter_mut().for_each(|block| block.pack(precision));
     }
 }
 
@@ -168,8 +169,8 @@ impl Block {
         y.relu_()
     }
 
-    fn pack(&mut self, kind: Kind) {
-        self.convs.iter_mut().chain(&mut self.downsample).for_each(|conv| conv.pack(kind));
+    fn pack(&mut self, precision: Precision) {
+        self.convs.iter_mut().chain(&mut self.downsample).for_each(|conv| conv.pack(precision));
     }
 }
 

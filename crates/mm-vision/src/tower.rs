@@ -3,9 +3,10 @@ use crate::modified_resnet::{ModifiedResNet, ModifiedResNetConfig};
 use crate::resnet::{ResNet, ResNetConfig};
 use crate::vit::{Vit, VitAttention};
 use crate::vit_config::VitConfig;
+use mm_core::Precision;
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
 use tch::nn::Path;
-use tch::{Kind, Tensor};
 
 /// Which image tower, with its sizes; in TOML, `kind = "vit"` beside the fields of the tower's own config.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -134,12 +135,12 @@ impl ImageTower {
         }
     }
 
-    /// Converts to `kind` for inference; outputs are of that kind. A packed tower cannot be trained.
-    pub fn pack(&mut self, kind: Kind) {
+    /// Readies for inference in `precision`; outputs are of its kind. A packed tower cannot be trained.
+    pub fn pack(&mut self, precision: Precision) {
         match self {
-            Self::Vit(vit) => vit.pack(kind),
-            Self::ResNet(resnet) => resnet.pack(kind),
-            Self::ModifiedResNet(resnet) => resnet.pack(kind),
+            Self::Vit(vit) => vit.pack(precision),
+            Self::ResNet(resnet) => resnet.pack(precision),
+            Self::ModifiedResNet(resnet) => resnet.pack(precision),
         }
     }
 }

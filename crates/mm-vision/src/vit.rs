@@ -1,7 +1,10 @@
 use crate::attention_pool::AttentionPool;
 use crate::error::Result;
 use crate::vit_config::{VitConfig, VitForm};
-use mm_core::nn::{AttentionMask, BlockConfig, Embedding, LayerNorm, Mlp, NormOrder, PatchEmbedding, Transformer};
+use mm_core::Precision;
+use mm_core::nn::{
+    AttentionMask, BlockConfig, Embedding, LayerNorm, Mlp, NormOrder, PatchEmbedding, Transformer, parameter,
+};
 use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
 
@@ -64,7 +67,12 @@ impl Vit {
         let positions = config.patch_grid() * config.patch_grid() + class_tokens;
         let form = match config.form {
             VitForm::Clip => Form::Clip {
-                class_embedding: embeddings.var("class_embedding", &[width], Init::Randn { mean: 0.0, stdev: std }),
+                class_embedding: parameter(
+                    &embeddings,
+                    "class_embedding",
+                    &[width],
+                    Init::Randn { mean: 0.0, stdev: std },
+                ),
                 pre_norm: LayerNorm::new(&(path / "pre_layrnorm"), width, eps),
             },
             VitForm::Siglip => Form::Siglip { head: MapHead::new(&(path / "head"), &block) },
@@ -140,18 +148,18 @@ impl Vit {
         &self.config
     }
 
-    /// Converts to `kind` for inference; outputs are of that kind.
-    pub fn pack(&mut self, kind: Kind) {
-        self.patch_embedding.pack(kind);
-        self.position_embedding.pack(kind);
-        self.encoder.pack(kind);
-        self.post_norm.pack(kind);
+    /// Readies for inference in `precision`; outputs are of its kind.
+    pub fn pack(&mut self, precision: Precision) {
+        self.patch_embedding.pack(precision);
+        self.position_embedding.pack(precision);
+        self.encoder.pack(precision);
+        self.post_norm.pack(precision);
         match &mut self.form {
             Form::Clip { class_embedding, pre_norm } => {
-                *class_embedding = class_embedding.detach().to_kind(kind);
-                pre_norm.pack(kind);
+                *class_embedding = class_embedding.detach().to_kind(precision.kind());
+                pre_norm.pack(precision);
             }
-            Form::Siglip { head } => head.pack(kind),
+            Form::Siglip { head } => head.pack(precision),
         }
     }
 }
@@ -181,7 +189,7 @@ impl MapHead {
     fn new(path: &Path, block: &BlockConfig) -> Self {
         let width = block.width as f64;
         Self {
-            probe: path.var("probe", &[1, 1, block.width], Init::Randn { mean: 0.0, stdev: width.powf(-0.5) }),
+            probe: parameter(path, "probe", &[1, 1, block.width], Init::Randn { mean: 0.0, stdev: width.powf(-0.5) }),
             attention: AttentionPool::multihead(&(path / "attention"), block.width, block.heads),
             norm: LayerNorm::new(&(path / "layernorm"), block.width, block.layer_norm_eps),
             mlp: Mlp::new(&(path / "mlp"), block, (2.0 * width).powf(-0.5), width.powf(-0.5)),
@@ -195,11 +203,11 @@ impl MapHead {
         (pooled + self.mlp.forward(&normed), weights)
     }
 
-    fn pack(&mut self, kind: Kind) {
-        self.probe = self.probe.detach().to_kind(kind);
-        self.attention.pack(kind);
-        self.norm.pack(kind);
-        self.mlp.pack(kind);
+    fn pack(&mut self, precision: Precision) {
+        self.probe = self.probe.detach().to_kind(precision.kind());
+        self.attention.pack(precision);
+        self.norm.pack(precision);
+        self.mlp.pack(precision);
     }
 }
 

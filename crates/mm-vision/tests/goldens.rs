@@ -1,6 +1,7 @@
 //! Outputs and gradients equal those of transformers, torchvision and open_clip (data/goldens/vision, made by
 //! `cargo xtask goldens vision`).
 
+use mm_core::Precision;
 use mm_core::checkpoint::{self, hf_names};
 use mm_vision::{HeatMapTaps, ImageProcessor, ImageTower, ImageTowerConfig, VitConfig};
 use std::collections::BTreeMap;
@@ -81,7 +82,7 @@ impl Golden {
     fn check_packed(mut self) {
         let _guard = tch::no_grad_guard();
         let expected = &self.expected["output"];
-        self.tower.pack(Kind::Float);
+        self.tower.pack(Precision::F32);
         let difference = max_difference(&self.tower.forward(&self.expected["pixel_values"], false), expected);
         assert!(difference <= 1e-4, "packed output differs by {difference}");
     }
@@ -136,7 +137,7 @@ fn packed_bf16_outputs_point_the_same_way() {
     for name in ["clip-vit", "clip-vit-14", "siglip-vit", "resnet18", "modified-resnet"] {
         let mut golden = golden(name);
         let _guard = tch::no_grad_guard();
-        golden.tower.pack(Kind::BFloat16);
+        golden.tower.pack(Precision::Bf16);
         let output = golden.tower.forward(golden.pixel_values(), false).to_kind(Kind::Float);
         let cosine = Tensor::cosine_similarity(&output, &golden.expected["output"], 1, 1e-8).min().double_value(&[]);
         assert!(cosine > 0.999, "{name}: cosine {cosine}");

@@ -1,4 +1,5 @@
 use super::Linear;
+use crate::Precision;
 use tch::nn::Path;
 use tch::{Kind, Tensor};
 
@@ -81,10 +82,10 @@ impl Attention {
         (qkv.get(0), qkv.get(1), qkv.get(2))
     }
 
-    /// Converts to `kind` for inference.
-    pub fn pack(&mut self, kind: Kind) {
-        self.in_proj.pack(kind);
-        self.out_proj.pack(kind);
+    /// Readies for inference in `precision`.
+    pub fn pack(&mut self, precision: Precision) {
+        self.in_proj.pack(precision);
+        self.out_proj.pack(precision);
     }
 }
 

@@ -1,6 +1,8 @@
+use super::parameter;
+use crate::Precision;
 use mm_sys::{PackedLinear, PostOp};
+use tch::Tensor;
 use tch::nn::{Init, Path};
-use tch::{Kind, Tensor};
 
 /// An affine map `x W^T + b` of the last dimension, with `weight` `[out, in]` and `bias` `[out]`.
 #[derive(Debug)]
@@ -26,8 +28,8 @@ impl Linear {
     }
 
     fn init(path: &Path, input: i64, output: i64, std: f64, bias: bool) -> Self {
-        let weight = path.var("weight", &[output, input], Init::Randn { mean: 0.0, stdev: std });
-        let bias = bias.then(|| path.var("bias", &[output], Init::Const(0.0)));
+        let weight = parameter(path, "weight", &[output, input], Init::Randn { mean: 0.0, stdev: std });
+        let bias = bias.then(|| parameter(path, "bias", &[output], Init::Const(0.0)));
         Self { weights: Weights::Plain { weight, bias } }
     }
 
@@ -54,14 +56,15 @@ impl Linear {
         matches!(self.weights, Weights::Packed(_))
     }
 
-    /// Converts to `kind` and lays the weights out for oneDNN; the layer then serves inference only.
-    pub fn pack(&mut self, kind: Kind) {
-        self.pack_scaled(kind, 1.0, 1.0);
+    /// Converts to `precision` and lays the weights out for oneDNN; the layer then serves inference only.
+    pub fn pack(&mut self, precision: Precision) {
+        self.pack_scaled(precision, 1.0, 1.0);
     }
 
     /// As [`Linear::pack`], with the weight scaled by `weight_scale` and the bias by `bias_scale` on the way.
-    pub(super) fn pack_scaled(&mut self, kind: Kind, weight_scale: f64, bias_scale: f64) {
+    pub(super) fn pack_scaled(&mut self, precision: Precision, weight_scale: f64, bias_scale: f64) {
         if let Weights::Plain { weight, bias } = &self.weights {
+            let kind = precision.kind();
             let packed = tch::no_grad(|| {
                 let weight = (weight * weight_scale).to_kind(kind);
                 let bias = bias.as_ref().map(|bias| (bias * bias_scale).to_kind(kind));

@@ -4,13 +4,14 @@
 //! Hugging Face checkpoints, but for one: the query, key and value projections are kept as a single `in_proj` (one matrix
 //! product instead of three); [`crate::checkpoint`] splits and joins it at the file.
 //!
-//! Every layer that holds a [`Linear`] also has a `pack`: it readies the layer for inference in a narrower type, with weights
+//! Every layer that holds a [`Linear`] also has a `pack`: it readies the layer for inference in a [`Precision`](crate::Precision), with weights
 //! laid out once for oneDNN. A packed layer cannot be trained.
 
 mod activation;
 mod attention;
 mod linear;
 mod norm;
+mod parameter;
 mod patch;
 mod transformer;
 
@@ -18,5 +19,6 @@ pub use activation::Activation;
 pub use attention::{Attention, AttentionMask};
 pub use linear::Linear;
 pub use norm::{Embedding, LayerNorm, batch_norm};
+pub use parameter::{parameter, uninitialised};
 pub use patch::PatchEmbedding;
 pub use transformer::{Block, BlockConfig, Mlp, NormOrder, Transformer};

@@ -1,5 +1,7 @@
+use super::parameter;
+use crate::Precision;
+use tch::Tensor;
 use tch::nn::{BatchNorm, BatchNormConfig, Init, Path};
-use tch::{Kind, Tensor};
 
 /// Layer normalisation over the last dimension (Ba et al. 2016), with `weight` and `bias` `[width]`.
 #[derive(Debug)]
@@ -12,8 +14,8 @@ pub struct LayerNorm {
 impl LayerNorm {
     /// Creates `weight` (one) and `bias` (zero) below `path`.
     pub fn new(path: &Path, width: i64, eps: f64) -> Self {
-        let weight = path.var("weight", &[width], Init::Const(1.0));
-        let bias = path.var("bias", &[width], Init::Const(0.0));
+        let weight = parameter(path, "weight", &[width], Init::Const(1.0));
+        let bias = parameter(path, "bias", &[width], Init::Const(0.0));
         Self { weight, bias, eps }
     }
 
@@ -22,10 +24,10 @@ impl LayerNorm {
         x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, false)
     }
 
-    /// Converts to `kind` for inference.
-    pub fn pack(&mut self, kind: Kind) {
-        self.weight = self.weight.detach().to_kind(kind);
-        self.bias = self.bias.detach().to_kind(kind);
+    /// Readies for inference in `precision`.
+    pub fn pack(&mut self, precision: Precision) {
+        self.weight = self.weight.detach().to_kind(precision.kind());
+        self.bias = self.bias.detach().to_kind(precision.kind());
     }
 }
 
@@ -38,7 +40,7 @@ pub struct Embedding {
 impl Embedding {
     /// Creates `weight` (normal, standard deviation `std`) below `path`.
     pub fn new(path: &Path, rows: i64, width: i64, std: f64) -> Self {
-        Self { weight: path.var("weight", &[rows, width], Init::Randn { mean: 0.0, stdev: std }) }
+        Self { weight: parameter(path, "weight", &[rows, width], Init::Randn { mean: 0.0, stdev: std }) }
     }
 
     /// Looks up `ids` `[...]` (i64) and gives `[..., width]`. An id outside the table is an error of libtorch's; tokenizers and
@@ -57,9 +59,9 @@ impl Embedding {
         &self.weight
     }
 
-    /// Converts to `kind` for inference.
-    pub fn pack(&mut self, kind: Kind) {
-        self.weight = self.weight.detach().to_kind(kind);
+    /// Readies for inference in `precision`.
+    pub fn pack(&mut self, precision: Precision) {
+        self.weight = self.weight.detach().to_kind(precision.kind());
     }
 }
 

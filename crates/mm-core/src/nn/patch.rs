@@ -1,6 +1,7 @@
-use super::Linear;
+use super::{Linear, parameter};
+use crate::Precision;
+use tch::Tensor;
 use tch::nn::{Init, Path};
-use tch::{Kind, Tensor};
 
 /// Cuts an image into patches and maps each to a vector: a convolution whose stride is its kernel (Dosovitskiy et al. 2021,
 /// section 3.1), computed as one matrix product. `weight` is `[width, 3, patch, patch]`, as the checkpoints have it.
@@ -13,8 +14,8 @@ pub struct PatchEmbedding {
 impl PatchEmbedding {
     /// Creates `weight` (normal, standard deviation `std`) and, if asked, `bias` (zero) below `path`.
     pub fn new(path: &Path, patch: i64, width: i64, bias: bool, std: f64) -> Self {
-        let weight = path.var("weight", &[width, 3, patch, patch], Init::Randn { mean: 0.0, stdev: std });
-        let bias = bias.then(|| path.var("bias", &[width], Init::Const(0.0)));
+        let weight = parameter(path, "weight", &[width, 3, patch, patch], Init::Randn { mean: 0.0, stdev: std });
+        let bias = bias.then(|| parameter(path, "bias", &[width], Init::Const(0.0)));
         Self { projection: Linear::from_tensors(weight.view([width, 3 * patch * patch]), bias), patch }
     }
 
@@ -32,8 +33,8 @@ impl PatchEmbedding {
         self.projection.forward(&patches)
     }
 
-    /// Converts to `kind` for inference.
-    pub fn pack(&mut self, kind: Kind) {
-        self.projection.pack(kind);
+    /// Readies for inference in `precision`.
+    pub fn pack(&mut self, precision: Precision) {
+        self.projection.pack(precision);
     }
 }

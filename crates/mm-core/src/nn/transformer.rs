@@ -1,9 +1,10 @@
 use super::activation::QUICK_GELU_SLOPE;
 use super::attention::take_positions;
 use super::{Activation, Attention, AttentionMask, LayerNorm, Linear};
+use crate::Precision;
 use mm_sys::PostOp;
+use tch::Tensor;
 use tch::nn::Path;
-use tch::{Kind, Tensor};
 
 /// Where a block normalises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,12 +69,12 @@ impl Mlp {
         self.fc2.forward(&self.fc1.forward_then(x, post))
     }
 
-    /// Converts to `kind` for inference. oneDNN fuses `x sigmoid(x)` but not quick GELU's `x sigmoid(a x)`, so `a` moves into
+    /// Readies for inference in `precision`. oneDNN fuses `x sigmoid(x)` but not quick GELU's `x sigmoid(a x)`, so `a` moves into
     /// the weights: `fc1` is scaled by `a` and `fc2`'s weight by `1 / a`.
-    pub fn pack(&mut self, kind: Kind) {
+    pub fn pack(&mut self, precision: Precision) {
         let slope = if self.activation == Activation::QuickGelu { QUICK_GELU_SLOPE } else { 1.0 };
-        self.fc1.pack_scaled(kind, slope, slope);
-        self.fc2.pack_scaled(kind, slope.recip(), 1.0);
+        self.fc1.pack_scaled(precision, slope, slope);
+        self.fc2.pack_scaled(precision, slope.recip(), 1.0);
     }
 }
 
@@ -150,12 +151,12 @@ impl Block {
         }
     }
 
-    /// Converts to `kind` for inference.
-    pub fn pack(&mut self, kind: Kind) {
-        self.attention.pack(kind);
-        self.norm1.pack(kind);
-        self.mlp.pack(kind);
-        self.norm2.pack(kind);
+    /// Readies for inference in `precision`.
+    pub fn pack(&mut self, precision: Precision) {
+        self.attention.pack(precision);
+        self.norm1.pack(precision);
+        self.mlp.pack(precision);
+        self.norm2.pack(precision);
     }
 }
 
@@ -204,8 +205,8 @@ impl Transformer {
         (x, all)
     }
 
-    /// Converts to `kind` for inference.
-    pub fn pack(&mut self, kind: Kind) {
-        self.blocks.iter_mut().for_each(|block| block.pack(kind));
+    /// Readies for inference in `precision`.
+    pub fn pack(&mut self, precision: Precision) {
+        self.blocks.iter_mut().for_each(|block| block.pack(precision));
     }
 }
