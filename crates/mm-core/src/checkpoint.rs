@@ -16,13 +16,13 @@ use tch::{Kind, Tensor};
 /// Gives the names in the file whose rows, stacked, are the variable of the name given.
 pub type NameMap = fn(&str) -> Vec<String>;
 
-/// The Hugging Face names: `self_attn.in_proj` is `q_proj`, `k_proj`, `v_proj`, and BERT's `attention.self.in_proj` is `query`,
-/// `key`, `value`; all others are as they are.
+/// The Hugging Face names: `self_attn.in_proj` is `q_proj`, `k_proj`, `v_proj`; BERT's `attention.self.in_proj` and ViT's
+/// `attention.attention.in_proj` are `query`, `key`, `value`; all others are as they are.
 pub fn hf_names(name: &str) -> Vec<String> {
     let split = |joined: &str, parts: [&str; 3]| parts.map(|part| name.replacen(joined, part, 1)).to_vec();
     if name.contains("self_attn.in_proj.") {
         split("in_proj", ["q_proj", "k_proj", "v_proj"])
-    } else if name.contains("attention.self.in_proj.") {
+    } else if name.contains("attention.self.in_proj.") || name.contains("attention.attention.in_proj.") {
         split("in_proj", ["query", "key", "value"])
     } else {
         vec![name.to_owned()]
