@@ -60,7 +60,7 @@ impl Ema {
     /// # Errors
     /// The file cannot be read or is of another model.
     pub fn load(&mut self, file: &Path) -> Result<()> {
-        let targets = self.entries.iter().map(|(name, _, average)| (vec![name.clone()], average.shallow_clone()));
+        let targets = self.entries.iter().map(|(name, _, average)| (name.clone(), average.shallow_clone()));
         checkpoint::read_into(file, targets.collect())
     }
 }

@@ -1,7 +1,7 @@
 use crate::table;
 use anyhow::{Context, Result};
 use mm_clip::read_config;
-use mm_core::checkpoint::{TensorInfo, list};
+use mm_core::checkpoint::{TensorInfo, Weights};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let config = read_config(&args.model)?;
     let weights = args.model.join("model.safetensors");
-    let tensors = list(&weights)?;
+    let tensors = Weights::open(&weights)?.list();
     let mut parts: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for tensor in &tensors {
         let part = parts.entry(tensor.name.split('.').next().unwrap_or_default()).or_default();

@@ -116,7 +116,7 @@ impl AdamW {
     /// The file is not readable, or its tensors are not those of this optimiser.
     pub fn load(&mut self, file: &Path, step: u64) -> Result<()> {
         self.step = i64::try_from(step).map_err(|_| Error::checkpoint(file, format!("step {step} is out of range")))?;
-        checkpoint::read_into(file, self.state().into_iter().map(|(name, tensor)| (vec![name], tensor)).collect())
+        checkpoint::read_into(file, self.state())
     }
 
     /// Handles to the moments, by name.

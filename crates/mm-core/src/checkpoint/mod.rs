@@ -1,0 +1,108 @@
+//! Weights in safetensors files: read strictly, written whole or not at all.
+//!
+//! A model's variables bear Hugging Face's names, but for those that are kept joined (see [`crate::nn`]); a [`Form`] tells how a
+//! family of checkpoints stores each. A missing, extra or misshapen tensor is an error that names the first three.
+
+mod weights;
+mod write;
+
+pub use weights::{TensorInfo, Weights};
+pub use write::{write, write_atomically, write_with_metadata};
+
+use crate::{Error, Result};
+use safetensors::tensor::Dtype;
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::nn::VarStore;
+use tch::{Kind, Tensor};
+
+/// Gives the names in the file whose rows, stacked, are the variable of the name given.
+pub type NameMap = fn(&str) -> Vec<String>;
+
+/// The Hugging Face names: `self_attn.in_proj` is `q_proj`, `k_proj`, `v_proj`; BERT's `attention.self.in_proj` and ViT's
+/// `attention.attention.in_proj` are `query`, `key`, `value`; all others are as they are.
+pub fn hf_names(name: &str) -> Vec<String> {
+    let split = |joined: &str, parts: [&str; 3]| parts.map(|part| name.replacen(joined, part, 1)).to_vec();
+    if name.contains("self_attn.in_proj.") {
+        split("in_proj", ["q_proj", "k_proj", "v_proj"])
+    } else if name.contains("attention.self.in_proj.") || name.contains("attention.attention.in_proj.") {
+        split("in_proj", ["query", "key", "value"])
+    } else {
+        vec![name.to_owned()]
+    }
+}
+
+/// How a family of checkpoints stores the variables of a model.
+#[derive(Clone, Copy, Debug)]
+pub struct Form {
+    /// The tensors that a variable is made of.
+    pub names: NameMap,
+    /// Whether the file holds a variable's transpose.
+    pub is_transposed: fn(&str) -> bool,
+}
+
+impl Form {
+    /// Hugging Face's.
+    pub const HF: Self = Self { names: hf_names, is_transposed: |_| false };
+}
+
+/// Fills every variable of `vs` from the safetensors `file`, converting f16, bf16, f64 and int8 to the variable's type.
+///
+/// # Errors
+/// The file cannot be read, is damaged, or lacks a tensor, has one too many or one of another shape.
+pub fn load(vs: &VarStore, file: &Path, names: NameMap) -> Result<()> {
+    Weights::open(file)?.fill(vs.variables().into_iter().collect(), &Form { names, ..Form::HF })
+}
+
+/// Writes every variable of `vs` to the safetensors `file`.
+///
+/// # Errors
+/// The file cannot be written; what stood there before is then untouched.
+pub fn save(vs: &VarStore, file: &Path, names: NameMap) -> Result<()> {
+    write(file, &stored(vs.variables(), &Form { names, ..Form::HF }))
+}
+
+/// The tensors that `form` makes of `variables`, by name: views where it can be.
+pub fn stored(variables: impl IntoIterator<Item = (String, Tensor)>, form: &Form) -> Vec<(String, Tensor)> {
+    let variables: BTreeMap<String, Tensor> = variables.into_iter().collect();
+    let mut tensors = Vec::new();
+    for (name, variable) in variables {
+        let (parts, variable) = ((form.names)(&name), variable.detach());
+        let variable = if (form.is_transposed)(&name) { variable.transpose(0, 1) } else { variable };
+        match parts.len() {
+            1 => tensors.extend(parts.into_iter().zip([variable])),
+            count => tensors.extend(parts.into_iter().zip(variable.chunk(count as i64, 0))),
+        }
+    }
+    tensors
+}
+
+/// Fills `targets`, by name, from the safetensors `file`.
+///
+/// # Errors
+/// As [`load`].
+pub fn read_into(file: &Path, targets: Vec<(String, Tensor)>) -> Result<()> {
+    let as_is = |name: &str| vec![name.to_owned()];
+    Weights::open(file)?.fill(targets, &Form { names: as_is, ..Form::HF })
+}
+
+const TYPES: [(Dtype, Kind); 7] = [
+    (Dtype::F32, Kind::Float),
+    (Dtype::F16, Kind::Half),
+    (Dtype::BF16, Kind::BFloat16),
+    (Dtype::F64, Kind::Double),
+    (Dtype::I64, Kind::Int64),
+    (Dtype::U8, Kind::Uint8),
+    (Dtype::I8, Kind::Int8),
+];
+
+fn kind_of(dtype: Dtype) -> Option<Kind> {
+    TYPES.iter().find(|&&(d, _)| d == dtype).map(|&(_, kind)| kind)
+}
+
+fn dtype_of(kind: Kind) -> Option<Dtype> {
+    TYPES.iter().find(|&&(_, k)| k == kind).map(|&(dtype, _)| dtype)
+}
+
+#[cfg(test)]
+mod tests;

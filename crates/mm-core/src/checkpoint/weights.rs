@@ -1,0 +1,346 @@
+use super::{Form, kind_of};
+use crate::{Error, Result};
+use mm_sys::MappedFile;
+use safetensors::tensor::{Dtype, SafeTensors};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use tch::{Kind, Tensor};
+
+/// A tensor in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its element type, as safetensors names it.
+    pub dtype: String,
+}
+
+impl TensorInfo {
+    /// Its number of elements.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().map(|&n| n as u64).product()
+    }
+}
+
+/// The tensors of a checkpoint, in one safetensors file or in the shards that an index names. The files are mapped, not read: a
+/// tensor's bytes come in when it is copied to its place, and go again, so that a model is never in memory twice.
+///
+/// A tensor of type I8 is a quantised matrix: row r stands for its integers times element r of the tensor `NAME_scale`.
+#[derive(Debug)]
+pub struct Weights {
+    /// The file, or the index.
+    path: PathBuf,
+    files: Vec<(PathBuf, MappedFile)>,
+    tensors: BTreeMap<String, Place>,
+}
+
+/// Where a tensor lies.
+#[derive(Clone, Debug)]
+struct Place {
+    file: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Range<usize>,
+}
+
+/// `model.safetensors.index.json`, as far as it matters here.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, PathBuf>,
+}
+
+impl Weights {
+    /// Maps one safetensors file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or its header does not describe it.
+    pub fn open(file: &Path) -> Result<Self> {
+        let mut weights = Self { path: file.to_owned(), files: Vec::new(), tensors: BTreeMap::new() };
+        weights.map(file)?;
+        Ok(weights)
+    }
+
+    /// Maps `STEM.safetensors` of `folder`, or the shards that `STEM.safetensors.index.json` names.
+    ///
+    /// # Errors
+    /// As [`Weights::open`]; the folder has neither; a shard is missing, or index and shards disagree.
+    pub fn open_folder(folder: &Path, stem: &str) -> Result<Self> {
+        let (whole, index) =
+            (folder.join(format!("{stem}.safetensors")), folder.join(format!("{stem}.safetensors.index.json")));
+        if whole.exists() {
+            Self::open(&whole)
+        } else if index.exists() {
+            Self::open_shards(folder, &index)
+        } else {
+            Err(Error::checkpoint(&whole, absence(folder)))
+        }
+    }
+
+    fn open_shards(folder: &Path, index: &Path) -> Result<Self> {
+        let text = std::fs::read(index).map_err(|source| Error::io("read", index, source))?;
+        let Index { weight_map } = serde_json::from_slice(&text)
+            .map_err(|error| Error::checkpoint(index, format!("not an index of shards: {error}")))?;
+        let mut weights = Self { path: index.to_owned(), files: Vec::new(), tensors: BTreeMap::new() };
+        let shards: BTreeSet<&PathBuf> = weight_map.values().collect();
+        for shard in shards {
+            // A name with folders in it would reach outside of the checkpoint.
+            if shard.components().count() != 1 || shard.file_name().is_none() {
+                return Err(Error::checkpoint(
+                    index,
+                    format!("{} is not the name of a file beside it", shard.display()),
+                ));
+            }
+            let file = folder.join(shard);
+            if !file.exists() {
+                return Err(Error::checkpoint(
+                    index,
+                    format!("the shard {} is missing; copy it again", shard.display()),
+                ));
+            }
+            weights.map(&file)?;
+        }
+        for (name, shard) in &weight_map {
+            match weights.tensors.get(name) {
+                Some(place) if weights.files[place.file].0 == folder.join(shard) => {}
+                _ => {
+                    let problem = format!("{name} should be in {}, where it is not", shard.display());
+                    return Err(Error::checkpoint(index, problem));
+                }
+            }
+        }
+        Ok(weights)
+    }
+
+    /// Adds the tensors of `file`.
+    fn map(&mut self, file: &Path) -> Result<()> {
+        let bytes = MappedFile::open(file).map_err(|source| Error::io("read", file, source))?;
+        let damaged = |problem: &dyn std::fmt::Display| {
+            Error::checkpoint(file, format!("not a whole safetensors file ({problem}); copy it again"))
+        };
+        // The library checks that tensors neither overlap nor leave gaps, and that their sizes are those of their shapes.
+        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(&error))?;
+        let data = size_of::<u64>() + header;
+        if data + metadata.data_len() != bytes.len() {
+            return Err(damaged(&format!("{} bytes instead of {}", bytes.len(), data + metadata.data_len())));
+        }
+        for (name, info) in metadata.tensors() {
+            let bytes = data + info.data_offsets.0..data + info.data_offsets.1;
+            let place = Place { file: self.files.len(), dtype: info.dtype, shape: info.shape.clone(), bytes };
+            if self.tensors.insert(name.clone(), place).is_some() {
+                return Err(Error::checkpoint(file, format!("{name} is in another shard already")));
+            }
+        }
+        self.files.push((file.to_owned(), bytes));
+        Ok(())
+    }
+
+    /// What is there, by name.
+    pub fn list(&self) -> Vec<TensorInfo> {
+        let info = |(name, place): (&String, &Place)| TensorInfo {
+            name: name.clone(),
+            shape: place.shape.clone(),
+            dtype: format!("{:?}", place.dtype),
+        };
+        self.tensors.iter().map(info).collect()
+    }
+
+    /// The shape of the tensor `name`, if it is there.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|place| place.shape.as_slice())
+    }
+
+    /// Whether a tensor's name begins with `prefix`.
+    pub fn has_prefix(&self, prefix: &str) -> bool {
+        self.tensors.keys().any(|name| name.starts_with(prefix))
+    }
+
+    /// The files that hold the tensors.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|(path, _)| path.as_path())
+    }
+
+    /// The file, or the index, that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Forgets the tensors for which `keep` is false, as if they were not in the file.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.tensors.retain(|name, _| keep(name));
+    }
+
+    /// Gives the tensor `name` in f32, on the CPU, and forgets it.
+    ///
+    /// # Errors
+    /// It is not there, or has a type that is not read.
+    pub fn take(&mut self, name: &str) -> Result<Tensor> {
+        let shape: Vec<i64> = match self.shape(name) {
+            Some(shape) => shape.iter().map(|&n| n as i64).collect(),
+            None => return Err(Error::checkpoint(&self.path, format!("{name} is missing"))),
+        };
+        let mut tensor = Tensor::f_empty(shape, (Kind::Float, tch::Device::Cpu))?;
+        self.copy(name, &mut tensor)?;
+        self.retain(|other| other != name);
+        Ok(tensor)
+    }
+
+    /// Copies the tensors into `variables`, converting to their types: strictly, every variable is filled and every tensor used.
+    ///
+    /// # Errors
+    /// Tensors are missing, too many or of another shape (the first three of each are named), or of a type that is not read.
+    pub fn fill(&self, variables: Vec<(String, Tensor)>, form: &Form) -> Result<()> {
+        let targets: Vec<Target> = variables
+            .into_iter()
+            .map(|(name, variable)| Target {
+                parts: (form.names)(&name),
+                is_transposed: (form.is_transposed)(&name),
+                variable,
+            })
+            .collect();
+        self.check(&targets)?;
+        // In the order of the file, which is how a disk reads fastest.
+        let mut parts: Vec<(&str, Tensor)> = targets.iter().flat_map(Target::places).collect();
+        parts.sort_by_key(|(name, _)| self.tensors.get(*name).map(|place| (place.file, place.bytes.start)));
+        for (name, mut place) in parts {
+            self.copy(name, &mut place)?;
+        }
+        Ok(())
+    }
+
+    /// Copies the tensor `name` into `target`, which has its shape.
+    fn copy(&self, name: &str, target: &mut Tensor) -> Result<()> {
+        let Some(place) = self.tensors.get(name) else {
+            return Err(Error::checkpoint(&self.path, format!("{name} is missing")));
+        };
+        let (path, file) = &self.files[place.file];
+        let bytes = &file[place.bytes.clone()];
+        match kind_of(place.dtype) {
+            Some(Kind::Int8) => self.dequantise(name, bytes, target)?,
+            Some(kind) => mm_sys::copy_from_bytes(target, bytes, kind)?,
+            None => {
+                return Err(Error::checkpoint(path, format!("{name} has the unsupported type {:?}", place.dtype)));
+            }
+        }
+        file.release(place.bytes.clone());
+        Ok(())
+    }
+
+    fn dequantise(&self, name: &str, bytes: &[u8], target: &mut Tensor) -> Result<()> {
+        let scale_name = scale_of(name);
+        let rows = target.size().first().copied().unwrap_or(1);
+        let missing = || Error::checkpoint(&self.path, format!("{name} is int8 without its {scale_name} [{rows}]"));
+        let scale =
+            self.tensors.get(&scale_name).filter(|scale| scale.dtype == Dtype::F32 && scale.shape == [rows as usize]);
+        let scale = scale.ok_or_else(missing)?;
+        let mut factors = Tensor::f_empty([rows], (Kind::Float, tch::Device::Cpu))?;
+        mm_sys::copy_from_bytes(&mut factors, &self.files[scale.file].1[scale.bytes.clone()], Kind::Float)?;
+        let mut shape = vec![1; target.dim().max(1)];
+        shape[0] = rows;
+        mm_sys::copy_from_bytes(target, bytes, Kind::Int8)?;
+        Ok(tch::no_grad(|| target.f_mul_(&factors.view(shape.as_slice()).to_device(target.device())).map(drop))?)
+    }
+
+    fn check(&self, targets: &[Target]) -> Result<()> {
+        let (mut missing, mut misshapen, mut known) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for target in targets {
+            let expected = target.part_shape();
+            for name in &target.parts {
+                known.insert(name.clone());
+                let Some(place) = self.tensors.get(name) else {
+                    missing.push(name.clone());
+                    continue;
+                };
+                if place.dtype == Dtype::I8 {
+                    known.insert(scale_of(name));
+                }
+                let shape: Vec<i64> = place.shape.iter().map(|&n| n as i64).collect();
+                // A scalar is written as [] by some savers and as [1] by others.
+                if shape != expected && (shape.iter().product::<i64>(), expected.iter().product::<i64>()) != (1, 1) {
+                    misshapen.push(format!("{name} is {shape:?}, the model's {expected:?}"));
+                }
+            }
+        }
+        let is_extra = |name: &&String| !known.contains(*name) && !is_bookkeeping(name);
+        let extra: Vec<String> = self.tensors.keys().filter(is_extra).cloned().collect();
+        missing.sort();
+        misshapen.sort();
+        let problems: Vec<String> = [("missing", missing), ("misshapen", misshapen), ("not in the model", extra)]
+            .into_iter()
+            .filter(|(_, names)| !names.is_empty())
+            .map(|(what, names)| {
+                let more = if names.len() > 3 { ", ..." } else { "" };
+                format!("{} {what} ({}{more})", names.len(), names[..names.len().min(3)].join("; "))
+            })
+            .collect();
+        match problems.is_empty() {
+            true => Ok(()),
+            false => {
+                Err(Error::checkpoint(&self.path, format!("tensors do not match the model: {}", problems.join(", "))))
+            }
+        }
+    }
+}
+
+/// A variable and the tensors that it is made of.
+struct Target {
+    parts: Vec<String>,
+    is_transposed: bool,
+    variable: Tensor,
+}
+
+impl Target {
+    /// The shape that each part has in the file.
+    fn part_shape(&self) -> Vec<i64> {
+        let mut shape = self.variable.size();
+        if let Some(rows) = shape.first_mut() {
+            *rows /= self.parts.len() as i64;
+        }
+        if self.is_transposed {
+            shape.reverse();
+        }
+        shape
+    }
+
+    /// Each part's name with the view of the variable that it fills.
+    fn places(&self) -> Vec<(&str, Tensor)> {
+        let variable = self.variable.detach();
+        let variable = if self.is_transposed { variable.transpose(0, 1) } else { variable };
+        let views = match self.parts.len() {
+            1 => vec![variable],
+            count => variable.chunk(count as i64, 0),
+        };
+        self.parts.iter().map(String::as_str).zip(views).collect()
+    }
+}
+
+/// The name of an int8 matrix's scales.
+pub(super) fn scale_of(name: &str) -> String {
+    format!("{name}_scale")
+}
+
+/// Tensors that savers add and no forward pass reads.
+fn is_bookkeeping(name: &str) -> bool {
+    name.ends_with("position_ids") || name.ends_with(".num_batches_tracked")
+}
+
+/// Why a folder has no weights that can be read.
+fn absence(folder: &Path) -> String {
+    let pickled = |name: &std::ffi::OsStr| {
+        let name = name.to_string_lossy();
+        [".bin", ".pt", ".pth", ".ckpt"].iter().any(|ending| name.ends_with(ending))
+    };
+    let mut names = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    match names.find(|name| pickled(name)) {
+        None => "there are no weights here".to_owned(),
+        Some(name) => format!(
+            "there is only {}, a pickle, and reading one runs whatever code is in it; convert it where you trust it: \
+             python -c \"import torch, safetensors.torch as s; d = torch.load('{0}', weights_only=True); \
+             s.save_file({{k: v.clone() for k, v in d.items()}}, 'model.safetensors', {{'format': 'pt'}})\"",
+            name.to_string_lossy()
+        ),
+    }
+}

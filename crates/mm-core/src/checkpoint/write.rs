@@ -1,0 +1,97 @@
+use super::dtype_of;
+use crate::{Error, Result};
+use safetensors::tensor::{Dtype, View};
+use std::borrow::Cow;
+use std::fs::File;
+use std::path::Path;
+use tch::Tensor;
+
+/// Writes named tensors to the safetensors `file`, in the order of their names' alignment, through a temporary file that is
+/// synced and renamed.
+///
+/// # Errors
+/// The file cannot be written; what stood there before is then untouched.
+pub fn write(file: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+    write_with_metadata(file, tensors, &[])
+}
+
+/// As [`write()`], with text beside the tensors in the file's header.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_with_metadata(file: &Path, tensors: &[(String, Tensor)], metadata: &[(&str, String)]) -> Result<()> {
+    let views = tensors
+        .iter()
+        .map(|(name, tensor)| Ok((name.as_str(), Stored::new(file, name, tensor)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let format = ("format", "pt".to_owned()); // which transformers asks for
+    let metadata = metadata.iter().cloned().chain([format]).map(|(key, text)| (key.to_owned(), text)).collect();
+    write_atomically(file, |partial| {
+        let io = |source| Error::io("write", file, source);
+        // The library writes through a temporary file that only its owner may read; models are shared.
+        let shared = File::create(partial).and_then(|created| created.metadata()).map_err(io)?.permissions();
+        safetensors::serialize_to_file(views, Some(metadata), partial).map_err(|error| match error {
+            safetensors::SafeTensorError::IoError(source) => io(source),
+            error => Error::checkpoint(file, error.to_string()),
+        })?;
+        std::fs::set_permissions(partial, shared).map_err(io)
+    })
+}
+
+/// Lets `write` fill a temporary file beside `file`, syncs it and renames it to `file`: a reader finds the old file or the new
+/// one, never a part.
+///
+/// # Errors
+/// `write` fails, or the disk is full or not writable; the temporary file is then removed.
+pub fn write_atomically(file: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let mut partial = file.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = Path::new(&partial);
+    let written = write(partial).and_then(|()| {
+        File::open(partial)
+            .and_then(|handle| handle.sync_all())
+            .and_then(|()| std::fs::rename(partial, file))
+            .map_err(|source| Error::io("write", file, source))
+    });
+    if written.is_err() {
+        let _ = std::fs::remove_file(partial); // the first error is the one to report
+    }
+    written
+}
+
+/// A tensor as safetensors' writer wants it.
+struct Stored {
+    tensor: Tensor,
+    shape: Vec<usize>,
+    dtype: Dtype,
+}
+
+impl Stored {
+    fn new(file: &Path, name: &str, tensor: &Tensor) -> Result<Self> {
+        let dtype = dtype_of(tensor.kind())
+            .ok_or_else(|| Error::checkpoint(file, format!("{name} has the unsupported type {:?}", tensor.kind())))?;
+        let tensor = tensor.detach().f_to_device(tch::Device::Cpu)?.contiguous();
+        let shape = tensor.size().iter().map(|&n| n as usize).collect();
+        Ok(Self { tensor, shape, dtype })
+    }
+}
+
+impl View for Stored {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut bytes = vec![0; self.data_len()];
+        self.tensor.copy_data_u8(&mut bytes, self.tensor.numel());
+        bytes.into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.numel() * self.tensor.kind().elt_size_in_bytes()
+    }
+}
