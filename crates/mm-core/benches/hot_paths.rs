@@ -32,7 +32,7 @@ fn optimizer(criterion: &mut Criterion) {
     }
     vs.variables().values().map(|v| v.square().sum(Kind::Float)).sum::<Tensor>().backward();
     let config = AdamWConfig { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.2 };
-    let mut adamw = AdamW::new(&vs, config);
+    let mut adamw = AdamW::new(&vs, config, |_| 1.0);
     criterion.bench_function("AdamW 20 M parameters", |bencher| {
         bencher.iter(|| adamw.step(1e-5, &adamw.gradient_norm(), Some(1.0)).expect("gradients fit"));
     });

@@ -51,6 +51,10 @@ pub struct TrainConfig {
     /// Steps of linear warm-up.
     #[serde(default)]
     pub warmup: u64,
+    /// Layer-wise decay of the learning rate (Clark et al. 2020; Bao et al. 2022): each group of a tower learns this many times as
+    /// fast as the group behind it. 1: all alike.
+    #[serde(default = "no_decay")]
+    pub layer_decay: f64,
     /// AdamW's decoupled weight decay.
     #[serde(default = "default_weight_decay")]
     pub weight_decay: f64,
@@ -82,6 +86,9 @@ pub struct TrainConfig {
 
 fn one() -> usize {
     1
+}
+fn no_decay() -> f64 {
+    1.0
 }
 fn default_weight_decay() -> f64 {
     0.2
@@ -130,6 +137,8 @@ impl TrainConfig {
             format!("must be from 0 to lr {}, is {}", self.lr, self.min_lr),
         )?;
         check(self.warmup <= self.steps, "warmup", format!("{} is more than the {} steps", self.warmup, self.steps))?;
+        let decay = self.layer_decay;
+        check(decay > 0.0 && decay <= 1.0, "layer_decay", format!("must be above 0 and at most 1, is {decay}"))?;
         check(self.weight_decay >= 0.0, "weight_decay", format!("must not be negative, is {}", self.weight_decay))?;
         check((0.0..1.0).contains(&self.beta1), "beta1", format!("must be in [0, 1), is {}", self.beta1))?;
         check((0.0..1.0).contains(&self.beta2), "beta2", format!("must be in [0, 1), is {}", self.beta2))?;

@@ -41,6 +41,12 @@ pub trait Task {
     /// libtorch refuses the batch.
     fn loss(&self, batch: &Self::Batch) -> Result<Loss>;
 
+    /// How fast the variable `name` learns, as a share of the learning rate.
+    fn lr_scale(&self, name: &str) -> f64 {
+        let _ = name;
+        1.0
+    }
+
     /// Mends the variables after each optimiser step, where a model asks for it.
     fn after_step(&mut self) {}
 

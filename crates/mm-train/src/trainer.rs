@@ -68,7 +68,7 @@ pub fn train<T: Task>(
 ) -> Result<Outcome> {
     let device = task.variables().device();
     let schedule = config.schedule();
-    let mut optimizer = AdamW::new(task.variables(), config.optimizer());
+    let mut optimizer = AdamW::new(task.variables(), config.optimizer(), |name| task.lr_scale(name));
     let mut ema = config.ema.map(|decay| Ema::new(task.variables(), decay));
     let mut state = State { step: 0, seed: run.seed, position: task.position(), seconds: 0.0 };
     if let Some(checkpoint) = &folder.checkpoint {

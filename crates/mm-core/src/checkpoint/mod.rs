@@ -3,13 +3,15 @@
 //! A model's variables bear Hugging Face's names, but for those that are kept joined (see [`crate::nn`]); a [`Form`] tells how a
 //! family of checkpoints stores each. A missing, extra or misshapen tensor is an error that names the first three.
 
+mod int8;
 mod weights;
 mod write;
 
+pub use int8::quantise;
 pub use weights::{TensorInfo, Weights};
 pub use write::{write, write_atomically, write_with_metadata};
 
-use crate::{Error, Result};
+use crate::Result;
 use safetensors::tensor::Dtype;
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::Error;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use tch::{Device, nn};
@@ -97,6 +98,23 @@ fn narrower_types_and_int8_rows_are_read_as_f32() {
     write(&file, &[("w".to_owned(), int8)]).unwrap();
     let message = read_into(&file, vec![("w".to_owned(), target)]).unwrap_err().to_string();
     assert!(message.contains("w is int8 without its w_scale [2]"), "{message}");
+}
+
+#[test]
+fn a_quantised_matrix_comes_back_within_half_a_step_and_quantises_to_the_same_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.safetensors");
+    let rows = Tensor::arange(12, (Kind::Float, Device::Cpu)).view([3, 4]).sin()
+        * Tensor::from_slice(&[1f32, 0.0, 90.0]).view([3, 1]);
+    let quantised = quantise(vec![("fc.weight".to_owned(), rows.shallow_clone()), ("bias".to_owned(), rows.get(0))]);
+    write(&file, &quantised).unwrap();
+    let mut weights = Weights::open(&file).unwrap();
+    assert_eq!(weights.take("bias").unwrap(), rows.get(0));
+    let back = weights.take("fc.weight").unwrap();
+    let step = rows.abs().amax([1i64].as_slice(), true) / 127.0;
+    assert!(bool::try_from((&back - &rows).abs().le_tensor(&(step * 0.5001)).all()).unwrap());
+    let again = quantise(vec![("fc.weight".to_owned(), back)]);
+    assert_eq!(again[1].1, quantised[1].1);
 }
 
 /// A checkpoint in two shards with its index.

@@ -158,6 +158,11 @@ impl Weights {
         self.tensors.keys().any(|name| name.starts_with(prefix))
     }
 
+    /// Whether a tensor's name ends with `suffix`.
+    pub fn has_suffix(&self, suffix: &str) -> bool {
+        self.tensors.keys().any(|name| name.ends_with(suffix))
+    }
+
     /// The files that hold the tensors.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|(path, _)| path.as_path())
@@ -173,6 +178,12 @@ impl Weights {
         self.tensors.retain(|name, _| keep(name));
     }
 
+    /// Calls every tensor what `to` makes of its name. Two that come to one name are one: the last.
+    pub fn rename(&mut self, to: impl Fn(&str) -> String) {
+        let tensors = std::mem::take(&mut self.tensors);
+        self.tensors = tensors.into_iter().map(|(name, place)| (to(&name), place)).collect();
+    }
+
     /// Gives the tensor `name` in f32, on the CPU, and forgets it.
     ///
     /// # Errors
@@ -184,7 +195,7 @@ impl Weights {
         };
         let mut tensor = Tensor::f_empty(shape, (Kind::Float, tch::Device::Cpu))?;
         self.copy(name, &mut tensor)?;
-        self.retain(|other| other != name);
+        self.retain(|other| other != name && other != scale_of(name));
         Ok(tensor)
     }
 

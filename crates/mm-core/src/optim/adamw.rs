@@ -27,9 +27,10 @@ pub struct AdamW {
     step: i64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Group {
     weight_decay: f64,
+    lr_scale: f64,
     names: Vec<String>,
     parameters: Vec<Tensor>,
     first_moments: Vec<Tensor>,
@@ -37,18 +38,28 @@ struct Group {
 }
 
 impl AdamW {
-    /// Optimises every variable of `vs` that requires a gradient.
-    pub fn new(vs: &VarStore, config: AdamWConfig) -> Self {
+    /// Optimises every variable of `vs` that requires a gradient; `lr_scale` gives the share of the learning rate for each name.
+    pub fn new(vs: &VarStore, config: AdamWConfig, lr_scale: impl Fn(&str) -> f64) -> Self {
         let variables: BTreeMap<String, Tensor> =
             vs.variables().into_iter().filter(|(_, v)| v.requires_grad()).collect();
-        let (decayed, plain): (Vec<_>, Vec<_>) = variables.into_iter().partition(|(name, v)| decays(name, v));
-        let group = |variables: Vec<(String, Tensor)>, weight_decay| {
-            let zeros = || variables.iter().map(|(_, v)| v.detach().zeros_like()).collect();
-            let (first_moments, second_moments) = (zeros(), zeros());
-            let (names, parameters) = variables.into_iter().unzip();
-            Group { weight_decay, names, parameters, first_moments, second_moments }
-        };
-        Self { config, groups: vec![group(decayed, config.weight_decay), group(plain, 0.0)], step: 0 }
+        let mut groups: Vec<Group> = Vec::new();
+        for (name, variable) in variables {
+            let weight_decay = if decays(&name, &variable) { config.weight_decay } else { 0.0 };
+            let lr_scale = lr_scale(&name);
+            let alike = |group: &&mut Group| group.weight_decay == weight_decay && group.lr_scale == lr_scale;
+            let group = match groups.iter_mut().find(alike) {
+                Some(group) => group,
+                None => {
+                    groups.push(Group { weight_decay, lr_scale, ..Group::default() });
+                    groups.last_mut().expect("one was pushed")
+                }
+            };
+            group.first_moments.push(variable.detach().zeros_like());
+            group.second_moments.push(variable.detach().zeros_like());
+            group.names.push(name);
+            group.parameters.push(variable);
+        }
+        Self { config, groups, step: 0 }
     }
 
     /// Drops all gradients and their memory.
@@ -95,7 +106,7 @@ impl AdamW {
             let (parameters, first, second) =
                 (pick(&group.parameters), pick(&group.first_moments), pick(&group.second_moments));
             let gradients: Vec<Tensor> = with_gradient.into_iter().map(|(_, gradient)| gradient).collect();
-            let weight_decay = group.weight_decay;
+            let (weight_decay, lr) = (group.weight_decay, lr * group.lr_scale);
             let step = AdamWStep { step: self.step, lr, beta1, beta2, weight_decay, eps };
             mm_sys::fused_adamw(&parameters, &gradients, &first, &second, divisor.as_ref(), step)?;
         }
@@ -176,7 +187,7 @@ mod tests {
     #[test]
     fn steps_equal_the_textbook_with_decay_on_matrices_only() {
         let vs = store();
-        let mut optimizer = AdamW::new(&vs, CONFIG);
+        let mut optimizer = AdamW::new(&vs, CONFIG, |_| 1.0);
         let start: BTreeMap<String, Tensor> = vs.variables().into_iter().map(|(n, v)| (n, v.detach().copy())).collect();
         let mut seen: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();
         for step in 0..3 {
@@ -199,15 +210,31 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_learns_at_its_share_of_the_rate() {
+        let vs = store();
+        let before: BTreeMap<String, Tensor> =
+            vs.variables().into_iter().map(|(n, v)| (n, v.detach().copy())).collect();
+        let plain = AdamWConfig { weight_decay: 0.0, ..CONFIG };
+        let mut optimizer = AdamW::new(&vs, plain, |name| if name == "fc_weight" { 0.25 } else { 1.0 });
+        vs.variables().values().map(|v| v.sum(Kind::Float)).sum::<Tensor>().backward();
+        optimizer.step(1e-2, &optimizer.gradient_norm(), None).unwrap();
+        for (name, moved) in [("fc_weight", 0.25e-2), ("norm.weight", 1e-2)] {
+            // The first step of Adam moves by the rate itself, whatever the gradient's size.
+            let difference = (&before[name] - &vs.variables()[name] - moved).abs().max().double_value(&[]);
+            assert!(difference < 1e-6, "{name}: {difference}");
+        }
+    }
+
+    #[test]
     fn saved_moments_come_back_bit_for_bit() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("optimizer.safetensors");
         let vs = store();
-        let mut optimizer = AdamW::new(&vs, CONFIG);
+        let mut optimizer = AdamW::new(&vs, CONFIG, |_| 1.0);
         vs.variables().values().map(|v| v.square().sum(Kind::Float)).sum::<Tensor>().backward();
         optimizer.step(1e-2, &optimizer.gradient_norm(), None).unwrap();
         optimizer.save(&file).unwrap();
-        let mut other = AdamW::new(&vs, CONFIG);
+        let mut other = AdamW::new(&vs, CONFIG, |_| 1.0);
         other.load(&file, 1).unwrap();
         for ((name, a), (_, b)) in optimizer.state().into_iter().zip(other.state()) {
             assert!(a.equal(&b), "{name}");
