@@ -1,7 +1,9 @@
 //! Optimisers and learning-rate schedules.
 
 mod adamw;
+mod lbfgs;
 mod schedule;
 
 pub use adamw::{AdamW, AdamWConfig};
+pub use lbfgs::{LbfgsConfig, Minimum, lbfgs};
 pub use schedule::{Schedule, ScheduleKind};
