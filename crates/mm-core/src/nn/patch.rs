@@ -7,8 +7,19 @@ use tch::nn::{Init, Path};
 /// section 3.1), computed as one matrix product. `weight` is `[width, 3, patch, patch]`, as the checkpoints have it.
 #[derive(Debug)]
 pub struct PatchEmbedding {
-    projection: Linear,
+    weights: Weights,
     patch: i64,
+}
+
+#[derive(Debug)]
+enum Weights {
+    /// As the checkpoints have them. A view of `weight` is made when it is used: one made before the weight is locked would have
+    /// gradients computed for it.
+    Plain {
+        weight: Tensor,
+        bias: Option<Tensor>,
+    },
+    Packed(Linear),
 }
 
 impl PatchEmbedding {
@@ -16,7 +27,7 @@ impl PatchEmbedding {
     pub fn new(path: &Path, patch: i64, width: i64, bias: bool, std: f64) -> Self {
         let weight = parameter(path, "weight", &[width, 3, patch, patch], Init::Randn { mean: 0.0, stdev: std });
         let bias = bias.then(|| parameter(path, "bias", &[width], Init::Const(0.0)));
-        Self { projection: Linear::from_tensors(weight.view([width, 3 * patch * patch]), bias), patch }
+        Self { weights: Weights::Plain { weight, bias }, patch }
     }
 
     /// Maps `pixel_values` `[B, 3, H, W]` to `[B, N, width]`, N patches in rows from the top left. Pixels right of and below the
@@ -30,11 +41,18 @@ impl PatchEmbedding {
             .reshape([batch, channels, rows, patch, columns, patch])
             .permute([0, 2, 4, 1, 3, 5]) // [B, rows, columns, 3, patch, patch]
             .reshape([batch, rows * columns, channels * patch * patch]);
-        self.projection.forward(&patches)
+        match &self.weights {
+            Weights::Plain { weight, bias } => patches.linear(&weight.flatten(1, 3), bias.as_ref()),
+            Weights::Packed(projection) => projection.forward(&patches),
+        } // [B, N, width]
     }
 
     /// Readies for inference in `precision`.
     pub fn pack(&mut self, precision: Precision) {
-        self.projection.pack(precision);
+        if let Weights::Plain { weight, bias } = &self.weights {
+            let mut projection = Linear::from_tensors(weight.flatten(1, 3), bias.as_ref().map(Tensor::shallow_clone));
+            projection.pack(precision);
+            self.weights = Weights::Packed(projection);
+        }
     }
 }
