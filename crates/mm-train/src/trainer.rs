@@ -183,15 +183,7 @@ fn evaluate<T: Task>(task: &mut T, ema: Option<&mut Ema>) -> Result<Vec<Metric>>
 }
 
 fn save_model<T: Task>(task: &T, ema: Option<&mut Ema>, folder: &Path) -> Result<()> {
-    let (done, partial) = (folder.join("model"), folder.join(".model.partial"));
-    let io = |source| Error::from(mm_core::Error::io("write", &done, source));
-    let _ = std::fs::remove_dir_all(&partial); // left by a killed process, if at all
-    std::fs::create_dir_all(&partial).map_err(io)?;
-    with_averages(ema, || task.save_model(&partial))?;
-    if done.exists() {
-        std::fs::remove_dir_all(&done).map_err(io)?;
-    }
-    std::fs::rename(&partial, &done).map_err(io)
+    mm_core::checkpoint::write_folder(&folder.join("model"), |partial| with_averages(ema, || task.save_model(partial)))
 }
 
 fn with_averages<T>(mut ema: Option<&mut Ema>, body: impl FnOnce() -> Result<T>) -> Result<T> {

@@ -9,7 +9,7 @@ mod write;
 
 pub use int8::quantise;
 pub use weights::{TensorInfo, Weights};
-pub use write::{write, write_atomically, write_with_metadata};
+pub use write::{write, write_atomically, write_folder, write_with_metadata};
 
 use crate::Result;
 use safetensors::tensor::Dtype;

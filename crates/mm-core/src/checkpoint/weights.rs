@@ -17,6 +17,8 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
     /// Its element type, as safetensors names it.
     pub dtype: String,
+    /// Its size in the file.
+    pub bytes: u64,
 }
 
 impl TensorInfo {
@@ -144,6 +146,7 @@ impl Weights {
             name: name.clone(),
             shape: place.shape.clone(),
             dtype: format!("{:?}", place.dtype),
+            bytes: place.bytes.len() as u64,
         };
         self.tensors.iter().map(info).collect()
     }

@@ -59,6 +59,32 @@ pub fn write_atomically(file: &Path, write: impl FnOnce(&Path) -> Result<()>) ->
     written
 }
 
+/// Lets `write` fill a hidden folder beside `folder` and renames it to `folder`, in the place of what was there: a reader finds a whole
+/// folder or none.
+///
+/// # Errors
+/// `write` fails, or the disk is full or not writable; the hidden folder is then removed.
+pub fn write_folder<E: From<Error>>(
+    folder: &Path,
+    write: impl FnOnce(&Path) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let io = |source| E::from(Error::io("write", folder, source));
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let partial = folder.with_file_name(format!(".{name}.partial"));
+    let _ = std::fs::remove_dir_all(&partial); // left by a killed process, if at all
+    std::fs::create_dir_all(&partial).map_err(io)?;
+    let written = write(&partial).and_then(|()| {
+        if folder.exists() {
+            std::fs::remove_dir_all(folder).map_err(io)?;
+        }
+        std::fs::rename(&partial, folder).map_err(io)
+    });
+    if written.is_err() {
+        let _ = std::fs::remove_dir_all(&partial); // the first error is the one to report
+    }
+    written
+}
+
 /// A tensor as safetensors' writer wants it.
 struct Stored {
     tensor: Tensor,
