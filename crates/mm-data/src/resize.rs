@@ -1,9 +1,55 @@
-//! Resizing that equals Pillow's (and so torchvision's and transformers'): antialiased bicubic, 8 bits between the passes.
+//! Resizing that equals Pillow's, and so that of torchvision and transformers on Pillow's images: 8 bits between the passes,
+//! bicubic unless a [`Filter`] is given.
 
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
-use image::{RgbImage, imageops};
+use image::{Rgb, RgbImage, imageops};
+use std::iter;
+use std::ops::Range;
+
+/// How a pixel is made of those around its place, with Pillow's names. All but [`Filter::Nearest`] widen as an image shrinks, so that
+/// each of its pixels counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Filter {
+    /// The pixel at the place.
+    Nearest,
+    /// The mean of a square.
+    Box,
+    /// A tent of one pixel to each side.
+    Bilinear,
+    /// A windowed sinc of one pixel to each side.
+    Hamming,
+    /// Catmull and Rom's spline, of two pixels to each side.
+    #[default]
+    Bicubic,
+    /// A windowed sinc of three pixels to each side.
+    Lanczos,
+}
+
+impl Filter {
+    /// Pixels to each side that count, where the image does not shrink.
+    fn support(self) -> f64 {
+        match self {
+            Self::Nearest => 0.0,
+            Self::Box => 0.5,
+            Self::Bilinear | Self::Hamming => 1.0,
+            Self::Bicubic => 2.0,
+            Self::Lanczos => 3.0,
+        }
+    }
+
+    /// The library's. None for the filters that end in a step, where the last bit of a place decides and must be Pillow's.
+    fn kernel(self) -> Option<FilterType> {
+        match self {
+            Self::Nearest | Self::Box => None,
+            Self::Bilinear => Some(FilterType::Bilinear),
+            Self::Hamming => Some(FilterType::Hamming),
+            Self::Bicubic => Some(FilterType::CatmullRom),
+            Self::Lanczos => Some(FilterType::Lanczos3),
+        }
+    }
+}
 
 /// A rectangle of an image in pixels; it must lie inside the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,12 +75,31 @@ pub fn short_side_size(width: u32, height: u32, size: u32) -> (u32, u32) {
 /// Brings the short side to `size` and keeps the ratio.
 pub fn short_side(image: &RgbImage, size: u32) -> RgbImage {
     let (width, height) = short_side_size(image.width(), image.height(), size);
-    exact(image, width, height)
+    exact(image, width, height, Filter::Bicubic)
 }
 
-/// Resizes to `width` x `height`, whatever the ratio becomes.
-pub fn exact(image: &RgbImage, width: u32, height: u32) -> RgbImage {
-    window(image, [0.0, 0.0, image.width().into(), image.height().into()], width, height)
+/// Resizes an image that has pixels to `width` x `height`, whatever the ratio becomes.
+pub fn exact(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbImage {
+    exact_part(image, width, height, Rect { left: 0, top: 0, width, height }, filter)
+}
+
+/// The rectangle `part` of [`exact`]'s image, to a level: only its pixels are computed, so an image that is resized to any length
+/// costs the same. Where a [`Filter::Box`] ends or a [`Filter::Nearest`] falls between two pixels, the part may see the other.
+pub fn exact_part(image: &RgbImage, width: u32, height: u32, part: Rect, filter: Filter) -> RgbImage {
+    let columns = Stretch::of_part(image.width(), width, part.left, part.width);
+    let rows = Stretch::of_part(image.height(), height, part.top, part.height);
+    // Pillow's order since its version 13; before, columns were always first. It shows where the first pass cuts off what
+    // overshoots: there the results are up to tens of levels apart.
+    let lost = |from: u32, to: u32| i64::from(from) - i64::from(to);
+    if lost(image.height(), height) > (2 * lost(image.width(), width)).max(0) {
+        let read = columns.read(filter, image.width());
+        let rows = pass(image, read, rows, filter);
+        pass(&rows, columns.within(read), Stretch::whole(rows.height()), filter)
+    } else {
+        let read = rows.read(filter, image.height());
+        let columns = pass(image, columns, read, filter);
+        pass(&columns, Stretch::whole(columns.width()), rows.within(read), filter)
+    }
 }
 
 /// The middle `size` x `size` of an image. An image smaller than that is set into the middle of black, as torchvision
@@ -54,47 +119,111 @@ pub fn center_crop(image: &RgbImage, size: u32) -> RgbImage {
 /// the same. Equal to the two steps.
 pub fn short_side_center_crop(image: &RgbImage, size: u32) -> RgbImage {
     let (width, height) = short_side_size(image.width(), image.height(), size);
-    let (scale_x, scale_y) =
-        (f64::from(image.width()) / f64::from(width), f64::from(image.height()) / f64::from(height));
-    let kept = f64::from(size);
-    let left = f64::from(middle(width, size)) * scale_x;
-    let top = f64::from(middle(height, size)) * scale_y;
-    let within = |length: f64, start: f64, side: u32| length.min(f64::from(side) - start);
-    let size_x = within(kept * scale_x, left, image.width());
-    let size_y = within(kept * scale_y, top, image.height());
-    window(image, [left, top, size_x, size_y], size, size)
+    let part = Rect { left: middle(width, size), top: middle(height, size), width: size, height: size };
+    exact_part(image, width, height, part, Filter::Bicubic)
 }
 
 /// Cuts a rectangle and resizes it to `size` x `size`. Pixels outside the rectangle have no influence.
 pub fn crop_resize(image: &RgbImage, rect: Rect, size: u32) -> RgbImage {
-    exact(&imageops::crop_imm(image, rect.left, rect.top, rect.width, rect.height).to_image(), size, size)
+    let cut = imageops::crop_imm(image, rect.left, rect.top, rect.width, rect.height).to_image();
+    exact(&cut, size, size, Filter::Bicubic)
 }
 
-/// Resizes the window `[left, top, width, height]` of an image; the filter sees the pixels around it.
-///
-/// Columns first, then rows, as Pillow does it: left to itself, the library begins with the rows, and where the first
-/// pass cuts off what overshoots, the results are up to five levels apart.
-fn window(image: &RgbImage, [left, top, from_width, from_height]: [f64; 4], width: u32, height: u32) -> RgbImage {
-    // The rows that the second pass reads: the bicubic filter reaches two pixels of the coarser side.
-    let reach = 2.0 * (from_height / f64::from(height)).max(1.0) + 1.0;
-    let first = (top - reach).floor().max(0.0);
-    let last = (top + from_height + reach).ceil().min(image.height().into());
-    let columns = pass(image, [left, first, from_width, last - first], width, (last - first) as u32);
-    pass(&columns, [0.0, top - first, width.into(), from_height], width, height)
+/// The stretch of one side of an image, `length` pixels from `start`, that becomes `count` pixels.
+#[derive(Clone, Copy)]
+struct Stretch {
+    start: f64,
+    length: f64,
+    count: u32,
 }
 
-fn pass(image: &RgbImage, [left, top, from_width, from_height]: [f64; 4], width: u32, height: u32) -> RgbImage {
+impl Stretch {
+    /// A side that stays as it is.
+    fn whole(side: u32) -> Self {
+        Self { start: 0.0, length: side.into(), count: side }
+    }
+
+    /// What `count` pixels from `first` are made of, where the whole `side` becomes `resized`.
+    fn of_part(side: u32, resized: u32, first: u32, count: u32) -> Self {
+        let scale = f64::from(side) / f64::from(resized);
+        let start = f64::from(first) * scale;
+        let rest = f64::from(side) - start;
+        let length = if first + count == resized { rest } else { (f64::from(count) * scale).min(rest) };
+        Self { start, length, count }
+    }
+
+    /// The whole pixels of `side` that `filter` reads.
+    fn read(self, filter: Filter, side: u32) -> Self {
+        let reach = filter.support() * (self.length / f64::from(self.count)).max(1.0) + 1.0;
+        let start = (self.start - reach).floor().max(0.0);
+        let length = (self.start + self.length + reach).ceil().min(side.into()) - start;
+        Self { start, length, count: length as u32 }
+    }
+
+    /// The same stretch of an image of which only `read` is left.
+    fn within(self, read: Self) -> Self {
+        Self { start: self.start - read.start, ..self }
+    }
+
+    /// The pixels of `side` whose mean each new pixel is, for the filters that have no kernel.
+    fn ranges(self, filter: Filter, side: u32) -> Vec<Range<u32>> {
+        let scale = self.length / f64::from(self.count);
+        if filter == Filter::Nearest {
+            // Summed up, not multiplied, as Pillow does it.
+            let places = iter::successors(Some(self.start + scale * 0.5), |place| Some(place + scale));
+            let range = |place: f64| (place as u32).min(side - 1)..(place as u32).min(side - 1) + 1;
+            return places.take(self.count as usize).map(range).collect();
+        }
+        let (reach, shrink) = (0.5 * scale.max(1.0), 1.0 / scale.max(1.0));
+        let range = |index: u32| {
+            let center = self.start + (f64::from(index) + 0.5) * scale;
+            let near = (center - reach + 0.5).max(0.0) as u32..((center + reach + 0.5) as u32).min(side);
+            let counts = |pixel: &u32| {
+                let distance = (f64::from(*pixel) - center + 0.5) * shrink;
+                distance > -0.5 && distance <= 0.5
+            };
+            let first = near.clone().find(counts).unwrap_or(near.start);
+            first..near.rev().find(counts).map_or(first, |last| last + 1)
+        };
+        (0..self.count).map(range).collect()
+    }
+}
+
+/// Resizes along one side; along the other, the stretch has as many pixels as it is long. (The library would do both at once,
+/// but rows first.)
+fn pass(image: &RgbImage, columns: Stretch, rows: Stretch, filter: Filter) -> RgbImage {
+    let Some(kernel) = filter.kernel() else {
+        return means(image, &columns.ranges(filter, image.width()), &rows.ranges(filter, image.height()));
+    };
     // Typed images, and in this one place: `Resizer::resize` compiles every pixel type there is, which takes minutes.
     let source = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw())
         .expect("an RgbImage is 8-bit RGB");
-    let mut out = RgbImage::new(width, height);
-    let mut target = TypedImage::<U8x3>::from_buffer(width, height, &mut out).expect("an RgbImage is 8-bit RGB");
-    let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
-        .use_alpha(false)
-        .crop(left, top, from_width, from_height);
-    Resizer::new().resize_typed(&source, &mut target, &options).expect("the window lies inside the image");
+    let mut out = RgbImage::new(columns.count, rows.count);
+    let mut target =
+        TypedImage::<U8x3>::from_buffer(columns.count, rows.count, &mut out).expect("an RgbImage is 8-bit RGB");
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(kernel)).use_alpha(false).crop(
+        columns.start,
+        rows.start,
+        columns.length,
+        rows.length,
+    );
+    Resizer::new().resize_typed(&source, &mut target, &options).expect("the stretches lie inside the image");
     out
+}
+
+/// The means over rectangles, in Pillow's arithmetic.
+fn means(image: &RgbImage, columns: &[Range<u32>], rows: &[Range<u32>]) -> RgbImage {
+    const ONE: u64 = 1 << 22;
+    RgbImage::from_fn(columns.len() as u32, rows.len() as u32, |x, y| {
+        let (columns, rows) = (columns[x as usize].clone(), rows[y as usize].clone());
+        let count = (columns.len() * rows.len()).max(1) as u64;
+        let weight = (ONE + count / 2) / count;
+        let mut sums = [ONE / 2; 3];
+        for (x, y) in rows.flat_map(|y| columns.clone().map(move |x| (x, y))) {
+            iter::zip(&mut sums, image[(x, y)].0).for_each(|(sum, level)| *sum += u64::from(level) * weight);
+        }
+        Rgb(sums.map(|sum| (sum / ONE).min(255) as u8))
+    })
 }
 
 /// Where the middle `size` of `side` begins: `int(round((side - size) / 2))` with Python's rounding of halves to even.
@@ -104,12 +233,14 @@ fn middle(side: u32, size: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use image::Rgb;
-
     use super::*;
 
     fn picture(width: u32, height: u32) -> RgbImage {
         RgbImage::from_fn(width, height, |x, y| Rgb([(x * 7 + y * 5) as u8, (x * x + y) as u8, (y * 11) as u8]))
+    }
+
+    fn apart(a: &RgbImage, b: &RgbImage) -> Option<u8> {
+        a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| a.abs_diff(*b)).max()
     }
 
     #[test]
@@ -134,9 +265,32 @@ mod tests {
             let image = picture(width, height);
             let one = short_side_center_crop(&image, size);
             let two = center_crop(&short_side(&image, size), size);
-            let apart = one.as_raw().iter().zip(two.as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
+            let apart = apart(&one, &two);
             assert!(apart <= Some(1), "{width} x {height} -> {size}: {apart:?} levels apart");
         }
+    }
+
+    #[test]
+    fn a_part_of_a_resized_image_is_the_same_alone_whatever_the_filter() {
+        // No edge or place lies between two pixels at these sizes.
+        let image = picture(96, 62);
+        let filters =
+            [Filter::Nearest, Filter::Box, Filter::Bilinear, Filter::Hamming, Filter::Bicubic, Filter::Lanczos];
+        for (filter, (width, height)) in filters.into_iter().flat_map(|f| [(f, (40, 30)), (f, (150, 200))]) {
+            let part = Rect { left: 7, top: 11, width: 25, height: 13 };
+            let whole = exact(&image, width, height, filter);
+            let cut = imageops::crop_imm(&whole, part.left, part.top, part.width, part.height).to_image();
+            let apart = apart(&exact_part(&image, width, height, part, filter), &cut);
+            assert!(apart <= Some(1), "{filter:?} to {width} x {height}: {apart:?} levels apart");
+        }
+    }
+
+    #[test]
+    fn nearest_repeats_pixels_and_leaves_an_image_of_the_same_size_alone() {
+        let image = picture(3, 2);
+        assert_eq!(exact(&image, 3, 2, Filter::Nearest), image);
+        let double = exact(&image, 6, 4, Filter::Nearest);
+        assert!(double.enumerate_pixels().all(|(x, y, pixel)| *pixel == image[(x / 2, y / 2)]));
     }
 
     #[test]

@@ -2,7 +2,7 @@ use crate::error::{Error, Result};
 use crate::preprocessor_config::{PreprocessorConfig, to_json};
 use image::{RgbImage, imageops};
 use mm_data::Normalize;
-use mm_data::resize::{exact, short_side_size};
+use mm_data::resize::{Filter, exact, short_side_size};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::path::Path;
@@ -168,9 +168,9 @@ impl ImageProcessor {
             Some(Resize::ShortSide(side)) => {
                 let image = without_far_ends(image);
                 let (width, height) = short_side_size(image.width(), image.height(), side);
-                Cow::Owned(exact(&image, width, height))
+                Cow::Owned(exact(&image, width, height, Filter::Bicubic))
             }
-            Some(Resize::Exact(width, height)) => Cow::Owned(exact(image, width, height)),
+            Some(Resize::Exact(width, height)) => Cow::Owned(exact(image, width, height, Filter::Bicubic)),
             None => Cow::Borrowed(image),
         };
         let (left, width) = kept(resized.width(), self.output.0);
