@@ -1,34 +1,46 @@
-"""Goldens for mm-clip: small random CLIP and SigLIP models as transformers saves them, with what they compute.
+"""Goldens for mm-clip: small random models as transformers, open_clip and OpenAI save them, with what they compute.
 
     clip.py OUT_DIR
 
-Made with torch 2.13, transformers 5.23.
+Each folder holds a model in its own form and `expected.safetensors`: inputs, embeddings, logits, the loss and some of its
+gradients (named as in the folder). A folder of one tower holds that tower's output.
 """
 
+import importlib.metadata
+import json
 import sys
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
-from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    SiglipConfig,
+    SiglipModel,
+    SiglipTextConfig,
+    SiglipTextModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+    ViTConfig,
+    ViTModel,
+)
 
+PINNED = {"torch": "2.13.0", "transformers": "5.23.0", "open_clip_torch": "3.3.0"}
 BATCH = 5
 CONTEXT = 12
 EOS = 98
 
 TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-
-
-def clip():
-    text = TOWER | {"vocab_size": 99, "max_position_embeddings": CONTEXT, "eos_token_id": EOS, "bos_token_id": 97, "pad_token_id": EOS}
-    vision = TOWER | {"hidden_size": 48, "image_size": 32, "patch_size": 8}
-    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24))
-
-
-def siglip():
-    text = TOWER | {"vocab_size": 99, "max_position_embeddings": CONTEXT, "projection_size": 32}
-    vision = TOWER | {"image_size": 32, "patch_size": 8}
-    return SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
+TEXT = TOWER | {"vocab_size": 99, "max_position_embeddings": CONTEXT, "eos_token_id": EOS, "bos_token_id": 97, "pad_token_id": EOS}
+VISION = TOWER | {"image_size": 32, "patch_size": 8}
 
 
 def captions():
@@ -41,43 +53,194 @@ def captions():
     return ids
 
 
-def save(model, folder, watched):
-    torch.manual_seed(11)
+def stir(model, seed):
+    """Moves every parameter and running statistic from its initial value, so that a wrong use of it shows."""
+    torch.manual_seed(seed)
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 0:
-                parameter.add_(0.05 * torch.randn_like(parameter))
-    pixel_values = torch.randn(BATCH, 3, 32, 32)
-    input_ids = captions()
-    output = model.eval()(input_ids=input_ids, pixel_values=pixel_values, return_loss=True)
-    output.loss.backward()
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if not tensor.is_floating_point() or tensor.dim() == 0:
+                continue
+            noise = 0.05 * torch.randn_like(tensor)
+            tensor.add_(noise.abs() if name.endswith("running_var") else noise)
+    return model.eval()
+
+
+def save_expected(folder, expected):
+    tensors = {name: tensor.detach().clone().contiguous() for name, tensor in expected.items()}
+    save_file(tensors, folder / "expected.safetensors")
+
+
+def pair(folder, model, size, run, save, watched, pad=EOS):
+    """A whole model: `run` gives image and text embeddings as unit rows, the logits and the loss."""
+    folder.mkdir(parents=True)
+    stir(model, sum(folder.name.encode()))
+    pixel_values, input_ids = torch.randn(BATCH, 3, size, size), captions()
+    if pad != EOS:
+        for row in input_ids:
+            end = int((row == EOS).nonzero()[0])
+            row[end + 1 :] = pad
+    image_embeds, text_embeds, logits, loss = run(model, pixel_values, input_ids)
+    loss.backward()
+    parameters = dict(model.named_parameters())
     expected = {
         "pixel_values": pixel_values,
         "input_ids": input_ids,
-        "image_embeds": output.image_embeds,
-        "text_embeds": output.text_embeds,
-        "logits_per_image": output.logits_per_image,
-        "loss": output.loss,
+        "image_embeds": image_embeds,
+        "text_embeds": text_embeds,
+        "logits_per_image": logits,
+        "loss": loss,
     }
-    parameters = dict(model.named_parameters())
-    expected |= {f"gradient.{name}": parameters[name].grad for name in watched}
-    folder.mkdir(parents=True)
-    model.save_pretrained(folder)
-    save_file({name: tensor.detach().contiguous() for name, tensor in expected.items()}, folder / "expected.safetensors")
+    save(model, folder)
+    save_expected(folder, expected | {f"gradient.{name}": parameters[name].grad for name in watched})
 
 
-def main():
-    out = Path(sys.argv[1])
-    common = [
+def run_transformers(model, pixel_values, input_ids):
+    output = model(input_ids=input_ids, pixel_values=pixel_values, return_loss=True)
+    return output.image_embeds, output.text_embeds, output.logits_per_image, output.loss
+
+
+def run_open_clip(model, pixel_values, input_ids):
+    image, text = model.encode_image(pixel_values, normalize=True), model.encode_text(input_ids, normalize=True)
+    logits = model.logit_scale.exp() * image @ text.T
+    if getattr(model, "logit_bias", None) is not None:
+        logits = logits + model.logit_bias
+        signs = 2 * torch.eye(len(logits)) - 1
+        return image, text, logits, -F.logsigmoid(signs * logits).sum() / len(logits)
+    labels = torch.arange(len(logits))
+    return image, text, logits, (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+
+
+def save_transformers(model, folder, **options):
+    model.save_pretrained(folder, **options)
+
+
+def transformers_pairs(out):
+    watched = [
         "text_model.encoder.layers.0.mlp.fc1.weight",
         "vision_model.embeddings.patch_embedding.weight",
         "vision_model.post_layernorm.weight",
         "logit_scale",
     ]
+    clip = [*watched, "visual_projection.weight", "text_projection.weight", "vision_model.embeddings.class_embedding"]
+    wide = VISION | {"hidden_size": 48}
+    # 47 pixels are three patches of 14 and a rest that nothing sees.
+    odd = VISION | {"image_size": 47, "patch_size": 14, "hidden_act": "gelu"}
+    for name, text, vision, pad in [
+        ("clip", TEXT, wide, EOS),
+        ("clip-gelu-14", TEXT | {"hidden_act": "gelu"}, odd, EOS),
+        ("clip-legacy-eos", TEXT | {"eos_token_id": 2, "pad_token_id": 0}, VISION, 0),
+    ]:
+        model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24))
+        pair(out / name, model, vision["image_size"], run_transformers, save_transformers, clip, pad)
+    model = CLIPModel(CLIPConfig(text_config=TEXT, vision_config=VISION, projection_dim=24))
+    shards = lambda model, folder: save_transformers(model, folder, max_shard_size="60KB")
+    pair(out / "clip-sharded", model, 32, run_transformers, shards, [])
+
+    text = TOWER | {"vocab_size": 99, "max_position_embeddings": CONTEXT, "projection_size": 32}
+    model = SiglipModel(SiglipConfig(text_config=text, vision_config=VISION))
+    siglip = [*watched, "logit_bias", "vision_model.head.probe", "text_model.head.weight"]
+    pair(out / "siglip", model, 32, run_transformers, save_transformers, siglip)
+
+
+OPEN_CLIP_VISION = {"image_size": 32, "layers": 2, "width": 32, "head_width": 8, "patch_size": 8, "mlp_ratio": 2.0}
+OPEN_CLIP_TEXT = {"context_length": CONTEXT, "vocab_size": 99, "width": 32, "heads": 4, "layers": 2, "mlp_ratio": 2.0}
+RESNET = {"image_size": 64, "layers": [1, 2, 1, 1], "width": 4}
+PREPROCESS = {"mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28], "interpolation": "bicubic", "resize_mode": "shortest"}
+
+
+def save_open_clip(config, size):
+    def save(model, folder):
+        state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
+        config_file = {"model_cfg": config, "preprocess_cfg": {"size": size, "mode": "RGB", **PREPROCESS}}
+        (folder / "open_clip_config.json").write_text(json.dumps(config_file, indent=2) + "\n")
+
+    return save
+
+
+def open_clip_pairs(out):
+    from open_clip.model import CLIP, CustomTextCLIP
+
+    vit = {"embed_dim": 24, "vision_cfg": OPEN_CLIP_VISION, "text_cfg": OPEN_CLIP_TEXT}
+    resnet = {"embed_dim": 24, "vision_cfg": RESNET, "text_cfg": OPEN_CLIP_TEXT, "quick_gelu": True}
+    custom = vit | {"init_logit_bias": -10, "custom_text": True}
+    for name, config, size, kind, watched in [
+        ("open-clip-vit", vit, 32, CLIP, ["visual.proj", "text_projection", "visual.transformer.resblocks.0.attn.in_proj_weight"]),
+        ("open-clip-resnet", resnet, 64, CLIP, ["visual.attnpool.c_proj.weight", "visual.layer1.0.conv1.weight", "ln_final.bias"]),
+        ("open-clip-siglip-loss", custom, 32, CustomTextCLIP, ["logit_bias", "logit_scale"]),
+    ]:
+        model = kind(**{key: value for key, value in config.items() if key != "custom_text"})
+        pair(out / name, model, size, run_open_clip, save_open_clip(config, size), watched)
+
+
+def save_openai(model, folder):
+    """As OpenAI's archives hold it: in f16, with three numbers beside the weights."""
+    state = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
+    size = torch.tensor(model.visual.image_size).flatten()[0].clone()
+    state |= {"input_resolution": size, "context_length": torch.tensor(CONTEXT), "vocab_size": torch.tensor(99)}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def openai_pairs(out):
+    from open_clip.model import CLIP
+
+    text = {"context_length": CONTEXT, "vocab_size": 99, "width": 64, "heads": 1, "layers": 1}
+    vit = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16}
+    for name, vision, size in [("openai-vit", vit, 32), ("openai-resnet", RESNET, 64)]:
+        model = stir(CLIP(embed_dim=24, vision_cfg=vision, text_cfg=text, quick_gelu=True), 3)
+        with torch.no_grad():  # what is computed is computed with the values that are saved
+            for tensor in model.state_dict().values():
+                tensor.copy_(tensor.half())
+        rounded_pair(out / name, model, size)
+
+
+def rounded_pair(folder, model, size):
+    folder.mkdir(parents=True)
+    torch.manual_seed(sum(folder.name.encode()))
+    pixel_values, input_ids = torch.randn(BATCH, 3, size, size), captions()
+    with torch.no_grad():
+        image, text, logits, loss = run_open_clip(model, pixel_values, input_ids)
+    save_openai(model, folder)
+    names = ["pixel_values", "input_ids", "image_embeds", "text_embeds", "logits_per_image", "loss"]
+    save_expected(folder, dict(zip(names, [pixel_values, input_ids, image, text, logits, loss])))
+
+
+def lone_towers(out):
+    pixel_values, input_ids = torch.randn(BATCH, 3, 32, 32), captions()
+    mask = torch.ones_like(input_ids)
+    mask[0, 3:] = 0
+    vision, text = lambda m: m(pixel_values), lambda m: m(input_ids)
+    for name, model, run in [
+        ("clip-vision", CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION, projection_dim=24)), lambda m: vision(m).image_embeds),
+        ("clip-text", CLIPTextModelWithProjection(CLIPTextConfig(**TEXT, projection_dim=24)), lambda m: text(m).text_embeds),
+        ("siglip-vision", SiglipVisionModel(SiglipVisionConfig(**VISION)), lambda m: vision(m).pooler_output),
+        ("siglip-text", SiglipTextModel(SiglipTextConfig(**TEXT)), lambda m: text(m).pooler_output),
+        ("vit", ViTModel(ViTConfig(**VISION)), lambda m: vision(m).pooler_output),
+        ("vit-without-pooler", ViTModel(ViTConfig(**VISION), add_pooling_layer=False), lambda m: vision(m).last_hidden_state[:, 0]),
+        ("bert", BertModel(BertConfig(**TOWER, vocab_size=99, max_position_embeddings=20)), lambda m: m(input_ids, mask).pooler_output),
+    ]:
+        folder = out / name
+        folder.mkdir(parents=True)
+        stir(model, sum(name.encode()))
+        with torch.no_grad():
+            output = run(model)
+        model.save_pretrained(folder)
+        is_text = "text" in name or name == "bert"
+        inputs = {"input_ids": input_ids, "attention_mask": mask} if is_text else {"pixel_values": pixel_values}
+        save_expected(folder, inputs | {"output": output})
+
+
+def main():
+    for package, version in PINNED.items():
+        found = importlib.metadata.version(package)
+        if found.split("+")[0] != version:
+            sys.exit(f"error: {package} is {found}: install {version}, the version these goldens are made with")
+    out = Path(sys.argv[1])
     torch.manual_seed(5)
-    save(clip(), out / "clip", [*common, "visual_projection.weight", "text_projection.weight", "vision_model.embeddings.class_embedding"])
-    torch.manual_seed(6)
-    save(siglip(), out / "siglip", [*common, "logit_bias", "vision_model.head.probe", "text_model.head.weight"])
+    transformers_pairs(out)
+    open_clip_pairs(out)
+    openai_pairs(out)
+    lone_towers(out)
 
 
 if __name__ == "__main__":

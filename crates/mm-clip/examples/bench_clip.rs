@@ -119,11 +119,11 @@ fn inference(options: &Options) -> Result<(Vec<f64>, f64), Box<dyn std::error::E
     drop(vs); // a packed model does without the f32 weights
     let pixel_values = Tensor::randn([BATCH as i64, 3, 224, 224], (Kind::Float, Device::Cpu));
     if options.work == "images" {
-        let seconds = time(options, |_| mm_sys::inference_mode(|| drop(model.encode_image(&pixel_values, false))));
+        let seconds = time(options, |_| mm_sys::inference_mode(|| drop(model.image.encode(&pixel_values, false))));
         return Ok((seconds, BATCH as f64 * image_gflop()));
     }
     let batches = batches(options)?;
-    let seconds = time(options, |index| mm_sys::inference_mode(|| drop(model.encode_text(&batches[index]))));
+    let seconds = time(options, |index| mm_sys::inference_mode(|| drop(model.text.encode(&batches[index]))));
     Ok((seconds, mean_text_gflop(options, &batches)))
 }
 
@@ -132,7 +132,7 @@ fn cosine(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     let (_vs, mut model) = vit_b_32()?;
     let pixel_values = Tensor::randn([BATCH as i64, 3, 224, 224], (Kind::Float, Device::Cpu));
     let tokens = batches(options)?.swap_remove(0);
-    let embed = |model: &Clip| tch::no_grad(|| [model.encode_image(&pixel_values, false), model.encode_text(&tokens)]);
+    let embed = |model: &Clip| tch::no_grad(|| [model.image.encode(&pixel_values, false), model.text.encode(&tokens)]);
     let exact = embed(&model);
     model.pack(Precision::Bf16);
     for (what, (exact, packed)) in ["images", "texts"].iter().zip(exact.iter().zip(embed(&model))) {
@@ -145,19 +145,19 @@ fn cosine(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
 fn training(options: &Options) -> Result<(Vec<f64>, f64), Box<dyn std::error::Error>> {
     let (vs, mut model) = vit_b_32()?;
     let config = AdamWConfig { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.2 };
-    let mut optimizer = AdamW::new(&vs, config);
+    let mut optimizer = AdamW::new(&vs, config, |_| 1.0);
     let pixel_values = Tensor::randn([BATCH as i64, 3, 224, 224], (Kind::Float, Device::Cpu));
     let batches = batches(options)?;
     let none = Tensor::from(0f32);
     let seconds = time(options, |index| {
         let loss = options.precision.autocast(Device::Cpu, || {
-            let image_embeds = model.encode_image(&pixel_values, true);
-            model.loss(&image_embeds, &model.encode_text(&batches[index]))
+            let image_embeds = model.image.encode(&pixel_values, true);
+            model.head.loss(&image_embeds, &model.text.encode(&batches[index]))
         });
         loss.backward();
         optimizer.step(5e-4, &none, None).expect("gradients fit their parameters");
         optimizer.zero_grad();
-        model.clamp_logit_scale();
+        model.head.clamp_logit_scale();
         assert!(loss.double_value(&[]).is_finite());
     });
     let gflop = 3.0 * (BATCH as f64 * image_gflop() + mean_text_gflop(options, &batches));

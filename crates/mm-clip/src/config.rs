@@ -1,9 +1,10 @@
 use mm_core::config::{ConfigError, Source};
 use mm_data::{Augment, SourceConfig};
-use mm_text::TextTowerConfig;
+use mm_text::{ClipTextForm, TextTowerConfig};
 use mm_train::{RunConfig, TrainConfig};
-use mm_vision::ImageTowerConfig;
+use mm_vision::{ImageTowerConfig, VitForm};
 use serde::{Deserialize, Serialize};
+use crate::ModelConfig;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -15,8 +16,9 @@ pub struct ClipRunConfig {
     pub run: RunConfig,
     /// The model.
     pub model: ModelConfig,
-    /// How texts become tokens.
-    pub tokenizer: TokenizerConfig,
+    /// How texts become tokens; none: as the checkpoint that the text tower comes from has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<TokenizerConfig>,
     /// What is read, and how.
     pub data: DataConfig,
     /// Steps, batch, learning rate.
@@ -34,13 +36,10 @@ impl ClipRunConfig {
     pub fn from_source(source: &Source) -> std::result::Result<Self, ConfigError> {
         let config: Self = source.parse()?;
         config.train.validate(source)?;
-        let ModelConfig::Clip(model) = &config.model;
-        if model.embed_dim <= 0 {
-            return Err(source
-                .error("model.embed_dim", format!("`model.embed_dim`: must be at least 1, is {}", model.embed_dim)));
+        config.model.validate(source)?;
+        if config.tokenizer.is_none() && config.model.from.is_none() && config.model.text_from.is_none() {
+            return Err(source.error("tokenizer", "`tokenizer`: needed unless the text tower comes from a checkpoint"));
         }
-        model.image.validate().map_err(|error| source.error("model.image", error.to_string()))?;
-        model.text.validate().map_err(|error| source.error("model.text", error.to_string()))?;
         if !(0.0..=1.0).contains(&config.data.canonical_share) {
             let problem = format!("`data.canonical_share`: must be from 0 to 1, is {}", config.data.canonical_share);
             return Err(source.error("data.canonical_share", problem));
@@ -51,14 +50,6 @@ impl ClipRunConfig {
         }
         Ok(config)
     }
-}
-
-/// `[model]`, by `kind`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum ModelConfig {
-    /// Two towers and a contrastive loss.
-    Clip(ClipConfig),
 }
 
 /// A CLIP: any image tower and any text tower with outputs in one space.
@@ -74,6 +65,41 @@ pub struct ClipConfig {
     pub image: ImageTowerConfig,
     /// The text tower.
     pub text: TextTowerConfig,
+    /// Whether a linear map leads from the image tower's output to the shared space; false: the output is in it, as SigLIP's and
+    /// the modified ResNet's always are.
+    #[serde(default = "yes")]
+    pub image_projection: bool,
+    /// The same for the text tower.
+    #[serde(default = "yes")]
+    pub text_projection: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl ClipConfig {
+    /// Two towers with CLIP's loss, projected where they do not end in the shared space themselves.
+    pub fn new(embed_dim: i64, image: ImageTowerConfig, text: TextTowerConfig) -> Self {
+        let loss = ContrastiveLoss::InfoNce;
+        Self { embed_dim, loss, image, text, image_projection: true, text_projection: true }
+    }
+
+    /// The width that the image tower's output is projected to, if it is.
+    pub fn image_projection_to(&self) -> Option<i64> {
+        let ends_there = match &self.image {
+            ImageTowerConfig::ModifiedResNet(_) => true,
+            ImageTowerConfig::Vit(vit) => vit.form == VitForm::Siglip,
+            ImageTowerConfig::ResNet(_) => false,
+        };
+        (self.image_projection && !ends_there).then_some(self.embed_dim)
+    }
+
+    /// The width that the text tower's output is projected to, if it is.
+    pub fn text_projection_to(&self) -> Option<i64> {
+        let ends_there = matches!(&self.text, TextTowerConfig::Clip(text) if text.form == ClipTextForm::Siglip);
+        (self.text_projection && !ends_there).then_some(self.embed_dim)
+    }
 }
 
 /// The contrastive losses.

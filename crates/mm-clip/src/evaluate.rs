@@ -1,4 +1,4 @@
-use crate::{Bundle, Error, Result, Retrieval, Templates, ZeroShot, ZeroShotReport};
+use crate::{Bundle, Error, ImageModel, Result, Retrieval, Templates, TextModel, ZeroShot, ZeroShotReport};
 use mm_data::image::RgbImage;
 use mm_data::{BadSample, Loader, LoaderConfig, Position, Source, SourceConfig, decode};
 use serde::Serialize;
@@ -72,17 +72,23 @@ pub struct Embedded {
     pub bad: Vec<BadSample>,
     /// Unit rows `[N, D]` of the images.
     pub images: Tensor,
-    /// Unit rows `[N, D]` of the canonical captions; none if a sample has none.
+    /// Unit rows `[N, D]` of the canonical captions; none if a sample has none, or if nobody asked for them.
     pub texts: Option<Tensor>,
 }
 
 impl Embedded {
-    /// Reads and embeds all images of `set`, decoding ahead while the model computes, and the captions if all samples have one.
-    /// `progress` is told how many samples are done.
+    /// Reads and embeds all images of `set`, decoding ahead while the model computes, and with `text` the captions, if all samples
+    /// have one. `progress` is told how many samples are done.
     ///
     /// # Errors
     /// More samples are bad than the set allows, or none is good.
-    pub fn read(bundle: &Bundle, set: &EvalSet, batch_size: usize, progress: &mut dyn FnMut(usize)) -> Result<Self> {
+    pub fn read(
+        image: &ImageModel,
+        text: Option<&TextModel>,
+        set: &EvalSet,
+        batch_size: usize,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Self> {
         let config = LoaderConfig {
             batch_size,
             shuffle: false,
@@ -90,7 +96,7 @@ impl Embedded {
             max_bad_samples: set.max_bad_samples,
             ..LoaderConfig::default()
         };
-        let (background, processor) = (set.background, bundle.processor.clone());
+        let (background, processor) = (set.background, image.processor.clone());
         let map = Arc::new(move |sample: &mm_data::Sample, _: &mut mm_data::SampleRng| {
             let image = decode(&sample.image.read()?, background)?;
             let image = processor.resize(&image).map_err(|error| mm_data::Error::Sample(error.to_string()))?;
@@ -107,7 +113,7 @@ impl Embedded {
         let (mut samples, mut images): (Vec<EvalSample>, _) = (Vec::with_capacity(set.len()), Vec::new());
         for batch in loader.epoch() {
             let (pictures, kept): (Vec<_>, Vec<_>) = batch?.items.into_iter().unzip();
-            images.push(bundle.embed_resized(&pictures)?);
+            images.push(image.embed_resized(&pictures)?);
             samples.extend(kept);
             progress(samples.len());
         }
@@ -119,7 +125,7 @@ impl Embedded {
             sample.index = index;
         }
         let captions: Option<Vec<&str>> = samples.iter().map(|sample| sample.caption.as_deref()).collect();
-        let texts = captions.map(|captions| bundle.embed_texts(&captions, batch_size)).transpose()?;
+        let texts = text.zip(captions).map(|(text, captions)| text.embed(&captions, batch_size)).transpose()?;
         Ok(Self { images: Tensor::f_cat(&images, 0)?, texts, bad: loader.bad_samples().to_vec(), samples })
     }
 }

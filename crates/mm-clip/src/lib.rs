@@ -24,35 +24,47 @@
 //! "#)?;
 //! let vs = VarStore::new(Device::Cpu);
 //! let clip = Clip::new(&vs.root(), &config)?;
-//! let images = clip.encode_image(&Tensor::zeros([2, 3, 16, 16], (Kind::Float, Device::Cpu)), false);
-//! let texts = clip.encode_text(&TokenBatch::from_rows(&[vec![98, 5, 99], vec![98, 7, 8, 99]], 0, 99));
-//! assert_eq!(clip.logits(&images, &texts).size(), [2, 2]);
+//! let images = clip.image.encode(&Tensor::zeros([2, 3, 16, 16], (Kind::Float, Device::Cpu)), false);
+//! let texts = clip.text.encode(&TokenBatch::from_rows(&[vec![98, 5, 99], vec![98, 7, 8, 99]], 0, 99));
+//! assert_eq!(clip.head.logits(&images, &texts).size(), [2, 2]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! To add a tower, add it to `mm-vision` or `mm-text` and to the enum of towers there; nothing changes here.
 
+mod bundle;
+mod checkpoint;
 mod config;
+mod convert;
+mod encoder;
 mod error;
 mod evaluate;
 mod folder;
+mod frozen;
+mod groups;
+mod head;
 pub mod heat_map;
 mod model;
+mod model_config;
 mod relevance;
 mod report;
 mod retrieval;
+mod start;
 mod task;
 mod zero_shot;
 
-pub use config::{
-    ClipConfig, ClipEvalConfig, ClipRunConfig, ContrastiveLoss, DataConfig, ModelConfig, TokenizerConfig,
-};
+pub use bundle::{Bundle, ImageModel, OpenOptions, TextModel};
+pub use config::{ClipConfig, ClipEvalConfig, ClipRunConfig, ContrastiveLoss, DataConfig, TokenizerConfig};
+pub use convert::Conversion;
+pub use encoder::{ImageEncoder, TextEncoder};
 pub use error::{Error, Result};
 pub use evaluate::{Embedded, EvalReport, EvalSample, EvalSet, PairReport};
-pub use folder::{Bundle, read_config};
+pub use folder::{Architecture, FolderForm, ModelFolder, Saved, StoredType};
+pub use head::ContrastiveHead;
 pub use model::Clip;
+pub use model_config::{Lock, ModelConfig, ModelKind};
 pub use relevance::{Relevance, relevance};
 pub use report::{Report, write_report};
 pub use retrieval::Retrieval;
-pub use task::{ClipBatch, ClipTask, Item};
+pub use task::{ClipBatch, ClipTask, Item, Texts};
 pub use zero_shot::{ClassReport, Templates, ZeroShot, ZeroShotReport};

@@ -22,9 +22,9 @@ pub struct Relevance {
 /// # Errors
 /// An image without pixels, a text without tokens, or a packed model, which has no gradients.
 pub fn relevance(bundle: &Bundle, image: &RgbImage, text: &str) -> Result<Relevance> {
-    let pixel_values = upload(&bundle.processor.process_batch(std::slice::from_ref(image))?, bundle.device);
-    let text_embeds = bundle.embed_texts(&[text], 1)?.to_device(bundle.device);
-    let (image_embeds, taps) = tch::with_grad(|| bundle.model.encode_image_with_taps(&pixel_values));
+    let pixel_values = upload(&bundle.image.processor.process_batch(std::slice::from_ref(image))?, bundle.image.device);
+    let text_embeds = bundle.text.embed(&[text], 1)?.to_device(bundle.image.device);
+    let (image_embeds, taps) = tch::with_grad(|| bundle.image.encoder.encode_with_taps(&pixel_values));
     let similarity = tch::with_grad(|| (image_embeds * text_embeds.copy()).sum(Kind::Float));
     if !similarity.requires_grad() {
         return Err(Error::Model("a packed model has no gradients to explain by: use --precision f32".to_owned()));

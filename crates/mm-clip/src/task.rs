@@ -1,16 +1,19 @@
+use crate::folder::{FolderForm, StoredType};
+use crate::frozen::FrozenTexts;
+use crate::groups::group_of;
+use crate::start::{Start, set_vocabulary};
+use crate::encoder::unit_rows;
 use crate::{
-    Bundle, Clip, ClipConfig, ClipRunConfig, Embedded, EvalReport, EvalSet, ModelConfig, Result, Templates,
-    TokenizerConfig,
+    Bundle, ClipConfig, ClipRunConfig, Embedded, EvalReport, EvalSet, Lock, Result, Templates, TokenizerConfig,
 };
 use mm_core::{seed, upload};
 use mm_data::image::RgbImage;
 use mm_data::{Loader, LoaderConfig, Position, Source, SourceConfig, decode};
-use mm_text::{TextTowerConfig, TokenBatch, Tokenizer, train_bpe};
+use mm_text::{TokenBatch, Tokenizer, train_bpe};
 use mm_train::{Loss, Metric, Task};
-use mm_vision::{ImageProcessor, ImageTowerConfig, VitForm};
 use std::path::Path;
 use std::sync::Arc;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 use tch::nn::VarStore;
 
 /// Training a CLIP: images and captions in, the contrastive loss out.
@@ -19,6 +22,9 @@ pub struct ClipTask {
     bundle: Bundle,
     loader: Loader<Item>,
     inputs: Inputs,
+    frozen_texts: Option<FrozenTexts>,
+    image_lock: Option<Lock>,
+    layer_decay: f64,
     eval_sets: Vec<EvalSet>,
     templates: Templates,
     eval_batch_size: usize,
@@ -42,39 +48,59 @@ pub struct ClipBatch {
     /// `[B, 3, S, S]`.
     pub pixel_values: Tensor,
     /// B texts.
-    pub tokens: TokenBatch,
+    pub texts: Texts,
+}
+
+/// The texts of a batch.
+pub enum Texts {
+    /// As tokens.
+    Tokens(TokenBatch),
+    /// As the outputs of a locked tower, `[B, W]`.
+    Pooled(Tensor),
 }
 
 impl ClipTask {
-    /// Opens the data, trains or opens the tokenizer, and makes the model with the initial weights that the run's seed gives.
+    /// Opens the data and the checkpoints, trains or opens the tokenizer, and makes the model: as the checkpoints have it, and where they
+    /// have nothing, with the initial weights that the run's seed gives.
     ///
     /// # Errors
-    /// Data or tokenizer cannot be opened, or the model cannot be built.
+    /// Data, checkpoint or tokenizer cannot be opened, or the model cannot be built.
     pub fn new(config: &ClipRunConfig) -> Result<Self> {
-        let ModelConfig::Clip(model) = &config.model;
         let source: Arc<dyn Source> = Arc::from(config.data.train.open()?);
-        let mut model_config = model.clone();
-        let tokenizer = Arc::new(tokenizer(&config.tokenizer, &mut model_config, source.as_ref())?);
-        let size = model_config.image.image_size() as u32;
-        let processor = match &model_config.image {
-            ImageTowerConfig::Vit(vit) if vit.form == VitForm::Siglip => ImageProcessor::default_siglip(size),
-            _ => ImageProcessor::default_clip(size),
+        let mut start = Start::open(&config.model)?;
+        let tokenizer = match (start.tokenizer(config.tokenizer.as_ref())?, &config.tokenizer) {
+            (None, Some(own)) => tokenizer(own, &mut start.config, source.as_ref())?,
+            (found, _) => found.ok_or_else(|| crate::Error::Model("[tokenizer] is missing".to_owned()))?,
         };
+        let (processor, model_config) = (start.processor()?, start.config.clone());
 
         let vs = VarStore::new(config.run.device.resolve()?);
         seed::set(config.run.seed, "init", 0);
-        let clip = Clip::new(&vs.root(), &model_config)?;
-
+        let clip = start.build(&vs)?;
         let open = |(name, set): (&String, &SourceConfig)| {
             EvalSet::open(name, set, config.data.background, config.data.max_bad_samples)
         };
         let eval_sets = config.data.eval.iter().map(open).collect::<Result<Vec<_>>>()?;
         let templates = config.eval.templates.as_deref().map_or_else(|| Ok(Templates::default()), Templates::read)?;
-        let device = vs.device();
-        let bundle = Bundle { model: clip, config: model_config, tokenizer, processor, device };
+        let bundle = Bundle::new(clip, model_config, Arc::new(tokenizer), processor, vs.device());
+        let frozen_texts = match config.model.lock_text.is_some_and(Lock::holds_tower) {
+            true => FrozenTexts::new(&bundle.text, source.as_ref())?,
+            false => None,
+        };
         let inputs = Inputs::new(config, &bundle, source)?;
         let loader = inputs.loader_from(Position::default())?;
-        Ok(Self { vs, bundle, loader, inputs, eval_sets, templates, eval_batch_size: config.eval.batch_size })
+        Ok(Self {
+            vs,
+            bundle,
+            loader,
+            inputs,
+            frozen_texts,
+            image_lock: config.model.lock_image,
+            layer_decay: config.train.layer_decay,
+            eval_sets,
+            templates,
+            eval_batch_size: config.eval.batch_size,
+        })
     }
 
     /// The model's evaluation on every set of the config.
@@ -85,7 +111,8 @@ impl ClipTask {
         self.eval_sets
             .iter()
             .map(|set| {
-                let embedded = Embedded::read(&self.bundle, set, self.eval_batch_size, &mut |_| {})?;
+                let Bundle { image, text, .. } = &self.bundle;
+                let embedded = Embedded::read(image, Some(text), set, self.eval_batch_size, &mut |_| {})?;
                 EvalReport::new(&set.name, &self.bundle, &embedded, &self.templates, self.eval_batch_size)
             })
             .collect()
@@ -104,13 +131,7 @@ fn tokenizer(config: &TokenizerConfig, model: &mut ClipConfig, source: &dyn Sour
                 .flat_map(|sample| sample.captions)
                 .collect();
             let tokenizer = train_bpe(captions.into_iter(), *vocab_size, context_length)?;
-            match &mut model.text {
-                TextTowerConfig::Clip(text) => {
-                    text.vocab_size = tokenizer.vocab_size() as i64;
-                    text.eos_token_id = i64::from(tokenizer.eos_id());
-                }
-                TextTowerConfig::Bert(text) => text.vocab_size = tokenizer.vocab_size() as i64,
-            }
+            set_vocabulary(&mut model.text, &tokenizer);
             tokenizer
         }
     };
@@ -132,7 +153,7 @@ impl Inputs {
         };
         let (augment, background, canonical_share) = (data.augment.clone(), data.background, data.canonical_share);
         let size = bundle.config.image.image_size() as u32;
-        let tokenizer = Arc::clone(&bundle.tokenizer);
+        let tokenizer = Arc::clone(&bundle.text.tokenizer);
         let map = Arc::new(move |sample: &mm_data::Sample, rng: &mut mm_data::SampleRng| {
             let image = decode(&sample.image.read()?, background)?;
             let caption = draw_caption(&sample.captions, canonical_share, rng)
@@ -166,22 +187,37 @@ impl Task for ClipTask {
     fn next_batch(&mut self) -> mm_train::Result<ClipBatch> {
         let batch = self.loader.next_batch().map_err(crate::Error::from)?;
         let (images, rows): (Vec<_>, Vec<_>) = batch.items.into_iter().map(|item| (item.image, item.token_ids)).unzip();
-        let pixel_values = self.bundle.processor.normalize_batch(&images).map_err(crate::Error::from)?;
-        let tokens = self.bundle.tokenizer.collate(&rows, self.bundle.config.text.padding());
+        let (image, text) = (&self.bundle.image, &self.bundle.text);
+        let pixel_values = image.processor.normalize_batch(&images).map_err(crate::Error::from)?;
         let device = self.vs.device();
-        Ok(ClipBatch { pixel_values: upload(&pixel_values, device), tokens: tokens.to_device(device) })
+        let texts = match self.frozen_texts.as_ref().and_then(|texts| texts.pooled(&rows)) {
+            Some(pooled) => Texts::Pooled(pooled),
+            None => Texts::Tokens(text.tokenizer.collate(&rows, text.padding).to_device(device)),
+        };
+        Ok(ClipBatch { pixel_values: upload(&pixel_values, device), texts })
     }
 
     fn loss(&self, batch: &ClipBatch) -> mm_train::Result<Loss> {
-        let model = &self.bundle.model;
-        let image_embeds = model.encode_image(&batch.pixel_values, true);
-        let text_embeds = model.encode_text(&batch.tokens);
-        let total = model.loss(&image_embeds, &text_embeds);
-        Ok(Loss { total, parts: vec![("logit_scale", model.logit_scale().detach().exp().mean(tch::Kind::Float))] })
+        let Bundle { image, text, head, .. } = &self.bundle;
+        let pooled = match self.image_lock {
+            Some(lock) if lock.holds_tower() => tch::no_grad(|| image.encoder.pool(&batch.pixel_values, false)),
+            lock => image.encoder.pool(&batch.pixel_values, lock.is_none()),
+        };
+        let image_embeds = unit_rows(&image.encoder.project(pooled));
+        let text_embeds = match &batch.texts {
+            Texts::Tokens(tokens) => text.encoder.encode(tokens),
+            Texts::Pooled(pooled) => unit_rows(&text.encoder.project(pooled.shallow_clone())),
+        };
+        let total = head.loss(&image_embeds, &text_embeds);
+        Ok(Loss { total, parts: vec![("logit_scale", head.logit_scale().detach().exp().mean(Kind::Float))] })
     }
 
     fn after_step(&mut self) {
-        self.bundle.model.clamp_logit_scale();
+        self.bundle.head.clamp_logit_scale();
+    }
+
+    fn lr_scale(&self, name: &str) -> f64 {
+        group_of(name, &self.bundle.config).map_or(1.0, |group| self.layer_decay.powi(group.behind as i32))
     }
 
     fn evaluate(&mut self) -> mm_train::Result<Vec<Metric>> {
@@ -204,6 +240,6 @@ impl Task for ClipTask {
     }
 
     fn save_model(&self, folder: &Path) -> mm_train::Result<()> {
-        Ok(self.bundle.save(&self.vs, folder)?)
+        Ok(self.bundle.save(&self.vs, folder, FolderForm::Hf, StoredType::F32)?)
     }
 }

@@ -60,7 +60,7 @@ impl ZeroShot {
         }
         let prompts: Vec<String> = labels.iter().flat_map(|label| templates.fill(label)).collect();
         let prompts: Vec<&str> = prompts.iter().map(String::as_str).collect();
-        let embeds = bundle.embed_texts(&prompts, batch_size)?; // [labels * templates, D]
+        let embeds = bundle.text.embed(&prompts, batch_size)?; // [labels * templates, D]
         let weights = mm_sys::inference_mode(|| {
             let per_label = templates.0.len() as i64;
             let mean =
@@ -78,7 +78,7 @@ impl ZeroShot {
 
     /// Each image's probabilities over the labels, `[N, labels]`, for unit rows `[N, embed_dim]`.
     pub fn probabilities(&self, bundle: &Bundle, image_embeds: &Tensor) -> Tensor {
-        tch::no_grad(|| bundle.model.logits(image_embeds, &self.weights).softmax(-1, Kind::Float))
+        tch::no_grad(|| bundle.head.logits(image_embeds, &self.weights).softmax(-1, Kind::Float))
     }
 
     /// Classifies `image_embeds` `[N, D]` and compares with the `truth`, indices of labels.

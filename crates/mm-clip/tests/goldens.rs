@@ -1,8 +1,8 @@
-//! Whole models against transformers: embeddings, logits, loss and gradients of what `xtask/goldens/clip.py` saved.
+//! Whole models and lone towers against their peers: what `xtask/goldens/clip.py` saved, in every form of folder.
 
-use mm_clip::{Clip, read_config};
+use mm_clip::{Clip, ImageEncoder, ModelFolder, TextEncoder};
 use mm_core::Precision;
-use mm_core::checkpoint::{self, hf_names};
+use mm_core::checkpoint::stored;
 use mm_text::TokenBatch;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,24 +13,39 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/clip").join(name)
 }
 
+fn open(name: &str) -> ModelFolder {
+    ModelFolder::open(golden(name).to_str().unwrap()).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn expected(name: &str) -> HashMap<String, Tensor> {
+    Tensor::read_safetensors(golden(name).join("expected.safetensors")).unwrap().into_iter().collect()
+}
+
+fn load(name: &str) -> (VarStore, Clip) {
+    let folder = open(name);
+    let vs = VarStore::new(Device::Cpu);
+    let clip = Clip::new(&vs.root(), folder.clip().unwrap()).unwrap();
+    folder.fill(&vs, None).unwrap_or_else(|error| panic!("{name}: {error}"));
+    (vs, clip)
+}
+
+fn tokens(expected: &HashMap<String, Tensor>) -> TokenBatch {
+    let input_ids = expected["input_ids"].shallow_clone();
+    let attention_mask = expected.get("attention_mask").map_or_else(|| input_ids.ones_like(), Tensor::shallow_clone);
+    TokenBatch { input_ids, attention_mask }
+}
+
 fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
     (a.view(-1) - b.view(-1)).abs().max().double_value(&[])
 }
 
-fn check(name: &str) {
-    let folder = golden(name);
-    let vs = VarStore::new(Device::Cpu);
-    let model = Clip::new(&vs.root(), &read_config(&folder).unwrap()).unwrap();
-    checkpoint::load(&vs, &folder.join("model.safetensors"), hf_names).unwrap();
-    let expected: HashMap<String, Tensor> =
-        Tensor::read_safetensors(folder.join("expected.safetensors")).unwrap().into_iter().collect();
-
-    let input_ids = expected["input_ids"].shallow_clone();
-    let tokens = TokenBatch { attention_mask: input_ids.ones_like(), input_ids };
-    let image_embeds = model.encode_image(&expected["pixel_values"], true);
-    let text_embeds = model.encode_text(&tokens);
-    let logits = model.logits(&image_embeds, &text_embeds);
-    let loss = model.loss(&image_embeds, &text_embeds);
+fn assert_pair_equals_peer(name: &str) {
+    let (vs, clip) = load(name);
+    let expected = expected(name);
+    let image_embeds = clip.image.encode(&expected["pixel_values"], false);
+    let text_embeds = clip.text.encode(&tokens(&expected));
+    let logits = clip.head.logits(&image_embeds, &text_embeds);
+    let loss = clip.head.loss(&image_embeds, &text_embeds);
     for (what, value) in
         [("image_embeds", &image_embeds), ("text_embeds", &text_embeds), ("logits_per_image", &logits), ("loss", &loss)]
     {
@@ -39,43 +54,94 @@ fn check(name: &str) {
     }
 
     loss.backward();
-    let variables = vs.variables();
-    let gradients = expected.iter().filter_map(|(key, value)| Some((key.strip_prefix("gradient.")?, value)));
-    let mut compared = 0;
-    for (variable, gradient) in gradients {
-        let ours = variables[variable].grad().to_kind(Kind::Float);
+    let form = open(name).weights_form();
+    let gradients = vs.variables().into_iter().filter(|(_, variable)| variable.grad().defined());
+    let gradients: HashMap<String, Tensor> =
+        stored(gradients.map(|(name, variable)| (name, variable.grad())), &form).into_iter().collect();
+    for (variable, gradient) in expected.iter().filter_map(|(key, value)| Some((key.strip_prefix("gradient.")?, value))) {
+        let ours = &gradients[variable.strip_prefix("text.").unwrap_or(variable)];
         let scale = gradient.abs().max().double_value(&[]).max(1e-6);
-        let difference = largest_difference(&ours, gradient) / scale;
+        let difference = largest_difference(ours, gradient) / scale;
         assert!(difference <= 1e-3, "{name}: the gradient of {variable} differs by {difference} of its largest value");
-        compared += 1;
     }
-    assert_eq!(compared, 7);
 }
 
 #[test]
-fn clip_equals_transformers() {
-    check("clip");
+fn clip_and_siglip_equal_transformers() {
+    for name in ["clip", "clip-gelu-14", "clip-legacy-eos", "clip-sharded", "siglip"] {
+        assert_pair_equals_peer(name);
+    }
 }
 
 #[test]
-fn siglip_equals_transformers() {
-    check("siglip");
+fn models_of_open_clip_equal_open_clip() {
+    for name in ["open-clip-vit", "open-clip-resnet", "open-clip-siglip-loss"] {
+        assert_pair_equals_peer(name);
+    }
 }
 
 #[test]
-fn bf16_models_stay_close_to_f32() {
-    let folder = golden("clip");
-    let vs = VarStore::new(Device::Cpu);
-    let mut model = Clip::new(&vs.root(), &read_config(&folder).unwrap()).unwrap();
-    checkpoint::load(&vs, &folder.join("model.safetensors"), hf_names).unwrap();
-    let pixel_values = Tensor::rand([4, 3, 32, 32], (Kind::Float, Device::Cpu)) * 2.0 - 1.0;
-    let tokens = TokenBatch::from_rows(&[vec![97, 5, 98], vec![97, 60, 31, 7, 98]], 0, 98);
-    let embed = |model: &Clip| tch::no_grad(|| (model.encode_image(&pixel_values, false), model.encode_text(&tokens)));
-    let (images, texts) = embed(&model);
-    model.pack(Precision::Bf16);
-    let (packed_images, packed_texts) = embed(&model);
-    for (exact, packed) in [(images, packed_images), (texts, packed_texts)] {
-        let cosine = (exact * packed).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).min().double_value(&[]);
-        assert!(cosine >= 0.9995, "cosine {cosine}");
+fn state_dicts_of_openai_equal_open_clips_reading_of_them() {
+    for name in ["openai-vit", "openai-resnet"] {
+        assert_pair_equals_peer(name);
+    }
+}
+
+#[test]
+fn lone_image_towers_equal_transformers() {
+    for name in ["clip-vision", "siglip-vision", "vit", "vit-without-pooler"] {
+        let (folder, expected) = (open(name), expected(name));
+        let vs = VarStore::new(Device::Cpu);
+        let (tower, projection) = folder.image().unwrap();
+        let encoder = ImageEncoder::new(&vs.root(), &tower, projection).unwrap();
+        assert!(folder.text().unwrap_err().to_string().contains("image tower alone"));
+        folder.fill(&vs, None).unwrap();
+        let difference = largest_difference(&encoder.forward(&expected["pixel_values"], false), &expected["output"]);
+        assert!(difference <= 1e-4, "{name} differs by {difference}");
+    }
+}
+
+#[test]
+fn lone_text_towers_equal_transformers() {
+    for name in ["clip-text", "siglip-text", "bert"] {
+        let (folder, expected) = (open(name), expected(name));
+        let vs = VarStore::new(Device::Cpu);
+        let (tower, projection) = folder.text().unwrap();
+        let encoder = TextEncoder::new(&vs.root(), &tower, projection).unwrap();
+        folder.fill(&vs, None).unwrap();
+        let difference = largest_difference(&encoder.forward(&tokens(&expected)), &expected["output"]);
+        assert!(difference <= 1e-4, "{name} differs by {difference}");
+    }
+}
+
+#[test]
+fn one_side_of_a_pair_loads_alone() {
+    for name in ["clip", "siglip", "open-clip-vit", "openai-resnet"] {
+        let (folder, expected) = (open(name), expected(name));
+        let vs = VarStore::new(Device::Cpu);
+        let (tower, projection) = folder.image().unwrap();
+        let encoder = ImageEncoder::new(&vs.root(), &tower, projection).unwrap();
+        folder.fill(&vs, None).unwrap();
+        let difference =
+            largest_difference(&encoder.encode(&expected["pixel_values"], false), &expected["image_embeds"]);
+        assert!(difference <= 1e-4, "{name} differs by {difference}");
+    }
+}
+
+#[test]
+fn narrow_models_stay_close_to_f32() {
+    let expected = expected("clip");
+    let embed = |clip: &Clip| {
+        tch::no_grad(|| (clip.image.encode(&expected["pixel_values"], false), clip.text.encode(&tokens(&expected))))
+    };
+    for precision in [Precision::Bf16, Precision::Int8] {
+        let (_vs, mut clip) = load("clip");
+        let (images, texts) = embed(&clip);
+        clip.pack(precision);
+        let (packed_images, packed_texts) = embed(&clip);
+        for (exact, packed) in [(images, packed_images), (texts, packed_texts)] {
+            let cosine = (exact * packed).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).min().double_value(&[]);
+            assert!(cosine >= 0.999, "{precision:?}: cosine {cosine}");
+        }
     }
 }

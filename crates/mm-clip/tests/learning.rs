@@ -1,8 +1,9 @@
 //! A tiny CLIP learns, in seconds, what an untrained one cannot know.
 
-use mm_clip::{Bundle, ClipRunConfig, ClipTask, Embedded, EvalReport, EvalSet, Templates, relevance, write_report};
+use mm_clip::{
+    Bundle, ClipRunConfig, ClipTask, Embedded, EvalReport, EvalSet, OpenOptions, Templates, relevance, write_report,
+};
 use mm_core::config::Source;
-use mm_core::{DeviceConfig, Precision};
 use mm_train::{Outcome, Resume, RunFolder, Task};
 use std::sync::atomic::AtomicBool;
 
@@ -55,9 +56,9 @@ fn a_tiny_clip_learns_to_find_images_it_has_never_seen() {
     assert!(value(&trained, "held_out/image_to_text_r@10") > 0.30, "{trained:?}");
 
     // What was saved is what was measured, and it can be looked at.
-    let bundle = Bundle::open(&run.path.join("model"), &DeviceConfig::default(), Precision::F32).unwrap();
+    let bundle = Bundle::open(run.path.join("model").to_str().unwrap(), &OpenOptions::default()).unwrap();
     let set = EvalSet::open("held_out", &config.data.eval["held_out"], [255; 3], 0).unwrap();
-    let embedded = Embedded::read(&bundle, &set, 64, &mut |_| {}).unwrap();
+    let embedded = Embedded::read(&bundle.image, Some(&bundle.text), &set, 64, &mut |_| {}).unwrap();
     let evaluation = EvalReport::new("held_out", &bundle, &embedded, &Templates::default(), 64).unwrap();
     for (name, measured) in evaluation.metrics() {
         assert!((measured - value(&trained, &name)).abs() < 1e-9, "{name}: {measured}");

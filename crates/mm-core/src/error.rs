@@ -25,6 +25,14 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A model's name leads to no folder.
+    #[error("model {name}: {problem}")]
+    Hub {
+        /// The name as given.
+        name: String,
+        /// Why there is none, and what to do.
+        problem: String,
+    },
     /// The device that was asked for is not here.
     #[error("device {device:?}: {problem}")]
     Device {

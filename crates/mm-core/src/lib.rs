@@ -5,6 +5,7 @@
 //! - [`optim`]: AdamW with parameter groups and clipping, learning-rate schedules.
 //! - [`config`]: strict TOML: an unknown key is an error that names its line and the nearest valid key.
 //! - [`hf`]: what the configs that Hugging Face writes have in common.
+//! - [`hub`]: models by folder or by name, from the local cache of the Hugging Face hub or fetched into it.
 //! - [`checkpoint`]: safetensors in and out, strictly by name and shape, written whole or not at all.
 //! - [`Precision`], [`DeviceConfig`], [`seed`]: how and where numbers are computed, and from which randomness.
 //!
@@ -29,6 +30,7 @@ pub mod config;
 mod device;
 mod error;
 pub mod hf;
+pub mod hub;
 pub mod loss;
 pub mod nn;
 pub mod optim;

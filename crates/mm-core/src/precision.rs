@@ -10,6 +10,8 @@ pub enum Precision {
     F32,
     /// bfloat16 products with f32 weights, norms and losses (autocast) in training; bfloat16 weights, packed, in inference.
     Bf16,
+    /// Inference only.
+    Int8,
 }
 
 impl Precision {
@@ -17,7 +19,7 @@ impl Precision {
     pub fn autocast<T>(self, device: Device, body: impl FnOnce() -> T) -> T {
         match self {
             Self::F32 => body(),
-            Self::Bf16 => mm_sys::autocast_bf16(device, body),
+            Self::Bf16 | Self::Int8 => mm_sys::autocast_bf16(device, body),
         }
     }
 
@@ -25,7 +27,7 @@ impl Precision {
     pub fn kind(self) -> Kind {
         match self {
             Self::F32 => Kind::Float,
-            Self::Bf16 => Kind::BFloat16,
+            Self::Bf16 | Self::Int8 => Kind::BFloat16,
         }
     }
 }

@@ -24,6 +24,9 @@ pub enum Error {
         /// Its height.
         height: u32,
     },
+    /// libtorch refused an operation.
+    #[error("libtorch: {}", .0.to_string().lines().next().unwrap_or_default())]
+    Torch(#[from] tch::TchError),
     /// The operating system refused to read or write a file.
     #[error("{}: {source}", path.display())]
     Io {
@@ -40,15 +43,4 @@ pub enum Error {
         /// What the parser found, with line and column.
         source: serde_json::Error,
     },
-}
-
-/// The largest size that a config may name: beyond it lies a slip of the keyboard, and an allocation that cannot succeed.
-const MAX_SIZE: i64 = 1 << 16;
-
-/// Checks that every named size lies in 1 to [`MAX_SIZE`].
-pub(crate) fn check_sizes(sizes: &[(&str, i64)]) -> Result<()> {
-    match sizes.iter().find(|(_, size)| !(1..=MAX_SIZE).contains(size)) {
-        Some((name, size)) => Err(Error::Config(format!("{name} is {size}: it must be from 1 to {MAX_SIZE}"))),
-        None => Ok(()),
-    }
 }

@@ -1,6 +1,6 @@
 //! From images to vectors: the towers of vision-language models, and the pixels that they read.
 //!
-//! - [`Vit`]: the vision transformer (Dosovitskiy et al. 2021) as CLIP and as SigLIP have it.
+//! - [`Vit`]: the vision transformer (Dosovitskiy et al. 2021) as CLIP, SigLIP and the first ViT have it.
 //! - [`ResNet`]: 18, 34, 50 and 101 layers (He et al. 2016) as torchvision has it.
 //! - [`ModifiedResNet`]: CLIP's own, with attention pooling (Radford et al. 2021, section 2.4).
 //! - [`ImageTower`]: any of them behind one `forward`, made from the [`ImageTowerConfig`] that a TOML holds.
@@ -39,18 +39,25 @@
 //! `pack`; a variant in `tower.rs`; a golden in `xtask/goldens/vision.py`.
 
 mod attention_pool;
+mod channels;
 mod conv;
 mod error;
+mod geometry;
+mod map_head;
 mod modified_resnet;
+mod open_clip_config;
+mod position_table;
 mod preprocessor_config;
 mod processor;
 mod resnet;
 mod tower;
 mod vit;
 mod vit_config;
+mod vit_hf;
 
 pub use error::{Error, Result};
 pub use modified_resnet::{ModifiedResNet, ModifiedResNetConfig};
+pub use position_table::{PositionTable, resize_positions};
 pub use processor::ImageProcessor;
 pub use resnet::{ResNet, ResNetConfig};
 pub use tower::{HeatMapTaps, ImageTower, ImageTowerConfig};

@@ -1,7 +1,8 @@
 use crate::attention_pool::AttentionPool;
 use crate::conv::{ConvNorm, ConvShape};
-use crate::error::{Error, Result, check_sizes};
+use crate::error::{Error, Result};
 use mm_core::Precision;
+use mm_core::hf::check_sizes;
 use mm_core::nn::parameter;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -11,15 +12,16 @@ use tch::nn::{Init, Path};
 const EXPANSION: i64 = 4;
 
 /// The sizes of a [`ModifiedResNet`]. The defaults are CLIP's RN50; RN101 has layers `[3, 4, 23, 3]` and output 512, RN50x4 has
-/// layers `[4, 6, 10, 6]`, width 80, heads 40, output 640 and image size 288.
+/// layers `[4, 6, 10, 6]`, width 80, output 640 and image size 288.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(from = "Written")]
 pub struct ModifiedResNetConfig {
     /// Blocks in each of the four stages.
     pub layers: [i64; 4],
     /// Channels after the stem; the features before pooling have 32 times as many.
     pub width: i64,
-    /// Heads of the attention pooling; divides `32 width`.
+    /// Heads of the attention pooling; divides `32 width`. Where a config is read, 0 or nothing means half of `width`: 64 numbers a
+    /// head, as all of CLIP's have.
     pub heads: i64,
     /// Width of the pooled output, which is CLIP's embedding width.
     pub output_dim: i64,
@@ -30,6 +32,30 @@ pub struct ModifiedResNetConfig {
 impl Default for ModifiedResNetConfig {
     fn default() -> Self {
         Self { layers: [3, 4, 6, 3], width: 64, heads: 32, output_dim: 1024, image_size: 224 }
+    }
+}
+
+/// A [`ModifiedResNetConfig`] as it stands in a file.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Written {
+    layers: [i64; 4],
+    width: i64,
+    heads: i64,
+    output_dim: i64,
+    image_size: i64,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        let ModifiedResNetConfig { layers, width, output_dim, image_size, .. } = ModifiedResNetConfig::default();
+        Self { layers, width, heads: 0, output_dim, image_size }
+    }
+}
+
+impl From<Written> for ModifiedResNetConfig {
+    fn from(Written { layers, width, heads, output_dim, image_size }: Written) -> Self {
+        Self { layers, width, heads: if heads == 0 { width / 2 } else { heads }, output_dim, image_size }
     }
 }
 
@@ -49,7 +75,8 @@ impl ModifiedResNetConfig {
             ("heads", self.heads),
             ("output_dim", self.output_dim),
             ("image_size", self.image_size),
-        ])?;
+        ])
+        .map_err(Error::Config)?;
         let wrong = |text: String| Err(Error::Config(text));
         if self.width % 2 != 0 {
             return wrong(format!("width {} is odd: the stem begins with half of it", self.width));
@@ -61,6 +88,11 @@ impl ModifiedResNetConfig {
             return wrong(format!("image_size {} is no multiple of 32", self.image_size));
         }
         Ok(())
+    }
+
+    /// Places along a side of the features that are pooled.
+    pub(crate) fn feature_grid(&self) -> i64 {
+        self.image_size / 32
     }
 }
 
@@ -100,7 +132,7 @@ impl ModifiedResNet {
             }
         }
         let pool = path / "attnpool";
-        let side = config.image_size / 32;
+        let side = config.feature_grid();
         let init = Init::Randn { mean: 0.0, stdev: (input as f64).powf(-0.5) };
         Ok(Self {
             stem,
@@ -203,4 +235,20 @@ fn average_pool(x: &Tensor, size: i64) -> Tensor {
         return x.shallow_clone();
     }
     x.avg_pool2d([size; 2], [size; 2], [0, 0], false, true, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_follow_the_width_unless_they_are_given() {
+        let heads = |text| toml::from_str::<ModifiedResNetConfig>(text).unwrap().heads;
+        assert_eq!(["", "width = 80", "width = 80\nheads = 0", "width = 80\nheads = 20"].map(heads), [32, 40, 40, 20]);
+        assert_eq!(ModifiedResNetConfig::default(), toml::from_str("").unwrap());
+        let unknown = toml::from_str::<ModifiedResNetConfig>("head = 4").unwrap_err().to_string();
+        assert!(unknown.contains("unknown field `head`"), "{unknown}");
+        let narrow = toml::from_str::<ModifiedResNetConfig>("width = 1").unwrap().validate().unwrap_err().to_string();
+        assert!(narrow.contains("heads is 0"), "{narrow}");
+    }
 }

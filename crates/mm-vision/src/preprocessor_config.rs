@@ -1,132 +1,403 @@
 //! The form of Hugging Face's `preprocessor_config.json`, in and out.
 
+use crate::channels::{Channels, normalize, shortest};
 use crate::error::{Error, Result};
-use crate::processor::{ImageProcessor, Resize};
+use crate::geometry::{Crop, Margins, Resize};
+use crate::processor::ImageProcessor;
 use mm_data::Normalize;
+use mm_data::resize::Filter;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::path::Path;
 
-/// What a file may hold; transformers adds many keys that have no bearing on the pixels, so unknown ones are passed over.
-#[derive(Debug, Deserialize)]
-pub(crate) struct PreprocessorConfig {
-    #[serde(default = "yes")]
-    do_resize: bool,
+/// Pillow's numbers of the filters.
+const RESAMPLE: [Filter; 6] =
+    [Filter::Nearest, Filter::Lanczos, Filter::Bilinear, Filter::Bicubic, Filter::Box, Filter::Hamming];
+
+/// transformers' factor that brings 255 to 1.
+const PER_LEVEL: f64 = 1.0 / 255.0;
+
+/// What a file may hold; transformers adds many keys that have no bearing on the pixels, so unknown ones are passed over, and
+/// `do_convert_rgb` with them: images here have three channels always.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PreprocessorConfig {
+    image_processor_type: Option<String>,
+    /// The name of the same before transformers 4.26.
+    feature_extractor_type: Option<String>,
+    do_resize: Option<bool>,
     size: Option<Size>,
-    #[serde(default = "bicubic")]
-    resample: u8,
-    /// Only processors that crop write it, or its size.
+    resample: Option<u64>,
     do_center_crop: Option<bool>,
     crop_size: Option<Size>,
-    #[serde(default = "yes")]
-    do_rescale: bool,
-    #[serde(default = "per_level")]
-    rescale_factor: f64,
-    #[serde(default = "yes")]
-    do_normalize: bool,
-    image_mean: Option<[f64; 3]>,
-    image_std: Option<[f64; 3]>,
+    do_rescale: Option<bool>,
+    rescale_factor: Option<f64>,
+    do_normalize: Option<bool>,
+    image_mean: Option<Channels>,
+    image_std: Option<Channels>,
+    do_pad: Option<bool>,
+    pad_size: Option<Size>,
+    /// The whole of it, where the file is a `processor_config.json`.
+    image_processor: Option<Box<PreprocessorConfig>>,
 }
 
-/// A size in pixels, in the three ways of writing it.
+/// A size in pixels, in every way of writing it.
 #[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a size: a number, [height, width] or an object with their names")]
 enum Size {
     Side(u32),
-    ShortestEdge { shortest_edge: u32 },
-    Exact { height: u32, width: u32 },
+    HeightWidth(u32, u32),
+    Named(NamedSize),
 }
 
-fn yes() -> bool {
-    true
+/// The keys of a size, of which transformers allows certain sets.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct NamedSize {
+    height: Option<u32>,
+    width: Option<u32>,
+    shortest_edge: Option<u32>,
+    longest_edge: Option<u32>,
+    max_height: Option<u32>,
+    max_width: Option<u32>,
 }
 
-fn bicubic() -> u8 {
-    3
+impl Size {
+    /// Width and height, where the size names these.
+    fn exact(self) -> Option<(u32, u32)> {
+        match self {
+            Self::Side(side) => Some((side, side)),
+            Self::HeightWidth(height, width)
+            | Self::Named(NamedSize {
+                height: Some(height),
+                width: Some(width),
+                shortest_edge: None,
+                longest_edge: None,
+                max_height: None,
+                max_width: None,
+            }) => Some((width, height)),
+            Self::Named(_) => None,
+        }
+    }
 }
 
-fn per_level() -> f64 {
-    1.0 / 255.0
+/// A class of image processors: what it does where its file is silent.
+#[derive(Debug)]
+struct Class {
+    /// Its name without `ImageProcessor`.
+    name: &'static str,
+    filter: Filter,
+    normalize: Normalize,
+    /// Sides of the output.
+    side: u32,
+    /// Whether one number means a square; else it means the short side.
+    is_square: bool,
+    crops: bool,
 }
+
+const CLIP: Class = Class {
+    name: "CLIP",
+    filter: Filter::Bicubic,
+    normalize: Normalize::CLIP,
+    side: 224,
+    is_square: false,
+    crops: true,
+};
+
+const VIT: Class = Class {
+    name: "ViT",
+    filter: Filter::Bilinear,
+    normalize: Normalize::HALF,
+    side: 224,
+    is_square: true,
+    crops: false,
+};
+
+const SIGLIP: Class = Class {
+    name: "Siglip",
+    filter: Filter::Bicubic,
+    normalize: Normalize::HALF,
+    side: 224,
+    is_square: false,
+    crops: false,
+};
+
+const BLIP: Class = Class {
+    name: "Blip",
+    filter: Filter::Bicubic,
+    normalize: Normalize::CLIP,
+    side: 384,
+    is_square: true,
+    crops: false,
+};
+
+const CLASSES: [Class; 4] = [CLIP, VIT, SIGLIP, BLIP];
 
 impl PreprocessorConfig {
+    /// The class that the file names. The oldest files name none: those that crop are CLIP's, the others ViT's.
+    fn class(&self) -> Result<&'static Class> {
+        let Some(name) = self.image_processor_type.as_ref().or(self.feature_extractor_type.as_ref()) else {
+            let crops = self.do_center_crop.unwrap_or(self.crop_size.is_some());
+            return Ok(if crops { &CLIP } else { &VIT });
+        };
+        let stem = name.strip_suffix("Fast").or(name.strip_suffix("Pil")).unwrap_or(name);
+        let stem = stem.strip_suffix("ImageProcessor").or(stem.strip_suffix("FeatureExtractor"));
+        CLASSES.iter().find(|class| Some(class.name) == stem).ok_or_else(|| {
+            let known = CLASSES.map(|class| format!("{}ImageProcessor", class.name)).join(", ");
+            Error::Processor(format!("image_processor_type is {name}: known are {known}"))
+        })
+    }
+
     /// The processor that the file describes.
-    pub(crate) fn processor(&self) -> Result<ImageProcessor> {
-        let crops = self.do_center_crop.unwrap_or(self.crop_size.is_some());
-        let crop = match (crops, self.crop_size) {
+    fn processor(&self) -> Result<ImageProcessor> {
+        let class = self.class()?;
+        let crop = match (self.do_center_crop.unwrap_or(class.crops), self.crop_size) {
             (false, _) => None,
-            (true, Some(Size::Side(side))) => Some((side, side)),
-            (true, Some(Size::Exact { height, width })) => Some((width, height)),
-            (true, Some(Size::ShortestEdge { .. })) => {
-                return wrong("crop_size has shortest_edge: it must have height and width".into());
+            (true, Some(size)) => match size.exact() {
+                Some(size) => Some(size),
+                None => return wrong("crop_size must be a number, or have height and width alone"),
+            },
+            (true, None) if class.crops => Some((class.side, class.side)),
+            (true, None) => return wrong("do_center_crop is true without crop_size"),
+        };
+        let crop = crop.map(|(width, height)| Crop { width, height, fill: 0, margins: Margins::Transformers });
+        let resize = match self.do_resize {
+            Some(false) => None,
+            _ => Some(self.resize(class)?),
+        };
+        let filter = match self.resample {
+            None => class.filter,
+            Some(number) => match RESAMPLE.get(usize::try_from(number).unwrap_or(usize::MAX)) {
+                Some(filter) => *filter,
+                None => return wrong(&format!("resample is {number}: it must be 0 to 5")),
+            },
+        };
+        let processor = ImageProcessor::new(resize, filter, crop, self.normalize(class)?)?;
+        let padded = self.pad_size.map(Size::exact);
+        match (self.do_pad, padded) {
+            (Some(true), Some(size)) if size != Some(processor.output_size()) => {
+                let (width, height) = processor.output_size();
+                wrong(&format!("do_pad is true with a pad_size other than {width} x {height}, which is not offered"))
             }
-            (true, None) => return wrong("do_center_crop is true without crop_size".into()),
-        };
-        let resize = match (self.do_resize, self.size) {
-            (false, _) => None,
-            // Old files give one number. Those that crop after it meant the short side, the others a square.
-            (true, Some(Size::Side(side))) if crops => Some(Resize::ShortSide(side)),
-            (true, Some(Size::Side(side))) => Some(Resize::Exact(side, side)),
-            (true, Some(Size::ShortestEdge { shortest_edge })) => Some(Resize::ShortSide(shortest_edge)),
-            (true, Some(Size::Exact { height, width })) => Some(Resize::Exact(width, height)),
-            (true, None) => return wrong("do_resize is true without size".into()),
-        };
-        if resize.is_some() && self.resample != bicubic() {
-            return wrong(format!("resample is {}: only 3, bicubic, is offered", self.resample));
+            _ => Ok(processor),
         }
-        ImageProcessor::new(resize, crop, self.normalize()?)
     }
 
-    /// Rescaling and normalising as one affine map of `level / 255`.
-    fn normalize(&self) -> Result<Normalize> {
-        let factor = if self.do_rescale { self.rescale_factor } else { 1.0 };
-        if !(factor.is_finite() && factor > 0.0) {
-            return wrong(format!("rescale_factor is {factor}: it must be above 0"));
-        }
-        let (mean, std) = match (self.do_normalize, self.image_mean, self.image_std) {
-            (false, _, _) => ([0.0; 3], [1.0; 3]),
-            (true, Some(mean), Some(std)) => (mean, std),
-            (true, _, _) => return wrong("do_normalize is true without image_mean and image_std".into()),
+    fn resize(&self, class: &Class) -> Result<Resize> {
+        let given = match self.size {
+            Some(Size::Side(side)) if !class.is_square => return Ok(Resize::ShortSide(side)),
+            None if class.crops => return Ok(Resize::ShortSide(class.side)),
+            None => return Ok(Resize::Exact(class.side, class.side)),
+            Some(size) => size,
         };
-        if !(mean.iter().all(|mean| mean.is_finite()) && std.iter().all(|std| std.is_finite() && *std > 0.0)) {
-            return wrong(format!("image_mean {mean:?} and image_std {std:?} must be finite, and the latter above 0"));
+        if let Some((width, height)) = given.exact() {
+            return Ok(Resize::Exact(width, height));
         }
-        // (level factor - mean) / std = (level / 255 - mean s) / (std s) with s = 1 / (255 factor).
-        let scale = 1.0 / (255.0 * factor);
-        Ok(Normalize { mean: mean.map(|mean| (mean * scale) as f32), std: std.map(|std| (std * scale) as f32) })
+        match given {
+            Size::Named(NamedSize { shortest_edge: Some(short), longest_edge, height: None, width: None, .. }) => {
+                Ok(longest_edge.map_or(Resize::ShortSide(short), |long| Resize::ShortSideWithin { short, long }))
+            }
+            Size::Named(NamedSize { max_height: Some(height), max_width: Some(width), longest_edge: None, .. }) => {
+                Ok(Resize::Within(width, height))
+            }
+            Size::Named(NamedSize { longest_edge: Some(_), .. }) => {
+                wrong("size has longest_edge without shortest_edge, which these processors of transformers refuse too")
+            }
+            _ => wrong("size must have height and width, shortest_edge, or max_height and max_width"),
+        }
+    }
+
+    fn normalize(&self, class: &Class) -> Result<Normalize> {
+        let factor = match self.do_rescale {
+            Some(false) => 1.0,
+            _ => self.rescale_factor.unwrap_or(PER_LEVEL),
+        };
+        if self.do_normalize == Some(false) {
+            return normalize(factor, [0.0; 3], [1.0; 3]);
+        }
+        let or_default =
+            |given: Option<Channels>, default: [f32; 3]| given.map_or(default.map(shortest), Channels::each);
+        let mean = or_default(self.image_mean, class.normalize.mean);
+        normalize(factor, mean, or_default(self.image_std, class.normalize.std))
     }
 }
 
-/// What [`PreprocessorConfig`] reads back to the same processor.
-pub(crate) fn to_json(processor: &ImageProcessor) -> Value {
-    let mut config = json!({
-        "do_convert_rgb": true,
-        "do_resize": processor.resize.is_some(),
-        "resample": bicubic(),
-        "do_center_crop": processor.crop.is_some(),
-        "do_rescale": true,
-        "rescale_factor": per_level(),
-        "do_normalize": true,
-        "image_mean": processor.normalize.mean.map(shortest),
-        "image_std": processor.normalize.std.map(shortest),
-        // CLIP's is the one of transformers that does all that is said above.
-        "image_processor_type": "CLIPImageProcessor",
-    });
-    match processor.resize {
-        Some(Resize::ShortSide(side)) => config["size"] = json!({"shortest_edge": side}),
-        Some(Resize::Exact(width, height)) => config["size"] = json!({"height": height, "width": width}),
-        None => {}
+impl ImageProcessor {
+    /// Reads a `preprocessor_config.json`, or the `image_processor` of a `processor_config.json`. The classes
+    /// `CLIPImageProcessor`, `SiglipImageProcessor`, `ViTImageProcessor` and `BlipImageProcessor` are known; absent and null keys
+    /// have their defaults.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no JSON of this form, or asks for what is not offered: another class, outputs that differ in
+    /// size, or a border around the normalised image.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let text = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+        let config: PreprocessorConfig =
+            serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.to_owned(), source })?;
+        config.image_processor.as_deref().unwrap_or(&config).processor().map_err(|error| at(path, error))
     }
-    if let Some((width, height)) = processor.crop {
-        config["crop_size"] = json!({"height": height, "width": width});
+
+    /// Writes a `preprocessor_config.json` that transformers reads: as a `CLIPImageProcessor` where there is a crop, else as a
+    /// `SiglipImageProcessor`, or a `ViTImageProcessor` where the filter is its bilinear one.
+    ///
+    /// Of a processor in open_clip's form, the odd pixel of a crop's margins goes the way of transformers, which can shift an
+    /// image by one.
+    ///
+    /// # Errors
+    /// The file cannot be written, or transformers has no name for the resizing: open_clip's `longest`, and its `shortest` where
+    /// height and width differ.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let config = self.to_hf().map_err(|error| at(path, error))?;
+        std::fs::write(path, format!("{config:#}\n")).map_err(|source| Error::Io { path: path.to_owned(), source })
     }
-    config
+
+    fn to_hf(&self) -> Result<Value> {
+        let class = match (self.crop, self.filter) {
+            (Some(_), _) => &CLIP,
+            (None, Filter::Bilinear) => &VIT,
+            (None, _) => &SIGLIP,
+        };
+        let mut config = json!({
+            "do_convert_rgb": true,
+            "do_resize": self.resize.is_some(),
+            "resample": RESAMPLE.iter().position(|filter| *filter == self.filter),
+            "do_rescale": true,
+            "rescale_factor": PER_LEVEL,
+            "do_normalize": true,
+            "image_mean": self.normalize.mean.map(shortest),
+            "image_std": self.normalize.std.map(shortest),
+            "image_processor_type": format!("{}ImageProcessor", class.name),
+        });
+        match self.resize {
+            None => {}
+            Some(Resize::Exact(width, height)) => config["size"] = json!({"height": height, "width": width}),
+            Some(Resize::ShortSide(side)) => config["size"] = json!({"shortest_edge": side}),
+            Some(Resize::ShortSideWithin { short, long }) => {
+                config["size"] = json!({"shortest_edge": short, "longest_edge": long});
+            }
+            Some(Resize::Within(width, height)) => {
+                config["size"] = json!({"max_height": height, "max_width": width});
+            }
+            Some(Resize::RoundedWithin(..) | Resize::Cover(..)) => {
+                return wrong(
+                    "transformers has no name for open_clip's way of resizing: keep the model in open_clip's form",
+                );
+            }
+        }
+        if let Some(crop) = self.crop {
+            config["do_center_crop"] = true.into();
+            config["crop_size"] = json!({"height": crop.height, "width": crop.width});
+        }
+        Ok(config)
+    }
 }
 
-/// The f64 with the fewest digits that is this f32, so that files say 0.5 and 0.48145466 rather than 0.4814546704292297.
-fn shortest(value: f32) -> f64 {
-    value.to_string().parse().unwrap_or(f64::from(value))
+fn wrong<T>(text: &str) -> Result<T> {
+    Err(Error::Processor(text.to_owned()))
 }
 
-fn wrong<T>(text: String) -> Result<T> {
-    Err(Error::Processor(text))
+/// The error with the file that it is of.
+fn at(path: &Path, error: Error) -> Error {
+    match error {
+        Error::Processor(text) => Error::Processor(format!("{}: {text}", path.display())),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<ImageProcessor> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("preprocessor_config.json");
+        std::fs::write(&path, json).unwrap();
+        ImageProcessor::from_file(&path)
+    }
+
+    fn same(a: &str, b: &str) {
+        assert_eq!(read(a).unwrap(), read(b).unwrap());
+    }
+
+    #[test]
+    fn old_and_new_ways_of_writing_a_size_are_one() {
+        let sizes = r#""size": {"shortest_edge": 32}, "crop_size": {"height": 30, "width": 30}"#;
+        same(r#"{"size": 32, "crop_size": 30}"#, &format!("{{{sizes}}}"));
+        let vit = r#""feature_extractor_type": "ViTFeatureExtractor""#;
+        same(&format!(r#"{{"size": 32, {vit}}}"#), &format!(r#"{{"size": {{"height": 32, "width": 32}}, {vit}}}"#));
+        same(
+            &format!(r#"{{"size": [20, 32], {vit}}}"#),
+            &format!(r#"{{"size": {{"height": 20, "width": 32}}, {vit}}}"#),
+        );
+    }
+
+    #[test]
+    fn absent_and_null_keys_have_the_defaults_of_the_class() {
+        assert_eq!(
+            read(r#"{"image_processor_type": "CLIPImageProcessor"}"#).unwrap(),
+            ImageProcessor::default_clip(224)
+        );
+        let siglip = r#"{"image_processor_type": "SiglipImageProcessorFast", "size": null, "do_resize": null}"#;
+        assert_eq!(read(siglip).unwrap(), ImageProcessor::default_siglip(224));
+        let vit = read(r#"{"feature_extractor_type": "ViTFeatureExtractor"}"#).unwrap();
+        assert_eq!(vit, ImageProcessor { filter: Filter::Bilinear, ..ImageProcessor::default_siglip(224) });
+        same("{}", r#"{"image_processor_type": "ViTImageProcessor"}"#);
+        same(r#"{"crop_size": 224}"#, r#"{"image_processor_type": "CLIPImageProcessor"}"#);
+        let blip = read(r#"{"image_processor_type": "BlipImageProcessor", "image_std": 0.5}"#).unwrap();
+        assert_eq!((blip.output_size(), blip.normalize().std), ((384, 384), [0.5; 3]));
+        same(
+            r#"{"image_processor": {"image_processor_type": "BlipImageProcessor"}, "size": 3}"#,
+            r#"{"image_processor_type": "BlipImageProcessor"}"#,
+        );
+    }
+
+    #[test]
+    fn a_saved_processor_reads_back_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("preprocessor_config.json");
+        let crop = ImageProcessor::default_clip(30).crop;
+        let new = |resize, crop| ImageProcessor::new(resize, Filter::Lanczos, crop, Normalize::IMAGENET).unwrap();
+        for processor in [
+            ImageProcessor::default_clip(224),
+            ImageProcessor { filter: Filter::Bilinear, ..ImageProcessor::default_siglip(40) },
+            new(Some(Resize::Exact(40, 30)), None),
+            new(Some(Resize::Within(40, 30)), crop),
+            new(Some(Resize::ShortSideWithin { short: 30, long: 50 }), crop),
+            new(None, crop),
+        ] {
+            processor.save(&path).unwrap();
+            assert_eq!(ImageProcessor::from_file(&path).unwrap(), processor);
+        }
+        let error = new(Some(Resize::RoundedWithin(30, 30)), crop).save(&path).unwrap_err().to_string();
+        assert!(error.contains("open_clip's way of resizing"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_an_error_that_says_why() {
+        let cases = [
+            (r#"{"size": 32, "crop_size": 32, "resample": 6}"#, "resample is 6"),
+            (
+                r#"{"size": 32, "image_processor_type": "ConvNextImageProcessor"}"#,
+                "is ConvNextImageProcessor: known are CLIP",
+            ),
+            (r#"{"size": {"shortest_edge": 32}}"#, "differ in size"),
+            (r#"{"size": {"shortest_edge": 32, "longest_edge": 40}}"#, "differ in size"),
+            (r#"{"size": {"longest_edge": 32}}"#, "longest_edge without shortest_edge"),
+            (r#"{"size": {"height": 32}}"#, "size must have height and width"),
+            (r#"{"size": {"high": 32}}"#, "expected a size"),
+            (r#"{"do_resize": false}"#, "differ in size"),
+            (r#"{"crop_size": {"shortest_edge": 32}}"#, "crop_size must be"),
+            (r#"{"image_processor_type": "ViTImageProcessor", "do_center_crop": true}"#, "without crop_size"),
+            (r#"{"size": 0, "crop_size": 32}"#, "a side of 0 pixels"),
+            (r#"{"size": 32, "do_normalize": false, "rescale_factor": 0}"#, "rescale_factor is 0"),
+            (r#"{"size": 32, "image_mean": [0, 0, 0], "image_std": [1, 0, 1]}"#, "std [1.0, 0.0, 1.0]"),
+            (r#"{"size": 32, "image_mean": [0.5]}"#, "expected a number or three"),
+            (r#"{"size": 32, "do_pad": true, "pad_size": 40}"#, "a pad_size other than 32 x 32"),
+            ("{", "line 1"),
+        ];
+        for (json, expected) in cases {
+            let message = read(json).unwrap_err().to_string();
+            assert!(message.contains(expected) && message.contains("preprocessor_config.json"), "{message}");
+        }
+    }
 }

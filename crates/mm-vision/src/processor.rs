@@ -1,59 +1,54 @@
 use crate::error::{Error, Result};
-use crate::preprocessor_config::{PreprocessorConfig, to_json};
-use image::{RgbImage, imageops};
+use crate::geometry::{Crop, Margins, Resize};
+use image::{Rgb, RgbImage, imageops};
 use mm_data::Normalize;
-use mm_data::resize::{Filter, exact, short_side_size};
+use mm_data::resize::{Filter, Rect, exact, exact_part};
 use rayon::prelude::*;
-use std::borrow::Cow;
-use std::path::Path;
 use tch::Tensor;
 
 /// The largest side of an output, in pixels.
 const MAX_SIDE: u32 = 1 << 12;
 
-/// An image more than this many times as long as wide loses its ends before it is resized, which would need memory for pixels
-/// that the crop drops.
-const MAX_RATIO: u32 = 16;
+/// Of an image that is resized to more than this many times the pixels that the crop keeps, only these are computed.
+const MAX_EXCESS: u64 = 16;
 
-/// What an image is resized to before the crop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Resize {
-    /// The short side to this many pixels; the ratio stays.
-    ShortSide(u32),
-    /// To width and height, whatever the ratio becomes.
-    Exact(u32, u32),
-}
-
-/// Resizes, crops and normalises images, as the `preprocessor_config.json` beside a checkpoint says.
+/// Resizes, crops and normalises images, as the `preprocessor_config.json` beside a checkpoint says, or open_clip's
+/// `preprocess_cfg`.
+///
+/// Pixels are those of transformers' processors on Pillow (`CLIPImageProcessorPil`, ...) and of open_clip's transforms, to a
+/// level. The processors that transformers takes by default run on torchvision's tensors instead, which resize with other
+/// rounding, and pad an odd margin on the other side.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageProcessor {
     pub(crate) resize: Option<Resize>,
-    pub(crate) crop: Option<(u32, u32)>,
+    pub(crate) filter: Filter,
+    pub(crate) crop: Option<Crop>,
     pub(crate) normalize: Normalize,
     output: (u32, u32),
 }
 
 impl ImageProcessor {
-    pub(crate) fn new(resize: Option<Resize>, crop: Option<(u32, u32)>, normalize: Normalize) -> Result<Self> {
+    pub(crate) fn new(
+        resize: Option<Resize>,
+        filter: Filter,
+        crop: Option<Crop>,
+        normalize: Normalize,
+    ) -> Result<Self> {
         let output = match (resize, crop) {
-            (_, Some(size)) => size,
+            (_, Some(crop)) => (crop.width, crop.height),
             (Some(Resize::Exact(width, height)), None) => (width, height),
             _ => {
                 let text = "images would differ in size: give crop_size, or a size with height and width";
                 return Err(Error::Processor(text.into()));
             }
         };
-        let resized = match resize {
-            Some(Resize::ShortSide(side)) => (side, side),
-            Some(Resize::Exact(width, height)) => (width, height),
-            None => output,
-        };
-        for side in [output.0, output.1, resized.0, resized.1] {
+        let resized = resize.map_or([output.0, output.1], Resize::sides);
+        for side in [output.0, output.1].into_iter().chain(resized) {
             if !(1..=MAX_SIDE).contains(&side) {
                 return Err(Error::Processor(format!("a side of {side} pixels: it must be from 1 to {MAX_SIDE}")));
             }
         }
-        Ok(Self { resize, crop, normalize, output })
+        Ok(Self { resize, filter, crop, normalize, output })
     }
 
     /// OpenAI CLIP's: the short side to `size` (1 to 4,096, else the nearest of these), bicubic, and its middle square.
@@ -61,7 +56,8 @@ impl ImageProcessor {
         let size = size.clamp(1, MAX_SIDE);
         Self {
             resize: Some(Resize::ShortSide(size)),
-            crop: Some((size, size)),
+            filter: Filter::Bicubic,
+            crop: Some(Crop { width: size, height: size, fill: 0, margins: Margins::Transformers }),
             normalize: Normalize::CLIP,
             output: (size, size),
         }
@@ -78,28 +74,14 @@ impl ImageProcessor {
         }
     }
 
-    /// Reads a `preprocessor_config.json`.
+    /// The same processing to squares of `size` pixels a side: what is resized and what is cropped grow or shrink alike.
     ///
     /// # Errors
-    /// The file cannot be read, is no JSON of this form, or asks for what is not offered: another `resample` than 3 (bicubic), or
-    /// outputs that differ in size.
-    pub fn from_file(path: &Path) -> Result<Self> {
-        let text = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-        let config: PreprocessorConfig =
-            serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.to_owned(), source })?;
-        config.processor().map_err(|error| match error {
-            Error::Processor(text) => Error::Processor(format!("{}: {text}", path.display())),
-            other => other,
-        })
-    }
-
-    /// Writes a `preprocessor_config.json` that transformers reads as a `CLIPImageProcessor`.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        std::fs::write(path, format!("{:#}\n", to_json(self)))
-            .map_err(|source| Error::Io { path: path.to_owned(), source })
+    /// A side would not lie in 1 to 4,096.
+    pub fn with_size(self, size: u32) -> Result<Self> {
+        let resize = self.resize.map(|resize| resize.scaled(self.output, size));
+        let crop = self.crop.map(|crop| Crop { width: size, height: size, ..crop });
+        Self::new(resize, self.filter, crop, self.normalize)
     }
 
     /// Width and height of the output, in pixels.
@@ -164,90 +146,51 @@ impl ImageProcessor {
         if width == 0 || height == 0 {
             return Err(Error::EmptyImage { index, width, height });
         }
-        let resized = match self.resize {
-            Some(Resize::ShortSide(side)) => {
-                let image = without_far_ends(image);
-                let (width, height) = short_side_size(image.width(), image.height(), side);
-                Cow::Owned(exact(&image, width, height, Filter::Bicubic))
-            }
-            Some(Resize::Exact(width, height)) => Cow::Owned(exact(image, width, height, Filter::Bicubic)),
-            None => Cow::Borrowed(image),
+        let resized = self.resize.map_or((width, height), |resize| resize.size(width, height));
+        let Some(crop) = self.crop else { return Ok(exact(image, resized.0, resized.1, self.filter)) };
+        let (kept, (left, top)) = crop.keep(resized.0, resized.1);
+        let cut = |image: &RgbImage| imageops::crop_imm(image, kept.left, kept.top, kept.width, kept.height).to_image();
+        let cut = match self.resize {
+            None => cut(image),
+            Some(_) if exceeds(resized, kept) => exact_part(image, resized.0, resized.1, kept, self.filter),
+            Some(_) => cut(&exact(image, resized.0, resized.1, self.filter)),
         };
-        let (left, width) = kept(resized.width(), self.output.0);
-        let (top, height) = kept(resized.height(), self.output.1);
-        let cut = imageops::crop_imm(resized.as_ref(), left, top, width, height);
-        let mut out = RgbImage::new(self.output.0, self.output.1);
-        let (left, top) = ((self.output.0 - width) / 2, (self.output.1 - height) / 2);
-        imageops::replace(&mut out, &*cut, left.into(), top.into());
+        if cut.dimensions() == self.output {
+            return Ok(cut);
+        }
+        let mut out = RgbImage::from_pixel(self.output.0, self.output.1, Rgb([crop.fill; 3]));
+        imageops::replace(&mut out, &cut, left.into(), top.into());
         Ok(out)
     }
 }
 
-/// Where the middle `size` of `side` begins and how much of it there is; the odd pixel goes to the end, as in transformers.
-fn kept(side: u32, size: u32) -> (u32, u32) {
-    (side.saturating_sub(size) / 2, side.min(size))
-}
-
-/// The middle of an image that exceeds [`MAX_RATIO`].
-fn without_far_ends(image: &RgbImage) -> Cow<'_, RgbImage> {
-    let (width, height) = image.dimensions();
-    let longest = width.min(height).saturating_mul(MAX_RATIO);
-    if width.max(height) <= longest {
-        return Cow::Borrowed(image);
-    }
-    let (left, width) = kept(width, longest);
-    let (top, height) = kept(height, longest);
-    Cow::Owned(imageops::crop_imm(image, left, top, width, height).to_image())
+/// Whether the resized image is so much larger than what is kept of it that it should not be made.
+fn exceeds((width, height): (u32, u32), kept: Rect) -> bool {
+    let pixels = |width: u32, height: u32| u64::from(width) * u64::from(height);
+    pixels(width, height) / pixels(kept.width, kept.height) > MAX_EXCESS
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(json: &str) -> Result<ImageProcessor> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("preprocessor_config.json");
-        std::fs::write(&path, json).unwrap();
-        ImageProcessor::from_file(&path)
+    fn crop(width: u32, height: u32) -> Option<Crop> {
+        Some(Crop { width, height, fill: 0, margins: Margins::Transformers })
     }
 
     #[test]
-    fn old_and_new_ways_of_writing_a_size_are_one() {
-        let rest = r#""image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "feature_extractor_type": "X""#;
-        let old = read(&format!(r#"{{"size": 32, "crop_size": 30, {rest}}}"#)).unwrap();
-        let sizes = r#""size": {"shortest_edge": 32}, "crop_size": {"height": 30, "width": 30}"#;
-        assert_eq!(old, read(&format!("{{{sizes}, {rest}}}")).unwrap());
-        let square = read(&format!(r#"{{"size": 32, {rest}}}"#)).unwrap();
-        assert_eq!(square, read(&format!(r#"{{"size": {{"height": 32, "width": 32}}, {rest}}}"#)).unwrap());
-    }
-
-    #[test]
-    fn a_saved_processor_reads_back_the_same() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("preprocessor_config.json");
-        let exact = ImageProcessor::new(Some(Resize::Exact(40, 30)), None, Normalize::HALF).unwrap();
-        for processor in [ImageProcessor::default_clip(224), exact] {
-            processor.save(&path).unwrap();
-            assert_eq!(ImageProcessor::from_file(&path).unwrap(), processor);
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_followed_is_an_error_that_says_why() {
-        let cases = [
-            (r#"{"size": 32, "crop_size": 32, "do_normalize": false, "resample": 1}"#, "resample is 1"),
-            (r#"{"size": {"shortest_edge": 32}, "do_normalize": false}"#, "differ in size"),
-            (r#"{"size": 32, "crop_size": 32}"#, "image_mean"),
-            (r#"{"crop_size": 32, "do_normalize": false}"#, "without size"),
-            (r#"{"size": 32, "do_center_crop": true, "do_normalize": false}"#, "without crop_size"),
-            (r#"{"size": 0, "crop_size": 32, "do_normalize": false}"#, "a side of 0 pixels"),
-            (r#"{"size": 32, "do_normalize": false, "rescale_factor": 0}"#, "rescale_factor is 0"),
-            (r#"{"size": 32, "image_mean": [0, 0, 0], "image_std": [1, 0, 1]}"#, "image_std"),
-            ("{", "line 1"),
-        ];
-        for (json, expected) in cases {
-            let message = read(json).unwrap_err().to_string();
-            assert!(message.contains(expected) && message.contains("preprocessor_config.json"), "{message}");
+    fn another_size_scales_resize_and_crop_alike() {
+        let new = |resize, crop| ImageProcessor::new(Some(resize), Filter::Bilinear, crop, Normalize::HALF).unwrap();
+        let larger = new(Resize::ShortSide(256), crop(224, 224)).with_size(336).unwrap();
+        assert_eq!(larger, new(Resize::ShortSide(384), crop(336, 336)));
+        let squashed = new(Resize::Exact(40, 30), None).with_size(60).unwrap();
+        assert_eq!(squashed, new(Resize::Exact(60, 60), None));
+        let within = new(Resize::Within(40, 20), crop(40, 20)).with_size(20).unwrap();
+        assert_eq!(within, new(Resize::Within(20, 20), crop(20, 20)));
+        assert_eq!(ImageProcessor::default_clip(224).with_size(64).unwrap(), ImageProcessor::default_clip(64));
+        for size in [0, 4097, u32::MAX] {
+            let error = ImageProcessor::default_siglip(64).with_size(size).unwrap_err().to_string();
+            assert!(error.contains(&format!("a side of {size} pixels")), "{error}");
         }
     }
 
@@ -258,5 +201,16 @@ mod tests {
         let error = processor.process_batch(&[RgbImage::new(4, 4), RgbImage::new(0, 3)]).unwrap_err();
         assert!(error.to_string().starts_with("image 1 of the batch is 0 x 3 pixels"));
         assert_eq!(processor.process_batch(&[]).unwrap().size(), [0, 3, 32, 32]);
+    }
+
+    #[test]
+    fn a_long_image_is_resized_where_it_is_kept_and_equals_the_whole() {
+        let image = RgbImage::from_fn(800, 20, |x, y| Rgb([(x % 250) as u8, (7 * y) as u8, (x / 4) as u8]));
+        let processor = ImageProcessor::default_clip(32);
+        let whole = exact(&image, 1280, 32, Filter::Bicubic);
+        let expected = imageops::crop_imm(&whole, 624, 0, 32, 32).to_image();
+        let found = processor.resize(&image).unwrap();
+        let apart = std::iter::zip(found.as_raw(), expected.as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(apart <= Some(1), "{apart:?} levels apart");
     }
 }

@@ -1,6 +1,7 @@
 use crate::conv::{ConvNorm, ConvShape};
-use crate::error::{Error, Result, check_sizes};
+use crate::error::{Error, Result};
 use mm_core::Precision;
+use mm_core::hf::check_sizes;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use tch::nn::init::{FanInOut, NonLinearity, NormalOrUniform};
@@ -31,7 +32,7 @@ impl ResNetConfig {
     /// Names the first field that is out of range, with its value and its bounds.
     pub fn validate(&self) -> Result<()> {
         self.stages()?;
-        check_sizes(&[("width", self.width), ("image_size", self.image_size)])?;
+        check_sizes(&[("width", self.width), ("image_size", self.image_size)]).map_err(Error::Config)?;
         if self.image_size % 32 != 0 {
             return Err(Error::Config(format!("image_size {} is no multiple of 32", self.image_size)));
         }

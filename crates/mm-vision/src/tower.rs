@@ -1,8 +1,9 @@
 use crate::error::Result;
 use crate::modified_resnet::{ModifiedResNet, ModifiedResNetConfig};
+use crate::position_table::PositionTable;
 use crate::resnet::{ResNet, ResNetConfig};
 use crate::vit::{Vit, VitAttention};
-use crate::vit_config::VitConfig;
+use crate::vit_config::{VitConfig, VitForm};
 use mm_core::Precision;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -55,6 +56,39 @@ impl ImageTowerConfig {
             Self::Vit(config) => config.image_size,
             Self::ResNet(config) => config.image_size,
             Self::ModifiedResNet(config) => config.image_size,
+        }
+    }
+
+    /// The same tower for square images of `size` pixels a side. Its table of positions changes with it: see
+    /// [`resize_positions`](crate::resize_positions).
+    ///
+    /// # Errors
+    /// The config's own: see the `validate` of each.
+    pub fn with_image_size(mut self, size: i64) -> Result<Self> {
+        match &mut self {
+            Self::Vit(config) => config.image_size = size,
+            Self::ResNet(config) => config.image_size = size,
+            Self::ModifiedResNet(config) => config.image_size = size,
+        }
+        self.validate()?;
+        Ok(self)
+    }
+
+    /// Where the tower keeps its positions; none for a ResNet, which has no place in its weights.
+    pub fn position_table(&self) -> Option<PositionTable> {
+        match self {
+            Self::Vit(config) => {
+                let name = match config.form {
+                    VitForm::Clip | VitForm::Siglip => "embeddings.position_embedding.weight",
+                    VitForm::Vit => "embeddings.position_embeddings",
+                };
+                Some(PositionTable { name, extra_tokens: config.class_tokens(), grid: config.patch_grid() })
+            }
+            Self::ResNet(_) => None,
+            Self::ModifiedResNet(config) => {
+                let (name, grid) = ("attnpool.positional_embedding", config.feature_grid());
+                Some(PositionTable { name, extra_tokens: 1, grid })
+            }
         }
     }
 }
@@ -141,6 +175,60 @@ impl ImageTower {
             Self::Vit(vit) => vit.pack(precision),
             Self::ResNet(resnet) => resnet.pack(precision),
             Self::ModifiedResNet(resnet) => resnet.pack(precision),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resize_positions;
+    use tch::Device;
+    use tch::nn::VarStore;
+
+    /// Small towers of every kind.
+    fn towers() -> Vec<ImageTowerConfig> {
+        let vit = |form| VitConfig {
+            form,
+            hidden_size: 16,
+            intermediate_size: 16,
+            num_hidden_layers: 1,
+            num_attention_heads: 2,
+            image_size: 64,
+            patch_size: 16,
+            ..Default::default()
+        };
+        let resnet = ResNetConfig { depth: 18, width: 4, image_size: 64 };
+        let modified = ModifiedResNetConfig { layers: [1; 4], width: 4, heads: 2, output_dim: 8, image_size: 64 };
+        let vits = [VitForm::Clip, VitForm::Siglip, VitForm::Vit].map(|form| ImageTowerConfig::Vit(vit(form)));
+        let others = [ImageTowerConfig::ResNet(resnet), ImageTowerConfig::ModifiedResNet(modified)];
+        vits.into_iter().chain(others).collect()
+    }
+
+    #[test]
+    fn a_resized_table_of_positions_fits_the_tower_of_that_resolution() {
+        for config in towers() {
+            let other = config.clone().with_image_size(96).unwrap();
+            assert_eq!(other.image_size(), 96);
+            let tables = [&config, &other].map(|config| {
+                let vs = VarStore::new(Device::Cpu);
+                config.build(&vs.root()).unwrap();
+                config.position_table().map(|table| vs.variables().remove(table.name).unwrap())
+            });
+            let Some(place) = other.position_table() else {
+                assert!(matches!(config, ImageTowerConfig::ResNet(_)));
+                continue;
+            };
+            let resized = resize_positions(tables[0].as_ref().unwrap(), place.extra_tokens, place.grid).unwrap();
+            assert_eq!(resized.size(), tables[1].as_ref().unwrap().size(), "{config:?}");
+        }
+    }
+
+    #[test]
+    fn an_image_size_that_no_tower_can_have_is_an_error() {
+        for config in towers() {
+            let error = config.with_image_size(15).unwrap_err().to_string();
+            assert!(error.contains("image_size 15"), "{error}");
         }
     }
 }

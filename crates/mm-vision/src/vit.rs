@@ -1,31 +1,44 @@
-use crate::attention_pool::AttentionPool;
 use crate::error::Result;
+use crate::map_head::MapHead;
 use crate::vit_config::{VitConfig, VitForm};
 use mm_core::Precision;
 use mm_core::nn::{
-    AttentionMask, BlockConfig, Embedding, LayerNorm, Mlp, NormOrder, PatchEmbedding, Transformer, parameter,
+    Attention, AttentionMask, Block, BlockConfig, LayerNorm, Linear, Mlp, NormOrder, PatchEmbedding, Transformer,
+    parameter,
 };
 use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
 
-/// A vision transformer (Dosovitskiy et al. 2021) in CLIP's or SigLIP's form.
+/// The standard deviation of every initial weight of [`VitForm::Vit`], transformers' `initializer_range`.
+const VIT_STD: f64 = 0.02;
+
+/// A vision transformer (Dosovitskiy et al. 2021) in the form of CLIP, of SigLIP or of the first ViT.
 ///
-/// Parameter names are those of Hugging Face's `CLIPVisionModel` and `SiglipVisionModel` (`pre_layrnorm` is spelt so there).
+/// Parameter names are those in the files of Hugging Face's `CLIPVisionModel` (`pre_layrnorm` is spelt so there),
+/// `SiglipVisionModel` and `ViTModel`.
 #[derive(Debug)]
 pub struct Vit {
     patch_embedding: PatchEmbedding,
-    position_embedding: Embedding,
+    /// `[width]` or `[1, 1, width]`.
+    class_token: Option<Tensor>,
+    /// `[L, width]` or `[1, L, width]`.
+    position_embedding: Tensor,
+    pre_norm: Option<LayerNorm>,
     encoder: Transformer,
     post_norm: LayerNorm,
-    form: Form,
+    pooling: Pooling,
     config: VitConfig,
 }
 
-/// What only one of the families has.
+/// How the normalised tokens become one vector.
 #[derive(Debug)]
-enum Form {
-    Clip { class_embedding: Tensor, pre_norm: LayerNorm },
-    Siglip { head: MapHead },
+enum Pooling {
+    /// The class token.
+    Class,
+    /// The class token, mapped on, with a tanh.
+    Pooler(Linear),
+    /// Attention over all tokens.
+    Map(MapHead),
 }
 
 /// A forward pass with the attention weights that led to it, all in one graph.
@@ -40,7 +53,8 @@ pub struct VitAttention {
 }
 
 impl Vit {
-    /// Creates the tower's parameters below `path`, initialised as OpenAI's CLIP does.
+    /// Creates the tower's parameters below `path`, initialised as OpenAI's CLIP does; those of [`VitForm::Vit`] as transformers
+    /// does.
     ///
     /// # Errors
     /// As [`VitConfig::validate`].
@@ -58,39 +72,43 @@ impl Vit {
             norm_order: NormOrder::Pre,
             layers: config.num_hidden_layers,
         };
-        // CLIP keeps PyTorch's default for convolutions (a third of the variance), SigLIP is made with LeCun's.
-        let (class_tokens, patch_std) = match config.form {
-            VitForm::Clip => (1, (3.0 * fan_in).powf(-0.5)),
-            VitForm::Siglip => (0, fan_in.powf(-0.5)),
-        };
+        let normal = |std| Init::Randn { mean: 0.0, stdev: std };
         let embeddings = path / "embeddings";
-        let positions = config.patch_grid() * config.patch_grid() + class_tokens;
-        let form = match config.form {
-            VitForm::Clip => Form::Clip {
-                class_embedding: parameter(
-                    &embeddings,
-                    "class_embedding",
-                    &[width],
-                    Init::Randn { mean: 0.0, stdev: std },
-                ),
-                pre_norm: LayerNorm::new(&(path / "pre_layrnorm"), width, eps),
-            },
-            VitForm::Siglip => Form::Siglip { head: MapHead::new(&(path / "head"), &block) },
+        let (class_token, pre_norm, pooling) = match config.form {
+            VitForm::Clip => {
+                let class = parameter(&embeddings, "class_embedding", &[width], normal(std));
+                (Some(class), Some(LayerNorm::new(&(path / "pre_layrnorm"), width, eps)), Pooling::Class)
+            }
+            VitForm::Siglip => (None, None, Pooling::Map(MapHead::new(&(path / "head"), &block))),
+            VitForm::Vit => {
+                let class = parameter(&embeddings, "cls_token", &[1, 1, width], normal(VIT_STD));
+                let pooler = || Linear::new(&(path / "pooler" / "dense"), width, width, VIT_STD);
+                (Some(class), None, if config.pooler { Pooling::Pooler(pooler()) } else { Pooling::Class })
+            }
         };
-        Ok(Self {
-            patch_embedding: PatchEmbedding::new(
-                &(&embeddings / "patch_embedding"),
-                config.patch_size,
-                width,
-                config.form == VitForm::Siglip,
-                patch_std,
-            ),
-            position_embedding: Embedding::new(&(&embeddings / "position_embedding"), positions, width, std),
-            encoder: Transformer::new(&(path / "encoder" / "layers"), &block),
-            post_norm: LayerNorm::new(&(path / "post_layernorm"), width, eps),
-            form,
-            config,
-        })
+        // CLIP keeps PyTorch's default for convolutions (a third of the variance), SigLIP is made with LeCun's.
+        let (patches, patch_std) = match config.form {
+            VitForm::Clip => (&embeddings / "patch_embedding", (3.0 * fan_in).powf(-0.5)),
+            VitForm::Siglip => (&embeddings / "patch_embedding", fan_in.powf(-0.5)),
+            VitForm::Vit => (&embeddings / "patch_embeddings" / "projection", VIT_STD),
+        };
+        let has_bias = config.form != VitForm::Clip;
+        let patch_embedding = PatchEmbedding::new(&patches, config.patch_size, width, has_bias, patch_std);
+        let length = config.class_tokens() + config.patch_grid() * config.patch_grid();
+        let position_embedding = match config.form {
+            VitForm::Clip | VitForm::Siglip => {
+                parameter(&(&embeddings / "position_embedding"), "weight", &[length, width], normal(std))
+            }
+            VitForm::Vit => parameter(&embeddings, "position_embeddings", &[1, length, width], normal(VIT_STD)),
+        };
+        let (encoder, post_norm) = match config.form {
+            VitForm::Clip | VitForm::Siglip => {
+                (Transformer::new(&(path / "encoder" / "layers"), &block), path / "post_layernorm")
+            }
+            VitForm::Vit => (vit_encoder(&(path / "encoder" / "layer"), &block), path / "layernorm"),
+        };
+        let post_norm = LayerNorm::new(&post_norm, width, eps);
+        Ok(Self { patch_embedding, class_token, position_embedding, pre_norm, encoder, post_norm, pooling, config })
     }
 
     /// Maps `pixel_values` `[B, 3, image_size, image_size]` to `[B, hidden]`.
@@ -105,13 +123,13 @@ impl Vit {
     /// comes from torch's generator, so `tch::manual_seed` fixes it; 1 keeps all and draws nothing.
     pub fn forward_train(&self, pixel_values: &Tensor, keep: f64) -> Tensor {
         let x = self.embed(pixel_values, keep);
-        match &self.form {
-            Form::Clip { .. } => {
-                let class = Tensor::zeros([x.size()[0]], (Kind::Int64, x.device()));
-                self.post_norm.forward(&self.encoder.forward_at(x, &AttentionMask::None, &class))
-            }
-            Form::Siglip { head } => {
+        match &self.pooling {
+            Pooling::Map(head) => {
                 head.forward(&self.post_norm.forward(&self.encoder.forward(x, &AttentionMask::None))).0
+            }
+            Pooling::Class | Pooling::Pooler(_) => {
+                let class = Tensor::zeros([x.size()[0]], (Kind::Int64, x.device()));
+                self.pool_class(&self.encoder.forward_at(x, &AttentionMask::None, &class))
             }
         }
     }
@@ -119,11 +137,13 @@ impl Vit {
     /// As [`Vit::forward`], with the attention weights. Slower: for looking at a model.
     pub fn forward_with_attention(&self, pixel_values: &Tensor) -> VitAttention {
         let (x, layers) = self.encoder.forward_with_weights(self.embed(pixel_values, 1.0), &AttentionMask::None);
-        match &self.form {
-            Form::Clip { .. } => VitAttention { pooled: self.post_norm.forward(&x.select(1, 0)), layers, pool: None },
-            Form::Siglip { head } => {
+        match &self.pooling {
+            Pooling::Map(head) => {
                 let (pooled, pool) = head.forward(&self.post_norm.forward(&x));
                 VitAttention { pooled, layers, pool: Some(pool) }
+            }
+            Pooling::Class | Pooling::Pooler(_) => {
+                VitAttention { pooled: self.pool_class(&x.select(1, 0)), layers, pool: None }
             }
         }
     }
@@ -132,14 +152,23 @@ impl Vit {
     fn embed(&self, pixel_values: &Tensor, keep: f64) -> Tensor {
         let patches = self.patch_embedding.forward(pixel_values); // [B, N, hidden]
         let (batch, count, width) = patches.size3().expect("patches are [B, N, hidden]");
-        let positions = self.position_embedding.weight();
-        match &self.form {
-            Form::Siglip { .. } => keep_patches(patches + positions, keep),
-            Form::Clip { class_embedding, pre_norm } => {
-                let patches = keep_patches(patches + positions.narrow(0, 1, count), keep);
-                let class = (class_embedding + positions.get(0)).expand([batch, 1, width], false);
-                pre_norm.forward(&Tensor::cat(&[class, patches], 1)) // [B, 1 + N, hidden]
-            }
+        let positions = self.position_embedding.view([-1, width]); // [L, hidden]
+        let Some(class) = &self.class_token else { return keep_patches(patches + positions, keep) };
+        let patches = keep_patches(patches + positions.narrow(0, 1, count), keep);
+        let class = (class + positions.get(0)).expand([batch, 1, width], false);
+        let x = Tensor::cat(&[class, patches], 1); // [B, 1 + N, hidden]
+        match &self.pre_norm {
+            Some(norm) => norm.forward(&x),
+            None => x,
+        }
+    }
+
+    /// The encoder's class tokens `[B, hidden]` to the pooled output.
+    fn pool_class(&self, class: &Tensor) -> Tensor {
+        let class = self.post_norm.forward(class);
+        match &self.pooling {
+            Pooling::Pooler(dense) => dense.forward(&class).tanh(),
+            Pooling::Class | Pooling::Map(_) => class,
         }
     }
 
@@ -151,17 +180,41 @@ impl Vit {
     /// Readies for inference in `precision`; outputs are of its kind.
     pub fn pack(&mut self, precision: Precision) {
         self.patch_embedding.pack(precision);
-        self.position_embedding.pack(precision);
+        for table in [&mut self.position_embedding].into_iter().chain(&mut self.class_token) {
+            *table = table.detach().to_kind(precision.kind());
+        }
+        if let Some(norm) = &mut self.pre_norm {
+            norm.pack(precision);
+        }
         self.encoder.pack(precision);
         self.post_norm.pack(precision);
-        match &mut self.form {
-            Form::Clip { class_embedding, pre_norm } => {
-                *class_embedding = class_embedding.detach().to_kind(precision.kind());
-                pre_norm.pack(precision);
-            }
-            Form::Siglip { head } => head.pack(precision),
+        match &mut self.pooling {
+            Pooling::Class => {}
+            Pooling::Pooler(dense) => dense.pack(precision),
+            Pooling::Map(head) => head.pack(precision),
         }
     }
+}
+
+/// The blocks below `path` by the names of `ViTModel`'s files, which are BERT's.
+fn vit_encoder(path: &Path, block: &BlockConfig) -> Transformer {
+    let (width, mlp_width, eps) = (block.width, block.mlp_width, block.layer_norm_eps);
+    let layer = |index: i64| {
+        let path = path / index;
+        let attention = &path / "attention";
+        let in_proj = Linear::new(&(&attention / "attention" / "in_proj"), width, 3 * width, VIT_STD);
+        let out_proj = Linear::new(&(&attention / "output" / "dense"), width, width, VIT_STD);
+        let fc1 = Linear::new(&(&path / "intermediate" / "dense"), width, mlp_width, VIT_STD);
+        let fc2 = Linear::new(&(&path / "output" / "dense"), mlp_width, width, VIT_STD);
+        Block::from_parts(
+            Attention::from_parts(in_proj, out_proj, block.heads),
+            LayerNorm::new(&(&path / "layernorm_before"), width, eps),
+            Mlp::from_parts(fc1, fc2, block.activation),
+            LayerNorm::new(&(&path / "layernorm_after"), width, eps),
+            block.norm_order,
+        )
+    };
+    Transformer::from_blocks((0..block.layers).map(layer).collect())
 }
 
 /// Keeps a random share of the patches `[B, N, width]`, each image its own.
@@ -174,41 +227,6 @@ fn keep_patches(patches: Tensor, keep: f64) -> Tensor {
     let order = Tensor::rand([batch, count], (Kind::Float, patches.device())).argsort(-1, false);
     let index = order.narrow(1, 0, kept).unsqueeze(-1).expand([batch, kept, width], false);
     patches.gather(1, &index, false) // [B, kept, width]
-}
-
-/// SigLIP's pooling: a learned query attends over all tokens, followed by an MLP with a residual connection.
-#[derive(Debug)]
-struct MapHead {
-    probe: Tensor,
-    attention: AttentionPool,
-    norm: LayerNorm,
-    mlp: Mlp,
-}
-
-impl MapHead {
-    fn new(path: &Path, block: &BlockConfig) -> Self {
-        let width = block.width as f64;
-        Self {
-            probe: parameter(path, "probe", &[1, 1, block.width], Init::Randn { mean: 0.0, stdev: width.powf(-0.5) }),
-            attention: AttentionPool::multihead(&(path / "attention"), block.width, block.heads),
-            norm: LayerNorm::new(&(path / "layernorm"), block.width, block.layer_norm_eps),
-            mlp: Mlp::new(&(path / "mlp"), block, (2.0 * width).powf(-0.5), width.powf(-0.5)),
-        }
-    }
-
-    /// Maps `x` `[B, L, width]` to `[B, width]`, with the weights `[B, heads, L]`.
-    fn forward(&self, x: &Tensor) -> (Tensor, Tensor) {
-        let (pooled, weights) = self.attention.forward(&self.probe.squeeze_dim(0), x);
-        let normed = self.norm.forward(&pooled);
-        (pooled + self.mlp.forward(&normed), weights)
-    }
-
-    fn pack(&mut self, precision: Precision) {
-        self.probe = self.probe.detach().to_kind(precision.kind());
-        self.attention.pack(precision);
-        self.norm.pack(precision);
-        self.mlp.pack(precision);
-    }
 }
 
 #[cfg(test)]
@@ -230,7 +248,7 @@ mod tests {
     #[test]
     fn patch_dropout_is_fixed_by_the_seed_and_draws_nothing_when_all_is_kept() {
         let _turn = GENERATOR.lock();
-        for form in [VitForm::Clip, VitForm::Siglip] {
+        for form in [VitForm::Clip, VitForm::Siglip, VitForm::Vit] {
             let vit = tiny(form);
             let x = Tensor::randn([3, 3, 32, 32], (Kind::Float, Device::Cpu));
             let dropped = |seed: i64| {

@@ -1,8 +1,9 @@
-use crate::error::{Error, Result, check_sizes};
+use crate::error::{Error, Result};
+use mm_core::hf::{check_heads, check_sizes};
 use mm_core::nn::Activation;
 use serde::{Deserialize, Serialize};
 
-/// Which of the two families a ViT belongs to.
+/// Which family a ViT belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VitForm {
@@ -13,6 +14,9 @@ pub enum VitForm {
     /// No class token; all tokens are normalised and pooled by a learned query with attention and an MLP (Zhai et al. 2022,
     /// section 3.4; Zhai et al. 2023).
     Siglip,
+    /// The first ViT (Dosovitskiy et al. 2021): a class token and a bias in the patch embedding; the pooled output is the
+    /// normalised class token, which the `pooler` may map on.
+    Vit,
 }
 
 /// The sizes of a [`Vit`](crate::Vit), with the field names of Hugging Face's `vision_config`. The defaults are CLIP's ViT-B/32.
@@ -39,6 +43,8 @@ pub struct VitConfig {
     pub layer_norm_eps: f64,
     /// Share of the patches dropped at random in training (FLIP, Li et al. 2023), 0 for none. As in open_clip.
     pub patch_dropout: f64,
+    /// Whether a linear map and a tanh end the tower. Only [`VitForm::Vit`] can have them.
+    pub pooler: bool,
 }
 
 impl Default for VitConfig {
@@ -54,56 +60,12 @@ impl Default for VitConfig {
             hidden_act: Activation::QuickGelu,
             layer_norm_eps: 1e-5,
             patch_dropout: 0.0,
+            pooler: false,
         }
     }
 }
 
 impl VitConfig {
-    /// SigLIP's ViT-B/16, whose defaults differ from CLIP's.
-    fn siglip() -> Self {
-        Self {
-            form: VitForm::Siglip,
-            patch_size: 16,
-            hidden_act: Activation::GeluPytorchTanh,
-            layer_norm_eps: 1e-6,
-            ..Self::default()
-        }
-    }
-
-    /// Reads a `vision_config` as transformers writes it: the family is in `model_type`, absent fields have that family's
-    /// defaults, and fields of no consequence here are passed over.
-    ///
-    /// # Errors
-    /// Another `model_type`, a field of another type, a model without the pooling head, or [`VitConfig::validate`]'s.
-    pub fn from_hf(config: &serde_json::Value) -> Result<Self> {
-        let base = match config.get("model_type").and_then(|kind| kind.as_str()) {
-            Some("clip_vision_model") => Self::default(),
-            Some("siglip_vision_model") => Self::siglip(),
-            other => {
-                let other = other.unwrap_or("missing");
-                let known = "clip_vision_model or siglip_vision_model";
-                return Err(Error::Config(format!("model_type of the vision_config is {other}: it must be {known}")));
-            }
-        };
-        if config.get("vision_use_head").and_then(|head| head.as_bool()) == Some(false) {
-            return Err(Error::Config(
-                "vision_use_head is false: a tower without a pooled output has no use here".into(),
-            ));
-        }
-        let wrong = |error: serde_json::Error| Error::Config(format!("vision_config: {error}"));
-        let mut merged = serde_json::to_value(base).map_err(wrong)?;
-        if let Some(fields) = merged.as_object_mut() {
-            for (name, value) in fields.iter_mut().filter(|(name, _)| *name != "form") {
-                if let Some(given) = config.get(name.as_str()) {
-                    *value = given.clone();
-                }
-            }
-        }
-        let config: Self = serde_json::from_value(merged).map_err(wrong)?;
-        config.validate()?;
-        Ok(config)
-    }
-
     /// Checks that a tower can be built.
     ///
     /// # Errors
@@ -116,12 +78,10 @@ impl VitConfig {
             ("num_attention_heads", self.num_attention_heads),
             ("image_size", self.image_size),
             ("patch_size", self.patch_size),
-        ])?;
+        ])
+        .and_then(|()| check_heads(self.hidden_size, self.num_attention_heads))
+        .map_err(Error::Config)?;
         let wrong = |text: String| Err(Error::Config(text));
-        let (width, heads) = (self.hidden_size, self.num_attention_heads);
-        if width % heads != 0 {
-            return wrong(format!("hidden_size {width} is no multiple of num_attention_heads {heads}"));
-        }
         if self.patch_size > self.image_size {
             let (patch, image) = (self.patch_size, self.image_size);
             return wrong(format!("patch_size {patch} is larger than image_size {image}: there would be no patch"));
@@ -132,6 +92,9 @@ impl VitConfig {
         if !(0.0..1.0).contains(&self.patch_dropout) {
             return wrong(format!("patch_dropout is {}: it must be at least 0 and below 1", self.patch_dropout));
         }
+        if self.pooler && self.form != VitForm::Vit {
+            return wrong("pooler is true: only a tower of form = \"vit\" has one".to_owned());
+        }
         Ok(())
     }
 
@@ -139,12 +102,19 @@ impl VitConfig {
     pub fn patch_grid(&self) -> i64 {
         self.image_size / self.patch_size
     }
+
+    /// Tokens that stand before the patches.
+    pub(crate) fn class_tokens(&self) -> i64 {
+        match self.form {
+            VitForm::Clip | VitForm::Vit => 1,
+            VitForm::Siglip => 0,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn config_errors_name_the_field_and_its_value() {
@@ -158,17 +128,7 @@ mod tests {
         );
         assert!(message(VitConfig { layer_norm_eps: f64::NAN, ..Default::default() }).contains("NaN"));
         assert!(message(VitConfig { patch_dropout: 1.0, ..Default::default() }).contains("patch_dropout is 1"));
-    }
-
-    #[test]
-    fn a_hugging_face_config_is_read_with_the_defaults_of_its_family() {
-        let clip = json!({"model_type": "clip_vision_model", "hidden_size": 1024, "num_attention_heads": 16, "dtype": "float32"});
-        let clip = VitConfig::from_hf(&clip).unwrap();
-        assert_eq!((clip.hidden_size, clip.patch_size, clip.layer_norm_eps), (1024, 32, 1e-5));
-        let siglip = VitConfig::from_hf(&json!({"model_type": "siglip_vision_model"})).unwrap();
-        assert_eq!((siglip.form, siglip.patch_size, siglip.layer_norm_eps), (VitForm::Siglip, 16, 1e-6));
-        let other = VitConfig::from_hf(&json!({"model_type": "dinov2"})).unwrap_err().to_string();
-        assert!(other.contains("model_type of the vision_config is dinov2"), "{other}");
+        assert!(message(VitConfig { pooler: true, ..Default::default() }).contains("pooler is true"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ fn golden(name: &str) -> Golden {
     let config = match name {
         "resnet18" | "resnet50" => ImageTowerConfig::ResNet(serde_json::from_value(config).unwrap()),
         "modified-resnet" => ImageTowerConfig::ModifiedResNet(serde_json::from_value(config).unwrap()),
-        _ => ImageTowerConfig::Vit(VitConfig::from_hf(&config).unwrap()),
+        _ => ImageTowerConfig::Vit(VitConfig::from_hf(&config, VitForm::Clip).unwrap()),
     };
     let vs = VarStore::new(Device::Cpu);
     let tower = config.build(&vs.root()).unwrap();

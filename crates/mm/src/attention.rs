@@ -28,7 +28,7 @@ pub fn run(args: &Args) -> Result<()> {
     let image = read_image(&args.image)?;
     let bundle = args.model.open()?;
     let relevance = relevance(&bundle, &image, &args.text)?;
-    let picture = heat_map::draw(&relevance, &bundle.processor.resize(&image)?, args.size);
+    let picture = heat_map::draw(&relevance, &bundle.image.processor.resize(&image)?, args.size);
     picture.save(&args.out).with_context(|| format!("cannot write {}", args.out.display()))?;
     if args.json {
         let (similarity, columns) = (relevance.similarity, relevance.columns);

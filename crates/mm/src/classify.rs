@@ -34,7 +34,7 @@ pub fn run(args: &Args) -> Result<()> {
     let classifier = ZeroShot::new(&bundle, labels, &templates, BATCH_SIZE)?;
     for paths in args.images.chunks(BATCH_SIZE) {
         let images = paths.iter().map(|path| read_image(path)).collect::<Result<Vec<_>>>()?;
-        let probabilities = classifier.probabilities(&bundle, &bundle.embed_images(&images)?);
+        let probabilities = classifier.probabilities(&bundle, &bundle.image.embed(&images)?);
         for (row, path) in paths.iter().enumerate() {
             let row = Vec::<f32>::try_from(probabilities.get(row as i64).contiguous())?;
             let mut ranked: Vec<(&String, f32)> = classifier.labels().iter().zip(row).collect();

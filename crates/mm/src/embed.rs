@@ -36,13 +36,13 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let bundle = args.model.open()?;
     let batch_size = args.batch_size as usize;
     let (names, rows, bad) = match (&args.images, &args.texts) {
         (Some(folder), _) => {
+            let model = args.model.open_image()?;
             let set = EvalSet::open("images", &folder_source(folder)?, [255; 3], args.max_bad_samples)?;
             let bar = progress::bar(set.len() as u64, "images");
-            let embedded = Embedded::read(&bundle, &set, batch_size, &mut |done| bar.set_position(done as u64))?;
+            let embedded = Embedded::read(&model, None, &set, batch_size, &mut |done| bar.set_position(done as u64))?;
             bar.finish_and_clear();
             let names = embedded.samples.into_iter().map(|sample| sample.key).collect::<Vec<_>>();
             (names, embedded.images, embedded.bad.len())
@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
                 std::fs::read_to_string(file).with_context(|| format!("cannot read the texts {}", file.display()))?;
             let texts: Vec<&str> = text.lines().collect();
             anyhow::ensure!(!texts.is_empty(), "{} has no text", file.display());
-            (texts.iter().map(|&text| text.to_owned()).collect(), bundle.embed_texts(&texts, batch_size)?, 0)
+            (texts.iter().map(|&text| text.to_owned()).collect(), args.model.open_text()?.embed(&texts, batch_size)?, 0)
         }
         (None, None) => unreachable!("clap asks for one of the two"),
     };

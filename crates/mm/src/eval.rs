@@ -1,7 +1,8 @@
 use crate::{progress, table};
 use anyhow::{Context, Result};
-use mm_clip::{Bundle, ClipRunConfig, Embedded, EvalReport, EvalSet, Report, Templates, write_report};
-use mm_core::Precision;
+use mm_clip::{
+    Bundle, ClipRunConfig, Embedded, EvalReport, EvalSet, OpenOptions, Report, Templates, write_report,
+};
 use mm_core::checkpoint::write_atomically;
 use mm_core::config::Source;
 use mm_data::SourceConfig;
@@ -28,15 +29,18 @@ pub fn run(args: &Args) -> Result<()> {
     let file = if args.run.is_dir() { args.run.join("config.toml") } else { args.run.clone() };
     let config = ClipRunConfig::from_source(&Source::read(&file, &args.overrides)?)?;
     let folder = if args.run.is_dir() { args.run.clone() } else { config.run.out.join(&config.run.name) };
-    let bundle = Bundle::open(&folder.join("model"), &config.run.device, Precision::F32)
+    let model = folder.join("model");
+    let options = OpenOptions { device: config.run.device.clone(), ..OpenOptions::default() };
+    let bundle = Bundle::open(&model.to_string_lossy(), &options)
         .with_context(|| format!("cannot open the model of the run {}; has it ended?", folder.display()))?;
     let templates = config.eval.templates.as_deref().map_or_else(|| Ok(Templates::default()), Templates::read)?;
     let mut reports = Vec::new();
     for (name, source) in &config.data.eval {
         let set = EvalSet::open(name, source, config.data.background, config.data.max_bad_samples)?;
         let bar = progress::bar(set.len() as u64, "images");
-        let embedded =
-            Embedded::read(&bundle, &set, config.eval.batch_size, &mut |done| bar.set_position(done as u64))?;
+        let (image, text) = (&bundle.image, Some(&bundle.text));
+        let mut progress = |done| bar.set_position(done as u64);
+        let embedded = Embedded::read(image, text, &set, config.eval.batch_size, &mut progress)?;
         bar.finish_and_clear();
         let report = EvalReport::new(name, &bundle, &embedded, &templates, config.eval.batch_size)?;
         if let Some(file) = args.report.as_ref().filter(|_| reports.is_empty()) {

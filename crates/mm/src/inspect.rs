@@ -1,16 +1,21 @@
 use crate::table;
 use anyhow::{Context, Result};
-use mm_clip::read_config;
-use mm_core::checkpoint::{TensorInfo, Weights};
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use mm_clip::{Architecture, ClipConfig, ModelFolder};
+use mm_core::checkpoint::TensorInfo;
+use mm_text::TextTowerConfig;
+use mm_vision::ImageTowerConfig;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::path::Path;
 
-/// Tell what a model's folder holds.
+/// Tell what a model is: architecture, sizes, weights, preprocessing, checksums.
 #[derive(clap::Args)]
 #[command(after_help = "Example: mm inspect runs/demo/model")]
 pub struct Args {
-    /// The model's folder.
-    model: PathBuf,
+    /// The model: a folder or a hub name.
+    #[arg(value_name = "DIR|NAME")]
+    model: String,
     /// Name every tensor.
     #[arg(long)]
     tensors: bool,
@@ -20,32 +25,164 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let config = read_config(&args.model)?;
-    let weights = args.model.join("model.safetensors");
-    let tensors = Weights::open(&weights)?.list();
-    let mut parts: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    for tensor in &tensors {
-        let part = parts.entry(tensor.name.split('.').next().unwrap_or_default()).or_default();
-        *part = (part.0 + 1, part.1 + tensor.elements());
-    }
-    if args.json {
-        let tensors: Vec<_> =
-            tensors.iter().map(|t| serde_json::json!({ "name": t.name, "shape": t.shape, "dtype": t.dtype })).collect();
-        let parameters: u64 = parts.values().map(|part| part.1).sum();
-        println!("{}", serde_json::json!({ "config": config, "parameters": parameters, "tensors": tensors }));
-        return Ok(());
-    }
-    println!("{}", toml::to_string(&config).context("the config cannot be shown")?);
-    let total = tensors.iter().map(TensorInfo::elements).sum::<u64>();
-    let all = [("all", (tensors.len() as u64, total))];
-    let rows = parts.into_iter().chain(all).map(|(name, (count, parameters))| {
-        vec![name.to_owned(), count.to_string(), format!("{:.3} M", parameters as f64 / 1e6)]
-    });
-    print!("{}", table::render(&["part", "tensors", "parameters"], &rows.collect::<Vec<_>>()));
-    if args.tensors {
-        let rows: Vec<Vec<String>> =
-            tensors.iter().map(|t| vec![t.name.clone(), format!("{:?}", t.shape), t.dtype.clone()]).collect();
-        print!("\n{}", table::render(&["tensor", "shape", "type"], &rows));
+    let folder = ModelFolder::open(&args.model).with_context(|| format!("cannot open the model {}", args.model))?;
+    let tensors = folder.weights.list();
+    let files: Vec<FileFacts> = folder.weights.files().map(FileFacts::of).collect::<Result<_>>()?;
+    match args.json {
+        true => println!("{:#}", json(&folder, &tensors, &files)),
+        false => {
+            print!("{}", summary(&folder));
+            print!("\n{}", parts(&tensors));
+            print!("\n{}", table::render(&["file", "size", "sha256"], &files.iter().map(FileFacts::row).collect::<Vec<_>>()));
+            if args.tensors {
+                let row = |t: &TensorInfo| vec![t.name.clone(), format!("{:?}", t.shape), t.dtype.clone()];
+                print!("\n{}", table::render(&["tensor", "shape", "type"], &tensors.iter().map(row).collect::<Vec<_>>()));
+            }
+        }
     }
     Ok(())
+}
+
+/// A file of weights.
+struct FileFacts {
+    name: String,
+    bytes: u64,
+    sha256: String,
+}
+
+impl FileFacts {
+    fn of(path: &Path) -> Result<Self> {
+        let mut hasher = Sha256::new();
+        let read = |hasher: &mut Sha256| std::io::copy(&mut std::fs::File::open(path)?, hasher);
+        let bytes = read(&mut hasher).with_context(|| format!("cannot read {}", path.display()))?;
+        let sha256 = hasher.finalize().iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+        Ok(Self { name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(), bytes, sha256 })
+    }
+
+    fn row(&self) -> Vec<String> {
+        vec![self.name.clone(), megabytes(self.bytes), self.sha256.clone()]
+    }
+}
+
+fn json(folder: &ModelFolder, tensors: &[TensorInfo], files: &[FileFacts]) -> serde_json::Value {
+    let list = |t: &TensorInfo| serde_json::json!({ "name": t.name, "shape": t.shape, "dtype": t.dtype });
+    let file = |f: &FileFacts| serde_json::json!({ "name": f.name, "bytes": f.bytes, "sha256": f.sha256 });
+    serde_json::json!({
+        "form": folder.form,
+        "architecture": folder.architecture,
+        "parameters": tensors.iter().filter(|t| is_parameter(t)).map(TensorInfo::elements).sum::<u64>(),
+        "preprocessing": folder.processor().map(|processor| processor.to_json()).ok(),
+        "files": files.iter().map(file).collect::<Vec<_>>(),
+        "tensors": tensors.iter().map(list).collect::<Vec<_>>(),
+    })
+}
+
+fn summary(folder: &ModelFolder) -> String {
+    let mut lines = vec![("form", serde_json::to_value(folder.form).unwrap_or_default().as_str().unwrap_or("").to_owned())];
+    match &folder.architecture {
+        Architecture::Clip(ClipConfig { embed_dim, loss, image, text, .. }) => {
+            lines.push(("image tower", image_tower(image)));
+            lines.push(("text tower", text_tower(text)));
+            lines.push(("shared space", format!("{embed_dim} numbers, {loss:?} loss")));
+        }
+        Architecture::Image { tower, projection } => {
+            lines.push(("image tower", image_tower(tower)));
+            lines.extend(projection.map(|width| ("projected to", format!("{width} numbers"))));
+        }
+        Architecture::Text { tower, projection } => {
+            lines.push(("text tower", text_tower(tower)));
+            lines.extend(projection.map(|width| ("projected to", format!("{width} numbers"))));
+        }
+    }
+    if !matches!(folder.architecture, Architecture::Text { .. }) {
+        lines.push(("preprocessing", folder.processor().map_or_else(|error| error.to_string(), |found| found.to_string())));
+    }
+    if !matches!(folder.architecture, Architecture::Image { .. }) {
+        let describe = |found: mm_text::Tokenizer| {
+            format!("{} tokens, at most {} a text", found.vocab_size(), found.context_length())
+        };
+        lines.push(("tokenizer", folder.tokenizer().map_or_else(|error| error.to_string(), describe)));
+    }
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    lines.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
+}
+
+fn image_tower(tower: &ImageTowerConfig) -> String {
+    match tower {
+        ImageTowerConfig::Vit(vit) => format!(
+            "ViT in the form of {:?}: {} blocks, width {}, {} heads, MLP {} ({:?}); {} px in patches of {}",
+            vit.form,
+            vit.num_hidden_layers,
+            vit.hidden_size,
+            vit.num_attention_heads,
+            vit.intermediate_size,
+            vit.hidden_act,
+            vit.image_size,
+            vit.patch_size
+        ),
+        ImageTowerConfig::ResNet(resnet) => {
+            format!("ResNet of {} layers, width {}; {} px", resnet.depth, resnet.width, resnet.image_size)
+        }
+        ImageTowerConfig::ModifiedResNet(resnet) => {
+            format!("CLIP's ResNet: blocks {:?}, width {}; {} px", resnet.layers, resnet.width, resnet.image_size)
+        }
+    }
+}
+
+fn text_tower(tower: &TextTowerConfig) -> String {
+    let (what, layers, width, heads) = match tower {
+        TextTowerConfig::Clip(text) => {
+            let what = format!("transformer in the form of {:?}", text.form);
+            (what, text.num_hidden_layers, text.hidden_size, text.num_attention_heads)
+        }
+        TextTowerConfig::Bert(bert) => {
+            let what = format!("BERT, {:?} pooling", bert.pooling);
+            (what, bert.num_hidden_layers, bert.hidden_size, bert.num_attention_heads)
+        }
+    };
+    let (vocabulary, context) = (tower.vocab_size(), tower.context_length());
+    format!("{what}: {layers} blocks, width {width}, {heads} heads; {vocabulary} ids, {context} positions")
+}
+
+/// Parameters by the first part of their names.
+fn parts(tensors: &[TensorInfo]) -> String {
+    #[derive(Default)]
+    struct Part {
+        tensors: u64,
+        parameters: u64,
+        bytes: u64,
+        types: BTreeSet<String>,
+    }
+    let mut parts: BTreeMap<&str, Part> = BTreeMap::new();
+    for tensor in tensors {
+        for name in [tensor.name.split('.').next().unwrap_or_default(), "~"] {
+            let part = parts.entry(name).or_default();
+            part.tensors += 1;
+            part.parameters += if is_parameter(tensor) { tensor.elements() } else { 0 };
+            part.bytes += tensor.bytes;
+            part.types.insert(tensor.dtype.clone());
+        }
+    }
+    let rows = parts.into_iter().map(|(name, part)| {
+        vec![
+            if name == "~" { "all".to_owned() } else { name.to_owned() },
+            part.tensors.to_string(),
+            format!("{:.3} M", part.parameters as f64 / 1e6),
+            megabytes(part.bytes),
+            part.types.into_iter().collect::<Vec<_>>().join(" "),
+        ]
+    });
+    table::render(&["part", "tensors", "parameters", "size", "types"], &rows.collect::<Vec<_>>())
+}
+
+/// Whether a tensor holds parameters, and no scales of others or counters.
+fn is_parameter(tensor: &TensorInfo) -> bool {
+    !tensor.name.ends_with("weight_scale") && tensor.dtype != "I64"
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
 }

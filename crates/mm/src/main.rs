@@ -2,6 +2,7 @@
 
 mod attention;
 mod classify;
+mod convert;
 mod embed;
 mod eval;
 mod inspect;
@@ -28,6 +29,7 @@ enum Command {
     Classify(classify::Args),
     Embed(embed::Args),
     Attention(attention::Args),
+    Convert(convert::Args),
     Inspect(inspect::Args),
 }
 
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Classify(args) => classify::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Embed(args) => embed::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Attention(args) => attention::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Convert(args) => convert::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Inspect(args) => inspect::run(&args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,6 +1,6 @@
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use mm_clip::Bundle;
+use mm_clip::{Bundle, ImageModel, OpenOptions, TextModel};
 use mm_core::{DeviceConfig, Precision};
 use mm_data::image::RgbImage;
 use std::path::{Path, PathBuf};
@@ -8,32 +8,60 @@ use std::path::{Path, PathBuf};
 /// Which model to use, and how.
 #[derive(Args)]
 pub struct ModelArgs {
-    /// Folder of the model (config.json, model.safetensors, tokenizer, preprocessor_config.json).
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    /// The model: a folder as transformers or open_clip save it or with OpenAI's weights, or a hub name.
+    #[arg(long, value_name = "DIR|NAME")]
+    model: String,
     /// Where to compute: auto, cpu or cuda:N.
     #[arg(long, default_value = "auto")]
     device: String,
     /// What to compute in: f32 is the reference, bf16 is faster and a little less exact.
     #[arg(long, value_enum, default_value = "f32")]
     precision: PrecisionArg,
+    /// Side of the images in pixels [default: the model's own]; the table of positions is resized.
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(i64).range(1..=4096))]
+    resolution: Option<i64>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum PrecisionArg {
     F32,
     Bf16,
+    Int8,
 }
 
 impl ModelArgs {
-    /// Opens the model.
+    /// Opens a CLIP.
     pub fn open(&self) -> Result<Bundle> {
-        let precision = match self.precision {
-            PrecisionArg::F32 => Precision::F32,
-            PrecisionArg::Bf16 => Precision::Bf16,
-        };
-        Bundle::open(&self.model, &DeviceConfig(self.device.clone()), precision)
-            .with_context(|| format!("cannot open the model {}", self.model.display()))
+        self.named(Bundle::open(&self.model, &self.options()))
+    }
+
+    /// Opens the image side of a model.
+    pub fn open_image(&self) -> Result<ImageModel> {
+        self.named(ImageModel::open(&self.model, &self.options()))
+    }
+
+    /// Opens the text side of a model.
+    pub fn open_text(&self) -> Result<TextModel> {
+        self.named(TextModel::open(&self.model, &self.options()))
+    }
+
+    fn options(&self) -> OpenOptions {
+        let device = DeviceConfig(self.device.clone());
+        OpenOptions { device, precision: self.precision.into(), resolution: self.resolution }
+    }
+
+    fn named<T>(&self, opened: mm_clip::Result<T>) -> Result<T> {
+        opened.with_context(|| format!("cannot open the model {}", self.model))
+    }
+}
+
+impl From<PrecisionArg> for Precision {
+    fn from(precision: PrecisionArg) -> Self {
+        match precision {
+            PrecisionArg::F32 => Self::F32,
+            PrecisionArg::Bf16 => Self::Bf16,
+            PrecisionArg::Int8 => Self::Int8,
+        }
     }
 }
 

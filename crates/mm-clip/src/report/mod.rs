@@ -95,7 +95,7 @@ fn explain(bundle: &Bundle, report: &Report, row: usize) -> Result<HeatMap> {
     let image = report.set.image(sample.index)?;
     let caption = sample.caption.clone().unwrap_or_default();
     let relevance: Relevance = relevance(bundle, &image, &caption)?;
-    let crop = bundle.processor.resize(&image)?;
+    let crop = bundle.image.processor.resize(&image)?;
     let heat = heat_map::draw(&relevance, &crop, 160);
     Ok(HeatMap { caption, similarity: relevance.similarity, picture: picture(&crop, 160), heat: data_url(&heat) })
 }

@@ -1,6 +1,6 @@
 //! Whatever a user gives: one line that says what, where and what to do, the right exit code, and never a panic.
 
-use crate::common::{failure, mm, success, write_config};
+use crate::common::{failure, mm, success, write_config, write_png};
 use std::path::Path;
 
 /// A run of two steps, and its model's folder.
@@ -8,11 +8,6 @@ fn trained(folder: &Path) -> String {
     let config = write_config(folder);
     success(&["train", config.to_str().unwrap(), "--set", "train.steps=2", "--set", "train.warmup=1"]);
     folder.join("small/model").to_str().unwrap().to_owned()
-}
-
-/// A PNG of one colour.
-fn write_png(file: &Path, shade: u8) {
-    mm_data::image::RgbImage::from_pixel(24, 24, [shade; 3].into()).save(file).unwrap();
 }
 
 #[test]

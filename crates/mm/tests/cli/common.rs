@@ -42,6 +42,11 @@ pub fn write_config(folder: &Path) -> PathBuf {
     file
 }
 
+/// A PNG of one colour.
+pub fn write_png(file: &Path, shade: u8) {
+    mm_data::image::RgbImage::from_pixel(24, 24, [shade; 3].into()).save(file).unwrap();
+}
+
 /// `mm` with `arguments`, not yet started.
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mm"));

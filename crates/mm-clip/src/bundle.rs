@@ -1,0 +1,233 @@
+//! Models with what they need to read images and texts: opened from a folder, embedding, saved.
+
+use crate::folder::{Architecture, FolderForm, ModelFolder, Saved, StoredType, read_tokenizer};
+use crate::{Clip, ClipConfig, ContrastiveHead, ImageEncoder, Result, TextEncoder};
+use mm_core::nn::uninitialised;
+use mm_core::{DeviceConfig, Precision, upload};
+use mm_data::image::RgbImage;
+use mm_text::{Padding, TokenBatch, Tokenizer};
+use mm_vision::{ImageProcessor, ImageTowerConfig};
+use std::path::Path;
+use std::sync::Arc;
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
+
+/// How a model is opened for inference.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// Where it computes.
+    pub device: DeviceConfig,
+    /// What it computes in.
+    pub precision: Precision,
+    /// Side of the images in pixels, where it is not to be the model's own.
+    pub resolution: Option<i64>,
+}
+
+/// An image encoder and what it needs to read images.
+#[derive(Debug)]
+pub struct ImageModel {
+    /// Pixels to vectors.
+    pub encoder: ImageEncoder,
+    /// Images to `pixel_values`.
+    pub processor: ImageProcessor,
+    /// Where the encoder computes.
+    pub device: Device,
+}
+
+/// A text encoder and what it needs to read texts.
+#[derive(Debug)]
+pub struct TextModel {
+    /// Tokens to vectors.
+    pub encoder: TextEncoder,
+    /// Texts to tokens.
+    pub tokenizer: Arc<Tokenizer>,
+    /// How batches of tokens are padded.
+    pub padding: Padding,
+    /// Where the encoder computes.
+    pub device: Device,
+}
+
+/// A CLIP and what it needs to read images and texts.
+#[derive(Debug)]
+pub struct Bundle {
+    /// The image side.
+    pub image: ImageModel,
+    /// The text side.
+    pub text: TextModel,
+    /// How the two are compared.
+    pub head: ContrastiveHead,
+    /// What the model was made from.
+    pub config: ClipConfig,
+}
+
+impl ImageModel {
+    /// Opens the image side of the model in a folder, or of a hub name: of a CLIP, or an image tower alone.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`].
+    pub fn open(model: &str, options: &OpenOptions) -> Result<Self> {
+        let folder = ModelFolder::open(model)?;
+        let (mut tower, projection) = folder.image()?;
+        let processor = resized(folder.processor()?, &mut tower, options.resolution)?;
+        let vs = VarStore::new(options.device.resolve()?);
+        let mut encoder = uninitialised(|| ImageEncoder::new(&vs.root(), &tower, projection))?;
+        folder.fill(&vs, Some(&tower))?;
+        if options.precision != Precision::F32 {
+            encoder.pack(options.precision);
+        }
+        Ok(Self { encoder, processor, device: vs.device() })
+    }
+
+    /// Unit rows `[N, D]` f32 of images of any size, in one batch.
+    ///
+    /// # Errors
+    /// An image without pixels.
+    pub fn embed(&self, images: &[RgbImage]) -> Result<Tensor> {
+        Ok(self.embed_pixels(&self.processor.process_batch(images)?))
+    }
+
+    /// Unit rows `[N, D]` f32 of images that the processor has resized, in one batch.
+    ///
+    /// # Errors
+    /// An image of another size than the others.
+    pub fn embed_resized(&self, images: &[RgbImage]) -> Result<Tensor> {
+        Ok(self.embed_pixels(&self.processor.normalize_batch(images)?))
+    }
+
+    fn embed_pixels(&self, pixel_values: &Tensor) -> Tensor {
+        let pixel_values = upload(pixel_values, self.device);
+        mm_sys::inference_mode(|| self.encoder.encode(&pixel_values, false)).to_device(Device::Cpu)
+    }
+}
+
+impl TextModel {
+    /// Opens the text side of the model in a folder, or of a hub name: of a CLIP, or a text tower alone.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`].
+    pub fn open(model: &str, options: &OpenOptions) -> Result<Self> {
+        let folder = ModelFolder::open(model)?;
+        let (tower, projection) = folder.text()?;
+        let tokenizer = Arc::new(folder.tokenizer()?);
+        let vs = VarStore::new(options.device.resolve()?);
+        let mut encoder = uninitialised(|| TextEncoder::new(&vs.root(), &tower, projection))?;
+        folder.fill(&vs, None)?;
+        if options.precision != Precision::F32 {
+            encoder.pack(options.precision);
+        }
+        Ok(Self { encoder, tokenizer, padding: tower.padding(), device: vs.device() })
+    }
+
+    /// Unit rows `[N, D]` f32 of texts, `batch_size` at once.
+    ///
+    /// # Errors
+    /// A text that the tokenizer has no tokens for.
+    pub fn embed(&self, texts: &[&str], batch_size: usize) -> Result<Tensor> {
+        self.map_rows(&self.tokenizer.encode_all(texts)?, batch_size, |tokens| self.encoder.encode(tokens))
+    }
+
+    /// What `compute` makes of texts, a row each, `batch_size` at once. Texts of one length go together, as a batch takes the time
+    /// of its longest; the rows are in the order of the texts.
+    ///
+    /// # Errors
+    /// libtorch refuses a batch.
+    pub(crate) fn map_rows(
+        &self,
+        rows: &[Vec<u32>],
+        batch_size: usize,
+        compute: impl Fn(&TokenBatch) -> Tensor,
+    ) -> Result<Tensor> {
+        let mut by_length: Vec<usize> = (0..rows.len()).collect();
+        by_length.sort_by_key(|&index| rows[index].len());
+        let batches: Vec<Tensor> = by_length
+            .chunks(batch_size)
+            .map(|indices| {
+                let rows: Vec<Vec<u32>> = indices.iter().map(|&index| rows[index].clone()).collect();
+                let tokens = self.tokenizer.collate(&rows, self.padding).to_device(self.device);
+                mm_sys::inference_mode(|| compute(&tokens)).to_device(Device::Cpu)
+            })
+            .collect();
+        if batches.is_empty() {
+            return Ok(Tensor::zeros([0, self.encoder.output_width()], (Kind::Float, Device::Cpu)));
+        }
+        let mut place = vec![0i64; rows.len()];
+        for (position, &index) in by_length.iter().enumerate() {
+            place[index] = position as i64;
+        }
+        Ok(mm_sys::inference_mode(|| {
+            Tensor::f_cat(&batches, 0).and_then(|sorted| sorted.f_index_select(0, &Tensor::from_slice(&place)))
+        })?)
+    }
+}
+
+impl Bundle {
+    /// A model that is in memory, with its readers.
+    pub fn new(clip: Clip, config: ClipConfig, tokenizer: Arc<Tokenizer>, processor: ImageProcessor, device: Device) -> Self {
+        let Clip { image, text, head } = clip;
+        Self {
+            image: ImageModel { encoder: image, processor, device },
+            text: TextModel { encoder: text, tokenizer, padding: config.text.padding(), device },
+            head,
+            config,
+        }
+    }
+
+    /// Opens the CLIP in a folder, or of a hub name, for inference.
+    ///
+    /// # Errors
+    /// A file is missing or damaged, the architecture is not known, or config, weights and tokenizer do not fit each other.
+    pub fn open(model: &str, options: &OpenOptions) -> Result<Self> {
+        let vs = VarStore::new(options.device.resolve()?);
+        let mut bundle = Self::load(ModelFolder::open(model)?, &vs, options.resolution)?;
+        if options.precision != Precision::F32 {
+            bundle.image.encoder.pack(options.precision);
+            bundle.text.encoder.pack(options.precision);
+        }
+        Ok(bundle)
+    }
+
+    /// Builds the CLIP of `folder` on `vs` and fills it.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`].
+    pub fn load(folder: ModelFolder, vs: &VarStore, resolution: Option<i64>) -> Result<Self> {
+        let mut config = folder.clip()?.clone();
+        let processor = resized(folder.processor()?, &mut config.image, resolution)?;
+        let clip = uninitialised(|| Clip::new(&vs.root(), &config))?;
+        let (path, form) = (folder.path.clone(), folder.form);
+        // Reading a vocabulary takes as long as copying a tower: both at once.
+        let (tokenizer, filled) = std::thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| read_tokenizer(&path, form, &config.text));
+            let filled = folder.fill(vs, Some(&config.image));
+            (tokenizer.join(), filled)
+        });
+        filled?;
+        let tokenizer = tokenizer.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(Self::new(clip, config, Arc::new(tokenizer), processor, vs.device()))
+    }
+
+    /// Writes the model, whose variables are those of `vs`, to the existing `folder`.
+    ///
+    /// # Errors
+    /// A file cannot be written, or `form` cannot hold the model.
+    pub fn save(&self, vs: &VarStore, folder: &Path, form: FolderForm, dtype: StoredType) -> Result<()> {
+        let saved = Saved {
+            architecture: &Architecture::Clip(self.config.clone()),
+            variables: vs.variables().into_iter().collect(),
+            tokenizer: Some(&self.text.tokenizer),
+            processor: Some(&self.image.processor),
+        };
+        saved.write(folder, form, dtype)
+    }
+}
+
+/// `processor` and `tower` for images of another resolution, where one is asked for.
+fn resized(
+    processor: ImageProcessor,
+    tower: &mut ImageTowerConfig,
+    resolution: Option<i64>,
+) -> Result<ImageProcessor> {
+    let Some(size) = resolution.filter(|&size| size != tower.image_size()) else { return Ok(processor) };
+    *tower = tower.clone().with_image_size(size)?;
+    Ok(processor.with_size(size as u32)?)
+}

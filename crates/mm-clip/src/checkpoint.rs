@@ -1,0 +1,81 @@
+//! The names that other families of checkpoints have for a [`Clip`](crate::Clip)'s parameters.
+
+use mm_core::checkpoint::{Form, Weights};
+
+/// open_clip's and OpenAI's form: one transformer's names for both towers, q, k and v joined, the projections transposed.
+pub const OPEN_CLIP: Form = Form { names: open_clip_names, is_transposed: is_transposed_in_open_clip };
+
+/// The projections that open_clip multiplies from the right.
+fn is_transposed_in_open_clip(name: &str) -> bool {
+    ["visual_projection.weight", "text_projection.weight"].contains(&name)
+}
+
+/// Parts of names, ours and open_clip's, in the order in which they are replaced.
+const PARTS: [(&str, &str); 18] = [
+    ("visual_projection.weight", "visual.proj"),
+    ("text_projection.weight", "text_projection"),
+    ("vision_model.embeddings.class_embedding", "visual.class_embedding"),
+    ("vision_model.embeddings.position_embedding.weight", "visual.positional_embedding"),
+    ("vision_model.embeddings.patch_embedding", "visual.conv1"),
+    ("vision_model.pre_layrnorm", "visual.ln_pre"),
+    ("vision_model.post_layernorm", "visual.ln_post"),
+    ("vision_model.encoder.layers", "visual.transformer.resblocks"),
+    ("text_model.embeddings.token_embedding", "token_embedding"),
+    ("text_model.embeddings.position_embedding.weight", "positional_embedding"),
+    ("text_model.final_layer_norm", "ln_final"),
+    ("text_model.encoder.layers", "transformer.resblocks"),
+    ("self_attn.in_proj.", "attn.in_proj_"),
+    ("self_attn.out_proj", "attn.out_proj"),
+    ("layer_norm1", "ln_1"),
+    ("layer_norm2", "ln_2"),
+    ("mlp.fc1", "mlp.c_fc"),
+    ("mlp.fc2", "mlp.c_proj"),
+];
+
+fn open_clip_names(name: &str) -> Vec<String> {
+    // A modified ResNet bears open_clip's names already, among them ones that would be mistaken.
+    if name.starts_with("visual.") {
+        return vec![name.to_owned()];
+    }
+    vec![PARTS.iter().fold(name.to_owned(), |name, (ours, theirs)| name.replacen(ours, theirs, 1))]
+}
+
+/// Brings the names of Hugging Face files, which differ in what stands before a lone tower's, to those of a whole CLIP: the tower's
+/// own below `root`. Old BERT files call a norm's parameters gamma and beta; heads of tasks that are not ours are forgotten.
+pub fn join_names(weights: &mut Weights, root: &str) {
+    let known = ["vision_model.", "text_model.", "vit.", "bert."];
+    let prefix = known.into_iter().find(|prefix| weights.has_prefix(prefix)).unwrap_or("");
+    weights.retain(|name| !["cls.", "classifier."].iter().any(|head| name.starts_with(head)));
+    weights.rename(|name| {
+        let name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias");
+        match name.strip_prefix(prefix) {
+            Some(rest) if !rest.starts_with("visual_projection.") && !rest.starts_with("text_projection.") => {
+                format!("{root}.{rest}")
+            }
+            _ => name,
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_open_clip_are_those_of_its_state_dict() {
+        for (ours, theirs) in [
+            ("vision_model.encoder.layers.3.self_attn.in_proj.weight", "visual.transformer.resblocks.3.attn.in_proj_weight"),
+            ("vision_model.encoder.layers.0.self_attn.out_proj.bias", "visual.transformer.resblocks.0.attn.out_proj.bias"),
+            ("text_model.encoder.layers.11.mlp.fc2.weight", "transformer.resblocks.11.mlp.c_proj.weight"),
+            ("text_model.embeddings.token_embedding.weight", "token_embedding.weight"),
+            ("text_model.embeddings.position_embedding.weight", "positional_embedding"),
+            ("vision_model.embeddings.patch_embedding.weight", "visual.conv1.weight"),
+            ("text_model.final_layer_norm.bias", "ln_final.bias"),
+            ("visual.layer1.0.conv1.weight", "visual.layer1.0.conv1.weight"),
+            ("logit_scale", "logit_scale"),
+        ] {
+            assert_eq!((OPEN_CLIP.names)(ours), [theirs]);
+        }
+        assert!((OPEN_CLIP.is_transposed)("text_projection.weight"));
+    }
+}

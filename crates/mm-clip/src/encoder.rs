@@ -1,0 +1,148 @@
+use crate::Result;
+use mm_core::Precision;
+use mm_core::nn::Linear;
+use mm_text::{TextTower, TextTowerConfig, TokenBatch};
+use mm_vision::{HeatMapTaps, ImageTower, ImageTowerConfig};
+use tch::nn::Path;
+use tch::{Kind, Tensor};
+
+/// An image tower and the linear map from its output to the space that it shares with texts, where it does not end there itself.
+#[derive(Debug)]
+pub struct ImageEncoder {
+    tower: ImageTower,
+    projection: Option<Linear>,
+    output_width: i64,
+}
+
+impl ImageEncoder {
+    /// Creates the parameters below `path`: the tower under [`image_root`], the map to `projection` numbers as `visual_projection`.
+    ///
+    /// # Errors
+    /// The tower cannot be built.
+    pub fn new(path: &Path, tower: &ImageTowerConfig, projection: Option<i64>) -> Result<Self> {
+        let tower = tower.build(&(path / image_root(tower)))?;
+        let (width, output_width) = (tower.output_width(), projection.unwrap_or(tower.output_width()));
+        Ok(Self { tower, projection: projection.map(|to| linear(path, "visual_projection", width, to)), output_width })
+    }
+
+    /// D, the width of the output.
+    pub fn output_width(&self) -> i64 {
+        self.output_width
+    }
+
+    /// Maps `pixel_values` `[B, 3, S, S]` to `[B, D]`, in the weights' type. `train` turns on what differs in training.
+    pub fn forward(&self, pixel_values: &Tensor, train: bool) -> Tensor {
+        self.project(self.pool(pixel_values, train))
+    }
+
+    /// The tower's output alone, `[B, W]`.
+    pub fn pool(&self, pixel_values: &Tensor, train: bool) -> Tensor {
+        self.tower.forward(pixel_values, train)
+    }
+
+    /// From [`ImageEncoder::pool`]'s output to [`ImageEncoder::forward`]'s.
+    pub fn project(&self, pooled: Tensor) -> Tensor {
+        project(self.projection.as_ref(), pooled)
+    }
+
+    /// [`ImageEncoder::forward`] as unit rows, f32.
+    pub fn encode(&self, pixel_values: &Tensor, train: bool) -> Tensor {
+        unit_rows(&self.forward(pixel_values, train))
+    }
+
+    /// As [`ImageEncoder::encode`], with what a heat map is made from, in one graph.
+    pub fn encode_with_taps(&self, pixel_values: &Tensor) -> (Tensor, HeatMapTaps) {
+        let taps = self.tower.forward_with_taps(pixel_values);
+        let pooled = match &taps {
+            HeatMapTaps::Attention(vit) => &vit.pooled,
+            HeatMapTaps::Features { pooled, .. } => pooled,
+        };
+        (unit_rows(&self.project(pooled.shallow_clone())), taps)
+    }
+
+    /// Readies for inference in `precision`. A packed encoder cannot be trained.
+    pub fn pack(&mut self, precision: Precision) {
+        self.tower.pack(precision);
+        self.projection.iter_mut().for_each(|projection| projection.pack(precision));
+    }
+}
+
+/// A text tower and the linear map from its output to the space that it shares with images, where it does not end there itself.
+#[derive(Debug)]
+pub struct TextEncoder {
+    tower: TextTower,
+    projection: Option<Linear>,
+    output_width: i64,
+}
+
+impl TextEncoder {
+    /// Creates the parameters below `path`: the tower under `text_model`, the map to `projection` numbers as `text_projection`.
+    ///
+    /// # Errors
+    /// The tower cannot be built.
+    pub fn new(path: &Path, tower: &TextTowerConfig, projection: Option<i64>) -> Result<Self> {
+        let (width, output_width) = (tower.output_width(), projection.unwrap_or(tower.output_width()));
+        let tower = tower.build(&(path / TEXT_ROOT))?;
+        Ok(Self { tower, projection: projection.map(|to| linear(path, "text_projection", width, to)), output_width })
+    }
+
+    /// D, the width of the output.
+    pub fn output_width(&self) -> i64 {
+        self.output_width
+    }
+
+    /// Maps `tokens` to `[B, D]`, in the weights' type.
+    pub fn forward(&self, tokens: &TokenBatch) -> Tensor {
+        self.project(self.pool(tokens))
+    }
+
+    /// [`TextEncoder::forward`] as unit rows, f32.
+    pub fn encode(&self, tokens: &TokenBatch) -> Tensor {
+        unit_rows(&self.forward(tokens))
+    }
+
+    /// The tower's output alone, `[B, W]`.
+    pub fn pool(&self, tokens: &TokenBatch) -> Tensor {
+        self.tower.forward(tokens)
+    }
+
+    /// From [`TextEncoder::pool`]'s output to [`TextEncoder::forward`]'s.
+    pub fn project(&self, pooled: Tensor) -> Tensor {
+        project(self.projection.as_ref(), pooled)
+    }
+
+    /// Readies for inference in `precision`. A packed encoder cannot be trained.
+    pub fn pack(&mut self, precision: Precision) {
+        self.tower.pack(precision);
+        self.projection.iter_mut().for_each(|projection| projection.pack(precision));
+    }
+}
+
+/// Where a text tower's parameters are.
+pub const TEXT_ROOT: &str = "text_model";
+
+/// Where an image tower's parameters are: a modified ResNet bears open_clip's names.
+pub fn image_root(tower: &ImageTowerConfig) -> &'static str {
+    match tower {
+        ImageTowerConfig::ModifiedResNet(_) => "visual",
+        _ => "vision_model",
+    }
+}
+
+/// Brings each row of `x` `[B, D]` to length 1, in f32.
+pub fn unit_rows(x: &Tensor) -> Tensor {
+    let x = x.to_kind(Kind::Float);
+    let norm = x.norm_scalaropt_dim(2.0, [-1i64].as_slice(), true).clamp_min(1e-12);
+    x / norm
+}
+
+fn project(projection: Option<&Linear>, pooled: Tensor) -> Tensor {
+    match projection {
+        Some(projection) => projection.forward(&pooled),
+        None => pooled,
+    }
+}
+
+fn linear(path: &Path, name: &str, width: i64, to: i64) -> Linear {
+    Linear::without_bias(&(path / name), width, to, (width as f64).powf(-0.5))
+}

@@ -1,0 +1,160 @@
+//! `config.json`, as transformers writes it, and this project's own for pairs of towers that transformers has no class for.
+
+use super::Architecture;
+use crate::{ClipConfig, ContrastiveLoss, Error, Result};
+use mm_core::checkpoint::Weights;
+use mm_text::{BertConfig, BertPooling, ClipTextConfig, ClipTextForm, TextTowerConfig, Tokenizer};
+use mm_vision::{ImageTowerConfig, VitConfig, VitForm};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// The `model_type` of pairs that transformers has no class for.
+const OWN_TYPE: &str = "mm-clip";
+
+/// The `model_type`s that can be read.
+const KNOWN: &str = "clip, siglip, clip_text_model, clip_vision_model, siglip_text_model, siglip_vision_model, bert, vit and mm-clip";
+
+/// transformers' default of `projection_dim`.
+const PROJECTION_DIM: i64 = 512;
+
+/// Reads the `config.json` of the model folder `folder`, whose tensors `weights` tell what a config leaves open: whether a lone
+/// tower has its projection and its pooler.
+///
+/// # Errors
+/// The file is missing or no JSON, its architecture is none of those known, or a field is out of range.
+pub(super) fn read(folder: &Path, weights: &Weights) -> Result<Architecture> {
+    let path = folder.join("config.json");
+    let text = std::fs::read(&path).map_err(|source| mm_core::Error::io("read", &path, source))?;
+    let problem = |problem: String| Error::Folder { path: path.clone(), problem };
+    let config: Value = serde_json::from_slice(&text).map_err(|error| problem(error.to_string()))?;
+    let projection = |name: &str| weights.shape(name).and_then(|shape| shape.first()).map(|&rows| rows as i64);
+    let image = |form| -> Result<Architecture> {
+        let mut vit = VitConfig::from_hf(&config, form)?;
+        vit.pooler = form == VitForm::Vit && weights.has_suffix("pooler.dense.weight");
+        Ok(Architecture::Image { tower: ImageTowerConfig::Vit(vit), projection: projection("visual_projection.weight") })
+    };
+    let text = |form| -> Result<Architecture> {
+        let tower = TextTowerConfig::Clip(ClipTextConfig::from_hf(&config, form)?);
+        Ok(Architecture::Text { tower, projection: projection("text_projection.weight") })
+    };
+    let pair = |image_form, text_form, loss| -> Result<Architecture> {
+        let image = VitConfig::from_hf(&nested(&config, "vision_config"), image_form)?;
+        let text = ClipTextConfig::from_hf(&nested(&config, "text_config"), text_form)?;
+        let embed_dim = match loss {
+            ContrastiveLoss::InfoNce => config["projection_dim"].as_i64().unwrap_or(PROJECTION_DIM),
+            ContrastiveLoss::Siglip => text.output_width(),
+        };
+        let (image, text) = (ImageTowerConfig::Vit(image), TextTowerConfig::Clip(text));
+        Ok(Architecture::Clip(ClipConfig { loss, ..ClipConfig::new(embed_dim, image, text) }))
+    };
+    match config["model_type"].as_str() {
+        Some("clip") => pair(VitForm::Clip, ClipTextForm::Clip, ContrastiveLoss::InfoNce),
+        Some("siglip") => pair(VitForm::Siglip, ClipTextForm::Siglip, ContrastiveLoss::Siglip),
+        Some("clip_vision_model") => image(VitForm::Clip),
+        Some("siglip_vision_model") => image(VitForm::Siglip),
+        Some("vit") => image(VitForm::Vit),
+        Some("clip_text_model") => text(ClipTextForm::Clip),
+        Some("siglip_text_model") => text(ClipTextForm::Siglip),
+        Some("bert") => {
+            let of_weights = match weights.has_suffix("pooler.dense.weight") {
+                true => BertPooling::Pooler,
+                false => BertPooling::Cls,
+            };
+            let pooling = BertPooling::from_sentence_transformers(folder)?.unwrap_or(of_weights);
+            let tower = TextTowerConfig::Bert(BertConfig::from_hf(&config, pooling)?);
+            Ok(Architecture::Text { tower, projection: None })
+        }
+        Some(OWN_TYPE) => {
+            let own = serde_json::from_value(config["clip"].clone()).map_err(|error| problem(error.to_string()))?;
+            Ok(Architecture::Clip(own))
+        }
+        Some("siglip2") => Err(problem(
+            "model_type siglip2 is the variant with variable resolution (NaFlex), which is not offered; those of fixed resolution are model_type siglip".to_owned(),
+        )),
+        Some("chinese_clip") => Err(problem(format!("model_type chinese_clip is not offered; known are {KNOWN}"))),
+        Some(other) => Err(problem(format!("model_type {other} is not known; known are {KNOWN}"))),
+        None => Err(problem(format!("model_type is missing; known are {KNOWN}"))),
+    }
+}
+
+/// The nested config `name`. Files from before transformers 4.27 repeat it as `NAME_dict`, whose fields win.
+fn nested(config: &Value, name: &str) -> Value {
+    let mut fields = config[name].as_object().cloned().unwrap_or_default();
+    if let Value::Object(winning) = &config[format!("{name}_dict")] {
+        fields.extend(winning.clone());
+    }
+    Value::Object(fields)
+}
+
+/// `config.json` for `architecture`: transformers' own where it has a class for it, else this project's.
+pub(super) fn write(architecture: &Architecture, tokenizer: Option<&Tokenizer>) -> Result<Value> {
+    let mut config = match architecture {
+        Architecture::Clip(config) => pair_config(config, tokenizer)?,
+        Architecture::Image { tower: ImageTowerConfig::Vit(vit), projection } => {
+            let class = match (vit.form, projection) {
+                (VitForm::Clip, Some(_)) => "CLIPVisionModelWithProjection",
+                (VitForm::Clip, None) => "CLIPVisionModel",
+                (VitForm::Siglip, _) => "SiglipVisionModel",
+                (VitForm::Vit, _) => "ViTModel",
+            };
+            with(vit.to_hf(), json!({ "architectures": [class], "projection_dim": projection }))
+        }
+        Architecture::Text { tower: TextTowerConfig::Clip(text), projection } => {
+            let class = match (text.form, projection) {
+                (ClipTextForm::Clip, Some(_)) => "CLIPTextModelWithProjection",
+                (ClipTextForm::Clip, None) => "CLIPTextModel",
+                (ClipTextForm::Siglip, _) => "SiglipTextModel",
+            };
+            with(text_config(text, tokenizer), json!({ "architectures": [class], "projection_dim": projection }))
+        }
+        Architecture::Text { tower: TextTowerConfig::Bert(bert), .. } => {
+            with(bert.to_hf(), json!({ "architectures": ["BertModel"] }))
+        }
+        Architecture::Image { .. } => {
+            return Err(Error::Model("a ResNet alone has no form in transformers: save it within its CLIP".to_owned()));
+        }
+    };
+    config["dtype"] = "float32".into();
+    Ok(config)
+}
+
+fn pair_config(config: &ClipConfig, tokenizer: Option<&Tokenizer>) -> Result<Value> {
+    let own = || -> Result<Value> {
+        let clip = serde_json::to_value(config).map_err(|error| Error::Model(error.to_string()))?;
+        Ok(json!({ "model_type": OWN_TYPE, "clip": clip }))
+    };
+    let (ImageTowerConfig::Vit(image), TextTowerConfig::Clip(text)) = (&config.image, &config.text) else {
+        return own();
+    };
+    if !config.image_projection || !config.text_projection {
+        return own();
+    }
+    let (model_type, class) = match (image.form, text.form, config.loss) {
+        (VitForm::Clip, ClipTextForm::Clip, ContrastiveLoss::InfoNce) => ("clip", "CLIPModel"),
+        (VitForm::Siglip, ClipTextForm::Siglip, ContrastiveLoss::Siglip) => ("siglip", "SiglipModel"),
+        _ => return own(),
+    };
+    let width = json!({ "projection_dim": config.embed_dim });
+    Ok(json!({
+        "architectures": [class],
+        "model_type": model_type,
+        "projection_dim": config.embed_dim,
+        "text_config": with(text_config(text, tokenizer), width.clone()),
+        "vision_config": with(image.to_hf(), width),
+    }))
+}
+
+fn text_config(text: &ClipTextConfig, tokenizer: Option<&Tokenizer>) -> Value {
+    match tokenizer {
+        Some(tokenizer) => text.to_hf(tokenizer.bos_id(), tokenizer.pad_id()),
+        None => text.to_hf(None, 0),
+    }
+}
+
+/// `config` with the fields of `more` that are not null.
+fn with(mut config: Value, more: Value) -> Value {
+    for (name, value) in more.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+        config[name] = value.clone();
+    }
+    config
+}

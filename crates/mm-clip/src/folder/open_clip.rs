@@ -1,0 +1,307 @@
+//! open_clip's `open_clip_config.json`, and OpenAI's state dicts, whose config is in the shapes of their tensors.
+
+use crate::{ClipConfig, ContrastiveLoss, Error, Result};
+use mm_core::checkpoint::Weights;
+use mm_core::nn::Activation;
+use mm_text::{ClipTextConfig, ClipTextForm, TextTowerConfig};
+use mm_vision::{ImageTowerConfig, ModifiedResNetConfig, VitConfig, VitForm};
+use serde_json::{Value, json};
+
+/// The width of a head in every model that OpenAI released.
+const HEAD_WIDTH: i64 = 64;
+
+/// The settings of open_clip's towers that change their shape and are not offered, where they are set at all.
+const UNOFFERED: [&str; 15] = [
+    "ls_init_value",
+    "attentional_pool",
+    "no_ln_pre",
+    "final_ln_after_pool",
+    "qk_norm",
+    "scaled_cosine_attn",
+    "scale_heads",
+    "scale_attn_inner",
+    "scale_attn",
+    "scale_fc",
+    "embed_cls",
+    "no_causal_mask",
+    "proj_bias",
+    "timm_model_name",
+    "hf_model_name",
+];
+
+/// Words that stand for a tower's plain form.
+const PLAIN_WORDS: [(&str, &[&str]); 4] = [
+    ("pos_embed_type", &["learnable"]),
+    ("proj_type", &["linear"]),
+    ("block_type", &["default"]),
+    ("pool_type", &["tok", "argmax", "eos"]),
+];
+
+/// The model that an open_clip `model_cfg` describes.
+///
+/// # Errors
+/// A tower is not open_clip's own ViT, modified ResNet or text transformer, or has a setting that is not offered: it is named.
+pub(super) fn read(model_cfg: &Value) -> Result<ClipConfig> {
+    let (vision, text) = (&model_cfg["vision_cfg"], &model_cfg["text_cfg"]);
+    if !vision.is_object() || !text.is_object() {
+        return Err(Error::Model("model_cfg has no vision_cfg or no text_cfg".to_owned()));
+    }
+    if model_cfg.get("multimodal_cfg").is_some_and(|config| !config.is_null()) {
+        return Err(Error::Model("CoCa (multimodal_cfg) is not offered".to_owned()));
+    }
+    refuse_unoffered("vision_cfg", vision)?;
+    refuse_unoffered("text_cfg", text)?;
+    let activation = match model_cfg["quick_gelu"].as_bool() {
+        Some(true) => Activation::QuickGelu,
+        _ => Activation::Gelu,
+    };
+    let embed_dim = number(model_cfg, "model_cfg", "embed_dim", None)?;
+    let image = image_config(vision, activation, embed_dim)?;
+    let text = TextTowerConfig::Clip(text_config(text, activation)?);
+    let loss = match model_cfg["init_logit_bias"].is_null() {
+        true => ContrastiveLoss::InfoNce,
+        false => ContrastiveLoss::Siglip,
+    };
+    image.validate()?;
+    text.validate()?;
+    Ok(ClipConfig { loss, ..ClipConfig::new(embed_dim, image, text) })
+}
+
+fn refuse_unoffered(place: &str, config: &Value) -> Result<()> {
+    let refuse = |name: &str, value: &Value| {
+        let tower = match name {
+            "timm_model_name" => ": towers of timm are not offered",
+            "hf_model_name" => ": Hugging Face's text towers inside open_clip are not offered",
+            _ => " is not offered",
+        };
+        Err(Error::Model(format!("{place}.{name} = {value}{tower}")))
+    };
+    for name in UNOFFERED {
+        let value = &config[name];
+        if !(value.is_null() || *value == json!(false) || *value == json!("")) {
+            return refuse(name, value);
+        }
+    }
+    for (name, plain) in PLAIN_WORDS {
+        if let Some(value) = config.get(name).filter(|value| value.as_str().is_some_and(|word| !plain.contains(&word))) {
+            return refuse(name, value);
+        }
+    }
+    Ok(())
+}
+
+fn number(config: &Value, place: &str, name: &str, default: Option<i64>) -> Result<i64> {
+    match (&config[name], default) {
+        (Value::Null, Some(default)) => Ok(default),
+        (value, _) => value
+            .as_i64()
+            .filter(|&number| number > 0)
+            .ok_or_else(|| Error::Model(format!("{place}.{name} is {value}: expected a whole number above 0"))),
+    }
+}
+
+/// A square's side, written as a number or as two that are equal.
+fn side(config: &Value, name: &str, default: i64) -> Result<i64> {
+    match &config[name] {
+        Value::Array(sides) if sides.len() == 2 && sides[0] == sides[1] => {
+            number(&json!({ name: sides[0] }), "vision_cfg", name, None)
+        }
+        Value::Array(sides) => Err(Error::Model(format!("vision_cfg.{name} is {sides:?}: only squares are offered"))),
+        _ => number(config, "vision_cfg", name, Some(default)),
+    }
+}
+
+fn image_config(config: &Value, activation: Activation, embed_dim: i64) -> Result<ImageTowerConfig> {
+    let width = number(config, "vision_cfg", "width", Some(768))?;
+    let head_width = number(config, "vision_cfg", "head_width", Some(HEAD_WIDTH))?;
+    let image_size = side(config, "image_size", 224)?;
+    if let Value::Array(layers) = &config["layers"] {
+        let layers: Option<Vec<i64>> = layers.iter().map(Value::as_i64).collect();
+        let layers = layers.and_then(|layers| <[i64; 4]>::try_from(layers).ok());
+        let layers = layers.ok_or_else(|| Error::Model("vision_cfg.layers: a ResNet has four numbers".to_owned()))?;
+        let heads = width * 32 / head_width;
+        return Ok(ImageTowerConfig::ModifiedResNet(ModifiedResNetConfig {
+            layers,
+            width,
+            heads,
+            output_dim: embed_dim,
+            image_size,
+        }));
+    }
+    Ok(ImageTowerConfig::Vit(VitConfig {
+        form: VitForm::Clip,
+        hidden_size: width,
+        intermediate_size: mlp_width(config, width),
+        num_hidden_layers: number(config, "vision_cfg", "layers", Some(12))?,
+        num_attention_heads: width / head_width,
+        image_size,
+        patch_size: side(config, "patch_size", 16)?,
+        hidden_act: shaped(activation, config)?,
+        layer_norm_eps: eps(config),
+        patch_dropout: config["patch_dropout"].as_f64().unwrap_or(0.0),
+        ..VitConfig::default()
+    }))
+}
+
+fn text_config(config: &Value, activation: Activation) -> Result<ClipTextConfig> {
+    let width = number(config, "text_cfg", "width", Some(512))?;
+    let vocab_size = number(config, "text_cfg", "vocab_size", Some(49408))?;
+    // By default open_clip pools at the largest id, which is the end token: the last of the vocabulary.
+    let eos_token_id = match config["pool_type"].as_str() {
+        Some("eos") => number(config, "text_cfg", "eos_id", Some(2))?,
+        _ => vocab_size - 1,
+    };
+    Ok(ClipTextConfig {
+        form: ClipTextForm::Clip,
+        vocab_size,
+        hidden_size: width,
+        intermediate_size: mlp_width(config, width),
+        num_hidden_layers: number(config, "text_cfg", "layers", Some(12))?,
+        num_attention_heads: number(config, "text_cfg", "heads", Some(8))?,
+        max_position_embeddings: number(config, "text_cfg", "context_length", Some(77))?,
+        hidden_act: shaped(activation, config)?,
+        layer_norm_eps: eps(config),
+        eos_token_id,
+        ..ClipTextConfig::default()
+    })
+}
+
+fn mlp_width(config: &Value, width: i64) -> i64 {
+    (width as f64 * config["mlp_ratio"].as_f64().unwrap_or(4.0)) as i64
+}
+
+fn eps(config: &Value) -> f64 {
+    config["norm_kwargs"]["eps"].as_f64().unwrap_or(1e-5)
+}
+
+/// The activation with a tower's `act_kwargs`.
+fn shaped(activation: Activation, config: &Value) -> Result<Activation> {
+    match &config["act_kwargs"] {
+        Value::Null => Ok(activation),
+        Value::Object(none) if none.is_empty() => Ok(activation),
+        kwargs if *kwargs == json!({ "approximate": "tanh" }) => Ok(Activation::GeluPytorchTanh),
+        kwargs => Err(Error::Model(format!("act_kwargs = {kwargs} is not offered"))),
+    }
+}
+
+/// The `model_cfg` of `config`.
+///
+/// # Errors
+/// open_clip has no towers of this form of its own.
+pub(super) fn write(config: &ClipConfig) -> Result<Value> {
+    let absent = |what: &str| Error::Model(format!("open_clip has no {what} of its own: keep it in Hugging Face's form"));
+    let TextTowerConfig::Clip(text) = &config.text else { return Err(absent("BERT")) };
+    if text.form != ClipTextForm::Clip {
+        return Err(absent("text tower in SigLIP's form (it takes timm's)"));
+    }
+    if !config.text_projection || !config.image_projection {
+        return Err(absent("tower without its projection"));
+    }
+    let mut text_cfg = json!({
+        "context_length": text.max_position_embeddings,
+        "vocab_size": text.vocab_size,
+        "width": text.hidden_size,
+        "heads": text.num_attention_heads,
+        "layers": text.num_hidden_layers,
+    });
+    extend(&mut text_cfg, text.hidden_size, text.intermediate_size, text.layer_norm_eps, text.hidden_act);
+    if text.pooled_token().is_some_and(|token| token != text.vocab_size - 1) {
+        text_cfg["pool_type"] = "eos".into();
+        text_cfg["eos_id"] = text.eos_token_id.into();
+    }
+    let (vision_cfg, activation) = match &config.image {
+        ImageTowerConfig::Vit(vit) if vit.form == VitForm::Clip => {
+            let mut vision_cfg = json!({
+                "image_size": vit.image_size,
+                "layers": vit.num_hidden_layers,
+                "width": vit.hidden_size,
+                "head_width": vit.hidden_size / vit.num_attention_heads,
+                "patch_size": vit.patch_size,
+            });
+            extend(&mut vision_cfg, vit.hidden_size, vit.intermediate_size, vit.layer_norm_eps, vit.hidden_act);
+            (vision_cfg, vit.hidden_act)
+        }
+        ImageTowerConfig::ModifiedResNet(resnet) => {
+            let head_width = resnet.width * 32 / resnet.heads;
+            let (layers, image_size) = (resnet.layers, resnet.image_size);
+            (
+                json!({ "image_size": image_size, "layers": layers, "width": resnet.width, "head_width": head_width }),
+                text.hidden_act,
+            )
+        }
+        ImageTowerConfig::Vit(_) => return Err(absent("ViT in this form (it takes timm's)")),
+        ImageTowerConfig::ResNet(_) => return Err(absent("ResNet in torchvision's form")),
+    };
+    let is_quick = |activation| activation == Activation::QuickGelu;
+    if is_quick(activation) != is_quick(text.hidden_act) || [activation, text.hidden_act].contains(&Activation::Relu) {
+        return Err(absent("pair of towers with these activations"));
+    }
+    let mut model_cfg = json!({ "embed_dim": config.embed_dim, "vision_cfg": vision_cfg, "text_cfg": text_cfg });
+    if is_quick(activation) {
+        model_cfg["quick_gelu"] = true.into();
+    }
+    if config.loss == ContrastiveLoss::Siglip {
+        model_cfg["init_logit_bias"] = (-10).into();
+        model_cfg["nonscalar_logit_scale"] = true.into();
+    }
+    Ok(model_cfg)
+}
+
+/// Adds to a tower's config what is not open_clip's default.
+fn extend(config: &mut Value, width: i64, mlp_width: i64, eps: f64, activation: Activation) {
+    if mlp_width != 4 * width {
+        config["mlp_ratio"] = (mlp_width as f64 / width as f64).into();
+    }
+    if eps != 1e-5 {
+        config["norm_kwargs"] = json!({ "eps": eps });
+    }
+    if activation == Activation::GeluPytorchTanh {
+        config["act_kwargs"] = json!({ "approximate": "tanh" });
+    }
+}
+
+/// The config of a state dict as OpenAI released them, from the shapes of its tensors.
+///
+/// # Errors
+/// It is not one of these.
+pub(super) fn infer(weights: &Weights) -> Result<ClipConfig> {
+    let size = |name: &str, dimension: usize| {
+        let shape = weights.shape(name).and_then(|shape| shape.get(dimension));
+        shape.map(|&n| n as i64).ok_or_else(|| {
+            let problem = format!("neither config.json nor open_clip_config.json is here, and without {name} the weights are not OpenAI's either");
+            Error::Folder { path: weights.path().to_owned(), problem }
+        })
+    };
+    let blocks = |prefix: &str| (0..).take_while(|index| weights.has_prefix(&format!("{prefix}.{index}."))).count();
+    let root = |count: i64| ((count - 1) as f64).sqrt().round() as i64;
+    let width = size("ln_final.weight", 0)?;
+    let mut model_cfg = json!({
+        "embed_dim": size("text_projection", 1)?,
+        "quick_gelu": true,
+        "text_cfg": {
+            "context_length": size("positional_embedding", 0)?,
+            "vocab_size": size("token_embedding.weight", 0)?,
+            "width": width,
+            "heads": (width / HEAD_WIDTH).max(1),
+            "layers": blocks("transformer.resblocks"),
+        },
+    });
+    let vision_cfg = if weights.shape("visual.proj").is_some() {
+        let (width, patch) = (size("visual.conv1.weight", 0)?, size("visual.conv1.weight", 3)?);
+        json!({
+            "width": width,
+            "head_width": HEAD_WIDTH.min(width),
+            "layers": blocks("visual.transformer.resblocks"),
+            "patch_size": patch,
+            "image_size": patch * root(size("visual.positional_embedding", 0)?),
+        })
+    } else {
+        json!({
+            "width": size("visual.layer1.0.conv1.weight", 0)?,
+            "layers": [1, 2, 3, 4].map(|stage| blocks(&format!("visual.layer{stage}"))),
+            "image_size": 32 * root(size("visual.attnpool.positional_embedding", 0)?),
+        })
+    };
+    model_cfg["vision_cfg"] = vision_cfg;
+    read(&model_cfg)
+}

@@ -1,0 +1,56 @@
+use crate::ContrastiveLoss;
+use mm_core::loss::{self, INITIAL_LOGIT_SCALE, MAX_LOGIT_SCALE};
+use mm_core::nn::parameter;
+use tch::Tensor;
+use tch::nn::{Init, Path};
+
+/// How a CLIP compares the unit rows of its towers: a temperature and, for the sigmoid loss, a bias.
+#[derive(Debug)]
+pub struct ContrastiveHead {
+    /// The log of the inverse temperature, `[]` or `[1]`.
+    logit_scale: Tensor,
+    /// The sigmoid loss's bias, `[1]`.
+    logit_bias: Option<Tensor>,
+}
+
+impl ContrastiveHead {
+    /// Creates `logit_scale` and, for the sigmoid loss, `logit_bias` below `path`, with the values that CLIP and SigLIP start from.
+    pub fn new(path: &Path, loss: ContrastiveLoss) -> Self {
+        match loss {
+            ContrastiveLoss::InfoNce => {
+                let logit_scale = parameter(path, "logit_scale", &[], Init::Const(INITIAL_LOGIT_SCALE));
+                Self { logit_scale, logit_bias: None }
+            }
+            ContrastiveLoss::Siglip => {
+                let logit_scale = parameter(path, "logit_scale", &[1], Init::Const(10f64.ln()));
+                Self { logit_scale, logit_bias: Some(parameter(path, "logit_bias", &[1], Init::Const(-10.0))) }
+            }
+        }
+    }
+
+    /// The contrastive loss of paired unit rows `[B, D]`.
+    pub fn loss(&self, image_embeds: &Tensor, text_embeds: &Tensor) -> Tensor {
+        match &self.logit_bias {
+            Some(bias) => loss::siglip(image_embeds, text_embeds, &self.logit_scale, bias),
+            None => loss::info_nce(image_embeds, text_embeds, &self.logit_scale),
+        }
+    }
+
+    /// The similarities `[N, M]` of unit rows `[N, D]` and `[M, D]` as the loss reads them, before softmax or sigmoid.
+    pub fn logits(&self, image_embeds: &Tensor, text_embeds: &Tensor) -> Tensor {
+        let logits = image_embeds.matmul(&text_embeds.transpose(0, 1)) * self.logit_scale.exp();
+        self.logit_bias.as_ref().map_or(logits.shallow_clone(), |bias| &logits + bias)
+    }
+
+    /// The log of the inverse temperature.
+    pub fn logit_scale(&self) -> &Tensor {
+        &self.logit_scale
+    }
+
+    /// Clamps the temperature after an optimiser step (Radford et al. 2021, section 2.5). The sigmoid loss's is free.
+    pub fn clamp_logit_scale(&mut self) {
+        if self.logit_bias.is_none() {
+            let _ = tch::no_grad(|| self.logit_scale.clamp_(0.0, MAX_LOGIT_SCALE));
+        }
+    }
+}

@@ -1,0 +1,114 @@
+use crate::folder::ModelFolder;
+use crate::groups::group_of;
+use crate::{Clip, ClipConfig, Error, Lock, ModelConfig, Result, TokenizerConfig};
+use mm_core::nn::uninitialised;
+use mm_text::{TextTowerConfig, Tokenizer};
+use mm_vision::{ImageProcessor, ImageTowerConfig, VitForm};
+use tch::nn::VarStore;
+
+/// What a run starts from: the model's config, and the checkpoints that fill it, whole or by the tower.
+pub(crate) struct Start {
+    pub config: ClipConfig,
+    whole: Option<ModelFolder>,
+    image: Option<ModelFolder>,
+    text: Option<ModelFolder>,
+    resolution: Option<i64>,
+    lock_image: Option<Lock>,
+    lock_text: Option<Lock>,
+}
+
+impl Start {
+    /// Opens the checkpoints of `model`, which is valid.
+    pub fn open(model: &ModelConfig) -> Result<Self> {
+        let open = |name: &Option<String>| name.as_deref().map(ModelFolder::open).transpose();
+        let (whole, image, text) = (open(&model.from)?, open(&model.image_from)?, open(&model.text_from)?);
+        let mut config = match &whole {
+            Some(folder) => folder.clip()?.clone(),
+            None => {
+                let image = match &image {
+                    Some(folder) => Some(folder.image()?.0),
+                    None => model.image.clone(),
+                };
+                let text = match &text {
+                    Some(folder) => Some(folder.text()?.0),
+                    None => model.text.clone(),
+                };
+                let (Some(embed_dim), Some(image), Some(text)) = (model.embed_dim, image, text) else {
+                    return Err(Error::Model("[model] lacks a tower or embed_dim".to_owned()));
+                };
+                ClipConfig {
+                    loss: model.loss.unwrap_or_default(),
+                    image_projection: model.image_projection.unwrap_or(true),
+                    text_projection: model.text_projection.unwrap_or(true),
+                    ..ClipConfig::new(embed_dim, image, text)
+                }
+            }
+        };
+        if let Some(size) = model.resolution {
+            config.image = config.image.with_image_size(size)?;
+        }
+        let (resolution, lock_image, lock_text) = (model.resolution, model.lock_image, model.lock_text);
+        Ok(Self { config, whole, image, text, resolution, lock_image, lock_text })
+    }
+
+    /// The checkpoint's tokenizer, where `config` names no other.
+    pub fn tokenizer(&self, config: Option<&TokenizerConfig>) -> Result<Option<Tokenizer>> {
+        match (config, self.whole.as_ref().or(self.text.as_ref())) {
+            (None, Some(folder)) => Ok(Some(folder.tokenizer()?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The checkpoint's preprocessing, or that of the image tower's family.
+    pub fn processor(&self) -> Result<ImageProcessor> {
+        let size = self.config.image.image_size() as u32;
+        match (self.whole.as_ref().or(self.image.as_ref()), &self.config.image) {
+            (Some(folder), _) if self.resolution.is_some() => Ok(folder.processor()?.with_size(size)?),
+            (Some(folder), _) => folder.processor(),
+            (None, ImageTowerConfig::Vit(vit)) if vit.form == VitForm::Siglip => Ok(ImageProcessor::default_siglip(size)),
+            (None, _) => Ok(ImageProcessor::default_clip(size)),
+        }
+    }
+
+    /// Makes the model on `vs`: what no checkpoint fills has the values that libtorch's generator gives.
+    pub fn build(self, vs: &VarStore) -> Result<Clip> {
+        let config = &self.config;
+        let clip = match self.whole {
+            Some(folder) => {
+                let clip = uninitialised(|| Clip::new(&vs.root(), config))?;
+                folder.fill(vs, Some(&config.image))?;
+                clip
+            }
+            None => Clip::new(&vs.root(), config)?,
+        };
+        // A tower's folder may have a projection: it leads to a space that is not this model's.
+        for (folder, projection) in [(self.image, "visual_projection"), (self.text, "text_projection")] {
+            let Some(mut folder) = folder else { continue };
+            let is_image = projection.starts_with("visual");
+            folder.weights.retain(|name| !name.starts_with(projection) && name != "visual.proj");
+            let variables = vs.variables().into_iter().filter(|(name, _)| {
+                group_of(name, config).is_some_and(|group| group.is_image == is_image) && !name.starts_with(projection)
+            });
+            folder.fill_variables(variables.collect(), Some(&config.image))?;
+        }
+        for (name, variable) in vs.variables() {
+            let Some(group) = group_of(&name, config) else { continue };
+            let lock = if group.is_image { self.lock_image } else { self.lock_text };
+            if lock.is_some_and(|lock| group.behind >= lock.unlocked_groups) {
+                let _ = variable.set_requires_grad(false);
+            }
+        }
+        Ok(clip)
+    }
+}
+
+/// The rows that a text tower's embedding needs, where its vocabulary is trained with it.
+pub(crate) fn set_vocabulary(tower: &mut TextTowerConfig, tokenizer: &Tokenizer) {
+    match tower {
+        TextTowerConfig::Clip(text) => {
+            text.vocab_size = tokenizer.vocab_size() as i64;
+            text.eos_token_id = i64::from(tokenizer.eos_id());
+        }
+        TextTowerConfig::Bert(text) => text.vocab_size = tokenizer.vocab_size() as i64,
+    }
+}

@@ -1,0 +1,165 @@
+use super::snapshot::{self, CONFIGS, EXTRAS};
+use super::{Hub, HubName, is_commit};
+use hf_hub::api::Progress;
+use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
+use hf_hub::{Cache, Repo, RepoType};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// How much of a file has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Download {
+    /// Its name in the model.
+    pub file: String,
+    /// Bytes that are here.
+    pub bytes: u64,
+    /// Bytes that it has.
+    pub total: u64,
+}
+
+impl Hub {
+    /// Fetches what the model needs and the cache lacks, all of one commit, and gives the snapshot. The reference to the commit is
+    /// written last: a model that broke off is not taken for whole.
+    ///
+    /// # Errors
+    /// Why not, to go on from "and".
+    pub(super) fn fetch(&self, model: &HubName, progress: &mut dyn FnMut(&Download)) -> Result<PathBuf, String> {
+        let cache = Cache::new(self.cache.clone());
+        let mut builder = ApiBuilder::from_cache(cache.clone()).with_token(self.token.clone());
+        if let Some(endpoint) = &self.endpoint {
+            builder = builder.with_endpoint(endpoint.clone());
+        }
+        let api = builder.build().map_err(|error| format!("the hub cannot be asked: {error}"))?;
+        let at = |revision: &str| Repo::with_revision(model.id.to_owned(), RepoType::Model, revision.to_owned());
+        let (commit, names) = listing(&api.repo(at(model.revision)), model)?;
+        let weights = snapshot::weights(&names).ok_or_else(|| match snapshot::pickle(&names) {
+            Some(pickle) => model.conversion(&pickle),
+            None => "on the hub it has no weights in safetensors".to_owned(),
+        })?;
+        if !CONFIGS.iter().any(|config| names.contains(*config)) {
+            return Err("on the hub it has no config.json".to_owned());
+        }
+
+        let snapshot = cache.repo(at(&commit)).pointer_path(&commit);
+        let mut files = Files { repo: api.repo(at(&commit)), snapshot: &snapshot, progress };
+        for config in CONFIGS.iter().filter(|config| names.contains(**config)) {
+            files.require(config)?;
+        }
+        for extra in EXTRAS.iter().filter(|extra| names.contains(**extra)) {
+            files.bring(extra)?;
+        }
+        // The weights come last: with them the snapshot counts as whole.
+        files.require(weights)?;
+        if weights.ends_with(".index.json") {
+            let index = std::fs::read(snapshot.join(weights)).map_err(|error| error.to_string());
+            let shards = index.and_then(|index| snapshot::shards(&index));
+            for shard in shards.map_err(|error| format!("{weights} cannot be read: {error}"))? {
+                files.require(&shard)?;
+            }
+        }
+        let noted = cache.repo(at(model.revision)).create_ref(&commit);
+        noted.map_err(|error| format!("the cache {} cannot be written: {error}", self.cache.display()))?;
+        Ok(snapshot)
+    }
+}
+
+/// The commit that the revision is at, and the files that the model has there.
+fn listing(repo: &ApiRepo, model: &HubName) -> Result<(String, BTreeSet<String>), String> {
+    let info = repo.info().map_err(|error| match status(&error) {
+        Some(404) => format!("the hub has no model {} with a revision {}", model.id, model.revision),
+        _ => refusal("its list of files", &error),
+    })?;
+    if !is_commit(&info.sha) {
+        return Err(format!("the hub names {:?} as its commit, which is none", info.sha));
+    }
+    Ok((info.sha, info.siblings.into_iter().map(|sibling| sibling.rfilename).collect()))
+}
+
+/// The files of one commit.
+struct Files<'a> {
+    repo: ApiRepo,
+    snapshot: &'a Path,
+    progress: &'a mut dyn FnMut(&Download),
+}
+
+impl Files<'_> {
+    /// Brings `file` into the snapshot.
+    fn require(&mut self, file: &str) -> Result<(), String> {
+        match self.bring(file)? {
+            true => Ok(()),
+            false => Err(format!("on the hub it has no {file}")),
+        }
+    }
+
+    /// As [`Files::require`], but false where the hub has no such file.
+    fn bring(&mut self, file: &str) -> Result<bool, String> {
+        if self.snapshot.join(file).exists() {
+            return Ok(true);
+        }
+        let download = Download { file: file.to_owned(), bytes: 0, total: 0 };
+        let mut watch = Watch { download, tell: self.progress };
+        let path = match self.repo.download_with_progress(file, &mut watch) {
+            Ok(path) => path,
+            Err(error) if status(&error) == Some(404) => return Ok(false),
+            Err(error) => return Err(refusal(file, &error)),
+        };
+        // The library takes for whole what ends where the connection does.
+        let (total, bytes) = (watch.download.total, std::fs::metadata(&path).map_or(0, |found| found.len()));
+        if bytes != total {
+            for half in [path.canonicalize().ok(), Some(path)].into_iter().flatten() {
+                let _ = std::fs::remove_file(half); // what is wrong is told below
+            }
+            return Err(format!("{file} came with {bytes} of its {total} bytes; try again"));
+        }
+        Ok(true)
+    }
+}
+
+/// Tells of a download what the library tells.
+struct Watch<'a> {
+    download: Download,
+    tell: &'a mut dyn FnMut(&Download),
+}
+
+impl Progress for &mut Watch<'_> {
+    fn init(&mut self, size: usize, _: &str) {
+        (self.download.bytes, self.download.total) = (0, size as u64);
+    }
+
+    fn update(&mut self, size: usize) {
+        self.download.bytes += size as u64;
+        (self.tell)(&self.download);
+    }
+
+    fn finish(&mut self) {}
+}
+
+/// The status with which the hub refused, if it is that.
+fn status(error: &ApiError) -> Option<u16> {
+    match error {
+        ApiError::RequestError(error) => match **error {
+            ureq::Error::StatusCode(status) => Some(status),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Why `what` did not come.
+fn refusal(what: &str, error: &ApiError) -> String {
+    match (status(error), error) {
+        (Some(status @ (401 | 403)), _) => format!(
+            "the hub does not show {what} (status {status}): check the name; if the model is private or asks for consent, set \
+             HF_TOKEN to a token of an account that may read it"
+        ),
+        (Some(status), _) => format!("the hub refuses {what} (status {status}); try again later"),
+        (None, ApiError::InvalidResume) => {
+            format!("what was fetched of {what} before is damaged; remove the .part files of its blobs")
+        }
+        (None, ApiError::LockAcquisition(lock)) => {
+            format!("another program fetches {what} ({}); wait for it", lock.display())
+        }
+        (None, ApiError::RequestError(error)) => format!("{what} cannot be fetched from the hub: {error}; try again"),
+        (None, error) => format!("{what} cannot be fetched from the hub: {error}; try again"),
+    }
+}

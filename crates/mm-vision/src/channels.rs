@@ -1,0 +1,44 @@
+use crate::error::{Error, Result};
+use mm_data::Normalize;
+use serde::Deserialize;
+
+/// A number for each channel: one for all, or three.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a number or three, for red, green and blue")]
+pub(crate) enum Channels {
+    All(f64),
+    Each([f64; 3]),
+}
+
+impl Channels {
+    pub(crate) fn each(self) -> [f64; 3] {
+        match self {
+            Self::All(value) => [value; 3],
+            Self::Each(values) => values,
+        }
+    }
+}
+
+/// `(level factor - mean) / std` as the one map that [`Normalize`] knows, of `level / 255`.
+///
+/// # Errors
+/// A number is not finite, or `factor` or `std` not above 0.
+pub(crate) fn normalize(factor: f64, mean: [f64; 3], std: [f64; 3]) -> Result<Normalize> {
+    // (level factor - mean) / std = (level / 255 - mean s) / (std s) with s = 1 / (255 factor).
+    let scale = 1.0 / (255.0 * factor);
+    let scaled = Normalize { mean: mean.map(|mean| (mean * scale) as f32), std: std.map(|std| (std * scale) as f32) };
+    let is_above_0 = |value: f32| value.is_finite() && value > 0.0;
+    if !(factor > 0.0 && is_above_0(scale as f32)) {
+        return Err(Error::Processor(format!("rescale_factor is {factor}: it must be above 0")));
+    }
+    if !(scaled.mean.iter().all(|mean| mean.is_finite()) && scaled.std.into_iter().all(is_above_0)) {
+        let text = format!("mean {mean:?} and std {std:?} must be finite, and the latter above 0");
+        return Err(Error::Processor(text));
+    }
+    Ok(scaled)
+}
+
+/// The f64 with the fewest digits that is this f32, so that files say 0.5 and 0.48145466 rather than 0.4814546704292297.
+pub(crate) fn shortest(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
+}

@@ -1,0 +1,40 @@
+use crate::attention_pool::AttentionPool;
+use mm_core::Precision;
+use mm_core::nn::{BlockConfig, LayerNorm, Mlp, parameter};
+use tch::Tensor;
+use tch::nn::{Init, Path};
+
+/// SigLIP's pooling: a learned query attends over all tokens, followed by an MLP with a residual connection.
+#[derive(Debug)]
+pub(crate) struct MapHead {
+    probe: Tensor,
+    attention: AttentionPool,
+    norm: LayerNorm,
+    mlp: Mlp,
+}
+
+impl MapHead {
+    pub(crate) fn new(path: &Path, block: &BlockConfig) -> Self {
+        let width = block.width as f64;
+        Self {
+            probe: parameter(path, "probe", &[1, 1, block.width], Init::Randn { mean: 0.0, stdev: width.powf(-0.5) }),
+            attention: AttentionPool::multihead(&(path / "attention"), block.width, block.heads),
+            norm: LayerNorm::new(&(path / "layernorm"), block.width, block.layer_norm_eps),
+            mlp: Mlp::new(&(path / "mlp"), block, (2.0 * width).powf(-0.5), width.powf(-0.5)),
+        }
+    }
+
+    /// Maps `x` `[B, L, width]` to `[B, width]`, with the weights `[B, heads, L]`.
+    pub(crate) fn forward(&self, x: &Tensor) -> (Tensor, Tensor) {
+        let (pooled, weights) = self.attention.forward(&self.probe.squeeze_dim(0), x);
+        let normed = self.norm.forward(&pooled);
+        (pooled + self.mlp.forward(&normed), weights)
+    }
+
+    pub(crate) fn pack(&mut self, precision: Precision) {
+        self.probe = self.probe.detach().to_kind(precision.kind());
+        self.attention.pack(precision);
+        self.norm.pack(precision);
+        self.mlp.pack(precision);
+    }
+}

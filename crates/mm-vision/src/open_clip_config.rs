@@ -1,0 +1,183 @@
+//! The form of open_clip's `preprocess_cfg`, in and out.
+
+use crate::channels::{Channels, normalize, shortest};
+use crate::error::{Error, Result};
+use crate::geometry::{Crop, Margins, Resize};
+use crate::processor::ImageProcessor;
+use mm_data::Normalize;
+use mm_data::resize::Filter;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// What is known of; open_clip passes over other keys too.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PreprocessConfig {
+    size: Option<Size>,
+    mode: Option<String>,
+    mean: Option<Channels>,
+    std: Option<Channels>,
+    interpolation: Option<Interpolation>,
+    resize_mode: Option<ResizeMode>,
+    fill_color: Option<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(untagged, expecting = "size: expected a number or [height, width]")]
+enum Size {
+    Side(u32),
+    HeightWidth(u32, u32),
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Interpolation {
+    #[default]
+    Bicubic,
+    Bilinear,
+    /// In training; else bicubic.
+    Random,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ResizeMode {
+    #[default]
+    Shortest,
+    Squash,
+    Longest,
+}
+
+impl ImageProcessor {
+    /// The processing that the `preprocess_cfg` of an `open_clip_config.json` stands for outside training. Absent and null keys have
+    /// open_clip's defaults.
+    ///
+    /// # Errors
+    /// A value that open_clip does not know, a side that is not 1 to 4,096, or a `std` that is not above 0.
+    pub fn from_open_clip(preprocess_cfg: &Value) -> Result<Self> {
+        let config = PreprocessConfig::deserialize(preprocess_cfg)
+            .map_err(|error| Error::Processor(format!("preprocess_cfg: {error}")))?;
+        if let Some(mode) = config.mode.filter(|mode| mode != "RGB") {
+            return Err(Error::Processor(format!("preprocess_cfg: mode is {mode}: only RGB is offered")));
+        }
+        let (width, height) = match config.size.unwrap_or(Size::Side(224)) {
+            Size::Side(side) => (side, side),
+            Size::HeightWidth(height, width) => (width, height),
+        };
+        let filter = match config.interpolation.unwrap_or_default() {
+            Interpolation::Bicubic | Interpolation::Random => Filter::Bicubic,
+            Interpolation::Bilinear => Filter::Bilinear,
+        };
+        let crop = |fill| Some(Crop { width, height, fill, margins: Margins::Torchvision });
+        let (resize, filter, crop) = match config.resize_mode.unwrap_or_default() {
+            ResizeMode::Shortest if width == height => (Resize::ShortSide(width), filter, crop(0)),
+            // open_clip does not hand its interpolation on here.
+            ResizeMode::Shortest => (Resize::Cover(width, height), Filter::Bicubic, crop(0)),
+            ResizeMode::Squash => (Resize::Exact(width, height), filter, None),
+            ResizeMode::Longest => (Resize::RoundedWithin(width, height), filter, crop(config.fill_color.unwrap_or(0))),
+        };
+        let mean = config.mean.map_or(Normalize::CLIP.mean.map(shortest), Channels::each);
+        let std = config.std.map_or(Normalize::CLIP.std.map(shortest), Channels::each);
+        Self::new(Some(resize), filter, crop, normalize(1.0 / 255.0, mean, std)?)
+    }
+
+    /// The `preprocess_cfg` that stands for this processing. Of a processor in transformers' form, the odd pixel of a crop's margins
+    /// goes the way of open_clip, which can shift an image by one.
+    ///
+    /// # Errors
+    /// open_clip cannot say it: a crop of another size than the resizing's, or another filter than bicubic and bilinear.
+    pub fn to_open_clip(&self) -> Result<Value> {
+        let absent =
+            |what: String| Error::Processor(format!("open_clip has no {what}: keep it in Hugging Face's form"));
+        let interpolation = match self.filter {
+            Filter::Bicubic => "bicubic",
+            Filter::Bilinear => "bilinear",
+            other => return Err(absent(format!("{other:?} filter").to_lowercase())),
+        };
+        let output = self.output_size();
+        let resize_mode = match self.resize {
+            Some(Resize::Exact(width, height)) if (width, height) == output => "squash",
+            Some(Resize::ShortSide(side)) if (side, side) == output => "shortest",
+            Some(Resize::Cover(width, height)) if (width, height) == output => "shortest",
+            Some(Resize::RoundedWithin(width, height)) if (width, height) == output => "longest",
+            resize => {
+                let (width, height) = output;
+                let resize = resize.map_or("no resizing".to_owned(), |resize| format!("{resize:?}"));
+                return Err(absent(format!("{resize} with an output of {width} x {height}")));
+            }
+        };
+        let size = match output {
+            (width, height) if width == height => json!(width),
+            (width, height) => json!([height, width]),
+        };
+        Ok(json!({
+            "size": size,
+            "mode": "RGB",
+            "mean": self.normalize.mean.map(shortest),
+            "std": self.normalize.std.map(shortest),
+            "interpolation": interpolation,
+            "resize_mode": resize_mode,
+            "fill_color": self.crop.map_or(0, |crop| crop.fill),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_reads_back_the_same() {
+        for config in [
+            json!({}),
+            json!({"size": 64, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.5, 0.5], "interpolation": "bilinear"}),
+            json!({"size": [20, 32], "mode": "RGB", "interpolation": "random", "fill_color": null}),
+            json!({"size": [20, 32], "resize_mode": "squash", "unknown": true}),
+            json!({"size": 48, "resize_mode": "longest", "fill_color": 127}),
+        ] {
+            let processor = ImageProcessor::from_open_clip(&config).unwrap();
+            let written = processor.to_open_clip().unwrap();
+            assert_eq!(ImageProcessor::from_open_clip(&written).unwrap(), processor, "{written}");
+        }
+    }
+
+    #[test]
+    fn processors_of_either_form_become_those_of_the_other() {
+        for processor in [ImageProcessor::default_clip(32), ImageProcessor::default_siglip(32)] {
+            let other = ImageProcessor::from_open_clip(&processor.to_open_clip().unwrap()).unwrap();
+            let crop = other.crop.map(|crop| Crop { margins: Margins::Transformers, ..crop });
+            assert_eq!(ImageProcessor { crop, ..other }, processor);
+        }
+    }
+
+    #[test]
+    fn what_open_clip_cannot_say_is_an_error() {
+        let crop = ImageProcessor::default_clip(224).crop;
+        let message = |resize, filter| {
+            let processor = ImageProcessor::new(resize, filter, crop, Normalize::CLIP).unwrap();
+            processor.to_open_clip().unwrap_err().to_string()
+        };
+        assert!(
+            message(Some(Resize::ShortSide(256)), Filter::Bicubic).contains("ShortSide(256) with an output of 224")
+        );
+        assert!(message(None, Filter::Bicubic).contains("no resizing with an output of 224 x 224"));
+        assert!(message(Some(Resize::ShortSide(224)), Filter::Lanczos).contains("lanczos filter"));
+    }
+
+    #[test]
+    fn a_value_that_open_clip_does_not_know_is_named() {
+        for (config, expected) in [
+            (json!({"mode": "L"}), "mode is L"),
+            (json!({"interpolation": "nearest"}), "unknown variant `nearest`"),
+            (json!({"resize_mode": "crop"}), "unknown variant `crop`"),
+            (json!({"size": "large"}), "size: expected a number or [height, width]"),
+            (json!({"size": 0}), "a side of 0 pixels"),
+            (json!({"std": [1, 1]}), "expected a number or three"),
+            (json!({"std": 0}), "above 0"),
+            (json!([]), "preprocess_cfg"),
+        ] {
+            let message = ImageProcessor::from_open_clip(&config).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+}

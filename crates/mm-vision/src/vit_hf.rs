@@ -1,0 +1,173 @@
+//! A ViT's config in the form that transformers writes.
+
+use crate::error::{Error, Result};
+use crate::vit_config::{VitConfig, VitForm};
+use mm_core::hf::overlay;
+use mm_core::nn::Activation;
+use serde_json::{Value, json};
+
+impl VitForm {
+    /// transformers' `model_type` of the tower.
+    fn model_type(self) -> &'static str {
+        match self {
+            Self::Clip => "clip_vision_model",
+            Self::Siglip => "siglip_vision_model",
+            Self::Vit => "vit",
+        }
+    }
+
+    /// transformers' defaults of the family: its base model.
+    fn defaults(self) -> VitConfig {
+        let clip = VitConfig { form: self, ..VitConfig::default() };
+        match self {
+            Self::Clip => clip,
+            Self::Siglip => {
+                VitConfig { patch_size: 16, hidden_act: Activation::GeluPytorchTanh, layer_norm_eps: 1e-6, ..clip }
+            }
+            Self::Vit => VitConfig { patch_size: 16, hidden_act: Activation::Gelu, layer_norm_eps: 1e-12, ..clip },
+        }
+    }
+}
+
+impl VitConfig {
+    /// Reads the `config.json` of a tower of the family `form`, or the `vision_config` of a pair, as transformers writes it: absent
+    /// and null fields have the family's defaults, and fields of no consequence here are passed over. A `vision_config` of old
+    /// files has no `model_type`, which is why the caller says the family.
+    ///
+    /// A config does not tell whether its ViT has a pooler: `pooler` is false, and is to be set where the checkpoint has
+    /// `pooler.dense.weight`.
+    ///
+    /// # Errors
+    /// The `model_type` of another tower, a field of another type, what the tower here does not have, or
+    /// [`VitConfig::validate`]'s.
+    pub fn from_hf(config: &Value, form: VitForm) -> Result<Self> {
+        let wrong = |text: String| Err(Error::Config(text));
+        match (config["model_type"].as_str(), form.model_type()) {
+            (Some("siglip2_vision_model"), _) => {
+                let reason = "needs images of variable resolution (NaFlex), which is not offered";
+                return wrong(format!(
+                    "model_type siglip2_vision_model {reason}: take a checkpoint of fixed resolution"
+                ));
+            }
+            (Some(given), expected) if given != expected => {
+                return wrong(format!("model_type of the vision_config is {given}: it must be {expected}"));
+            }
+            _ => {}
+        }
+        check_offered(config, form)?;
+        let config = with_squares(config)?;
+        let given =
+            overlay(&form.defaults(), &config).map_err(|error| Error::Config(format!("vision_config: {error}")))?;
+        let config = Self { form, ..given };
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The fields of transformers' own config of the family. `patch_dropout` and `pooler` have no place in it.
+    pub fn to_hf(&self) -> Value {
+        json!({
+            "model_type": self.form.model_type(),
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_attention_heads": self.num_attention_heads,
+            "num_channels": 3,
+            "image_size": self.image_size,
+            "patch_size": self.patch_size,
+            "hidden_act": self.hidden_act,
+            "layer_norm_eps": self.layer_norm_eps,
+        })
+    }
+}
+
+/// Refuses what transformers can build and this crate cannot.
+fn check_offered(config: &Value, form: VitForm) -> Result<()> {
+    let only = |name: &str, offered: Value| match &config[name] {
+        Value::Null => Ok(()),
+        given if *given == offered => Ok(()),
+        given => Err(Error::Config(format!("{name} is {given}: only {offered} is offered"))),
+    };
+    only("num_channels", 3.into())?;
+    match form {
+        VitForm::Clip => Ok(()),
+        VitForm::Siglip => only("vision_use_head", true.into()),
+        VitForm::Vit => {
+            only("qkv_bias", true.into())?;
+            only("pooler_act", "tanh".into())?;
+            let width = match &config["hidden_size"] {
+                Value::Null => form.defaults().hidden_size.into(),
+                given => given.clone(),
+            };
+            only("pooler_output_size", width)
+        }
+    }
+}
+
+/// `config` with each side that is written as height and width as one number.
+fn with_squares(config: &Value) -> Result<Value> {
+    let mut config = config.clone();
+    for name in ["image_size", "patch_size"] {
+        match config[name].as_array().map(Vec::as_slice) {
+            None => {}
+            Some([height, width]) if height == width => config[name] = height.clone(),
+            Some(_) => return Err(Error::Config(format!("{name} is {}: only squares are offered", config[name]))),
+        }
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(config: Value, form: VitForm) -> String {
+        VitConfig::from_hf(&config, form).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn absent_and_null_fields_have_the_defaults_of_the_family() {
+        let clip = json!({"hidden_size": 1024, "num_attention_heads": 16, "dtype": "float32", "patch_size": null});
+        let clip = VitConfig::from_hf(&clip, VitForm::Clip).unwrap();
+        assert_eq!((clip.hidden_size, clip.patch_size, clip.layer_norm_eps), (1024, 32, 1e-5));
+        let siglip = VitConfig::from_hf(&json!({"model_type": "siglip_vision_model"}), VitForm::Siglip).unwrap();
+        assert_eq!((siglip.form, siglip.patch_size, siglip.layer_norm_eps), (VitForm::Siglip, 16, 1e-6));
+        let vit = VitConfig::from_hf(&json!({"model_type": "vit", "image_size": [384, 384]}), VitForm::Vit).unwrap();
+        assert_eq!((vit.hidden_act, vit.image_size, vit.layer_norm_eps), (Activation::Gelu, 384, 1e-12));
+    }
+
+    #[test]
+    fn what_is_written_reads_back_the_same() {
+        for form in [VitForm::Clip, VitForm::Siglip, VitForm::Vit] {
+            let config = VitConfig { hidden_size: 96, image_size: 48, hidden_act: Activation::Relu, ..form.defaults() };
+            assert_eq!(VitConfig::from_hf(&config.to_hf(), form).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn what_is_not_offered_is_refused_with_its_value() {
+        let cases = [
+            (json!({"model_type": "dinov2"}), VitForm::Clip, "is dinov2: it must be clip_vision_model"),
+            (json!({"model_type": "siglip2_vision_model"}), VitForm::Siglip, "NaFlex"),
+            (json!({"vision_use_head": false}), VitForm::Siglip, "vision_use_head is false"),
+            (json!({"qkv_bias": false}), VitForm::Vit, "qkv_bias is false"),
+            (json!({"pooler_act": "relu"}), VitForm::Vit, "pooler_act is \"relu\": only \"tanh\" is offered"),
+            (json!({"pooler_output_size": 512}), VitForm::Vit, "pooler_output_size is 512: only 768 is offered"),
+            (json!({"num_channels": 1}), VitForm::Clip, "num_channels is 1"),
+            (json!({"image_size": [224, 160]}), VitForm::Vit, "image_size is [224,160]: only squares"),
+            (json!({"hidden_size": "wide"}), VitForm::Clip, "vision_config: invalid type: string \"wide\""),
+            (json!({"image_size": -1}), VitForm::Clip, "image_size is -1"),
+        ];
+        for (config, form, expected) in cases {
+            let message = message(config, form);
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_activation_is_refused_with_those_known() {
+        let message = message(json!({"hidden_act": "mish"}), VitForm::Clip);
+        for name in ["mish", "quick_gelu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu"] {
+            assert!(message.contains(&format!("`{name}`")), "{message}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Models from one form to another, between two, at another resolution, and training that begins from one.
+
+use crate::common::{failure, success, write_config, write_png};
+use std::path::{Path, PathBuf};
+
+struct Models {
+    folder: tempfile::TempDir,
+    model: String,
+}
+
+impl Models {
+    /// A model of two steps.
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = write_config(folder.path());
+        success(&["train", config.to_str().unwrap(), "--set", "train.steps=2", "--set", "train.warmup=1"]);
+        let model = folder.path().join("small/model").to_str().unwrap().to_owned();
+        Self { folder, model }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    /// Converts `from` with `options` to the folder `to`.
+    fn convert(&self, from: &str, to: &str, options: &[&str]) -> String {
+        let to = self.text(to);
+        success(&[&["convert", "--from", from, "--to", &to], options].concat());
+        to
+    }
+
+    /// The rows that `mm embed` makes of a few images, with `options`.
+    fn rows(&self, model: &str, options: &[&str]) -> Vec<f32> {
+        let (images, out) = (self.path("images"), self.text("rows.safetensors"));
+        if !images.exists() {
+            std::fs::create_dir(&images).unwrap();
+            for shade in 0..3 {
+                write_png(&images.join(format!("{shade}.png")), shade * 100);
+            }
+        }
+        let images = images.to_str().unwrap();
+        success(&[&["embed", "--model", model, "--images", images, "--out", &out], options].concat());
+        let rows = tch::Tensor::read_safetensors(&out).unwrap().remove(0).1;
+        Vec::try_from(rows.contiguous().view(-1)).unwrap()
+    }
+
+    fn logits(&self, model: &str) -> String {
+        let image = self.path("image.png");
+        write_png(&image, 200);
+        success(&["classify", "--model", model, "--labels", "cat,red heart", "--json", image.to_str().unwrap()])
+    }
+}
+
+fn bytes(folder: &str) -> Vec<u8> {
+    std::fs::read(Path::new(folder).join("model.safetensors")).unwrap()
+}
+
+#[test]
+fn a_model_goes_through_open_clips_and_openais_forms_and_comes_back_bit_for_bit() {
+    let models = Models::new();
+    let expected = models.logits(&models.model);
+    let open_clip = models.convert(&models.model, "open_clip", &["--format", "open_clip"]);
+    assert!(Path::new(&open_clip).join("open_clip_model.safetensors").exists());
+    assert_eq!(models.logits(&open_clip), expected);
+    let back = models.convert(&open_clip, "back", &["--format", "hf"]);
+    assert_eq!(bytes(&back), bytes(&models.model));
+    assert_eq!(models.logits(&back), expected);
+}
+
+#[test]
+fn narrower_weights_are_smaller_and_point_the_same_way() {
+    let models = Models::new();
+    let exact = models.rows(&models.model, &[]);
+    let size = |folder: &str| bytes(folder).len() as f64 / bytes(&models.model).len() as f64;
+    for (options, smaller_than) in [(["--dtype", "f16"].as_slice(), 0.55), (&["--dtype", "bf16"], 0.55), (&["--int8"], 0.75)] {
+        let narrow = models.convert(&models.model, options.last().unwrap(), options);
+        assert!(size(&narrow) < smaller_than, "{options:?}: {}", size(&narrow));
+        let rows = models.rows(&narrow, &[]);
+        for (a, b) in exact.chunks(32).zip(rows.chunks(32)) {
+            let cosine: f32 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+            assert!(cosine > 0.999, "{options:?}: {cosine}");
+        }
+    }
+    let (stored, at_run_time) = (models.text("--int8"), models.model.clone());
+    assert_eq!(models.rows(&stored, &["--precision", "int8"]), models.rows(&at_run_time, &["--precision", "int8"]));
+}
+
+#[test]
+fn two_models_are_averaged_weight_by_weight() {
+    let models = Models::new();
+    let config = models.text("small.toml");
+    success(&["train", &config, "--set", "run.name=other", "--set", "train.steps=3", "--set", "train.warmup=1"]);
+    let other = models.text("other/model");
+    let wise = |alpha: &str| {
+        let to = models.text(&format!("wise-{alpha}"));
+        success(&["convert", "--wise-ft", &models.model, &other, "--alpha", alpha, "--to", &to]);
+        to
+    };
+    assert_eq!(bytes(&wise("0")), bytes(&models.model));
+    assert_eq!(bytes(&wise("1")), bytes(&other));
+    let half = wise("0.5");
+    assert!(bytes(&half) != bytes(&other) && bytes(&half) != bytes(&models.model));
+    assert!(failure(&["convert", "--wise-ft", &models.model, &other, "--to", "x"], 2).contains("--alpha"));
+}
+
+#[test]
+fn a_model_takes_images_of_another_resolution() {
+    let models = Models::new();
+    let larger = models.convert(&models.model, "larger", &["--resolution", "64"]);
+    assert!(success(&["inspect", &larger]).contains("64 px in patches of 16"));
+    let (converted, asked) = (models.rows(&larger, &[]), models.rows(&models.model, &["--resolution", "64"]));
+    assert_eq!(converted, asked);
+    assert_ne!(converted, models.rows(&models.model, &[]));
+}
+
+#[test]
+fn a_run_begins_from_a_model_and_keeps_what_is_locked() {
+    let models = Models::new();
+    let file = models.path("tuned.toml");
+    let data = "[data]\ntrain = { kind = \"emoji\", split = \"train\" }\neval.held_out = { kind = \"emoji\", split = \"held_out\" }\n";
+    let train = "[train]\nsteps = 3\nbatch_size = 16\nlr = 1e-3\nlayer_decay = 0.5\n";
+    let run = format!("[run]\nname = \"NAME\"\nout = {:?}\n", models.folder.path());
+    let tune = |name: &str, model: &str| {
+        std::fs::write(&file, format!("{}\n[model]\n{model}\n{data}{train}", run.replace("NAME", name))).unwrap();
+        success(&["train", file.to_str().unwrap()]);
+        let read = |folder: &str| -> std::collections::BTreeMap<String, tch::Tensor> {
+            let file = Path::new(folder).join("model.safetensors");
+            tch::Tensor::read_safetensors(file).unwrap().into_iter().collect()
+        };
+        let (before, after) = (read(&models.model), read(&models.text(&format!("{name}/model"))));
+        move |tensor: &str| before[tensor] != after[tensor]
+    };
+    let from = format!("from = {:?}", models.model);
+    let changed = tune("locked", &format!("{from}\nlock_text = {{}}\nlock_image = {{ unlocked_groups = 2 }}"));
+    assert!(!changed("text_model.encoder.layers.0.mlp.fc1.weight") && !changed("text_projection.weight"));
+    assert!(!changed("vision_model.encoder.layers.0.mlp.fc1.weight") && !changed("vision_model.embeddings.class_embedding"));
+    assert!(changed("vision_model.encoder.layers.1.mlp.fc1.weight") && changed("visual_projection.weight"));
+    let changed = tune("larger", &format!("{from}\nresolution = 64"));
+    assert!(changed("text_projection.weight") && changed("vision_model.embeddings.position_embedding.weight"));
+
+    let lit = "kind = \"clip\"\nembed_dim = 32\nimage_projection = true\nlock_text = { unlocked_groups = 1 }\n";
+    let image = "image = { kind = \"vit\", image_size = 32, patch_size = 16, hidden_size = 32, intermediate_size = 64, num_hidden_layers = 1, num_attention_heads = 2 }";
+    let changed = tune("lit", &format!("{lit}text_from = {:?}\n{image}", models.model));
+    assert!(!changed("text_model.encoder.layers.0.mlp.fc1.weight") && changed("text_projection.weight"));
+}
+
+#[test]
+fn what_cannot_be_converted_or_begun_from_is_refused_in_words() {
+    let models = Models::new();
+    let convert = |more: &[&str]| {
+        let to = models.text("to");
+        failure(&[&["convert", "--to", &to], more].concat(), 1)
+    };
+    let from = ["--from", models.model.as_str()];
+    assert!(convert(&["--from", "no/such/model"]).contains("no/such/model"));
+    assert!(convert(&[&from[..], &["--format", "open_clip", "--int8"]].concat()).contains("--format hf"));
+    assert!(failure(&["convert", "--from", &models.model, "--to", &models.model], 1).contains("exists already"));
+    assert!(!models.path("to").exists());
+
+    let pickle = models.path("pickle");
+    std::fs::create_dir(&pickle).unwrap();
+    std::fs::copy(Path::new(&models.model).join("config.json"), pickle.join("config.json")).unwrap();
+    std::fs::write(pickle.join("pytorch_model.bin"), "PK").unwrap();
+    assert!(convert(&["--from", pickle.to_str().unwrap()]).contains("pytorch_model.bin, a pickle"));
+
+    let config = models.text("small.toml");
+    let with = |key_value: &str| failure(&["train", &config, "--set", key_value], 2);
+    assert!(with("model.from=x").contains("the checkpoint that `model.from` names has it already"));
+    assert!(with("model.image_from=x").contains("keep one"));
+    assert!(with("train.layer_decay=2").contains("at most 1"));
+    assert!(with("model.lock_text={ unlocked = 1 }").contains("unlocked_groups"));
+}
