@@ -57,8 +57,9 @@ def stir(model, seed):
     """Moves every parameter and running statistic from its initial value, so that a wrong use of it shows."""
     torch.manual_seed(seed)
     with torch.no_grad():
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            if not tensor.is_floating_point() or tensor.dim() == 0:
+        statistics = [(name, buffer) for name, buffer in model.named_buffers() if "running_" in name]
+        for name, tensor in [*model.named_parameters(), *statistics]:
+            if tensor.dim() == 0:
                 continue
             noise = 0.05 * torch.randn_like(tensor)
             tensor.add_(noise.abs() if name.endswith("running_var") else noise)

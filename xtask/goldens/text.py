@@ -2,8 +2,10 @@
 
     python xtask/goldens/text.py data/goldens/text
 
-`captions.json` holds 1,000 texts. `clip_tokenizer` (vocab.json, merges.txt: CLIP's own vocabulary up to its 4,000th merge) and
-`bert_tokenizer` (tokenizer.json: a WordPiece vocabulary of the captions) hold ids.json beside them, the texts' expected ids.
+`captions.json` holds 1,000 texts. `clip_tokenizer` (vocab.json, merges.txt: CLIP's own vocabulary up to its 4,000th merge),
+`bert_tokenizer` (tokenizer.json: a WordPiece vocabulary of the captions), `bert_vocab_txt` (the same as vocab.txt, cased), `siglip_spiece`
+(spiece.model), `siglip2_tokenizer` (tokenizer.json, with the end token in its config alone) and `openai_tokenizer` (nothing: open_clip's
+own) hold ids.json beside them, the texts' expected ids.
 Every other folder holds model.safetensors, transformers' config.json and expected.safetensors: input_ids, attention_mask,
 direction, output and gradients of sum(output * direction), named "grad.<weight>".
 """
@@ -12,17 +14,21 @@ import gzip
 import importlib.metadata
 import json
 import random
+import re
+import string
 import sys
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
 import open_clip.tokenizer
+import sentencepiece
 import torch
 import transformers
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-PINNED = {"torch": "2.13.0", "transformers": "5.23.0", "tokenizers": "0.23.3", "open_clip_torch": "3.3.0"}
+PINNED = {"torch": "2.13.0", "transformers": "5.23.0", "tokenizers": "0.23.3", "open_clip_torch": "3.3.0", "sentencepiece": "0.2.3"}
 
 CONTEXT = 77
 MERGES = 4000
@@ -99,6 +105,54 @@ def bert_tokenizer(folder, texts):
     )
     fast.save_pretrained(folder)
     write_json(folder / "ids.json", fast(texts, truncation=True, max_length=CONTEXT)["input_ids"])
+
+
+def bert_vocab_txt(folder, bert_folder, texts):
+    """BertTokenizer's own file, for a model that keeps case."""
+    vocab = json.loads((bert_folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(vocab) + "\n", encoding="utf-8")
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "do_lower_case": False, "model_max_length": CONTEXT})
+    tokenizer = transformers.BertTokenizer.from_pretrained(folder)
+    write_json(folder / "ids.json", tokenizer(texts, truncation=True, max_length=CONTEXT)["input_ids"])
+
+
+def siglip_spiece(folder, texts):
+    """SigLIP's tokenizer as its slow class saves it: a unigram model without the dummy prefix, as SigLIP's is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    words = [" ".join(re.sub(f"[{re.escape(string.punctuation)}]", "", text.lower()).split()) for text in texts]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([text for text in words if text]), model_prefix=str(folder / "spiece"), vocab_size=1200, hard_vocab_limit=False,
+        model_type="unigram", character_coverage=0.98, pad_id=-1, bos_id=-1, eos_id=1, unk_id=2, num_threads=1, minloglevel=2,
+    )
+    (folder / "spiece.vocab").unlink()
+    tokenizer = transformers.SiglipTokenizer(str(folder / "spiece.model"))
+    tokenizer.save_pretrained(folder)
+    write_json(folder / "ids.json", tokenizer(texts, truncation=True, max_length=64)["input_ids"])
+
+
+def siglip2_tokenizer(folder, texts):
+    """A small vocabulary in Gemma's form: bytes for what is not in it, and the end token added by the config."""
+    specials = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    letters = sorted(set("".join(texts[100:300]).lower().replace(" ", "▁")))
+    merges = [("▁", "a"), ("c", "a"), ("ca", "t"), ("t", "h"), ("th", "e"), ("the", "▁")]
+    tokens = [*specials, *(f"<0x{byte:02X}>" for byte in range(256)), *letters, *("".join(pair) for pair in merges)]
+    vocab = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    tokenizer = transformers.Siglip2Tokenizer(vocab=vocab, merges=merges, add_bos_token=False, add_eos_token=True, model_max_length=64)
+    tokenizer.save_pretrained(folder)
+    write_json(folder / "ids.json", tokenizer(texts, truncation=True, max_length=64)["input_ids"])
+
+
+def openai_tokenizer(folder, texts):
+    """open_clip's tokenizer; of its cleaning only composition, lower case and white space (see mm-text's front page)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    simple = open_clip.tokenizer.SimpleTokenizer()
+    simple.clean_fn = lambda text: " ".join(unicodedata.normalize("NFC", text).split()).lower()
+    rows = []
+    for text in texts:
+        ids = [simple.sot_token_id, *simple.encode(text), simple.eot_token_id]
+        rows.append(ids if len(ids) <= CONTEXT else [*ids[: CONTEXT - 1], simple.eot_token_id])
+    write_json(folder / "ids.json", rows)
 
 
 def randomise(model):
@@ -189,6 +243,10 @@ def main():
     write_json(out / "captions.json", texts)
     clip_tokenizer(out / "clip_tokenizer", texts)
     bert_tokenizer(out / "bert_tokenizer", texts)
+    bert_vocab_txt(out / "bert_vocab_txt", out / "bert_tokenizer", texts)
+    siglip_spiece(out / "siglip_spiece", texts)
+    siglip2_tokenizer(out / "siglip2_tokenizer", texts)
+    openai_tokenizer(out / "openai_tokenizer", texts)
     clip(out / "clip_quick_gelu", "quick_gelu", eos=99, pad=99)
     clip(out / "clip_gelu", "gelu", eos=99, pad=0)
     clip(out / "clip_legacy_eos", "quick_gelu", eos=2, pad=0)

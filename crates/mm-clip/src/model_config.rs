@@ -1,4 +1,4 @@
-use crate::{ClipConfig, ContrastiveLoss};
+use crate::ContrastiveLoss;
 use mm_core::config::{ConfigError, Source};
 use mm_text::TextTowerConfig;
 use mm_vision::ImageTowerConfig;

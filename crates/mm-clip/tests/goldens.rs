@@ -36,7 +36,7 @@ fn tokens(expected: &HashMap<String, Tensor>) -> TokenBatch {
 }
 
 fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
-    (a.view(-1) - b.view(-1)).abs().max().double_value(&[])
+    (a.reshape(-1) - b.reshape(-1)).abs().max().double_value(&[])
 }
 
 fn assert_pair_equals_peer(name: &str) {

@@ -1,11 +1,10 @@
 use crate::Result;
-use crate::config::{check_heads, check_positive, overlay};
+use crate::config::check_sizes;
 use mm_core::Precision;
 use mm_core::nn::{
     Activation, Attention, AttentionMask, Block, Embedding, LayerNorm, Linear, Mlp, NormOrder, Transformer,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tch::nn::Path;
 use tch::{Kind, Tensor};
 
@@ -69,14 +68,9 @@ impl Default for BertConfig {
 }
 
 impl BertConfig {
-    /// Reads a Hugging Face `config.json`, whose absent fields mean transformers' defaults. It does not say the pooling.
-    pub fn from_hf(config: &Value, pooling: BertPooling) -> Result<Self> {
-        overlay(&Self { pooling, ..Self::default() }, config)
-    }
-
     /// Refuses sizes that make no tower.
     pub fn validate(&self) -> Result<()> {
-        check_positive(&[
+        let sizes = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
             ("intermediate_size", self.intermediate_size),
@@ -84,8 +78,8 @@ impl BertConfig {
             ("num_attention_heads", self.num_attention_heads),
             ("max_position_embeddings", self.max_position_embeddings),
             ("type_vocab_size", self.type_vocab_size),
-        ])?;
-        check_heads(self.hidden_size, self.num_attention_heads)
+        ];
+        check_sizes(&sizes, self.hidden_size, self.num_attention_heads)
     }
 }
 

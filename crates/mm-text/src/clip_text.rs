@@ -1,9 +1,8 @@
-use crate::config::{check_heads, check_positive, overlay};
+use crate::config::check_sizes;
 use crate::{Error, Result};
 use mm_core::Precision;
 use mm_core::nn::{Activation, AttentionMask, BlockConfig, Embedding, LayerNorm, Linear, NormOrder, Transformer};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tch::nn::Path;
 use tch::{Kind, Tensor};
 
@@ -50,7 +49,7 @@ pub struct ClipTextConfig {
 }
 
 /// `eos_token_id` of the configs that do not know theirs.
-const LEGACY_EOS: i64 = 2;
+pub(crate) const LEGACY_EOS: i64 = 2;
 
 impl Default for ClipTextConfig {
     fn default() -> Self {
@@ -71,31 +70,9 @@ impl Default for ClipTextConfig {
 }
 
 impl ClipTextConfig {
-    /// Reads a Hugging Face `text_config` (or the `config.json` of a text model alone), whose absent fields mean transformers'
-    /// defaults for its `model_type`.
-    pub fn from_hf(config: &Value) -> Result<Self> {
-        let siglip = config["model_type"].as_str().is_some_and(|kind| kind.starts_with("siglip"));
-        if !siglip {
-            return overlay(&Self::default(), config);
-        }
-        let defaults = Self {
-            form: ClipTextForm::Siglip,
-            vocab_size: 32000,
-            hidden_size: 768,
-            intermediate_size: 3072,
-            num_attention_heads: 12,
-            max_position_embeddings: 64,
-            hidden_act: Activation::GeluPytorchTanh,
-            layer_norm_eps: 1e-6,
-            ..Self::default()
-        };
-        let projection_size = config["projection_size"].as_i64();
-        Ok(Self { projection_size, ..overlay(&defaults, config)? })
-    }
-
     /// Refuses sizes that make no tower.
     pub fn validate(&self) -> Result<()> {
-        check_positive(&[
+        let sizes = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
             ("intermediate_size", self.intermediate_size),
@@ -103,8 +80,8 @@ impl ClipTextConfig {
             ("num_attention_heads", self.num_attention_heads),
             ("max_position_embeddings", self.max_position_embeddings),
             ("projection_size", self.projection_size.unwrap_or(1)),
-        ])?;
-        check_heads(self.hidden_size, self.num_attention_heads)?;
+        ];
+        check_sizes(&sizes, self.hidden_size, self.num_attention_heads)?;
         match self.form {
             ClipTextForm::Clip if self.projection_size.is_some() => {
                 Err(Error::Config("projection_size belongs to form = \"siglip\"".to_owned()))

@@ -21,7 +21,7 @@ pub enum Error {
         reason: String,
     },
     /// A folder without any tokenizer file.
-    #[error("{0} holds no tokenizer: expected tokenizer.json, or vocab.json and merges.txt")]
+    #[error("{0} holds no tokenizer: expected tokenizer.json, vocab.json and merges.txt, vocab.txt, or spiece.model")]
     NoTokenizer(PathBuf),
     /// A config that describes no tower.
     #[error("{0}")]

@@ -1,7 +1,7 @@
 //! Texts to vectors: tokenizers, and the text towers of CLIP, SigLIP and BERT.
 //!
-//! A [`Tokenizer`] turns a text into token ids. It opens what Hugging Face models ship (`tokenizer.json`, or CLIP's `vocab.json`
-//! and `merges.txt`) or is trained on captions ([`train_bpe`]). A [`TextTower`] turns a batch of ids into one vector a text.
+//! A [`Tokenizer`] turns a text into token ids. It opens what Hugging Face models ship (`tokenizer.json`, CLIP's `vocab.json` and
+//! `merges.txt`, BERT's `vocab.txt`, SigLIP's `spiece.model`), is OpenAI's own, or is trained on captions ([`train_bpe`]). A [`TextTower`] turns a batch of ids into one vector a text.
 //!
 //! The towers do less work than a padded batch asks for, with the same result. CLIP's is causal: a token sees only those before
 //! it, and the text's vector is read at its end token (Radford et al. 2021, section 2.4), so whatever stands behind the longest
@@ -53,18 +53,17 @@
 
 mod batch;
 mod bert;
-mod clip_format;
+mod bert_hf;
 mod clip_text;
+mod clip_text_hf;
 mod config;
 mod error;
 mod tokenizer;
 mod tower;
-mod train;
 
 pub use batch::{Padding, TokenBatch};
 pub use bert::{Bert, BertConfig, BertPooling};
 pub use clip_text::{ClipText, ClipTextConfig, ClipTextForm};
 pub use error::{Error, Result};
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{Tokenizer, train_bpe};
 pub use tower::{TextTower, TextTowerConfig};
-pub use train::train_bpe;

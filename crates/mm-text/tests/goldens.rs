@@ -1,7 +1,7 @@
 //! Ids, outputs and gradients equal transformers' (`data/goldens/text`, written by `xtask/goldens/text.py`).
 
 use mm_core::checkpoint::{self, hf_names};
-use mm_text::{BertConfig, BertPooling, ClipTextConfig, TextTowerConfig, TokenBatch, Tokenizer};
+use mm_text::{BertConfig, BertPooling, ClipTextConfig, ClipTextForm, TextTowerConfig, TokenBatch, Tokenizer};
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,13 +17,20 @@ fn json<T: DeserializeOwned>(file: &Path) -> T {
 }
 
 fn assert_ids_equal(folder: &str) {
+    assert_tokenizer_equals(&Tokenizer::from_dir(&golden(folder)).unwrap(), folder, |_| false);
+}
+
+fn assert_tokenizer_equals(tokenizer: &Tokenizer, folder: &str, is_known_to_differ: impl Fn(&str) -> bool) {
     let captions: Vec<String> = json(&golden("captions.json"));
     let expected: Vec<Vec<u32>> = json(&golden(folder).join("ids.json"));
-    let tokenizer = Tokenizer::from_dir(&golden(folder)).unwrap();
     assert_eq!(captions.len(), 1000);
     let texts: Vec<&str> = captions.iter().map(String::as_str).collect();
     let ids = tokenizer.encode_all(&texts).unwrap();
     for ((text, expected), ids) in texts.iter().zip(&expected).zip(&ids) {
+        if is_known_to_differ(text) {
+            assert_ne!(ids, expected, "{text:?} does not differ any more");
+            continue;
+        }
         assert_eq!(ids, expected, "{text:?}");
         assert_eq!(&tokenizer.encode(text).unwrap(), expected, "{text:?}");
     }
@@ -38,6 +45,34 @@ fn clip_ids_of_1000_captions_equal_transformers() {
 #[test]
 fn bert_ids_of_1000_captions_equal_transformers() {
     assert_ids_equal("bert_tokenizer");
+}
+
+#[test]
+fn ids_of_a_cased_vocab_txt_equal_transformers() {
+    assert_ids_equal("bert_vocab_txt");
+}
+
+#[test]
+fn ids_of_siglips_sentencepiece_model_equal_transformers() {
+    let tokenizer = Tokenizer::from_dir(&golden("siglip_spiece")).unwrap();
+    // Of splits that are equally likely each takes another; and the library normalises no letter under three accents.
+    let is_repeated = |text: &str, letter: char| text.len() > 9 && text.chars().all(|other| other == letter);
+    assert_tokenizer_equals(&tokenizer, "siglip_spiece", |text| {
+        is_repeated(text, 'x') || is_repeated(text, '😀') || text == "a\u{300}\u{301}\u{302} stacked"
+    });
+}
+
+#[test]
+fn ids_of_siglip_2_equal_transformers() {
+    assert_ids_equal("siglip2_tokenizer");
+}
+
+#[test]
+fn ids_of_openais_own_tokenizer_equal_open_clips() {
+    // As in transformers, a special token that is written out is that token, and a sigma at a word's end is like any other.
+    assert_tokenizer_equals(&Tokenizer::openai_clip().unwrap(), "openai_tokenizer", |text| {
+        text.contains("<|startoftext|>") || text.contains("<|endoftext|>") || text.contains("ΟΔΟΣ")
+    });
 }
 
 fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
@@ -72,20 +107,20 @@ fn assert_tower_equals(folder: &str, config: &TextTowerConfig) {
     }
 }
 
-fn clip_config(folder: &str) -> TextTowerConfig {
-    TextTowerConfig::Clip(ClipTextConfig::from_hf(&json(&golden(folder).join("config.json"))).unwrap())
+fn clip_config(folder: &str, form: ClipTextForm) -> TextTowerConfig {
+    TextTowerConfig::Clip(ClipTextConfig::from_hf(&json(&golden(folder).join("config.json")), form).unwrap())
 }
 
 #[test]
 fn clip_towers_equal_transformers() {
     for folder in ["clip_quick_gelu", "clip_gelu", "clip_legacy_eos"] {
-        assert_tower_equals(folder, &clip_config(folder));
+        assert_tower_equals(folder, &clip_config(folder, ClipTextForm::Clip));
     }
 }
 
 #[test]
 fn siglip_tower_equals_transformers() {
-    assert_tower_equals("siglip", &clip_config("siglip"));
+    assert_tower_equals("siglip", &clip_config("siglip", ClipTextForm::Siglip));
 }
 
 #[test]

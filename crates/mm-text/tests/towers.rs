@@ -112,11 +112,11 @@ fn sizes_that_make_no_tower_are_refused() {
     };
     assert_eq!(
         refused(ClipTextConfig { num_attention_heads: 5, ..clip() }),
-        "hidden_size = 32 is not a multiple of num_attention_heads = 5"
+        "hidden_size 32 is no multiple of num_attention_heads 5"
     );
     assert_eq!(
         refused(ClipTextConfig { num_hidden_layers: 0, ..clip() }),
-        "num_hidden_layers = 0: expected at least 1"
+        "num_hidden_layers is 0: it must be from 1 to 1048576"
     );
     assert_eq!(
         refused(ClipTextConfig { eos_token_id: 100, ..clip() }),

@@ -41,6 +41,7 @@
 mod attention_pool;
 mod channels;
 mod conv;
+mod describe;
 mod error;
 mod geometry;
 mod map_head;

@@ -247,11 +247,15 @@ impl ImageProcessor {
     /// The file cannot be written, or transformers has no name for the resizing: open_clip's `longest`, and its `shortest` where
     /// height and width differ.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let config = self.to_hf().map_err(|error| at(path, error))?;
+        let config = self.to_json().map_err(|error| at(path, error))?;
         std::fs::write(path, format!("{config:#}\n")).map_err(|source| Error::Io { path: path.to_owned(), source })
     }
 
-    fn to_hf(&self) -> Result<Value> {
+    /// What [`ImageProcessor::save`] writes.
+    ///
+    /// # Errors
+    /// As [`ImageProcessor::save`], but for the file.
+    pub fn to_json(&self) -> Result<Value> {
         let class = match (self.crop, self.filter) {
             (Some(_), _) => &CLIP,
             (None, Filter::Bilinear) => &VIT,

@@ -74,7 +74,7 @@ fn json(folder: &ModelFolder, tensors: &[TensorInfo], files: &[FileFacts]) -> se
         "form": folder.form,
         "architecture": folder.architecture,
         "parameters": tensors.iter().filter(|t| is_parameter(t)).map(TensorInfo::elements).sum::<u64>(),
-        "preprocessing": folder.processor().map(|processor| processor.to_json()).ok(),
+        "preprocessing": folder.processor().map(|processor| processor.to_json().ok()).ok(),
         "files": files.iter().map(file).collect::<Vec<_>>(),
         "tensors": tensors.iter().map(list).collect::<Vec<_>>(),
     })

@@ -3,7 +3,7 @@ use clap::{Args, ValueEnum};
 use mm_clip::{Bundle, ImageModel, OpenOptions, TextModel};
 use mm_core::{DeviceConfig, Precision};
 use mm_data::image::RgbImage;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Which model to use, and how.
 #[derive(Args)]

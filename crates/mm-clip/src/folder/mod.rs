@@ -217,7 +217,7 @@ impl ModelFolder {
                 if rows.iter().map(|&n| n as i64).ne(variable.size()) {
                     let resized = resize_positions(&self.weights.take(&stored)?, positions.extra_tokens, positions.grid)?;
                     tch::no_grad(|| variable.shallow_clone().f_copy_(&resized))?;
-                    variables.swap_remove(index);
+                    variables.retain(|(other, _)| *other != name);
                 }
             }
         }

@@ -296,9 +296,10 @@ pub(super) fn infer(weights: &Weights) -> Result<ClipConfig> {
             "image_size": patch * root(size("visual.positional_embedding", 0)?),
         })
     } else {
+        let layers = [1, 2, 3, 4].map(|stage| blocks(&format!("visual.layer{stage}")));
         json!({
             "width": size("visual.layer1.0.conv1.weight", 0)?,
-            "layers": [1, 2, 3, 4].map(|stage| blocks(&format!("visual.layer{stage}"))),
+            "layers": layers,
             "image_size": 32 * root(size("visual.attnpool.positional_embedding", 0)?),
         })
     };

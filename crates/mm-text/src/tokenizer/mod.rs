@@ -1,10 +1,25 @@
-use crate::clip_format::{self, END_OF_WORD};
+//! Tokenizers: what they are opened from, a file each, and how texts go through them.
+
+mod bert;
+mod clip;
+mod files;
+mod protobuf;
+mod siglip;
+mod train;
+
+pub use train::train_bpe;
+
 use crate::{Error, Padding, Result, TokenBatch};
-use serde_json::{Map, Value, json};
+use clip::END_OF_WORD;
+use serde_json::{Value, json};
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokenizers::ModelWrapper;
+use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
+
+/// The merges of OpenAI's CLIP, as `merges.txt`, compressed; their licence is beside them.
+const OPENAI_MERGES: &[u8] = include_bytes!("openai/merges.txt.gz");
 
 /// CLIP's context length, where the folder does not say another.
 const DEFAULT_CONTEXT_LENGTH: usize = 77;
@@ -22,38 +37,35 @@ pub struct Tokenizer {
     pad: u32,
     vocab_size: usize,
     context_length: usize,
+    /// Whether the context length is the files' own.
+    states_length: bool,
     over_long: AtomicU64,
 }
 
 impl Tokenizer {
-    /// Opens a folder with `tokenizer.json`, or with CLIP's `vocab.json` and `merges.txt`. Padding token and context length are
-    /// `tokenizer_config.json`'s, if it is there; else the padding token is `[PAD]`, `<pad>` or the end token, whichever is
-    /// first in the vocabulary, and the context length is 77.
+    /// Opens a folder with a tokenizer in any form that transformers saves: `tokenizer.json`, CLIP's `vocab.json` and `merges.txt`,
+    /// BERT's `vocab.txt` or SigLIP's `spiece.model`. Padding token and context length are `tokenizer_config.json`'s (or the
+    /// context length `sentence_bert_config.json`'s), if it is there; else the padding token is `[PAD]`, `<pad>` or the end token,
+    /// whichever is first in the vocabulary, and the context length is 77.
     ///
     /// # Errors
     /// Missing or malformed files, and tokenizers that put no end token behind a text: no tower here could pool it.
     pub fn from_dir(dir: &Path) -> Result<Self> {
-        let (file, vocab, merges) = (dir.join("tokenizer.json"), dir.join("vocab.json"), dir.join("merges.txt"));
-        let config = dir.join("tokenizer_config.json");
-        let config = if config.exists() { read_json(&config)? } else { Value::Null };
-        let inner = if file.exists() {
-            tokenizers::Tokenizer::from_bytes(read(&file)?).map_err(|reason| format_error(&file, reason))?
-        } else if vocab.exists() && merges.exists() {
-            from_clip_files(&vocab, &merges)?
-        } else {
-            return Err(Error::NoTokenizer(dir.to_owned()));
-        };
+        let (inner, config) = files::read(dir)?;
         Self::new(inner, &config)
     }
 
-    /// Builds CLIP's tokenizer from `vocab` (token to id, with the start and end tokens) and `merges` (best first).
-    pub(crate) fn from_clip_vocabulary(
-        vocab: Map<String, Value>,
-        merges: Vec<(String, String)>,
-        context_length: usize,
-    ) -> Result<Self> {
-        let inner = build_clip(vocab, merges).map_err(Error::Tokenizer)?;
-        Self::new(inner, &Value::Null)?.with_context_length(context_length)
+    /// OpenAI's own tokenizer, which open_clip's models use where they name no other.
+    ///
+    /// # Errors
+    /// None that can be helped: the vocabulary is part of the program.
+    pub fn openai_clip() -> Result<Self> {
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(OPENAI_MERGES)
+            .read_to_string(&mut text)
+            .map_err(|error| Error::Tokenizer(error.to_string()))?;
+        let merges = clip::merges(&text).map_err(Error::Tokenizer)?;
+        Self::new(clip::tokenizer(clip::vocabulary(&merges), merges).map_err(library_error)?, &Value::Null)
     }
 
     fn new(mut inner: tokenizers::Tokenizer, config: &Value) -> Result<Self> {
@@ -69,17 +81,24 @@ impl Tokenizer {
                 return Err(Error::Tokenizer(reason));
             }
         };
-        let named = match &config["pad_token"] {
-            Value::String(token) => inner.token_to_id(token),
-            token => token["content"].as_str().and_then(|token| inner.token_to_id(token)),
-        };
+        let named = token_named(config, "pad_token").and_then(|token| inner.token_to_id(token));
         let usual = || ["[PAD]", "<pad>"].iter().find_map(|token| inner.token_to_id(token));
         let pad = named.or(stored_pad).or_else(usual).unwrap_or(eos);
-        let context_length = config["model_max_length"].as_u64().filter(|&length| length <= LONGEST_CONTEXT);
-        let context_length = context_length.map_or(DEFAULT_CONTEXT_LENGTH, |length| length as usize);
+        let stated = config["model_max_length"].as_u64().filter(|&length| length <= LONGEST_CONTEXT);
+        let context_length = stated.map_or(DEFAULT_CONTEXT_LENGTH, |length| length as usize);
         let vocab_size = inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1);
-        Self { inner, bos, eos, pad, vocab_size, context_length, over_long: AtomicU64::new(0) }
+        let states_length = stated.is_some();
+        Self { inner, bos, eos, pad, vocab_size, context_length, states_length, over_long: AtomicU64::new(0) }
             .with_context_length(context_length)
+    }
+
+    /// The same tokenizer for a tower of `positions`: its own context length, if its files state a shorter one.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::with_context_length`].
+    pub fn within(self, positions: usize) -> Result<Self> {
+        let length = if self.states_length { self.context_length.min(positions) } else { positions };
+        self.with_context_length(length)
     }
 
     /// The same tokenizer for texts of at most `length` tokens, begin and end included.
@@ -180,38 +199,30 @@ impl Tokenizer {
     }
 }
 
-fn from_clip_files(vocab: &Path, merges: &Path) -> Result<tokenizers::Tokenizer> {
-    let Value::Object(tokens) = read_json(vocab)? else {
-        return Err(format_error(vocab, "expected an object of tokens and their ids"));
-    };
-    let text = String::from_utf8(read(merges)?).map_err(|reason| format_error(merges, reason))?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with("#version") && !line.trim().is_empty());
-    let pairs = lines.map(|(number, line)| match line.split_once(' ') {
-        Some((left, right)) if !right.contains(' ') => Ok((left.to_owned(), right.trim_end().to_owned())),
-        _ => Err(format_error(merges, format!("line {}: expected two tokens, got {line:?}", number + 1))),
-    });
-    build_clip(tokens, pairs.collect::<Result<_>>()?).map_err(|reason| format_error(vocab, reason))
+/// Gives `tokenizer` its parts, as `tokenizer.json` writes them; a null one is left as it is.
+fn assemble(
+    tokenizer: &mut tokenizers::Tokenizer,
+    normalizer: Value,
+    pre_tokenizer: Value,
+    post_processor: Value,
+    decoder: Value,
+) -> tokenizers::Result<()> {
+    if !normalizer.is_null() {
+        tokenizer.with_normalizer(Some(serde_json::from_value::<NormalizerWrapper>(normalizer)?));
+    }
+    tokenizer.with_pre_tokenizer(Some(serde_json::from_value::<PreTokenizerWrapper>(pre_tokenizer)?));
+    tokenizer.with_post_processor(Some(serde_json::from_value::<PostProcessorWrapper>(post_processor)?));
+    tokenizer.with_decoder(Some(serde_json::from_value::<DecoderWrapper>(decoder)?));
+    Ok(())
 }
 
-fn build_clip(
-    vocab: Map<String, Value>,
-    merges: Vec<(String, String)>,
-) -> std::result::Result<tokenizers::Tokenizer, String> {
-    let missing = || format!("no {} or no {} in the vocabulary", clip_format::START, clip_format::END);
-    let json = clip_format::tokenizer(vocab, merges).ok_or_else(missing)?;
-    tokenizers::Tokenizer::from_bytes(json.to_string()).map_err(|reason| reason.to_string())
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })
+/// The token that `tokenizer_config.json` gives the role `role`, which it writes as a text or an object.
+fn token_named<'a>(config: &'a Value, role: &str) -> Option<&'a str> {
+    config[role].as_str().or_else(|| config[role]["content"].as_str())
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).map_err(|source| Error::Io { path: path.to_owned(), source })
-}
-
-fn read_json(path: &Path) -> Result<Value> {
-    serde_json::from_slice(&read(path)?).map_err(|reason| format_error(path, reason))
 }
 
 fn format_error(path: &Path, reason: impl ToString) -> Error {

@@ -1,7 +1,7 @@
-use crate::clip_format::{END, END_OF_WORD, START, byte_letters, normalizer, pre_tokenizer};
+use super::clip::{self, END, END_OF_WORD, START, normalizer, pre_tokenizer};
 use crate::{Error, Result, Tokenizer};
-use serde_json::{Map, Value};
-use tokenizers::models::bpe::{BPE, BpeTrainer};
+use serde_json::Value;
+use tokenizers::models::bpe::{BPE, BpeTrainer, Merges, Vocab};
 use tokenizers::{
     AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl,
 };
@@ -21,10 +21,7 @@ pub fn train_bpe(
     vocab_size: usize,
     context_length: usize,
 ) -> Result<Tokenizer> {
-    let letters = byte_letters();
-    let inside = letters.iter().map(char::to_string);
-    let ending = letters.iter().map(|letter| format!("{letter}{END_OF_WORD}"));
-    let base: Vec<String> = inside.chain(ending).collect();
+    let base: Vec<String> = clip::letters().collect();
     let smallest = base.len() + 2;
     if vocab_size < smallest {
         return Err(Error::Training(format!("a vocabulary of {vocab_size} is below the {smallest} tokens for bytes")));
@@ -47,11 +44,12 @@ pub fn train_bpe(
     trainee.train(&mut trainer, captions).map_err(|reason| Error::Training(reason.to_string()))?;
 
     let model = serde_json::to_value(trainee.get_model()).map_err(|reason| Error::Training(reason.to_string()))?;
-    let mut vocab: Map<String, Value> = part(model["vocab"].clone())?;
+    let (mut vocab, merges): (Vocab, Merges) = (part(model["vocab"].clone())?, part(model["merges"].clone())?);
     for token in [START, END] {
-        vocab.insert(token.to_owned(), vocab.len().into());
+        vocab.insert(token.to_owned(), vocab.len() as u32);
     }
-    Tokenizer::from_clip_vocabulary(vocab, part(model["merges"].clone())?, context_length)
+    let inner = clip::tokenizer(vocab, merges).map_err(|reason| Error::Training(reason.to_string()))?;
+    Tokenizer::new(inner, &Value::Null)?.with_context_length(context_length)
 }
 
 fn part<T: serde::de::DeserializeOwned>(json: Value) -> Result<T> {

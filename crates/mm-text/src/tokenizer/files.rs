@@ -1,0 +1,88 @@
+//! The files that a tokenizer comes in.
+
+use super::{bert, clip, format_error, siglip, token_named};
+use crate::{Error, Result};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
+use tokenizers::models::bpe::Vocab;
+use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::{PostProcessorWrapper, Tokenizer};
+
+/// The tokenizer in `dir`, and its `tokenizer_config.json` (null where it has none).
+pub(super) fn read(dir: &Path) -> Result<(Tokenizer, Value)> {
+    let config = dir.join("tokenizer_config.json");
+    let mut config = if config.exists() { read_json(&config)? } else { Value::Null };
+    let class = config["tokenizer_class"].as_str().unwrap_or_default().to_owned();
+    let (json, spiece) = (dir.join("tokenizer.json"), dir.join("spiece.model"));
+    let (vocab, merges, words) = (dir.join("vocab.json"), dir.join("merges.txt"), dir.join("vocab.txt"));
+    // Where SigLIP's model stands beside a tokenizer.json, that one lacks the cleaning that comes first.
+    let tokenizer = if json.exists() && !(class == "SiglipTokenizer" && spiece.exists()) {
+        let tokenizer = Tokenizer::from_bytes(read_bytes(&json)?).map_err(|reason| format_error(&json, reason))?;
+        configured(tokenizer, &config).map_err(|reason| format_error(&json, reason))?
+    } else if vocab.exists() && merges.exists() {
+        let tokens: Vocab = serde_json::from_slice(&read_bytes(&vocab)?)
+            .map_err(|reason| format_error(&vocab, format!("expected an object of tokens and their ids: {reason}")))?;
+        let pairs = clip::merges(&read_text(&merges)?).map_err(|reason| format_error(&merges, reason))?;
+        clip::tokenizer(tokens, pairs).map_err(|reason| format_error(&vocab, reason))?
+    } else if words.exists() {
+        bert::tokenizer(&read_text(&words)?, &config).map_err(|reason| format_error(&words, reason))?
+    } else if spiece.exists() {
+        if !["", "SiglipTokenizer"].contains(&class.as_str()) {
+            let reason = format!("with {class} it is not offered: save it as tokenizer.json (use_fast=True)");
+            return Err(format_error(&spiece, reason));
+        }
+        siglip::tokenizer(&read_bytes(&spiece)?, &config).map_err(|reason| format_error(&spiece, reason))?
+    } else {
+        return Err(Error::NoTokenizer(dir.to_owned()));
+    };
+    if class == "SiglipTokenizer" && config["model_max_length"].is_null() {
+        config["model_max_length"] = siglip::CONTEXT_LENGTH.into();
+    }
+    let sentence = dir.join("sentence_bert_config.json");
+    if sentence.exists() {
+        let sentence = read_json(&sentence)?;
+        if let Some(length) = sentence["max_seq_length"].as_u64() {
+            config["model_max_length"] = length.into();
+        }
+    }
+    Ok((tokenizer, config))
+}
+
+/// `tokenizer` with what `tokenizer_config.json` changes of a `tokenizer.json`: the begin and end tokens, where it says of either
+/// whether it is added, and SigLIP 2's lower case.
+fn configured(mut tokenizer: Tokenizer, config: &Value) -> tokenizers::Result<Tokenizer> {
+    if config["tokenizer_class"] == "Siglip2Tokenizer" {
+        let own = tokenizer.get_normalizer().cloned();
+        let steps = std::iter::once(NormalizerWrapper::Lowercase(Lowercase)).chain(own).collect();
+        tokenizer.with_normalizer(Some(NormalizerWrapper::Sequence(Sequence::new(steps))));
+    }
+    let (begin, end) = (config["add_bos_token"].as_bool(), config["add_eos_token"].as_bool());
+    if begin.is_none() && end.is_none() {
+        return Ok(tokenizer);
+    }
+    let added = |role: &str, is_added: Option<bool>| token_named(config, role).filter(|_| is_added == Some(true));
+    let tokens = [added("bos_token", begin), Some("$A"), added("eos_token", end)];
+    let single: Vec<&str> = tokens.into_iter().flatten().collect();
+    let mut specials = Vec::new();
+    for token in single.iter().filter(|token| **token != "$A") {
+        let id = tokenizer.token_to_id(token).ok_or_else(|| format!("no {token} in the vocabulary"))?;
+        specials.push(((*token).to_owned(), id));
+    }
+    let template = TemplateProcessing::builder().try_single(single)?.special_tokens(specials).build()?;
+    tokenizer.with_post_processor(Some(PostProcessorWrapper::Template(template)));
+    Ok(tokenizer)
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    String::from_utf8(read_bytes(path)?).map_err(|reason| format_error(path, reason))
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    serde_json::from_slice(&read_bytes(path)?).map_err(|reason| format_error(path, reason))
+}
