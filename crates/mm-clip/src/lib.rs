@@ -6,8 +6,10 @@
 //! any text:
 //!
 //! - [`ClipTask`] trains one, from a TOML that is a [`ClipRunConfig`];
-//! - [`Bundle`] opens and saves a model's folder and embeds images and texts;
+//! - [`Bundle`] opens and saves a model's folder and embeds images and texts; [`ImageModel`] and [`TextModel`] are its sides, and open
+//!   alone; [`ModelFolder`] reads the forms of transformers, open_clip and OpenAI, [`Conversion`] writes one as another;
 //! - [`ZeroShot`] classifies by labels alone, [`Retrieval`] measures search both ways, [`EvalReport`] does both over a set;
+//! - [`LinearProbe`] classifies by what it learned on frozen embeddings;
 //! - [`relevance`] shows which parts of an image speak for a text.
 //!
 //! ```
@@ -44,6 +46,7 @@ mod frozen;
 mod groups;
 mod head;
 pub mod heat_map;
+mod linear_probe;
 mod model;
 mod model_config;
 mod relevance;
@@ -61,6 +64,7 @@ pub use error::{Error, Result};
 pub use evaluate::{Embedded, EvalReport, EvalSample, EvalSet, PairReport};
 pub use folder::{Architecture, FolderForm, ModelFolder, Saved, StoredType};
 pub use head::ContrastiveHead;
+pub use linear_probe::{CSweep, Confusion, LabelledFeatures, LinearProbe, ProbeConfig, TriedC, sweep_c};
 pub use model::Clip;
 pub use model_config::{Lock, ModelConfig, ModelKind};
 pub use relevance::{Relevance, relevance};

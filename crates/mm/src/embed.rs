@@ -70,7 +70,8 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn folder_source(folder: &Path) -> Result<SourceConfig> {
+/// A folder of images.
+pub fn folder_source(folder: &Path) -> Result<SourceConfig> {
     let mut table = toml::Table::new();
     table.insert("kind".to_owned(), "folder".into());
     table.insert("path".to_owned(), folder.to_str().context("the folder's name is not UTF-8")?.into());

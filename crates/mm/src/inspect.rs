@@ -63,7 +63,7 @@ impl FileFacts {
     }
 
     fn row(&self) -> Vec<String> {
-        vec![self.name.clone(), megabytes(self.bytes), self.sha256.clone()]
+        vec![self.name.clone(), size(self.bytes), self.sha256.clone()]
     }
 }
 
@@ -81,12 +81,12 @@ fn json(folder: &ModelFolder, tensors: &[TensorInfo], files: &[FileFacts]) -> se
 }
 
 fn summary(folder: &ModelFolder) -> String {
-    let mut lines = vec![("form", serde_json::to_value(folder.form).unwrap_or_default().as_str().unwrap_or("").to_owned())];
+    let mut lines = vec![("form", word(&folder.form))];
     match &folder.architecture {
         Architecture::Clip(ClipConfig { embed_dim, loss, image, text, .. }) => {
             lines.push(("image tower", image_tower(image)));
             lines.push(("text tower", text_tower(text)));
-            lines.push(("shared space", format!("{embed_dim} numbers, {loss:?} loss")));
+            lines.push(("shared space", format!("{embed_dim} numbers, {} loss", word(loss))));
         }
         Architecture::Image { tower, projection } => {
             lines.push(("image tower", image_tower(tower)));
@@ -110,16 +110,21 @@ fn summary(folder: &ModelFolder) -> String {
     lines.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
 }
 
+/// The word that configs have for `value`.
+fn word(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
 fn image_tower(tower: &ImageTowerConfig) -> String {
     match tower {
         ImageTowerConfig::Vit(vit) => format!(
-            "ViT in the form of {:?}: {} blocks, width {}, {} heads, MLP {} ({:?}); {} px in patches of {}",
-            vit.form,
+            "ViT ({}): {} blocks, width {}, {} heads, MLP {} ({}); {} px in patches of {}",
+            word(&vit.form),
             vit.num_hidden_layers,
             vit.hidden_size,
             vit.num_attention_heads,
             vit.intermediate_size,
-            vit.hidden_act,
+            word(&vit.hidden_act),
             vit.image_size,
             vit.patch_size
         ),
@@ -135,11 +140,11 @@ fn image_tower(tower: &ImageTowerConfig) -> String {
 fn text_tower(tower: &TextTowerConfig) -> String {
     let (what, layers, width, heads) = match tower {
         TextTowerConfig::Clip(text) => {
-            let what = format!("transformer in the form of {:?}", text.form);
+            let what = format!("transformer ({})", word(&text.form));
             (what, text.num_hidden_layers, text.hidden_size, text.num_attention_heads)
         }
         TextTowerConfig::Bert(bert) => {
-            let what = format!("BERT, {:?} pooling", bert.pooling);
+            let what = format!("BERT, {} pooling", word(&bert.pooling));
             (what, bert.num_hidden_layers, bert.hidden_size, bert.num_attention_heads)
         }
     };
@@ -170,8 +175,8 @@ fn parts(tensors: &[TensorInfo]) -> String {
         vec![
             if name == "~" { "all".to_owned() } else { name.to_owned() },
             part.tensors.to_string(),
-            format!("{:.3} M", part.parameters as f64 / 1e6),
-            megabytes(part.bytes),
+            part.parameters.to_string(),
+            size(part.bytes),
             part.types.into_iter().collect::<Vec<_>>().join(" "),
         ]
     });
@@ -183,6 +188,9 @@ fn is_parameter(tensor: &TensorInfo) -> bool {
     !tensor.name.ends_with("weight_scale") && tensor.dtype != "I64"
 }
 
-fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
 }

@@ -7,6 +7,7 @@ mod embed;
 mod eval;
 mod inspect;
 mod model;
+mod probe;
 mod progress;
 mod table;
 mod train;
@@ -29,6 +30,7 @@ enum Command {
     Classify(classify::Args),
     Embed(embed::Args),
     Attention(attention::Args),
+    Probe(probe::Args),
     Convert(convert::Args),
     Inspect(inspect::Args),
 }
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Classify(args) => classify::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Embed(args) => embed::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Attention(args) => attention::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Probe(args) => probe::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Convert(args) => convert::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Inspect(args) => inspect::run(&args).map(|()| ExitCode::SUCCESS),
     };

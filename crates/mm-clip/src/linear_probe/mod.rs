@@ -9,7 +9,9 @@ pub use data::LabelledFeatures;
 pub use sweep::{CSweep, TriedC, sweep_c};
 
 use crate::{Error, Result};
+use mm_core::checkpoint::write_with_metadata;
 use mm_core::optim::{LbfgsConfig, Minimum, lbfgs};
+use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 /// When the training of a [`LinearProbe`] stops.
@@ -121,6 +123,17 @@ impl LinearProbe {
             return Err(Error::Evaluation(format!("data of {given} classes for a linear probe of {classes}")));
         }
         Ok(Confusion::new(data.classes(), &self.predict(data.features())?, classes))
+    }
+
+    /// Writes the safetensors `file`: `weight` `[K, D]` and `bias` `[K]` in f32, and in its metadata `classes`, a JSON list of the
+    /// names of the K classes.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, file: &Path, classes: &[&str]) -> Result<()> {
+        let tensors = [("weight", self.weights()), ("bias", self.bias())];
+        let tensors = tensors.map(|(name, tensor)| (name.to_owned(), tensor.to_kind(Kind::Float).contiguous()));
+        Ok(write_with_metadata(file, &tensors, &[("classes", serde_json::json!(classes).to_string())])?)
     }
 
     /// D, the width of the features.

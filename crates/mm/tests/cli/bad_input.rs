@@ -64,7 +64,7 @@ fn models_that_do_not_fit_their_folder_are_refused_with_the_first_three_tensors(
     assert!(error.contains("missing (vision_model.encoder.layers.2."), "{error}");
     assert!(error.contains("misshapen (text_model.encoder.layers.0.mlp.fc1.bias is [64], the model's [48]"), "{error}");
     std::fs::write(&config, original.replace("\"clip\"", "\"llava\"")).unwrap();
-    assert!(failure(&classify, 1).contains("model_type is llava; known are clip, siglip"));
+    assert!(failure(&classify, 1).contains("model_type llava is not known; known are clip, siglip"));
     std::fs::write(&config, original).unwrap();
 
     let weights = Path::new(&model).join("model.safetensors");

@@ -76,7 +76,7 @@ fn narrower_weights_are_smaller_and_point_the_same_way() {
     let models = Models::new();
     let exact = models.rows(&models.model, &[]);
     let size = |folder: &str| bytes(folder).len() as f64 / bytes(&models.model).len() as f64;
-    for (options, smaller_than) in [(["--dtype", "f16"].as_slice(), 0.55), (&["--dtype", "bf16"], 0.55), (&["--int8"], 0.75)] {
+    for (options, smaller_than) in [(["--dtype", "f16"].as_slice(), 0.55), (&["--dtype", "bf16"], 0.55), (&["--int8"], 0.9)] {
         let narrow = models.convert(&models.model, options.last().unwrap(), options);
         assert!(size(&narrow) < smaller_than, "{options:?}: {}", size(&narrow));
         let rows = models.rows(&narrow, &[]);
@@ -104,7 +104,7 @@ fn two_models_are_averaged_weight_by_weight() {
     assert_eq!(bytes(&wise("1")), bytes(&other));
     let half = wise("0.5");
     assert!(bytes(&half) != bytes(&other) && bytes(&half) != bytes(&models.model));
-    assert!(failure(&["convert", "--wise-ft", &models.model, &other, "--to", "x"], 2).contains("--alpha"));
+    assert!(failure(&["convert", "--wise-ft", &models.model, &other, "--to", "x"], 2).contains("required arguments"));
 }
 
 #[test]
@@ -146,6 +146,34 @@ fn a_run_begins_from_a_model_and_keeps_what_is_locked() {
     let image = "image = { kind = \"vit\", image_size = 32, patch_size = 16, hidden_size = 32, intermediate_size = 64, num_hidden_layers = 1, num_attention_heads = 2 }";
     let changed = tune("lit", &format!("{lit}text_from = {:?}\n{image}", models.model));
     assert!(!changed("text_model.encoder.layers.0.mlp.fc1.weight") && changed("text_projection.weight"));
+}
+
+#[test]
+fn a_linear_probe_tells_classes_apart_and_is_written() {
+    let models = Models::new();
+    for (set, shift) in [("train", 0), ("test", 3)] {
+        for class in ["dark", "light"] {
+            let folder = models.path(set).join(class);
+            std::fs::create_dir_all(&folder).unwrap();
+            for shade in 0..6 {
+                let base = if class == "dark" { 20 } else { 200 };
+                write_png(&folder.join(format!("{shade}.png")), base + 4 * shade + shift);
+            }
+        }
+    }
+    let (train, test, out) = (models.text("train"), models.text("test"), models.text("probe.safetensors"));
+    let probe = ["probe", "--model", &models.model, "--train", &train, "--test", &test];
+    let report = success(&[&probe[..], &["--json", "--out", &out]].concat());
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((&report["accuracy"], &report["classes"]), (&1.0.into(), &serde_json::json!(["dark", "light"])));
+    assert!(report["sweep"].as_array().unwrap().len() > 7);
+    let written: Vec<String> = tch::Tensor::read_safetensors(&out).unwrap().into_iter().map(|(name, _)| name).collect();
+    assert!(written.contains(&"weight".to_owned()) && written.contains(&"bias".to_owned()));
+    assert!(success(&[&probe[..], &["--c", "0.316"]].concat()).contains("100.0%"));
+
+    std::fs::rename(models.path("test/dark"), models.path("test/grey")).unwrap();
+    assert!(failure(&probe, 1).contains("class grey"));
+    assert!(failure(&[&probe[..], &["--c", "-1"]].concat(), 2).contains("unexpected argument"));
 }
 
 #[test]

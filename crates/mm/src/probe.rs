@@ -1,0 +1,141 @@
+use crate::embed::folder_source;
+use crate::model::ModelArgs;
+use crate::{progress, table};
+use anyhow::{Context, Result};
+use mm_clip::{Confusion, Embedded, EvalSet, ImageModel, LabelledFeatures, LinearProbe, ProbeConfig, sweep_c};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Measure an image tower by a linear classifier on its frozen embeddings.
+#[derive(clap::Args)]
+#[command(
+    after_help = "A folder holds a folder a class. C is the inverse penalty of scikit-learn's LogisticRegression; without --c it is the \
+                  best of a sweep from 1e-6 to 1e6 on a tenth of the training images, set apart.\n\n\
+                  Example: mm probe --model runs/demo/model --train pets/train --test pets/test"
+)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Folder of the images to learn from.
+    #[arg(long, value_name = "DIR")]
+    train: PathBuf,
+    /// Folder of the images to be judged on.
+    #[arg(long, value_name = "DIR")]
+    test: PathBuf,
+    /// Inverse penalty [default: the best of a sweep].
+    #[arg(long)]
+    c: Option<f64>,
+    /// What decides which images the sweep sets apart.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Write the classifier: `weight` [K, D], `bias` [K], and the classes' names as metadata.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Images that are embedded at once.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: u32,
+    /// Images that may be unreadable in either folder before the command fails; they are left out.
+    #[arg(long, default_value_t = 0)]
+    max_bad_samples: usize,
+    /// Print one JSON object instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Pairs of classes that are named as taken for each other.
+const CONFUSED: usize = 5;
+
+pub fn run(args: &Args) -> Result<()> {
+    let model = args.model.open_image()?;
+    let (train, test) = (embed(&model, &args.train, args)?, embed(&model, &args.test, args)?);
+    let classes: Vec<&str> = labels(&train, &args.train)?.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+    let (train, test) = (labelled(&train, &args.train, &classes)?, labelled(&test, &args.test, &classes)?);
+    let config = ProbeConfig::default();
+    let (probe, c, tried) = match args.c {
+        Some(c) => (LinearProbe::fit(&train, c, &config)?, c, Vec::new()),
+        None => {
+            let (kept, apart) = train.split(args.seed)?;
+            let (probe, sweep) = sweep_c(&kept, &apart, &config)?;
+            (probe, sweep.best.c, sweep.tried)
+        }
+    };
+    let confusion = probe.evaluate(&test)?;
+    if let Some(out) = &args.out {
+        probe.save(out, &classes)?;
+    }
+    if args.json {
+        let sweep: Vec<_> = tried
+            .iter()
+            .map(|tried| serde_json::json!({ "c": tried.c, "validation_accuracy": tried.validation_accuracy }))
+            .collect();
+        let report = serde_json::json!({
+            "accuracy": confusion.accuracy(), "mean_per_class_accuracy": confusion.mean_per_class_accuracy(), "c": c,
+            "classes": classes, "train": train.len(), "test": test.len(), "iterations": probe.iterations,
+            "converged": probe.converged, "sweep": sweep,
+        });
+        println!("{report}");
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = tried
+        .iter()
+        .map(|tried| {
+            let mark = if tried.c == c { "chosen" } else { "" };
+            vec![format!("{:.2e}", tried.c), table::percent(tried.validation_accuracy), mark.to_owned()]
+        })
+        .collect();
+    if !rows.is_empty() {
+        println!("{}", table::render(&["C", "on a tenth set apart", ""], &rows));
+    }
+    print!("{}", summary(&confusion, &classes, &probe, c, (train.len(), test.len())));
+    Ok(())
+}
+
+fn summary(confusion: &Confusion, classes: &[&str], probe: &LinearProbe, c: f64, (train, test): (usize, usize)) -> String {
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let stopped = if probe.converged { "" } else { ", not converged" };
+    let rows = [
+        row("accuracy", table::percent(confusion.accuracy())),
+        row("accuracy, mean of the classes", table::percent(confusion.mean_per_class_accuracy())),
+        row("C", format!("{c:.3e}{stopped}")),
+        row("classes", classes.len().to_string()),
+        row("images to learn from", train.to_string()),
+        row("images to be judged on", test.to_string()),
+    ];
+    let mut text = table::render(&["linear probe", ""], &rows);
+    let confused = confusion.most_confused(CONFUSED);
+    if !confused.is_empty() {
+        let rows: Vec<Vec<String>> = confused
+            .into_iter()
+            .map(|(truth, said, count)| vec![classes[truth].to_owned(), classes[said].to_owned(), count.to_string()])
+            .collect();
+        text += &format!("\n{}", table::render(&["most often, this", "was taken for", "times"], &rows));
+    }
+    text
+}
+
+fn embed(model: &ImageModel, folder: &Path, args: &Args) -> Result<Embedded> {
+    let set = EvalSet::open("images", &folder_source(folder)?, [255; 3], args.max_bad_samples)?;
+    let bar = progress::bar(set.len() as u64, "images");
+    let embedded =
+        Embedded::read(model, None, &set, args.batch_size as usize, &mut |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    Ok(embedded)
+}
+
+/// The class of each image.
+fn labels<'a>(embedded: &'a Embedded, folder: &Path) -> Result<Vec<&'a str>> {
+    let label = |sample: &'a mm_clip::EvalSample| {
+        let problem = || format!("{} lies in no folder of a class below {}", sample.key, folder.display());
+        sample.label.as_deref().with_context(problem)
+    };
+    embedded.samples.iter().map(label).collect()
+}
+
+fn labelled(embedded: &Embedded, folder: &Path, classes: &[&str]) -> Result<LabelledFeatures> {
+    let number = |label: &str| {
+        let problem = || format!("class {label} of {} is none of those to learn from", folder.display());
+        classes.binary_search(&label).ok().with_context(problem)
+    };
+    let numbers = labels(embedded, folder)?.into_iter().map(number).collect::<Result<Vec<_>>>()?;
+    Ok(LabelledFeatures::new(&embedded.images, &numbers, classes.len())?)
+}
