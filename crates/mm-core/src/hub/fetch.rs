@@ -152,10 +152,11 @@ fn refusal(what: &str, error: &ApiError) -> String {
             "the hub does not show {what} (status {status}): check the name; if the model is private or asks for consent, set \
              HF_TOKEN to a token of an account that may read it"
         ),
-        (Some(status), _) => format!("the hub refuses {what} (status {status}); try again later"),
-        (None, ApiError::InvalidResume) => {
+        // 416: what lies here is as long as the whole and was never found to be it.
+        (Some(416), _) | (None, ApiError::InvalidResume) => {
             format!("what was fetched of {what} before is damaged; remove the .part files of its blobs")
         }
+        (Some(status), _) => format!("the hub refuses {what} (status {status}); try again later"),
         (None, ApiError::LockAcquisition(lock)) => {
             format!("another program fetches {what} ({}); wait for it", lock.display())
         }

@@ -92,7 +92,9 @@ impl Hub {
         };
         let cached = self.cached(&model);
         let problem = match &cached {
-            None => format!("there is neither such a folder nor such a hub model in the cache {}", self.cache.display()),
+            None => {
+                format!("there is neither such a folder nor such a hub model in the cache {}", self.cache.display())
+            }
             Some(snapshot) => match snapshot::lacking(snapshot) {
                 None => return Ok(snapshot.clone()),
                 Some(file) => format!("its copy {} lacks {file}", snapshot.display()),
@@ -136,8 +138,10 @@ impl<'a> HubName<'a> {
             let ends = |end: Option<char>| end.is_some_and(|end| end.is_ascii_alphanumeric() || end == '_');
             part.len() <= 96 && consists_of(part, b"") && ends(part.chars().next()) && ends(part.chars().next_back())
         };
-        let is_id = id.split('/').count() <= 2 && id.split('/').all(is_part) && !id.contains("--") && !id.contains("..");
-        let is_revision = consists_of(revision, b"/+") && revision.split('/').all(|part| !["", ".", ".."].contains(&part));
+        let is_id =
+            id.split('/').count() <= 2 && id.split('/').all(is_part) && !id.contains("--") && !id.contains("..");
+        let is_revision =
+            consists_of(revision, b"/+") && revision.split('/').all(|part| !["", ".", ".."].contains(&part));
         (is_id && is_revision).then_some(Self { id, revision })
     }
 
@@ -157,7 +161,8 @@ fn near_folder(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     let parent = path.parent().filter(|parent| parent.components().any(|part| part != Component::CurDir));
     let entries = std::fs::read_dir(parent.unwrap_or(Path::new("."))).ok()?.flatten();
-    let folders = entries.filter(|entry| entry.path().is_dir()).filter_map(|entry| entry.file_name().into_string().ok());
+    let folders =
+        entries.filter(|entry| entry.path().is_dir()).filter_map(|entry| entry.file_name().into_string().ok());
     let (similarity, nearest) = folders
         .filter(|other| !other.starts_with('.'))
         .map(|other| (strsim::jaro_winkler(name, &other), other))
