@@ -1,8 +1,9 @@
 //! What `cargo xtask bench clip` measures of ours: ViT-B/32 with random weights, batch 16. Prints one line of JSON, as
 //! `xtask/peers/bench_clip.py` does for the peers.
 //!
-//! `bench_clip WORK [--precision f32|bf16] [--iterations N] [--warmup N] [--captions FILE]`, WORK being `captions` (prints the emoji
-//! set's, the input of the others), `cosine` (prints how near bf16 comes to f32), `limit`, `images`, `texts77`, `texts` or `train`.
+//! `bench_clip WORK [--precision f32|bf16|int8] [--iterations N] [--warmup N] [--captions FILE]`, WORK being `captions` (prints the
+//! emoji set's, the input of the others), `cosine` (prints how near bf16 and int8 come to f32), `limit`, `images`, `texts77`, `texts` or
+//! `train`.
 
 use mm_clip::{Clip, ClipConfig};
 use mm_core::Precision;
@@ -48,7 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let result = serde_json::json!({
         "work": options.work,
-        "precision": if options.precision == Precision::F32 { "f32" } else { "bf16" },
+        "precision": options.precision,
         "items_per_iteration": BATCH,
         "seconds": seconds,
         "peak_mb": peak_mb()?,
@@ -64,7 +65,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, Box<dyn
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
         match name.as_str() {
-            "--precision" => options.precision = if value == "bf16" { Precision::Bf16 } else { Precision::F32 },
+            "--precision" => options.precision = serde_json::from_value(value.into())?,
             "--iterations" => options.iterations = value.parse()?,
             "--warmup" => options.warmup = value.parse()?,
             "--captions" => options.captions = Some(value),
@@ -76,7 +77,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, Box<dyn
 
 /// The canonical captions of all pairs, in an order that mixes long and short as training does.
 fn captions() -> impl Iterator<Item = &'static str> {
-    let pairs = mm_data::emoji::pairs();
+    let pairs = mm_data::emoji::pairs(mm_data::emoji::HeldOutBy::Caption);
     // 1,597 has no factor in common with the number of pairs, so each comes once.
     (0..pairs.len()).map(move |index| pairs[index * 1597 % pairs.len()].captions[0].as_str())
 }
@@ -127,17 +128,19 @@ fn inference(options: &Options) -> Result<(Vec<f64>, f64), Box<dyn std::error::E
     Ok((seconds, mean_text_gflop(options, &batches)))
 }
 
-/// Prints the smallest cosine between f32 and packed bf16 embeddings of a batch of images and one of captions.
+/// Prints the smallest cosine between f32 and narrower embeddings of a batch of images and one of captions.
 fn cosine(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
-    let (_vs, mut model) = vit_b_32()?;
     let pixel_values = Tensor::randn([BATCH as i64, 3, 224, 224], (Kind::Float, Device::Cpu));
     let tokens = batches(options)?.swap_remove(0);
     let embed = |model: &Clip| tch::no_grad(|| [model.image.encode(&pixel_values, false), model.text.encode(&tokens)]);
-    let exact = embed(&model);
-    model.pack(Precision::Bf16);
-    for (what, (exact, packed)) in ["images", "texts"].iter().zip(exact.iter().zip(embed(&model))) {
-        let cosine = (exact * packed).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).min();
-        println!("{what}: cosine of bf16 to f32 at least {:.5}", cosine.double_value(&[]));
+    for (name, precision) in [("bf16", Precision::Bf16), ("int8", Precision::Int8)] {
+        let (_vs, mut model) = vit_b_32()?;
+        let exact = embed(&model);
+        model.pack(precision);
+        for (what, (exact, packed)) in ["images", "texts"].iter().zip(exact.iter().zip(embed(&model))) {
+            let cosine = (exact * packed).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).min();
+            println!("{what}: cosine of {name} to f32 at least {:.5}", cosine.double_value(&[]));
+        }
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ pub enum Precision {
     F32,
     /// bfloat16 products with f32 weights, norms and losses (autocast) in training; bfloat16 weights, packed, in inference.
     Bf16,
-    /// Inference only.
+    /// In inference on a CPU alone: linear layers in int8, with a scale for each row of weights and of inputs; all else in f32.
     Int8,
 }
 
@@ -18,16 +18,16 @@ impl Precision {
     /// Runs a training step's forward pass in this precision on `device`.
     pub fn autocast<T>(self, device: Device, body: impl FnOnce() -> T) -> T {
         match self {
-            Self::F32 => body(),
-            Self::Bf16 | Self::Int8 => mm_sys::autocast_bf16(device, body),
+            Self::F32 | Self::Int8 => body(),
+            Self::Bf16 => mm_sys::autocast_bf16(device, body),
         }
     }
 
-    /// The element type of packed weights.
+    /// The element type of what a packed model computes outside of int8 products.
     pub fn kind(self) -> Kind {
         match self {
-            Self::F32 => Kind::Float,
-            Self::Bf16 | Self::Int8 => Kind::BFloat16,
+            Self::F32 | Self::Int8 => Kind::Float,
+            Self::Bf16 => Kind::BFloat16,
         }
     }
 }

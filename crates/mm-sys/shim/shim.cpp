@@ -1,31 +1,18 @@
 // What libtorch has and tch lacks. A function that can fail returns null, or the error's text in a buffer that the caller gives
 // back to mm_free_error. Tensors cross as at::Tensor*, which is what tch holds.
 
+#include "guarded.h"
+
 #include <ATen/autocast_mode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/full.h>
 #include <c10/core/InferenceMode.h>
-#include <cstring>
 #include <optional>
 #include <string>
 #include <vector>
 
 namespace {
-
-template <typename F>
-char* guarded(F&& body) {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error& error) {
-    return strdup(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    return strdup(error.what());
-  } catch (...) {
-    return strdup("unknown C++ exception");
-  }
-}
 
 std::vector<at::Tensor> list(at::Tensor* const* tensors, size_t count) {
   std::vector<at::Tensor> out;

@@ -1,7 +1,8 @@
 //! What libtorch has and `tch` lacks, behind safe functions.
 //!
 //! One C++ file (`shim/shim.cpp`) reaches the few entry points that training and fast inference need: the fused AdamW step,
-//! CPU and CUDA autocast, inference mode, clearing a gradient, mapped files, and linear layers whose weights are laid out once for oneDNN.
+//! CPU and CUDA autocast, inference mode, clearing a gradient, mapped files, and linear layers whose weights are laid out once for oneDNN, in
+//! floats or in int8.
 //! This crate holds no policy: when to use which is for `mm-core`.
 //!
 //! ```
@@ -14,6 +15,7 @@
 
 mod adamw;
 mod error;
+mod int8;
 mod mapped;
 mod memory;
 mod modes;
@@ -21,6 +23,7 @@ mod packed;
 
 pub use adamw::{AdamWStep, fused_adamw};
 pub use error::{Error, Result};
+pub use int8::Int8Linear;
 pub use mapped::MappedFile;
 pub use memory::{clear_gradient, copy_from_bytes, filled};
 pub use modes::{autocast_bf16, inference_mode};

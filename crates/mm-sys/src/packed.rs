@@ -31,14 +31,14 @@ pub enum PostOp {
 }
 
 impl PostOp {
-    /// Applies the operation by itself, where nothing fuses it.
-    pub fn apply(self, y: Tensor) -> Tensor {
+    /// Applies the operation in place, where nothing fuses it.
+    pub fn apply(self, mut y: Tensor) -> Tensor {
         match self {
             Self::None => y,
-            Self::Swish => y.silu(),
-            Self::Gelu => y.gelu("none"),
-            Self::GeluTanh => y.gelu("tanh"),
-            Self::Relu => y.relu(),
+            Self::Swish => y.silu_(),
+            Self::Gelu => y.gelu_("none"),
+            Self::GeluTanh => y.gelu_("tanh"),
+            Self::Relu => y.relu_(),
         }
     }
 
@@ -125,7 +125,7 @@ mod tests {
         let packed = PackedLinear::new(&weight, Some(&bias));
         let plain = x.linear(&weight, Some(&bias));
         for post in [PostOp::None, PostOp::Swish, PostOp::Gelu, PostOp::GeluTanh, PostOp::Relu] {
-            let expected = post.apply(plain.shallow_clone());
+            let expected = post.apply(plain.copy());
             let difference = (packed.forward(&x, post) - expected).abs().max().double_value(&[]);
             assert!(difference < 1e-4, "{post:?} differs by {difference}");
         }

@@ -130,6 +130,8 @@ impl TrainConfig {
             "accumulate",
             format!("{parts} does not divide batch_size {batch}"),
         )?;
+        let is_for_training = self.precision != Precision::Int8;
+        check(is_for_training, "precision", "int8 is for inference alone: train in f32 or bf16".into())?;
         check(self.lr > 0.0, "lr", format!("must be above 0, is {}", self.lr))?;
         check(
             (0.0..=self.lr).contains(&self.min_lr),

@@ -1,8 +1,6 @@
 use super::weights::scale_of;
-use tch::{Kind, Tensor};
-
-/// The largest int8 that a weight becomes: -128 is left out, so that a sign can be turned.
-const LARGEST: f64 = 127.0;
+use crate::nn::quantise_rows;
+use tch::Tensor;
 
 /// The matrices of linear layers as int8, each with the f32 scales of its rows (absmax / 127) beside it as `NAME_scale`; all other
 /// tensors as they are. [`Weights`](super::Weights) reads both as one f32 matrix.
@@ -13,12 +11,7 @@ pub fn quantise(tensors: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
             stored.push((name, tensor));
             continue;
         }
-        let (integers, scales) = tch::no_grad(|| {
-            let scales = tensor.abs().amax([1i64].as_slice(), true).to_kind(Kind::Float) / LARGEST; // [out, 1]
-            // A row of zeros has no scale of its own.
-            let scales = scales.where_self(&scales.gt(0.0), &Tensor::ones_like(&scales));
-            ((&tensor / &scales).round().to_kind(Kind::Int8), scales.view(-1))
-        });
+        let (integers, scales) = quantise_rows(&tensor);
         stored.push((scale_of(&name), scales));
         stored.push((name, integers));
     }

@@ -1,8 +1,8 @@
-use super::parameter;
+use super::{parameter, quantise_rows};
 use crate::Precision;
-use mm_sys::{PackedLinear, PostOp};
-use tch::Tensor;
+use mm_sys::{Int8Linear, PackedLinear, PostOp};
 use tch::nn::{Init, Path};
+use tch::{Device, Tensor};
 
 /// An affine map `x W^T + b` of the last dimension, with `weight` `[out, in]` and `bias` `[out]`.
 #[derive(Debug)]
@@ -14,6 +14,7 @@ pub struct Linear {
 enum Weights {
     Plain { weight: Tensor, bias: Option<Tensor> },
     Packed(PackedLinear),
+    Int8(Int8Linear),
 }
 
 impl Linear {
@@ -47,16 +48,18 @@ impl Linear {
     pub(super) fn forward_then(&self, x: &Tensor, post: PostOp) -> Tensor {
         match &self.weights {
             Weights::Packed(packed) => packed.forward(x, post),
+            Weights::Int8(int8) => post.apply(int8.forward(x)),
             Weights::Plain { weight, bias } => post.apply(x.linear(weight, bias.as_ref())),
         }
     }
 
     /// True once [`Linear::pack`] has run.
     pub fn is_packed(&self) -> bool {
-        matches!(self.weights, Weights::Packed(_))
+        !matches!(self.weights, Weights::Plain { .. })
     }
 
-    /// Converts to `precision` and lays the weights out for oneDNN; the layer then serves inference only.
+    /// Converts to `precision` and lays the weights out for oneDNN; the layer then serves inference only. Where there are no int8 kernels
+    /// it computes in f32.
     pub fn pack(&mut self, precision: Precision) {
         self.pack_scaled(precision, 1.0, 1.0);
     }
@@ -64,13 +67,18 @@ impl Linear {
     /// As [`Linear::pack`], with the weight scaled by `weight_scale` and the bias by `bias_scale` on the way.
     pub(super) fn pack_scaled(&mut self, precision: Precision, weight_scale: f64, bias_scale: f64) {
         if let Weights::Plain { weight, bias } = &self.weights {
-            let kind = precision.kind();
-            let packed = tch::no_grad(|| {
-                let weight = (weight * weight_scale).to_kind(kind);
+            let (weight, bias) = tch::no_grad(|| {
+                let kind = precision.kind();
                 let bias = bias.as_ref().map(|bias| (bias * bias_scale).to_kind(kind));
-                PackedLinear::new(&weight, bias.as_ref())
+                ((weight * weight_scale).to_kind(kind), bias)
             });
-            self.weights = Weights::Packed(packed);
+            let int8 = (precision == Precision::Int8 && weight.device() == Device::Cpu)
+                .then(|| quantise_rows(&weight))
+                .and_then(|(integers, scales)| Int8Linear::new(&integers, &scales, bias.as_ref()).ok());
+            self.weights = match int8 {
+                Some(int8) => Weights::Int8(int8),
+                None => Weights::Packed(PackedLinear::new(&weight, bias.as_ref())),
+            };
         }
     }
 }

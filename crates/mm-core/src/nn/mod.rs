@@ -13,6 +13,7 @@ mod linear;
 mod norm;
 mod parameter;
 mod patch;
+mod quantise;
 mod transformer;
 
 pub use activation::Activation;
@@ -21,4 +22,5 @@ pub use linear::Linear;
 pub use norm::{Embedding, LayerNorm, batch_norm};
 pub use parameter::{parameter, uninitialised};
 pub use patch::PatchEmbedding;
+pub use quantise::quantise_rows;
 pub use transformer::{Block, BlockConfig, Mlp, NormOrder, Transformer};

@@ -1,0 +1,159 @@
+use crate::error::{Result, check};
+use std::ffi::{c_char, c_int};
+use tch::{Device, Kind, Tensor};
+use torch_sys::C_tensor;
+
+unsafe extern "C" {
+    fn mm_pack_int8(weight: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
+    fn mm_int8_linear(
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        scales: *const C_tensor,
+        zero_points: *const C_tensor,
+        sums: *const C_tensor,
+        bias: *const C_tensor,
+        levels: c_int,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+}
+
+/// A linear layer computed in int8 on the CPU, laid out once for oneDNN: a scale for each row of the weight, and for each row of the
+/// input, found as it comes, a scale and an offset. A row's output does not depend on the rows beside it.
+#[derive(Debug)]
+pub struct Int8Linear {
+    weight: Tensor,
+    scales: Tensor,
+    zero_points: Tensor,
+    /// Of each row of the weight, for the inputs' offsets.
+    sums: Tensor,
+    bias: Tensor,
+    levels: c_int,
+    out: i64,
+}
+
+impl Int8Linear {
+    /// Lays out the weight whose row r is `integers` `[out, in]` (i8) times `scales` `[out]` (f32); `bias` is `[out]`, f32.
+    ///
+    /// # Errors
+    /// The shapes do not fit, or this processor has no such kernel in libtorch.
+    pub fn new(integers: &Tensor, scales: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
+        let integers = integers.detach().to_device(Device::Cpu).contiguous();
+        let row = |tensor: &Tensor| tensor.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
+        let (scales, out) = (row(scales), integers.size()[0]);
+        let sums = integers.sum_dim_intlist([1i64].as_slice(), false, Kind::Int64).to_kind(Kind::Float) * &scales;
+        let bias = bias.map_or_else(|| scales.zeros_like(), row);
+        let zero_points = Tensor::zeros([out], (Kind::Int64, Device::Cpu));
+        Ok(Self { weight: pack(&integers)?, scales, zero_points, sums, bias, levels: levels(), out })
+    }
+
+    /// Maps `x` `[..., in]` to `[..., out]`, f32. A row that is not finite becomes NaN.
+    ///
+    /// # Panics
+    /// The last dimension of `x` is not `in`, as with every tch function without `f_`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let mut size = x.size();
+        let width = size.pop().expect("a linear layer's input has a dimension");
+        let rows = x.detach().to_kind(Kind::Float).reshape([-1, width]).contiguous();
+        size.push(self.out);
+        self.run(&rows).expect("an int8 linear layer's input fits its weight").view(size.as_slice())
+    }
+
+    fn run(&self, x: &Tensor) -> Result<Tensor> {
+        let Self { weight, scales, zero_points, sums, bias, levels, .. } = self;
+        let mut out = std::ptr::null_mut();
+        // SAFETY: all tensors live through the call; x is [rows, in], contiguous, f32 and on the CPU, scales, sums and bias have
+        // out contiguous f32 each, and oneDNN checks x's width against the weight's; on success `out` is a new at::Tensor that we
+        // alone own and hand to tch.
+        unsafe {
+            check(mm_int8_linear(
+                x.as_ptr(),
+                weight.as_ptr(),
+                scales.as_ptr(),
+                zero_points.as_ptr(),
+                sums.as_ptr(),
+                bias.as_ptr(),
+                *levels,
+                &mut out,
+            ))?;
+            Ok(Tensor::from_ptr(out))
+        }
+    }
+}
+
+fn pack(integers: &Tensor) -> Result<Tensor> {
+    let mut out = std::ptr::null_mut();
+    // SAFETY: `integers` lives through the call; on success `out` is a new at::Tensor that we alone own and hand to tch.
+    unsafe {
+        check(mm_pack_int8(integers.as_ptr(), &mut out))?;
+        Ok(Tensor::from_ptr(out))
+    }
+}
+
+/// The largest integer of an input. Without VNNI two products are summed in 16 bits, which 7-bit inputs cannot overflow.
+fn levels() -> c_int {
+    #[cfg(target_arch = "x86_64")]
+    let has_wide_sums = is_x86_feature_detected!("avx512vnni") || is_x86_feature_detected!("avxvnni");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has_wide_sums = false;
+    if has_wide_sums { 255 } else { 127 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The layer with weights that are integers times `scale`, beside the weight in f32.
+    fn layer(integers: &Tensor, scale: f64, bias: Option<&Tensor>) -> (Int8Linear, Tensor) {
+        let scales = Tensor::full([integers.size()[0]], scale, (Kind::Float, Device::Cpu));
+        (Int8Linear::new(integers, &scales, bias).unwrap(), integers.to_kind(Kind::Float) * scale)
+    }
+
+    #[test]
+    fn an_int8_layer_is_within_the_rounding_of_its_inputs() {
+        let _ = tch::manual_seed(3);
+        let integers = Tensor::randint_low(-127, 128, [40, 96], (Kind::Int8, Device::Cpu));
+        let bias = Tensor::randn([40], (Kind::Float, Device::Cpu));
+        let (int8, weight) = layer(&integers, 0.01, Some(&bias));
+        let x = Tensor::randn([2, 5, 96], (Kind::Float, Device::Cpu)) + 3.0;
+        let exact = x.linear(&weight, Some(&bias));
+        // Half a step of each input at most, times its weight.
+        let step = (x.amax([-1i64].as_slice(), true) - x.amin([-1i64].as_slice(), true)) / f64::from(levels());
+        let most = step * 0.51 * weight.abs().sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+        let y = int8.forward(&x);
+        assert_eq!(y.size(), [2, 5, 40]);
+        assert!(bool::try_from((y - exact).abs().le_tensor(&most).all()).unwrap());
+    }
+
+    #[test]
+    fn the_largest_products_do_not_overflow() {
+        let integers = Tensor::full([8, 512], 127, (Kind::Int8, Device::Cpu));
+        let (int8, weight) = layer(&integers, 1.0, None);
+        let x = Tensor::ones([3, 512], (Kind::Float, Device::Cpu));
+        let _ = x.select(1, 0).fill_(0.0); // all other inputs are the largest integer
+        let (y, exact) = (int8.forward(&x), x.matmul(&weight.transpose(0, 1)));
+        assert!((y - exact).abs().max().double_value(&[]) < 1.0);
+    }
+
+    #[test]
+    fn rows_do_not_depend_on_their_neighbours_and_odd_ones_are_exact_or_nan() {
+        let _ = tch::manual_seed(4);
+        let integers = Tensor::randint_low(-127, 128, [16, 33], (Kind::Int8, Device::Cpu));
+        let (int8, weight) = layer(&integers, 0.02, None);
+        let x = Tensor::randn([6, 33], (Kind::Float, Device::Cpu));
+        let _ = x.get(1).fill_(0.0);
+        let _ = x.get(2).fill_(-1.5);
+        let _ = x.get(3).get(7).fill_(f64::NAN);
+        let _ = x.get(4).get(32).fill_(f64::NEG_INFINITY);
+        let _ = x.get(5).fill_(1e30);
+        let y = int8.forward(&x);
+        let alone = int8.forward(&x.narrow(0, 0, 1));
+        assert_eq!(y.narrow(0, 0, 1), alone);
+        let exact = x.matmul(&weight.transpose(0, 1));
+        for row in [1, 2] {
+            assert!((y.get(row) - exact.get(row)).abs().max().double_value(&[]) < 1e-4);
+        }
+        assert!(bool::try_from(y.narrow(0, 3, 2).isnan().all()).unwrap());
+        assert!(bool::try_from(y.get(5).isfinite().all()).unwrap());
+        assert_eq!(int8.forward(&x.narrow(0, 0, 0)).size(), [0, 16]);
+    }
+}
