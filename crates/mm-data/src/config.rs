@@ -41,7 +41,7 @@ impl SourceConfig {
     /// Errors: a missing file, folder or column, a file without rows.
     pub fn open(&self) -> Result<Box<dyn Source>> {
         Ok(match self {
-            Self::Emoji(config) => Box::new(EmojiSource::new(config.split)),
+            Self::Emoji(config) => Box::new(EmojiSource::new(config)),
             Self::Csv(config) => Box::new(TableSource::open(config, TableFormat::Csv)?),
             Self::Tsv(config) => Box::new(TableSource::open(config, TableFormat::Tsv)?),
             Self::Jsonl(config) => Box::new(TableSource::open(config, TableFormat::Jsonl)?),

@@ -18,7 +18,7 @@ pub const MAX_PIXELS: u64 = 178_956_970;
 /// Errors: another format, a corrupt or truncated file, more than [`MAX_PIXELS`]. No input panics.
 ///
 /// ```
-/// let pair = &mm_data::emoji::pairs()[0];
+/// let pair = &mm_data::emoji::pairs(Default::default())[0];
 /// let image = mm_data::decode(pair.png, [255, 255, 255])?;
 /// assert_eq!(image.dimensions(), (72, 72));
 /// assert_eq!(image.get_pixel(0, 0).0, [255, 255, 255]); // the corner is transparent

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{CREDIT, EmojiPair, pairs};
+use super::{CREDIT, EmojiPair, HeldOutBy, pairs};
 use crate::{Error, Result};
 
 /// What [`export`] wrote.
@@ -36,14 +36,14 @@ pub fn export(out: &Path) -> Result<EmojiStats> {
 
     let images = folder.join("images");
     fs::create_dir_all(&images).map_err(Error::io(&images))?;
-    for pair in pairs() {
+    for pair in pairs(HeldOutBy::Caption) {
         let path = images.join(format!("{}.png", pair.key));
         fs::write(&path, pair.png).map_err(Error::io(&path))?;
     }
     let stats = EmojiStats {
         train: write_table(&folder.join("train.tsv"), |pair| !pair.held_out)?,
         held_out: write_table(&folder.join("held_out.tsv"), |pair| pair.held_out)?,
-        image_bytes: pairs().iter().map(|pair| pair.png.len()).sum(),
+        image_bytes: pairs(HeldOutBy::Caption).iter().map(|pair| pair.png.len()).sum(),
     };
     let license = folder.join("LICENSE");
     fs::write(&license, format!("{CREDIT}\n")).map_err(Error::io(&license))?;
@@ -54,7 +54,7 @@ pub fn export(out: &Path) -> Result<EmojiStats> {
 fn write_table(path: &Path, keep: fn(&EmojiPair) -> bool) -> Result<usize> {
     let mut table = String::from("image\tcaption\tlabel\n");
     let mut rows = 0;
-    for pair in pairs().iter().filter(|pair| keep(pair)) {
+    for pair in pairs(HeldOutBy::Caption).iter().filter(|pair| keep(pair)) {
         table += &format!("images/{}.png\t{}\t{}\n", pair.key, pair.captions[0], pair.group);
         rows += 1;
     }
