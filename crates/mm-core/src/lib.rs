@@ -38,5 +38,5 @@ mod precision;
 pub mod seed;
 
 pub use device::{DeviceConfig, upload};
-pub use error::{Error, Result};
+pub use error::{Error, Result, one_line};
 pub use precision::Precision;

@@ -120,15 +120,12 @@ impl Weights {
     /// Adds the tensors of `file`.
     fn map(&mut self, file: &Path) -> Result<()> {
         let bytes = MappedFile::open(file).map_err(|source| Error::io("read", file, source))?;
-        let damaged = |problem: &dyn std::fmt::Display| {
-            Error::checkpoint(file, format!("not a whole safetensors file ({problem}); copy it again"))
-        };
-        // The library checks that tensors neither overlap nor leave gaps, and that their sizes are those of their shapes.
-        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(&error))?;
+        // The library checks that tensors neither overlap nor leave gaps, that their sizes are those of their shapes, and that
+        // they end where the file does: no shape asks for more memory than the file has bytes for.
+        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| {
+            Error::checkpoint(file, format!("not a whole safetensors file ({error}); copy it again"))
+        })?;
         let data = size_of::<u64>() + header;
-        if data + metadata.data_len() != bytes.len() {
-            return Err(damaged(&format!("{} bytes instead of {}", bytes.len(), data + metadata.data_len())));
-        }
         for (name, info) in metadata.tensors() {
             let bytes = data + info.data_offsets.0..data + info.data_offsets.1;
             let place = Place { file: self.files.len(), dtype: info.dtype, shape: info.shape.clone(), bytes };
@@ -192,10 +189,9 @@ impl Weights {
     /// # Errors
     /// It is not there, or has a type that is not read.
     pub fn take(&mut self, name: &str) -> Result<Tensor> {
-        let shape: Vec<i64> = match self.shape(name) {
-            Some(shape) => shape.iter().map(|&n| n as i64).collect(),
-            None => return Err(Error::checkpoint(&self.path, format!("{name} is missing"))),
-        };
+        let place = self.place(name)?;
+        self.kind(name, place)?; // before there is memory for it: elements of types that are not read may be less than a byte
+        let shape: Vec<i64> = place.shape.iter().map(|&n| n as i64).collect();
         let mut tensor = Tensor::f_empty(shape, (Kind::Float, tch::Device::Cpu))?;
         self.copy(name, &mut tensor)?;
         self.retain(|other| other != name && other != scale_of(name));
@@ -227,20 +223,27 @@ impl Weights {
 
     /// Copies the tensor `name` into `target`, which has its shape.
     fn copy(&self, name: &str, target: &mut Tensor) -> Result<()> {
-        let Some(place) = self.tensors.get(name) else {
-            return Err(Error::checkpoint(&self.path, format!("{name} is missing")));
-        };
-        let (path, file) = &self.files[place.file];
+        let place = self.place(name)?;
+        let file = &self.files[place.file].1;
         let bytes = &file[place.bytes.clone()];
-        match kind_of(place.dtype) {
-            Some(Kind::Int8) => self.dequantise(name, bytes, target)?,
-            Some(kind) => mm_sys::copy_from_bytes(target, bytes, kind)?,
-            None => {
-                return Err(Error::checkpoint(path, format!("{name} has the unsupported type {:?}", place.dtype)));
-            }
+        match self.kind(name, place)? {
+            Kind::Int8 => self.dequantise(name, bytes, target)?,
+            kind => mm_sys::copy_from_bytes(target, bytes, kind)?,
         }
         file.release(place.bytes.clone());
         Ok(())
+    }
+
+    fn place(&self, name: &str) -> Result<&Place> {
+        self.tensors.get(name).ok_or_else(|| Error::checkpoint(&self.path, format!("{name} is missing")))
+    }
+
+    /// The type of the tensor `name`, which lies at `place`.
+    fn kind(&self, name: &str, place: &Place) -> Result<Kind> {
+        kind_of(place.dtype).ok_or_else(|| {
+            let problem = format!("{name} has the unsupported type {:?}", place.dtype);
+            Error::checkpoint(&self.files[place.file].0, problem)
+        })
     }
 
     fn dequantise(&self, name: &str, bytes: &[u8], target: &mut Tensor) -> Result<()> {
