@@ -3,10 +3,12 @@
 //! A model's variables bear Hugging Face's names, but for those that are kept joined (see [`crate::nn`]); a [`Form`] tells how a
 //! family of checkpoints stores each. A missing, extra or misshapen tensor is an error that names the first three.
 
+mod files;
 mod int8;
 mod weights;
 mod write;
 
+pub(crate) use files::{PICKLE, ShardIndex, file_names, pickle};
 pub use int8::quantise;
 pub use weights::{TensorInfo, Weights};
 pub use write::{write, write_atomically, write_folder, write_with_metadata};

@@ -156,7 +156,16 @@ fn shards_that_are_missing_or_not_as_the_index_says_are_named() {
 #[test]
 fn a_pickle_is_refused_with_the_reason_and_the_way_out() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("pytorch_model.bin"), "PK").unwrap();
-    let message = Weights::open_folder(folder.path(), "model").unwrap_err().to_string();
-    assert!(message.contains("pytorch_model.bin, a pickle") && message.contains("save_file"), "{message}");
+    let message = |files: &[&str]| {
+        files.iter().for_each(|file| std::fs::write(folder.path().join(file), "PK").unwrap());
+        Weights::open_folder(folder.path(), "model").unwrap_err().to_string()
+    };
+    let strange = message(&["'; import evil; '.bin"]);
+    assert!(strange.contains("there are no weights here") && !strange.contains("evil"), "{strange}");
+    assert!(message(&["optimizer.pt"]).contains("only optimizer.pt, a pickle"));
+    let plain = message(&["pytorch_model.bin"]);
+    assert!(plain.contains("only pytorch_model.bin, a pickle, and reading one runs whatever code is in it"), "{plain}");
+    assert!(plain.contains("glob.glob('pytorch_model.bin')") && plain.contains("save_file"), "{plain}");
+    let sharded = message(&["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]);
+    assert!(sharded.contains("glob.glob('pytorch_model-*')"), "{sharded}");
 }

@@ -1,8 +1,7 @@
-use super::{Form, kind_of};
+use super::{Form, PICKLE, ShardIndex, file_names, kind_of, pickle};
 use crate::{Error, Result};
 use mm_sys::MappedFile;
 use safetensors::tensor::{Dtype, SafeTensors};
-use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -49,12 +48,6 @@ struct Place {
     bytes: Range<usize>,
 }
 
-/// `model.safetensors.index.json`, as far as it matters here.
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, PathBuf>,
-}
-
 impl Weights {
     /// Maps one safetensors file.
     ///
@@ -84,34 +77,19 @@ impl Weights {
 
     fn open_shards(folder: &Path, index: &Path) -> Result<Self> {
         let text = std::fs::read(index).map_err(|source| Error::io("read", index, source))?;
-        let Index { weight_map } = serde_json::from_slice(&text)
-            .map_err(|error| Error::checkpoint(index, format!("not an index of shards: {error}")))?;
+        let shards = ShardIndex::parse(&text).map_err(|problem| Error::checkpoint(index, problem))?;
         let mut weights = Self { path: index.to_owned(), files: Vec::new(), tensors: BTreeMap::new() };
-        let shards: BTreeSet<&PathBuf> = weight_map.values().collect();
-        for shard in shards {
-            // A name with folders in it would reach outside of the checkpoint.
-            if shard.components().count() != 1 || shard.file_name().is_none() {
-                return Err(Error::checkpoint(
-                    index,
-                    format!("{} is not the name of a file beside it", shard.display()),
-                ));
-            }
+        for shard in shards.shards() {
             let file = folder.join(shard);
             if !file.exists() {
-                return Err(Error::checkpoint(
-                    index,
-                    format!("the shard {} is missing; copy it again", shard.display()),
-                ));
+                return Err(Error::checkpoint(index, format!("the shard {shard} is missing; copy it again")));
             }
             weights.map(&file)?;
         }
-        for (name, shard) in &weight_map {
+        for (name, shard) in &shards.weight_map {
             match weights.tensors.get(name) {
                 Some(place) if weights.files[place.file].0 == folder.join(shard) => {}
-                _ => {
-                    let problem = format!("{name} should be in {}, where it is not", shard.display());
-                    return Err(Error::checkpoint(index, problem));
-                }
+                _ => return Err(Error::checkpoint(index, format!("{name} should be in {shard}, where it is not"))),
             }
         }
         Ok(weights)
@@ -346,18 +324,15 @@ fn is_bookkeeping(name: &str) -> bool {
 
 /// Why a folder has no weights that can be read.
 fn absence(folder: &Path) -> String {
-    let pickled = |name: &std::ffi::OsStr| {
-        let name = name.to_string_lossy();
-        [".bin", ".pt", ".pth", ".ckpt"].iter().any(|ending| name.ends_with(ending))
+    let names = file_names(folder);
+    let Some(name) = pickle(&names) else { return "there are no weights here".to_owned() };
+    let parts = match name.split_once("-00001-of-") {
+        Some((stem, _)) => format!("{stem}-*"),
+        None => name.to_owned(),
     };
-    let mut names = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    match names.find(|name| pickled(name)) {
-        None => "there are no weights here".to_owned(),
-        Some(name) => format!(
-            "there is only {}, a pickle, and reading one runs whatever code is in it; convert it where you trust it: \
-             python -c \"import torch, safetensors.torch as s; d = torch.load('{0}', weights_only=True); \
-             s.save_file({{k: v.clone() for k, v in d.items()}}, 'model.safetensors', {{'format': 'pt'}})\"",
-            name.to_string_lossy()
-        ),
-    }
+    format!(
+        "there is only {name}, {PICKLE}: python -c \"import glob, torch, safetensors.torch as s; \
+         d = {{k: v.clone() for f in glob.glob('{parts}') for k, v in torch.load(f, weights_only=True).items()}}; \
+         s.save_file(d, 'model.safetensors', {{'format': 'pt'}})\""
+    )
 }

@@ -1,5 +1,6 @@
 use super::snapshot::{self, CONFIGS, EXTRAS};
 use super::{Hub, HubName, is_commit};
+use crate::checkpoint::{ShardIndex, pickle};
 use hf_hub::api::Progress;
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
@@ -32,8 +33,8 @@ impl Hub {
         let api = builder.build().map_err(|error| format!("the hub cannot be asked: {error}"))?;
         let at = |revision: &str| Repo::with_revision(model.id.to_owned(), RepoType::Model, revision.to_owned());
         let (commit, names) = listing(&api.repo(at(model.revision)), model)?;
-        let weights = snapshot::weights(&names).ok_or_else(|| match snapshot::pickle(&names) {
-            Some(pickle) => model.conversion(&pickle),
+        let weights = snapshot::weights(&names).ok_or_else(|| match pickle(&names) {
+            Some(pickle) => model.conversion(pickle),
             None => "on the hub it has no weights in safetensors".to_owned(),
         })?;
         if !CONFIGS.iter().any(|config| names.contains(*config)) {
@@ -51,10 +52,11 @@ impl Hub {
         // The weights come last: with them the snapshot counts as whole.
         files.require(weights)?;
         if weights.ends_with(".index.json") {
-            let index = std::fs::read(snapshot.join(weights)).map_err(|error| error.to_string());
-            let shards = index.and_then(|index| snapshot::shards(&index));
-            for shard in shards.map_err(|error| format!("{weights} cannot be read: {error}"))? {
-                files.require(&shard)?;
+            let json = std::fs::read(snapshot.join(weights)).map_err(|error| error.to_string());
+            let index = json.and_then(|json| ShardIndex::parse(&json));
+            let index = index.map_err(|problem| format!("its {weights} cannot be used: {problem}"))?;
+            for shard in index.shards() {
+                files.require(shard)?;
             }
         }
         let noted = cache.repo(at(model.revision)).create_ref(&commit);

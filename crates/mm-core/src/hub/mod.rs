@@ -8,6 +8,7 @@ mod snapshot;
 
 pub use fetch::Download;
 
+use crate::checkpoint::{PICKLE, file_names, pickle};
 use crate::{Error, Result};
 use std::path::{Component, Path, PathBuf};
 
@@ -100,8 +101,9 @@ impl Hub {
                 Some(file) => format!("its copy {} lacks {file}", snapshot.display()),
             },
         };
-        match (self.offline, cached.and_then(|snapshot| snapshot::pickle(&snapshot::names(&snapshot)))) {
-            (true, Some(pickle)) => Err(format!("{problem}; {}", model.conversion(&pickle))),
+        let files = cached.map(|snapshot| file_names(&snapshot)).unwrap_or_default();
+        match (self.offline, pickle(&files)) {
+            (true, Some(pickle)) => Err(format!("{problem}; {}", model.conversion(pickle))),
             (true, None) => Err(format!("{problem}, and HF_HUB_OFFLINE forbids to fetch it")),
             (false, _) => self.fetch(&model, progress).map_err(|reason| format!("{problem}, and {reason}")),
         }
@@ -149,8 +151,8 @@ impl<'a> HubName<'a> {
     fn conversion(&self, pickle: &str) -> String {
         let (id, revision) = (self.id, self.revision);
         format!(
-            "its weights are only in {pickle}, a pickle, and reading one runs whatever code is in it; convert it where you trust it, \
-             and name DIR: python -c \"from transformers import AutoModel as M, AutoProcessor as P; \
+            "its weights are only in {pickle}, {PICKLE}, and name DIR: \
+             python -c \"from transformers import AutoModel as M, AutoProcessor as P; \
              [c.from_pretrained('{id}', revision='{revision}').save_pretrained('DIR') for c in (M, P)]\""
         )
     }

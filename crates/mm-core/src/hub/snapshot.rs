@@ -1,7 +1,8 @@
 //! Which files a model needs.
 
+use crate::checkpoint::{ShardIndex, file_names};
 use std::collections::BTreeSet;
-use std::path::{Component, Path};
+use std::path::Path;
 
 /// The configs: a model has one of them, or both.
 pub const CONFIGS: [&str; 2] = ["config.json", "open_clip_config.json"];
@@ -40,7 +41,7 @@ pub fn weights(names: &BTreeSet<String>) -> Option<&'static str> {
 
 /// The first file that the model in `folder` lacks; none if it has a config and all of its weights.
 pub fn lacking(folder: &Path) -> Option<String> {
-    let names = names(folder);
+    let names = file_names(folder);
     if !CONFIGS.iter().any(|config| names.contains(*config)) {
         return Some(CONFIGS[0].to_owned());
     }
@@ -48,36 +49,11 @@ pub fn lacking(folder: &Path) -> Option<String> {
     if !weights.ends_with(".index.json") {
         return None;
     }
-    match std::fs::read(folder.join(weights)).map_err(|error| error.to_string()).and_then(|index| shards(&index)) {
-        Ok(shards) => shards.into_iter().find(|shard| !names.contains(shard)),
+    match std::fs::read(folder.join(weights))
+        .map_err(|error| error.to_string())
+        .and_then(|json| ShardIndex::parse(&json))
+    {
+        Ok(index) => index.shards().into_iter().find(|shard| !names.contains(*shard)).map(str::to_owned),
         Err(_) => Some(weights.to_owned()),
     }
-}
-
-/// The files that an index of shards names.
-///
-/// # Errors
-/// It is no such index, or names what is not a file beside it.
-pub fn shards(index: &[u8]) -> Result<BTreeSet<String>, String> {
-    let index: serde_json::Value = serde_json::from_slice(index).map_err(|error| error.to_string())?;
-    let shards = index["weight_map"].as_object().ok_or("it has no weight_map")?.values().map(|shard| {
-        let mut parts = Path::new(shard.as_str().unwrap_or_default()).components();
-        match (parts.next(), parts.next()) {
-            (Some(Component::Normal(name)), None) => Ok(name.to_string_lossy().into_owned()),
-            _ => Err(format!("{shard} is not the name of a file beside it")),
-        }
-    });
-    shards.collect()
-}
-
-/// The files directly in `folder`; a link to nothing is none.
-pub fn names(folder: &Path) -> BTreeSet<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.path().is_file()).filter_map(|entry| entry.file_name().into_string().ok()).collect()
-}
-
-/// The first of `names` that holds weights as a pickle.
-pub fn pickle(names: &BTreeSet<String>) -> Option<String> {
-    let is_pickle = |name: &&String| [".bin", ".pt", ".pth", ".ckpt"].iter().any(|ending| name.ends_with(ending));
-    names.iter().find(is_pickle).cloned()
 }
