@@ -7,6 +7,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
+/// Bytes of a file that are copied before their memory is let go.
+const COPIED_AT_ONCE: usize = 4 << 20;
+
 /// A tensor in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
@@ -199,17 +202,25 @@ impl Weights {
         Ok(())
     }
 
-    /// Copies the tensor `name` into `target`, which has its shape.
+    /// Copies the tensor `name` into `target`, which has its shape, some rows at once: the largest is never in memory twice either.
     fn copy(&self, name: &str, target: &mut Tensor) -> Result<()> {
         let place = self.place(name)?;
-        let file = &self.files[place.file].1;
-        let bytes = &file[place.bytes.clone()];
-        match self.kind(name, place)? {
-            Kind::Int8 => self.dequantise(name, bytes, target)?,
-            kind => mm_sys::copy_from_bytes(target, bytes, kind)?,
+        let (kind, file) = (self.kind(name, place)?, &self.files[place.file].1);
+        let rows = place.shape.first().copied().unwrap_or(1);
+        let row_bytes = place.bytes.len().checked_div(rows).unwrap_or(0);
+        let step = (COPIED_AT_ONCE / row_bytes.max(1)).max(1);
+        for row in (0..rows).step_by(step) {
+            let count = step.min(rows - row);
+            let mut part = match count < rows {
+                true => target.f_narrow(0, row as i64, count as i64)?,
+                false => target.shallow_clone(),
+            };
+            let from = place.bytes.start + row * row_bytes;
+            let bytes = from..from + count * row_bytes;
+            mm_sys::copy_from_bytes(&mut part, &file[bytes.clone()], kind)?;
+            file.release(bytes);
         }
-        file.release(place.bytes.clone());
-        Ok(())
+        if kind == Kind::Int8 { self.scale(name, target) } else { Ok(()) }
     }
 
     fn place(&self, name: &str) -> Result<&Place> {
@@ -224,7 +235,8 @@ impl Weights {
         })
     }
 
-    fn dequantise(&self, name: &str, bytes: &[u8], target: &mut Tensor) -> Result<()> {
+    /// Multiplies the rows of the int8 matrix `name`, as they are in `target`, by their scales.
+    fn scale(&self, name: &str, target: &mut Tensor) -> Result<()> {
         let scale_name = scale_of(name);
         let rows = target.size().first().copied().unwrap_or(1);
         let missing = || Error::checkpoint(&self.path, format!("{name} is int8 without its {scale_name} [{rows}]"));
@@ -235,7 +247,6 @@ impl Weights {
         mm_sys::copy_from_bytes(&mut factors, &self.files[scale.file].1[scale.bytes.clone()], Kind::Float)?;
         let mut shape = vec![1; target.dim().max(1)];
         shape[0] = rows;
-        mm_sys::copy_from_bytes(target, bytes, Kind::Int8)?;
         Ok(tch::no_grad(|| target.f_mul_(&factors.view(shape.as_slice()).to_device(target.device())).map(drop))?)
     }
 
