@@ -7,6 +7,9 @@ use serde_json::Value;
 /// The largest size that a config may name: beyond it lies a slip of the keyboard, and an allocation that cannot succeed.
 const MAX_SIZE: i64 = 1 << 20;
 
+/// The most blocks of a stack: each costs some work before it is found that the weights have none like it.
+const MAX_LAYERS: i64 = 1 << 10;
+
 /// `defaults` with the fields that `config` sets. A `config.json` holds many more (dropout, `torch_dtype`, ...), which say nothing
 /// about a tower's shape and are passed over; a field that is null means its default, as in transformers.
 ///
@@ -31,6 +34,28 @@ pub fn check_sizes(sizes: &[(&str, i64)]) -> Result<(), String> {
     match sizes.iter().find(|(_, size)| !(1..=MAX_SIZE).contains(size)) {
         Some((name, size)) => Err(format!("{name} is {size}: it must be from 1 to {MAX_SIZE}")),
         None => Ok(()),
+    }
+}
+
+/// Checks that a stack of the name `name` has from 1 to 1,024 blocks.
+///
+/// # Errors
+/// It does not.
+pub fn check_layers(name: &str, layers: i64) -> Result<(), String> {
+    match (1..=MAX_LAYERS).contains(&layers) {
+        true => Ok(()),
+        false => Err(format!("{name} is {layers}: it must be from 1 to {MAX_LAYERS}")),
+    }
+}
+
+/// Checks that the epsilon of layer norms lies between 0 and 1.
+///
+/// # Errors
+/// It does not, or is no number.
+pub fn check_eps(layer_norm_eps: f64) -> Result<(), String> {
+    match layer_norm_eps > 0.0 && layer_norm_eps < 1.0 {
+        true => Ok(()),
+        false => Err(format!("layer_norm_eps is {layer_norm_eps}: it must lie between 0 and 1")),
     }
 }
 
@@ -69,5 +94,12 @@ mod tests {
     fn sizes_out_of_range_are_named() {
         assert!(check_sizes(&[("width", 1), ("depth", 0)]).unwrap_err().starts_with("depth is 0"));
         assert!(check_heads(32, 5).is_err() && check_heads(32, 4).is_ok());
+        assert!(
+            check_layers("depth", 1025).unwrap_err().starts_with("depth is 1025") && check_layers("depth", 24).is_ok()
+        );
+        for eps in [0.0, -1e-5, 1.0, f64::NAN] {
+            assert!(check_eps(eps).unwrap_err().starts_with("layer_norm_eps is"));
+        }
+        assert!(check_eps(1e-12).is_ok());
     }
 }

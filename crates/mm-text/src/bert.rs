@@ -1,5 +1,5 @@
 use crate::Result;
-use crate::config::check_sizes;
+use crate::config::check_tower;
 use mm_core::Precision;
 use mm_core::nn::{
     Activation, Attention, AttentionMask, Block, Embedding, LayerNorm, Linear, Mlp, NormOrder, Transformer,
@@ -74,12 +74,12 @@ impl BertConfig {
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
             ("intermediate_size", self.intermediate_size),
-            ("num_hidden_layers", self.num_hidden_layers),
             ("num_attention_heads", self.num_attention_heads),
             ("max_position_embeddings", self.max_position_embeddings),
             ("type_vocab_size", self.type_vocab_size),
         ];
-        check_sizes(&sizes, self.hidden_size, self.num_attention_heads)
+        let (layers, heads) = (self.num_hidden_layers, self.num_attention_heads);
+        check_tower(&sizes, layers, self.hidden_size, heads, self.layer_norm_eps)
     }
 }
 

@@ -1,4 +1,4 @@
-use crate::config::check_sizes;
+use crate::config::check_tower;
 use crate::{Error, Result};
 use mm_core::Precision;
 use mm_core::nn::{Activation, AttentionMask, BlockConfig, Embedding, LayerNorm, Linear, NormOrder, Transformer};
@@ -76,12 +76,12 @@ impl ClipTextConfig {
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
             ("intermediate_size", self.intermediate_size),
-            ("num_hidden_layers", self.num_hidden_layers),
             ("num_attention_heads", self.num_attention_heads),
             ("max_position_embeddings", self.max_position_embeddings),
             ("projection_size", self.projection_size.unwrap_or(1)),
         ];
-        check_sizes(&sizes, self.hidden_size, self.num_attention_heads)?;
+        let (layers, heads) = (self.num_hidden_layers, self.num_attention_heads);
+        check_tower(&sizes, layers, self.hidden_size, heads, self.layer_norm_eps)?;
         match self.form {
             ClipTextForm::Clip if self.projection_size.is_some() => {
                 Err(Error::Config("projection_size belongs to form = \"siglip\"".to_owned()))

@@ -6,9 +6,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Refuses sizes out of range and heads that do not divide the width.
-pub(crate) fn check_sizes(sizes: &[(&str, i64)], hidden_size: i64, heads: i64) -> Result<()> {
-    hf::check_sizes(sizes).and_then(|()| hf::check_heads(hidden_size, heads)).map_err(Error::Config)
+/// Refuses sizes out of range, too many layers, heads that do not divide the width, and an epsilon that is none.
+pub(crate) fn check_tower(sizes: &[(&str, i64)], layers: i64, hidden_size: i64, heads: i64, eps: f64) -> Result<()> {
+    hf::check_sizes(sizes)
+        .and_then(|()| hf::check_layers("num_hidden_layers", layers))
+        .and_then(|()| hf::check_heads(hidden_size, heads))
+        .and_then(|()| hf::check_eps(eps))
+        .map_err(Error::Config)
 }
 
 /// `defaults` with the fields that the Hugging Face config sets.

@@ -1,10 +1,7 @@
 use mm_core::Precision;
-use mm_core::nn::{batch_norm, parameter};
-use tch::nn::{BatchNorm, Init, ModuleT, Path};
+use mm_core::nn::{BatchNorm, parameter};
+use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
-
-/// Epsilon of [`batch_norm`], PyTorch's default.
-const EPS: f64 = 1e-5;
 
 /// The shape of a convolution over square windows, padded so that stride 1 keeps the size.
 #[derive(Clone, Copy, Debug)]
@@ -40,16 +37,14 @@ enum Weights {
 impl ConvNorm {
     /// Creates the convolution's `weight` below `conv` and the normalisation's parameters below `norm`.
     pub(crate) fn new(conv: &Path, norm: &Path, shape: ConvShape, init: Init) -> Self {
-        let conv = parameter(conv, "weight", &[shape.output, shape.input, shape.kernel, shape.kernel], init);
-        let norm = batch_norm(norm, shape.output);
-        Self { weights: Weights::Plain { conv, norm }, stride: shape.stride, padding: shape.kernel / 2 }
+        Self::scaled(conv, norm, shape, init, 1.0)
     }
 
-    /// Sets the normalisation's scale to zero, so that a residual block starts as the identity.
-    pub(crate) fn zero_scale(&mut self) {
-        if let Weights::Plain { norm: BatchNorm { ws: Some(scale), .. }, .. } = &mut self.weights {
-            let _ = tch::no_grad(|| scale.zero_());
-        }
+    /// As [`ConvNorm::new`], with the normalisation's initial `scale`.
+    pub(crate) fn scaled(conv: &Path, norm: &Path, shape: ConvShape, init: Init, scale: f64) -> Self {
+        let conv = parameter(conv, "weight", &[shape.output, shape.input, shape.kernel, shape.kernel], init);
+        let norm = BatchNorm::new(norm, shape.output, scale);
+        Self { weights: Weights::Plain { conv, norm }, stride: shape.stride, padding: shape.kernel / 2 }
     }
 
     /// Maps `x` `[B, input, H, W]` to `[B, output, H / stride, W / stride]`. In training the batch's own statistics normalise,
@@ -58,7 +53,7 @@ impl ConvNorm {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
         match &self.weights {
             Weights::Plain { conv, norm } => {
-                norm.forward_t(&x.conv2d(conv, None::<Tensor>, stride, padding, [1, 1], 1), train)
+                norm.forward(&x.conv2d(conv, None::<Tensor>, stride, padding, [1, 1], 1), train)
             }
             Weights::Packed { weight, bias } => x.conv2d(weight, Some(bias), stride, padding, [1, 1], 1),
         }
@@ -72,13 +67,9 @@ impl ConvNorm {
     /// Moves the normalisation with its running statistics into the convolution's weight and a bias, for inference in `precision`.
     pub(crate) fn pack(&mut self, precision: Precision) {
         if let Weights::Plain { conv, norm } = &self.weights {
-            let (weight, bias) = tch::no_grad(|| {
-                let inverse = (&norm.running_var + EPS).rsqrt();
-                let scale = norm.ws.as_ref().map_or_else(|| inverse.shallow_clone(), |ws| ws * &inverse);
-                let shift = -(&norm.running_mean * &scale);
-                let bias = norm.bs.as_ref().map_or_else(|| shift.shallow_clone(), |bs| bs + &shift);
-                ((conv * scale.view([-1, 1, 1, 1])).to_kind(precision.kind()), bias.to_kind(precision.kind()))
-            });
+            let (factors, terms) = norm.factors_and_terms();
+            let weight = tch::no_grad(|| (conv * factors.view([-1, 1, 1, 1])).to_kind(precision.kind()));
+            let bias = terms.to_kind(precision.kind());
             self.weights = Weights::Packed { weight, bias };
         }
     }

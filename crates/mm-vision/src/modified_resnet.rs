@@ -2,7 +2,7 @@ use crate::attention_pool::AttentionPool;
 use crate::conv::{ConvNorm, ConvShape};
 use crate::error::{Error, Result};
 use mm_core::Precision;
-use mm_core::hf::check_sizes;
+use mm_core::hf::{check_layers, check_sizes};
 use mm_core::nn::parameter;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -65,12 +65,10 @@ impl ModifiedResNetConfig {
     /// # Errors
     /// Names the first field that is out of range, with its value and its bounds.
     pub fn validate(&self) -> Result<()> {
-        let [first, second, third, fourth] = self.layers;
+        for (stage, layers) in self.layers.into_iter().enumerate() {
+            check_layers(&format!("layers[{stage}]"), layers).map_err(Error::Config)?;
+        }
         check_sizes(&[
-            ("layers[0]", first),
-            ("layers[1]", second),
-            ("layers[2]", third),
-            ("layers[3]", fourth),
             ("width", self.width),
             ("heads", self.heads),
             ("output_dim", self.output_dim),
@@ -119,7 +117,7 @@ impl ModifiedResNet {
         let mut number = 0;
         let stem = stem.map(|(input, output, stride)| {
             number += 1;
-            conv_norm(path, number, ConvShape { input, output, kernel: 3, stride })
+            conv_norm(path, number, ConvShape { input, output, kernel: 3, stride }, 1.0)
         });
         let mut input = width;
         let mut blocks = Vec::new();
@@ -194,10 +192,12 @@ struct Bottleneck {
 impl Bottleneck {
     fn new(path: &Path, input: i64, width: i64, stride: i64) -> Self {
         let output = EXPANSION * width;
-        let conv =
-            |number, input, output, kernel| conv_norm(path, number, ConvShape { input, output, kernel, stride: 1 });
-        let (conv1, conv2, mut conv3) = (conv(1, input, width, 1), conv(2, width, width, 3), conv(3, width, output, 1));
-        conv3.zero_scale();
+        let conv = |number, input, output, kernel, scale| {
+            conv_norm(path, number, ConvShape { input, output, kernel, stride: 1 }, scale)
+        };
+        // With a scale of 0 at its end, a residual block starts as the identity.
+        let (conv1, conv2) = (conv(1, input, width, 1, 1.0), conv(2, width, width, 3, 1.0));
+        let conv3 = conv(3, width, output, 1, 0.0);
         let downsample = (stride > 1 || input != output).then(|| {
             // The average pool is this sequence's part "-1", so that the other two keep torchvision's names.
             let path = path / "downsample";
@@ -224,9 +224,10 @@ impl Bottleneck {
     }
 }
 
-/// `conv{number}` with `bn{number}` below `path`.
-fn conv_norm(path: &Path, number: usize, shape: ConvShape) -> ConvNorm {
-    ConvNorm::new(&(path / format!("conv{number}")), &(path / format!("bn{number}")), shape, shape.default_init())
+/// `conv{number}` with `bn{number}`, whose initial scale is `scale`, below `path`.
+fn conv_norm(path: &Path, number: usize, shape: ConvShape, scale: f64) -> ConvNorm {
+    let (conv, norm) = (path / format!("conv{number}"), path / format!("bn{number}"));
+    ConvNorm::scaled(&conv, &norm, shape, shape.default_init(), scale)
 }
 
 /// The mean of each `size` x `size` square; `size` 1 changes nothing.

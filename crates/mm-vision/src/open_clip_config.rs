@@ -55,10 +55,13 @@ impl ImageProcessor {
     /// # Errors
     /// A value that open_clip does not know, a side that is not 1 to 4,096, or a `std` that is not above 0.
     pub fn from_open_clip(preprocess_cfg: &Value) -> Result<Self> {
-        let config = PreprocessConfig::deserialize(preprocess_cfg)
-            .map_err(|error| Error::Processor(format!("preprocess_cfg: {error}")))?;
+        let wrong = |problem: String| Error::Processor(format!("preprocess_cfg: {problem}"));
+        if !preprocess_cfg.is_object() {
+            return Err(wrong(format!("{preprocess_cfg} is no object"))); // serde would take a list for one
+        }
+        let config = PreprocessConfig::deserialize(preprocess_cfg).map_err(|error| wrong(error.to_string()))?;
         if let Some(mode) = config.mode.filter(|mode| mode != "RGB") {
-            return Err(Error::Processor(format!("preprocess_cfg: mode is {mode}: only RGB is offered")));
+            return Err(wrong(format!("mode is {mode}: only RGB is offered")));
         }
         let (width, height) = match config.size.unwrap_or(Size::Side(224)) {
             Size::Side(side) => (side, side),

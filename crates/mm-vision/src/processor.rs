@@ -24,7 +24,7 @@ pub struct ImageProcessor {
     pub(crate) filter: Filter,
     pub(crate) crop: Option<Crop>,
     pub(crate) normalize: Normalize,
-    output: (u32, u32),
+    pub(crate) output: (u32, u32),
 }
 
 impl ImageProcessor {
@@ -43,11 +43,7 @@ impl ImageProcessor {
             }
         };
         let resized = resize.map_or([output.0, output.1], Resize::sides);
-        for side in [output.0, output.1].into_iter().chain(resized) {
-            if !(1..=MAX_SIDE).contains(&side) {
-                return Err(Error::Processor(format!("a side of {side} pixels: it must be from 1 to {MAX_SIDE}")));
-            }
-        }
+        [output.0, output.1].into_iter().chain(resized).try_for_each(check_side)?;
         Ok(Self { resize, filter, crop, normalize, output })
     }
 
@@ -79,6 +75,7 @@ impl ImageProcessor {
     /// # Errors
     /// A side would not lie in 1 to 4,096.
     pub fn with_size(self, size: u32) -> Result<Self> {
+        check_side(size)?;
         let resize = self.resize.map(|resize| resize.scaled(self.output, size));
         let crop = self.crop.map(|crop| Crop { width: size, height: size, ..crop });
         Self::new(resize, self.filter, crop, self.normalize)
@@ -161,6 +158,13 @@ impl ImageProcessor {
         let mut out = RgbImage::from_pixel(self.output.0, self.output.1, Rgb([crop.fill; 3]));
         imageops::replace(&mut out, &cut, left.into(), top.into());
         Ok(out)
+    }
+}
+
+fn check_side(side: u32) -> Result<()> {
+    match (1..=MAX_SIDE).contains(&side) {
+        true => Ok(()),
+        false => Err(Error::Processor(format!("a side of {side} pixels: it must be from 1 to {MAX_SIDE}"))),
     }
 }
 

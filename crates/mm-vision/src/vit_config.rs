@@ -1,5 +1,5 @@
 use crate::error::{Error, Result};
-use mm_core::hf::{check_heads, check_sizes};
+use mm_core::hf::{check_eps, check_heads, check_layers, check_sizes};
 use mm_core::nn::Activation;
 use serde::{Deserialize, Serialize};
 
@@ -74,20 +74,18 @@ impl VitConfig {
         check_sizes(&[
             ("hidden_size", self.hidden_size),
             ("intermediate_size", self.intermediate_size),
-            ("num_hidden_layers", self.num_hidden_layers),
             ("num_attention_heads", self.num_attention_heads),
             ("image_size", self.image_size),
             ("patch_size", self.patch_size),
         ])
+        .and_then(|()| check_layers("num_hidden_layers", self.num_hidden_layers))
         .and_then(|()| check_heads(self.hidden_size, self.num_attention_heads))
+        .and_then(|()| check_eps(self.layer_norm_eps))
         .map_err(Error::Config)?;
         let wrong = |text: String| Err(Error::Config(text));
         if self.patch_size > self.image_size {
             let (patch, image) = (self.patch_size, self.image_size);
             return wrong(format!("patch_size {patch} is larger than image_size {image}: there would be no patch"));
-        }
-        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps < 1.0) {
-            return wrong(format!("layer_norm_eps is {}: it must lie between 0 and 1", self.layer_norm_eps));
         }
         if !(0.0..1.0).contains(&self.patch_dropout) {
             return wrong(format!("patch_dropout is {}: it must be at least 0 and below 1", self.patch_dropout));

@@ -3,7 +3,7 @@
 
 use mm_core::Precision;
 use mm_core::checkpoint::{self, hf_names};
-use mm_vision::{HeatMapTaps, ImageProcessor, ImageTower, ImageTowerConfig, VitConfig};
+use mm_vision::{HeatMapTaps, ImageProcessor, ImageTower, ImageTowerConfig, VitConfig, VitForm};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tch::nn::VarStore;
@@ -26,6 +26,7 @@ fn golden(name: &str) -> Golden {
     let config = match name {
         "resnet18" | "resnet50" => ImageTowerConfig::ResNet(serde_json::from_value(config).unwrap()),
         "modified-resnet" => ImageTowerConfig::ModifiedResNet(serde_json::from_value(config).unwrap()),
+        "siglip-vit" => ImageTowerConfig::Vit(VitConfig::from_hf(&config, VitForm::Siglip).unwrap()),
         _ => ImageTowerConfig::Vit(VitConfig::from_hf(&config, VitForm::Clip).unwrap()),
     };
     let vs = VarStore::new(Device::Cpu);

@@ -43,6 +43,20 @@ fn tensors_that_are_missing_extra_or_misshapen_are_named() {
 }
 
 #[test]
+fn a_model_of_other_sizes_is_refused_before_it_takes_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.safetensors");
+    save(&store(2), &file, hf_names).unwrap();
+    let huge = VarStore::new(Device::Cpu);
+    let _ =
+        crate::nn::shapes_only(|| crate::nn::parameter(&huge.root(), "logit_scale", &[1 << 40], nn::Init::Const(0.0)));
+    let weights = Weights::open(&file).unwrap();
+    let message = weights.check(huge.variables().into_iter().collect(), &Form::HF).unwrap_err().to_string();
+    assert!(message.contains("1 misshapen (logit_scale is [], the model's [1099511627776])"), "{message}");
+    weights.check(store(2).variables().into_iter().collect(), &Form::HF).unwrap();
+}
+
+#[test]
 fn a_failed_write_leaves_the_old_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("state.json");

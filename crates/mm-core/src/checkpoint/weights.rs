@@ -179,20 +179,22 @@ impl Weights {
         Ok(tensor)
     }
 
+    /// Checks that [`Weights::fill`] finds a tensor for every variable, of its shape, and uses every one. Variables need no memory for
+    /// it: see [`shapes_only`](crate::nn::shapes_only).
+    ///
+    /// # Errors
+    /// Tensors are missing, too many or of another shape: the first three of each are named.
+    pub fn check(&self, variables: Vec<(String, Tensor)>, form: &Form) -> Result<()> {
+        self.check_targets(&targets(variables, form))
+    }
+
     /// Copies the tensors into `variables`, converting to their types: strictly, every variable is filled and every tensor used.
     ///
     /// # Errors
-    /// Tensors are missing, too many or of another shape (the first three of each are named), or of a type that is not read.
+    /// As [`Weights::check`], or a tensor is of a type that is not read.
     pub fn fill(&self, variables: Vec<(String, Tensor)>, form: &Form) -> Result<()> {
-        let targets: Vec<Target> = variables
-            .into_iter()
-            .map(|(name, variable)| Target {
-                parts: (form.names)(&name),
-                is_transposed: (form.is_transposed)(&name),
-                variable,
-            })
-            .collect();
-        self.check(&targets)?;
+        let targets = targets(variables, form);
+        self.check_targets(&targets)?;
         // In the order of the file, which is how a disk reads fastest.
         let mut parts: Vec<(&str, Tensor)> = targets.iter().flat_map(Target::places).collect();
         parts.sort_by_key(|(name, _)| self.tensors.get(*name).map(|place| (place.file, place.bytes.start)));
@@ -250,7 +252,7 @@ impl Weights {
         Ok(tch::no_grad(|| target.f_mul_(&factors.view(shape.as_slice()).to_device(target.device())).map(drop))?)
     }
 
-    fn check(&self, targets: &[Target]) -> Result<()> {
+    fn check_targets(&self, targets: &[Target]) -> Result<()> {
         let (mut missing, mut misshapen, mut known) = (Vec::new(), Vec::new(), BTreeSet::new());
         for target in targets {
             let expected = target.part_shape();
@@ -289,6 +291,15 @@ impl Weights {
             }
         }
     }
+}
+
+fn targets(variables: Vec<(String, Tensor)>, form: &Form) -> Vec<Target> {
+    let target = |(name, variable): (String, Tensor)| Target {
+        parts: (form.names)(&name),
+        is_transposed: (form.is_transposed)(&name),
+        variable,
+    };
+    variables.into_iter().map(target).collect()
 }
 
 /// A variable and the tensors that it is made of.

@@ -1,7 +1,7 @@
-use super::parameter;
+use super::{buffer, parameter};
 use crate::Precision;
 use tch::Tensor;
-use tch::nn::{BatchNorm, BatchNormConfig, Init, Path};
+use tch::nn::{Init, Path};
 
 /// Layer normalisation over the last dimension (Ba et al. 2016), with `weight` and `bias` `[width]`.
 #[derive(Debug)]
@@ -65,8 +65,42 @@ impl Embedding {
     }
 }
 
-/// Batch normalisation over `[B, C, H, W]` with torchvision's eps (1e-5) and momentum (0.1) and with its parameter names.
-pub fn batch_norm(path: &Path, channels: i64) -> BatchNorm {
-    let config = BatchNormConfig { ws_init: Init::Const(1.0), ..Default::default() };
-    tch::nn::batch_norm2d(path, channels, config)
+/// Batch normalisation over `[B, C, H, W]` (Ioffe and Szegedy 2015), with torchvision's parameter names, eps and momentum.
+#[derive(Debug)]
+pub struct BatchNorm {
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+}
+
+impl BatchNorm {
+    const EPS: f64 = 1e-5;
+    const MOMENTUM: f64 = 0.1;
+
+    /// Creates `weight` (each `scale`), `bias` (zero) and the running statistics (zero and one) below `path`, all `[channels]`.
+    pub fn new(path: &Path, channels: i64, scale: f64) -> Self {
+        Self {
+            weight: parameter(path, "weight", &[channels], Init::Const(scale)),
+            bias: parameter(path, "bias", &[channels], Init::Const(0.0)),
+            running_mean: buffer(path, "running_mean", &[channels], 0.0),
+            running_var: buffer(path, "running_var", &[channels], 1.0),
+        }
+    }
+
+    /// Normalises `x` `[B, C, H, W]`: in training by the batch's own statistics, which the running ones then follow, else by these.
+    pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        let (weight, bias) = (Some(&self.weight), Some(&self.bias));
+        let (mean, var) = (Some(&self.running_mean), Some(&self.running_var));
+        x.batch_norm(weight, bias, mean, var, train, Self::MOMENTUM, Self::EPS, true)
+    }
+
+    /// Factors and terms, each `[C]`, that channels are multiplied by and that are then added outside training.
+    pub fn factors_and_terms(&self) -> (Tensor, Tensor) {
+        tch::no_grad(|| {
+            let factors = &self.weight * (&self.running_var + Self::EPS).rsqrt();
+            let terms = &self.bias - &self.running_mean * &factors;
+            (factors, terms)
+        })
+    }
 }

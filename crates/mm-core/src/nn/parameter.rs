@@ -2,28 +2,61 @@ use std::cell::Cell;
 use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
 
+/// What new parameters are made of.
+#[derive(Clone, Copy, PartialEq)]
+enum Making {
+    /// Their initial values.
+    Values,
+    /// Memory without values.
+    Memory,
+    /// A shape without memory.
+    Shapes,
+}
+
 thread_local! {
-    static UNINITIALISED: Cell<bool> = const { Cell::new(false) };
+    static MAKING: Cell<Making> = const { Cell::new(Making::Values) };
 }
 
 /// Creates the trainable parameter `name` of shape `dims` below `path`. All parameters of all layers are made here.
 pub fn parameter(path: &Path, name: &str, dims: &[i64], init: Init) -> Tensor {
-    match UNINITIALISED.get() {
-        true => path.add(name, Tensor::empty(dims, (Kind::Float, path.device())), true),
-        false => path.var(name, dims, init),
+    variable(path, name, dims, init, true)
+}
+
+/// Creates what belongs to a layer's state and is not trained, such as running statistics, each number of it `value`.
+pub fn buffer(path: &Path, name: &str, dims: &[i64], value: f64) -> Tensor {
+    variable(path, name, dims, Init::Const(value), false)
+}
+
+fn variable(path: &Path, name: &str, dims: &[i64], init: Init, is_trained: bool) -> Tensor {
+    let options = (Kind::Float, path.device());
+    match MAKING.get() {
+        Making::Values => path.add(name, tch::nn::init(init, dims, path.device()), is_trained),
+        Making::Memory => path.add(name, Tensor::empty(dims, options), is_trained),
+        // One number, which is seen as all of them.
+        Making::Shapes => path.add(name, Tensor::zeros([0i64; 0], options).expand(dims, false), false),
     }
 }
 
 /// Runs `build`, which makes a model whose parameters will all be read from a checkpoint: on this thread they have memory but no
 /// values yet. Drawing 150 million numbers only to overwrite them takes longer than reading them.
 pub fn uninitialised<T>(build: impl FnOnce() -> T) -> T {
-    struct Restore(bool);
+    making(Making::Memory, build)
+}
+
+/// Runs `build`, which makes a model for its parameters' names and shapes alone: on this thread they take no memory, whatever sizes
+/// a config asks for, and cannot be written to.
+pub fn shapes_only<T>(build: impl FnOnce() -> T) -> T {
+    making(Making::Shapes, build)
+}
+
+fn making<T>(what: Making, build: impl FnOnce() -> T) -> T {
+    struct Restore(Making);
     impl Drop for Restore {
         fn drop(&mut self) {
-            UNINITIALISED.set(self.0);
+            MAKING.set(self.0);
         }
     }
-    let _restore = Restore(UNINITIALISED.replace(true));
+    let _restore = Restore(MAKING.replace(what));
     build()
 }
 
@@ -45,5 +78,26 @@ mod tests {
             "the closure's end is the end of it"
         );
         assert_eq!(vs.trainable_variables().len(), 2);
+    }
+
+    #[test]
+    fn a_shape_alone_takes_no_memory_however_large_it_is() {
+        let vs = VarStore::new(Device::Cpu);
+        let huge = [1 << 20, 1 << 20, 1 << 20];
+        let made = shapes_only(|| {
+            let make = |name, dims: &[i64]| parameter(&vs.root(), name, dims, Init::Const(0.0));
+            [make("huge", &huge), make("scalar", &[]), buffer(&vs.root(), "mean", &[1 << 40], 0.0)]
+        });
+        assert!(made.iter().all(|tensor| !tensor.requires_grad()));
+        let shape = |name: &str| vs.variables()[name].size();
+        assert_eq!((shape("huge"), shape("scalar"), shape("mean")), (huge.to_vec(), vec![], vec![1 << 40]));
+    }
+
+    #[test]
+    fn a_buffer_has_its_value_and_is_not_trained() {
+        let vs = VarStore::new(Device::Cpu);
+        let buffer = buffer(&vs.root(), "running_var", &[2], 1.0);
+        assert_eq!(buffer, Tensor::ones([2], (Kind::Float, Device::Cpu)));
+        assert_eq!((vs.variables().len(), vs.trainable_variables().len()), (1, 0));
     }
 }
