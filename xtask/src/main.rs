@@ -11,6 +11,7 @@ mod goldens;
 mod launch;
 mod libtorch;
 mod minilm;
+mod page;
 mod pip;
 mod setup;
 mod whole;

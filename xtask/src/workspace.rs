@@ -90,6 +90,14 @@ impl Workspace {
     }
 }
 
+/// A script of `xtask/peers`, started in the user's Python: without the network, and without the loader path of cargo and libtorch,
+/// which is not meant for the peers' own torch.
+pub fn peer_script(python: &Path, script: &Path) -> Command {
+    let mut command = Command::new(python);
+    command.arg(script).env_remove("LD_LIBRARY_PATH").env("HF_HUB_OFFLINE", "1");
+    command
+}
+
 /// Runs a command to its end; a failure that the program explained itself is an [`Ended`].
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| cannot_start(command))?;

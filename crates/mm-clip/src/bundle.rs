@@ -1,8 +1,7 @@
 //! Models with what they need to read images and texts: opened from a folder, embedding, saved.
 
-use crate::folder::{Architecture, FolderForm, ModelFolder, Saved, StoredType, read_tokenizer};
+use crate::folder::{Architecture, FolderForm, ModelFolder, Saved, StoredType};
 use crate::{Clip, ClipConfig, ContrastiveHead, ImageEncoder, Result, TextEncoder};
-use mm_core::nn::uninitialised;
 use mm_core::{DeviceConfig, Precision, upload};
 use mm_data::image::RgbImage;
 use mm_text::{Padding, TokenBatch, Tokenizer};
@@ -70,8 +69,8 @@ impl ImageModel {
         let (mut tower, projection) = folder.image()?;
         let processor = resized(folder.processor()?, &mut tower, options.resolution)?;
         let vs = VarStore::new(options.device.resolve()?);
-        let mut encoder = uninitialised(|| ImageEncoder::new(&vs.root(), &tower, projection))?;
-        folder.fill(&vs, Some(&tower))?;
+        let resized = options.resolution.map(|_| &tower);
+        let mut encoder = folder.build(&vs, resized, |path| ImageEncoder::new(path, &tower, projection))?;
         if options.precision != Precision::F32 {
             encoder.pack(options.precision);
         }
@@ -110,8 +109,7 @@ impl TextModel {
         let (tower, projection) = folder.text()?;
         let tokenizer = Arc::new(folder.tokenizer()?);
         let vs = VarStore::new(options.device.resolve()?);
-        let mut encoder = uninitialised(|| TextEncoder::new(&vs.root(), &tower, projection))?;
-        folder.fill(&vs, None)?;
+        let mut encoder = folder.build(&vs, None, |path| TextEncoder::new(path, &tower, projection))?;
         if options.precision != Precision::F32 {
             encoder.pack(options.precision);
         }
@@ -162,7 +160,13 @@ impl TextModel {
 
 impl Bundle {
     /// A model that is in memory, with its readers.
-    pub fn new(clip: Clip, config: ClipConfig, tokenizer: Arc<Tokenizer>, processor: ImageProcessor, device: Device) -> Self {
+    pub fn new(
+        clip: Clip,
+        config: ClipConfig,
+        tokenizer: Arc<Tokenizer>,
+        processor: ImageProcessor,
+        device: Device,
+    ) -> Self {
         let Clip { image, text, head } = clip;
         Self {
             image: ImageModel { encoder: image, processor, device },
@@ -193,15 +197,14 @@ impl Bundle {
     pub fn load(folder: ModelFolder, vs: &VarStore, resolution: Option<i64>) -> Result<Self> {
         let mut config = folder.clip()?.clone();
         let processor = resized(folder.processor()?, &mut config.image, resolution)?;
-        let clip = uninitialised(|| Clip::new(&vs.root(), &config))?;
-        let (path, form) = (folder.path.clone(), folder.form);
+        let source = folder.tokenizer_source();
         // Reading a vocabulary takes as long as copying a tower: both at once.
-        let (tokenizer, filled) = std::thread::scope(|scope| {
-            let tokenizer = scope.spawn(|| read_tokenizer(&path, form, &config.text));
-            let filled = folder.fill(vs, Some(&config.image));
-            (tokenizer.join(), filled)
+        let (tokenizer, clip) = std::thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| source.read(&config.text));
+            let clip = folder.build(vs, resolution.map(|_| &config.image), |path| Clip::new(path, &config));
+            (tokenizer.join(), clip)
         });
-        filled?;
+        let clip = clip?;
         let tokenizer = tokenizer.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok(Self::new(clip, config, Arc::new(tokenizer), processor, vs.device()))
     }
@@ -215,6 +218,7 @@ impl Bundle {
             architecture: &Architecture::Clip(self.config.clone()),
             variables: vs.variables().into_iter().collect(),
             tokenizer: Some(&self.text.tokenizer),
+            writes_tokenizer: true,
             processor: Some(&self.image.processor),
         };
         saved.write(folder, form, dtype)
@@ -222,11 +226,7 @@ impl Bundle {
 }
 
 /// `processor` and `tower` for images of another resolution, where one is asked for.
-fn resized(
-    processor: ImageProcessor,
-    tower: &mut ImageTowerConfig,
-    resolution: Option<i64>,
-) -> Result<ImageProcessor> {
+fn resized(processor: ImageProcessor, tower: &mut ImageTowerConfig, resolution: Option<i64>) -> Result<ImageProcessor> {
     let Some(size) = resolution.filter(|&size| size != tower.image_size()) else { return Ok(processor) };
     *tower = tower.clone().with_image_size(size)?;
     Ok(processor.with_size(size as u32)?)

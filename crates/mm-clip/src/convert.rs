@@ -1,8 +1,7 @@
 //! Models from one form of folder to another, and between two models of one architecture.
 
-use crate::folder::{Architecture, FolderForm, ModelFolder, Saved, StoredType};
-use crate::{Clip, Error, ImageEncoder, Result, TextEncoder};
-use mm_core::nn::uninitialised;
+use crate::folder::{Architecture, FolderForm, ModelFolder, Saved, StoredType, tokenizer_files};
+use crate::{Clip, ClipConfig, Error, ImageEncoder, Result, TextEncoder};
 use mm_text::Tokenizer;
 use mm_vision::ImageProcessor;
 use std::path::{Path, PathBuf};
@@ -15,6 +14,10 @@ pub struct Conversion {
     variables: Vec<(String, Tensor)>,
     tokenizer: Option<Tokenizer>,
     processor: Option<ImageProcessor>,
+    /// The form that it comes in.
+    form: FolderForm,
+    /// The files of the tokenizer, which stay as they are in that form.
+    tokenizer_files: Vec<PathBuf>,
     /// Files beside the model that go along as they are.
     kept: Vec<PathBuf>,
 }
@@ -40,7 +43,7 @@ impl Conversion {
             _ => unless_absent(folder.tokenizer())?,
         };
         if let Some(size) = resolution {
-            let (Architecture::Clip(crate::ClipConfig { image, .. }) | Architecture::Image { tower: image, .. }) =
+            let (Architecture::Clip(ClipConfig { image, .. }) | Architecture::Image { tower: image, .. }) =
                 &mut architecture
             else {
                 return Err(Error::Model("a text tower has no resolution".to_owned()));
@@ -49,27 +52,22 @@ impl Conversion {
             processor = processor.map(|processor| processor.with_size(size as u32)).transpose()?;
         }
         let vs = VarStore::new(Device::Cpu);
-        let root = vs.root();
-        let image = uninitialised(|| {
-            Ok::<_, Error>(match &architecture {
-                Architecture::Clip(config) => {
-                    Clip::new(&root, config)?;
-                    Some(&config.image)
-                }
-                Architecture::Image { tower, projection } => {
-                    ImageEncoder::new(&root, tower, *projection)?;
-                    Some(tower)
-                }
-                Architecture::Text { tower, projection } => {
-                    TextEncoder::new(&root, tower, *projection)?;
-                    None
-                }
-            })
-        })?;
+        let tokenizer_files = if tokenizer.is_some() { tokenizer_files(&folder.path) } else { Vec::new() };
         let kept = KEPT.map(|name| folder.path.join(name)).into_iter().filter(|file| file.exists()).collect();
-        folder.fill(&vs, image)?;
+        let form = folder.form;
+        let resized = match &architecture {
+            Architecture::Clip(ClipConfig { image, .. }) | Architecture::Image { tower: image, .. } => {
+                resolution.map(|_| image)
+            }
+            Architecture::Text { .. } => None,
+        };
+        folder.build(&vs, resized, |path| match &architecture {
+            Architecture::Clip(config) => Clip::new(path, config).map(drop),
+            Architecture::Image { tower, projection } => ImageEncoder::new(path, tower, *projection).map(drop),
+            Architecture::Text { tower, projection } => TextEncoder::new(path, tower, *projection).map(drop),
+        })?;
         let variables = vs.variables().into_iter().map(|(name, variable)| (name, variable.detach())).collect();
-        Ok(Self { architecture, variables, tokenizer, processor, kept })
+        Ok(Self { architecture, variables, tokenizer, processor, form, tokenizer_files, kept })
     }
 
     /// What the model is.
@@ -104,15 +102,17 @@ impl Conversion {
             let problem = "exists already: remove it or name another folder".to_owned();
             return Err(Error::Folder { path: to.to_owned(), problem });
         }
+        let tokenizer_files = if form == self.form { self.tokenizer_files.as_slice() } else { &[] };
         let saved = Saved {
             architecture: &self.architecture,
             variables: self.variables,
             tokenizer: self.tokenizer.as_ref(),
+            writes_tokenizer: tokenizer_files.is_empty(),
             processor: self.processor.as_ref(),
         };
         mm_core::checkpoint::write_folder(to, |partial| {
             saved.write(partial, form, dtype)?;
-            for file in &self.kept {
+            for file in self.kept.iter().chain(tokenizer_files) {
                 let name = file.file_name().unwrap_or_default();
                 let folder = match file.parent().and_then(Path::file_name) {
                     Some(parent) if parent == "1_Pooling" => partial.join(parent),
@@ -131,7 +131,9 @@ impl Conversion {
 fn unless_absent<T>(read: Result<T>) -> Result<Option<T>> {
     match read {
         Err(Error::Text(mm_text::Error::NoTokenizer(_))) => Ok(None),
-        Err(Error::Vision(mm_vision::Error::Io { source, .. })) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(Error::Vision(mm_vision::Error::Io { source, .. })) if source.kind() == std::io::ErrorKind::NotFound => {
+            Ok(None)
+        }
         read => read.map(Some),
     }
 }

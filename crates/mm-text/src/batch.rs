@@ -13,20 +13,26 @@ pub enum Padding {
 /// Texts as a tower takes them.
 #[derive(Debug)]
 pub struct TokenBatch {
-    /// Token ids `[B, L]`, i64, padded on the right.
+    /// Token ids `[B, L]`, i64, padded on the right, or on the left where a SigLIP's tokenizer says so.
     pub input_ids: Tensor,
     /// `[B, L]`, i64: 1 for tokens, 0 for padding.
     pub attention_mask: Tensor,
 }
 
 impl TokenBatch {
-    /// Lays `rows` out as one batch of at least `min_length` columns, filled up with `pad`. Takes one allocation a tensor.
+    /// Lays `rows` out as one batch of at least `min_length` columns, filled up with `pad` on the right. Takes one allocation a
+    /// tensor.
     pub fn from_rows(rows: &[Vec<u32>], min_length: usize, pad: u32) -> Self {
+        Self::padded(rows, min_length, pad, false)
+    }
+
+    /// As [`TokenBatch::from_rows`], or filled up on the left.
+    pub(crate) fn padded(rows: &[Vec<u32>], min_length: usize, pad: u32, on_left: bool) -> Self {
         let length = rows.iter().map(Vec::len).fold(min_length, usize::max);
         let mut ids = vec![i64::from(pad); rows.len() * length];
         let mut mask = vec![0i64; rows.len() * length];
         for (row, tokens) in rows.iter().enumerate() {
-            let start = row * length;
+            let start = row * length + if on_left { length - tokens.len() } else { 0 };
             for (id, &token) in ids[start..].iter_mut().zip(tokens) {
                 *id = i64::from(token);
             }
@@ -52,10 +58,14 @@ mod tests {
     use super::TokenBatch;
 
     #[test]
-    fn rows_are_padded_on_the_right_and_masked() {
+    fn rows_are_padded_on_one_side_and_masked() {
+        let numbers = |tensor: &tch::Tensor| Vec::<i64>::try_from(tensor.view(-1)).unwrap();
         let batch = TokenBatch::from_rows(&[vec![5, 6, 7], vec![8]], 0, 9);
-        assert_eq!(Vec::<i64>::try_from(batch.input_ids.view(-1)).unwrap(), [5, 6, 7, 8, 9, 9]);
-        assert_eq!(Vec::<i64>::try_from(batch.attention_mask.view(-1)).unwrap(), [1, 1, 1, 1, 0, 0]);
+        assert_eq!(numbers(&batch.input_ids), [5, 6, 7, 8, 9, 9]);
+        assert_eq!(numbers(&batch.attention_mask), [1, 1, 1, 1, 0, 0]);
+        let batch = TokenBatch::padded(&[vec![5, 6, 7], vec![8]], 4, 9, true);
+        assert_eq!(numbers(&batch.input_ids), [9, 5, 6, 7, 9, 9, 9, 8]);
+        assert_eq!(numbers(&batch.attention_mask), [0, 1, 1, 1, 0, 0, 0, 1]);
         assert_eq!(TokenBatch::from_rows(&[vec![5]], 4, 0).input_ids.size(), [1, 4]);
         assert_eq!(TokenBatch::from_rows(&[], 4, 0).input_ids.size(), [0, 4]);
     }

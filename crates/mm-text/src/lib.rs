@@ -65,5 +65,5 @@ pub use batch::{Padding, TokenBatch};
 pub use bert::{Bert, BertConfig, BertPooling};
 pub use clip_text::{ClipText, ClipTextConfig, ClipTextForm};
 pub use error::{Error, Result};
-pub use tokenizer::{Tokenizer, train_bpe};
+pub use tokenizer::{TOKENIZER_FILES, Tokenizer, train_bpe};
 pub use tower::{TextTower, TextTowerConfig};

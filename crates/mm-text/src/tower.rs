@@ -72,6 +72,15 @@ impl TextTowerConfig {
         }
     }
 
+    /// The tensors that transformers' class of this tower takes from a tokenizer. SigLIP's sees its padding, so it gets no mask.
+    pub fn input_names(&self) -> &'static [&'static str] {
+        match self {
+            Self::Clip(config) if config.form == ClipTextForm::Siglip => &["input_ids"],
+            Self::Clip(_) => &["input_ids", "attention_mask"],
+            Self::Bert(_) => &["input_ids", "token_type_ids", "attention_mask"],
+        }
+    }
+
     /// Refuses a tokenizer whose batches this tower cannot take: ids outside the embedding, texts over the context length, or
     /// an end token that is not the one that CLIP's form pools.
     pub fn check_tokenizer(&self, tokenizer: &Tokenizer) -> Result<()> {

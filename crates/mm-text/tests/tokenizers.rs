@@ -8,15 +8,18 @@ use std::sync::LazyLock;
 
 const CAPTIONS: [&str; 4] = ["A red apple", "a green apple, a red car", "Smörgåsbord 🍏", "two red apples' cars"];
 
+const INPUTS: [&str; 2] = ["input_ids", "attention_mask"];
+
+fn golden(folder: &str) -> Tokenizer {
+    Tokenizer::from_dir(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/text").join(folder)).unwrap()
+}
+
 fn trained(captions: &[&str], vocab_size: usize) -> Tokenizer {
     train_bpe(captions.iter().map(|caption| caption.to_string()), vocab_size, 16).unwrap()
 }
 
-static TOKENIZERS: LazyLock<Vec<Tokenizer>> = LazyLock::new(|| {
-    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/text");
-    let open = |folder| Tokenizer::from_dir(&goldens.join(folder)).unwrap();
-    vec![trained(&CAPTIONS, 700), open("clip_tokenizer"), open("bert_tokenizer")]
-});
+static TOKENIZERS: LazyLock<Vec<Tokenizer>> =
+    LazyLock::new(|| vec![trained(&CAPTIONS, 700), golden("clip_tokenizer"), golden("bert_tokenizer")]);
 
 proptest! {
     #[test]
@@ -56,7 +59,7 @@ fn training_does_not_depend_on_the_captions_order() {
 
 fn saved(tokenizer: &Tokenizer) -> serde_json::Value {
     let dir = tempfile::tempdir().unwrap();
-    tokenizer.save(dir.path()).unwrap();
+    tokenizer.save(dir.path(), &INPUTS).unwrap();
     serde_json::from_slice(&fs::read(dir.path().join("tokenizer.json")).unwrap()).unwrap()
 }
 
@@ -84,12 +87,48 @@ fn nothing_to_train_on_is_an_error() {
 fn a_saved_tokenizer_opens_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
     for tokenizer in TOKENIZERS.iter() {
-        tokenizer.save(dir.path()).unwrap();
+        tokenizer.save(dir.path(), &INPUTS).unwrap();
         let opened = Tokenizer::from_dir(dir.path()).unwrap();
         let facts = |t: &Tokenizer| (t.bos_id(), t.eos_id(), t.pad_id(), t.context_length(), t.vocab_size());
         assert_eq!(facts(&opened), facts(tokenizer));
         assert_eq!(opened.encode("A red café 🍏!").unwrap(), tokenizer.encode("A red café 🍏!").unwrap());
     }
+}
+
+#[test]
+fn what_a_tokenizers_files_say_is_in_those_that_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = |tokenizer: &Tokenizer| -> serde_json::Value {
+        tokenizer.save(dir.path(), &["input_ids"]).unwrap();
+        serde_json::from_slice(&fs::read(dir.path().join("tokenizer_config.json")).unwrap()).unwrap()
+    };
+    let siglip2 = golden("siglip2_tokenizer");
+    let written = config(&siglip2);
+    for (name, value) in
+        [("bos_token", "<bos>"), ("eos_token", "<eos>"), ("pad_token", "<pad>"), ("padding_side", "left")]
+    {
+        assert_eq!(written[name], value, "{written}");
+    }
+    assert_eq!(written["model_input_names"], serde_json::json!(["input_ids"]));
+    assert!(written["sep_token"].is_null());
+    let reopened = Tokenizer::from_dir(dir.path()).unwrap();
+    for tokenizer in [&siglip2, &reopened] {
+        let batch = tokenizer.encode_batch(&["a cat"], Padding::Fixed).unwrap();
+        assert_eq!(batch.input_ids.int64_value(&[0, 63]), i64::from(tokenizer.eos_id()), "Gemma's pad on the left");
+        let batch = tokenizer.encode_batch(&["a cat", "the cat"], Padding::Longest).unwrap();
+        assert_ne!(batch.input_ids.int64_value(&[0, 0]), i64::from(tokenizer.pad_id()));
+    }
+    assert_eq!(config(&golden("siglip_spiece"))["padding_side"], "right");
+    assert_eq!(config(&golden("bert_vocab_txt"))["sep_token"], "[SEP]");
+}
+
+#[test]
+fn openais_tokenizer_is_known_in_other_files_and_no_other_is_taken_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let openais = Tokenizer::openai_clip().unwrap();
+    openais.save(dir.path(), &INPUTS).unwrap();
+    assert!(openais.is_openai_clip() && Tokenizer::from_dir(dir.path()).unwrap().is_openai_clip());
+    assert!(TOKENIZERS.iter().all(|tokenizer| !tokenizer.is_openai_clip()));
 }
 
 #[test]

@@ -2,17 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use super::Options;
 use super::program::{Program, Sample, Work, median};
-use super::report::{self, Limit, PeerResult, Report, Row};
+use super::report::{Limit, PeerResult, Report, Row};
 use super::start;
 use crate::libtorch::Libtorch;
+use crate::page::write_section;
 use crate::setup;
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, peer_script};
 
 const PRECISIONS: [&str; 2] = ["f32", "bf16"];
 const PEERS: [&str; 2] = ["open_clip", "transformers"];
@@ -114,7 +114,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     };
     let report = Report::new(limits, rows, start);
     if options.only.is_empty() {
-        report::write(&workspace.path("docs/benchmarks.md"), "bench clip", &report.markdown())?;
+        write_section(&workspace.path("docs/benchmarks.md"), "bench clip", &report.markdown())?;
     }
     if options.json {
         println!("{}", serde_json::to_string(&report)?);
@@ -199,9 +199,7 @@ fn write_captions(workspace: &Workspace, example: &Path, libtorch: &Libtorch) ->
 
 /// The captions as the peers tokenise them, so that ours computes on the very same tokens.
 fn write_tokens(python: &Path, script: &Path, captions: &Path) -> Result<PathBuf> {
-    let mut command = Command::new(python);
-    command.arg(script).args(["open_clip", "tokens", "--captions"]).arg(captions);
-    let output = command.env_remove("LD_LIBRARY_PATH").output();
+    let output = peer_script(python, script).args(["open_clip", "tokens", "--captions"]).arg(captions).output();
     let output = output.with_context(|| format!("cannot start {}", python.display()))?;
     if !output.status.success() || output.stdout.is_empty() {
         let said = String::from_utf8_lossy(&output.stderr);

@@ -1,12 +1,11 @@
 //! The results as a table, in the terminal, in JSON and in docs/benchmarks.md.
 
 use std::fmt::Write;
-use std::path::Path;
-use std::process::Command;
-use std::{fs, io};
+use std::fs;
 
-use anyhow::{Context, Result, bail};
 use serde::Serialize;
+
+use crate::page::{table, today};
 
 /// All that one run found.
 #[derive(Serialize)]
@@ -104,49 +103,6 @@ impl Report {
     }
 }
 
-/// Markdown whose columns also line up in a terminal.
-fn table<const N: usize>(lines: &[[String; N]]) -> String {
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    let mut text = String::new();
-    for (index, line) in lines.iter().enumerate() {
-        let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        let _ = writeln!(text, "| {} |", cells.collect::<Vec<_>>().join(" | "));
-        if index == 0 {
-            let rules = widths.map(|width| "-".repeat(width));
-            let _ = writeln!(text, "| {} |", rules.join(" | "));
-        }
-    }
-    text
-}
-
-/// Puts the text between `<!-- SECTION -->` and `<!-- /SECTION -->`; a file without them gets them at its end.
-pub fn write(file: &Path, section: &str, text: &str) -> Result<()> {
-    let before = match fs::read_to_string(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => "# Benchmarks\n".to_owned(),
-        text => text.with_context(|| format!("cannot read {}", file.display()))?,
-    };
-    let after = replaced(&before, section, text).with_context(|| format!("cannot write into {}", file.display()))?;
-    fs::write(file, after).with_context(|| format!("cannot write {}", file.display()))
-}
-
-fn replaced(page: &str, section: &str, text: &str) -> Result<String> {
-    let (open, close) = (format!("<!-- {section} -->"), format!("<!-- /{section} -->"));
-    let body = format!("{open}\n\n{text}\n{close}");
-    match (page.find(&open), page.find(&close)) {
-        (Some(start), Some(end)) if start < end => {
-            Ok(format!("{}{body}{}", &page[..start], &page[end + close.len()..]))
-        }
-        (None, None) => Ok(format!("{page}\n{body}\n")),
-        _ => bail!("its markers {open} and {close} are not a pair"),
-    }
-}
-
-fn today() -> String {
-    let output = Command::new("date").args(["-u", "+%F"]).output();
-    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
-}
-
 fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = text.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
@@ -157,15 +113,6 @@ fn processor() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_section_is_replaced_and_the_rest_of_the_page_stays() {
-        let page = "# Benchmarks\nwords\n";
-        let first = replaced(page, "bench clip", "old\n").unwrap();
-        let second = replaced(&format!("{first}more words\n"), "bench clip", "new\n").unwrap();
-        assert_eq!(second, "# Benchmarks\nwords\n\n<!-- bench clip -->\n\nnew\n\n<!-- /bench clip -->\nmore words\n");
-        assert!(replaced("<!-- bench clip -->", "bench clip", "").is_err());
-    }
 
     #[test]
     fn a_peer_stands_under_ours_with_its_ratio() {

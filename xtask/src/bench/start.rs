@@ -11,7 +11,7 @@ use super::program::median;
 use super::report::Start;
 use crate::data;
 use crate::libtorch::Libtorch;
-use crate::workspace::{Workspace, run as run_command};
+use crate::workspace::{Workspace, peer_script, run as run_command};
 
 const MODEL: &str = "runs/demo/model";
 const LABELS: &str = "a red heart,a cat face,a flag";
@@ -35,9 +35,8 @@ pub fn measure(workspace: &Workspace, libtorch: &Libtorch, peer: Option<&Path>, 
     let mut ours = workspace.program(&mm, libtorch);
     ours.arg("classify").arg("--model").arg(&model).args(["--labels", LABELS]).arg(&image);
     let mut theirs = peer.map(|python| {
-        let mut command = Command::new(python);
-        command.arg(workspace.path("xtask/peers/classify.py")).arg(&model).arg(&image).arg(LABELS);
-        command.env_remove("LD_LIBRARY_PATH").env("HF_HUB_OFFLINE", "1");
+        let mut command = peer_script(python, &workspace.path("xtask/peers/classify.py"));
+        command.arg(&model).arg(&image).arg(LABELS);
         command
     });
     let (mut our_seconds, mut their_seconds) = (Vec::new(), Vec::new());

@@ -1,7 +1,10 @@
-//! `cargo xtask goldens`: runs the scripts of `xtask/goldens`, which write what the Python peers compute.
+//! `cargo xtask goldens`: runs the scripts of `xtask/goldens`, which write what the Python peers compute, or checks that the peers
+//! open what `mm` writes.
 //!
 //! Each script takes the folder to write into as its one argument. It writes beside the old one, which is replaced only by a
 //! script that ends well.
+
+mod check;
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,17 +16,25 @@ use crate::workspace::{Workspace, run as run_command};
 
 /// Options of `goldens`.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  cargo xtask goldens clip --python ~/peers/bin/python")]
+#[command(
+    after_help = "Examples:\n  cargo xtask goldens clip --python ~/peers/bin/python\n  cargo xtask goldens --check --python ~/peers/bin/python"
+)]
 pub struct Args {
     /// The scripts of xtask/goldens to run, without .py; all when none is named
     names: Vec<String>,
     /// A Python that has the peers (each script names the versions it pins)
     #[arg(long, default_value = "python3")]
     python: PathBuf,
+    /// Make nothing: convert the goldens with mm, let the peers open and run them, and write the table of docs/checkpoints.md
+    #[arg(long, conflicts_with = "names")]
+    check: bool,
 }
 
 /// Runs the verb.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    if args.check {
+        return check::run(workspace, args);
+    }
     let all = scripts(workspace)?;
     let names = if args.names.is_empty() { &all } else { &args.names };
     if let Some(unknown) = names.iter().find(|name| !all.contains(name)) {

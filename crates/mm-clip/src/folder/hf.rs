@@ -12,7 +12,8 @@ use std::path::Path;
 const OWN_TYPE: &str = "mm-clip";
 
 /// The `model_type`s that can be read.
-const KNOWN: &str = "clip, siglip, clip_text_model, clip_vision_model, siglip_text_model, siglip_vision_model, bert, vit and mm-clip";
+const KNOWN: &str =
+    "clip, siglip, clip_text_model, clip_vision_model, siglip_text_model, siglip_vision_model, bert, vit and mm-clip";
 
 /// transformers' default of `projection_dim`.
 const PROJECTION_DIM: i64 = 512;
@@ -31,17 +32,20 @@ pub(super) fn read(folder: &Path, weights: &Weights) -> Result<Architecture> {
     let image = |form| -> Result<Architecture> {
         let mut vit = VitConfig::from_hf(&config, form)?;
         vit.pooler = form == VitForm::Vit && weights.has_suffix("pooler.dense.weight");
-        Ok(Architecture::Image { tower: ImageTowerConfig::Vit(vit), projection: projection("visual_projection.weight") })
+        Ok(Architecture::Image {
+            tower: ImageTowerConfig::Vit(vit),
+            projection: projection("visual_projection.weight"),
+        })
     };
     let text = |form| -> Result<Architecture> {
         let tower = TextTowerConfig::Clip(ClipTextConfig::from_hf(&config, form)?);
         Ok(Architecture::Text { tower, projection: projection("text_projection.weight") })
     };
     let pair = |image_form, text_form, loss| -> Result<Architecture> {
-        let image = VitConfig::from_hf(&nested(&config, "vision_config"), image_form)?;
-        let text = ClipTextConfig::from_hf(&nested(&config, "text_config"), text_form)?;
+        let image = VitConfig::from_hf(&nested(&config, "vision_config")?, image_form)?;
+        let text = ClipTextConfig::from_hf(&nested(&config, "text_config")?, text_form)?;
         let embed_dim = match loss {
-            ContrastiveLoss::InfoNce => config["projection_dim"].as_i64().unwrap_or(PROJECTION_DIM),
+            ContrastiveLoss::InfoNce => projection_dim(&config)?,
             ContrastiveLoss::Siglip => text.output_width(),
         };
         let (image, text) = (ImageTowerConfig::Vit(image), TextTowerConfig::Clip(text));
@@ -65,7 +69,10 @@ pub(super) fn read(folder: &Path, weights: &Weights) -> Result<Architecture> {
             Ok(Architecture::Text { tower, projection: None })
         }
         Some(OWN_TYPE) => {
-            let own = serde_json::from_value(config["clip"].clone()).map_err(|error| problem(error.to_string()))?;
+            let own: ClipConfig =
+                serde_json::from_value(config["clip"].clone()).map_err(|error| problem(format!("clip: {error}")))?;
+            own.image.validate()?;
+            own.text.validate()?;
             Ok(Architecture::Clip(own))
         }
         Some("siglip2") => Err(problem(
@@ -78,17 +85,30 @@ pub(super) fn read(folder: &Path, weights: &Weights) -> Result<Architecture> {
 }
 
 /// The nested config `name`. Files from before transformers 4.27 repeat it as `NAME_dict`, whose fields win.
-fn nested(config: &Value, name: &str) -> Value {
-    let mut fields = config[name].as_object().cloned().unwrap_or_default();
-    if let Value::Object(winning) = &config[format!("{name}_dict")] {
-        fields.extend(winning.clone());
+fn nested(config: &Value, name: &str) -> Result<Value> {
+    let mut fields = serde_json::Map::new();
+    for name in [name, &format!("{name}_dict")] {
+        match &config[name] {
+            Value::Null => {}
+            Value::Object(given) => fields.extend(given.clone()),
+            other => return Err(Error::Model(format!("{name} is {other}: it must be an object"))),
+        }
     }
-    Value::Object(fields)
+    Ok(Value::Object(fields))
+}
+
+fn projection_dim(config: &Value) -> Result<i64> {
+    match &config["projection_dim"] {
+        Value::Null => Ok(PROJECTION_DIM),
+        given => {
+            given.as_i64().ok_or_else(|| Error::Model(format!("projection_dim is {given}: it must be a whole number")))
+        }
+    }
 }
 
 /// `config.json` for `architecture`: transformers' own where it has a class for it, else this project's.
 pub(super) fn write(architecture: &Architecture, tokenizer: Option<&Tokenizer>) -> Result<Value> {
-    let mut config = match architecture {
+    Ok(match architecture {
         Architecture::Clip(config) => pair_config(config, tokenizer)?,
         Architecture::Image { tower: ImageTowerConfig::Vit(vit), projection } => {
             let class = match (vit.form, projection) {
@@ -113,9 +133,7 @@ pub(super) fn write(architecture: &Architecture, tokenizer: Option<&Tokenizer>) 
         Architecture::Image { .. } => {
             return Err(Error::Model("a ResNet alone has no form in transformers: save it within its CLIP".to_owned()));
         }
-    };
-    config["dtype"] = "float32".into();
-    Ok(config)
+    })
 }
 
 fn pair_config(config: &ClipConfig, tokenizer: Option<&Tokenizer>) -> Result<Value> {

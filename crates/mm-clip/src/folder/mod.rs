@@ -2,18 +2,24 @@
 
 mod hf;
 mod open_clip;
+mod saved;
+mod tokenizer;
+
+pub use saved::{Saved, StoredType};
+pub(crate) use tokenizer::{TokenizerSource, tokenizer_files};
 
 use crate::checkpoint::{OPEN_CLIP, join_names};
 use crate::encoder::{TEXT_ROOT, image_root};
 use crate::{ClipConfig, Error, Result};
-use mm_core::checkpoint::{Form, Weights, quantise, stored, write, write_atomically};
+use mm_core::checkpoint::{Form, Weights};
+use mm_core::nn::{shapes_only, uninitialised};
 use mm_text::{TextTowerConfig, Tokenizer};
-use mm_vision::{ImageProcessor, ImageTowerConfig, resize_positions};
+use mm_vision::{ImageProcessor, ImageTowerConfig, PositionTable, resize_positions};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use tch::nn::VarStore;
-use tch::{Kind, Tensor};
+use tch::nn::{self, VarStore};
+use tch::{Device, Kind, Tensor};
 
 /// Who else reads a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -64,7 +70,13 @@ pub struct ModelFolder {
     open_clip: Value,
 }
 
+const HF_CONFIG: &str = "config.json";
 const OPEN_CLIP_CONFIG: &str = "open_clip_config.json";
+const PREPROCESSING: &str = "preprocessor_config.json";
+/// The stem of int8 weights, which no other program reads as it should: by their own name it does not find them.
+const INT8_STEM: &str = "model.int8";
+/// What OpenAI's state dicts hold beside the weights.
+const OPENAI_NUMBERS: [&str; 3] = ["input_resolution", "context_length", "vocab_size"];
 
 impl ModelFolder {
     /// Reads the config in the folder or of the hub name `model` and maps its weights.
@@ -78,23 +90,25 @@ impl ModelFolder {
             .iter()
             .any(|name| path.join(name).exists());
         // A folder may serve both: many of the hub do.
-        if open_clip_config.exists() && (has_open_clip_weights || !path.join("config.json").exists()) {
+        if open_clip_config.exists() && (has_open_clip_weights || !path.join(HF_CONFIG).exists()) {
             let stem = if has_open_clip_weights { "open_clip_model" } else { "model" };
             let config = read_json(&open_clip_config)?;
             let mut weights = Weights::open_folder(&path, stem)?;
             // CustomTextCLIP keeps its text tower apart.
             weights.rename(|name| name.strip_prefix("text.").unwrap_or(name).to_owned());
-            let clip = open_clip::read(&config["model_cfg"]).map_err(|error| at(&open_clip_config, error))?;
+            let clip = open_clip::read(&config["model_cfg"]).map_err(|error| error.at(&open_clip_config))?;
             let architecture = Architecture::Clip(clip);
             return Ok(Self { path, form: FolderForm::OpenClip, architecture, weights, open_clip: config });
         }
-        let mut weights = Weights::open_folder(&path, "model")?;
-        if !path.join("config.json").exists() {
-            weights.retain(|name| !["input_resolution", "context_length", "vocab_size"].contains(&name));
-            let architecture = Architecture::Clip(open_clip::infer(&weights)?);
+        let is_int8 = path.join(format!("{INT8_STEM}.safetensors")).exists();
+        let mut weights = Weights::open_folder(&path, if is_int8 { INT8_STEM } else { "model" })?;
+        if !path.join(HF_CONFIG).exists() {
+            weights.retain(|name| !OPENAI_NUMBERS.contains(&name));
+            let clip = open_clip::infer(&weights).map_err(|error| error.at(weights.path()))?;
+            let architecture = Architecture::Clip(clip);
             return Ok(Self { path, form: FolderForm::Openai, architecture, weights, open_clip: Value::Null });
         }
-        let architecture = hf::read(&path, &weights)?;
+        let architecture = hf::read(&path, &weights).map_err(|error| error.at(&path.join(HF_CONFIG)))?;
         match &architecture {
             Architecture::Clip(_) => {}
             Architecture::Image { tower, .. } => join_names(&mut weights, image_root(tower)),
@@ -148,12 +162,17 @@ impl ModelFolder {
         Error::Folder { path: self.path.clone(), problem: format!("the model has no {what}") }
     }
 
-    /// The tokenizer, which fits the text tower. OpenAI's own where open_clip's or OpenAI's folder brings none.
+    /// The tokenizer, which fits the text tower. OpenAI's own where open_clip's or OpenAI's folder brings none and names none.
     ///
     /// # Errors
     /// Files are missing or malformed, or the tokenizer does not fit.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
-        read_tokenizer(&self.path, self.form, &self.text()?.0)
+        self.tokenizer_source().read(&self.text()?.0)
+    }
+
+    /// What it takes to read the tokenizer.
+    pub(crate) fn tokenizer_source(&self) -> TokenizerSource {
+        TokenizerSource::new(&self.path, self.form, &self.open_clip["model_cfg"]["text_cfg"])
     }
 
     /// How images become `pixel_values` of the image tower's size.
@@ -163,65 +182,131 @@ impl ModelFolder {
     pub fn processor(&self) -> Result<ImageProcessor> {
         let (tower, _) = self.image()?;
         let size = tower.image_size() as u32;
-        let file = self.path.join("preprocessor_config.json");
-        let processor = match self.form {
-            FolderForm::OpenClip if self.open_clip["preprocess_cfg"].is_object() => {
+        let present = |name: &&str| self.path.join(name).exists();
+        let own = [PREPROCESSING, "processor_config.json"].into_iter().find(present);
+        let (file, processor) = match (self.form, own) {
+            (FolderForm::OpenClip, _) => {
                 let mut config = self.open_clip["preprocess_cfg"].clone();
-                if config["size"].is_null() {
-                    config["size"] = size.into();
+                if config.is_null() {
+                    config = json!({});
                 }
-                ImageProcessor::from_open_clip(&config)?
+                if let Some(fields) =
+                    config.as_object_mut().filter(|fields| fields.get("size").is_none_or(Value::is_null))
+                {
+                    fields.insert("size".to_owned(), size.into());
+                }
+                let processor = ImageProcessor::from_open_clip(&config).map_err(Error::from);
+                (OPEN_CLIP_CONFIG, processor.map_err(|error| error.at(&self.path.join(OPEN_CLIP_CONFIG)))?)
             }
-            FolderForm::Hf => ImageProcessor::from_file(&file)?,
-            _ => ImageProcessor::default_clip(size),
+            (FolderForm::Openai, None) => return Ok(ImageProcessor::default_clip(size)),
+            (_, own) => {
+                let file = own.unwrap_or(PREPROCESSING);
+                (file, ImageProcessor::from_file(&self.path.join(file))?)
+            }
         };
-        match processor.output_size() == (size, size) {
-            true => Ok(processor),
-            false => {
-                let (width, height) = processor.output_size();
+        match processor.output_size() {
+            output if output == (size, size) => Ok(processor),
+            (width, height) => {
                 let problem = format!("images become {width} x {height} pixels, but the tower takes {size} x {size}");
-                Err(Error::Folder { path: file, problem })
+                Err(Error::Folder { path: self.path.join(file), problem })
             }
         }
     }
 
+    /// Makes a model on `vs` and fills it. Its parameters are those of one tower or both, named as in [`Clip`](crate::Clip). `make` runs
+    /// twice, first for shapes alone: a config that asks for other sizes than the weights have is refused before it takes memory.
+    ///
+    /// # Errors
+    /// As `make` and [`ModelFolder::fill`].
+    pub fn build<T>(
+        mut self,
+        vs: &VarStore,
+        resized: Option<&ImageTowerConfig>,
+        make: impl Fn(&nn::Path) -> Result<T>,
+    ) -> Result<T> {
+        let config = match self.form {
+            FolderForm::Hf => self.path.join(HF_CONFIG),
+            FolderForm::OpenClip => self.path.join(OPEN_CLIP_CONFIG),
+            FolderForm::Openai => self.weights.path().to_owned(),
+        };
+        let plan = VarStore::new(Device::Cpu);
+        shapes_only(|| make(&plan.root())).map_err(|error| error.at(&config))?;
+        self.check(plan.variables().into_iter().collect(), resized)?;
+        let made = uninitialised(|| make(&vs.root()))?;
+        self.fill(vs, resized)?;
+        Ok(made)
+    }
+
     /// Copies the weights to the variables of `vs`, which are those of one tower or both, named as in [`Clip`](crate::Clip). Tensors of
-    /// a side that `vs` does not have are passed over. Where `image` is of another resolution than the folder's, its table of
-    /// positions is resized.
+    /// a side that `vs` does not have are passed over. Where the image tower is `resized`, to another resolution than the folder's, so
+    /// is its table of positions.
     ///
     /// # Errors
     /// Tensors and variables do not match.
-    pub fn fill(self, vs: &VarStore, image: Option<&ImageTowerConfig>) -> Result<()> {
-        self.fill_variables(vs.variables().into_iter().collect(), image)
+    pub fn fill(self, vs: &VarStore, resized: Option<&ImageTowerConfig>) -> Result<()> {
+        self.fill_variables(vs.variables().into_iter().collect(), resized)
     }
 
     /// As [`ModelFolder::fill`], of some variables.
     ///
     /// # Errors
     /// As [`ModelFolder::fill`].
-    pub fn fill_variables(mut self, mut variables: Vec<(String, Tensor)>, image: Option<&ImageTowerConfig>) -> Result<()> {
-        let form = self.weights_form();
-        let has = |side: Side| variables.iter().any(|(name, _)| side_of(name) == side);
-        let (image_wanted, text_wanted, head_wanted) = (has(Side::Image), has(Side::Text), has(Side::Head));
-        self.weights.retain(|name| match side_of(name) {
-            Side::Image => image_wanted,
-            Side::Text => text_wanted,
-            Side::Head => head_wanted,
-        });
-        if let Some((tower, positions)) = image.and_then(|tower| Some((tower, tower.position_table()?))) {
-            let name = format!("{}.{}", image_root(tower), positions.name);
-            let stored = (form.names)(&name).swap_remove(0);
-            let index = variables.iter().position(|(other, _)| *other == name);
-            if let (Some(index), Some(rows)) = (index, self.weights.shape(&stored).map(<[usize]>::to_vec)) {
-                let variable = &variables[index].1;
-                if rows.iter().map(|&n| n as i64).ne(variable.size()) {
-                    let resized = resize_positions(&self.weights.take(&stored)?, positions.extra_tokens, positions.grid)?;
-                    tch::no_grad(|| variable.shallow_clone().f_copy_(&resized))?;
-                    variables.retain(|(other, _)| *other != name);
-                }
-            }
+    pub fn fill_variables(
+        mut self,
+        mut variables: Vec<(String, Tensor)>,
+        resized: Option<&ImageTowerConfig>,
+    ) -> Result<()> {
+        self.keep_sides(&variables);
+        if let Some((index, stored, table)) = self.positions(&variables, resized) {
+            let (_, variable) = variables.swap_remove(index);
+            let positions = resize_positions(&self.weights.take(&stored)?, table.extra_tokens, table.grid)?;
+            tch::no_grad(|| variable.shallow_clone().f_copy_(&positions))?;
         }
-        Ok(self.weights.fill(variables, &form)?)
+        Ok(self.weights.fill(variables, &self.weights_form())?)
+    }
+
+    /// Checks what [`ModelFolder::fill_variables`] will find, of variables that need no memory for it.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::fill`].
+    pub(crate) fn check(
+        &mut self,
+        mut variables: Vec<(String, Tensor)>,
+        resized: Option<&ImageTowerConfig>,
+    ) -> Result<()> {
+        self.keep_sides(&variables);
+        if let Some((index, stored, _)) = self.positions(&variables, resized) {
+            let shape: Vec<i64> = self.weights.shape(&stored).into_iter().flatten().map(|&n| n as i64).collect();
+            variables[index].1 = Tensor::zeros([0i64; 0], (Kind::Float, Device::Cpu)).f_expand(shape, false)?;
+        }
+        Ok(self.weights.check(variables, &self.weights_form())?)
+    }
+
+    /// Forgets the tensors of sides that `variables` do not have.
+    fn keep_sides(&mut self, variables: &[(String, Tensor)]) {
+        let has = |side: Side| variables.iter().any(|(name, _)| side_of(name) == side);
+        let (image, text, head) = (has(Side::Image), has(Side::Text), has(Side::Head));
+        self.weights.retain(|name| match side_of(name) {
+            Side::Image => image,
+            Side::Text => text,
+            Side::Head => head,
+        });
+    }
+
+    /// Where the table of positions of the tower `resized` is, if it differs from the folder's: its place among `variables`, and the
+    /// tensor's name.
+    fn positions(
+        &self,
+        variables: &[(String, Tensor)],
+        resized: Option<&ImageTowerConfig>,
+    ) -> Option<(usize, String, PositionTable)> {
+        let tower = resized?;
+        let table = tower.position_table()?;
+        let name = format!("{}.{}", image_root(tower), table.name);
+        let stored = (self.weights_form().names)(&name).swap_remove(0);
+        let index = variables.iter().position(|(other, _)| *other == name)?;
+        let differs = self.weights.shape(&stored)?.iter().map(|&n| n as i64).ne(variables[index].1.size());
+        differs.then_some((index, stored, table))
     }
 
     /// How the folder names and lays out its tensors.
@@ -231,18 +316,6 @@ impl ModelFolder {
             FolderForm::OpenClip | FolderForm::Openai => OPEN_CLIP,
         }
     }
-}
-
-/// As [`ModelFolder::tokenizer`], from what it needs, so that it can run beside the copying of weights.
-pub(crate) fn read_tokenizer(path: &Path, form: FolderForm, tower: &TextTowerConfig) -> Result<Tokenizer> {
-    let has_own = || ["tokenizer.json", "vocab.json", "vocab.txt", "spiece.model"].iter().any(|name| path.join(name).exists());
-    let tokenizer = match form != FolderForm::Hf && !has_own() {
-        true => Tokenizer::openai_clip()?,
-        false => Tokenizer::from_dir(path)?,
-    };
-    let tokenizer = tokenizer.with_context_length(tower.context_length() as usize)?;
-    tower.check_tokenizer(&tokenizer)?;
-    Ok(tokenizer)
 }
 
 /// What a parameter belongs to.
@@ -262,116 +335,7 @@ fn side_of(name: &str) -> Side {
     }
 }
 
-/// What is written into a model's folder.
-pub struct Saved<'a> {
-    /// What the model is.
-    pub architecture: &'a Architecture,
-    /// Its variables, named as in [`Clip`](crate::Clip).
-    pub variables: Vec<(String, Tensor)>,
-    /// Of the text tower.
-    pub tokenizer: Option<&'a Tokenizer>,
-    /// Of the image tower.
-    pub processor: Option<&'a ImageProcessor>,
-}
-
-/// How tensors are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoredType {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats.
-    F16,
-    /// bfloat16.
-    Bf16,
-    /// The matrices of linear layers as int8 with a scale a row, all else as f32.
-    Int8,
-}
-
-impl Saved<'_> {
-    /// Writes everything into the existing `folder`, in `form`.
-    ///
-    /// # Errors
-    /// A file cannot be written, or the form cannot hold the model.
-    pub fn write(self, folder: &Path, form: FolderForm, dtype: StoredType) -> Result<()> {
-        let names = if form == FolderForm::Hf { Form::HF } else { OPEN_CLIP };
-        let bare_root = self.bare_root();
-        let mut tensors = stored(self.variables, &names);
-        for (name, _) in &mut tensors {
-            if let Some(bare) = bare_root.and_then(|root| name.strip_prefix(root)?.strip_prefix('.')) {
-                *name = bare.to_owned();
-            }
-        }
-        let tensors = dtype.convert(tensors);
-        let mut config = match form {
-            FolderForm::Hf => hf::write(self.architecture, self.tokenizer)?,
-            _ => match self.architecture {
-                Architecture::Clip(config) => {
-                    let preprocess = self.processor.map(ImageProcessor::to_open_clip).transpose()?;
-                    json!({ "model_cfg": open_clip::write(config)?, "preprocess_cfg": preprocess })
-                }
-                _ => return Err(Error::Model("a tower alone has no form in open_clip: keep it in Hugging Face's".to_owned())),
-            },
-        };
-        if dtype == StoredType::Int8 {
-            // Readers that do not know it refuse the folder instead of taking integers for weights.
-            config["quantization_config"] = json!({ "quant_method": "mm-int8" });
-        }
-        match form {
-            FolderForm::Hf => {
-                write(&folder.join("model.safetensors"), &tensors)?;
-                write_json(&folder.join("config.json"), &config)?;
-                if let Some(processor) = self.processor {
-                    processor.save(&folder.join("preprocessor_config.json"))?;
-                }
-            }
-            FolderForm::OpenClip => {
-                write(&folder.join("open_clip_model.safetensors"), &tensors)?;
-                write_json(&folder.join(OPEN_CLIP_CONFIG), &config)?;
-            }
-            FolderForm::Openai => write(&folder.join("model.safetensors"), &tensors)?,
-        }
-        if let (Some(tokenizer), true) = (self.tokenizer, form != FolderForm::Openai) {
-            tokenizer.save(folder)?;
-        }
-        Ok(())
-    }
-
-    /// What a lone tower's names begin with here and not in its own class of transformers.
-    fn bare_root(&self) -> Option<&'static str> {
-        match self.architecture {
-            Architecture::Image { tower, projection: None } => Some(image_root(tower)),
-            Architecture::Text { projection: None, .. } => Some(TEXT_ROOT),
-            _ => None,
-        }
-    }
-}
-
-impl StoredType {
-    fn convert(self, tensors: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
-        let kind = match self {
-            Self::F32 => Kind::Float,
-            Self::F16 => Kind::Half,
-            Self::Bf16 => Kind::BFloat16,
-            Self::Int8 => return quantise(tensors),
-        };
-        tensors.into_iter().map(|(name, tensor)| (name, tch::no_grad(|| tensor.to_kind(kind)))).collect()
-    }
-}
-
-fn at(file: &Path, error: Error) -> Error {
-    match error {
-        Error::Model(problem) => Error::Folder { path: file.to_owned(), problem },
-        error => error,
-    }
-}
-
 fn read_json(file: &Path) -> Result<Value> {
     let text = std::fs::read(file).map_err(|source| mm_core::Error::io("read", file, source))?;
     serde_json::from_slice(&text).map_err(|error| Error::Folder { path: file.to_owned(), problem: error.to_string() })
-}
-
-fn write_json(file: &Path, json: &Value) -> Result<()> {
-    Ok(write_atomically(file, |to| {
-        std::fs::write(to, format!("{json:#}\n")).map_err(|source| mm_core::Error::io("write", file, source))
-    })?)
 }

@@ -2,6 +2,7 @@
 
 use crate::{ClipConfig, ContrastiveLoss, Error, Result};
 use mm_core::checkpoint::Weights;
+use mm_core::hf::check_sizes;
 use mm_core::nn::Activation;
 use mm_text::{ClipTextConfig, ClipTextForm, TextTowerConfig};
 use mm_vision::{ImageTowerConfig, ModifiedResNetConfig, VitConfig, VitForm};
@@ -9,6 +10,9 @@ use serde_json::{Value, json};
 
 /// The width of a head in every model that OpenAI released.
 const HEAD_WIDTH: i64 = 64;
+
+/// PyTorch's epsilon of layer norms.
+const DEFAULT_EPS: f64 = 1e-5;
 
 /// The settings of open_clip's towers that change their shape and are not offered, where they are set at all.
 const UNOFFERED: [&str; 15] = [
@@ -51,9 +55,10 @@ pub(super) fn read(model_cfg: &Value) -> Result<ClipConfig> {
     }
     refuse_unoffered("vision_cfg", vision)?;
     refuse_unoffered("text_cfg", text)?;
-    let activation = match model_cfg["quick_gelu"].as_bool() {
-        Some(true) => Activation::QuickGelu,
-        _ => Activation::Gelu,
+    let activation = match &model_cfg["quick_gelu"] {
+        Value::Bool(true) => Activation::QuickGelu,
+        Value::Bool(false) | Value::Null => Activation::Gelu,
+        other => return Err(wrong("model_cfg", "quick_gelu", other, "true or false")),
     };
     let embed_dim = number(model_cfg, "model_cfg", "embed_dim", None)?;
     let image = image_config(vision, activation, embed_dim)?;
@@ -83,7 +88,8 @@ fn refuse_unoffered(place: &str, config: &Value) -> Result<()> {
         }
     }
     for (name, plain) in PLAIN_WORDS {
-        if let Some(value) = config.get(name).filter(|value| value.as_str().is_some_and(|word| !plain.contains(&word))) {
+        if let Some(value) = config.get(name).filter(|value| value.as_str().is_some_and(|word| !plain.contains(&word)))
+        {
             return refuse(name, value);
         }
     }
@@ -93,11 +99,24 @@ fn refuse_unoffered(place: &str, config: &Value) -> Result<()> {
 fn number(config: &Value, place: &str, name: &str, default: Option<i64>) -> Result<i64> {
     match (&config[name], default) {
         (Value::Null, Some(default)) => Ok(default),
-        (value, _) => value
-            .as_i64()
-            .filter(|&number| number > 0)
-            .ok_or_else(|| Error::Model(format!("{place}.{name} is {value}: expected a whole number above 0"))),
+        (value, _) => {
+            let number = value.as_i64().ok_or_else(|| wrong(place, name, value, "a whole number"))?;
+            check_sizes(&[(&format!("{place}.{name}"), number)]).map_err(Error::Model)?;
+            Ok(number)
+        }
     }
+}
+
+/// A number with a fraction.
+fn decimal(config: &Value, place: &str, name: &str, default: f64) -> Result<f64> {
+    match &config[name] {
+        Value::Null => Ok(default),
+        value => value.as_f64().ok_or_else(|| wrong(place, name, value, "a number")),
+    }
+}
+
+fn wrong(place: &str, name: &str, value: &Value, expected: &str) -> Error {
+    Error::Model(format!("{place}.{name} is {value}: expected {expected}"))
 }
 
 /// A square's side, written as a number or as two that are equal.
@@ -131,14 +150,14 @@ fn image_config(config: &Value, activation: Activation, embed_dim: i64) -> Resul
     Ok(ImageTowerConfig::Vit(VitConfig {
         form: VitForm::Clip,
         hidden_size: width,
-        intermediate_size: mlp_width(config, width),
+        intermediate_size: mlp_width(config, "vision_cfg", width)?,
         num_hidden_layers: number(config, "vision_cfg", "layers", Some(12))?,
         num_attention_heads: width / head_width,
         image_size,
         patch_size: side(config, "patch_size", 16)?,
         hidden_act: shaped(activation, config)?,
-        layer_norm_eps: eps(config),
-        patch_dropout: config["patch_dropout"].as_f64().unwrap_or(0.0),
+        layer_norm_eps: eps(config, "vision_cfg")?,
+        patch_dropout: decimal(config, "vision_cfg", "patch_dropout", 0.0)?,
         ..VitConfig::default()
     }))
 }
@@ -155,23 +174,27 @@ fn text_config(config: &Value, activation: Activation) -> Result<ClipTextConfig>
         form: ClipTextForm::Clip,
         vocab_size,
         hidden_size: width,
-        intermediate_size: mlp_width(config, width),
+        intermediate_size: mlp_width(config, "text_cfg", width)?,
         num_hidden_layers: number(config, "text_cfg", "layers", Some(12))?,
         num_attention_heads: number(config, "text_cfg", "heads", Some(8))?,
         max_position_embeddings: number(config, "text_cfg", "context_length", Some(77))?,
         hidden_act: shaped(activation, config)?,
-        layer_norm_eps: eps(config),
+        layer_norm_eps: eps(config, "text_cfg")?,
         eos_token_id,
         ..ClipTextConfig::default()
     })
 }
 
-fn mlp_width(config: &Value, width: i64) -> i64 {
-    (width as f64 * config["mlp_ratio"].as_f64().unwrap_or(4.0)) as i64
+fn mlp_width(config: &Value, place: &str, width: i64) -> Result<i64> {
+    Ok((width as f64 * decimal(config, place, "mlp_ratio", 4.0)?) as i64)
 }
 
-fn eps(config: &Value) -> f64 {
-    config["norm_kwargs"]["eps"].as_f64().unwrap_or(1e-5)
+fn eps(config: &Value, place: &str) -> Result<f64> {
+    match &config["norm_kwargs"] {
+        Value::Null => Ok(DEFAULT_EPS),
+        Value::Object(_) => decimal(&config["norm_kwargs"], &format!("{place}.norm_kwargs"), "eps", DEFAULT_EPS),
+        other => Err(wrong(place, "norm_kwargs", other, "an object")),
+    }
 }
 
 /// The activation with a tower's `act_kwargs`.
@@ -189,7 +212,8 @@ fn shaped(activation: Activation, config: &Value) -> Result<Activation> {
 /// # Errors
 /// open_clip has no towers of this form of its own.
 pub(super) fn write(config: &ClipConfig) -> Result<Value> {
-    let absent = |what: &str| Error::Model(format!("open_clip has no {what} of its own: keep it in Hugging Face's form"));
+    let absent =
+        |what: &str| Error::Model(format!("open_clip has no {what} of its own: keep it in Hugging Face's form"));
     let TextTowerConfig::Clip(text) = &config.text else { return Err(absent("BERT")) };
     if text.form != ClipTextForm::Clip {
         return Err(absent("text tower in SigLIP's form (it takes timm's)"));
@@ -236,10 +260,12 @@ pub(super) fn write(config: &ClipConfig) -> Result<Value> {
     if is_quick(activation) != is_quick(text.hidden_act) || [activation, text.hidden_act].contains(&Activation::Relu) {
         return Err(absent("pair of towers with these activations"));
     }
-    let mut model_cfg = json!({ "embed_dim": config.embed_dim, "vision_cfg": vision_cfg, "text_cfg": text_cfg });
-    if is_quick(activation) {
-        model_cfg["quick_gelu"] = true.into();
-    }
+    let mut model_cfg = json!({
+        "embed_dim": config.embed_dim,
+        "quick_gelu": is_quick(activation),
+        "vision_cfg": vision_cfg,
+        "text_cfg": text_cfg,
+    });
     if config.loss == ContrastiveLoss::Siglip {
         model_cfg["init_logit_bias"] = (-10).into();
         model_cfg["nonscalar_logit_scale"] = true.into();
@@ -252,7 +278,7 @@ fn extend(config: &mut Value, width: i64, mlp_width: i64, eps: f64, activation: 
     if mlp_width != 4 * width {
         config["mlp_ratio"] = (mlp_width as f64 / width as f64).into();
     }
-    if eps != 1e-5 {
+    if eps != DEFAULT_EPS {
         config["norm_kwargs"] = json!({ "eps": eps });
     }
     if activation == Activation::GeluPytorchTanh {
@@ -265,6 +291,11 @@ fn extend(config: &mut Value, width: i64, mlp_width: i64, eps: f64, activation: 
 /// # Errors
 /// It is not one of these.
 pub(super) fn infer(weights: &Weights) -> Result<ClipConfig> {
+    read(&told_by_shapes(weights)?)
+}
+
+/// The `model_cfg` that OpenAI's own code, and open_clip's after it, make of a state dict.
+fn told_by_shapes(weights: &Weights) -> Result<Value> {
     let size = |name: &str, dimension: usize| {
         let shape = weights.shape(name).and_then(|shape| shape.get(dimension));
         shape.map(|&n| n as i64).ok_or_else(|| {
@@ -275,25 +306,13 @@ pub(super) fn infer(weights: &Weights) -> Result<ClipConfig> {
     let blocks = |prefix: &str| (0..).take_while(|index| weights.has_prefix(&format!("{prefix}.{index}."))).count();
     let root = |count: i64| ((count - 1) as f64).sqrt().round() as i64;
     let width = size("ln_final.weight", 0)?;
-    let mut model_cfg = json!({
-        "embed_dim": size("text_projection", 1)?,
-        "quick_gelu": true,
-        "text_cfg": {
-            "context_length": size("positional_embedding", 0)?,
-            "vocab_size": size("token_embedding.weight", 0)?,
-            "width": width,
-            "heads": (width / HEAD_WIDTH).max(1),
-            "layers": blocks("transformer.resblocks"),
-        },
-    });
-    let vision_cfg = if weights.shape("visual.proj").is_some() {
+    let mut vision_cfg = if weights.shape("visual.proj").is_some() {
         let (width, patch) = (size("visual.conv1.weight", 0)?, size("visual.conv1.weight", 3)?);
         json!({
             "width": width,
-            "head_width": HEAD_WIDTH.min(width),
             "layers": blocks("visual.transformer.resblocks"),
             "patch_size": patch,
-            "image_size": patch * root(size("visual.positional_embedding", 0)?),
+            "image_size": patch.saturating_mul(root(size("visual.positional_embedding", 0)?)),
         })
     } else {
         let layers = [1, 2, 3, 4].map(|stage| blocks(&format!("visual.layer{stage}")));
@@ -303,6 +322,80 @@ pub(super) fn infer(weights: &Weights) -> Result<ClipConfig> {
             "image_size": 32 * root(size("visual.attnpool.positional_embedding", 0)?),
         })
     };
-    model_cfg["vision_cfg"] = vision_cfg;
-    read(&model_cfg)
+    vision_cfg["head_width"] = HEAD_WIDTH.into();
+    Ok(json!({
+        "embed_dim": size("text_projection", 1)?,
+        "quick_gelu": true,
+        "vision_cfg": vision_cfg,
+        "text_cfg": {
+            "context_length": size("positional_embedding", 0)?,
+            "vocab_size": size("token_embedding.weight", 0)?,
+            "width": width,
+            "heads": width / HEAD_WIDTH,
+            "layers": blocks("transformer.resblocks"),
+        },
+    }))
+}
+
+/// Refuses a model whose tensors do not tell its config by their shapes, which is all that OpenAI's form has of it.
+///
+/// # Errors
+/// The first field that readers would take for another.
+pub(super) fn check_told_by_shapes(config: &ClipConfig, weights: &Weights) -> Result<()> {
+    let (own, told) = (write(config)?, told_by_shapes(weights)?);
+    let fields = |config: &Value| -> Vec<(String, Value)> {
+        let parts = ["vision_cfg", "text_cfg"].map(|part| (format!("{part}."), config[part].clone()));
+        let all = parts.into_iter().chain([(String::new(), config.clone())]);
+        all.flat_map(|(place, part)| {
+            let named = part.as_object().cloned().into_iter().flatten().filter(|(_, value)| !value.is_object());
+            named.map(|(name, value)| (format!("{place}{name}"), value)).collect::<Vec<_>>()
+        })
+        .collect()
+    };
+    let (own, told) = (fields(&own), fields(&told));
+    match own.iter().find(|field| !told.contains(field)) {
+        None => Ok(()),
+        Some((name, value)) => {
+            let other = told.iter().find(|(other, _)| other == name).map_or(&Value::Null, |(_, other)| other);
+            let other = if other.is_null() { "open_clip's default".to_owned() } else { other.to_string() };
+            let reason = format!("its {name} is {value}, and readers would take {other}: keep it in another form");
+            Err(Error::Model(format!("OpenAI's form has no place for the model's config: {reason}")))
+        }
+    }
+}
+
+/// The tokenizer that a `text_cfg` names, which is not OpenAI's own.
+///
+/// # Errors
+/// The tokenizer has a setting that is not offered.
+pub(super) fn tokenizer_name(text_cfg: &Value) -> Result<Option<&str>> {
+    let plain = [json!({}), json!({ "clean": "lower" }), json!({ "clean": "whitespace" })];
+    for name in ["tokenizer_mode", "tokenizer_kwargs"] {
+        let value = &text_cfg[name];
+        if !(value.is_null() || *value == json!("") || plain.contains(value)) {
+            return Err(Error::Model(format!("text_cfg.{name} = {value} is not offered")));
+        }
+    }
+    Ok(text_cfg["hf_tokenizer_name"].as_str().filter(|name| !name.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tokenizer_is_named_and_its_other_settings_are_refused() {
+        let name = |config: Value| tokenizer_name(&config).map(|name| name.map(str::to_owned));
+        assert_eq!(
+            name(json!({ "hf_tokenizer_name": "org/name", "tokenizer_kwargs": {} })).unwrap(),
+            Some("org/name".to_owned())
+        );
+        assert_eq!(name(json!({ "hf_tokenizer_name": "", "tokenizer_kwargs": { "clean": "lower" } })).unwrap(), None);
+        for (setting, value) in
+            [("tokenizer_mode", json!("clips")), ("tokenizer_kwargs", json!({ "strip_sep_token": true }))]
+        {
+            let error = name(json!({ setting: value })).unwrap_err().to_string();
+            assert!(error.contains(&format!("text_cfg.{setting} = {value}")), "{error}");
+        }
+    }
 }

@@ -11,7 +11,8 @@ use tokenizers::{AddedToken, Tokenizer};
 /// # Errors
 /// The vocabulary lacks a token that every BERT has.
 pub(super) fn tokenizer(vocabulary: &str, config: &Value) -> tokenizers::Result<Tokenizer> {
-    let vocab: tokenizers::models::bpe::Vocab = vocabulary.lines().map(|line| line.trim_end().to_owned()).zip(0..).collect();
+    let vocab: tokenizers::models::bpe::Vocab =
+        vocabulary.lines().map(|line| line.trim_end().to_owned()).zip(0..).collect();
     let id = |token: &str| vocab.get(token).copied().ok_or_else(|| format!("no {token} in the vocabulary"));
     let (cls, sep, _unknown) = (id("[CLS]")?, id("[SEP]")?, id("[UNK]")?);
     let normalizer = json!({

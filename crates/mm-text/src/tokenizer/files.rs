@@ -5,10 +5,25 @@ use crate::{Error, Result};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
 use tokenizers::models::bpe::Vocab;
+use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{PostProcessorWrapper, Tokenizer};
+
+/// The files of a tokenizer, in all of its forms.
+pub const TOKENIZER_FILES: [&str; 8] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "spiece.model",
+];
+
+/// The classes of transformers that pad on the left where `tokenizer_config.json` does not say.
+const LEFT_PADDERS: [&str; 3] = ["Siglip2Tokenizer", "GemmaTokenizer", "GemmaTokenizerFast"];
 
 /// The tokenizer in `dir`, and its `tokenizer_config.json` (null where it has none).
 pub(super) fn read(dir: &Path) -> Result<(Tokenizer, Value)> {
@@ -39,6 +54,9 @@ pub(super) fn read(dir: &Path) -> Result<(Tokenizer, Value)> {
     };
     if class == "SiglipTokenizer" && config["model_max_length"].is_null() {
         config["model_max_length"] = siglip::CONTEXT_LENGTH.into();
+    }
+    if LEFT_PADDERS.contains(&class.as_str()) && config["padding_side"].is_null() {
+        config["padding_side"] = "left".into();
     }
     let sentence = dir.join("sentence_bert_config.json");
     if sentence.exists() {

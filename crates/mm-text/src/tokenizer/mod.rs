@@ -7,6 +7,7 @@ mod protobuf;
 mod siglip;
 mod train;
 
+pub use files::TOKENIZER_FILES;
 pub use train::train_bpe;
 
 use crate::{Error, Padding, Result, TokenBatch};
@@ -23,6 +24,8 @@ const OPENAI_MERGES: &[u8] = include_bytes!("openai/merges.txt.gz");
 
 /// CLIP's context length, where the folder does not say another.
 const DEFAULT_CONTEXT_LENGTH: usize = 77;
+/// The roles that `tokenizer_config.json` gives to tokens, but for the padding's, which always has one.
+const ROLES: [&str; 6] = ["bos_token", "eos_token", "unk_token", "sep_token", "cls_token", "mask_token"];
 /// transformers writes 1e30 for "no limit"; anything above this is taken as that.
 const LONGEST_CONTEXT: u64 = 1 << 20;
 
@@ -39,6 +42,10 @@ pub struct Tokenizer {
     context_length: usize,
     /// Whether the context length is the files' own.
     states_length: bool,
+    /// Whether a batch of fixed length is filled up on the left.
+    pads_left: bool,
+    /// The tokens that the files give a role, as `tokenizer_config.json` names the roles.
+    roles: Vec<(&'static str, String)>,
     over_long: AtomicU64,
 }
 
@@ -87,9 +94,20 @@ impl Tokenizer {
         let stated = config["model_max_length"].as_u64().filter(|&length| length <= LONGEST_CONTEXT);
         let context_length = stated.map_or(DEFAULT_CONTEXT_LENGTH, |length| length as usize);
         let vocab_size = inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1);
-        let states_length = stated.is_some();
-        Self { inner, bos, eos, pad, vocab_size, context_length, states_length, over_long: AtomicU64::new(0) }
-            .with_context_length(context_length)
+        let role = |role: &'static str| Some((role, token_named(config, role)?.to_owned()));
+        Self {
+            bos,
+            eos,
+            pad,
+            vocab_size,
+            context_length,
+            states_length: stated.is_some(),
+            pads_left: config["padding_side"] == "left",
+            roles: ROLES.into_iter().filter_map(role).collect(),
+            over_long: AtomicU64::new(0),
+            inner,
+        }
+        .with_context_length(context_length)
     }
 
     /// The same tokenizer for a tower of `positions`: its own context length, if its files state a shorter one.
@@ -134,10 +152,13 @@ impl Tokenizer {
         Ok(self.collate(&self.encode_all(texts)?, padding))
     }
 
-    /// Lays encoded texts out as a batch, padded on the right.
+    /// Lays encoded texts out as a batch. It is padded on the right; of fixed length, where a tower sees the padding, on the side that
+    /// the files say.
     pub fn collate(&self, rows: &[Vec<u32>], padding: Padding) -> TokenBatch {
-        let min_length = if padding == Padding::Fixed { self.context_length } else { 0 };
-        TokenBatch::from_rows(rows, min_length, self.pad)
+        match padding {
+            Padding::Longest => TokenBatch::from_rows(rows, 0, self.pad),
+            Padding::Fixed => TokenBatch::padded(rows, self.context_length, self.pad, self.pads_left),
+        }
     }
 
     fn cut(&self, mut ids: Vec<u32>) -> Vec<u32> {
@@ -179,22 +200,42 @@ impl Tokenizer {
         self.over_long.load(Ordering::Relaxed)
     }
 
+    /// Whether this is [`Tokenizer::openai_clip`], whatever files it came from: the same tokens have the same ids.
+    pub fn is_openai_clip(&self) -> bool {
+        self.is_clip() && Self::openai_clip().is_ok_and(|own| own.inner.get_vocab(true) == self.inner.get_vocab(true))
+    }
+
+    /// Whether it is of CLIP's kind.
+    fn is_clip(&self) -> bool {
+        let model = self.inner.get_model();
+        matches!(model, ModelWrapper::BPE(bpe) if bpe.end_of_word_suffix.as_deref() == Some(END_OF_WORD))
+    }
+
     /// Writes `tokenizer.json` and `tokenizer_config.json` into `dir`, which `from_dir` and transformers' `AutoTokenizer` open.
-    pub fn save(&self, dir: &Path) -> Result<()> {
+    /// `inputs` are the tensors that it is to make there: [`TextTowerConfig::input_names`](crate::TextTowerConfig::input_names).
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn save(&self, dir: &Path, inputs: &[&str]) -> Result<()> {
         let file = dir.join("tokenizer.json");
         let json = self.inner.to_string(true).map_err(|reason| format_error(&file, reason))?;
         write(&file, &json)?;
         let token = |id: Option<u32>| id.and_then(|id| self.inner.id_to_token(id));
-        let (bos, eos, pad) = (token(self.bos), token(Some(self.eos)), token(Some(self.pad)));
-        let clip = matches!(self.inner.get_model(),
-            ModelWrapper::BPE(bpe) if bpe.end_of_word_suffix.as_deref() == Some(END_OF_WORD));
-        let config = if clip {
-            json!({ "tokenizer_class": "CLIPTokenizer", "bos_token": bos, "eos_token": eos, "unk_token": eos,
-                    "pad_token": pad, "model_max_length": self.context_length })
-        } else {
-            json!({ "tokenizer_class": "PreTrainedTokenizerFast", "cls_token": bos, "sep_token": eos,
-                    "pad_token": pad, "model_max_length": self.context_length })
+        let (bos, eos) = (token(self.bos), token(Some(self.eos)));
+        let mut config = match self.is_clip() {
+            true => json!({ "tokenizer_class": "CLIPTokenizer", "bos_token": bos, "eos_token": eos, "unk_token": eos }),
+            false if self.roles.is_empty() => {
+                json!({ "tokenizer_class": "PreTrainedTokenizerFast", "cls_token": bos, "sep_token": eos })
+            }
+            false => json!({ "tokenizer_class": "PreTrainedTokenizerFast" }),
         };
+        for (role, named) in &self.roles {
+            config[*role] = named.as_str().into();
+        }
+        config["pad_token"] = token(Some(self.pad)).into();
+        config["padding_side"] = if self.pads_left { "left" } else { "right" }.into();
+        config["model_max_length"] = self.context_length.into();
+        config["model_input_names"] = json!(inputs);
         write(&dir.join("tokenizer_config.json"), &format!("{config:#}\n"))
     }
 }

@@ -47,7 +47,8 @@ pub(super) fn tokenizer(bytes: &[u8], config: &Value) -> tokenizers::Result<Toke
     let unknown_piece = model.pieces.get(unknown).map(|(piece, _)| piece.clone());
 
     let step = |normalizer: Value| serde_json::from_value::<NormalizerWrapper>(normalizer);
-    let replace = |pattern: &str, by: &str| step(json!({ "type": "Replace", "pattern": { "Regex": pattern }, "content": by }));
+    let replace =
+        |pattern: &str, by: &str| step(json!({ "type": "Replace", "pattern": { "Regex": pattern }, "content": by }));
     let strip = || step(json!({ "type": "Strip", "strip_left": true, "strip_right": true }));
     let mut steps = Vec::new();
     if config["do_lower_case"].as_bool().unwrap_or(true) {

@@ -11,9 +11,15 @@ struct Models {
 impl Models {
     /// A model of two steps.
     fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// As [`Models::new`], with `KEY=VALUE`s that change the config.
+    fn with(changes: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = write_config(folder.path());
-        success(&["train", config.to_str().unwrap(), "--set", "train.steps=2", "--set", "train.warmup=1"]);
+        let changes = ["train.steps=2", "train.warmup=1"].iter().chain(changes).flat_map(|change| ["--set", change]);
+        success(&["train", config.to_str().unwrap()].into_iter().chain(changes).collect::<Vec<_>>());
         let model = folder.path().join("small/model").to_str().unwrap().to_owned();
         Self { folder, model }
     }
@@ -59,26 +65,92 @@ fn bytes(folder: &str) -> Vec<u8> {
     std::fs::read(Path::new(folder).join("model.safetensors")).unwrap()
 }
 
+fn json(file: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+}
+
+/// What OpenAI's form takes for granted: heads of 64, an MLP four times as wide.
+const OPENAIS_SHAPE: [&str; 6] = [
+    "model.image.hidden_size=64",
+    "model.image.num_attention_heads=1",
+    "model.image.intermediate_size=256",
+    "model.text.hidden_size=64",
+    "model.text.num_attention_heads=1",
+    "model.text.intermediate_size=256",
+];
+
 #[test]
 fn a_model_goes_through_open_clips_and_openais_forms_and_comes_back_bit_for_bit() {
+    let models = Models::with(&OPENAIS_SHAPE);
+    let expected = models.logits(&models.model);
+    let mut model = models.model.clone();
+    for (form, file) in [("open_clip", "open_clip_model"), ("openai", "model"), ("hf", "model")] {
+        model = models.convert(&model, form, &["--format", form]);
+        assert!(Path::new(&model).join(format!("{file}.safetensors")).exists());
+        assert_eq!(models.logits(&model), expected, "{form}");
+    }
+    assert_eq!(bytes(&model), bytes(&models.model));
+    let config = |folder: &str| json(&Path::new(folder).join("config.json"));
+    assert_eq!(config(&model), config(&models.model));
+}
+
+#[test]
+fn a_form_that_cannot_tell_a_models_config_refuses_it_and_leaves_nothing() {
+    let models = Models::new();
+    let to = models.text("openai");
+    let error = failure(&["convert", "--from", &models.model, "--to", &to, "--format", "openai"], 1);
+    assert!(error.contains("vision_cfg.head_width is 16, and readers would take 64"), "{error}");
+    assert!(!Path::new(&to).exists());
+    let gelu =
+        Models::with(&[&OPENAIS_SHAPE[..], &["model.image.hidden_act=gelu", "model.text.hidden_act=gelu"]].concat());
+    let error = failure(&["convert", "--from", &gelu.model, "--to", &to, "--format", "openai"], 1);
+    assert!(error.contains("quick_gelu is false, and readers would take true"), "{error}");
+}
+
+#[test]
+fn open_clip_is_told_of_a_tokenizer_that_is_not_its_own() {
+    let models = Models::new();
+    let open_clip = models.convert(&models.model, "open_clip", &["--format", "open_clip"]);
+    let folder = Path::new(&open_clip);
+    let config = json(&folder.join("open_clip_config.json"));
+    assert_eq!(config["model_cfg"]["text_cfg"]["hf_tokenizer_name"], "local-dir");
+    let classify = ["classify", "--model", &open_clip, "--labels", "cat,dog", &models.text("image.png")];
+    let expected = models.logits(&models.model);
+    assert_eq!(models.logits(&open_clip), expected);
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::remove_file(folder.join(file)).unwrap();
+    }
+    let error = failure(&classify, 1);
+    assert!(error.contains("open_clip_config.json: the tokenizer is local-dir, whose files are not here"), "{error}");
+}
+
+#[test]
+fn preprocessing_may_stand_in_the_file_of_the_whole_processor() {
     let models = Models::new();
     let expected = models.logits(&models.model);
-    let open_clip = models.convert(&models.model, "open_clip", &["--format", "open_clip"]);
-    assert!(Path::new(&open_clip).join("open_clip_model.safetensors").exists());
-    assert_eq!(models.logits(&open_clip), expected);
-    let back = models.convert(&open_clip, "back", &["--format", "hf"]);
-    assert_eq!(bytes(&back), bytes(&models.model));
-    assert_eq!(models.logits(&back), expected);
+    let file = Path::new(&models.model).join("preprocessor_config.json");
+    let whole = serde_json::json!({ "image_processor": json(&file), "processor_class": "CLIPProcessor" });
+    std::fs::write(file.with_file_name("processor_config.json"), whole.to_string()).unwrap();
+    std::fs::remove_file(file).unwrap();
+    assert_eq!(models.logits(&models.model), expected);
 }
 
 #[test]
 fn narrower_weights_are_smaller_and_point_the_same_way() {
     let models = Models::new();
     let exact = models.rows(&models.model, &[]);
-    let size = |folder: &str| bytes(folder).len() as f64 / bytes(&models.model).len() as f64;
-    for (options, smaller_than) in [(["--dtype", "f16"].as_slice(), 0.55), (&["--dtype", "bf16"], 0.55), (&["--int8"], 0.9)] {
+    let size = |file: &Path| std::fs::metadata(file).unwrap().len() as f64 / bytes(&models.model).len() as f64;
+    for (options, file, dtype, smaller_than) in [
+        (["--dtype", "f16"].as_slice(), "model.safetensors", "float16", 0.55),
+        (&["--dtype", "bf16"], "model.safetensors", "bfloat16", 0.55),
+        // transformers would take the integers for weights: it does not find them.
+        (&["--int8"], "model.int8.safetensors", "float32", 0.9),
+    ] {
         let narrow = models.convert(&models.model, options.last().unwrap(), options);
-        assert!(size(&narrow) < smaller_than, "{options:?}: {}", size(&narrow));
+        let folder = Path::new(&narrow);
+        assert!(size(&folder.join(file)) < smaller_than, "{options:?}: {}", size(&folder.join(file)));
+        assert_eq!(folder.join("model.safetensors").exists(), file == "model.safetensors");
+        assert_eq!(json(&folder.join("config.json"))["dtype"], dtype);
         let rows = models.rows(&narrow, &[]);
         for (a, b) in exact.chunks(32).zip(rows.chunks(32)) {
             let cosine: f32 = a.iter().zip(b).map(|(a, b)| a * b).sum();
@@ -137,7 +209,9 @@ fn a_run_begins_from_a_model_and_keeps_what_is_locked() {
     let from = format!("from = {:?}", models.model);
     let changed = tune("locked", &format!("{from}\nlock_text = {{}}\nlock_image = {{ unlocked_groups = 2 }}"));
     assert!(!changed("text_model.encoder.layers.0.mlp.fc1.weight") && !changed("text_projection.weight"));
-    assert!(!changed("vision_model.encoder.layers.0.mlp.fc1.weight") && !changed("vision_model.embeddings.class_embedding"));
+    assert!(
+        !changed("vision_model.encoder.layers.0.mlp.fc1.weight") && !changed("vision_model.embeddings.class_embedding")
+    );
     assert!(changed("vision_model.encoder.layers.1.mlp.fc1.weight") && changed("visual_projection.weight"));
     let changed = tune("larger", &format!("{from}\nresolution = 64"));
     assert!(changed("text_projection.weight") && changed("vision_model.embeddings.position_embedding.weight"));

@@ -1,0 +1,384 @@
+"""The peers' side of `cargo xtask goldens --check`: opens what `mm convert` wrote as the peers' own users do, and computes.
+
+    check_round_trip.py make GOLDENS OUT       saves whole folders of small models, with tokenizer and image processor, into OUT
+    check_round_trip.py check GOLDENS PLAN     PLAN: a JSON list of {"source", "written", "form", "dtype", "rows"}
+
+`check` prints the peers' versions and then a line of JSON for each: who opened it and the largest difference, or the error. A
+source with `expected.safetensors` is a golden, and its inputs and outputs are the reference; else the source itself is, opened by
+its own peer, with captions and photographs that each side reads with its own tokenizer and image processor. Where `rows` is true,
+`written` holds what `mm embed` made of OUT/captions.txt and of the photographs.
+
+Made for torch 2.13, transformers 5.23, open_clip_torch 3.3, sentence-transformers 6.2.
+"""
+
+import importlib.metadata
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import open_clip
+import torch
+import transformers
+from open_clip.model import CLIP, build_model_from_openai_state_dict
+from open_clip.transform import image_transform
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+ENCODED = 64  # captions that go through the model; all of them go through the tokenizers
+DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+# What rounding the weights to a type may move a logit by, which is some ten times a cosine.
+LIMITS = {"f32": 1e-4, "f16": 2e-2, "bf16": 2e-1}
+# Between the peers; a level of 8 bits, over a deviation of about a quarter, would be more than a hundredth.
+PIXEL_LIMIT = 1e-5
+# mm's resizing may be a level apart from Pillow's in single pixels; this is what that moves a unit row by.
+ROWS_LIMITS = {"texts": 1e-4, "images": 2e-3}
+
+
+class Failed(Exception):
+    """What the peer does not take."""
+
+
+class Opened:
+    """A model in its peer: what it is called, its reading of texts and images, and what it makes of them."""
+
+    def __init__(self, name, run, tokenize=None, pixels=None, clean=None):
+        self.name, self.run, self.tokenize, self.pixels = name, run, tokenize, pixels
+        self.clean = clean or (lambda text: text)
+
+
+def read_json(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def clean(text):
+    """What open_clip's tokenizers do to a text first."""
+    return open_clip.tokenizer.whitespace_clean(open_clip.tokenizer.basic_clean(text))
+
+
+def has_tokenizer(folder):
+    return any((folder / name).exists() for name in ["tokenizer.json", "vocab.json", "vocab.txt", "spiece.model"])
+
+
+def open_transformers(folder, dtype):
+    names = read_json(folder / "config.json")["architectures"]
+    kind = getattr(transformers, names[0])
+    options = {}
+    if names[0] in ["ViTModel", "BertModel"]:
+        weights = load_file(folder / "model.safetensors")
+        options["add_pooling_layer"] = any("pooler.dense" in name for name in weights)
+    model, report = kind.from_pretrained(folder, output_loading_info=True, **options)
+    for what, found in report.items():
+        if found:
+            raise Failed(f"{what}: {sorted(map(str, found))[:3]}")
+    if model.dtype != DTYPES[dtype]:
+        raise Failed(f"from_pretrained makes it {model.dtype}, written as {dtype}")
+    model = model.float().eval()
+
+    def run(inputs):
+        output = model(**inputs)
+        if "logits_per_image" in output:
+            return {name: output[name] for name in ["image_embeds", "text_embeds", "logits_per_image"]}
+        for name in ["image_embeds", "text_embeds", "pooler_output"]:
+            if output.get(name) is not None:
+                return {"output": output[name]}
+        return {"output": output.last_hidden_state[:, 0]}
+
+    tokenize = pixels = None
+    if has_tokenizer(folder):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        length = tokenizer.model_max_length
+
+        def tokenize(texts):
+            return dict(tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"))
+
+    if (folder / "preprocessor_config.json").exists():
+        # open_clip resizes with Pillow too, so that both peers can be compared.
+        processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
+
+        def pixels(images):
+            return processor(images, return_tensors="pt")["pixel_values"]
+
+    if tokenize and pixels:
+        transformers.AutoProcessor.from_pretrained(folder)
+    return Opened(names[0], run, tokenize, pixels)
+
+
+def run_open_clip(model):
+    def run(inputs):
+        image = model.encode_image(inputs["pixel_values"], normalize=True)
+        text = model.encode_text(inputs["input_ids"], normalize=True)
+        logits = model.logit_scale.exp() * image @ text.T
+        if getattr(model, "logit_bias", None) is not None:
+            logits = logits + model.logit_bias
+        return {"image_embeds": image, "text_embeds": text, "logits_per_image": logits}
+
+    return run
+
+
+def read_open_clip(name, model, tokenizer, preprocess):
+    """An open_clip model with its readers."""
+    tokenize = lambda texts: {"input_ids": tokenizer(texts)}
+    pixels = lambda images: torch.stack([preprocess(image) for image in images])
+    return Opened(name, run_open_clip(model.eval()), tokenize, pixels, clean)
+
+
+def open_open_clip(folder):
+    name = f"local-dir:{folder}"
+    model, _, preprocess = open_clip.create_model_and_transforms(name)
+    return read_open_clip("open_clip", model, open_clip.get_tokenizer(name), preprocess)
+
+
+def open_openai(folder):
+    state = load_file(folder / "model.safetensors")
+    model = build_model_from_openai_state_dict(dict(state), cast_dtype=torch.float32).float()
+    # The reader rounds to f16, as OpenAI's files are; a file in f32 is read once more to keep what it has.
+    numbers = ["input_resolution", "context_length", "vocab_size"]
+    model.load_state_dict({name: tensor for name, tensor in state.items() if name not in numbers})
+    tokenizer = open_clip.SimpleTokenizer(context_length=model.context_length)
+    preprocess = image_transform(model.visual.image_size, is_train=False)
+    return read_open_clip("open_clip, as OpenAI's", model, tokenizer, preprocess)
+
+
+def open_sentence_transformers(folder):
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(folder), device="cpu")
+    tokenize = lambda texts: dict(model.tokenizer(texts, padding=True, truncation=True, return_tensors="pt"))
+    run = lambda inputs: {"output": model(dict(inputs))["sentence_embedding"]}
+    return Opened("SentenceTransformer", run, tokenize)
+
+
+def open_folder(folder, form, dtype="f32"):
+    if (folder / "modules.json").exists():
+        return open_sentence_transformers(folder)
+    return {"hf": lambda: open_transformers(folder, dtype), "open_clip": lambda: open_open_clip(folder), "openai": lambda: open_openai(folder)}[form]()
+
+
+def form_of(folder):
+    """The form of a folder that a peer has saved."""
+    if (folder / "open_clip_config.json").exists():
+        return "open_clip"
+    return "hf" if (folder / "config.json").exists() else "openai"
+
+
+def largest(a, b):
+    if a.shape != b.shape:
+        raise Failed(f"shape {list(a.shape)} instead of {list(b.shape)}")
+    return (a.double() - b.double()).abs().max().item()
+
+
+def differs_among_peers(text):
+    """open_clip spells out special tokens and minds a sigma at a word's end, transformers does neither."""
+    return "<|" in text or "ΟΔΟΣ" in text
+
+
+def crops_alike(photo, pixels):
+    """Whether the peers crop the same: of an odd margin they leave out the larger half on different sides."""
+    size = pixels([photo]).shape[-1]
+    return (int(size * max(photo.size) / min(photo.size)) - size) % 2 == 0
+
+
+def texts_of(ids, end):
+    """The tokens of each row to its end token: what is behind it is padding, in which the peers differ."""
+    return [row[: row.index(end) + 1] for row in ids.tolist()]
+
+
+def compare_words(ours, theirs, captions):
+    """Checks that the captions, as both sides clean them, have the same ids, and gives them."""
+    cleaned = dict.fromkeys(ours.clean(theirs.clean(text)) for text in captions)
+    texts = [text for text in cleaned if ours.clean(text) == text == theirs.clean(text)]
+    if ours.name == theirs.name:
+        ours, theirs = ours.tokenize(texts), theirs.tokenize(texts)
+        if ours.keys() != theirs.keys():
+            raise Failed(f"the tokenizer gives {sorted(ours)} instead of {sorted(theirs)}")
+        wrong = [name for name in theirs if not torch.equal(ours[name], theirs[name])]
+        if wrong:
+            raise Failed(f"the tokenizer gives other {wrong}")
+        return texts
+    texts = [text for text in texts if not differs_among_peers(text)]
+    ours, theirs = ours.tokenize(texts)["input_ids"], theirs.tokenize(texts)["input_ids"]
+    end = theirs[0].max().item()
+    pairs = zip(texts, texts_of(ours, end), texts_of(theirs, end))
+    wrong = [text for text, a, b in pairs if a != b]
+    if wrong:
+        raise Failed(f"{len(wrong)} of {len(texts)} captions have other ids, such as {wrong[0]!r}")
+    return texts
+
+
+def compare_with_golden(source, opened):
+    expected = load_file(source / "expected.safetensors")
+    names = ["pixel_values", "input_ids", *(["attention_mask"] if opened.name == "BertModel" else [])]
+    outputs = opened.run({name: expected[name] for name in names if name in expected})
+    return {"difference": max(largest(output, expected[name]) for name, output in outputs.items())}
+
+
+def compare_with_source(source, opened, captions, photos):
+    original = open_folder(source, form_of(source))
+    ours, theirs, found = {}, {}, {}
+    for reader in ["tokenize", "pixels"]:
+        if (getattr(opened, reader) is None) != (getattr(original, reader) is None):
+            raise Failed(f"{reader}: one side has it, the other has not")
+    if original.tokenize:
+        texts = compare_words(opened, original, captions)
+        ours |= opened.tokenize(texts[:ENCODED])
+        theirs |= original.tokenize(texts[:ENCODED])
+        found["texts"] = len(texts)
+    if original.pixels:
+        if opened.name != original.name:
+            photos = [photo for photo in photos if crops_alike(photo, original.pixels)]
+        ours["pixel_values"], theirs["pixel_values"] = opened.pixels(photos), original.pixels(photos)
+        found["photos"] = len(photos)
+        found["pixels"] = largest(ours["pixel_values"], theirs["pixel_values"])
+        if found["pixels"] > PIXEL_LIMIT:
+            raise Failed(f"pixels differ by {found['pixels']:.1e}")
+    ours, theirs = opened.run(ours), original.run(theirs)
+    return found | {"difference": max(largest(ours[name], theirs[name]) for name in theirs)}
+
+
+def compare_rows(source, rows, texts, photos):
+    """What `mm embed` made of the source beside what its peer makes of it: of texts or of images, as the file's name says."""
+    original, inputs = open_folder(source, form_of(source)), {}
+    if original.tokenize:
+        inputs |= original.tokenize(texts)
+    if original.pixels:
+        inputs["pixel_values"] = original.pixels(photos)
+    outputs, side = original.run(inputs), rows.stem
+    expected = outputs.get(f"{side[:-1]}_embeds", outputs.get("output"))
+    difference = largest(load_file(rows)["embeddings"], torch.nn.functional.normalize(expected, dim=-1))
+    return {"opened_by": f"mm embed --{side}", "difference": difference, "limit": ROWS_LIMITS[side]}
+
+
+def check(goldens, plan):
+    captions = read_json(goldens / "text/captions.json")
+    photos = [Image.open(path).convert("RGB") for path in sorted((goldens / "images/photos").iterdir())]
+    packages = ["torch", "transformers", "open_clip_torch", "sentence-transformers"]
+    print(", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages), flush=True)
+    for request in read_json(plan):
+        source, written, dtype = Path(request["source"]), Path(request["written"]), request["dtype"]
+        try:
+            with torch.inference_mode():
+                if request["rows"]:
+                    texts = (plan.parent / "folders/captions.txt").read_text(encoding="utf-8").splitlines()
+                    found = compare_rows(source, written, texts, photos)
+                else:
+                    opened = open_folder(written, request["form"], dtype)
+                    found = {"opened_by": opened.name}
+                    if (source / "expected.safetensors").exists():
+                        found |= compare_with_golden(source, opened)
+                    else:
+                        found |= compare_with_source(source, opened, captions, photos)
+            limit = found.pop("limit", LIMITS[dtype])
+            if not found["difference"] <= limit:
+                found["error"] = f"the outputs are {found['difference']:.1e} apart, more than {limit:.0e}"
+        except Exception as error:  # whatever a peer raises is the answer
+            found = {"error": f"{type(error).__name__}: {error}".replace("\n", " ")}
+        print(json.dumps(found), flush=True)
+
+
+SIZES = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 1}
+
+
+def write_clip_vocabulary(folder):
+    """OpenAI's whole vocabulary as transformers' files."""
+    simple = open_clip.SimpleTokenizer()
+    merges = sorted(simple.bpe_ranks, key=simple.bpe_ranks.get)
+    vocabulary = {token: index for token, index in simple.encoder.items() if index < simple.sot_token_id}
+    vocabulary |= {"<|startoftext|>": simple.sot_token_id, "<|endoftext|>": simple.eot_token_id}
+    folder.mkdir(parents=True)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, merges)]) + "\n", encoding="utf-8")
+
+
+def save(folder, model, *readers):
+    model.eval().save_pretrained(folder)
+    for reader in readers:
+        reader.save_pretrained(folder)
+
+
+def clip(tokenizer, **vision):
+    tokens = {"vocab_size": len(tokenizer), "max_position_embeddings": tokenizer.model_max_length}
+    ids = {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ["bos", "eos", "pad"]}
+    text, vision = SIZES | tokens | ids, SIZES | {"image_size": 32, "patch_size": 8} | vision
+    return transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=48)
+
+
+def make_transformers(goldens, out):
+    kept = {"mean": [0.4, 0.5, 0.6], "std": [0.3, 0.2, 0.25]}
+    small = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    short = transformers.CLIPTokenizer.from_pretrained(goldens / "text/clip_tokenizer", model_max_length=20)
+    processor = transformers.CLIPImageProcessorPil(**small, image_mean=kept["mean"], image_std=kept["std"], resample=2)
+    save(out / "clip-words", transformers.CLIPModel(clip(short)), short, processor)
+    config = clip(short).text_config
+    config.projection_dim = 48
+    save(out / "clip-text-words", transformers.CLIPTextModelWithProjection(config), short)
+    config = clip(short).vision_config
+    config.projection_dim = 48
+    save(out / "clip-vision-pixels", transformers.CLIPVisionModelWithProjection(config), processor)
+
+    write_clip_vocabulary(out / ".openai")
+    whole = transformers.CLIPTokenizer.from_pretrained(out / ".openai", model_max_length=77)
+    save(out / "clip-openai-words", transformers.CLIPModel(clip(whole)), whole, transformers.CLIPImageProcessorPil(**small))
+
+    square = {"height": 32, "width": 32}
+    for name, tokenizer in [
+        ("siglip-words", "siglip_spiece"), ("siglip2-words", "siglip2_tokenizer")
+    ]:
+        # Google's own files name this one input.
+        tokenizer = transformers.AutoTokenizer.from_pretrained(goldens / "text" / tokenizer, model_input_names=["input_ids"])
+        text = SIZES | {"vocab_size": len(tokenizer), "max_position_embeddings": 64, "projection_size": 64}
+        config = transformers.SiglipConfig(text_config=text, vision_config=SIZES | {"image_size": 32, "patch_size": 8})
+        save(out / name, transformers.SiglipModel(config), tokenizer, transformers.SiglipImageProcessorPil(size=square))
+
+    vit = transformers.ViTConfig(**SIZES, image_size=32, patch_size=8)
+    save(out / "vit-pixels", transformers.ViTModel(vit), transformers.ViTImageProcessorPil(size=square))
+    for name in ["bert_tokenizer", "bert_vocab_txt"]:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(goldens / "text" / name)
+        config = transformers.BertConfig(**SIZES, vocab_size=len(tokenizer), max_position_embeddings=80)
+        save(out / name.replace("_", "-"), transformers.BertModel(config), tokenizer)
+
+
+def make_sentence_transformers(out):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Normalize, Pooling, Transformer
+
+    words = Transformer(str(out / "bert-tokenizer"), max_seq_length=24)
+    SentenceTransformer(modules=[words, Pooling(SIZES["hidden_size"], "mean"), Normalize()]).save(str(out / "sentence-bert"))
+
+
+def make_open_clip(out):
+    text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
+    vision = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8}
+    for name, vision, size in [("open-clip-words", vision, 32), ("open-clip-resnet-words", {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8}, 64)]:
+        config = {"embed_dim": 48, "vision_cfg": vision, "text_cfg": text, "quick_gelu": True}
+        folder = out / name
+        folder.mkdir()
+        save_file(CLIP(**config).state_dict(), folder / "open_clip_model.safetensors")
+        preprocess = {"size": size, "mode": "RGB", "interpolation": "bicubic", "resize_mode": "shortest"}
+        (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
+
+
+def write_captions(goldens, file):
+    """Captions that fit in a line and that no tokenizer cleans."""
+    texts = [text for text in read_json(goldens / "text/captions.json")[100:] if clean(text) == text]
+    file.write_text("\n".join(texts[:ENCODED]) + "\n", encoding="utf-8")
+
+
+def make(goldens, out):
+    torch.manual_seed(3)
+    out.mkdir(parents=True)
+    write_captions(goldens, out / "captions.txt")
+    make_transformers(goldens, out)
+    make_sentence_transformers(out)
+    make_open_clip(out)
+
+
+def main():
+    warnings.simplefilter("ignore")
+    transformers.logging.set_verbosity_error()
+    verb, goldens, path = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    {"make": make, "check": check}[verb](goldens, path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+//! `goldens --check`: the round trip. `mm convert` writes each model in every form that can hold it, and the peers open what it
+//! wrote and compute the same; and `mm embed` makes of the peers' own folders what the peers make of them.
+
+use std::path::{Path, PathBuf};
+use std::{fs, process::Command};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use super::Args;
+use crate::libtorch::Libtorch;
+use crate::page::{table, today, write_section};
+use crate::setup;
+use crate::workspace::{Workspace, peer_script, run as run_command};
+
+const PAGE: &str = "docs/checkpoints.md";
+
+/// The models of data/goldens/clip, and each chain of forms that they are written in. The last of a chain has a peer that opens it;
+/// what is not here has no place in the form, and `mm convert` says so.
+const MODELS: [(&str, &[&str]); 17] = [
+    ("clip", &["hf", "hf f16", "hf bf16", "open_clip", "open_clip > hf"]),
+    ("clip-gelu-14", &["hf", "open_clip", "open_clip > hf"]),
+    ("clip-legacy-eos", &["hf", "open_clip", "open_clip > hf"]),
+    ("clip-sharded", &["hf", "open_clip"]),
+    ("siglip", &["hf"]),
+    ("open-clip-vit", &["open_clip", "hf"]),
+    ("open-clip-resnet", &["open_clip", "hf > open_clip"]),
+    ("open-clip-siglip-loss", &["open_clip", "hf > open_clip"]),
+    ("openai-vit", &["openai", "openai f16", "open_clip", "hf", "hf > open_clip > openai"]),
+    ("openai-resnet", &["openai", "open_clip", "hf > open_clip > openai"]),
+    ("clip-text", &["hf"]),
+    ("clip-vision", &["hf"]),
+    ("siglip-text", &["hf"]),
+    ("siglip-vision", &["hf"]),
+    ("vit", &["hf"]),
+    ("vit-without-pooler", &["hf"]),
+    ("bert", &["hf"]),
+];
+
+/// The folders that the script makes, with tokenizer and image processor: the forms, and what `mm embed` reads.
+const FOLDERS: [(&str, &[&str], &[&str]); 12] = [
+    ("clip-words", &["hf", "open_clip", "open_clip > hf"], &["texts", "images"]),
+    ("clip-openai-words", &["hf", "open_clip", "openai", "openai > hf"], &["texts", "images"]),
+    ("siglip-words", &["hf"], &["texts", "images"]),
+    ("siglip2-words", &["hf"], &["texts", "images"]),
+    ("open-clip-words", &["open_clip", "hf", "openai"], &["texts", "images"]),
+    ("open-clip-resnet-words", &["open_clip", "openai", "hf > open_clip"], &["texts", "images"]),
+    ("clip-text-words", &["hf"], &["texts"]),
+    ("clip-vision-pixels", &["hf"], &["images"]),
+    ("vit-pixels", &["hf"], &["images"]),
+    ("bert-tokenizer", &["hf"], &["texts"]),
+    ("bert-vocab-txt", &["hf"], &["texts"]),
+    ("sentence-bert", &["hf"], &["texts"]),
+];
+
+/// What the script is asked: to open `written`, or to compare `rows` that `mm embed` made of the source.
+#[derive(Serialize)]
+struct Request {
+    source: PathBuf,
+    written: PathBuf,
+    form: String,
+    dtype: String,
+    rows: bool,
+}
+
+/// What it found.
+#[derive(Deserialize, Default)]
+struct Found {
+    opened_by: Option<String>,
+    /// The captions that were compared and have the same ids.
+    texts: Option<u64>,
+    /// The photographs that were compared.
+    photos: Option<u64>,
+    /// The largest difference of their normalised pixels.
+    pixels: Option<f64>,
+    /// The largest difference of outputs.
+    difference: Option<f64>,
+    error: Option<String>,
+}
+
+/// A line of the table on its way.
+struct Trip {
+    model: &'static str,
+    /// In which forms it was written.
+    chain: String,
+    /// Why there is nothing to ask for.
+    broken: Option<String>,
+    request: Request,
+}
+
+/// Runs the check, prints its tables, and writes them into docs/checkpoints.md where all is well.
+pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    let libtorch = setup::ensure(workspace)?;
+    let mm = workspace.build(&libtorch, "mm", &["--bin", "mm"])?;
+    let mm = Mm { workspace, libtorch: &libtorch, executable: &mm };
+    // Beside the program: cargo's target folder is ours to leave things in.
+    let scratch = mm.executable.with_file_name("round_trip");
+    let _ = fs::remove_dir_all(&scratch);
+    let (goldens, whole) = (workspace.path("data/goldens"), scratch.join("folders"));
+    fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
+    let script = workspace.path("xtask/peers/check_round_trip.py");
+    eprintln!("== the peers make folders");
+    run_command(peer_script(&args.python, &script).arg("make").args([&goldens, &whole]))
+        .context("the peers cannot make folders")?;
+
+    eprintln!("== mm converts and embeds");
+    let mut trips = Vec::new();
+    for (model, chains) in MODELS {
+        let source = goldens.join("clip").join(model);
+        trips.extend(chains.iter().map(|chain| mm.convert(model, &source, chain, &scratch)));
+    }
+    let models = trips.len();
+    for (model, chains, sides) in FOLDERS {
+        let source = whole.join(model);
+        trips.extend(chains.iter().map(|chain| mm.convert(model, &source, chain, &scratch)));
+        trips.extend(sides.iter().map(|side| mm.embed(model, &source, side, &scratch, &goldens)));
+    }
+
+    eprintln!("== the peers open and compute");
+    let plan = scratch.join("plan.json");
+    let asked: Vec<&Request> = trips.iter().filter(|trip| trip.broken.is_none()).map(|trip| &trip.request).collect();
+    fs::write(&plan, serde_json::to_vec(&asked)?).with_context(|| format!("cannot write {}", plan.display()))?;
+    let (versions, mut answers) =
+        ask(peer_script(&args.python, &script).arg("check").args([&goldens, &plan]), asked.len())?;
+    let found: Vec<Found> = trips
+        .iter()
+        .map(|trip| match &trip.broken {
+            Some(error) => Found { error: Some(error.clone()), ..Found::default() },
+            None => answers.next().unwrap_or_default(),
+        })
+        .collect();
+    let tables = tables(&trips, &found, models);
+    print!("{tables}");
+    refuse_failures(&trips, &found, &scratch)?;
+    let text = format!("Checked on {} with {versions}.\n\n{tables}", today());
+    write_section(&workspace.path(PAGE), "round trip", &text)?;
+    let _ = fs::remove_dir_all(&scratch);
+    Ok(())
+}
+
+/// The program under test.
+struct Mm<'a> {
+    workspace: &'a Workspace,
+    libtorch: &'a Libtorch,
+    executable: &'a Path,
+}
+
+impl Mm<'_> {
+    /// Writes `source` in each form of `chain` in turn.
+    fn convert(&self, model: &'static str, source: &Path, chain: &str, scratch: &Path) -> Trip {
+        let mut request = Request {
+            source: source.to_owned(),
+            written: source.to_owned(),
+            form: String::new(),
+            dtype: String::new(),
+            rows: false,
+        };
+        let mut broken = None;
+        for (step, words) in chain.split(" > ").enumerate() {
+            let (form, dtype) = words.split_once(' ').unwrap_or((words, "f32"));
+            let to =
+                scratch.join("written").join(format!("{model}.{}.{step}", chain.replace(" > ", ".").replace(' ', "-")));
+            let mut command = self.command("convert");
+            command.arg("--from").arg(&request.written).arg("--to").arg(&to).args(["--format", form, "--dtype", dtype]);
+            broken = broken.or(failure(&mut command));
+            request = Request { written: to, form: form.to_owned(), dtype: dtype.to_owned(), ..request };
+        }
+        Trip { model, chain: chain.replace(" > ", ", then "), broken, request }
+    }
+
+    /// Makes rows of the folder `source` as it is: of texts or of images.
+    fn embed(&self, model: &'static str, source: &Path, side: &str, scratch: &Path, goldens: &Path) -> Trip {
+        let folder = scratch.join("rows").join(model);
+        let rows = folder.join(format!("{side}.safetensors"));
+        let input = match side {
+            "texts" => scratch.join("folders/captions.txt"),
+            _ => goldens.join("images/photos"),
+        };
+        let mut command = self.command("embed");
+        command.arg("--model").arg(source).arg(format!("--{side}")).arg(input).arg("--out").arg(&rows);
+        let no_folder = fs::create_dir_all(&folder).err().map(|error| error.to_string());
+        let broken = no_folder.or_else(|| failure(&mut command));
+        let (form, dtype) = (String::new(), "f32".to_owned());
+        let request = Request { source: source.to_owned(), written: rows, form, dtype, rows: true };
+        Trip { model, chain: "left as it is".to_owned(), broken, request }
+    }
+
+    fn command(&self, verb: &str) -> Command {
+        let mut command = self.workspace.program(self.executable, self.libtorch);
+        command.arg(verb);
+        command
+    }
+}
+
+/// Why a command failed, if it did.
+fn failure(command: &mut Command) -> Option<String> {
+    match command.output() {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(last_line(&output.stderr).trim_start_matches("error: ").to_owned()),
+        Err(error) => Some(format!("mm does not start: {error}")),
+    }
+}
+
+fn last_line(output: &[u8]) -> String {
+    String::from_utf8_lossy(output).trim().lines().last().unwrap_or("it gave no reason").to_owned()
+}
+
+/// The versions of the peers, and their answers to `count` requests.
+fn ask(command: &mut Command, count: usize) -> Result<(String, std::vec::IntoIter<Found>)> {
+    let output = command.output().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines = text.lines();
+    let versions = lines.next().unwrap_or_default().to_owned();
+    let answers: Vec<Found> = lines.map(serde_json::from_str).collect::<Result<_, _>>().context("the peers' answer")?;
+    if !output.status.success() || answers.len() != count {
+        let (said, reason) = (answers.len(), last_line(&output.stderr));
+        bail!("the peers answered {said} of {count} questions: {reason}");
+    }
+    Ok((versions, answers.into_iter()))
+}
+
+/// The table of the models, whose inputs and outputs are the goldens', and that of the whole folders.
+fn tables(trips: &[Trip], found: &[Found], models: usize) -> String {
+    let number = |number: f64| if number == 0.0 { "0".to_owned() } else { format!("{number:.1e}") };
+    let lines: Vec<[String; 6]> = trips
+        .iter()
+        .zip(found)
+        .map(|(trip, found)| {
+            let opened_by = found.opened_by.clone().unwrap_or_else(|| "nobody".to_owned());
+            let texts = found.texts.map(|texts| texts.to_string());
+            let pixels = found.pixels.zip(found.photos).map(|(apart, photos)| format!("{photos}: {}", number(apart)));
+            let [texts, pixels, outputs] = [texts, pixels, found.difference.map(number)].map(Option::unwrap_or_default);
+            [trip.model.to_owned(), trip.chain.clone(), opened_by, texts, pixels, outputs]
+        })
+        .collect();
+    let head =
+        ["model", "written as", "opened by", "equal texts", "photos: pixels apart", "outputs apart"].map(String::from);
+    let short = |line: &[String; 6]| [0, 1, 2, 5].map(|column| line[column].clone());
+    let first: Vec<_> = std::iter::once(&head).chain(&lines[..models]).map(short).collect();
+    let second: Vec<_> = std::iter::once(&head).chain(&lines[models..]).cloned().collect();
+    format!("{}\n{}", table(&first), table(&second))
+}
+
+fn refuse_failures(trips: &[Trip], found: &[Found], scratch: &Path) -> Result<()> {
+    let failed = trips.iter().zip(found).filter_map(|(trip, found)| Some((trip, found.error.as_ref()?)));
+    let failed: Vec<_> = failed.collect();
+    match failed.first() {
+        None => Ok(()),
+        Some((trip, error)) => bail!(
+            "{} of {} round trips fail (their files are in {}); the first: {}, {}: {error}",
+            failed.len(),
+            trips.len(),
+            scratch.display(),
+            trip.model,
+            if trip.request.rows { trip.chain.clone() } else { format!("written as {}", trip.chain) },
+        ),
+    }
+}
