@@ -14,10 +14,7 @@ out = "OUT"
 kind = "clip"
 embed_dim = 32
 image = { kind = "vit", image_size = 32, patch_size = 16, hidden_size = 32, intermediate_size = 64, num_hidden_layers = 2, num_attention_heads = 2, patch_dropout = 0.25 }
-text = { kind = "clip", hidden_size = 32, intermediate_size = 64, num_hidden_layers = 1, num_attention_heads = 2, max_position_embeddings = 16 }
-
-[tokenizer]
-vocab_size = 2048
+TEXT
 
 [data]
 train = { kind = "emoji", split = "train" }
@@ -35,10 +32,22 @@ checkpoint_every = 10
 log_every = 1
 "#;
 
+const TEXT: &str = r#"
+text = { kind = "clip", hidden_size = 32, intermediate_size = 64, num_hidden_layers = 1, num_attention_heads = 2, max_position_embeddings = 16 }
+
+[tokenizer]
+vocab_size = 2048
+"#;
+
 /// Writes the small configuration, with runs in `folder`, and gives its path.
 pub fn write_config(folder: &Path) -> PathBuf {
+    write_config_with(folder, TEXT)
+}
+
+/// The same with another text tower.
+pub fn write_config_with(folder: &Path, text: &str) -> PathBuf {
     let file = folder.join("small.toml");
-    std::fs::write(&file, CONFIG.replace("OUT", folder.to_str().unwrap())).unwrap();
+    std::fs::write(&file, CONFIG.replace("OUT", folder.to_str().unwrap()).replace("TEXT", text)).unwrap();
     file
 }
 

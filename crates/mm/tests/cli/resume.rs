@@ -1,6 +1,6 @@
 //! A run that is killed, or stopped by Ctrl-C, goes on to the very numbers of the run that never was.
 
-use crate::common::{command, success, write_config};
+use crate::common::{command, success, write_config, write_config_with};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -28,28 +28,40 @@ fn numbers(run: &Path) -> Vec<String> {
         .collect()
 }
 
-#[test]
-fn forty_steps_equal_twenty_a_kill_and_twenty_more_bit_for_bit() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = write_config(folder.path());
+/// Trains 40 steps of `config`, whose runs are in `folder`, in one go and killed at step 20: both must end alike.
+fn assert_forty_steps_equal_twenty_a_kill_and_twenty_more(folder: &Path, config: &Path) {
     let config = config.to_str().unwrap();
     success(&["train", config, "--set", "run.name=straight"]);
 
     let mut killed = command(&["train", config, "--set", "run.name=killed"]).stderr(Stdio::null()).spawn().unwrap();
-    wait_for("checkpoint of step 20", || folder.path().join("killed/checkpoints/step-20").exists());
+    wait_for("checkpoint of step 20", || folder.join("killed/checkpoints/step-20").exists());
     killed.kill().unwrap(); // SIGKILL
     killed.wait().unwrap();
     success(&["train", config, "--set", "run.name=killed", "--resume", "latest"]);
 
-    assert_eq!(numbers(&folder.path().join("straight")), numbers(&folder.path().join("killed")));
+    assert_eq!(numbers(&folder.join("straight")), numbers(&folder.join("killed")));
     for file in [
         "model/model.safetensors",
         "checkpoints/step-40/optimizer.safetensors",
         "checkpoints/step-40/model.safetensors",
     ] {
-        let read = |run: &str| std::fs::read(folder.path().join(run).join(file)).unwrap();
+        let read = |run: &str| std::fs::read(folder.join(run).join(file)).unwrap();
         assert_eq!(read("straight"), read("killed"), "{file}");
     }
+}
+
+#[test]
+fn forty_steps_equal_twenty_a_kill_and_twenty_more_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_forty_steps_equal_twenty_a_kill_and_twenty_more(folder.path(), &write_config(folder.path()));
+}
+
+#[test]
+fn a_run_with_a_locked_text_tower_resumes_bit_for_bit_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let bert = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/sentences/mean");
+    let text = format!("text_from = {bert:?}\ntext_projection = false\nlock_text = {{}}");
+    assert_forty_steps_equal_twenty_a_kill_and_twenty_more(folder.path(), &write_config_with(folder.path(), &text));
 }
 
 #[test]
