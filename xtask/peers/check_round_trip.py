@@ -92,7 +92,7 @@ def open_transformers(folder, dtype):
         def tokenize(texts):
             return dict(tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"))
 
-    if (folder / "preprocessor_config.json").exists():
+    if any((folder / name).exists() for name in ["preprocessor_config.json", "processor_config.json"]):
         # open_clip resizes with Pillow too, so that both peers can be compared.
         processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
 
@@ -318,7 +318,9 @@ def make_transformers(goldens, out):
 
     write_clip_vocabulary(out / ".openai")
     whole = transformers.CLIPTokenizer.from_pretrained(out / ".openai", model_max_length=77)
-    save(out / "clip-openai-words", transformers.CLIPModel(clip(whole)), whole, transformers.CLIPImageProcessorPil(**small))
+    # As one processor, both are saved under other names.
+    processor = transformers.CLIPProcessor(transformers.CLIPImageProcessorPil(**small), whole)
+    save(out / "clip-openai-words", transformers.CLIPModel(clip(whole)), processor)
 
     square = {"height": 32, "width": 32}
     for name, tokenizer in [
@@ -376,6 +378,7 @@ def make(goldens, out):
 def main():
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     verb, goldens, path = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     {"make": make, "check": check}[verb](goldens, path)
 

@@ -132,6 +132,45 @@ fn goldens_are_replaced_only_by_a_script_that_ends_well() {
 }
 
 #[test]
+fn a_round_trip_is_recorded_and_a_pair_that_fails_is_named() {
+    let checkout = Checkout::new();
+    let python = checkout.path("bin/python");
+    let check = ["goldens", "--check", "--python", python.to_str().unwrap()];
+    fs::create_dir(checkout.path("docs")).unwrap();
+    let page = checkout.path("docs/checkpoints.md");
+    fs::write(&page, "# Checkpoints\n").unwrap();
+    // One answer a question: the questions are counted in the plan.
+    let answers = |answer: &str| {
+        let each = format!("for _ in $(grep -o source $4); do echo '{answer}'; done");
+        format!("[ $2 = make ] && exit; echo peer 1.0; {each}")
+    };
+
+    checkout.program("python", &answers(r#"{"opened_by":"CLIPModel","difference":2e-6,"error":"too far"}"#));
+    let error = last_error(&checkout.xtask(&check));
+    assert!(error.contains("the first: clip, written as hf: too far"), "{error}");
+    checkout.program("mm", "echo mm $* >> calls; echo error: no room >&2; [ $1 = convert ]; exit $?");
+    checkout.program("python", &answers(r#"{"opened_by":"CLIPModel","difference":0}"#));
+    let error = last_error(&checkout.xtask(&check));
+    assert!(error.contains("the first: clip-words, left as it is: no room"), "{error}");
+    assert_eq!(fs::read_to_string(&page).unwrap(), "# Checkpoints\n", "a failed check records nothing");
+
+    checkout.program("mm", "echo mm $* >> calls");
+    let answer = r#"{"opened_by":"CLIPModel","texts":9,"photos":2,"pixels":0,"difference":2e-6}"#;
+    checkout.program("python", &answers(answer));
+    let output = checkout.xtask(&check);
+    assert!(output.status.success(), "{}", last_error(&output));
+    let text = fs::read_to_string(&page).unwrap();
+    assert!(text.contains("with peer 1.0.") && text.contains("| openai-vit            | hf, then open_clip, then openai |"));
+    assert!(text.contains("| 9           | 2: 0                 | 2.0e-6        |"), "{text}");
+    assert!(checkout.calls().contains("--format open_clip --dtype f32"), "{}", checkout.calls());
+    assert!(!checkout.path("bin/round_trip").exists());
+
+    checkout.program("python", "[ $2 = make ] && exit; echo peer 1.0; echo no module named open_clip >&2; exit 1");
+    let error = last_error(&checkout.xtask(&check));
+    assert!(error.contains("the peers answered 0 of ") && error.ends_with(": no module named open_clip"), "{error}");
+}
+
+#[test]
 fn a_benchmark_puts_ours_beside_the_peers_and_writes_its_page() {
     let checkout = Checkout::new();
     let example = checkout.path("bin/bench_clip");

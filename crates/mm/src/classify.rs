@@ -1,5 +1,5 @@
 use crate::model::{ModelArgs, read_image};
-use crate::table;
+use crate::{output, table};
 use anyhow::Result;
 use mm_clip::{Templates, ZeroShot};
 use std::path::PathBuf;
@@ -42,12 +42,12 @@ pub fn run(args: &Args) -> Result<()> {
             if args.json {
                 let labels: Vec<_> =
                     ranked.iter().map(|(label, p)| serde_json::json!({ "label": label, "probability": p })).collect();
-                println!("{}", serde_json::json!({ "image": path, "labels": labels }));
+                output::print(&format!("{}\n", serde_json::json!({ "image": path, "labels": labels })))?;
             } else {
                 let rows: Vec<Vec<String>> =
                     ranked.iter().map(|(label, p)| vec![(*label).clone(), table::percent(f64::from(*p))]).collect();
-                println!("{}", path.display());
-                println!("{}", table::render(&["label", "probability"], &rows));
+                let table = table::render(&["label", "probability"], &rows);
+                output::print(&format!("{}\n{table}\n", path.display()))?;
             }
         }
     }

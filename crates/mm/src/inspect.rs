@@ -1,4 +1,4 @@
-use crate::table;
+use crate::{output, table};
 use anyhow::{Context, Result};
 use mm_clip::{Architecture, ClipConfig, ModelFolder};
 use mm_core::checkpoint::TensorInfo;
@@ -28,19 +28,16 @@ pub fn run(args: &Args) -> Result<()> {
     let folder = ModelFolder::open(&args.model).with_context(|| format!("cannot open the model {}", args.model))?;
     let tensors = folder.weights.list();
     let files: Vec<FileFacts> = folder.weights.files().map(FileFacts::of).collect::<Result<_>>()?;
-    match args.json {
-        true => println!("{:#}", json(&folder, &tensors, &files)),
-        false => {
-            print!("{}", summary(&folder));
-            print!("\n{}", parts(&tensors));
-            print!("\n{}", table::render(&["file", "size", "sha256"], &files.iter().map(FileFacts::row).collect::<Vec<_>>()));
-            if args.tensors {
-                let row = |t: &TensorInfo| vec![t.name.clone(), format!("{:?}", t.shape), t.dtype.clone()];
-                print!("\n{}", table::render(&["tensor", "shape", "type"], &tensors.iter().map(row).collect::<Vec<_>>()));
-            }
-        }
+    if args.json {
+        return output::print(&format!("{:#}\n", json(&folder, &tensors, &files)));
     }
-    Ok(())
+    let rows: Vec<_> = files.iter().map(FileFacts::row).collect();
+    let mut tables = vec![summary(&folder), parts(&tensors), table::render(&["file", "size", "sha256"], &rows)];
+    if args.tensors {
+        let row = |t: &TensorInfo| vec![t.name.clone(), format!("{:?}", t.shape), t.dtype.clone()];
+        tables.push(table::render(&["tensor", "shape", "type"], &tensors.iter().map(row).collect::<Vec<_>>()));
+    }
+    output::print(&tables.join("\n"))
 }
 
 /// A file of weights.
@@ -98,7 +95,10 @@ fn summary(folder: &ModelFolder) -> String {
         }
     }
     if !matches!(folder.architecture, Architecture::Text { .. }) {
-        lines.push(("preprocessing", folder.processor().map_or_else(|error| error.to_string(), |found| found.to_string())));
+        lines.push((
+            "preprocessing",
+            folder.processor().map_or_else(|error| error.to_string(), |found| found.to_string()),
+        ));
     }
     if !matches!(folder.architecture, Architecture::Image { .. }) {
         let describe = |found: mm_text::Tokenizer| {
@@ -183,9 +183,10 @@ fn parts(tensors: &[TensorInfo]) -> String {
     table::render(&["part", "tensors", "parameters", "size", "types"], &rows.collect::<Vec<_>>())
 }
 
-/// Whether a tensor holds parameters, and no scales of others or counters.
+/// Whether a tensor holds parameters, and no scales of others, statistics or counters.
 fn is_parameter(tensor: &TensorInfo) -> bool {
-    !tensor.name.ends_with("weight_scale") && tensor.dtype != "I64"
+    let others = ["weight_scale", "running_mean", "running_var"];
+    !others.iter().any(|other| tensor.name.ends_with(other)) && tensor.dtype != "I64"
 }
 
 fn size(bytes: u64) -> String {

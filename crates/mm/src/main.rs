@@ -7,6 +7,7 @@ mod embed;
 mod eval;
 mod inspect;
 mod model;
+mod output;
 mod probe;
 mod progress;
 mod table;

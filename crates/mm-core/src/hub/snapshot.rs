@@ -8,7 +8,7 @@ use std::path::Path;
 pub const CONFIGS: [&str; 2] = ["config.json", "open_clip_config.json"];
 
 /// What a model may have beside its config and weights.
-pub const EXTRAS: [&str; 11] = [
+pub const EXTRAS: [&str; 12] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -20,6 +20,7 @@ pub const EXTRAS: [&str; 11] = [
     "processor_config.json",
     "modules.json",
     "1_Pooling/config.json",
+    "sentence_bert_config.json",
 ];
 
 /// The files that weights are in or are indexed by, each with the config that it needs. Of a model that has several, the first is

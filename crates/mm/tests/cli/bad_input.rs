@@ -1,7 +1,8 @@
 //! Whatever a user gives: one line that says what, where and what to do, the right exit code, and never a panic.
 
-use crate::common::{failure, mm, success, write_config, write_png};
-use std::path::Path;
+use crate::common::{command, failure, mm, success, write_config, write_png};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 /// A run of two steps, and its model's folder.
 fn trained(folder: &Path) -> String {
@@ -73,6 +74,111 @@ fn models_that_do_not_fit_their_folder_are_refused_with_the_first_three_tensors(
     assert!(failure(&classify, 1).contains("not a whole safetensors file"));
     std::fs::remove_file(&weights).unwrap();
     assert!(failure(&classify, 1).contains("model.safetensors"));
+}
+
+/// A golden of mm-clip, or another of data/goldens.
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens").join(name)
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn each_file_that_a_models_folder_lacks_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = trained(folder.path());
+    let image = folder.path().join("image.png");
+    write_png(&image, 90);
+    let classify = ["classify", "--model", &model, "--labels", "cat,dog", image.to_str().unwrap()];
+    let without = |names: &[&str]| {
+        let files: Vec<_> = names.iter().map(|name| Path::new(&model).join(name)).collect();
+        let kept: Vec<_> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
+        files.iter().for_each(|file| std::fs::remove_file(file).unwrap());
+        let error = failure(&classify, 1);
+        files.iter().zip(kept).for_each(|(file, bytes)| std::fs::write(file, bytes).unwrap());
+        error
+    };
+    assert!(without(&["preprocessor_config.json"]).contains("preprocessor_config.json"));
+    assert!(without(&["tokenizer.json"]).contains("holds no tokenizer: expected tokenizer.json, vocab.json"));
+    assert!(without(&["model.safetensors"]).contains("there are no weights here"));
+    assert!(without(&["config.json"]).contains("neither config.json nor open_clip_config.json is here"));
+    success(&classify);
+
+    let sharded = folder.path().join("sharded");
+    copy_files(&golden("clip/clip-sharded"), &sharded);
+    std::fs::remove_file(sharded.join("model-00003-of-00004.safetensors")).unwrap();
+    let error = failure(&["inspect", sharded.to_str().unwrap()], 1);
+    assert!(error.contains("the shard model-00003-of-00004.safetensors is missing"), "{error}");
+}
+
+#[test]
+fn architectures_that_are_not_offered_are_named_beside_those_that_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let changed = |model: &str, config: &str, change: &dyn Fn(&mut serde_json::Value)| {
+        let _ = std::fs::remove_dir_all(folder.path().join(model));
+        copy_files(&golden("clip").join(model), &folder.path().join(model));
+        let file = folder.path().join(model).join(config);
+        let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        change(&mut json);
+        std::fs::write(&file, json.to_string()).unwrap();
+        failure(&["inspect", folder.path().join(model).to_str().unwrap()], 1)
+    };
+    for (model_type, expected) in [
+        ("chinese_clip", "model_type chinese_clip is not offered; known are clip, siglip"),
+        ("siglip2", "NaFlex"),
+        ("blip", "model_type blip is not known; known are clip, siglip"),
+    ] {
+        let error = changed("clip", "config.json", &|json| json["model_type"] = model_type.into());
+        assert!(error.contains(expected), "{error}");
+    }
+    let open_clip = |place: &str, value: serde_json::Value| {
+        changed("open-clip-vit", "open_clip_config.json", &|json| {
+            *json["model_cfg"].pointer_mut(place).unwrap() = value.clone();
+        })
+    };
+    let vision = serde_json::json!({ "timm_model_name": "vitamin_base", "image_size": 32 });
+    assert!(open_clip("/vision_cfg", vision).contains("towers of timm are not offered"));
+    let text = serde_json::json!({ "hf_model_name": "roberta-base" });
+    assert!(open_clip("/text_cfg", text).contains("Hugging Face's text towers inside open_clip are not offered"));
+    let coca = changed("open-clip-vit", "open_clip_config.json", &|json| {
+        json["model_cfg"]["multimodal_cfg"] = serde_json::json!({ "layers": 2 });
+    });
+    assert!(coca.contains("CoCa (multimodal_cfg) is not offered"), "{coca}");
+}
+
+#[test]
+fn a_tokenizer_with_more_tokens_than_the_embedding_has_rows_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = trained(folder.path());
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::remove_file(Path::new(&model).join(file)).unwrap();
+    }
+    for file in ["vocab.json", "merges.txt"] {
+        std::fs::copy(golden("text/clip_tokenizer").join(file), Path::new(&model).join(file)).unwrap();
+    }
+    let texts = folder.path().join("texts.txt");
+    std::fs::write(&texts, "a cat\n").unwrap();
+    let out = folder.path().join("rows.safetensors");
+    let embed = ["embed", "--model", &model, "--texts", texts.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    let error = failure(&embed, 1);
+    assert!(error.contains("its vocabulary has 4514 tokens, the tower's embedding"), "{error}");
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let model = golden("clip/clip");
+    let inspect = ["inspect", "--tensors", model.to_str().unwrap()];
+    let mut child = command(&inspect).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
