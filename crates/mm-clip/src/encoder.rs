@@ -1,5 +1,6 @@
-use crate::Result;
+use crate::{Error, Result};
 use mm_core::Precision;
+use mm_core::hf::check_sizes;
 use mm_core::nn::Linear;
 use mm_text::{TextTower, TextTowerConfig, TokenBatch};
 use mm_vision::{HeatMapTaps, ImageTower, ImageTowerConfig};
@@ -18,8 +19,9 @@ impl ImageEncoder {
     /// Creates the parameters below `path`: the tower under [`image_root`], the map to `projection` numbers as `visual_projection`.
     ///
     /// # Errors
-    /// The tower cannot be built.
+    /// The tower cannot be built, or `projection` is out of range.
     pub fn new(path: &Path, tower: &ImageTowerConfig, projection: Option<i64>) -> Result<Self> {
+        check_projection(projection)?;
         let tower = tower.build(&(path / image_root(tower)))?;
         let (width, output_width) = (tower.output_width(), projection.unwrap_or(tower.output_width()));
         Ok(Self { tower, projection: projection.map(|to| linear(path, "visual_projection", width, to)), output_width })
@@ -79,8 +81,9 @@ impl TextEncoder {
     /// Creates the parameters below `path`: the tower under `text_model`, the map to `projection` numbers as `text_projection`.
     ///
     /// # Errors
-    /// The tower cannot be built.
+    /// The tower cannot be built, or `projection` is out of range.
     pub fn new(path: &Path, tower: &TextTowerConfig, projection: Option<i64>) -> Result<Self> {
+        check_projection(projection)?;
         let (width, output_width) = (tower.output_width(), projection.unwrap_or(tower.output_width()));
         let tower = tower.build(&(path / TEXT_ROOT))?;
         Ok(Self { tower, projection: projection.map(|to| linear(path, "text_projection", width, to)), output_width })
@@ -141,6 +144,10 @@ fn project(projection: Option<&Linear>, pooled: Tensor) -> Tensor {
         Some(projection) => projection.forward(&pooled),
         None => pooled,
     }
+}
+
+fn check_projection(to: Option<i64>) -> Result<()> {
+    check_sizes(&[("the width of the shared space", to.unwrap_or(1))]).map_err(Error::Model)
 }
 
 fn linear(path: &Path, name: &str, width: i64, to: i64) -> Linear {

@@ -1,4 +1,5 @@
-use std::path::PathBuf;
+use mm_core::one_line;
+use std::path::{Path, PathBuf};
 
 /// What can go wrong with a CLIP model, its folder, its data or its evaluation.
 #[derive(Debug, thiserror::Error)]
@@ -16,10 +17,10 @@ pub enum Error {
     #[error(transparent)]
     Text(#[from] mm_text::Error),
     /// The two towers, or a tower and its config, do not fit.
-    #[error("model: {0}")]
+    #[error("model: {}", one_line(.0))]
     Model(String),
     /// A model folder's `config.json` is not one that can be loaded.
-    #[error("{path}: {problem}")]
+    #[error("{path}: {}", one_line(problem))]
     Folder {
         /// The file.
         path: PathBuf,
@@ -32,6 +33,20 @@ pub enum Error {
     /// libtorch refused an operation.
     #[error("libtorch: {}", .0.to_string().lines().next().unwrap_or_default())]
     Torch(#[from] tch::TchError),
+}
+
+impl Error {
+    /// The same, with the file that it is of where it does not name one.
+    pub(crate) fn at(self, path: &Path) -> Self {
+        use {mm_text::Error as Text, mm_vision::Error as Vision};
+        let problem = match self {
+            Self::Model(problem) => problem,
+            Self::Vision(error @ (Vision::Config(_) | Vision::Processor(_))) => error.to_string(),
+            Self::Text(error @ (Text::Config(_) | Text::Mismatch(_) | Text::Tokenizer(_))) => error.to_string(),
+            error => return error,
+        };
+        Self::Folder { path: path.to_owned(), problem }
+    }
 }
 
 /// A result with this crate's [`Error`].

@@ -1,10 +1,11 @@
 use crate::folder::ModelFolder;
 use crate::groups::group_of;
 use crate::{Clip, ClipConfig, Error, Lock, ModelConfig, Result, TokenizerConfig};
-use mm_core::nn::uninitialised;
+use mm_core::nn::shapes_only;
 use mm_text::{TextTowerConfig, Tokenizer};
 use mm_vision::{ImageProcessor, ImageTowerConfig, VitForm};
-use tch::nn::VarStore;
+use tch::nn::{Path, VarStore};
+use tch::{Device, Tensor};
 
 /// What a run starts from: the model's config, and the checkpoints that fill it, whole or by the tower.
 pub(crate) struct Start {
@@ -65,7 +66,9 @@ impl Start {
         match (self.whole.as_ref().or(self.image.as_ref()), &self.config.image) {
             (Some(folder), _) if self.resolution.is_some() => Ok(folder.processor()?.with_size(size)?),
             (Some(folder), _) => folder.processor(),
-            (None, ImageTowerConfig::Vit(vit)) if vit.form == VitForm::Siglip => Ok(ImageProcessor::default_siglip(size)),
+            (None, ImageTowerConfig::Vit(vit)) if vit.form == VitForm::Siglip => {
+                Ok(ImageProcessor::default_siglip(size))
+            }
             (None, _) => Ok(ImageProcessor::default_clip(size)),
         }
     }
@@ -73,23 +76,32 @@ impl Start {
     /// Makes the model on `vs`: what no checkpoint fills has the values that libtorch's generator gives.
     pub fn build(self, vs: &VarStore) -> Result<Clip> {
         let config = &self.config;
-        let clip = match self.whole {
-            Some(folder) => {
-                let clip = uninitialised(|| Clip::new(&vs.root(), config))?;
-                folder.fill(vs, Some(&config.image))?;
-                clip
-            }
-            None => Clip::new(&vs.root(), config)?,
-        };
-        // A tower's folder may have a projection: it leads to a space that is not this model's.
-        for (folder, projection) in [(self.image, "visual_projection"), (self.text, "text_projection")] {
-            let Some(mut folder) = folder else { continue };
+        let resized = self.resolution.map(|_| &config.image);
+        let make = |path: &Path| Clip::new(path, config);
+        let mut towers: Vec<(ModelFolder, &str)> = [(self.image, "visual_projection"), (self.text, "text_projection")]
+            .into_iter()
+            .filter_map(|(folder, projection)| Some((folder?, projection)))
+            .collect();
+        let variables_of = |vs: &VarStore, projection: &str| -> Vec<(String, Tensor)> {
             let is_image = projection.starts_with("visual");
-            folder.weights.retain(|name| !name.starts_with(projection) && name != "visual.proj");
-            let variables = vs.variables().into_iter().filter(|(name, _)| {
-                group_of(name, config).is_some_and(|group| group.is_image == is_image) && !name.starts_with(projection)
-            });
-            folder.fill_variables(variables.collect(), Some(&config.image))?;
+            let is_own = |name: &str| group_of(name, config).is_some_and(|group| group.is_image == is_image);
+            vs.variables().into_iter().filter(|(name, _)| is_own(name) && !name.starts_with(projection)).collect()
+        };
+        let clip = match self.whole {
+            Some(folder) => folder.build(vs, resized, make)?,
+            None => {
+                let plan = VarStore::new(Device::Cpu);
+                shapes_only(|| make(&plan.root()))?;
+                for (folder, projection) in &mut towers {
+                    // A tower's folder may have a projection: it leads to a space that is not this model's.
+                    folder.weights.retain(|name| !name.starts_with(*projection) && name != "visual.proj");
+                    folder.check(variables_of(&plan, projection), resized)?;
+                }
+                make(&vs.root())?
+            }
+        };
+        for (folder, projection) in towers {
+            folder.fill_variables(variables_of(vs, projection), resized)?;
         }
         for (name, variable) in vs.variables() {
             let Some(group) = group_of(&name, config) else { continue };

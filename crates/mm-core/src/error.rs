@@ -57,14 +57,14 @@ impl Error {
 
     /// An [`Error::Checkpoint`] at `path`.
     pub fn checkpoint(path: &Path, problem: impl Into<String>) -> Self {
-        Self::Checkpoint { path: path.to_owned(), problem: one_line(problem.into()) }
+        Self::Checkpoint { path: path.to_owned(), problem: one_line(&problem.into()) }
     }
 }
 
 /// `text` with its control characters escaped: names in a file may hold such, and a message is one line that no terminal obeys.
-pub fn one_line(text: String) -> String {
+pub fn one_line(text: &str) -> String {
     let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    if text.contains(char::is_control) { text.chars().map(escape).collect() } else { text }
+    text.chars().map(escape).collect()
 }
 
 /// A result with this crate's [`Error`].

@@ -1,9 +1,10 @@
 //! Checkpoints as disks, downloads and liars leave them: whatever is in the files, opening, filling and taking give tensors or an
 //! error of one line, and no more memory than the files have bytes for.
 
-mod common;
+#[path = "common/memory.rs"]
+mod memory;
 
-use common::peak_memory;
+use memory::peak_memory;
 use mm_core::checkpoint::{Form, Weights, quantise, write};
 use proptest::collection::vec;
 use proptest::prelude::*;

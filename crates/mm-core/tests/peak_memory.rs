@@ -1,9 +1,10 @@
 //! Loading a model takes the memory of its f32 weights and little more, whatever the file's form. The most memory that a process
 //! has had never falls, so that each form is loaded in a process of its own.
 
-mod common;
+#[path = "common/memory.rs"]
+mod memory;
 
-use common::peak_memory;
+use memory::peak_memory;
 use mm_core::checkpoint::{Form, Weights, stored};
 use mm_core::nn::{Activation, BlockConfig, Embedding, NormOrder, Transformer, uninitialised};
 use serde_json::json;

@@ -1,3 +1,4 @@
+use mm_core::one_line;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -13,7 +14,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file that can be read but not understood.
-    #[error("{path}: {reason}")]
+    #[error("{path}: {}", one_line(reason))]
     Format {
         /// The file.
         path: PathBuf,
@@ -24,16 +25,16 @@ pub enum Error {
     #[error("{0} holds no tokenizer: expected tokenizer.json, vocab.json and merges.txt, vocab.txt, or spiece.model")]
     NoTokenizer(PathBuf),
     /// A config that describes no tower.
-    #[error("{0}")]
+    #[error("{}", one_line(.0))]
     Config(String),
     /// A tokenizer and a tower that do not belong together.
-    #[error("the tokenizer does not fit the text tower: {0}")]
+    #[error("the tokenizer does not fit the text tower: {}", one_line(.0))]
     Mismatch(String),
     /// A vocabulary that cannot be trained.
     #[error("cannot train a tokenizer: {0}")]
     Training(String),
     /// A tokenizer that is no encoder's, or a text that it has no tokens for.
-    #[error("tokenizer: {0}")]
+    #[error("tokenizer: {}", one_line(.0))]
     Tokenizer(String),
 }
 

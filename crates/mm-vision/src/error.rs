@@ -1,5 +1,6 @@
 //! What can go wrong with a tower or a processor.
 
+use mm_core::one_line;
 use std::path::PathBuf;
 
 /// The result of everything in this crate that can fail.
@@ -9,10 +10,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A tower's config that no tower can be built from.
-    #[error("image tower: {0}")]
+    #[error("image tower: {}", one_line(.0))]
     Config(String),
     /// A `preprocessor_config.json` that this crate cannot follow.
-    #[error("image processor: {0}")]
+    #[error("image processor: {}", one_line(.0))]
     Processor(String),
     /// An image without pixels.
     #[error("image {index} of the batch is {width} x {height} pixels: there is nothing to resize")]
@@ -36,7 +37,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file that is no JSON of the form expected.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), one_line(&source.to_string()))]
     Json {
         /// The file.
         path: PathBuf,

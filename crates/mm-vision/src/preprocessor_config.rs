@@ -232,8 +232,10 @@ impl ImageProcessor {
     /// size, or a border around the normalised image.
     pub fn from_file(path: &Path) -> Result<Self> {
         let text = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-        let config: PreprocessorConfig =
-            serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.to_owned(), source })?;
+        let json = |source| Error::Json { path: path.to_owned(), source };
+        // A list would be taken for an object without its names.
+        serde_json::from_slice::<serde_json::Map<String, Value>>(&text).map_err(json)?;
+        let config: PreprocessorConfig = serde_json::from_slice(&text).map_err(json)?;
         config.image_processor.as_deref().unwrap_or(&config).processor().map_err(|error| at(path, error))
     }
 

@@ -1,4 +1,4 @@
-//! What tests of memory share. A test that measures it is a process of its own.
+//! The memory of the process that a test runs in.
 
 /// The most memory that this process has had, in bytes.
 pub fn peak_memory() -> u64 {
