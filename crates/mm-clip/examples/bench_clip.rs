@@ -3,13 +3,16 @@
 //!
 //! `bench_clip WORK [--precision f32|bf16|int8] [--iterations N] [--warmup N] [--captions FILE]`, WORK being `captions` (prints the
 //! emoji set's, the input of the others), `cosine` (prints how near bf16 and int8 come to f32), `limit`, `images`, `texts77`, `texts` or
-//! `train`.
+//! `train`; `bench_clip save DIR` writes the model into an existing folder.
 
-use mm_clip::{Clip, ClipConfig};
+use mm_clip::{Bundle, Clip, ClipConfig, FolderForm, StoredType};
 use mm_core::Precision;
+use mm_core::nn::Linear;
 use mm_core::optim::{AdamW, AdamWConfig};
 use mm_text::{TokenBatch, Tokenizer};
+use mm_vision::ImageProcessor;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -31,6 +34,10 @@ struct Options {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    if let (Some("save"), Some(folder)) = (arguments.next().as_deref(), arguments.next()) {
+        return save(Path::new(&folder));
+    }
     let options = parse(std::env::args().skip(1))?;
     if options.work == "captions" {
         captions().for_each(|caption| println!("{caption}"));
@@ -94,20 +101,22 @@ fn time(options: &Options, mut step: impl FnMut(usize)) -> Vec<f64> {
         .collect()
 }
 
-/// The machine's matrix limit: the image tower's own products, on operands that stay in place.
+/// The machine's matrix limit: the image tower's own products, on operands that stay in place. In int8 each product includes the
+/// quantising of its inputs.
 fn limit(options: &Options) -> (Vec<f64>, f64) {
     let kind = (options.precision.kind(), Device::Cpu);
-    let operands: Vec<(Tensor, Tensor)> = IMAGE_PRODUCTS
+    let operands: Vec<(Tensor, Linear)> = IMAGE_PRODUCTS
         .iter()
-        .map(|&(rows, input, output)| (Tensor::randn([rows, input], kind), Tensor::randn([output, input], kind)))
-        .collect();
-    let seconds = mm_sys::inference_mode(|| {
-        time(options, |_| {
-            for (x, weight) in &operands {
-                let _ = x.linear::<&Tensor>(weight, None);
+        .map(|&(rows, input, output)| {
+            let mut linear = Linear::from_tensors(Tensor::randn([output, input], kind), None);
+            if options.precision == Precision::Int8 {
+                linear.pack(options.precision);
             }
+            (Tensor::randn([rows, input], kind), linear)
         })
-    });
+        .collect();
+    let seconds =
+        mm_sys::inference_mode(|| time(options, |_| operands.iter().for_each(|(x, linear)| drop(linear.forward(x)))));
     let gflop = IMAGE_PRODUCTS.iter().map(|&(rows, input, output)| 2.0 * (rows * input * output) as f64 / 1e9).sum();
     (seconds, gflop)
 }
@@ -168,10 +177,24 @@ fn training(options: &Options) -> Result<(Vec<f64>, f64), Box<dyn std::error::Er
 }
 
 fn vit_b_32() -> Result<(VarStore, Clip), Box<dyn std::error::Error>> {
-    let config: ClipConfig = toml::from_str("embed_dim = 512\nimage.kind = \"vit\"\ntext.kind = \"clip\"\n")?;
     let vs = VarStore::new(Device::Cpu);
-    let model = Clip::new(&vs.root(), &config)?;
+    let model = Clip::new(&vs.root(), &vit_b_32_config()?)?;
     Ok((vs, model))
+}
+
+fn vit_b_32_config() -> Result<ClipConfig, toml::de::Error> {
+    toml::from_str("embed_dim = 512\nimage.kind = \"vit\"\ntext.kind = \"clip\"\n")
+}
+
+/// Writes ViT-B/32 with OpenAI's tokenizer and preprocessing, as transformers reads it.
+fn save(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    tch::manual_seed(0);
+    let config = vit_b_32_config()?;
+    let vs = VarStore::new(Device::Cpu);
+    let clip = Clip::new(&vs.root(), &config)?;
+    let (tokenizer, processor) = (Arc::new(Tokenizer::openai_clip()?), ImageProcessor::default_clip(224));
+    let bundle = Bundle::new(clip, config, tokenizer, processor, Device::Cpu);
+    Ok(bundle.save(&vs, folder, FolderForm::Hf, StoredType::F32)?)
 }
 
 /// One batch an iteration, padded to 77: tokens that fill the context, or captions 16k to 16k + 15.

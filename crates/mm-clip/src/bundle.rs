@@ -22,6 +22,19 @@ pub struct OpenOptions {
     pub resolution: Option<i64>,
 }
 
+impl OpenOptions {
+    /// The device, which computes in the precision.
+    fn place(&self) -> Result<Device> {
+        let device = self.device.resolve()?;
+        if self.precision == Precision::Int8 && device != Device::Cpu {
+            let problem = "int8 is for the CPU: take precision bf16 here";
+            return Err(mm_core::Error::Device { device: self.device.0.clone(), problem }.into());
+        }
+        self.precision.warn_if_emulated(device);
+        Ok(device)
+    }
+}
+
 /// An image encoder and what it needs to read images.
 #[derive(Debug)]
 pub struct ImageModel {
@@ -68,7 +81,7 @@ impl ImageModel {
         let folder = ModelFolder::open(model)?;
         let (mut tower, projection) = folder.image()?;
         let processor = resized(folder.processor()?, &mut tower, options.resolution)?;
-        let vs = VarStore::new(options.device.resolve()?);
+        let vs = VarStore::new(options.place()?);
         let resized = options.resolution.map(|_| &tower);
         let mut encoder = folder.build(&vs, resized, |path| ImageEncoder::new(path, &tower, projection))?;
         if options.precision != Precision::F32 {
@@ -108,7 +121,7 @@ impl TextModel {
         let folder = ModelFolder::open(model)?;
         let (tower, projection) = folder.text()?;
         let tokenizer = Arc::new(folder.tokenizer()?);
-        let vs = VarStore::new(options.device.resolve()?);
+        let vs = VarStore::new(options.place()?);
         let mut encoder = folder.build(&vs, None, |path| TextEncoder::new(path, &tower, projection))?;
         if options.precision != Precision::F32 {
             encoder.pack(options.precision);
@@ -181,7 +194,7 @@ impl Bundle {
     /// # Errors
     /// A file is missing or damaged, the architecture is not known, or config, weights and tokenizer do not fit each other.
     pub fn open(model: &str, options: &OpenOptions) -> Result<Self> {
-        let vs = VarStore::new(options.device.resolve()?);
+        let vs = VarStore::new(options.place()?);
         let mut bundle = Self::load(ModelFolder::open(model)?, &vs, options.resolution)?;
         if options.precision != Precision::F32 {
             bundle.image.encoder.pack(options.precision);

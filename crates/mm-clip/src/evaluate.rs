@@ -4,6 +4,7 @@ use mm_data::{BadSample, Loader, LoaderConfig, Position, Source, SourceConfig, d
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 use tch::Tensor;
 
 /// A set that models are evaluated on.
@@ -74,6 +75,8 @@ pub struct Embedded {
     pub images: Tensor,
     /// Unit rows `[N, D]` of the canonical captions; none if a sample has none, or if nobody asked for them.
     pub texts: Option<Tensor>,
+    /// How long the model waited for images: near zero where it is the model that takes the time.
+    pub waiting: Duration,
 }
 
 impl Embedded {
@@ -126,7 +129,8 @@ impl Embedded {
         }
         let captions: Option<Vec<&str>> = samples.iter().map(|sample| sample.caption.as_deref()).collect();
         let texts = text.zip(captions).map(|(text, captions)| text.embed(&captions, batch_size)).transpose()?;
-        Ok(Self { images: Tensor::f_cat(&images, 0)?, texts, bad: loader.bad_samples().to_vec(), samples })
+        let (bad, waiting) = (loader.bad_samples().to_vec(), loader.time_waiting());
+        Ok(Self { images: Tensor::f_cat(&images, 0)?, texts, bad, samples, waiting })
     }
 }
 

@@ -23,6 +23,16 @@ impl Precision {
         }
     }
 
+    /// Warns where `device` computes in this precision only by detours: a processor without bf16 products takes many times as long as
+    /// in f32.
+    pub fn warn_if_emulated(self, device: Device) {
+        if self == Self::Bf16 && device == Device::Cpu && !has_bf16_products() {
+            tracing::warn!(
+                "this processor has no bf16 products and emulates them: precision f32 is many times as fast"
+            );
+        }
+    }
+
     /// The element type of what a packed model computes outside of int8 products.
     pub fn kind(self) -> Kind {
         match self {
@@ -30,4 +40,13 @@ impl Precision {
             Self::Bf16 => Kind::BFloat16,
         }
     }
+}
+
+fn has_bf16_products() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512bf16");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("bf16");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    return false;
 }

@@ -67,6 +67,7 @@ pub fn train<T: Task>(
     watch: &mut dyn FnMut(Event),
 ) -> Result<Outcome> {
     let device = task.variables().device();
+    config.precision.warn_if_emulated(device);
     let schedule = config.schedule();
     let mut optimizer = AdamW::new(task.variables(), config.optimizer(), |name| task.lr_scale(name));
     let mut ema = config.ema.map(|decay| Ema::new(task.variables(), decay));

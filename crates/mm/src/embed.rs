@@ -5,6 +5,7 @@ use mm_clip::{Embedded, EvalSet};
 use mm_core::checkpoint;
 use mm_data::SourceConfig;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Embed a folder of images or a file of texts as unit rows.
 #[derive(clap::Args)]
@@ -37,7 +38,8 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     let batch_size = args.batch_size as usize;
-    let (names, rows, bad) = match (&args.images, &args.texts) {
+    let begun = Instant::now();
+    let (names, rows, bad, waiting) = match (&args.images, &args.texts) {
         (Some(folder), _) => {
             let model = args.model.open_image()?;
             let set = EvalSet::open("images", &folder_source(folder)?, [255; 3], args.max_bad_samples)?;
@@ -45,28 +47,33 @@ pub fn run(args: &Args) -> Result<()> {
             let embedded = Embedded::read(&model, None, &set, batch_size, &mut |done| bar.set_position(done as u64))?;
             bar.finish_and_clear();
             let names = embedded.samples.into_iter().map(|sample| sample.key).collect::<Vec<_>>();
-            (names, embedded.images, embedded.bad.len())
+            (names, embedded.images, embedded.bad.len(), embedded.waiting)
         }
         (None, Some(file)) => {
             let text =
                 std::fs::read_to_string(file).with_context(|| format!("cannot read the texts {}", file.display()))?;
             let texts: Vec<&str> = text.lines().collect();
             anyhow::ensure!(!texts.is_empty(), "{} has no text", file.display());
-            (texts.iter().map(|&text| text.to_owned()).collect(), args.model.open_text()?.embed(&texts, batch_size)?, 0)
+            let rows = args.model.open_text()?.embed(&texts, batch_size)?;
+            (texts.iter().map(|&text| text.to_owned()).collect(), rows, 0, Duration::ZERO)
         }
         (None, None) => unreachable!("clap asks for one of the two"),
     };
+    let (seconds, waiting) = (begun.elapsed().as_secs_f64(), waiting.as_secs_f64());
     let metadata = [("names", serde_json::to_string(&names)?)];
     checkpoint::write_with_metadata(&args.out, &[("embeddings".to_owned(), rows)], &metadata)?;
-    let out = args.out.display();
-    match args.json {
-        true => println!("{}", serde_json::json!({ "out": args.out, "rows": names.len(), "bad_samples": bad })),
-        false => println!(
-            "{} rows in {out}{}",
-            names.len(),
-            if bad > 0 { format!("; {bad} could not be read") } else { String::new() }
-        ),
+    if args.json {
+        let report = serde_json::json!({
+            "out": args.out, "rows": names.len(), "bad_samples": bad, "seconds": seconds, "seconds_waiting": waiting,
+        });
+        println!("{report}");
+        return Ok(());
     }
+    let rate = names.len() as f64 / seconds;
+    let waited =
+        if waiting > seconds / 20.0 { format!(", {waiting:.1} s of it waiting for images") } else { String::new() };
+    let unread = if bad > 0 { format!("; {bad} could not be read") } else { String::new() };
+    println!("{} rows in {}: {seconds:.1} s, {rate:.1}/s{waited}{unread}", names.len(), args.out.display());
     Ok(())
 }
 

@@ -1,8 +1,7 @@
+use crate::model::PrecisionArg;
 use crate::{progress, table};
 use anyhow::{Context, Result};
-use mm_clip::{
-    Bundle, ClipRunConfig, Embedded, EvalReport, EvalSet, OpenOptions, Report, Templates, write_report,
-};
+use mm_clip::{Bundle, ClipRunConfig, Embedded, EvalReport, EvalSet, OpenOptions, Report, Templates, write_report};
 use mm_core::checkpoint::write_atomically;
 use mm_core::config::Source;
 use mm_data::SourceConfig;
@@ -20,6 +19,9 @@ pub struct Args {
     /// Also write a page to look at: curves, searches, heat maps.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// What to compute in; bf16 and int8 write metrics.bf16.json and metrics.int8.json.
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: PrecisionArg,
     /// Print one JSON object instead of tables.
     #[arg(long)]
     json: bool,
@@ -30,7 +32,8 @@ pub fn run(args: &Args) -> Result<()> {
     let config = ClipRunConfig::from_source(&Source::read(&file, &args.overrides)?)?;
     let folder = if args.run.is_dir() { args.run.clone() } else { config.run.out.join(&config.run.name) };
     let model = folder.join("model");
-    let options = OpenOptions { device: config.run.device.clone(), ..OpenOptions::default() };
+    let (device, precision) = (config.run.device.clone(), args.precision.into());
+    let options = OpenOptions { device, precision, ..OpenOptions::default() };
     let bundle = Bundle::open(&model.to_string_lossy(), &options)
         .with_context(|| format!("cannot open the model of the run {}; has it ended?", folder.display()))?;
     let templates = config.eval.templates.as_deref().map_or_else(|| Ok(Templates::default()), Templates::read)?;
@@ -50,7 +53,11 @@ pub fn run(args: &Args) -> Result<()> {
     }
     anyhow::ensure!(!reports.is_empty(), "{} has no [data.eval.NAME] to measure on", file.display());
     let json = serde_json::to_string_pretty(&reports)?;
-    let metrics = folder.join("metrics.json");
+    let metrics = folder.join(match args.precision {
+        PrecisionArg::F32 => "metrics.json",
+        PrecisionArg::Bf16 => "metrics.bf16.json",
+        PrecisionArg::Int8 => "metrics.int8.json",
+    });
     write_atomically(&metrics, |to| {
         std::fs::write(to, &json).map_err(|source| mm_core::Error::io("write", &metrics, source))
     })?;

@@ -14,7 +14,7 @@ pub struct ModelArgs {
     /// Where to compute: auto, cpu or cuda:N.
     #[arg(long, default_value = "auto")]
     device: String,
-    /// What to compute in: f32 is the reference, bf16 is faster and a little less exact.
+    /// What to compute in: f32 is the reference; bf16 and, on a CPU, int8 are faster and a little less exact.
     #[arg(long, value_enum, default_value = "f32")]
     precision: PrecisionArg,
     /// Side of the images in pixels [default: the model's own]; the table of positions is resized.
@@ -22,8 +22,9 @@ pub struct ModelArgs {
     resolution: Option<i64>,
 }
 
+/// [`Precision`] on the command line.
 #[derive(Clone, Copy, ValueEnum)]
-enum PrecisionArg {
+pub enum PrecisionArg {
     F32,
     Bf16,
     Int8,

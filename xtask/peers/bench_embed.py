@@ -1,0 +1,77 @@
+"""Embedding a folder of JPEGs in transformers: the other side of `cargo xtask bench embed`.
+
+    bench_embed.py photos PHOTOS OUT COUNT      makes COUNT JPEGs of 640x480 out of the photographs in PHOTOS
+    bench_embed.py embed MODEL IMAGES           embeds them, two workers decoding ahead; prints one line of JSON
+
+Made for torch 2.13, transformers 5.23.
+"""
+
+import json
+import random
+import sys
+import time
+from pathlib import Path
+
+BATCH = 16
+THREADS = 2
+WORKERS = 2
+
+
+def photos(source, out, count):
+    """Random crops, enlarged, with a sensor's noise: at quality 90 about the size of a camera's file of 640x480."""
+    import numpy
+    from PIL import Image
+
+    pictures = [Image.open(path).convert("RGB") for path in sorted(source.glob("*.png"))]
+    out.mkdir(parents=True, exist_ok=True)
+    rng, noise = random.Random(0), numpy.random.default_rng(0)
+    for index in range(count):
+        picture = pictures[index % len(pictures)]
+        share = rng.uniform(0.6, 1.0)
+        width, height = picture.width * share, picture.height * share
+        left, top = rng.uniform(0, picture.width - width), rng.uniform(0, picture.height - height)
+        box = (left, top, left + width, top + height)
+        pixels = numpy.asarray(picture.resize((640, 480), Image.Resampling.BICUBIC, box=box), dtype=numpy.float32)
+        pixels += noise.normal(0, 4, pixels.shape)
+        image = Image.fromarray(pixels.clip(0, 255).astype(numpy.uint8))
+        image.save(out / f"{index:05}.jpg", quality=90)
+
+
+def embed(model_dir, folder):
+    import torch
+    from PIL import Image
+    from transformers import CLIPModel, CLIPProcessor
+
+    torch.set_num_threads(THREADS)
+    model = CLIPModel.from_pretrained(model_dir).eval()
+    processor = CLIPProcessor.from_pretrained(model_dir).image_processor
+    paths = sorted(folder.glob("*.jpg"))
+
+    class Images(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(paths)
+
+        def __getitem__(self, index):
+            image = Image.open(paths[index]).convert("RGB")
+            return processor(images=image, return_tensors="pt").pixel_values[0]
+
+    begun = time.perf_counter()
+    loader = torch.utils.data.DataLoader(Images(), batch_size=BATCH, num_workers=WORKERS)
+    rows = []
+    with torch.inference_mode():
+        for pixel_values in loader:
+            rows.append(model.get_image_features(pixel_values=pixel_values).pooler_output)
+    rows = torch.nn.functional.normalize(torch.cat(rows), dim=-1)
+    print(json.dumps({"rows": len(rows), "seconds": time.perf_counter() - begun}))
+
+
+def main():
+    work, *arguments = sys.argv[1:]
+    if work == "photos":
+        photos(Path(arguments[0]), Path(arguments[1]), int(arguments[2]))
+    else:
+        embed(arguments[0], Path(arguments[1]))
+
+
+if __name__ == "__main__":
+    main()
