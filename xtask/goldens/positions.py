@@ -1,0 +1,40 @@
+"""Goldens for mm-vision's resize_positions: tables of positions as open_clip brings them to another resolution.
+
+    positions.py OUT_DIR
+
+`positions.safetensors` holds `table` [1 + 4 * 4, 24] and, for each grid g, `grid_g` [1 + g * g, 24].
+"""
+
+import importlib.metadata
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from open_clip.model import resize_pos_embed
+from safetensors.torch import save_file
+
+PINNED = {"torch": "2.13.0", "open_clip_torch": "3.3.0"}
+KEY = "visual.positional_embedding"
+
+
+def resized(table, grid):
+    """What open_clip's loader makes of the table for a model of `grid` x `grid` patches."""
+    state = {KEY: table.clone()}
+    resize_pos_embed(state, SimpleNamespace(visual=SimpleNamespace(grid_size=(grid, grid))))
+    return state[KEY]
+
+
+def main():
+    for package, version in PINNED.items():
+        found = importlib.metadata.version(package)
+        if found.split("+")[0] != version:
+            sys.exit(f"error: {package} is {found}: install {version}, the version these goldens are made with")
+    torch.manual_seed(7)
+    table = torch.randn(1 + 4 * 4, 24)
+    tensors = {"table": table} | {f"grid_{grid}": resized(table, grid).contiguous() for grid in (2, 3, 7, 12)}
+    save_file(tensors, Path(sys.argv[1]) / "positions.safetensors")
+
+
+if __name__ == "__main__":
+    main()
