@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result, bail};
 
+use crate::processor;
 use crate::setup;
 use crate::workspace::{Workspace, run as run_command};
 
@@ -52,6 +53,9 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         let steps = if args.full { FULL_STEPS } else { STEPS };
         let mut train = mm();
         train.args(["train", CONFIG, "--set", "run.name=demo", "--set", &format!("train.steps={steps}")]);
+        if !processor::has_bf16_products() {
+            train.args(["--set", "train.precision=f32"]);
+        }
         if let Some(seed) = args.seed {
             train.args(["--set", &format!("run.seed={seed}")]);
         }

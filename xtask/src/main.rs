@@ -13,6 +13,7 @@ mod libtorch;
 mod minilm;
 mod page;
 mod pip;
+mod processor;
 mod setup;
 mod whole;
 mod workspace;

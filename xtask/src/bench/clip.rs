@@ -107,10 +107,16 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         .map(|(precision, found)| Limit { precision, gflops: median(found) })
         .collect();
     let rows = seen.iter().map(|seen| summary(seen, &limits)).collect();
-    let start = if options.wants("start") {
-        start::measure(workspace, &libtorch, options.peer_python.as_deref(), options.rounds)?
-    } else {
-        None
+    let demo = workspace.path("runs/demo/model");
+    let start = match (options.wants("start"), demo.exists()) {
+        (true, true) => {
+            Some(start::measure(workspace, &libtorch, &demo, options.peer_python.as_deref(), options.rounds)?)
+        }
+        (true, false) => {
+            eprintln!("start is not measured: runs/demo/model is missing, `cargo xtask demo` makes it");
+            None
+        }
+        (false, _) => None,
     };
     let report = Report::new(limits, rows, start);
     if options.only.is_empty() {

@@ -4,6 +4,7 @@
 //! of them down. A ratio is the median of the ratios within each round.
 
 mod clip;
+mod embed;
 mod program;
 mod report;
 mod start;
@@ -27,6 +28,9 @@ enum What {
     /// CLIP ViT-B/32 with random weights: images, texts, training, start
     #[command(after_help = CLIP_HELP)]
     Clip(Options),
+    /// A folder of JPEGs through ViT-B/32, read and decoded meanwhile; a 605 MB checkpoint from start to answer
+    #[command(after_help = EMBED_HELP)]
+    Embed(embed::Options),
 }
 
 const CLIP_HELP: &str = "Examples:
@@ -35,6 +39,12 @@ const CLIP_HELP: &str = "Examples:
 
 The peers' Python needs torch 2.13, transformers and open_clip_torch. A run of everything takes about half an hour and replaces
 the table in docs/benchmarks.md; leave the machine alone meanwhile.";
+
+const EMBED_HELP: &str = "Example:
+  cargo xtask bench embed --peer-python ~/peers/bin/python
+
+The peer's Python needs torch 2.13 and transformers. A run with 2,000 images takes about a quarter of an hour a round and replaces the
+table in docs/benchmarks.md; leave the machine alone meanwhile.";
 
 /// Options of one benchmark.
 #[derive(clap::Args)]
@@ -63,5 +73,6 @@ impl Options {
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     match &args.what {
         What::Clip(options) => clip::run(workspace, options),
+        What::Embed(options) => embed::run(workspace, options),
     }
 }

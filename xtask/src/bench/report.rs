@@ -1,11 +1,11 @@
 //! The results as a table, in the terminal, in JSON and in docs/benchmarks.md.
 
 use std::fmt::Write;
-use std::fs;
 
 use serde::Serialize;
 
 use crate::page::{table, today};
+use crate::processor;
 
 /// All that one run found.
 #[derive(Serialize)]
@@ -56,7 +56,7 @@ pub struct Start {
 impl Report {
     /// Dates it and names the machine.
     pub fn new(limits: Vec<Limit>, rows: Vec<Row>, start: Option<Start>) -> Self {
-        Self { date: today(), processor: processor(), limits, rows, start }
+        Self { date: today(), processor: processor::name(), limits, rows, start }
     }
 
     /// A table with one line for ours and one for each peer.
@@ -101,13 +101,6 @@ impl Report {
         }
         lines
     }
-}
-
-fn processor() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = text.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    format!("{} ({cores} cores)", name.map_or("an unnamed processor", |(_, name)| name.trim()))
 }
 
 #[cfg(test)]

@@ -13,16 +13,16 @@ use crate::data;
 use crate::libtorch::Libtorch;
 use crate::workspace::{Workspace, peer_script, run as run_command};
 
-const MODEL: &str = "runs/demo/model";
 const LABELS: &str = "a red heart,a cat face,a flag";
 
-/// Times both, or gives `None` where there is no trained demo to classify with.
-pub fn measure(workspace: &Workspace, libtorch: &Libtorch, peer: Option<&Path>, rounds: u32) -> Result<Option<Start>> {
-    let model = workspace.path(MODEL);
-    if !model.exists() {
-        eprintln!("start is not measured: {MODEL} is missing, `cargo xtask demo` makes it");
-        return Ok(None);
-    }
+/// Times both with the model in the folder `model`.
+pub fn measure(
+    workspace: &Workspace,
+    libtorch: &Libtorch,
+    model: &Path,
+    peer: Option<&Path>,
+    rounds: u32,
+) -> Result<Start> {
     let mm = workspace.build(libtorch, "mm", &["--bin", "mm"])?;
     // Beside the program and not in the system's temporary folder: cargo's target folder is ours to leave things in.
     let emoji = mm.with_file_name("bench_emoji");
@@ -33,10 +33,10 @@ pub fn measure(workspace: &Workspace, libtorch: &Libtorch, peer: Option<&Path>, 
     let image = pictures.next().context("the emoji set is empty")??.path();
 
     let mut ours = workspace.program(&mm, libtorch);
-    ours.arg("classify").arg("--model").arg(&model).args(["--labels", LABELS]).arg(&image);
+    ours.arg("classify").arg("--model").arg(model).args(["--labels", LABELS]).arg(&image);
     let mut theirs = peer.map(|python| {
         let mut command = peer_script(python, &workspace.path("xtask/peers/classify.py"));
-        command.arg(&model).arg(&image).arg(LABELS);
+        command.arg(model).arg(&image).arg(LABELS);
         command
     });
     let (mut our_seconds, mut their_seconds) = (Vec::new(), Vec::new());
@@ -47,7 +47,7 @@ pub fn measure(workspace: &Workspace, libtorch: &Libtorch, peer: Option<&Path>, 
         }
     }
     let transformers = (!their_seconds.is_empty()).then(|| median(&their_seconds));
-    Ok(Some(Start { seconds: median(&our_seconds), transformers_seconds: transformers }))
+    Ok(Start { seconds: median(&our_seconds), transformers_seconds: transformers })
 }
 
 fn seconds(command: &mut Command) -> Result<f64> {
@@ -58,7 +58,7 @@ fn seconds(command: &mut Command) -> Result<f64> {
     let output = output.with_context(|| format!("cannot start {program}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{program} could not classify with {MODEL}: {}", said.trim().lines().last().unwrap_or("no reason given"));
+        bail!("{program} could not classify: {}", said.trim().lines().last().unwrap_or("no reason given"));
     }
     Ok(elapsed)
 }
