@@ -34,6 +34,7 @@ impl FrozenTexts {
             }
         }
         let texts: Vec<Vec<u32>> = texts.into_iter().collect();
+        tracing::info!("the locked text tower reads the {} captions, once for the whole run", texts.len());
         let pooled = model.map_rows(&texts, BATCH_SIZE, |tokens| model.encoder.pool(tokens))?;
         let pooled = pooled.to_device(model.device).copy(); // a tensor of inference mode could not take part in training
         let places = texts.into_iter().zip(0..).collect();
