@@ -1,12 +1,13 @@
-"""The peers' side of `cargo xtask goldens --check`: opens what `mm convert` wrote as the peers' own users do, and computes.
+"""The peers' side of `cargo xtask goldens --check`: opens what `mm convert` wrote as the peers' own users do.
 
-    check_round_trip.py make GOLDENS OUT       saves whole folders of small models, with tokenizer and image processor, into OUT
-    check_round_trip.py check GOLDENS PLAN     PLAN: a JSON list of {"source", "written", "form", "dtype", "rows"}
+    check_round_trip.py make GOLDENS OUT       saves small models with tokenizer and image processor into OUT
+    check_round_trip.py check GOLDENS PLAN     computes with what the plan names
 
-`check` prints the peers' versions and then a line of JSON for each: who opened it and the largest difference, or the error. A
-source with `expected.safetensors` is a golden, and its inputs and outputs are the reference; else the source itself is, opened by
-its own peer, with captions and photographs that each side reads with its own tokenizer and image processor. Where `rows` is true,
-`written` holds what `mm embed` made of OUT/captions.txt and of the photographs.
+PLAN is a JSON list of {"source", "written", "form", "dtype", "resolution", "rows"}. `check` prints the peers' versions
+and then a line of JSON for each: who opened it and the largest difference, or the error. A source with
+`expected.safetensors` is a golden, and its inputs and outputs are the reference; else the source itself is, opened by
+its own peer, with captions and photographs that each side reads with its own tokenizer and image processor. Where
+`rows` is true, `written` is what `mm embed` made of OUT/captions.txt or of the photographs.
 
 Made for torch 2.13, transformers 5.23, open_clip_torch 3.3, sentence-transformers 6.2.
 """
@@ -123,9 +124,9 @@ def read_open_clip(name, model, tokenizer, preprocess):
     return Opened(name, run_open_clip(model.eval()), tokenize, pixels, clean)
 
 
-def open_open_clip(folder):
+def open_open_clip(folder, resolution=None):
     name = f"local-dir:{folder}"
-    model, _, preprocess = open_clip.create_model_and_transforms(name)
+    model, _, preprocess = open_clip.create_model_and_transforms(name, force_image_size=resolution)
     return read_open_clip("open_clip", model, open_clip.get_tokenizer(name), preprocess)
 
 
@@ -152,7 +153,9 @@ def open_sentence_transformers(folder):
 def open_folder(folder, form, dtype="f32"):
     if (folder / "modules.json").exists():
         return open_sentence_transformers(folder)
-    return {"hf": lambda: open_transformers(folder, dtype), "open_clip": lambda: open_open_clip(folder), "openai": lambda: open_openai(folder)}[form]()
+    if form == "hf":
+        return open_transformers(folder, dtype)
+    return open_open_clip(folder) if form == "open_clip" else open_openai(folder)
 
 
 def form_of(folder):
@@ -213,6 +216,14 @@ def compare_with_golden(source, opened):
     return {"difference": max(largest(output, expected[name]) for name, output in outputs.items())}
 
 
+def compare_resized(source, opened, size):
+    """Beside open_clip's own resizing of the table of positions."""
+    resized, pixel_values = open_open_clip(source, size), torch.randn(3, 3, size, size)
+    inputs = {"pixel_values": pixel_values, "input_ids": load_file(source / "expected.safetensors")["input_ids"]}
+    ours, theirs = opened.run(inputs), resized.run(inputs)
+    return {"difference": max(largest(ours[name], theirs[name]) for name in theirs)}
+
+
 def compare_with_source(source, opened, captions, photos):
     original = open_folder(source, form_of(source))
     ours, theirs, found = {}, {}, {}
@@ -237,7 +248,7 @@ def compare_with_source(source, opened, captions, photos):
 
 
 def compare_rows(source, rows, texts, photos):
-    """What `mm embed` made of the source beside what its peer makes of it: of texts or of images, as the file's name says."""
+    """What `mm embed` made of the source beside what its peer does: of texts or images, as the file's name says."""
     original, inputs = open_folder(source, form_of(source)), {}
     if original.tokenize:
         inputs |= original.tokenize(texts)
@@ -250,6 +261,7 @@ def compare_rows(source, rows, texts, photos):
 
 
 def check(goldens, plan):
+    torch.manual_seed(5)
     captions = read_json(goldens / "text/captions.json")
     photos = [Image.open(path).convert("RGB") for path in sorted((goldens / "images/photos").iterdir())]
     packages = ["torch", "transformers", "open_clip_torch", "sentence-transformers"]
@@ -264,7 +276,9 @@ def check(goldens, plan):
                 else:
                     opened = open_folder(written, request["form"], dtype)
                     found = {"opened_by": opened.name}
-                    if (source / "expected.safetensors").exists():
+                    if request["resolution"]:
+                        found |= compare_resized(source, opened, int(request["resolution"]))
+                    elif (source / "expected.safetensors").exists():
                         found |= compare_with_golden(source, opened)
                     else:
                         found |= compare_with_source(source, opened, captions, photos)
@@ -327,7 +341,8 @@ def make_transformers(goldens, out):
         ("siglip-words", "siglip_spiece"), ("siglip2-words", "siglip2_tokenizer")
     ]:
         # Google's own files name this one input.
-        tokenizer = transformers.AutoTokenizer.from_pretrained(goldens / "text" / tokenizer, model_input_names=["input_ids"])
+        files = goldens / "text" / tokenizer
+        tokenizer = transformers.AutoTokenizer.from_pretrained(files, model_input_names=["input_ids"])
         text = SIZES | {"vocab_size": len(tokenizer), "max_position_embeddings": 64, "projection_size": 64}
         config = transformers.SiglipConfig(text_config=text, vision_config=SIZES | {"image_size": 32, "patch_size": 8})
         save(out / name, transformers.SiglipModel(config), tokenizer, transformers.SiglipImageProcessorPil(size=square))
@@ -345,13 +360,15 @@ def make_sentence_transformers(out):
     from sentence_transformers.models import Normalize, Pooling, Transformer
 
     words = Transformer(str(out / "bert-tokenizer"), max_seq_length=24)
-    SentenceTransformer(modules=[words, Pooling(SIZES["hidden_size"], "mean"), Normalize()]).save(str(out / "sentence-bert"))
+    modules = [words, Pooling(SIZES["hidden_size"], "mean"), Normalize()]
+    SentenceTransformer(modules=modules).save(str(out / "sentence-bert"))
 
 
 def make_open_clip(out):
     text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
     vision = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8}
-    for name, vision, size in [("open-clip-words", vision, 32), ("open-clip-resnet-words", {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8}, 64)]:
+    resnet = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8}
+    for name, vision, size in [("open-clip-words", vision, 32), ("open-clip-resnet-words", resnet, 64)]:
         config = {"embed_dim": 48, "vision_cfg": vision, "text_cfg": text, "quick_gelu": True}
         folder = out / name
         folder.mkdir()

@@ -1,5 +1,5 @@
-//! `goldens --check`: the round trip. `mm convert` writes each model in every form that can hold it, and the peers open what it
-//! wrote and compute the same; and `mm embed` makes of the peers' own folders what the peers make of them.
+//! `goldens --check`: the round trip. `mm convert` writes each model in every form that can hold it, and the peers
+//! open what it wrote and compute the same; `mm embed` makes of the peers' own folders what the peers make of them.
 
 use std::path::{Path, PathBuf};
 use std::{fs, process::Command};
@@ -15,15 +15,15 @@ use crate::workspace::{Workspace, peer_script, run as run_command};
 
 const PAGE: &str = "docs/checkpoints.md";
 
-/// The models of data/goldens/clip, and each chain of forms that they are written in. The last of a chain has a peer that opens it;
-/// what is not here has no place in the form, and `mm convert` says so.
+/// The models of data/goldens/clip, and each chain of forms that they are written in. The last of a chain has a peer
+/// that opens it; what is not here has no place in the form, and `mm convert` says so.
 const MODELS: [(&str, &[&str]); 17] = [
     ("clip", &["hf", "hf f16", "hf bf16", "open_clip", "open_clip > hf"]),
     ("clip-gelu-14", &["hf", "open_clip", "open_clip > hf"]),
     ("clip-legacy-eos", &["hf", "open_clip", "open_clip > hf"]),
     ("clip-sharded", &["hf", "open_clip"]),
     ("siglip", &["hf"]),
-    ("open-clip-vit", &["open_clip", "hf"]),
+    ("open-clip-vit", &["open_clip", "open_clip 48px", "hf"]),
     ("open-clip-resnet", &["open_clip", "hf > open_clip"]),
     ("open-clip-siglip-loss", &["open_clip", "hf > open_clip"]),
     ("openai-vit", &["openai", "openai f16", "open_clip", "hf", "hf > open_clip > openai"]),
@@ -60,6 +60,8 @@ struct Request {
     written: PathBuf,
     form: String,
     dtype: String,
+    /// The side of the images in pixels, where it is not the source's own.
+    resolution: Option<String>,
     rows: bool,
 }
 
@@ -100,8 +102,9 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
     let script = workspace.path("xtask/peers/check_round_trip.py");
     eprintln!("== the peers make folders");
-    run_command(peer_script(&args.python, &script).arg("make").args([&goldens, &whole]))
-        .context("the peers cannot make folders")?;
+    if let Err(error) = run_command(peer_script(&args.python, &script).arg("make").args([&goldens, &whole])) {
+        bail!("the peers cannot make their folders ({error:#})");
+    }
 
     eprintln!("== mm converts and embeds");
     let mut trips = Vec::new();
@@ -153,17 +156,22 @@ impl Mm<'_> {
             written: source.to_owned(),
             form: String::new(),
             dtype: String::new(),
+            resolution: None,
             rows: false,
         };
         let mut broken = None;
         for (step, words) in chain.split(" > ").enumerate() {
-            let (form, dtype) = words.split_once(' ').unwrap_or((words, "f32"));
+            let (form, option) = words.split_once(' ').unwrap_or((words, "f32"));
+            let resolution = option.strip_suffix("px");
+            let dtype = if resolution.is_some() { "f32" } else { option };
             let to =
                 scratch.join("written").join(format!("{model}.{}.{step}", chain.replace(" > ", ".").replace(' ', "-")));
             let mut command = self.command("convert");
             command.arg("--from").arg(&request.written).arg("--to").arg(&to).args(["--format", form, "--dtype", dtype]);
+            command.args(resolution.map(|pixels| format!("--resolution={pixels}")));
             broken = broken.or(failure(&mut command));
-            request = Request { written: to, form: form.to_owned(), dtype: dtype.to_owned(), ..request };
+            let (form, dtype, resolution) = (form.to_owned(), dtype.to_owned(), resolution.map(str::to_owned));
+            request = Request { written: to, form, dtype, resolution, ..request };
         }
         Trip { model, chain: chain.replace(" > ", ", then "), broken, request }
     }
@@ -181,7 +189,7 @@ impl Mm<'_> {
         let no_folder = fs::create_dir_all(&folder).err().map(|error| error.to_string());
         let broken = no_folder.or_else(|| failure(&mut command));
         let (form, dtype) = (String::new(), "f32".to_owned());
-        let request = Request { source: source.to_owned(), written: rows, form, dtype, rows: true };
+        let request = Request { source: source.to_owned(), written: rows, form, dtype, resolution: None, rows: true };
         Trip { model, chain: "left as it is".to_owned(), broken, request }
     }
 

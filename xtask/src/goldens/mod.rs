@@ -1,5 +1,5 @@
-//! `cargo xtask goldens`: runs the scripts of `xtask/goldens`, which write what the Python peers compute, or checks that the peers
-//! open what `mm` writes.
+//! `cargo xtask goldens`: runs the scripts of `xtask/goldens`, which write what the Python peers compute, or checks
+//! that the peers open what `mm` writes.
 //!
 //! Each script takes the folder to write into as its one argument. It writes beside the old one, which is replaced only by a
 //! script that ends well.
@@ -17,7 +17,8 @@ use crate::workspace::{Workspace, run as run_command};
 /// Options of `goldens`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  cargo xtask goldens clip --python ~/peers/bin/python\n  cargo xtask goldens --check --python ~/peers/bin/python"
+    after_help = "Examples:\n  cargo xtask goldens clip --python ~/peers/bin/python\n  \
+                  cargo xtask goldens --check --python ~/peers/bin/python"
 )]
 pub struct Args {
     /// The scripts of xtask/goldens to run, without .py; all when none is named
@@ -25,7 +26,7 @@ pub struct Args {
     /// A Python that has the peers (each script names the versions it pins)
     #[arg(long, default_value = "python3")]
     python: PathBuf,
-    /// Make nothing: convert the goldens with mm, let the peers open and run them, and write the table of docs/checkpoints.md
+    /// Make nothing: let mm convert the goldens and the peers open them, and write the table of docs/checkpoints.md
     #[arg(long, conflicts_with = "names")]
     check: bool,
 }
