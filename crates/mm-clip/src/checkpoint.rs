@@ -64,8 +64,14 @@ mod tests {
     #[test]
     fn names_of_open_clip_are_those_of_its_state_dict() {
         for (ours, theirs) in [
-            ("vision_model.encoder.layers.3.self_attn.in_proj.weight", "visual.transformer.resblocks.3.attn.in_proj_weight"),
-            ("vision_model.encoder.layers.0.self_attn.out_proj.bias", "visual.transformer.resblocks.0.attn.out_proj.bias"),
+            (
+                "vision_model.encoder.layers.3.self_attn.in_proj.weight",
+                "visual.transformer.resblocks.3.attn.in_proj_weight",
+            ),
+            (
+                "vision_model.encoder.layers.0.self_attn.out_proj.bias",
+                "visual.transformer.resblocks.0.attn.out_proj.bias",
+            ),
             ("text_model.encoder.layers.11.mlp.fc2.weight", "transformer.resblocks.11.mlp.c_proj.weight"),
             ("text_model.embeddings.token_embedding.weight", "token_embedding.weight"),
             ("text_model.embeddings.position_embedding.weight", "positional_embedding"),

@@ -1,10 +1,10 @@
+use crate::ModelConfig;
 use mm_core::config::{ConfigError, Source};
 use mm_data::{Augment, SourceConfig};
 use mm_text::{ClipTextForm, TextTowerConfig};
 use mm_train::{RunConfig, TrainConfig};
 use mm_vision::{ImageTowerConfig, VitForm};
 use serde::{Deserialize, Serialize};
-use crate::ModelConfig;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -79,7 +79,9 @@ impl ModelConfig {
     /// # Errors
     /// Names the key that is missing or has no use here.
     pub(crate) fn validate(&self, source: &Source) -> std::result::Result<(), ConfigError> {
-        let error = |key: &str, problem: String| Err(source.error(&format!("model.{key}"), format!("`model.{key}`: {problem}")));
+        let error = |key: &str, problem: String| {
+            Err(source.error(&format!("model.{key}"), format!("`model.{key}`: {problem}")))
+        };
         let written = [
             ("embed_dim", self.embed_dim.is_some()),
             ("loss", self.loss.is_some()),

@@ -1,8 +1,8 @@
+use crate::encoder::unit_rows;
 use crate::folder::{FolderForm, StoredType};
 use crate::frozen::FrozenTexts;
 use crate::groups::group_of;
 use crate::start::{Start, set_vocabulary};
-use crate::encoder::unit_rows;
 use crate::{
     Bundle, ClipConfig, ClipRunConfig, Embedded, EvalReport, EvalSet, Lock, Result, Templates, TokenizerConfig,
 };
@@ -13,8 +13,8 @@ use mm_text::{TokenBatch, Tokenizer, train_bpe};
 use mm_train::{Loss, Metric, Task};
 use std::path::Path;
 use std::sync::Arc;
-use tch::{Kind, Tensor};
 use tch::nn::VarStore;
+use tch::{Kind, Tensor};
 
 /// Training a CLIP: images and captions in, the contrastive loss out.
 pub struct ClipTask {

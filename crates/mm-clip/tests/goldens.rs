@@ -58,7 +58,8 @@ fn assert_pair_equals_peer(name: &str) {
     let gradients = vs.variables().into_iter().filter(|(_, variable)| variable.grad().defined());
     let gradients: HashMap<String, Tensor> =
         stored(gradients.map(|(name, variable)| (name, variable.grad())), &form).into_iter().collect();
-    for (variable, gradient) in expected.iter().filter_map(|(key, value)| Some((key.strip_prefix("gradient.")?, value))) {
+    for (variable, gradient) in expected.iter().filter_map(|(key, value)| Some((key.strip_prefix("gradient.")?, value)))
+    {
         let ours = &gradients[variable.strip_prefix("text.").unwrap_or(variable)];
         let scale = gradient.abs().max().double_value(&[]).max(1e-6);
         let difference = largest_difference(ours, gradient) / scale;
@@ -140,7 +141,8 @@ fn narrow_models_stay_close_to_f32() {
         clip.pack(precision);
         let (packed_images, packed_texts) = embed(&clip);
         for (exact, packed) in [(images, packed_images), (texts, packed_texts)] {
-            let cosine = (exact * packed).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).min().double_value(&[]);
+            let cosine =
+                (exact * packed).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).min().double_value(&[]);
             assert!(cosine >= 0.999, "{precision:?}: cosine {cosine}");
         }
     }

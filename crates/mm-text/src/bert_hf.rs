@@ -54,7 +54,10 @@ impl BertPooling {
                     Some("Transformer" | "Normalize") => {}
                     Some("Pooling") => folder = path.to_owned(),
                     other => {
-                        let reason = format!("module {} is not offered: Transformer, Pooling and Normalize are", other.unwrap_or("?"));
+                        let reason = format!(
+                            "module {} is not offered: Transformer, Pooling and Normalize are",
+                            other.unwrap_or("?")
+                        );
                         return Err(Error::Format { path: modules, reason });
                     }
                 }

@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn absent_and_null_fields_have_the_defaults_of_the_family() {
-        let clip = json!({"hidden_size": 768, "num_attention_heads": 12, "eos_token_id": null, "attention_dropout": 0.1});
+        let clip =
+            json!({"hidden_size": 768, "num_attention_heads": 12, "eos_token_id": null, "attention_dropout": 0.1});
         let clip = ClipTextConfig::from_hf(&clip, ClipTextForm::Clip).unwrap();
         assert_eq!((clip.hidden_size, clip.eos_token_id, clip.max_position_embeddings), (768, 49407, 77));
         let siglip = ClipTextConfig::from_hf(&json!({"projection_size": null}), ClipTextForm::Siglip).unwrap();

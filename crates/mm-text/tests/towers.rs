@@ -116,7 +116,7 @@ fn sizes_that_make_no_tower_are_refused() {
     );
     assert_eq!(
         refused(ClipTextConfig { num_hidden_layers: 0, ..clip() }),
-        "num_hidden_layers is 0: it must be from 1 to 1048576"
+        "num_hidden_layers is 0: it must be from 1 to 1024"
     );
     assert_eq!(
         refused(ClipTextConfig { eos_token_id: 100, ..clip() }),

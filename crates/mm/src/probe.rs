@@ -90,7 +90,13 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn summary(confusion: &Confusion, classes: &[&str], probe: &LinearProbe, c: f64, (train, test): (usize, usize)) -> String {
+fn summary(
+    confusion: &Confusion,
+    classes: &[&str],
+    probe: &LinearProbe,
+    c: f64,
+    (train, test): (usize, usize),
+) -> String {
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let stopped = if probe.converged { "" } else { ", not converged" };
     let rows = [

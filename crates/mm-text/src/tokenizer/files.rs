@@ -1,5 +1,6 @@
 //! The files that a tokenizer comes in.
 
+use super::guard::guarded;
 use super::{bert, clip, format_error, siglip, token_named};
 use crate::{Error, Result};
 use serde_json::Value;
@@ -34,21 +35,23 @@ pub(super) fn read(dir: &Path) -> Result<(Tokenizer, Value)> {
     let (vocab, merges, words) = (dir.join("vocab.json"), dir.join("merges.txt"), dir.join("vocab.txt"));
     // Where SigLIP's model stands beside a tokenizer.json, that one lacks the cleaning that comes first.
     let tokenizer = if json.exists() && !(class == "SiglipTokenizer" && spiece.exists()) {
-        let tokenizer = Tokenizer::from_bytes(read_bytes(&json)?).map_err(|reason| format_error(&json, reason))?;
-        configured(tokenizer, &config).map_err(|reason| format_error(&json, reason))?
+        let bytes = read_bytes(&json)?;
+        guarded(|| configured(Tokenizer::from_bytes(bytes)?, &config)).map_err(|reason| format_error(&json, reason))?
     } else if vocab.exists() && merges.exists() {
         let tokens: Vocab = serde_json::from_slice(&read_bytes(&vocab)?)
             .map_err(|reason| format_error(&vocab, format!("expected an object of tokens and their ids: {reason}")))?;
         let pairs = clip::merges(&read_text(&merges)?).map_err(|reason| format_error(&merges, reason))?;
-        clip::tokenizer(tokens, pairs).map_err(|reason| format_error(&vocab, reason))?
+        guarded(|| clip::tokenizer(tokens, pairs)).map_err(|reason| format_error(&vocab, reason))?
     } else if words.exists() {
-        bert::tokenizer(&read_text(&words)?, &config).map_err(|reason| format_error(&words, reason))?
+        let text = read_text(&words)?;
+        guarded(|| bert::tokenizer(&text, &config)).map_err(|reason| format_error(&words, reason))?
     } else if spiece.exists() {
         if !["", "SiglipTokenizer"].contains(&class.as_str()) {
             let reason = format!("with {class} it is not offered: save it as tokenizer.json (use_fast=True)");
             return Err(format_error(&spiece, reason));
         }
-        siglip::tokenizer(&read_bytes(&spiece)?, &config).map_err(|reason| format_error(&spiece, reason))?
+        let bytes = read_bytes(&spiece)?;
+        guarded(|| siglip::tokenizer(&bytes, &config)).map_err(|reason| format_error(&spiece, reason))?
     } else {
         return Err(Error::NoTokenizer(dir.to_owned()));
     };

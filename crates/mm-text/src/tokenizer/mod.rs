@@ -3,6 +3,7 @@
 mod bert;
 mod clip;
 mod files;
+mod guard;
 mod protobuf;
 mod siglip;
 mod train;
@@ -12,6 +13,7 @@ pub use train::train_bpe;
 
 use crate::{Error, Padding, Result, TokenBatch};
 use clip::END_OF_WORD;
+use guard::guarded;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::Read;
@@ -59,7 +61,10 @@ impl Tokenizer {
     /// Missing or malformed files, and tokenizers that put no end token behind a text: no tower here could pool it.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let (inner, config) = files::read(dir)?;
-        Self::new(inner, &config)
+        Self::new(inner, &config).map_err(|error| match error {
+            Error::Tokenizer(reason) | Error::Config(reason) => format_error(dir, reason),
+            error => error,
+        })
     }
 
     /// OpenAI's own tokenizer, which open_clip's models use where they name no other.
@@ -79,7 +84,7 @@ impl Tokenizer {
         let stored_pad = inner.get_padding().map(|padding| padding.pad_id);
         inner.with_padding(None).with_truncation(None).map_err(library_error)?;
         // What it adds to nothing are its begin and end tokens.
-        let (bos, eos) = match inner.encode_fast("", true).map_err(library_error)?.get_ids() {
+        let (bos, eos) = match guarded(|| inner.encode_fast("", true)).map_err(library_error)?.get_ids() {
             &[eos] => (None, eos),
             &[bos, eos] => (Some(bos), eos),
             ids => {
@@ -93,7 +98,9 @@ impl Tokenizer {
         let pad = named.or(stored_pad).or_else(usual).unwrap_or(eos);
         let stated = config["model_max_length"].as_u64().filter(|&length| length <= LONGEST_CONTEXT);
         let context_length = stated.map_or(DEFAULT_CONTEXT_LENGTH, |length| length as usize);
-        let vocab_size = inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1);
+        // What is put around a text need not be in the vocabulary.
+        let around = bos.into_iter().chain([eos, pad]);
+        let vocab_size = inner.get_vocab(true).into_values().chain(around).max().map_or(0, |id| id as usize + 1);
         let role = |role: &'static str| Some((role, token_named(config, role)?.to_owned()));
         Self {
             bos,
@@ -137,13 +144,13 @@ impl Tokenizer {
     /// # Errors
     /// Only for a vocabulary that does not cover every text and has no token for the unknown.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, true).map_err(library_error)?;
+        let encoding = guarded(|| self.inner.encode_fast(text, true)).map_err(library_error)?;
         Ok(self.cut(encoding.get_ids().to_vec()))
     }
 
     /// [`Tokenizer::encode`] of each text, on all cores.
     pub fn encode_all(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
-        let encodings = self.inner.encode_batch_fast(texts.to_vec(), true).map_err(library_error)?;
+        let encodings = guarded(|| self.inner.encode_batch_fast(texts.to_vec(), true)).map_err(library_error)?;
         Ok(encodings.iter().map(|encoding| self.cut(encoding.get_ids().to_vec())).collect())
     }
 
