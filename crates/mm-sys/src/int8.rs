@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn an_int8_layer_is_within_the_rounding_of_its_inputs() {
-        let _ = tch::manual_seed(3);
+        tch::manual_seed(3);
         let integers = Tensor::randint_low(-127, 128, [40, 96], (Kind::Int8, Device::Cpu));
         let bias = Tensor::randn([40], (Kind::Float, Device::Cpu));
         let (int8, weight) = layer(&integers, 0.01, Some(&bias));
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn rows_do_not_depend_on_their_neighbours_and_odd_ones_are_exact_or_nan() {
-        let _ = tch::manual_seed(4);
+        tch::manual_seed(4);
         let integers = Tensor::randint_low(-127, 128, [16, 33], (Kind::Int8, Device::Cpu));
         let (int8, weight) = layer(&integers, 0.02, None);
         let x = Tensor::randn([6, 33], (Kind::Float, Device::Cpu));
