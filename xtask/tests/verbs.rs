@@ -160,7 +160,9 @@ fn a_round_trip_is_recorded_and_a_pair_that_fails_is_named() {
     let output = checkout.xtask(&check);
     assert!(output.status.success(), "{}", last_error(&output));
     let text = fs::read_to_string(&page).unwrap();
-    assert!(text.contains("with peer 1.0.") && text.contains("| openai-vit            | hf, then open_clip, then openai |"));
+    assert!(
+        text.contains("with peer 1.0.") && text.contains("| openai-vit            | hf, then open_clip, then openai |")
+    );
     assert!(text.contains("| 9           | 2: 0                 | 2.0e-6        |"), "{text}");
     assert!(checkout.calls().contains("--format open_clip --dtype f32"), "{}", checkout.calls());
     assert!(!checkout.path("bin/round_trip").exists());

@@ -83,6 +83,7 @@ fn config(steps: u64) -> TrainConfig {
         min_lr: 0.0,
         schedule: ScheduleKind::Cosine,
         warmup: 3,
+        layer_decay: 1.0,
         weight_decay: 0.1,
         beta1: 0.9,
         beta2: 0.98,

@@ -38,7 +38,7 @@ enum Pooling {
     /// The class token, mapped on, with a tanh.
     Pooler(Linear),
     /// Attention over all tokens.
-    Map(MapHead),
+    Map(Box<MapHead>),
 }
 
 /// A forward pass with the attention weights that led to it, all in one graph.
@@ -79,7 +79,7 @@ impl Vit {
                 let class = parameter(&embeddings, "class_embedding", &[width], normal(std));
                 (Some(class), Some(LayerNorm::new(&(path / "pre_layrnorm"), width, eps)), Pooling::Class)
             }
-            VitForm::Siglip => (None, None, Pooling::Map(MapHead::new(&(path / "head"), &block))),
+            VitForm::Siglip => (None, None, Pooling::Map(Box::new(MapHead::new(&(path / "head"), &block)))),
             VitForm::Vit => {
                 let class = parameter(&embeddings, "cls_token", &[1, 1, width], normal(VIT_STD));
                 let pooler = || Linear::new(&(path / "pooler" / "dense"), width, width, VIT_STD);

@@ -16,10 +16,8 @@ use crate::workspace::{Workspace, run as run_command};
 
 /// Options of `goldens`.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  cargo xtask goldens clip --python ~/peers/bin/python\n  \
-                  cargo xtask goldens --check --python ~/peers/bin/python"
-)]
+#[command(after_help = "Examples:\n  cargo xtask goldens clip --python ~/peers/bin/python\n  \
+                  cargo xtask goldens --check --python ~/peers/bin/python")]
 pub struct Args {
     /// The scripts of xtask/goldens to run, without .py; all when none is named
     names: Vec<String>,

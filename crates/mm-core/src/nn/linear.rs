@@ -14,7 +14,7 @@ pub struct Linear {
 enum Weights {
     Plain { weight: Tensor, bias: Option<Tensor> },
     Packed(PackedLinear),
-    Int8(Int8Linear),
+    Int8(Box<Int8Linear>),
 }
 
 impl Linear {
@@ -76,7 +76,7 @@ impl Linear {
                 .then(|| quantise_rows(&weight))
                 .and_then(|(integers, scales)| Int8Linear::new(&integers, &scales, bias.as_ref()).ok());
             self.weights = match int8 {
-                Some(int8) => Weights::Int8(int8),
+                Some(int8) => Weights::Int8(Box::new(int8)),
                 None => Weights::Packed(PackedLinear::new(&weight, bias.as_ref())),
             };
         }
