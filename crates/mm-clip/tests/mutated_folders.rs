@@ -1,12 +1,11 @@
 //! Model folders whose JSON files are damaged or lie: whatever is in them, opening gives a model or an error of one line that names the
 //! file, and takes no memory that the weights do not ask for.
 
-#[path = "../../mm-core/tests/common/json.rs"]
-mod json;
 #[path = "../../mm-core/tests/common/memory.rs"]
 mod memory;
+#[path = "../../mm-core/tests/common/json.rs"]
+mod slips;
 
-use json::slip;
 use memory::peak_memory;
 use mm_clip::{
     Architecture, Bundle, Clip, ClipConfig, FolderForm, ImageEncoder, ModelFolder, OpenOptions, Result, StoredType,
@@ -18,6 +17,8 @@ use mm_vision::{ImageProcessor, ImageTowerConfig, VitConfig};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
+use serde_json::json;
+use slips::slip;
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -175,4 +176,51 @@ fn three_thousand_folders_with_mutated_files_give_a_model_or_an_error_that_names
     println!("{opened} opened, {refused} refused, {} KiB more memory", grown >> 10);
     assert!(opened > 300 && refused > 1000, "every outcome is met");
     assert!(grown < 128 << 20, "{grown} bytes more for models of less than 1 MB");
+}
+
+#[test]
+fn a_config_that_disagrees_with_the_weights_or_asks_for_the_impossible_says_in_what() {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/clip");
+    let (hf, open_clip) = (Subject::golden(&goldens.join("clip")), Subject::golden(&goldens.join("open-clip-vit")));
+    let before = peak_memory();
+    for (subject, place, value, expected) in [
+        (
+            &hf,
+            "/vision_config/hidden_size",
+            json!(1_000_000_000),
+            "config.json: image tower: hidden_size is 1000000000",
+        ),
+        (
+            &hf,
+            "/vision_config/hidden_size",
+            json!(1 << 20),
+            "misshapen (vision_model.embeddings.class_embedding is [48]",
+        ),
+        (
+            &hf,
+            "/text_config/vocab_size",
+            json!(1 << 20),
+            "misshapen (text_model.embeddings.token_embedding.weight is [",
+        ),
+        (&hf, "/text_config/num_hidden_layers", json!(1024), "missing (text_model.encoder.layers."),
+        (&hf, "/vision_config/num_hidden_layers", json!(1 << 30), "num_hidden_layers is 1073741824"),
+        (&hf, "/vision_config/image_size", json!(4096), "misshapen (vision_model.embeddings.position_embedding.weight"),
+        (&hf, "/projection_dim", json!(-1), "config.json: the width of the shared space is -1"),
+        (&hf, "/projection_dim", json!("wide"), "config.json: projection_dim is \"wide\": it must be a whole number"),
+        (&hf, "/vision_config", json!(7), "config.json: vision_config is 7: it must be an object"),
+        (&open_clip, "/model_cfg/quick_gelu", json!("yes"), "open_clip_config.json: model_cfg.quick_gelu is \"yes\""),
+        (&open_clip, "/model_cfg/vision_cfg/mlp_ratio", json!("4"), "vision_cfg.mlp_ratio is \"4\": expected a number"),
+        (&open_clip, "/model_cfg/vision_cfg/width", json!(i64::MAX), "vision_cfg.width is 9223372036854775807"),
+        (&open_clip, "/model_cfg/vision_cfg/image_size", json!(2048), "misshapen (visual.positional_embedding"),
+    ] {
+        let (file, content) = &subject.files[0];
+        let mut config: serde_json::Value = serde_json::from_slice(content).unwrap();
+        let (parent, key) = place.rsplit_once('/').unwrap();
+        config.pointer_mut(parent).unwrap()[key] = value;
+        fs::write(file, config.to_string()).unwrap();
+        let message = subject.open().unwrap_err().to_string();
+        assert!(message.contains(expected), "{place}: {message}");
+    }
+    let grown = peak_memory() - before;
+    assert!(grown < 128 << 20, "{grown} bytes more for models that cannot be");
 }
