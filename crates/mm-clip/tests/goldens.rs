@@ -135,7 +135,8 @@ fn narrow_models_stay_close_to_f32() {
     let embed = |clip: &Clip| {
         tch::no_grad(|| (clip.image.encode(&expected["pixel_values"], false), clip.text.encode(&tokens(&expected))))
     };
-    for precision in [Precision::Bf16, Precision::Int8] {
+    // In int8 a processor without VNNI has 7 bits for inputs.
+    for (precision, least) in [(Precision::Bf16, 0.999), (Precision::Int8, 0.998)] {
         let (_vs, mut clip) = load("clip");
         let (images, texts) = embed(&clip);
         clip.pack(precision);
@@ -143,7 +144,7 @@ fn narrow_models_stay_close_to_f32() {
         for (exact, packed) in [(images, packed_images), (texts, packed_texts)] {
             let cosine =
                 (exact * packed).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).min().double_value(&[]);
-            assert!(cosine >= 0.999, "{precision:?}: cosine {cosine}");
+            assert!(cosine >= least, "{precision:?}: cosine {cosine}");
         }
     }
 }
