@@ -16,7 +16,7 @@ pub struct ImageEncoder {
 }
 
 impl ImageEncoder {
-    /// Creates the parameters below `path`: the tower under [`image_root`], the map to `projection` numbers as `visual_projection`.
+    /// Creates the parameters below `path`: the tower under `vision_model` (a modified ResNet under `visual`), the map to `projection` numbers as `visual_projection`.
     ///
     /// # Errors
     /// The tower cannot be built, or `projection` is out of range.

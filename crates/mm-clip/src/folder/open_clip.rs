@@ -138,14 +138,9 @@ fn image_config(config: &Value, activation: Activation, embed_dim: i64) -> Resul
         let layers: Option<Vec<i64>> = layers.iter().map(Value::as_i64).collect();
         let layers = layers.and_then(|layers| <[i64; 4]>::try_from(layers).ok());
         let layers = layers.ok_or_else(|| Error::Model("vision_cfg.layers: a ResNet has four numbers".to_owned()))?;
-        let heads = width * 32 / head_width;
-        return Ok(ImageTowerConfig::ModifiedResNet(ModifiedResNetConfig {
-            layers,
-            width,
-            heads,
-            output_dim: embed_dim,
-            image_size,
-        }));
+        let (heads, output_dim) = (width * 32 / head_width, embed_dim);
+        let resnet = ModifiedResNetConfig { layers, width, heads, output_dim, image_size };
+        return Ok(ImageTowerConfig::ModifiedResNet(resnet));
     }
     Ok(ImageTowerConfig::Vit(VitConfig {
         form: VitForm::Clip,
