@@ -28,7 +28,7 @@ pub struct Args {
     /// What decides which images the sweep sets apart.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Write the classifier: `weight` [K, D], `bias` [K], and the classes' names as metadata.
+    /// Write the classifier: `weight` and `bias`, a row a class, and the names of the classes as metadata.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Images that are embedded at once.
