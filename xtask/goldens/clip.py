@@ -6,10 +6,7 @@ Each folder holds a model in its own form and `expected.safetensors`: inputs, em
 gradients (named as in the folder). A folder of one tower holds that tower's output.
 """
 
-import importlib.metadata
 import json
-import sys
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +29,8 @@ from transformers import (
     ViTConfig,
     ViTModel,
 )
+
+from shared.script import begin
 
 PINNED = {"torch": "2.13.0", "transformers": "5.23.0", "open_clip_torch": "3.3.0"}
 BATCH = 5
@@ -232,11 +231,7 @@ def lone_towers(out):
 
 
 def main():
-    for package, version in PINNED.items():
-        found = importlib.metadata.version(package)
-        if found.split("+")[0] != version:
-            sys.exit(f"error: {package} is {found}: install {version}, the version these goldens are made with")
-    out = Path(sys.argv[1])
+    out = begin(PINNED)
     torch.manual_seed(5)
     transformers_pairs(out)
     open_clip_pairs(out)

@@ -7,17 +7,16 @@ this writes). Everything else is computed, without randomness, so that a second 
 """
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
-import PIL
 import skimage
 import sklearn
 from PIL import Image, ImageEnhance, ImageOps
 
-PINNED = {"pillow": (PIL.__version__, "12.3.0"), "scikit-image": (skimage.__version__, "0.26.0"),
-          "scikit-learn": (sklearn.__version__, "1.9.1")}
+from shared.script import begin
+
+PINNED = {"pillow": "12.3.0", "scikit-image": "0.26.0", "scikit-learn": "1.9.1"}
 
 SKIMAGE = Path(skimage.__file__).parent / "data"
 SKLEARN = Path(sklearn.__file__).parent / "datasets" / "images"
@@ -182,18 +181,13 @@ The photographs come with two Python packages and are scaled down or cut here:
 
 
 def main():
-    for name, (present, wanted) in PINNED.items():
-        if present != wanted:
-            sys.exit(f"error: {name} is {present}, the goldens are made with {wanted}: pip install {name}=={wanted}")
-    if len(sys.argv) != 2:
-        sys.exit("usage: images.py OUT_DIR")
-    out = Path(sys.argv[1])
+    out = begin(PINNED)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     photos(out)
     formats(out)
     colours(out)
-    versions = ", ".join(f"{name} {wanted}" for name, (_, wanted) in PINNED.items())
+    versions = ", ".join(f"{name} {wanted}" for name, wanted in PINNED.items())
     (out / "README.md").write_text(README.format(versions=versions))
     print(f"{sum(f.stat().st_size for f in out.rglob('*') if f.is_file()) / 1e6:.2f} MB in {out}")
 

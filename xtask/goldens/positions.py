@@ -5,14 +5,13 @@
 `positions.safetensors` holds `table` [1 + 4 * 4, 24] and, for each grid g, `grid_g` [1 + g * g, 24].
 """
 
-import importlib.metadata
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from open_clip.model import resize_pos_embed
 from safetensors.torch import save_file
+
+from shared.script import begin
 
 PINNED = {"torch": "2.13.0", "open_clip_torch": "3.3.0"}
 KEY = "visual.positional_embedding"
@@ -26,14 +25,11 @@ def resized(table, grid):
 
 
 def main():
-    for package, version in PINNED.items():
-        found = importlib.metadata.version(package)
-        if found.split("+")[0] != version:
-            sys.exit(f"error: {package} is {found}: install {version}, the version these goldens are made with")
+    out = begin(PINNED)
     torch.manual_seed(7)
     table = torch.randn(1 + 4 * 4, 24)
     tensors = {"table": table} | {f"grid_{grid}": resized(table, grid).contiguous() for grid in (2, 3, 7, 12)}
-    save_file(tensors, Path(sys.argv[1]) / "positions.safetensors")
+    save_file(tensors, out / "positions.safetensors")
 
 
 if __name__ == "__main__":

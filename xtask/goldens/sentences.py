@@ -7,10 +7,8 @@ Both cut sentences shorter than their towers could take. `mean` says so as sente
 as version 6 writes it. `cls` keeps case and has no Normalize.
 """
 
-import importlib.metadata
 import json
 import random
-import sys
 import tempfile
 from pathlib import Path
 
@@ -19,6 +17,8 @@ import transformers
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules
+
+from shared.script import begin
 
 PINNED = {"torch": "2.13.0", "transformers": "5.23.0", "sentence-transformers": "6.2.0"}
 
@@ -83,14 +83,7 @@ def write_json(path, value):
 
 
 def main():
-    for package, version in PINNED.items():
-        found = importlib.metadata.version(package)
-        if found.split("+")[0] != version:
-            sys.exit(f"error: {package} is {found}: install {version}, the version these goldens are made with")
-    if len(sys.argv) != 2:
-        sys.exit("usage: python sentences.py OUT_DIR")
-    out = Path(sys.argv[1])
-    out.mkdir(parents=True, exist_ok=True)
+    out = begin(PINNED)
     texts = sentences()
     write_json(out / "sentences.json", texts)
     save(out / "mean", "mean", seed=1, lowers=True, max_seq_length=12, parts=[modules.Normalize()])

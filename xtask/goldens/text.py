@@ -11,15 +11,12 @@ direction, output and gradients of sum(output * direction), named "grad.<weight>
 """
 
 import gzip
-import importlib.metadata
 import json
 import random
 import re
 import string
-import sys
 import unicodedata
 from collections import Counter
-from pathlib import Path
 
 import open_clip.tokenizer
 import sentencepiece
@@ -27,6 +24,8 @@ import torch
 import transformers
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from shared.script import begin
 
 PINNED = {"torch": "2.13.0", "transformers": "5.23.0", "tokenizers": "0.23.3", "open_clip_torch": "3.3.0", "sentencepiece": "0.2.3"}
 
@@ -231,14 +230,7 @@ def bert(folder, pooling):
 
 
 def main():
-    for package, version in PINNED.items():
-        found = importlib.metadata.version(package)
-        if found.split("+")[0] != version:
-            sys.exit(f"error: {package} is {found}: install {version}, the version these goldens are made with")
-    if len(sys.argv) != 2:
-        sys.exit("usage: python text.py OUT_DIR")
-    out = Path(sys.argv[1])
-    out.mkdir(parents=True, exist_ok=True)
+    out = begin(PINNED)
     texts = captions()
     write_json(out / "captions.json", texts)
     clip_tokenizer(out / "clip_tokenizer", texts)

@@ -6,15 +6,14 @@ Each folder holds model.safetensors, config.json (the peer's own where it has on
 direction, output and gradients of sum(output * direction), named "grad.<weight>". `processor` holds images, configs and pixels.
 """
 
-import importlib.metadata
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+
+from shared.script import begin
 
 PINNED = {
     "torch": "2.13.0",
@@ -165,15 +164,9 @@ def processors(out):
 
 
 def main():
-    for package, version in PINNED.items():
-        found = importlib.metadata.version(package)
-        if found.split("+")[0] != version:
-            sys.exit(f"error: {package} is {found}: install {version}, the version these goldens are made with")
-    if len(sys.argv) != 2:
-        sys.exit("usage: python vision.py OUT_DIR")
+    out = begin(PINNED)
     torch.manual_seed(11)
     torch.use_deterministic_algorithms(True)
-    out = Path(sys.argv[1])
     transformers_towers(out)
     torchvision_towers(out)
     open_clip_tower(out)

@@ -10,7 +10,8 @@ pub fn name() -> String {
     format!("{} ({cores} cores)", name.map_or("an unnamed processor", |(_, name)| name.trim()))
 }
 
-/// Whether it multiplies bf16. Others emulate it, which takes many times as long as f32.
+/// Whether it multiplies bf16. Others emulate it, which takes many times as long as f32. mm-core asks the same, out of reach of a
+/// program that links no libtorch.
 pub fn has_bf16_products() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx512bf16");

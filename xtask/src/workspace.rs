@@ -108,6 +108,20 @@ pub fn run(command: &mut Command) -> Result<()> {
     }
 }
 
+/// What a program printed. One that fails is told of as `failure`, with the last line of its standard error.
+pub fn stdout_of(command: &mut Command, failure: &str) -> Result<String> {
+    let output = command.output().with_context(|| cannot_start(command))?;
+    if !output.status.success() {
+        bail!("{failure}: {}", last_line(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The last line of what a program wrote: Python puts the reason there.
+pub fn last_line(written: &[u8]) -> String {
+    String::from_utf8_lossy(written).trim().lines().last().unwrap_or("it gave no reason").to_owned()
+}
+
 /// Becomes the command, so that its signals and exit code are the user's own.
 pub fn exec(command: &mut Command) -> Result<()> {
     use std::os::unix::process::CommandExt;

@@ -23,13 +23,13 @@
 namespace {
 
 // Floats as integers in the same order, so that least and greatest need no care for NaN: it lies beyond the infinities.
-int32_t ordered(int32_t bits) { return bits ^ ((bits >> 31) & 0x7fffffff); }
+inline int32_t ordered(int32_t bits) { return bits ^ ((bits >> 31) & 0x7fffffff); }
 
 MM_FOR_EACH_LEVEL
 void bounds(const int32_t* bits, int64_t width, int32_t* least, int32_t* greatest) {
   int32_t low = std::numeric_limits<int32_t>::max(), high = std::numeric_limits<int32_t>::min();
   for (int64_t i = 0; i < width; ++i) {
-    int32_t value = bits[i] ^ ((bits[i] >> 31) & 0x7fffffff);
+    int32_t value = ordered(bits[i]);
     low = value < low ? value : low;
     high = value > high ? value : high;
   }

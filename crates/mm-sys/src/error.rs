@@ -1,5 +1,7 @@
 use std::ffi::{CStr, c_char};
 use std::fmt;
+use tch::Tensor;
+use torch_sys::C_tensor;
 
 /// What libtorch said when it threw.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,4 +34,15 @@ pub(crate) fn check(error: *mut c_char) -> Result<()> {
         text
     };
     Err(Error(text))
+}
+
+/// The tensor that `make` puts into the place it is given.
+///
+/// # Safety
+/// `make` keeps to the shim's rule: it returns null and puts a new at::Tensor there that nobody else owns, or returns an error's text.
+pub(crate) unsafe fn made(make: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Result<Tensor> {
+    let mut out = std::ptr::null_mut();
+    check(make(&mut out))?;
+    // SAFETY: no error, so `out` is a new at::Tensor that we alone own and hand to tch.
+    Ok(unsafe { Tensor::from_ptr(out) })
 }

@@ -1,4 +1,4 @@
-use crate::error::{Result, check};
+use crate::error::{Result, made};
 use std::ffi::{c_char, c_int};
 use tch::{Device, Kind, Tensor};
 use torch_sys::C_tensor;
@@ -27,8 +27,6 @@ pub struct Int8Linear {
     /// Of each row of the weight, for the inputs' offsets.
     sums: Tensor,
     bias: Tensor,
-    levels: c_int,
-    out: i64,
 }
 
 impl Int8Linear {
@@ -39,11 +37,11 @@ impl Int8Linear {
     pub fn new(integers: &Tensor, scales: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
         let integers = integers.detach().to_device(Device::Cpu).contiguous();
         let row = |tensor: &Tensor| tensor.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
-        let (scales, out) = (row(scales), integers.size()[0]);
+        let scales = row(scales);
         let sums = integers.sum_dim_intlist([1i64].as_slice(), false, Kind::Int64).to_kind(Kind::Float) * &scales;
         let bias = bias.map_or_else(|| scales.zeros_like(), row);
-        let zero_points = Tensor::zeros([out], (Kind::Int64, Device::Cpu));
-        Ok(Self { weight: pack(&integers)?, scales, zero_points, sums, bias, levels: levels(), out })
+        let zero_points = scales.zeros_like().to_kind(Kind::Int64);
+        Ok(Self { weight: pack(&integers)?, scales, zero_points, sums, bias })
     }
 
     /// Maps `x` `[..., in]` to `[..., out]`, f32. A row that is not finite becomes NaN.
@@ -54,39 +52,34 @@ impl Int8Linear {
         let mut size = x.size();
         let width = size.pop().expect("a linear layer's input has a dimension");
         let rows = x.detach().to_kind(Kind::Float).reshape([-1, width]).contiguous();
-        size.push(self.out);
+        size.extend(self.scales.size());
         self.run(&rows).expect("an int8 linear layer's input fits its weight").view(size.as_slice())
     }
 
     fn run(&self, x: &Tensor) -> Result<Tensor> {
-        let Self { weight, scales, zero_points, sums, bias, levels, .. } = self;
-        let mut out = std::ptr::null_mut();
+        let Self { weight, scales, zero_points, sums, bias } = self;
         // SAFETY: all tensors live through the call; x is [rows, in], contiguous, f32 and on the CPU, scales, sums and bias have
-        // out contiguous f32 each, and oneDNN checks x's width against the weight's; on success `out` is a new at::Tensor that we
-        // alone own and hand to tch.
+        // out contiguous f32 each, and oneDNN checks x's width against the weight's.
         unsafe {
-            check(mm_int8_linear(
-                x.as_ptr(),
-                weight.as_ptr(),
-                scales.as_ptr(),
-                zero_points.as_ptr(),
-                sums.as_ptr(),
-                bias.as_ptr(),
-                *levels,
-                &mut out,
-            ))?;
-            Ok(Tensor::from_ptr(out))
+            made(|out| {
+                mm_int8_linear(
+                    x.as_ptr(),
+                    weight.as_ptr(),
+                    scales.as_ptr(),
+                    zero_points.as_ptr(),
+                    sums.as_ptr(),
+                    bias.as_ptr(),
+                    levels(),
+                    out,
+                )
+            })
         }
     }
 }
 
 fn pack(integers: &Tensor) -> Result<Tensor> {
-    let mut out = std::ptr::null_mut();
-    // SAFETY: `integers` lives through the call; on success `out` is a new at::Tensor that we alone own and hand to tch.
-    unsafe {
-        check(mm_pack_int8(integers.as_ptr(), &mut out))?;
-        Ok(Tensor::from_ptr(out))
-    }
+    // SAFETY: `integers` lives through the call.
+    unsafe { made(|out| mm_pack_int8(integers.as_ptr(), out)) }
 }
 
 /// The largest integer of an input. Without VNNI two products are summed in 16 bits, which 7-bit inputs cannot overflow.

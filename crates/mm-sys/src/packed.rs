@@ -1,4 +1,4 @@
-use crate::error::{Result, check};
+use crate::error::{Result, made};
 use std::ffi::{CStr, c_char};
 use tch::{Kind, Tensor};
 use torch_sys::C_tensor;
@@ -91,24 +91,15 @@ impl PackedLinear {
 }
 
 fn pack(weight: &Tensor) -> Result<Tensor> {
-    let mut out = std::ptr::null_mut();
-    // SAFETY: `weight` lives through the call; on success `out` is a new at::Tensor that we alone own and hand to tch.
-    unsafe {
-        check(mm_pack_linear(weight.as_ptr(), &mut out))?;
-        Ok(Tensor::from_ptr(out))
-    }
+    // SAFETY: `weight` lives through the call.
+    unsafe { made(|out| mm_pack_linear(weight.as_ptr(), out)) }
 }
 
 fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, post: PostOp) -> Result<Tensor> {
     let (name, algorithm) = post.names();
     let bias = bias.map_or(std::ptr::null(), Tensor::as_ptr);
-    let mut out = std::ptr::null_mut();
-    // SAFETY: all tensors live through the call, the strings are static and NUL-terminated, a null bias is allowed by the shim;
-    // on success `out` is a new at::Tensor that we alone own and hand to tch.
-    unsafe {
-        check(mm_packed_linear(x.as_ptr(), weight.as_ptr(), bias, name.as_ptr(), algorithm.as_ptr(), &mut out))?;
-        Ok(Tensor::from_ptr(out))
-    }
+    // SAFETY: all tensors live through the call, the strings are static and NUL-terminated, a null bias is allowed by the shim.
+    unsafe { made(|out| mm_packed_linear(x.as_ptr(), weight.as_ptr(), bias, name.as_ptr(), algorithm.as_ptr(), out)) }
 }
 
 #[cfg(test)]

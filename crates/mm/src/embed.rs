@@ -1,10 +1,8 @@
 use crate::model::ModelArgs;
-use crate::progress;
+use crate::reading::ReadingArgs;
 use anyhow::{Context, Result};
-use mm_clip::{Embedded, EvalSet};
 use mm_core::checkpoint;
-use mm_data::SourceConfig;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Embed a folder of images or a file of texts as unit rows.
@@ -25,27 +23,18 @@ pub struct Args {
     /// The safetensors file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Images or texts that are embedded at once.
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
-    batch_size: u32,
-    /// Images that may be unreadable before the command fails; they are named and left out.
-    #[arg(long, default_value_t = 0)]
-    max_bad_samples: usize,
+    #[command(flatten)]
+    reading: ReadingArgs,
     /// Print one JSON object instead of a line.
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let batch_size = args.batch_size as usize;
     let begun = Instant::now();
     let (names, rows, bad, waiting) = match (&args.images, &args.texts) {
         (Some(folder), _) => {
-            let model = args.model.open_image()?;
-            let set = EvalSet::open("images", &folder_source(folder)?, [255; 3], args.max_bad_samples)?;
-            let bar = progress::bar(set.len() as u64, "images");
-            let embedded = Embedded::read(&model, None, &set, batch_size, &mut |done| bar.set_position(done as u64))?;
-            bar.finish_and_clear();
+            let embedded = args.reading.embed(&args.model.open_image()?, folder)?;
             let names = embedded.samples.into_iter().map(|sample| sample.key).collect::<Vec<_>>();
             (names, embedded.images, embedded.bad.len(), embedded.waiting)
         }
@@ -54,7 +43,7 @@ pub fn run(args: &Args) -> Result<()> {
                 std::fs::read_to_string(file).with_context(|| format!("cannot read the texts {}", file.display()))?;
             let texts: Vec<&str> = text.lines().collect();
             anyhow::ensure!(!texts.is_empty(), "{} has no text", file.display());
-            let rows = args.model.open_text()?.embed(&texts, batch_size)?;
+            let rows = args.model.open_text()?.embed(&texts, args.reading.batch_size())?;
             (texts.iter().map(|&text| text.to_owned()).collect(), rows, 0, Duration::ZERO)
         }
         (None, None) => unreachable!("clap asks for one of the two"),
@@ -75,12 +64,4 @@ pub fn run(args: &Args) -> Result<()> {
     let unread = if bad > 0 { format!("; {bad} could not be read") } else { String::new() };
     println!("{} rows in {}: {seconds:.1} s, {rate:.1}/s{waited}{unread}", names.len(), args.out.display());
     Ok(())
-}
-
-/// A folder of images.
-pub fn folder_source(folder: &Path) -> Result<SourceConfig> {
-    let mut table = toml::Table::new();
-    table.insert("kind".to_owned(), "folder".into());
-    table.insert("path".to_owned(), folder.to_str().context("the folder's name is not UTF-8")?.into());
-    Ok(table.try_into()?)
 }

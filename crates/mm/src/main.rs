@@ -10,6 +10,7 @@ mod model;
 mod output;
 mod probe;
 mod progress;
+mod reading;
 mod table;
 mod train;
 

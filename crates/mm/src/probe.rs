@@ -1,8 +1,8 @@
-use crate::embed::folder_source;
 use crate::model::ModelArgs;
-use crate::{progress, table};
+use crate::reading::ReadingArgs;
+use crate::table;
 use anyhow::{Context, Result};
-use mm_clip::{Confusion, Embedded, EvalSet, ImageModel, LabelledFeatures, LinearProbe, ProbeConfig, sweep_c};
+use mm_clip::{Confusion, Embedded, LabelledFeatures, LinearProbe, ProbeConfig, sweep_c};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -31,12 +31,8 @@ pub struct Args {
     /// Write the classifier: `weight` and `bias`, a row a class, and the names of the classes as metadata.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Images that are embedded at once.
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
-    batch_size: u32,
-    /// Images that may be unreadable in either folder before the command fails; they are left out.
-    #[arg(long, default_value_t = 0)]
-    max_bad_samples: usize,
+    #[command(flatten)]
+    reading: ReadingArgs,
     /// Print one JSON object instead of tables.
     #[arg(long)]
     json: bool,
@@ -47,7 +43,7 @@ const CONFUSED: usize = 5;
 
 pub fn run(args: &Args) -> Result<()> {
     let model = args.model.open_image()?;
-    let (train, test) = (embed(&model, &args.train, args)?, embed(&model, &args.test, args)?);
+    let (train, test) = (args.reading.embed(&model, &args.train)?, args.reading.embed(&model, &args.test)?);
     let classes: Vec<&str> = labels(&train, &args.train)?.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
     let (train, test) = (labelled(&train, &args.train, &classes)?, labelled(&test, &args.test, &classes)?);
     let config = ProbeConfig::default();
@@ -117,15 +113,6 @@ fn summary(
         text += &format!("\n{}", table::render(&["most often, this", "was taken for", "times"], &rows));
     }
     text
-}
-
-fn embed(model: &ImageModel, folder: &Path, args: &Args) -> Result<Embedded> {
-    let set = EvalSet::open("images", &folder_source(folder)?, [255; 3], args.max_bad_samples)?;
-    let bar = progress::bar(set.len() as u64, "images");
-    let embedded =
-        Embedded::read(model, None, &set, args.batch_size as usize, &mut |done| bar.set_position(done as u64))?;
-    bar.finish_and_clear();
-    Ok(embedded)
 }
 
 /// The class of each image.

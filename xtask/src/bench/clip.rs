@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
 use super::Options;
 use super::program::{Program, Sample, Work, median};
@@ -12,7 +12,7 @@ use super::start;
 use crate::libtorch::Libtorch;
 use crate::page::write_section;
 use crate::setup;
-use crate::workspace::{Workspace, peer_script};
+use crate::workspace::{Workspace, peer_script, stdout_of};
 
 const PRECISIONS: [&str; 2] = ["f32", "bf16"];
 const PEERS: [&str; 2] = ["open_clip", "transformers"];
@@ -194,24 +194,21 @@ fn summary(seen: &Seen, limits: &[Limit]) -> Row {
 
 /// The emoji set's captions, one a line: the same file for ours and the peers.
 fn write_captions(workspace: &Workspace, example: &Path, libtorch: &Libtorch) -> Result<PathBuf> {
-    let output = workspace.program(example, libtorch).arg("captions").output().context("cannot start bench_clip")?;
-    if !output.status.success() || output.stdout.is_empty() {
-        bail!("bench_clip captions failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
+    let failure = "bench_clip captions failed";
+    let captions = stdout_of(workspace.program(example, libtorch).arg("captions"), failure)?;
+    ensure!(!captions.is_empty(), "{failure}: it printed none");
     let path = example.with_file_name("bench_clip_captions.txt");
-    fs::write(&path, &output.stdout).with_context(|| format!("cannot write {}", path.display()))?;
+    fs::write(&path, captions).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }
 
 /// The captions as the peers tokenise them, so that ours computes on the very same tokens.
 fn write_tokens(python: &Path, script: &Path, captions: &Path) -> Result<PathBuf> {
-    let output = peer_script(python, script).args(["open_clip", "tokens", "--captions"]).arg(captions).output();
-    let output = output.with_context(|| format!("cannot start {}", python.display()))?;
-    if !output.status.success() || output.stdout.is_empty() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("the peers cannot tokenise: {}", said.trim().lines().last().unwrap_or("no reason given"));
-    }
+    let failure = "the peers cannot tokenise";
+    let mut command = peer_script(python, script);
+    let tokens = stdout_of(command.args(["open_clip", "tokens", "--captions"]).arg(captions), failure)?;
+    ensure!(!tokens.is_empty(), "{failure}: no tokens were printed");
     let path = captions.with_extension("ids");
-    fs::write(&path, &output.stdout).with_context(|| format!("cannot write {}", path.display()))?;
+    fs::write(&path, tokens).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::program::{Program, Work, median};
@@ -13,7 +13,7 @@ use crate::libtorch::Libtorch;
 use crate::page::{table, today, write_section};
 use crate::processor;
 use crate::setup;
-use crate::workspace::{Workspace, peer_script, run as run_command};
+use crate::workspace::{Workspace, peer_script, run as run_command, stdout_of};
 
 /// Options of `bench embed`.
 #[derive(clap::Args)]
@@ -150,13 +150,8 @@ fn precisions() -> impl Iterator<Item = &'static str> {
 
 fn embedded(command: &mut Command) -> Result<Embedded> {
     let program = command.get_program().display().to_string();
-    let output = command.output().with_context(|| format!("cannot start {program}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
-        bail!("{program} could not embed: {}", said.trim().lines().last().unwrap_or("it gave no reason"));
-    }
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(stdout.lines().last().unwrap_or_default())
+    let printed = stdout_of(command, &format!("{program} could not embed"))?;
+    serde_json::from_str(printed.lines().last().unwrap_or_default())
         .with_context(|| format!("{program} printed no result"))
 }
 

@@ -6,15 +6,22 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use crate::workspace::{peer_script, stdout_of};
+
 /// One of the two sides: ours or a peer.
 pub struct Program {
     /// As it is called in tables.
     pub name: &'static str,
     executable: PathBuf,
-    /// What stands before the work on the command line.
-    prefix: Vec<PathBuf>,
-    loader_path: Option<PathBuf>,
+    side: Side,
     captions: PathBuf,
+}
+
+enum Side {
+    /// With the folder of libtorch's libraries.
+    Ours(PathBuf),
+    /// With the script that the executable, a Python, runs.
+    Peer(PathBuf),
 }
 
 /// What is measured in one process.
@@ -51,33 +58,33 @@ impl Sample {
 impl Program {
     /// Our own benchmark, an example program of mm-clip.
     pub fn ours(executable: PathBuf, lib: PathBuf, captions: PathBuf) -> Self {
-        Self { name: "mm", executable, prefix: Vec::new(), loader_path: Some(lib), captions }
+        Self { name: "mm", executable, side: Side::Ours(lib), captions }
     }
 
     /// A peer, measured by our script in the user's Python.
     pub fn peer(name: &'static str, python: &Path, script: PathBuf, captions: PathBuf) -> Self {
-        let prefix = vec![script, name.into()];
-        Self { name, executable: python.to_path_buf(), prefix, loader_path: None, captions }
+        Self { name, executable: python.to_path_buf(), side: Side::Peer(script), captions }
     }
 
     /// Runs the work in a process of its own.
     pub fn measure(&self, work: Work) -> Result<Sample> {
-        let mut command = Command::new(&self.executable);
-        command.args(&self.prefix).args([work.name, "--precision", work.precision]);
+        let mut command;
+        match &self.side {
+            Side::Ours(lib) => {
+                command = Command::new(&self.executable);
+                command.env("LD_LIBRARY_PATH", lib);
+            }
+            Side::Peer(script) => {
+                command = peer_script(&self.executable, script);
+                command.arg(self.name);
+            }
+        }
+        command.args([work.name, "--precision", work.precision]);
         command.args(["--iterations", &work.iterations.to_string(), "--warmup", &work.warmup.to_string()]);
         command.arg("--captions").arg(&self.captions);
-        match &self.loader_path {
-            Some(lib) => command.env("LD_LIBRARY_PATH", lib),
-            // Cargo's and libtorch's libraries are not meant for the peer's own torch.
-            None => command.env_remove("LD_LIBRARY_PATH").env("HF_HUB_OFFLINE", "1"),
-        };
         let what = format!("{} ({} {})", self.name, work.name, work.precision);
-        let output = command.output().with_context(|| format!("cannot start {}", self.executable.display()))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        if !output.status.success() {
-            bail!("{what} failed: {}", said.trim().lines().last().unwrap_or("it gave no reason"));
-        }
-        parse(&String::from_utf8_lossy(&output.stdout)).with_context(|| format!("{what} printed no measurement"))
+        let printed = stdout_of(&mut command, &format!("{what} failed"))?;
+        parse(&printed).with_context(|| format!("{what} printed no measurement"))
     }
 }
 

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::program::median;
 use super::report::Start;
 use crate::data;
 use crate::libtorch::Libtorch;
-use crate::workspace::{Workspace, peer_script, run as run_command};
+use crate::workspace::{Workspace, peer_script, run as run_command, stdout_of};
 
 const LABELS: &str = "a red heart,a cat face,a flag";
 
@@ -51,14 +51,8 @@ pub fn measure(
 }
 
 fn seconds(command: &mut Command) -> Result<f64> {
+    let failure = format!("{} could not classify", command.get_program().display());
     let start = Instant::now();
-    let output = command.stdin(Stdio::null()).output();
-    let elapsed = start.elapsed().as_secs_f64();
-    let program = command.get_program().display();
-    let output = output.with_context(|| format!("cannot start {program}"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{program} could not classify: {}", said.trim().lines().last().unwrap_or("no reason given"));
-    }
-    Ok(elapsed)
+    stdout_of(command.stdin(Stdio::null()), &failure)?;
+    Ok(start.elapsed().as_secs_f64())
 }

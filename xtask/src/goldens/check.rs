@@ -11,7 +11,7 @@ use super::Args;
 use crate::libtorch::Libtorch;
 use crate::page::{table, today, write_section};
 use crate::setup;
-use crate::workspace::{Workspace, peer_script, run as run_command};
+use crate::workspace::{Workspace, last_line, peer_script, run as run_command};
 
 const PAGE: &str = "docs/checkpoints.md";
 
@@ -207,10 +207,6 @@ fn failure(command: &mut Command) -> Option<String> {
         Ok(output) => Some(last_line(&output.stderr).trim_start_matches("error: ").to_owned()),
         Err(error) => Some(format!("mm does not start: {error}")),
     }
-}
-
-fn last_line(output: &[u8]) -> String {
-    String::from_utf8_lossy(output).trim().lines().last().unwrap_or("it gave no reason").to_owned()
 }
 
 /// The versions of the peers, and their answers to `count` requests.

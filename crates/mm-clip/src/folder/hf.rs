@@ -1,6 +1,6 @@
 //! `config.json`, as transformers writes it, and this project's own for pairs of towers that transformers has no class for.
 
-use super::Architecture;
+use super::{Architecture, read_json};
 use crate::{ClipConfig, ContrastiveLoss, Error, Result};
 use mm_core::checkpoint::Weights;
 use mm_text::{BertConfig, BertPooling, ClipTextConfig, ClipTextForm, TextTowerConfig, Tokenizer};
@@ -25,9 +25,8 @@ const PROJECTION_DIM: i64 = 512;
 /// The file is missing or no JSON, its architecture is none of those known, or a field is out of range.
 pub(super) fn read(folder: &Path, weights: &Weights) -> Result<Architecture> {
     let path = folder.join("config.json");
-    let text = std::fs::read(&path).map_err(|source| mm_core::Error::io("read", &path, source))?;
     let problem = |problem: String| Error::Folder { path: path.clone(), problem };
-    let config: Value = serde_json::from_slice(&text).map_err(|error| problem(error.to_string()))?;
+    let config = read_json(&path)?;
     let projection = |name: &str| weights.shape(name).and_then(|shape| shape.first()).map(|&rows| rows as i64);
     let image = |form| -> Result<Architecture> {
         let mut vit = VitConfig::from_hf(&config, form)?;
