@@ -1,6 +1,6 @@
 use crate::{Bundle, Error, ImageModel, Result, Retrieval, Templates, TextModel, ZeroShot, ZeroShotReport};
 use mm_data::image::RgbImage;
-use mm_data::{BadSample, Loader, LoaderConfig, Position, Source, SourceConfig, decode};
+use mm_data::{BadSample, Fault, Loader, LoaderConfig, Position, Source, SourceConfig};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl EvalSet {
     /// # Errors
     /// It cannot be read.
     pub fn image(&self, index: usize) -> Result<RgbImage> {
-        Ok(decode(&self.source.sample(index)?.image.read()?, self.background)?)
+        Ok(self.source.sample(index)?.image.decode(self.background)?)
     }
 }
 
@@ -101,8 +101,9 @@ impl Embedded {
         };
         let (background, processor) = (set.background, image.processor.clone());
         let map = Arc::new(move |sample: &mm_data::Sample, _: &mut mm_data::SampleRng| {
-            let image = decode(&sample.image.read()?, background)?;
-            let image = processor.resize(&image).map_err(|error| mm_data::Error::Sample(error.to_string()))?;
+            let image = sample.image.decode(background)?;
+            let image =
+                processor.resize(&image).map_err(|error| mm_data::Error::bad(Fault::Image, error.to_string()))?;
             let kept = EvalSample {
                 index: 0, // known once all are read
                 key: sample.key.clone(),

@@ -8,7 +8,7 @@ use crate::{
 };
 use mm_core::{seed, upload};
 use mm_data::image::RgbImage;
-use mm_data::{Loader, LoaderConfig, Position, Source, SourceConfig, decode};
+use mm_data::{Fault, Loader, LoaderConfig, Position, Source, SourceConfig};
 use mm_text::{TokenBatch, Tokenizer, train_bpe};
 use mm_train::{Loss, Metric, Task};
 use std::path::Path;
@@ -155,10 +155,11 @@ impl Inputs {
         let size = bundle.config.image.image_size() as u32;
         let tokenizer = Arc::clone(&bundle.text.tokenizer);
         let map = Arc::new(move |sample: &mm_data::Sample, rng: &mut mm_data::SampleRng| {
-            let image = decode(&sample.image.read()?, background)?;
+            let image = sample.image.decode(background)?;
             let caption = draw_caption(&sample.captions, canonical_share, rng)
-                .ok_or_else(|| mm_data::Error::Sample(format!("{}: no caption", sample.key)))?;
-            let token_ids = tokenizer.encode(caption).map_err(|error| mm_data::Error::Sample(error.to_string()))?;
+                .ok_or_else(|| mm_data::Error::bad(Fault::NoCaption, "no caption"))?;
+            let token_ids =
+                tokenizer.encode(caption).map_err(|error| mm_data::Error::bad(Fault::Text, error.to_string()))?;
             Ok(Item { image: augment.apply(&image, size, rng), token_ids })
         });
         Ok(Self { source, loader, map })

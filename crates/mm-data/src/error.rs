@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 /// The result of everything in this crate that reads data.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -105,12 +107,79 @@ pub enum Error {
         /// The source.
         name: String,
     },
-    /// What a loader's `map` found wrong with a sample, in its own words.
-    #[error("{0}")]
-    Sample(String),
+    /// What is wrong with one sample, in the words of its reader or of a loader's `map`.
+    #[error("{reason}")]
+    Bad {
+        /// What kind of fault it is, for the tally.
+        fault: Fault,
+        /// What was found.
+        reason: String,
+    },
+}
+
+/// The kinds of what can be wrong with a sample: the tally of an epoch counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// A file that is gone or cannot be read.
+    File,
+    /// A shard that is gone, cut off or no tar.
+    Shard,
+    /// A command that failed.
+    Pipe,
+    /// Bytes that are no whole image.
+    Image,
+    /// No image where one belongs.
+    NoImage,
+    /// No caption where one belongs.
+    NoCaption,
+    /// Text that is not UTF-8.
+    Text,
+    /// JSON that is none, or says something else than its kind should.
+    Json,
+    /// A row of a table that does not fit its header.
+    Row,
+    /// A decoder that panicked.
+    Panic,
+    /// Anything else.
+    Other,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::File => "unreadable file",
+            Self::Shard => "broken shard",
+            Self::Pipe => "failed command",
+            Self::Image => "corrupt image",
+            Self::NoImage => "no image",
+            Self::NoCaption => "no caption",
+            Self::Text => "not UTF-8",
+            Self::Json => "wrong JSON",
+            Self::Row => "wrong row",
+            Self::Panic => "decoder panic",
+            Self::Other => "other",
+        })
+    }
 }
 
 impl Error {
+    /// An [`Error::Bad`] of a sample.
+    pub fn bad(fault: Fault, reason: impl Into<String>) -> Self {
+        Self::Bad { fault, reason: reason.into() }
+    }
+
+    /// What kind of fault this is, where it is a sample's.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Io { .. } => Fault::File,
+            Self::Decode { .. } => Fault::Image,
+            Self::Line { .. } => Fault::Row,
+            Self::Bad { fault, .. } => *fault,
+            _ => Fault::Other,
+        }
+    }
+
     /// An [`Error::Io`] of a path, for `map_err`.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_owned();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, ImageBytes, Result, Sample, Source};
+use crate::{Error, Result, Sample, SampleImage, Source};
 
 /// A folder of PNG, JPEG and WebP files, in folders within it to any depth.
 ///
@@ -89,7 +89,7 @@ impl Source for FolderSource {
         } else {
             label.iter().map(|label| self.config.caption.replace("{label}", &label.replace('_', " "))).collect()
         };
-        Ok(Sample { key: path.display().to_string(), image: ImageBytes::File(path), captions, label, variant_of: None })
+        Ok(Sample { captions, label, ..Sample::new(path.display().to_string(), SampleImage::File(path)) })
     }
 }
 

@@ -11,14 +11,14 @@
 //!    which it goes on exactly.
 //!
 //! ```
-//! use mm_data::{Normalize, SourceConfig, decode, resize};
+//! use mm_data::{Normalize, SourceConfig, resize};
 //!
 //! let config: SourceConfig = toml::from_str("kind = \"emoji\"\nsplit = \"held_out\"")?;
 //! let source = config.open()?;
 //! assert_eq!(source.len(), 394);
 //!
 //! let sample = source.sample(0)?;
-//! let image = decode(&sample.image.read()?, [255; 3])?;
+//! let image = sample.image.decode([255; 3])?;
 //! let image = resize::short_side_center_crop(&image, 64);
 //! let mut pixel_values = vec![0.0; 3 * 64 * 64]; // [3, H, W]
 //! Normalize::CLIP.write(&image, &mut pixel_values);
@@ -51,9 +51,9 @@ pub use rand_chacha::ChaCha8Rng as SampleRng;
 pub use augment::{Augment, Jitter};
 pub use config::SourceConfig;
 pub use decode::{MAX_PIXELS, decode};
-pub use error::{Error, Result};
+pub use error::{Error, Fault, Result};
 pub use folder::FolderConfig;
 pub use loader::{BadSample, Batch, Loader, LoaderConfig, Map, Position};
 pub use pixels::Normalize;
-pub use sample::{ImageBytes, Sample, Source};
+pub use sample::{Question, Sample, SampleImage, Source};
 pub use table::TableConfig;

@@ -1,45 +1,76 @@
 //! A sample, and the trait of what has samples.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::path::PathBuf;
 
-use crate::{Error, Result};
+use image::RgbImage;
+
+use crate::{Error, Result, decode};
 
 /// One image with its texts, as it lies in the data set: nothing is decoded yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Sample {
     /// The name of the sample in logs and result files, unique in its source.
     pub key: String,
-    /// The encoded image.
-    pub image: ImageBytes,
+    /// The image.
+    pub image: SampleImage,
     /// All texts of the image; the first is the canonical one, which evaluation uses.
     pub captions: Vec<String>,
     /// The class: folder name, emoji group or label column.
     pub label: Option<String>,
+    /// Questions about the image.
+    pub questions: Vec<Question>,
     /// The key of the sample that this one is a variation of (an emoji with a chosen skin tone: the one without),
     /// so that evaluation can tell near twins from other pairs.
     pub variant_of: Option<String>,
 }
 
-/// Where the encoded bytes of an image are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ImageBytes {
-    /// In the program itself.
-    Static(&'static [u8]),
-    /// In a file, which is read when asked for.
-    File(PathBuf),
-    /// In memory.
-    Owned(Vec<u8>),
+impl Sample {
+    /// A sample that is nothing but an image: `Sample { captions, ..Sample::new(key, image) }` adds to it.
+    pub fn new(key: impl Into<String>, image: SampleImage) -> Self {
+        let key = key.into();
+        Self { key, image, captions: Vec::new(), label: None, questions: Vec::new(), variant_of: None }
+    }
 }
 
-impl ImageBytes {
-    /// The bytes. Errors: a file that cannot be read.
-    pub fn read(&self) -> Result<Cow<'_, [u8]>> {
+/// A question about an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The number that result files name it by.
+    pub id: u64,
+    /// The question.
+    pub text: String,
+    /// What people answered, all of them, most agreed on or not; empty where answers are kept back.
+    pub answers: Vec<String>,
+    /// What sort of answer is asked for, in the data set's own words: `yes/no`, `number`, `count`.
+    pub kind: Option<String>,
+}
+
+/// Where an image is.
+#[derive(Debug, Clone)]
+pub enum SampleImage {
+    /// Encoded, in the program itself.
+    Static(&'static [u8]),
+    /// Encoded, in a file, which is read when asked for.
+    File(PathBuf),
+    /// Encoded, in memory.
+    Memory(Vec<u8>),
+}
+
+impl SampleImage {
+    /// The encoded bytes. Errors: a file that cannot be read.
+    pub fn bytes(&self) -> Result<Cow<'_, [u8]>> {
         match self {
             Self::Static(bytes) => Ok(Cow::Borrowed(bytes)),
             Self::File(path) => std::fs::read(path).map(Cow::Owned).map_err(Error::io(path)),
-            Self::Owned(bytes) => Ok(Cow::Borrowed(bytes)),
+            Self::Memory(bytes) => Ok(Cow::Borrowed(bytes)),
         }
+    }
+
+    /// The pixels, with transparent ones over `background`. Errors: those of [`bytes`](Self::bytes) and [`decode`].
+    pub fn decode(&self, background: [u8; 3]) -> Result<RgbImage> {
+        decode(&self.bytes()?, background)
     }
 }
 
@@ -59,4 +90,15 @@ pub trait Source: Send + Sync {
     /// The sample of an index below [`len`](Self::len). Cheap: it decodes nothing.
     /// Errors: this sample is broken; the others may be whole.
     fn sample(&self, index: usize) -> Result<Sample>;
+
+    /// How many consecutive samples lie together and are best read one after the other, block by block to the end of the
+    /// source; none where samples lie anywhere. Shuffling keeps blocks together, as far as its window goes.
+    fn blocks(&self) -> Option<Vec<u32>> {
+        None
+    }
+
+    /// Tells that these samples, a block or a part of one, are read soon.
+    fn will_need(&self, indices: Range<usize>) {
+        let _ = indices;
+    }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Error, ImageBytes, Result, Sample, Source};
+use crate::{Error, Result, Sample, SampleImage, Source};
 
 /// The columns of a table, by name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,12 +122,11 @@ impl Source for TableSource {
         let (line, row) = &self.rows[index];
         let bad = |reason: &String| Error::Line { path: self.path.clone(), line: *line, reason: reason.clone() };
         let row = row.as_ref().map_err(bad)?;
+        let image = SampleImage::File(self.root.join(&row.image));
         Ok(Sample {
-            key: format!("{}:{line} {}", self.name, row.image),
-            image: ImageBytes::File(self.root.join(&row.image)),
             captions: row.captions.clone(),
             label: row.label.clone(),
-            variant_of: None,
+            ..Sample::new(format!("{}:{line} {}", self.name, row.image), image)
         })
     }
 }
@@ -277,8 +276,8 @@ mod tests {
         assert_eq!(source.len(), 2);
         let (first, second) = (source.sample(0).unwrap(), source.sample(1).unwrap());
         assert_eq!(first.captions, ["one, two"]);
-        assert_eq!((second.captions, second.label.as_deref()), (vec!["three".to_owned()], Some("dog")));
-        assert_eq!(second.image, ImageBytes::File("/r/b/c.jpg".into()));
+        assert_eq!((&second.captions[..], second.label.as_deref()), (&["three".to_owned()][..], Some("dog")));
+        assert!(matches!(second.image, SampleImage::File(path) if path == Path::new("/r/b/c.jpg")));
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use mm_data::{Batch, Error, ImageBytes, Loader, LoaderConfig, Map, Position, Result, Sample, SampleRng, Source};
+use mm_data::{
+    Batch, Error, Fault, Loader, LoaderConfig, Map, Position, Result, Sample, SampleImage, SampleRng, Source,
+};
 use proptest::prelude::*;
 use rand::RngExt;
 
@@ -25,10 +27,9 @@ impl Source for Numbers {
 
     fn sample(&self, index: usize) -> Result<Sample> {
         if self.bad.contains(&index) {
-            return Err(Error::Sample(format!("number {index} is broken")));
+            return Err(Error::bad(Fault::Image, format!("number {index} is broken")));
         }
-        let image = ImageBytes::Owned(Vec::new());
-        Ok(Sample { key: index.to_string(), image, captions: Vec::new(), label: None, variant_of: None })
+        Ok(Sample::new(index.to_string(), SampleImage::Memory(Vec::new())))
     }
 }
 

@@ -82,7 +82,7 @@ mod tests {
             for index in 0..rows {
                 let (file, pair) = (files.sample(index).unwrap(), embedded.sample(index).unwrap());
                 assert_eq!((&file.captions[0], &file.label), (&pair.captions[0], &pair.label));
-                assert_eq!(file.image.read().unwrap(), pair.image.read().unwrap());
+                assert_eq!(file.image.bytes().unwrap(), pair.image.bytes().unwrap());
             }
         }
         assert!(fs::read_to_string(out.join("LICENSE")).unwrap().contains("CC-BY 4.0"));

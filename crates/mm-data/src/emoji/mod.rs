@@ -36,7 +36,7 @@ use twemoji_assets::png::codes;
 
 pub use export::{EmojiStats, export};
 
-use crate::{ImageBytes, Result, Sample, Source};
+use crate::{Result, Sample, SampleImage, Source};
 
 /// The credit that the licence of the graphics asks for.
 pub const CREDIT: &str = "Emoji graphics: Twemoji (https://github.com/jdecked/twemoji), \
@@ -223,11 +223,10 @@ impl Source for EmojiSource {
     fn sample(&self, index: usize) -> Result<Sample> {
         let pair = self.pairs[index];
         Ok(Sample {
-            key: pair.key.clone(),
-            image: ImageBytes::Static(pair.png),
             captions: pair.captions.clone(),
             label: Some(pair.group.to_owned()),
             variant_of: (pair.base != pair.key).then(|| pair.base.clone()),
+            ..Sample::new(pair.key.clone(), SampleImage::Static(pair.png))
         })
     }
 }

@@ -77,12 +77,12 @@ pub struct BadSample {
 ///
 /// ```
 /// use std::sync::Arc;
-/// use mm_data::{Loader, LoaderConfig, Position, SourceConfig, decode, emoji::EmojiConfig};
+/// use mm_data::{Loader, LoaderConfig, Position, SourceConfig, emoji::EmojiConfig};
 ///
 /// let source = Arc::from(SourceConfig::Emoji(EmojiConfig::default()).open()?);
 /// let config = LoaderConfig { batch_size: 8, ..LoaderConfig::default() };
 /// let map = Arc::new(|sample: &mm_data::Sample, _: &mut mm_data::SampleRng| {
-///     decode(&sample.image.read()?, [255; 3]).map(|image| (image, sample.captions[0].clone()))
+///     sample.image.decode([255; 3]).map(|image| (image, sample.captions[0].clone()))
 /// });
 /// let mut loader = Loader::new(source, config, map, Position::default())?;
 /// let batch = loader.next_batch()?;
