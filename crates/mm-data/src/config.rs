@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::emoji::{EmojiConfig, EmojiSource};
 use crate::folder::{FolderConfig, FolderSource};
 use crate::table::{TableConfig, TableFormat, TableSource};
-use crate::{Result, Source};
+use crate::webdataset::WebDatasetConfig;
+use crate::{MixConfig, Result, Source};
 
 /// A data set of the config: `kind` says which reader, the other keys are that reader's own.
 ///
@@ -33,6 +34,10 @@ pub enum SourceConfig {
     Jsonl(TableConfig),
     /// A folder of images, with a folder a class or caption files beside the images.
     Folder(FolderConfig),
+    /// Tar shards.
+    Webdataset(WebDatasetConfig),
+    /// Several data sets, mixed by weight.
+    Mix(MixConfig),
 }
 
 impl SourceConfig {
@@ -46,13 +51,15 @@ impl SourceConfig {
             Self::Tsv(config) => Box::new(TableSource::open(config, TableFormat::Tsv)?),
             Self::Jsonl(config) => Box::new(TableSource::open(config, TableFormat::Jsonl)?),
             Self::Folder(config) => Box::new(FolderSource::open(config)?),
+            Self::Webdataset(config) => config.open()?,
+            Self::Mix(config) => config.open()?,
         })
     }
 
     /// The file or folder that this reads, if any; so that a config can be checked before work begins.
     pub fn path(&self) -> Option<&PathBuf> {
         match self {
-            Self::Emoji(_) => None,
+            Self::Emoji(_) | Self::Webdataset(_) | Self::Mix(_) => None,
             Self::Csv(table) | Self::Tsv(table) | Self::Jsonl(table) => Some(&table.path),
             Self::Folder(folder) => Some(&folder.path),
         }

@@ -88,25 +88,32 @@ pub enum Error {
         present: usize,
     },
     /// A whole epoch went by without a batch.
-    #[error("`{name}`: epoch {epoch} gave no batch of {batch_size}: only {good} of {len} samples can be read")]
+    #[error("`{name}`: epoch {epoch} gave no batch: none of its samples can be read")]
     NoBatch {
         /// The source.
         name: String,
         /// The epoch, from 0.
         epoch: u64,
-        /// The batch size asked for.
-        batch_size: usize,
-        /// Readable samples of the epoch.
-        good: usize,
-        /// All samples of the epoch.
-        len: usize,
     },
-    /// The loader's threads are gone.
-    #[error("`{name}`: the loader's worker threads ended early: this is a bug of mm-data")]
-    WorkersGone {
+    /// Nothing but bad samples, one after the other.
+    #[error("`{name}`: {tried} samples in a row cannot be read: see what was said of each above")]
+    NothingGood {
         /// The source.
         name: String,
+        /// How many were tried.
+        tried: usize,
     },
+    /// A stream that cannot be read again ended.
+    #[error("`{name}` ended after {samples} samples: feed it more, or train fewer steps")]
+    StreamEnded {
+        /// The source.
+        name: String,
+        /// Samples read.
+        samples: u64,
+    },
+    /// The loader's threads are gone.
+    #[error("the loader's worker threads ended early: this is a bug of mm-data")]
+    WorkersGone,
     /// What is wrong with one sample, in the words of its reader or of a loader's `map`.
     #[error("{reason}")]
     Bad {

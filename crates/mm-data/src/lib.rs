@@ -38,10 +38,14 @@ pub mod emoji;
 mod error;
 mod folder;
 mod loader;
+mod mix;
 mod pixels;
 pub mod resize;
+mod rng;
 mod sample;
+mod source;
 mod table;
+mod webdataset;
 
 /// The image library, so that users name the same [`image::RgbImage`].
 pub use image;
@@ -53,7 +57,10 @@ pub use config::SourceConfig;
 pub use decode::{MAX_PIXELS, decode};
 pub use error::{Error, Fault, Result};
 pub use folder::FolderConfig;
-pub use loader::{BadSample, Batch, Loader, LoaderConfig, Map, Position};
+pub use loader::{Batch, Item, Loader, LoaderConfig, Map, Position, Tally};
+pub use mix::{MixConfig, Weighted};
 pub use pixels::Normalize;
-pub use sample::{Question, Sample, SampleImage, Source};
+pub use sample::{BadSample, Question, Sample, SampleImage};
+pub use source::{Part, Reading, Source, Split, Stream, StreamOrder, Watch};
 pub use table::TableConfig;
+pub use webdataset::WebDatasetConfig;

@@ -1,12 +1,13 @@
-//! A sample, and the trait of what has samples.
+//! A sample: an image with its texts.
 
 use std::borrow::Cow;
-use std::ops::Range;
 use std::path::PathBuf;
 
 use image::RgbImage;
 
-use crate::{Error, Result, decode};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Fault, Result, decode};
 
 /// One image with its texts, as it lies in the data set: nothing is decoded yet.
 #[derive(Debug, Clone)]
@@ -35,7 +36,8 @@ impl Sample {
 }
 
 /// A question about an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Question {
     /// The number that result files name it by.
     pub id: u64,
@@ -68,37 +70,30 @@ impl SampleImage {
         }
     }
 
+    /// How many encoded bytes are at hand without reading, for the rate that is told of.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        match self {
+            Self::Static(bytes) => bytes.len() as u64,
+            Self::File(path) => path.metadata().map_or(0, |file| file.len()),
+            Self::Memory(bytes) => bytes.len() as u64,
+        }
+    }
+
     /// The pixels, with transparent ones over `background`. Errors: those of [`bytes`](Self::bytes) and [`decode`].
     pub fn decode(&self, background: [u8; 3]) -> Result<RgbImage> {
         decode(&self.bytes()?, background)
     }
 }
 
-/// A data set: samples by number. The [`Loader`](crate::Loader) reads any of these.
-pub trait Source: Send + Sync {
-    /// The name for logs: the kind and the path.
-    fn name(&self) -> &str;
-
-    /// How many samples there are, bad ones included.
-    fn len(&self) -> usize;
-
-    /// Whether there is none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The sample of an index below [`len`](Self::len). Cheap: it decodes nothing.
-    /// Errors: this sample is broken; the others may be whole.
-    fn sample(&self, index: usize) -> Result<Sample>;
-
-    /// How many consecutive samples lie together and are best read one after the other, block by block to the end of the
-    /// source; none where samples lie anywhere. Shuffling keeps blocks together, as far as its window goes.
-    fn blocks(&self) -> Option<Vec<u32>> {
-        None
-    }
-
-    /// Tells that these samples, a block or a part of one, are read soon.
-    fn will_need(&self, indices: Range<usize>) {
-        let _ = indices;
-    }
+/// A sample that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadSample {
+    /// The source.
+    pub source: String,
+    /// Its key: with its shard, if it has one.
+    pub key: String,
+    /// What kind of fault it has.
+    pub fault: Fault,
+    /// What is wrong with it, in words.
+    pub reason: String,
 }

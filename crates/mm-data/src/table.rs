@@ -45,7 +45,9 @@ fn caption() -> Vec<String> {
     vec!["caption".into()]
 }
 
-fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<String>, D::Error> {
+pub(crate) fn one_or_many<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "expected a column name or a list of column names")]
     enum OneOrMany {

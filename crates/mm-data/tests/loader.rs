@@ -1,11 +1,12 @@
 //! The loader's promises: one order for any number of threads, exact resume, every sample accounted for.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mm_data::{
-    Batch, Error, Fault, Loader, LoaderConfig, Map, Position, Result, Sample, SampleImage, SampleRng, Source,
+    Batch, Error, Fault, Item, Loader, LoaderConfig, Map, Position, Result, Sample, SampleImage, SampleRng, Source,
+    Split,
 };
 use proptest::prelude::*;
 use rand::RngExt;
@@ -33,21 +34,49 @@ impl Source for Numbers {
     }
 }
 
+#[derive(Debug, Clone, PartialEq)]
+struct Drawn(usize, u64);
+
+impl Item for Drawn {
+    fn bytes(&self) -> usize {
+        1000
+    }
+}
+
 /// The key and a random number; some samples take longer, so that threads overtake one another.
-fn map() -> Map<(usize, u64)> {
+fn map() -> Map<Drawn> {
     Arc::new(|sample: &Sample, rng: &mut SampleRng| {
         let number: usize = sample.key.parse().unwrap();
         std::thread::sleep(Duration::from_micros((number as u64 * 7919) % 200));
-        Ok((number, rng.random()))
+        Ok(Drawn(number, rng.random()))
     })
 }
 
-fn loader(len: usize, bad: &[usize], config: &LoaderConfig, position: Position) -> Result<Loader<(usize, u64)>> {
-    Loader::new(Arc::new(Numbers { len, bad: bad.to_vec() }), config.clone(), map(), position)
+fn loader(len: usize, bad: &[usize], config: &LoaderConfig, position: Position) -> Result<Loader<Drawn>> {
+    Loader::new(Arc::new(Numbers { len, bad: bad.to_vec() }), config.clone(), Split::default(), map(), position)
 }
 
-fn batches(loader: &mut Loader<(usize, u64)>, count: usize) -> Vec<Batch<(usize, u64)>> {
+fn batches(loader: &mut Loader<Drawn>, count: usize) -> Vec<Batch<Drawn>> {
     (0..count).map(|_| loader.next_batch().unwrap()).collect()
+}
+
+/// What `work` logs on this thread.
+fn said_by(work: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(log, work);
+    String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
 }
 
 fn said(result: Result<impl Sized>) -> String {
@@ -104,19 +133,63 @@ fn a_training_epoch_has_no_sample_twice_and_leaves_out_the_rest() {
 }
 
 #[test]
-fn bad_samples_are_passed_over_counted_and_named() {
-    let config = LoaderConfig { batch_size: 5, max_bad_samples: 3, drop_last: false, ..LoaderConfig::default() };
+fn bad_samples_of_an_evaluation_are_left_out_counted_and_named() {
+    let config =
+        LoaderConfig { batch_size: 5, max_bad_samples: 3, shuffle: false, drop_last: false, ..LoaderConfig::default() };
     let mut loader = loader(20, &[3, 11, 17], &config, Position::default()).unwrap();
-    let sizes: Vec<_> = loader.epoch().map(|batch| batch.unwrap().items.len()).collect();
-    assert_eq!(sizes, [5, 5, 5, 2]);
-    assert_eq!((loader.position().read, loader.position().skipped), (17, 3));
-    assert_eq!(loader.epoch().count(), 4); // the same three again are no new ones
-    assert_eq!((loader.position().read, loader.position().skipped), (34, 6));
-    assert_eq!(loader.position().bad.iter().copied().collect::<Vec<_>>(), [3, 11, 17]);
-    let mut reasons: Vec<_> = loader.bad_samples().iter().map(|bad| format!("{}: {}", bad.key, bad.reason)).collect();
-    reasons.sort();
-    assert_eq!(reasons[0], "#11: number 11 is broken");
-    assert_eq!(reasons.len(), 3);
+    for epoch in 1..3 {
+        let sizes: Vec<_> = loader.epoch().map(|batch| batch.unwrap().items.len()).collect();
+        assert_eq!(sizes, [4, 5, 4, 4]);
+        let tally = &loader.position().tally;
+        assert_eq!((tally.read, tally.all_skipped(), tally.skipped[&Fault::Image]), (17 * epoch, 3 * epoch, 3 * epoch));
+    }
+    assert_eq!(loader.position().bad.len(), 3); // the same three again are no new ones
+    let named: Vec<_> =
+        loader.bad_samples().iter().map(|bad| format!("{} {}: {}", bad.source, bad.key, bad.reason)).collect();
+    assert_eq!(named[1], "numbers #11: number 11 is broken");
+    assert_eq!(named.len(), 3);
+}
+
+#[test]
+fn another_sample_stands_in_for_a_bad_one_in_training() {
+    let config = LoaderConfig { batch_size: 5, max_bad_samples: 3, ..LoaderConfig::default() };
+    let mut loader = loader(20, &[3, 11, 17], &config, Position::default()).unwrap();
+    let batches = batches(&mut loader, 4);
+    for batch in &batches {
+        let different: std::collections::BTreeSet<_> = batch.keys.iter().collect();
+        assert_eq!((batch.items.len(), different.len()), (5, 5));
+    }
+    let tally = &batches[3].position.tally;
+    assert_eq!((tally.read, tally.all_skipped(), batches[3].position.epoch), (17, 3, 1));
+}
+
+#[test]
+fn many_processes_see_the_batches_of_one() {
+    let all: Vec<usize> = (0..60).collect();
+    for bad in [&[][..], &[3, 11, 17, 40]] {
+        let config = LoaderConfig { batch_size: 12, max_bad_samples: 9, seed: 3, ..LoaderConfig::default() };
+        let whole = batches(&mut loader(all.len(), bad, &config, Position::default()).unwrap(), 12);
+        for world in [2, 3, 4] {
+            let mut position = Position::default();
+            let mut shares: Vec<Vec<Batch<Drawn>>> = Vec::new();
+            for rank in 0..world {
+                let source = Arc::new(Numbers { len: all.len(), bad: bad.to_vec() });
+                let config = LoaderConfig { workers: 1 + rank, prefetch: 1 + rank, ..config.clone() };
+                let mut loader =
+                    Loader::new(source, config, Split { rank, world }, map(), Position::default()).unwrap();
+                shares.push(batches(&mut loader, 7));
+                position = loader.position().clone();
+            }
+            for step in 0..7 {
+                let joined: Vec<Drawn> = shares.iter().flat_map(|share| share[step].items.clone()).collect();
+                assert_eq!(joined, whole[step].items, "step {step} of {world} processes, {} bad", bad.len());
+            }
+            // And one process goes on where they were.
+            let mut alone = loader(all.len(), bad, &config, position).unwrap();
+            let rest: Vec<_> = batches(&mut alone, 5).into_iter().map(|batch| batch.items).collect();
+            assert_eq!(rest, whole[7..].iter().map(|batch| batch.items.clone()).collect::<Vec<_>>());
+        }
+    }
 }
 
 #[test]
@@ -130,20 +203,85 @@ fn more_bad_samples_than_allowed_stop_with_the_list() {
 }
 
 #[test]
+fn bad_samples_are_written_down_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bad_samples.jsonl");
+    let config = LoaderConfig { batch_size: 5, max_bad_samples: 3, drop_last: false, ..LoaderConfig::default() };
+    for _ in 0..2 {
+        let mut loader = loader(20, &[3, 11], &config, Position::default()).unwrap();
+        loader.log_bad_samples(&path).unwrap();
+        assert_eq!(loader.epoch().count() + loader.epoch().count(), 8);
+    }
+    let mut lines: Vec<String> = std::fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[1], r##"{"source":"numbers","key":"#3","fault":"image","reason":"number 3 is broken"}"##);
+}
+
+#[test]
 fn a_panic_in_the_map_is_a_bad_sample() {
-    let map: Map<()> = Arc::new(|sample, _| if sample.key == "2" { panic!("decoder bug") } else { Ok(()) });
-    let config = LoaderConfig { batch_size: 3, max_bad_samples: 1, shuffle: false, ..LoaderConfig::default() };
+    let map: Map<Drawn> = Arc::new(|sample, _| if sample.key == "2" { panic!("decoder bug") } else { Ok(Drawn(0, 0)) });
+    let config =
+        LoaderConfig { batch_size: 4, max_bad_samples: 1, shuffle: false, drop_last: false, ..LoaderConfig::default() };
     let source = Arc::new(Numbers { len: 4, bad: Vec::new() });
-    let mut loader = Loader::new(source, config, map, Position::default()).unwrap();
-    assert_eq!(loader.next_batch().unwrap().keys, ["0", "1", "3"]);
+    let mut loader = Loader::new(source, config, Split::default(), map, Position::default()).unwrap();
+    let batch = loader.next_batch().unwrap();
+    assert_eq!((batch.keys, batch.indices), (vec!["0".to_owned(), "1".to_owned(), "3".to_owned()], vec![0, 1, 3]));
     assert_eq!(loader.bad_samples()[0].reason, "panicked: decoder bug");
 }
 
 #[test]
-fn an_epoch_of_too_few_good_samples_is_an_error_and_no_hang() {
-    let config = LoaderConfig { batch_size: 4, max_bad_samples: 9, ..LoaderConfig::default() };
-    let message = said(loader(5, &[0, 1, 2], &config, Position::default()).unwrap().next_batch());
-    assert!(message.contains("epoch 0 gave no batch of 4: only 2 of 5 samples can be read"), "{message}");
+fn nothing_but_bad_samples_is_an_error_and_no_hang() {
+    let bad: Vec<usize> = (0..500).collect();
+    let training = LoaderConfig { batch_size: 4, max_bad_samples: 999, ..LoaderConfig::default() };
+    let message = said(loader(500, &bad, &training, Position::default()).unwrap().next_batch());
+    assert!(message.contains("100 samples in a row cannot be read"), "{message}");
+    let evaluation = LoaderConfig { drop_last: false, ..training };
+    let mut loader = loader(500, &bad, &evaluation, Position::default()).unwrap();
+    assert!(loader.epoch().next().is_none());
+    assert!(said(loader.next_batch()).contains("epoch 1 gave no batch"));
+}
+
+#[test]
+fn memory_for_reading_ahead_is_bounded() {
+    let ahead = |prefetch_bytes| {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = calls.clone();
+        let map: Map<Drawn> = Arc::new(move |_, _| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok(Drawn(0, 0))
+        });
+        let config = LoaderConfig { batch_size: 4, prefetch: 50, prefetch_bytes, ..LoaderConfig::default() };
+        let source = Arc::new(Numbers { len: 1000, bad: Vec::new() });
+        let mut loader = Loader::new(source, config, Split::default(), map, Position::default()).unwrap();
+        // How much is read ahead of the first batch nobody knows: no item was seen yet.
+        let read: usize = (0..60).map(|_| loader.next_batch().unwrap().items.len()).sum();
+        std::thread::sleep(Duration::from_millis(50));
+        calls.load(Ordering::Relaxed) - read
+    };
+    assert!(ahead(20_000) <= 20);
+    assert!(ahead(1_000_000) > 100);
+    assert_eq!(ahead(0), 0);
+}
+
+#[test]
+fn a_loader_that_waits_says_for_what() {
+    let map: Map<Drawn> = Arc::new(|sample, _| {
+        if sample.key == "7" {
+            std::thread::sleep(Duration::from_millis(250));
+        }
+        Ok(Drawn(0, 0))
+    });
+    let config =
+        LoaderConfig { batch_size: 8, workers: 2, shuffle: false, stall_seconds: 0.1, ..LoaderConfig::default() };
+    let source = Arc::new(Numbers { len: 20, bad: Vec::new() });
+    let mut loader = Loader::new(source, config, Split::default(), map, Position::default()).unwrap();
+    let lines = said_by(|| drop(loader.next_batch().unwrap()));
+    assert!(
+        lines.contains("no sample for 0 s: waiting for numbers #7; 0.0 MB/s meanwhile, 8 samples ready"),
+        "{lines}"
+    );
+    assert!(lines.contains("1 of 2 workers busy, 2 of them alive"), "{lines}");
 }
 
 #[test]
@@ -161,14 +299,14 @@ fn impossible_settings_are_refused_in_words() {
 fn a_dropped_loader_stops_its_threads_at_once() {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = calls.clone();
-    let map: Map<()> = Arc::new(move |_, _| {
+    let map: Map<Drawn> = Arc::new(move |_, _| {
         counted.fetch_add(1, Ordering::Relaxed);
         std::thread::sleep(Duration::from_millis(2));
-        Ok(())
+        Ok(Drawn(0, 0))
     });
     let config = LoaderConfig { batch_size: 2, prefetch: 5000, workers: 2, ..LoaderConfig::default() };
     let source = Arc::new(Numbers { len: 20_000, bad: Vec::new() });
-    let mut loader = Loader::new(source, config, map, Position::default()).unwrap();
+    let mut loader = Loader::new(source, config, Split::default(), map, Position::default()).unwrap();
     loader.next_batch().unwrap();
     assert!(loader.time_waiting() > Duration::ZERO);
     let begun = Instant::now();
@@ -188,7 +326,7 @@ proptest! {
         shuffle: bool, drop_last: bool, seed: u64, bad in proptest::collection::vec(0usize..40, 0..2),
     ) {
         let config = LoaderConfig { batch_size, workers, shuffle, drop_last, seed, max_bad_samples: 2, ..LoaderConfig::default() };
-        prop_assume!(len - bad.iter().filter(|&&index| index < len).count() >= batch_size);
+        prop_assume!(len > 2 * batch_size);
         let straight = batches(&mut loader(len, &bad, &config, Position::default()).unwrap(), stop + 10);
         let mut first = loader(len, &bad, &config, Position::default()).unwrap();
         let position = batches(&mut first, stop).last().map_or_else(Position::default, |batch| batch.position.clone());

@@ -1,25 +1,52 @@
 //! The loader: threads decode ahead, the order depends on the seed alone, and a saved position goes on exactly.
 //!
-//! Each epoch is a list of sample indices, shuffled by `(seed, epoch)`. The loader hands them to its workers in that
-//! order and takes the results in that order, so the number of threads and their speed change nothing. A sample that
-//! cannot be read is passed over, counted and logged, and the next one fills its place in the batch. What a batch was
-//! is therefore a function of the data, the seed and the [`Position`] before it.
+//! # Order
+//! Draws are numbered from the beginning of the run. Which sample a draw takes, and the randomness of what is made of it, follow from
+//! the seed and the draw's number: not from threads, their speed, or how many processes share the work. A process takes its slice of each
+//! batch, so N processes together see the batches of one, and a run can go on with another number of them.
+//!
+//! # Bad samples
+//! A sample that cannot be read is counted and named. In training another one stands in for it, from the other half of the epoch, so that
+//! batches stay full and every process takes the same number of steps; in evaluation its batch is smaller.
+//!
+//! # Streams
+//! What can only be read from its beginning gives each process the samples of its own shards, in an order that follows from the seed and the
+//! number of processes. A resumed run reads again up to where it was.
 
+mod feed;
+mod order;
 mod position;
+mod report;
 mod workers;
 
+use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use position::Position;
-use workers::Workers;
+use feed::{Feed, Numbered, Streamed};
+use order::{Order, OrderConfig};
+pub use position::{Position, Tally};
+use report::Report;
+use workers::{Shared, Workers};
 
-use crate::{Error, Result, Sample, SampleRng, Source};
+use crate::{BadSample, Error, Part, Result, Sample, SampleRng, Source, Split, StreamOrder};
 
-/// After this long without the next sample the loader says what it waits for.
-const STALL: Duration = Duration::from_secs(10);
+/// What a map makes, so that the loader can bound the memory of what it reads ahead.
+pub trait Item: Send + 'static {
+    /// Bytes that it takes, about.
+    fn bytes(&self) -> usize;
+}
+
+impl Item for image::RgbImage {
+    fn bytes(&self) -> usize {
+        self.as_raw().len()
+    }
+}
 
 /// What makes a training item of a sample: decode, augment, tokenise. It runs on many threads at once, and takes its
 /// randomness from the given generator alone.
@@ -29,62 +56,73 @@ pub type Map<T> = Arc<dyn Fn(&Sample, &mut SampleRng) -> Result<T> + Send + Sync
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoaderConfig {
-    /// Samples in a batch.
+    /// Samples in a batch, of all processes together.
     pub batch_size: usize,
     /// Threads that read samples; 0 takes as many as the machine has cores.
     pub workers: usize,
     /// Batches that are read ahead.
     pub prefetch: usize,
+    /// Bytes that the items read ahead may take; one batch is read whatever it takes.
+    pub prefetch_bytes: usize,
     /// Whether each epoch has an order of its own; otherwise all have the order of the source.
     pub shuffle: bool,
+    /// Samples that are shuffled among each other, at least, where a source is read in blocks.
+    pub shuffle_window: usize,
+    /// Whether samples are drawn with replacement.
+    pub resample: bool,
     /// What the order and the randomness of each sample follow from.
     pub seed: u64,
     /// How many different samples may be bad before the run stops.
     pub max_bad_samples: usize,
-    /// Whether the last, smaller batch of an epoch is left out.
+    /// Whether it is for training: batches are always full, the rest of an epoch is left out and bad samples are replaced.
     pub drop_last: bool,
+    /// Seconds without a sample after which the loader says what it waits for.
+    pub stall_seconds: f64,
 }
 
 impl Default for LoaderConfig {
     fn default() -> Self {
-        Self { batch_size: 32, workers: 0, prefetch: 2, shuffle: true, seed: 0, max_bad_samples: 0, drop_last: true }
+        Self {
+            batch_size: 32,
+            workers: 0,
+            prefetch: 2,
+            prefetch_bytes: 1 << 30,
+            shuffle: true,
+            shuffle_window: 4096,
+            resample: false,
+            seed: 0,
+            max_bad_samples: 0,
+            drop_last: true,
+            stall_seconds: 10.0,
+        }
     }
 }
 
-/// Some mapped samples of one epoch.
+/// Some mapped samples of one epoch: a process's slice of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch<T> {
     /// What `map` made of each sample.
     pub items: Vec<T>,
     /// The key of each sample.
     pub keys: Vec<String>,
+    /// The number of each sample in the source; in a stream, how many came before it.
+    pub indices: Vec<usize>,
     /// The epoch they are of, from 0.
     pub epoch: u64,
     /// What to save once this batch is used: a loader from here gives the batch after it.
     pub position: Position,
 }
 
-/// A sample that was passed over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadSample {
-    /// Its key, or `#index` where the source could not say one.
-    pub key: String,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
 /// Batches of a [`Source`], read by threads.
 ///
 /// ```
 /// use std::sync::Arc;
-/// use mm_data::{Loader, LoaderConfig, Position, SourceConfig, emoji::EmojiConfig};
+/// use mm_data::{Loader, LoaderConfig, Position, SourceConfig, Split, emoji::EmojiConfig};
 ///
 /// let source = Arc::from(SourceConfig::Emoji(EmojiConfig::default()).open()?);
 /// let config = LoaderConfig { batch_size: 8, ..LoaderConfig::default() };
-/// let map = Arc::new(|sample: &mm_data::Sample, _: &mut mm_data::SampleRng| {
-///     sample.image.decode([255; 3]).map(|image| (image, sample.captions[0].clone()))
-/// });
-/// let mut loader = Loader::new(source, config, map, Position::default())?;
+/// let map = Arc::new(|sample: &mm_data::Sample, _: &mut mm_data::SampleRng| sample.image.decode([255; 3]));
+/// let mut loader = Loader::new(source, config, Split::default(), map, Position::default())?;
 /// let batch = loader.next_batch()?;
 /// assert_eq!((batch.items.len(), batch.position.index), (8, 8));
 /// # Ok::<(), mm_data::Error>(())
@@ -92,60 +130,94 @@ pub struct BadSample {
 pub struct Loader<T> {
     source: Arc<dyn Source>,
     config: LoaderConfig,
+    split: Split,
+    weights: Vec<f64>,
     position: Position,
-    /// The epoch and the place in it of the next ticket, and the order of that epoch.
+    /// The epoch and place that are read ahead next.
     ahead: (u64, usize),
-    order: Vec<usize>,
+    /// Of each batch that is being read, the source of each sample.
+    pending: VecDeque<Vec<usize>>,
+    /// Samples that are being read or lie ready.
+    in_flight: usize,
+    /// Bytes of the largest item so far.
+    largest: usize,
+    /// Of each source the window that was announced last.
+    announced: Vec<Option<(u64, usize)>>,
     workers: Workers<T>,
-    bad: Vec<BadSample>,
+    report: Report,
 }
 
-impl<T: Send + 'static> Loader<T> {
-    /// A loader that goes on from `position`. It reads nothing before the first batch is asked for.
+impl<T: Item> Loader<T> {
+    /// A loader that goes on from `position`, for the process that `split` says. It reads nothing before the first batch is asked for.
     ///
-    /// Errors: an empty source, a batch size of 0, a batch larger than the data set with `drop_last`, a position
-    /// of another data set.
-    pub fn new(source: Arc<dyn Source>, config: LoaderConfig, map: Map<T>, mut position: Position) -> Result<Self> {
+    /// Errors: an empty source, a batch size of 0 or that the processes cannot share, a batch larger than the data set with `drop_last`, a
+    /// position of another data set.
+    pub fn new(
+        source: Arc<dyn Source>,
+        config: LoaderConfig,
+        split: Split,
+        map: Map<T>,
+        mut position: Position,
+    ) -> Result<Self> {
         let (name, len) = (source.name().to_owned(), source.len());
-        if len == 0 {
-            return Err(Error::Empty { name, hint: "check the path and the file in the data config".into() });
-        }
-        if config.batch_size == 0 {
-            return Err(Error::Setting("batch_size = 0: it must be at least 1".into()));
-        }
-        if config.drop_last && config.batch_size > len {
-            return Err(Error::Setting(format!(
-                "batch_size = {} is larger than `{name}` with its {len} samples, so that no batch is ever full: \
-                 make the batch smaller or the data set larger",
-                config.batch_size
-            )));
-        }
+        check(&config, split, &name, len)?;
         if (position.samples != 0 && position.samples != len) || position.index >= len {
             return Err(Error::OtherData { name, saved: position.samples, present: len });
         }
         position.samples = len;
+        let alone = [Part { weight: 1.0, source: source.clone() }];
+        let parts = source.parts().unwrap_or(&alone);
+        let weights: Vec<f64> = parts.iter().map(|part| part.weight).collect();
+        let first: Vec<u64> = (0..parts.len()).map(|part| position.streams.get(&part).copied().unwrap_or(0)).collect();
+        let mut offset = 0;
+        let mut feeds = Vec::with_capacity(parts.len());
+        for (number, part) in parts.iter().enumerate() {
+            feeds.push(feed(part, number, offset, &config, split)?);
+            offset += part.source.len();
+        }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if config.workers == 0 { cores } else { config.workers };
-        let workers = Workers::start(&source, &map, config.seed, count)?;
-        let order = position::order(len, config.shuffle, config.seed, position.epoch);
+        let (at, announced) = ((0..count).map(|_| Mutex::new(None)).collect(), vec![None; parts.len()]);
+        let (seed, replace, bytes) = (config.seed, config.drop_last, AtomicU64::new(0));
+        let stall = Duration::try_from_secs_f64(config.stall_seconds.max(0.001)).unwrap_or(Duration::MAX);
+        let workers = Workers::start(Shared { feeds, map, seed, replace, first, bytes, at }, stall)?;
         let ahead = (position.epoch, position.index);
-        Ok(Self { source, config, position, ahead, order, workers, bad: Vec::new() })
+        let report = Report::new(name);
+        let (pending, in_flight, largest) = (VecDeque::new(), 0, 0);
+        Ok(Self {
+            source,
+            config,
+            split,
+            weights,
+            position,
+            ahead,
+            pending,
+            in_flight,
+            largest,
+            announced,
+            workers,
+            report,
+        })
     }
 
-    /// The next batch; epoch follows epoch without end. All batches are full, but for the last one of an epoch where
-    /// `drop_last` is off.
+    /// Also writes each bad sample as a line of JSON to the end of the file at `path`, once even over several runs.
     ///
-    /// Errors: more bad samples than allowed, an epoch that gave no batch.
+    /// Errors: the file cannot be written or read.
+    pub fn log_bad_samples(&mut self, path: &Path) -> Result<()> {
+        self.report.log_to(path)
+    }
+
+    /// The next batch; epoch follows epoch without end.
+    ///
+    /// Errors: more bad samples than allowed, an epoch that gave no batch, a stream's end.
     pub fn next_batch(&mut self) -> Result<Batch<T>> {
+        let begun = self.position.epoch;
         loop {
-            let Position { epoch, index, read, .. } = self.position;
-            if let Some(batch) = self.batch_of_epoch(u64::MAX)? {
+            if let Some(batch) = self.batch_before(u64::MAX)? {
                 return Ok(batch);
             }
-            if index == 0 {
-                let good = (self.position.read - read) as usize;
-                let (name, len) = (self.source.name().to_owned(), self.source.len());
-                return Err(Error::NoBatch { name, epoch, batch_size: self.config.batch_size, good, len });
+            if self.position.epoch > begun + 1 {
+                return Err(Error::NoBatch { name: self.source.name().to_owned(), epoch: begun });
             }
         }
     }
@@ -156,12 +228,14 @@ impl<T: Send + 'static> Loader<T> {
         let epoch = self.position.epoch;
         let mut failed = false;
         std::iter::from_fn(move || {
-            if failed || self.position.epoch != epoch {
-                return None;
+            while !failed && self.position.epoch == epoch {
+                let batch = self.batch_before(epoch + 1).transpose();
+                failed = matches!(batch, Some(Err(_)));
+                if batch.is_some() {
+                    return batch;
+                }
             }
-            let batch = self.batch_of_epoch(epoch + 1).transpose();
-            failed = matches!(batch, Some(Err(_)));
-            batch
+            None
         })
     }
 
@@ -172,7 +246,7 @@ impl<T: Send + 'static> Loader<T> {
 
     /// The bad samples that this loader met, each once.
     pub fn bad_samples(&self) -> &[BadSample] {
-        &self.bad
+        self.report.bad_samples()
     }
 
     /// How long the caller has waited for samples so far. Near the run's time: more workers or smaller files would help.
@@ -180,59 +254,161 @@ impl<T: Send + 'static> Loader<T> {
         self.workers.waiting
     }
 
-    /// The next batch of this epoch, `None` when too few samples remain. Reads ahead into epochs before `end`.
-    fn batch_of_epoch(&mut self, end: u64) -> Result<Option<Batch<T>>> {
+    /// The next batch; none where all of its samples are bad. Reads ahead into epochs before `end`.
+    fn batch_before(&mut self, end: u64) -> Result<Option<Batch<T>>> {
+        self.read_ahead(end);
         let epoch = self.position.epoch;
-        let (mut items, mut keys) = (Vec::new(), Vec::new());
-        while self.position.epoch == epoch && items.len() < self.config.batch_size {
-            self.read_ahead(end);
-            let outcome = self.workers.take()?;
-            self.step();
+        let parts = self.pending.pop_front().expect("reading ahead is at least a batch ahead");
+        let (mut items, mut keys, mut indices) = (Vec::new(), Vec::new(), Vec::new());
+        for part in parts {
+            if let Some((item, key, index)) = self.take(part)? {
+                self.largest = self.largest.max(item.bytes());
+                items.push(item);
+                keys.push(key);
+                indices.push(index);
+            }
+            self.in_flight -= 1;
+        }
+        let (position, len) = (&mut self.position, self.source.len());
+        (position.epoch, position.index) = after(&self.config, len, (position.epoch, position.index)).1;
+        if position.epoch != epoch {
+            self.report.end_epoch(epoch);
+        }
+        Ok((!items.is_empty()).then(|| Batch { items, keys, indices, epoch, position: self.position.clone() }))
+    }
+
+    /// The next sample of a source of the mix; none where it is bad and nothing stands in for it.
+    fn take(&mut self, part: usize) -> Result<Option<(T, String, usize)>> {
+        loop {
+            let outcome = self.workers.take(part)?;
+            let streamed = matches!(self.workers.shared().feeds[part], Feed::Streamed(_));
+            if streamed {
+                self.position.streams.insert(part, self.workers.taken(part));
+            }
+            if outcome.ended {
+                return Err(Error::StreamEnded {
+                    name: self.source.name().to_owned(),
+                    samples: self.workers.taken(part) - 1,
+                });
+            }
+            self.report.count(&mut self.position, outcome.bad, outcome.item.is_some(), self.config.max_bad_samples)?;
             match outcome.item {
-                Ok(item) => {
-                    self.position.read += 1;
-                    items.push(item);
-                    keys.push(outcome.key);
-                }
-                Err(reason) => self.pass_over(outcome.ticket.sample, BadSample { key: outcome.key, reason })?,
+                Some(item) => return Ok(Some(item)),
+                // A stream has a next one.
+                None if streamed => self.workers.send(part, outcome.ticket.draw, outcome.ticket.place),
+                None if self.config.drop_last => return Err(workers::nothing_good(self.source.name())),
+                None => return Ok(None),
             }
         }
-        let enough = items.len() == self.config.batch_size || !(self.config.drop_last || items.is_empty());
-        Ok(enough.then(|| Batch { items, keys, epoch, position: self.position.clone() }))
     }
 
     /// Keeps the workers supplied with the next samples in order.
     fn read_ahead(&mut self, end: u64) {
-        while self.workers.in_flight() < self.config.batch_size * self.config.prefetch.max(1) && self.ahead.0 < end {
-            let (epoch, index) = &mut self.ahead;
-            self.workers.send(*epoch, self.order[*index]);
-            *index += 1;
-            if *index == self.order.len() {
-                (*epoch, *index) = (*epoch + 1, 0);
-                self.order = position::order(self.order.len(), self.config.shuffle, self.config.seed, *epoch);
+        let len = self.source.len();
+        loop {
+            let (places, next) = after(&self.config, len, self.ahead);
+            // This process's slice.
+            let Split { rank, world } = self.split;
+            let slice = places.start + places.len() * rank / world..places.start + places.len() * (rank + 1) / world;
+            let fits = self.pending.len() < self.config.prefetch.max(1)
+                && (self.in_flight + slice.len()).saturating_mul(self.largest) <= self.config.prefetch_bytes;
+            if !(self.pending.is_empty() || (fits && self.ahead.0 < end)) {
+                return;
             }
+            let mut parts = Vec::with_capacity(slice.len());
+            for place in slice {
+                parts.push(self.send(self.ahead.0 * len as u64 + place as u64));
+            }
+            self.in_flight += parts.len();
+            self.pending.push_back(parts);
+            self.ahead = next;
         }
     }
 
-    /// One sample further.
-    fn step(&mut self) {
-        self.position.index += 1;
-        if self.position.index == self.position.samples {
-            (self.position.epoch, self.position.index) = (self.position.epoch + 1, 0);
-        }
+    /// Hands a draw to the workers; returns the source that it is from.
+    fn send(&mut self, draw: u64) -> usize {
+        let (part, number) = order::mix(&self.weights, draw);
+        let place = match &self.workers.shared().feeds[part] {
+            Feed::Numbered(feed) => {
+                let len = feed.source.len() as u64;
+                let (epoch, place) = (number / len, (number % len) as usize);
+                announce(feed, (epoch, place), self.split, &mut self.announced[part]);
+                (epoch, place)
+            }
+            Feed::Streamed(_) => (0, 0),
+        };
+        self.workers.send(part, draw, place);
+        part
     }
+}
 
-    fn pass_over(&mut self, sample: usize, bad: BadSample) -> Result<()> {
-        tracing::warn!(source = self.source.name(), key = bad.key, reason = bad.reason, "a bad sample is skipped");
-        self.position.skipped += 1;
-        if self.position.bad.insert(sample) {
-            self.bad.push(bad);
-        }
-        let (count, allowed) = (self.position.bad.len(), self.config.max_bad_samples);
-        if count <= allowed {
-            return Ok(());
-        }
-        let first = self.bad.iter().take(10).map(|bad| format!("{}: {}", bad.key, bad.reason)).collect();
-        Err(Error::TooManyBad { name: self.source.name().to_owned(), count, allowed, first })
+/// Errors: settings that cannot work.
+fn check(config: &LoaderConfig, split: Split, name: &str, len: usize) -> Result<()> {
+    let LoaderConfig { batch_size, drop_last, .. } = *config;
+    if len == 0 {
+        return Err(Error::Empty {
+            name: name.to_owned(),
+            hint: "check the path and the file in the data config".into(),
+        });
     }
+    if batch_size == 0 {
+        return Err(Error::Setting("batch_size = 0: it must be at least 1".into()));
+    }
+    if split.world == 0 || split.rank >= split.world {
+        return Err(Error::Setting(format!("process {} of {}: there is no such process", split.rank, split.world)));
+    }
+    if drop_last && batch_size % split.world != 0 {
+        return Err(Error::Setting(format!(
+            "batch_size = {batch_size} cannot be shared by {} processes: make it a multiple of their number",
+            split.world
+        )));
+    }
+    if drop_last && batch_size > len {
+        return Err(Error::Setting(format!(
+            "batch_size = {batch_size} is larger than `{name}` with its {len} samples, so that no batch is ever full: \
+             make the batch smaller or the data set larger"
+        )));
+    }
+    Ok(())
+}
+
+fn feed(part: &Part, number: usize, offset: usize, config: &LoaderConfig, split: Split) -> Result<Feed> {
+    let LoaderConfig { shuffle, resample, shuffle_window: window, seed, .. } = *config;
+    let source = part.source.clone();
+    Ok(match source.stream() {
+        Some(stream) => {
+            let order = StreamOrder { seed: shuffle.then(|| seed.wrapping_add(number as u64)), resample, split };
+            Feed::Streamed(Streamed::new(source.name().to_owned(), stream.read(order)?))
+        }
+        None => {
+            let order = Order::new(&*source, OrderConfig { shuffle, resample, window, seed, part: number });
+            Feed::Numbered(Numbered { source, order, offset })
+        }
+    })
+}
+
+/// The places of the batch that begins at an epoch and place, and the epoch and place of the next one.
+fn after(config: &LoaderConfig, len: usize, (epoch, place): (u64, usize)) -> (std::ops::Range<usize>, (u64, usize)) {
+    let mut begin = (epoch, place);
+    if config.drop_last && place + config.batch_size > len {
+        begin = (epoch + 1, 0); // saved by a run with smaller batches
+    }
+    let end = (begin.1 + config.batch_size).min(len);
+    let over = if config.drop_last { end + config.batch_size > len } else { end == len };
+    (begin.1..end, if over { (begin.0 + 1, 0) } else { (begin.0, end) })
+}
+
+/// Tells a source which blocks are read next, a window ahead.
+fn announce(feed: &Numbered, (epoch, place): (u64, usize), split: Split, announced: &mut Option<(u64, usize)>) {
+    // Each of several processes needs a small part of each block: fetching whole blocks for all would read N times too much.
+    if split.world > 1 {
+        return;
+    }
+    let (window, _) = feed.order.window_of(epoch, place);
+    if *announced == Some((epoch, window)) {
+        return;
+    }
+    let ahead = if announced.is_none() { 0..2 } else { 1..2 };
+    ahead.flat_map(|ahead| feed.order.ranges(epoch, window + ahead)).for_each(|range| feed.source.will_need(range));
+    *announced = Some((epoch, window));
 }

@@ -2,131 +2,183 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
-use super::position::rng;
-use super::{Map, STALL};
-use crate::{Error, Result, Source};
+use super::feed::{Feed, TRIES};
+use super::{Item, Map};
+use crate::rng::{Domain, rng};
+use crate::{BadSample, Error, Fault, Result, Sample};
 
 /// One sample to read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ticket {
-    /// Its place in the order of all tickets.
+    /// The source of the mix.
+    pub part: usize,
+    /// Its place among all tickets of that source.
     pub number: u64,
-    pub epoch: u64,
-    /// Its index in the data set.
-    pub sample: usize,
+    /// What its randomness follows from.
+    pub draw: u64,
+    /// The epoch of the source and the place in it; of a stream, nothing and how many samples come before.
+    pub place: (u64, usize),
 }
 
 /// What became of a ticket.
 pub(super) struct Outcome<T> {
     pub ticket: Ticket,
-    pub key: String,
-    /// The mapped sample, or why it is bad.
-    pub item: std::result::Result<T, String>,
+    /// The mapped sample with its key and number; none where it is bad and nothing stands in for it.
+    pub item: Option<(T, String, usize)>,
+    /// The bad samples met on the way; the first is the one of the place itself.
+    pub bad: Vec<BadSample>,
+    /// Whether the stream is at its end.
+    pub ended: bool,
 }
 
-/// Worker threads over one source. Tickets go in by number and outcomes come out by number.
+/// What the threads share.
+pub(super) struct Shared<T> {
+    pub feeds: Vec<Feed>,
+    pub map: Map<T>,
+    pub seed: u64,
+    /// Whether another sample stands in for a bad one.
+    pub replace: bool,
+    /// Of each stream, the first sample that this loader takes.
+    pub first: Vec<u64>,
+    /// Bytes of encoded images so far.
+    pub bytes: AtomicU64,
+    /// What each thread is at.
+    pub at: Vec<Mutex<Option<Ticket>>>,
+}
+
+/// Worker threads. Tickets of a source go in by number and outcomes come out by number.
 pub(super) struct Workers<T> {
-    source: Arc<dyn Source>,
+    shared: Arc<Shared<T>>,
     tickets: Option<Sender<Ticket>>,
     outcomes: Receiver<Outcome<T>>,
-    early: BTreeMap<u64, Outcome<T>>,
-    sent: u64,
-    taken: u64,
+    early: BTreeMap<(usize, u64), Outcome<T>>,
+    sent: Vec<u64>,
+    taken: Vec<u64>,
     pub waiting: Duration,
+    /// After this long without the next sample the loader says what it waits for.
+    stall: Duration,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl<T: Send + 'static> Workers<T> {
-    pub fn start(source: &Arc<dyn Source>, map: &Map<T>, seed: u64, count: usize) -> Result<Self> {
+impl<T: Item> Workers<T> {
+    pub fn start(shared: Shared<T>, stall: Duration) -> Result<Self> {
         let (tickets, to_do) = unbounded::<Ticket>();
         let (done, outcomes) = unbounded();
-        let stop = Arc::new(AtomicBool::new(false));
-        let threads = (0..count)
+        let (stop, shared) = (Arc::new(AtomicBool::new(false)), Arc::new(shared));
+        let threads = (0..shared.at.len())
             .map(|number| {
-                let (source, map) = (source.clone(), map.clone());
+                let shared = shared.clone();
                 let (to_do, done, stop) = (to_do.clone(), done.clone(), stop.clone());
                 let work = move || {
+                    // What computes with the samples goes first: it is what takes the time where these threads are well fed.
+                    let _ = rustix::process::nice(NICE);
                     for ticket in to_do {
-                        if stop.load(Ordering::Relaxed) || done.send(read(&*source, &map, seed, ticket)).is_err() {
+                        *lock(&shared.at[number]) = Some(ticket);
+                        if stop.load(Ordering::Relaxed) || done.send(shared.read(ticket)).is_err() {
                             return;
                         }
+                        *lock(&shared.at[number]) = None;
                     }
                 };
                 let name = format!("mm-data-{number}");
                 std::thread::Builder::new().name(name.clone()).spawn(work).map_err(Error::io(name))
             })
             .collect::<Result<_>>()?;
-        Ok(Self {
-            source: source.clone(),
-            tickets: Some(tickets),
-            outcomes,
-            early: BTreeMap::new(),
-            sent: 0,
-            taken: 0,
-            waiting: Duration::ZERO,
-            stop,
-            threads,
-        })
+        let (sent, taken) = (shared.first.clone(), shared.first.clone());
+        let (tickets, early, waiting) = (Some(tickets), BTreeMap::new(), Duration::ZERO);
+        Ok(Self { shared, tickets, outcomes, early, sent, taken, waiting, stall, stop, threads })
     }
 
-    /// Tickets whose outcome was not taken yet.
-    pub fn in_flight(&self) -> usize {
-        (self.sent - self.taken) as usize
+    pub fn shared(&self) -> &Shared<T> {
+        &self.shared
     }
 
-    /// Hands in the next sample to read.
-    pub fn send(&mut self, epoch: u64, sample: usize) {
-        let ticket = Ticket { number: self.sent, epoch, sample };
-        self.sent += 1;
+    /// Hands in the next sample to read of a source.
+    pub fn send(&mut self, part: usize, draw: u64, place: (u64, usize)) {
+        let number = self.sent[part];
+        self.sent[part] += 1;
+        let place = match self.shared.feeds[part] {
+            Feed::Numbered(_) => place,
+            Feed::Streamed(_) => (0, number as usize),
+        };
         // It fails only when all workers are gone, which the next `take` reports.
-        let _ = self.tickets.as_ref().map(|tickets| tickets.send(ticket));
+        let _ = self.tickets.as_ref().map(|tickets| tickets.send(Ticket { part, number, draw, place }));
     }
 
-    /// The outcome of the oldest ticket. Waits for it, and says so when that takes long.
-    pub fn take(&mut self) -> Result<Outcome<T>> {
+    /// The outcome of a source's oldest ticket. Waits for it, and says so when that takes long.
+    pub fn take(&mut self, part: usize) -> Result<Outcome<T>> {
+        let wanted = (part, self.taken[part]);
         let begun = Instant::now();
-        let mut said = 0;
-        while !self.early.contains_key(&self.taken) {
-            match self.outcomes.recv_timeout(STALL) {
+        let (mut said, bytes) = (0, self.bytes());
+        while !self.early.contains_key(&wanted) {
+            match self.outcomes.recv_timeout(self.stall) {
                 Ok(outcome) => {
-                    self.early.insert(outcome.ticket.number, outcome);
+                    self.early.insert((outcome.ticket.part, outcome.ticket.number), outcome);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Error::WorkersGone { name: self.source.name().to_owned() });
-                }
+                Err(RecvTimeoutError::Disconnected) => return Err(Error::WorkersGone),
             }
             // Others may arrive while the awaited one hangs: the clock counts, not the silence of the channel.
-            if begun.elapsed().as_secs() / STALL.as_secs() > said {
-                said = begun.elapsed().as_secs() / STALL.as_secs();
-                self.warn_of_stall(begun.elapsed());
+            let stalls = (begun.elapsed().as_millis() / self.stall.as_millis().max(1)) as u64;
+            if stalls > said && !self.early.contains_key(&wanted) {
+                said = stalls;
+                tracing::warn!("{}", self.stalled(wanted, begun.elapsed(), self.bytes() - bytes));
             }
         }
         self.waiting += begun.elapsed();
-        let outcome = self.early.remove(&self.taken);
-        self.taken += 1;
-        outcome.ok_or_else(|| Error::WorkersGone { name: self.source.name().to_owned() })
+        self.taken[part] += 1;
+        self.early.remove(&wanted).ok_or(Error::WorkersGone)
     }
 
-    fn warn_of_stall(&self, waited: Duration) {
-        tracing::warn!(
-            source = self.source.name(),
-            waited_s = waited.as_secs(),
-            samples_done = self.taken,
-            ready_behind_it = self.early.len(),
-            in_flight = self.in_flight(),
-            workers_alive = self.threads.iter().filter(|thread| !thread.is_finished()).count(),
-            "the loader waits for one sample: is its disk or network slow?"
-        );
+    /// How many samples of a source were taken, those before this loader included.
+    pub fn taken(&self, part: usize) -> u64 {
+        self.taken[part]
     }
+
+    fn bytes(&self) -> u64 {
+        let streams = self.shared.feeds.iter().map(|feed| match feed {
+            Feed::Numbered(_) => 0,
+            Feed::Streamed(stream) => stream.watch.bytes.load(Ordering::Relaxed),
+        });
+        self.shared.bytes.load(Ordering::Relaxed) + streams.sum::<u64>()
+    }
+
+    /// One line on what holds the loader up.
+    fn stalled(&self, wanted: (usize, u64), waited: Duration, bytes: u64) -> String {
+        let mut at = self.shared.at.iter().filter_map(|at| *lock(at));
+        let busy = self.shared.at.iter().filter(|at| lock(at).is_some()).count();
+        let place = match (&self.shared.feeds[wanted.0], at.find(|ticket| (ticket.part, ticket.number) == wanted)) {
+            (Feed::Streamed(stream), _) => stream.status(),
+            (Feed::Numbered(feed), Some(ticket)) => {
+                feed.source.whereabouts(feed.order.at(ticket.place.0, ticket.place.1))
+            }
+            (Feed::Numbered(feed), None) => feed.source.name().to_owned(),
+        };
+        format!(
+            "no sample for {:.0} s: waiting for {place}; {:.1} MB/s meanwhile, {} samples ready behind it, {busy} of {} workers busy, \
+             {} of them alive: is the disk or network slow?",
+            waited.as_secs_f64(),
+            bytes as f64 / 1e6 / waited.as_secs_f64(),
+            self.early.len(),
+            self.shared.at.len(),
+            self.threads.iter().filter(|thread| !thread.is_finished()).count(),
+        )
+    }
+}
+
+/// The loader's threads give way to all others.
+const NICE: i32 = 19;
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<T> Drop for Workers<T> {
@@ -140,21 +192,63 @@ impl<T> Drop for Workers<T> {
     }
 }
 
-/// Reads and maps one sample. A panic inside (a decoder's bug, say) makes the sample bad and nothing worse.
-fn read<T>(source: &dyn Source, map: &Map<T>, seed: u64, ticket: Ticket) -> Outcome<T> {
-    let mut key = format!("#{}", ticket.sample);
-    let item = catch_unwind(AssertUnwindSafe(|| {
-        let sample = source.sample(ticket.sample)?;
-        key.clone_from(&sample.key);
-        map(&sample, &mut rng(seed, ticket.epoch, ticket.sample as u64))
-    }));
-    let item = match item {
-        Ok(item) => item.map_err(|error| error.to_string()),
-        Err(panic) => {
-            let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
-            let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
-            Err(format!("panicked: {}", said.unwrap_or_default()))
+impl<T> Shared<T> {
+    fn read(&self, ticket: Ticket) -> Outcome<T> {
+        let mut outcome = Outcome { ticket, item: None, bad: Vec::new(), ended: false };
+        let (epoch, place) = ticket.place;
+        match &self.feeds[ticket.part] {
+            Feed::Numbered(feed) => {
+                for index in feed.candidates(epoch, place, self.replace) {
+                    match self.guarded(|| feed.source.sample(index), ticket.draw) {
+                        Ok((item, key)) => {
+                            outcome.item = Some((item, key, feed.offset + index));
+                            break;
+                        }
+                        Err((fault, reason)) => outcome.bad.push(feed.bad(index, fault, reason)),
+                    }
+                }
+            }
+            Feed::Streamed(feed) => match feed.take(ticket.number, self.first[ticket.part]) {
+                None => outcome.ended = true,
+                Some(Err(bad)) => outcome.bad.push(bad),
+                Some(Ok(sample)) => {
+                    let key = sample.key.clone();
+                    match self.guarded(|| Ok(sample), ticket.draw) {
+                        Ok((item, key)) => outcome.item = Some((item, key, ticket.number as usize)),
+                        Err((fault, reason)) => {
+                            outcome.bad.push(BadSample { source: feed.name.clone(), key, fault, reason });
+                        }
+                    }
+                }
+            },
         }
-    };
-    Outcome { ticket, key, item }
+        outcome
+    }
+
+    /// Reads and maps one sample. A panic inside (a decoder's bug, say) makes the sample bad and nothing worse.
+    fn guarded(
+        &self,
+        sample: impl FnOnce() -> Result<Sample>,
+        draw: u64,
+    ) -> std::result::Result<(T, String), (Fault, String)> {
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            let sample = sample()?;
+            self.bytes.fetch_add(sample.image.stored_bytes(), Ordering::Relaxed);
+            let item = (self.map)(&sample, &mut rng(self.seed, 0, draw, Domain::Sample))?;
+            Ok((item, sample.key))
+        }));
+        match done {
+            Ok(done) => done.map_err(|error: Error| (error.fault(), error.to_string())),
+            Err(panic) => {
+                let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
+                let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
+                Err((Fault::Panic, format!("panicked: {}", said.unwrap_or_default())))
+            }
+        }
+    }
+}
+
+/// What more than [`TRIES`] bad samples in a row mean.
+pub(super) fn nothing_good(name: &str) -> Error {
+    Error::NothingGood { name: name.to_owned(), tried: TRIES }
 }

@@ -1,0 +1,90 @@
+//! What is told of bad samples: a log line each, a file, a tally at the end of an epoch, and an end when they are too many.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use super::position::{Position, Tally};
+use crate::{BadSample, Error, Result};
+
+/// The account of one loader.
+pub(super) struct Report {
+    name: String,
+    bad: Vec<BadSample>,
+    epoch: Tally,
+    log: Option<(PathBuf, File, HashSet<u64>)>,
+}
+
+impl Report {
+    pub fn new(name: String) -> Self {
+        Self { name, bad: Vec::new(), epoch: Tally::default(), log: None }
+    }
+
+    pub fn log_to(&mut self, path: &Path) -> Result<()> {
+        let file = OpenOptions::new().create(true).read(true).append(true).open(path).map_err(Error::io(path))?;
+        let lines = BufReader::new(&file).lines().map_while(std::io::Result::ok);
+        let known = lines.filter_map(|line| serde_json::from_str(&line).ok()).map(|bad| identity(&bad)).collect();
+        self.log = Some((path.to_owned(), file, known));
+        Ok(())
+    }
+
+    pub fn bad_samples(&self) -> &[BadSample] {
+        &self.bad
+    }
+
+    /// Counts what became of a place: the bad samples met there, its own first, and whether a good one fills it.
+    ///
+    /// Errors: too many different ones are bad.
+    pub fn count(&mut self, position: &mut Position, bad: Vec<BadSample>, good: bool, allowed: usize) -> Result<()> {
+        for tally in [&mut self.epoch, &mut position.tally] {
+            match bad.first() {
+                Some(own) => *tally.skipped.entry(own.fault).or_default() += 1,
+                None if good => tally.read += 1,
+                None => {}
+            }
+        }
+        for bad in bad {
+            if position.bad.insert(identity(&bad)) {
+                self.tell(bad);
+            }
+        }
+        let count = position.bad.len();
+        if count <= allowed {
+            return Ok(());
+        }
+        let first = self.bad.iter().take(10).map(|bad| format!("{}: {}", bad.key, bad.reason)).collect();
+        Err(Error::TooManyBad { name: self.name.clone(), count, allowed, first })
+    }
+
+    fn tell(&mut self, bad: BadSample) {
+        tracing::warn!("a bad sample of {} is skipped: {}: {}", bad.source, bad.key, bad.reason);
+        if let Some((path, file, known)) = &mut self.log
+            && known.insert(identity(&bad))
+        {
+            let line = serde_json::to_string(&bad).expect("a bad sample is texts") + "\n";
+            if let Err(error) = file.write_all(line.as_bytes()) {
+                // What is known of one bad sample is no reason to end a run.
+                tracing::warn!("{}: {error}; bad samples are named in this log alone", path.display());
+                self.log = None;
+            }
+        }
+        self.bad.push(bad);
+    }
+
+    /// Tells the tally of an epoch, of this process since its start.
+    pub fn end_epoch(&mut self, epoch: u64) {
+        let tally = std::mem::take(&mut self.epoch);
+        if tally.skipped.is_empty() {
+            tracing::info!("epoch {epoch} of {}: {tally}", self.name);
+        } else {
+            tracing::warn!("epoch {epoch} of {}: {tally}", self.name);
+        }
+    }
+}
+
+/// A hash of what a bad sample is called (FNV-1a), so that a position stays small however long keys are.
+fn identity(bad: &BadSample) -> u64 {
+    let bytes = bad.source.bytes().chain([0]).chain(bad.key.bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}

@@ -1,0 +1,106 @@
+//! Several data sets as one, each with its share.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Part, Result, Sample, Source, SourceConfig};
+
+/// Data sets to mix. Of any stretch of samples each has its share, to one sample, and goes through its own epochs. In the config:
+///
+/// ```
+/// let config: mm_data::SourceConfig = toml::from_str(r#"
+///     kind = "mix"
+///     sources = [
+///         { weight = 3, source = { kind = "emoji" } },
+///         { weight = 1, source = { kind = "emoji", split = "held_out" } },
+///     ]
+/// "#)?;
+/// assert_eq!(config.open()?.len(), 3944);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MixConfig {
+    /// The data sets, at least one.
+    pub sources: Vec<Weighted>,
+}
+
+/// A data set in a mix.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Weighted {
+    /// Its share, against the weights of the others: above 0.
+    pub weight: f64,
+    /// The data set.
+    pub source: SourceConfig,
+}
+
+impl MixConfig {
+    /// Errors: no source, a weight that is none, a mix in a mix, a source that cannot be opened.
+    pub(crate) fn open(&self) -> Result<Box<dyn Source>> {
+        let mut parts = Vec::with_capacity(self.sources.len());
+        for Weighted { weight, source } in &self.sources {
+            if !(weight.is_finite() && *weight > 0.0) {
+                return Err(Error::Setting(format!("weight = {weight}: a source of a mix needs a weight above 0")));
+            }
+            if matches!(source, SourceConfig::Mix(_)) {
+                return Err(Error::Setting("a mix in a mix: name all sources in one".into()));
+            }
+            let source: Arc<dyn Source> = Arc::from(source.open()?);
+            if source.is_empty() {
+                return Err(Error::Empty { name: source.name().to_owned(), hint: "take it out of the mix".into() });
+            }
+            parts.push(Part { weight: *weight, source });
+        }
+        if parts.is_empty() {
+            return Err(Error::Setting("sources = []: a mix needs at least one source".into()));
+        }
+        let name = parts.iter().map(|part| part.source.name()).collect::<Vec<_>>().join(" + ");
+        let len = parts.iter().map(|part| part.source.len()).sum();
+        Ok(Box::new(Mix { name, parts, len }))
+    }
+}
+
+struct Mix {
+    name: String,
+    parts: Vec<Part>,
+    len: usize,
+}
+
+impl Mix {
+    fn find(&self, mut index: usize) -> (&dyn Source, usize) {
+        for part in &self.parts[..self.parts.len() - 1] {
+            if index < part.source.len() {
+                return (&*part.source, index);
+            }
+            index -= part.source.len();
+        }
+        (&*self.parts[self.parts.len() - 1].source, index)
+    }
+}
+
+/// By number, the sources one behind the other.
+impl Source for Mix {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        let (source, index) = self.find(index);
+        source.sample(index)
+    }
+
+    fn key(&self, index: usize) -> String {
+        let (source, index) = self.find(index);
+        source.key(index)
+    }
+
+    fn parts(&self) -> Option<&[Part]> {
+        Some(&self.parts)
+    }
+}

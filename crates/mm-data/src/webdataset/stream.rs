@@ -1,0 +1,341 @@
+//! Shards that can only be read from their beginning: commands, standard input, compressed tars.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use flate2::bufread::MultiGzDecoder;
+use rand::RngExt;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tar::{Archive, EntryType};
+
+use super::members::{self, MAX_SAMPLE_BYTES, Member, key_and_extension};
+use super::names::Shard;
+use crate::rng::{Domain, rng};
+use crate::{BadSample, Error, Fault, Reading, Result, Sample, SampleRng, Source, Stream, StreamOrder, Watch};
+
+/// Samples that the reading thread may be ahead of the shuffle buffer.
+const AHEAD: usize = 8;
+
+/// Shards as a [`Stream`].
+pub(super) struct TarStream {
+    pub name: String,
+    pub shards: Vec<Shard>,
+    /// Samples that count as an epoch.
+    pub samples: usize,
+    /// Samples in the shuffle buffer.
+    pub buffer: usize,
+    pub caption_field: String,
+}
+
+impl Source for TarStream {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn len(&self) -> usize {
+        self.samples
+    }
+
+    fn sample(&self, _: usize) -> Result<Sample> {
+        Err(Error::Setting(format!(
+            "`{}` is a stream, whose samples cannot be asked for by number: use plain local tars here",
+            self.name
+        )))
+    }
+
+    fn stream(&self) -> Option<&dyn Stream> {
+        Some(self)
+    }
+}
+
+impl Stream for TarStream {
+    fn read(&self, order: StreamOrder) -> Result<Box<dyn Reading>> {
+        let (count, split) = (self.shards.len(), order.split);
+        if !order.resample && count < split.world {
+            return Err(Error::Setting(format!(
+                "`{}`: {count} shards for {} processes: make more shards, or set data.resample = true",
+                self.name, split.world
+            )));
+        }
+        let (samples, received) = bounded(AHEAD);
+        let (watch, child) = (Arc::new(Watch::default()), Arc::new(Mutex::new(None)));
+        let reader = ShardReader {
+            source: self.name.clone(),
+            shards: self.shards.clone(),
+            caption_field: self.caption_field.clone(),
+            order,
+            samples,
+            watch: watch.clone(),
+            child: child.clone(),
+        };
+        let name = "mm-data-stream";
+        std::thread::Builder::new().name(name.into()).spawn(move || reader.run()).map_err(Error::io(name))?;
+        let shuffle = order.seed.map(|seed| rng(seed, split.rank as u64, 0, Domain::StreamBuffer));
+        let size = if shuffle.is_some() { self.buffer.max(1) } else { 1 };
+        Ok(Box::new(TarReading { samples: received, shuffle, buffer: Vec::new(), size, watch, child }))
+    }
+}
+
+/// The receiving end: a shuffle buffer.
+struct TarReading {
+    samples: Receiver<std::result::Result<Sample, BadSample>>,
+    shuffle: Option<SampleRng>,
+    buffer: Vec<Sample>,
+    size: usize,
+    watch: Arc<Watch>,
+    child: Arc<Mutex<Option<Child>>>,
+}
+
+impl Reading for TarReading {
+    fn next(&mut self) -> Option<std::result::Result<Sample, BadSample>> {
+        while self.buffer.len() < self.size {
+            match self.samples.recv() {
+                Ok(Ok(sample)) => self.buffer.push(sample),
+                Ok(Err(bad)) => return Some(Err(bad)),
+                Err(_) => break,
+            }
+            self.watch.buffered.store(self.buffer.len(), Ordering::Relaxed);
+        }
+        if self.buffer.is_empty() {
+            return None;
+        }
+        let place = self.shuffle.as_mut().map_or(0, |rng| rng.random_range(0..self.buffer.len()));
+        Some(Ok(self.buffer.swap_remove(place)))
+    }
+
+    fn watch(&self) -> Arc<Watch> {
+        self.watch.clone()
+    }
+}
+
+impl Drop for TarReading {
+    /// A command that hangs must not outlive who reads it.
+    fn drop(&mut self) {
+        if let Some(child) = &*locked(&self.child) {
+            kill(child);
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends a command with all that it started.
+fn kill(child: &Child) {
+    let _ = Pid::from_raw(child.id() as i32).map(|pid| kill_process_group(pid, Signal::KILL));
+}
+
+/// What goes on when nobody receives any more.
+struct Gone;
+
+/// The reading end, in a thread of its own.
+struct ShardReader {
+    source: String,
+    shards: Vec<Shard>,
+    caption_field: String,
+    order: StreamOrder,
+    samples: Sender<std::result::Result<Sample, BadSample>>,
+    watch: Arc<Watch>,
+    child: Arc<Mutex<Option<Child>>>,
+}
+
+impl ShardReader {
+    fn run(self) {
+        for epoch in 0.. {
+            for number in self.epoch(epoch) {
+                let shard = &self.shards[number];
+                *locked(&self.watch.shard) = shard.to_string();
+                if self.shard(shard).is_err() || *shard == Shard::Stdin {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// This process's shards of an epoch, in order.
+    fn epoch(&self, epoch: u64) -> Vec<usize> {
+        let StreamOrder { seed, resample, split } = self.order;
+        let mut all: Vec<usize> = (0..self.shards.len()).collect();
+        if let Some(seed) = seed {
+            // Drawn with replacement, each process draws its own.
+            let number = if resample { split.rank as u64 + 1 } else { 0 };
+            let mut rng = rng(seed, epoch, number, Domain::StreamShards);
+            if resample {
+                return all.iter().map(|_| rng.random_range(0..all.len())).collect();
+            }
+            crate::rng::shuffle(&mut all, &mut rng);
+        }
+        all.into_iter().skip(split.rank).step_by(split.world).collect()
+    }
+
+    /// Sends all samples of a shard, and then what is broken about it.
+    fn shard(&self, shard: &Shard) -> std::result::Result<(), Gone> {
+        let name = shard.to_string();
+        let whole = match shard {
+            Shard::Stdin => self.tar(&name, std::io::stdin())?,
+            Shard::Pipe(command) => self.command(&name, command)?,
+            Shard::File(path) => match File::open(path) {
+                Ok(file) => self.tar(&name, file)?,
+                Err(error) => Err(Error::bad(Fault::Shard, error.to_string())),
+            },
+        };
+        whole.or_else(|error| self.send(Err(self.bad(name, &error))))
+    }
+
+    fn command(&self, name: &str, command: &str) -> std::result::Result<Result<()>, Gone> {
+        let failed = |reason: String| Error::bad(Fault::Pipe, reason);
+        let started = tempfile::tempfile().and_then(|errors| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", command]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors.try_clone()?);
+            // A group of its own, so that it can be ended with all that it started.
+            shell.process_group(0).spawn().map(|child| (child, errors))
+        });
+        let (mut child, mut errors) = match started {
+            Ok(started) => started,
+            Err(error) => return Ok(Err(failed(format!("cannot start: {error}")))),
+        };
+        let output = child.stdout.take().expect("standard output was asked for");
+        *locked(&self.child) = Some(child);
+        let whole = self.tar(name, output);
+        let child = locked(&self.child).take();
+        let status = child.map(|mut child| {
+            if whole.is_err() {
+                kill(&child);
+            }
+            child.wait()
+        });
+        let whole = whole?;
+        match status {
+            Some(Ok(status)) if !status.success() => {
+                let mut said = String::new();
+                let _ = errors.seek(SeekFrom::Start(0)).and_then(|_| errors.take(1 << 16).read_to_string(&mut said));
+                let last = said.trim().lines().last().unwrap_or("it said nothing").to_owned();
+                Ok(Err(failed(format!("the command failed ({status}): {last}"))))
+            }
+            _ => Ok(whole),
+        }
+    }
+
+    /// Sends the samples of a tar, gzipped or not. The inner error tells why the tar is not whole.
+    fn tar(&self, name: &str, input: impl Read) -> std::result::Result<Result<()>, Gone> {
+        let mut input = BufReader::with_capacity(1 << 18, Counted { input, watch: &self.watch });
+        let gzipped = matches!(input.fill_buf(), Ok([0x1f, 0x8b, ..]));
+        let mut input: Box<dyn Read> = if gzipped { Box::new(MultiGzDecoder::new(input)) } else { Box::new(input) };
+        let mut ended = false;
+        let whole = self.members(name, Watched { input: &mut input, ended: &mut ended })?;
+        let whole = match whole {
+            Ok(0) => Err(Error::bad(Fault::Shard, "no sample is in it")),
+            Ok(_) if ended => Err(Error::bad(Fault::Shard, "cut off between two members: it has no end mark")),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        // A command whose output nobody reads to the end fails.
+        let drained = std::io::copy(&mut input, &mut std::io::sink());
+        Ok(whole.and(drained.map(drop).map_err(|error| Error::bad(Fault::Shard, error.to_string()))))
+    }
+
+    /// Sends the samples of a tar; returns how many there were.
+    fn members(&self, name: &str, input: impl Read) -> std::result::Result<Result<usize>, Gone> {
+        let broken = |error: std::io::Error| Error::bad(Fault::Shard, format!("what follows is lost: {error}"));
+        let mut archive = Archive::new(input);
+        let entries = match archive.entries() {
+            Ok(entries) => entries,
+            Err(error) => return Ok(Err(broken(error))),
+        };
+        let mut group = Group::default();
+        let mut sent = 0;
+        for entry in entries {
+            let mut entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    self.send_group(name, &mut group)?;
+                    return Ok(Err(broken(error)));
+                }
+            };
+            let named = key_and_extension(&entry.path_bytes());
+            let regular = matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous);
+            let Some((key, extension)) = named.filter(|_| regular) else { continue };
+            if group.key.as_ref() != Some(&key) {
+                sent += self.send_group(name, &mut group)?;
+                group.key = Some(key);
+            }
+            group.size = group.size.saturating_add(entry.size());
+            if group.size > MAX_SAMPLE_BYTES {
+                group.members.clear();
+                continue;
+            }
+            let mut bytes = Vec::new();
+            match entry.read_to_end(&mut bytes) {
+                Ok(read) if read as u64 == entry.size() => group.members.push(Member { extension, bytes }),
+                Ok(_) => {
+                    return Ok(Err(Error::bad(Fault::Shard, format!("cut off in {}", group.key.unwrap_or_default()))));
+                }
+                Err(error) => return Ok(Err(broken(error))),
+            }
+        }
+        sent += self.send_group(name, &mut group)?;
+        Ok(Ok(sent))
+    }
+
+    /// Sends the sample of a group, and empties it. Returns the number of samples sent.
+    fn send_group(&self, shard: &str, group: &mut Group) -> std::result::Result<usize, Gone> {
+        let Group { key: Some(key), members, size } = std::mem::take(group) else { return Ok(0) };
+        let key = format!("{shard}/{key}");
+        let sample = if size > MAX_SAMPLE_BYTES {
+            Err(Error::bad(Fault::Shard, format!("a sample of {size} bytes, more than {MAX_SAMPLE_BYTES}")))
+        } else {
+            members::sample(&key, members, &self.caption_field)
+        };
+        self.send(sample.map_err(|error| self.bad(key, &error))).map(|()| 1)
+    }
+
+    fn send(&self, sample: std::result::Result<Sample, BadSample>) -> std::result::Result<(), Gone> {
+        self.samples.send(sample).map_err(|_| Gone)
+    }
+
+    fn bad(&self, key: String, error: &Error) -> BadSample {
+        BadSample { source: self.source.clone(), key, fault: error.fault(), reason: error.to_string() }
+    }
+}
+
+/// The members of one sample, as far as they were read.
+#[derive(Default)]
+struct Group {
+    key: Option<String>,
+    members: Vec<Member>,
+    size: u64,
+}
+
+/// Counts the bytes for who watches.
+struct Counted<'a, R> {
+    input: R,
+    watch: &'a Watch,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.watch.bytes.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+/// Notes whether the end was met: the tar library takes it for an end mark.
+struct Watched<'a> {
+    input: &'a mut dyn Read,
+    ended: &'a mut bool,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        *self.ended |= read == 0 && !buffer.is_empty();
+        Ok(read)
+    }
+}
