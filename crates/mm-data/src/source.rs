@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{BadSample, Result, Sample};
 
@@ -93,8 +93,8 @@ pub trait Reading: Send {
     fn watch(&self) -> Arc<Watch>;
 }
 
-/// How far a [`Reading`] is, for who waits for it.
-#[derive(Debug, Default)]
+/// How far a [`Reading`] is, and its end from outside, for who waits for it.
+#[derive(Default)]
 pub struct Watch {
     /// The shard that is being read.
     pub shard: Mutex<String>,
@@ -102,6 +102,18 @@ pub struct Watch {
     pub bytes: AtomicU64,
     /// Samples in the shuffle buffer.
     pub buffered: AtomicUsize,
+    /// What [`stop`](Self::stop) does.
+    pub on_stop: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Watch {
+    /// Ends the reading, even while somebody waits for its next sample: there is none then.
+    pub fn stop(&self) {
+        let on_stop = self.on_stop.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(on_stop) = on_stop {
+            on_stop();
+        }
+    }
 }
 
 /// Which part of the work is one process's.

@@ -13,6 +13,9 @@ use rand::RngExt;
 use crate::Source;
 use crate::rng::{Domain, rng, shuffle};
 
+/// The fewest blocks of a window: fewer would hardly mix.
+const LEAST_BLOCKS: usize = 16;
+
 /// How an order is made.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OrderConfig {
@@ -122,11 +125,12 @@ impl Order {
         } else {
             shuffle(&mut blocks, &mut rng);
         }
-        let (mut windows, mut place, mut first) = (Vec::new(), 0, 0);
+        let (mut windows, mut place, mut first, mut first_block) = (Vec::new(), 0, 0, 0);
         for (at, &block) in blocks.iter().enumerate() {
-            if windows.is_empty() || place - first >= self.config.window {
+            let full = place - first >= self.config.window && at - first_block >= LEAST_BLOCKS;
+            if windows.is_empty() || full {
                 windows.push((place, at));
-                first = place;
+                (first, first_block) = (place, at);
             }
             place += length(block);
         }

@@ -186,6 +186,12 @@ impl<T> Drop for Workers<T> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.tickets = None;
+        // A worker may wait for a stream that gives nothing.
+        for feed in &self.shared.feeds {
+            if let Feed::Streamed(stream) = feed {
+                stream.watch.stop();
+            }
+        }
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

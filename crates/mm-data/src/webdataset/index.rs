@@ -17,6 +17,9 @@ use super::members::key_and_extension;
 use crate::{Error, Result};
 
 const MAGIC: &[u8; 16] = b"mm shard index 1";
+/// What stands behind the name of a shard in that of its index.
+pub(super) const INDEX_EXTENSION: &str = "index";
+
 const HEAD: usize = 16 + 4 * 8;
 const ENTRY: usize = 3 * 8;
 
@@ -170,7 +173,8 @@ fn place(path: &Path, folder: Option<&Path>) -> PathBuf {
         }
     };
     let mut name = name.into_os_string();
-    name.push(".index");
+    name.push(".");
+    name.push(INDEX_EXTENSION);
     name.into()
 }
 

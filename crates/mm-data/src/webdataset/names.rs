@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::index::INDEX_EXTENSION;
 use crate::{Error, Result};
 
 /// Brace expressions may multiply: more shards than this are a slip of the pen.
@@ -77,7 +78,11 @@ fn glob(pattern: &str) -> Result<Vec<Shard>> {
     let paths = glob::glob(pattern).map_err(|error| wrong(error.to_string()))?;
     let mut shards = Vec::new();
     for path in paths {
-        shards.push(Shard::File(path.map_err(|error| wrong(error.to_string()))?));
+        let path = path.map_err(|error| wrong(error.to_string()))?;
+        // `*.tar*` asks for gzipped shards too, not for what stands beside them.
+        if path.extension().is_none_or(|end| end != INDEX_EXTENSION) {
+            shards.push(Shard::File(path));
+        }
     }
     if shards.is_empty() {
         return Err(wrong("no file fits this pattern".into()));

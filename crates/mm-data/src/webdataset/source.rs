@@ -164,8 +164,9 @@ impl Source for TarSource {
         let (shard, place) = self.find(index);
         let path = self.shards[shard].path.display();
         match self.shard(shard).ok().and_then(|shard| shard.index.key(place)) {
-            Some(key) if place < self.shards[shard].summary.samples => format!("{path}/{key}"),
-            _ => path.to_string(),
+            _ if place == self.shards[shard].summary.samples => path.to_string(),
+            Some(key) => format!("{path}/{key}"),
+            None => self.whereabouts(index),
         }
     }
 

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use flate2::bufread::MultiGzDecoder;
 use rand::RngExt;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -63,7 +63,13 @@ impl Stream for TarStream {
             )));
         }
         let (samples, received) = bounded(AHEAD);
-        let (watch, child) = (Arc::new(Watch::default()), Arc::new(Mutex::new(None)));
+        let (until_stopped, stopped) = bounded(0);
+        let (watch, running) = (Arc::new(Watch::default()), Arc::new(Mutex::new(Running::default())));
+        let stop = running.clone();
+        *locked(&watch.on_stop) = Some(Box::new(move || {
+            drop(until_stopped);
+            locked(&stop).stop();
+        }));
         let reader = ShardReader {
             source: self.name.clone(),
             shards: self.shards.clone(),
@@ -71,30 +77,34 @@ impl Stream for TarStream {
             order,
             samples,
             watch: watch.clone(),
-            child: child.clone(),
+            running,
         };
         let name = "mm-data-stream";
         std::thread::Builder::new().name(name.into()).spawn(move || reader.run()).map_err(Error::io(name))?;
         let shuffle = order.seed.map(|seed| rng(seed, split.rank as u64, 0, Domain::StreamBuffer));
         let size = if shuffle.is_some() { self.buffer.max(1) } else { 1 };
-        Ok(Box::new(TarReading { samples: received, shuffle, buffer: Vec::new(), size, watch, child }))
+        Ok(Box::new(TarReading { samples: received, stopped, shuffle, buffer: Vec::new(), size, watch }))
     }
 }
 
 /// The receiving end: a shuffle buffer.
 struct TarReading {
     samples: Receiver<std::result::Result<Sample, BadSample>>,
+    stopped: Receiver<()>,
     shuffle: Option<SampleRng>,
     buffer: Vec<Sample>,
     size: usize,
     watch: Arc<Watch>,
-    child: Arc<Mutex<Option<Child>>>,
 }
 
 impl Reading for TarReading {
     fn next(&mut self) -> Option<std::result::Result<Sample, BadSample>> {
         while self.buffer.len() < self.size {
-            match self.samples.recv() {
+            let received = select! {
+                recv(self.samples) -> received => received,
+                recv(self.stopped) -> _ => return None,
+            };
+            match received {
                 Ok(Ok(sample)) => self.buffer.push(sample),
                 Ok(Err(bad)) => return Some(Err(bad)),
                 Err(_) => break,
@@ -114,11 +124,8 @@ impl Reading for TarReading {
 }
 
 impl Drop for TarReading {
-    /// A command that hangs must not outlive who reads it.
     fn drop(&mut self) {
-        if let Some(child) = &*locked(&self.child) {
-            kill(child);
-        }
+        self.watch.stop();
     }
 }
 
@@ -129,6 +136,21 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Ends a command with all that it started.
 fn kill(child: &Child) {
     let _ = Pid::from_raw(child.id() as i32).map(|pid| kill_process_group(pid, Signal::KILL));
+}
+
+/// The command that is being read, if one is.
+#[derive(Default)]
+struct Running {
+    child: Option<Child>,
+    stopped: bool,
+}
+
+impl Running {
+    /// A command that hangs must not outlive who reads it.
+    fn stop(&mut self) {
+        self.stopped = true;
+        self.child.iter().for_each(kill);
+    }
 }
 
 /// What goes on when nobody receives any more.
@@ -142,7 +164,7 @@ struct ShardReader {
     order: StreamOrder,
     samples: Sender<std::result::Result<Sample, BadSample>>,
     watch: Arc<Watch>,
-    child: Arc<Mutex<Option<Child>>>,
+    running: Arc<Mutex<Running>>,
 }
 
 impl ShardReader {
@@ -190,6 +212,10 @@ impl ShardReader {
 
     fn command(&self, name: &str, command: &str) -> std::result::Result<Result<()>, Gone> {
         let failed = |reason: String| Error::bad(Fault::Pipe, reason);
+        let mut running = locked(&self.running);
+        if running.stopped {
+            return Err(Gone);
+        }
         let started = tempfile::tempfile().and_then(|errors| {
             let mut shell = Command::new("sh");
             shell.args(["-c", command]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors.try_clone()?);
@@ -201,9 +227,10 @@ impl ShardReader {
             Err(error) => return Ok(Err(failed(format!("cannot start: {error}")))),
         };
         let output = child.stdout.take().expect("standard output was asked for");
-        *locked(&self.child) = Some(child);
+        running.child = Some(child);
+        drop(running);
         let whole = self.tar(name, output);
-        let child = locked(&self.child).take();
+        let child = locked(&self.running).child.take();
         let status = child.map(|mut child| {
             if whole.is_err() {
                 kill(&child);
