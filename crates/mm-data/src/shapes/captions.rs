@@ -8,6 +8,10 @@ use super::object::Object;
 use super::scene::{Relation, Scene};
 use crate::SampleRng;
 
+/// What phrases name whose objects are counted: little enough that several may have it.
+pub(super) const COUNTABLE: [Naming; 7] =
+    [SHAPE, COLOUR, PATTERN, SIZE, COLOUR | SHAPE, PATTERN | SHAPE, SIZE | COLOUR];
+
 impl Scene {
     /// True captions, none twice. The first is canonical: all objects with all attributes, from left to right, each with
     /// its relation to the next. The others list or count what is there, or speak of a part of it.
@@ -68,9 +72,8 @@ impl Scene {
     }
 
     /// A description that fits some objects, and how many.
-    pub(super) fn exact_count(&self, rng: &mut SampleRng) -> Option<(Description, usize)> {
-        let naming = one_of(rng, [SHAPE, COLOUR, PATTERN, SIZE, COLOUR | SHAPE, SIZE | SHAPE, SIZE | COLOUR]);
-        let description = Description::of(&pick(rng, self.objects())?, naming);
+    fn exact_count(&self, rng: &mut SampleRng) -> Option<(Description, usize)> {
+        let description = Description::of(&pick(rng, self.objects())?, one_of(rng, COUNTABLE));
         Some((description, self.count(&description)))
     }
 

@@ -22,7 +22,7 @@
 //! It asks for composition, as CLEVR-CoGenT does: no training scene has an object of the eight [`HELD_OUT`] combinations
 //! of colour and shape (red star, orange square, yellow heart, green triangle, blue circle, purple cross, pink star, brown
 //! circle), and each held-out scene has one at least. So no held-out scene is a training scene, and no canonical caption
-//! of one is a caption of the other; yet each word is in training, each colour with at least five shapes. No text of a
+//! of one is a caption of the other; yet each word is in training, each colour with five shapes. No text of a
 //! training scene names such a combination, not even to deny it: neither in questions nor in negatives, and no edit
 //! leads to one.
 //!
@@ -67,7 +67,7 @@ pub enum ShapesSplit {
     Train,
     /// Scenes with at least one.
     HeldOut,
-    /// Any combinations, as they come: about two scenes in five have a held-out one.
+    /// Any combinations, as they come: about a third of the scenes has a held-out one.
     All,
 }
 

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use super::captions::exactly;
+use super::captions::{COUNTABLE, exactly};
 use super::describe::{COLOUR, Description, EVERYTHING, PATTERN, SHAPE, SIZE, listed};
 use super::draw::{coin, one_of, pick};
-use super::object::{Colour, Object, Shape, worded};
-use super::scene::{MAX_OBJECTS, Relation, Scene};
+use super::object::{Object, Shape, worded};
+use super::scene::{Relation, Scene};
 use crate::SampleRng;
 
 worded! {
@@ -96,36 +96,50 @@ impl Scene {
         Some((truth, lie))
     }
 
+    /// Of two phrases of one sort, one with one object more, either is miscounted as the other: else a reader of texts
+    /// alone would know that few is true and many is false.
     fn miscounted(&self, rng: &mut SampleRng) -> Option<(String, String)> {
-        let (description, count) = self.exact_count(rng)?;
-        let wrong = if count > 1 && (count == MAX_OBJECTS || coin(rng)) { count - 1 } else { count + 1 };
-        Some((exactly(&description, count), exactly(&description, wrong)))
-    }
-
-    fn absent(&self, rng: &mut SampleRng) -> Option<(String, String)> {
-        let mut truth: Vec<Description> = Vec::new();
-        for object in self.objects() {
-            let phrase = Description::of(object, COLOUR | SHAPE);
-            if !truth.contains(&phrase) {
-                truth.push(phrase);
+        let mut pairs = Vec::new();
+        for naming in COUNTABLE {
+            let counts = self.objects().iter().map(|object| {
+                let description = Description::of(object, naming);
+                (description, self.count(&description))
+            });
+            for (high, count) in counts.clone() {
+                pairs.extend(counts.clone().filter(|low| low.1 + 1 == count).map(|low| (low, (high, count))));
             }
         }
-        if truth.len() < 2 {
+        let (low, high) = pick(rng, &pairs)?;
+        let (truth, wrong) = if coin(rng) { (low, high.1) } else { (high, low.1) };
+        Some((exactly(&truth.0, truth.1), exactly(&truth.0, wrong)))
+    }
+
+    /// One phrase of several names an object of the same colour and an absent shape. It is one of the only object of its
+    /// shape, so that truth and lie have as many shapes and colours twice.
+    fn absent(&self, rng: &mut SampleRng) -> Option<(String, String)> {
+        let mut phrases: Vec<Description> = Vec::new();
+        for phrase in self.objects().iter().map(|object| Description::of(object, COLOUR | SHAPE)) {
+            if !phrases.contains(&phrase) {
+                phrases.push(phrase);
+            }
+        }
+        if phrases.len() < 2 {
             return None;
         }
-        let is_absent = |shape: &Shape| self.objects().iter().all(|object| object.shape != *shape);
-        let absent: Vec<Shape> = Shape::ALL.into_iter().filter(is_absent).collect();
-        let shape = pick(rng, &absent)?;
-        let strangers = Colour::ALL.map(|colour| Description {
-            colour: Some(colour),
-            shape: Some(shape),
-            ..Description::default()
-        });
-        let strangers: Vec<Description> = strangers.into_iter().filter(|stranger| self.may_name(stranger)).collect();
-        let mut lie = truth.clone();
-        let places: Vec<usize> = (0..lie.len()).collect();
-        lie[pick(rng, &places)?] = pick(rng, &strangers)?;
+        let with_shape = |shape| phrases.iter().filter(|phrase| phrase.shape == Some(shape)).count();
+        let mut lies = Vec::new();
+        for (place, phrase) in phrases.iter().enumerate() {
+            for absent in Shape::ALL.into_iter().filter(|&shape| with_shape(shape) == 0) {
+                let stranger = Description { shape: Some(absent), ..*phrase };
+                if phrase.shape.map(with_shape) == Some(1) && self.may_name(&stranger) {
+                    lies.push((place, stranger));
+                }
+            }
+        }
+        let (place, stranger) = pick(rng, &lies)?;
         let say = |phrases: &[Description]| listed(&phrases.iter().map(Description::indefinite).collect::<Vec<_>>());
-        Some((say(&truth), say(&lie)))
+        let truth = say(&phrases);
+        phrases[place] = stranger;
+        Some((truth, say(&phrases)))
     }
 }

@@ -2,6 +2,7 @@
 
 use rand::RngExt;
 
+use super::captions::COUNTABLE;
 use super::describe::{COLOUR, Description, EVERYTHING, PATTERN, SHAPE, SIZE};
 use super::draw::{coin, one_of, pick};
 use super::object::{Colour, Object, Pattern, Shape, Size, worded};
@@ -41,6 +42,9 @@ const ASKED: [QuestionKind; 10] = [
 /// The most questions of a scene; a sample's question ids begin at its index times this.
 pub(super) const MOST: u64 = ASKED.len() as u64;
 
+/// How many questions of a kind are tried before the scene is taken to have no other.
+const TRIES: usize = 8;
+
 struct Asked {
     text: String,
     answer: String,
@@ -53,15 +57,17 @@ impl Scene {
         let rng = &mut self.rng("questions");
         let mut questions: Vec<Question> = Vec::with_capacity(ASKED.len());
         for kind in ASKED {
-            let asked = match kind {
-                QuestionKind::Exist => self.exist(rng),
-                QuestionKind::Count => self.how_many(rng),
-                QuestionKind::Colour => self.what_colour(rng),
-                QuestionKind::Compare => self.compare(rng),
-                QuestionKind::Relation => self.is_related(rng),
-            };
-            let Some(Asked { text, answer }) = asked else { continue };
-            if questions.iter().all(|question| question.text != text) {
+            let new = (0..TRIES).find_map(|_| {
+                let asked = match kind {
+                    QuestionKind::Exist => self.exist(rng),
+                    QuestionKind::Count => self.how_many(rng),
+                    QuestionKind::Colour => self.what_colour(rng),
+                    QuestionKind::Compare => self.compare(rng),
+                    QuestionKind::Relation => self.is_related(rng),
+                };
+                asked.filter(|asked| questions.iter().all(|question| question.text != asked.text))
+            });
+            if let Some(Asked { text, answer }) = new {
                 let (id, kind) = (questions.len() as u64, Some(kind.word().to_owned()));
                 questions.push(Question { id, text, answers: vec![answer], kind });
             }
@@ -69,11 +75,13 @@ impl Scene {
         questions
     }
 
+    /// Yes of what is there, no of a near miss of it: the phrases of both are of one sort.
     fn exist(&self, rng: &mut SampleRng) -> Option<Asked> {
         let present = self.some_object(rng)?;
-        let absent = if coin(rng) { self.near_miss(&present, rng) } else { None };
-        let text = format!("Is there {}?", absent.unwrap_or(present).indefinite());
-        Some(Asked { text, answer: yes_or_no(absent.is_none()) })
+        let absent = self.near_miss(&present, rng)?;
+        let yes = coin(rng);
+        let description = if yes { present } else { absent };
+        Some(Asked { text: format!("Is there {}?", description.indefinite()), answer: yes_or_no(yes) })
     }
 
     /// First the answer is drawn, then a question that has it or the next smaller one: else nearly all would be one.
@@ -81,7 +89,7 @@ impl Scene {
         let wanted = rng.random_range(0..=self.objects().len() as u32) as usize;
         let mut candidates: Vec<Description> = Vec::new();
         for object in self.objects() {
-            for naming in [SHAPE, COLOUR, PATTERN, SIZE, COLOUR | SHAPE, PATTERN | SHAPE, SIZE | COLOUR] {
+            for naming in COUNTABLE {
                 candidates.push(Description::of(object, naming));
             }
         }
@@ -129,12 +137,12 @@ impl Scene {
     }
 
     fn compare(&self, rng: &mut SampleRng) -> Option<Asked> {
-        let of_two = match coin(rng) {
-            true => self.is_larger(rng),
-            false => self.is_same_colour(rng),
+        let of_two = match rng.random_range(0..4u32) {
+            0 => self.is_larger(rng),
+            1 => self.is_same_colour(rng),
+            _ => None,
         };
-        let half = coin(rng);
-        of_two.filter(|_| half).or_else(|| self.are_more(rng))
+        of_two.or_else(|| self.are_more(rng))
     }
 
     fn is_larger(&self, rng: &mut SampleRng) -> Option<Asked> {
@@ -149,16 +157,17 @@ impl Scene {
         Some(Asked { text: format!("Is {} {word} than {}?", one.definite(), other.definite()), answer: yes_or_no(yes) })
     }
 
+    /// Asked only where either answer could be: there is one other of the same colour and one of another.
     fn is_same_colour(&self, rng: &mut SampleRng) -> Option<Asked> {
-        let yes = coin(rng);
         let one = pick(rng, self.objects())?;
-        let mut others = self.others(&one);
-        others.retain(|other| (other.colour == one.colour) == yes);
-        let other = pick(rng, &others)?;
+        let (same, different): (Vec<Object>, Vec<Object>) =
+            self.others(&one).into_iter().partition(|other| other.colour == one.colour);
         let by_others = EVERYTHING & !COLOUR;
-        let (one, other) = (self.referent(&one, by_others, rng)?, self.referent(&other, by_others, rng)?);
-        let text = format!("Do {} and {} have the same colour?", one.definite(), other.definite());
-        Some(Asked { text, answer: yes_or_no(yes) })
+        let mut phrase = |object: Object| Some(self.referent(&object, by_others, rng)?.definite());
+        let (one, same, different) = (phrase(one)?, phrase(*same.first()?)?, phrase(*different.first()?)?);
+        let yes = coin(rng);
+        let other = if yes { same } else { different };
+        Some(Asked { text: format!("Do {one} and {other} have the same colour?"), answer: yes_or_no(yes) })
     }
 
     /// More of one shape, colour or pattern than of another, which may be absent.

@@ -3,7 +3,7 @@
 //! Only additions, products, quotients, roots and roundings, all of them exact in IEEE 754: the bits are the same on
 //! every machine. The distances of star and heart are Inigo Quilez's (<https://iquilezles.org/articles/distfunctions2d/>).
 
-use image::RgbImage;
+use image::{Rgb, RgbImage};
 
 use super::object::{Background, Colour, Object, Pattern, SIDE, Shape};
 use super::scene::Scene;
@@ -14,9 +14,7 @@ const WHITE: [f32; 3] = [255.0; 3];
 impl Scene {
     /// The picture, `size` x `size` pixels.
     pub fn render(&self, size: u32) -> RgbImage {
-        let ground = self.background().rgb();
-        let mut image =
-            RgbImage::from_raw(size, size, ground.repeat(size as usize * size as usize)).unwrap_or_default();
+        let mut image = RgbImage::from_pixel(size, size, Rgb(self.background().rgb()));
         for object in self.objects() {
             draw(&mut image, object);
         }
@@ -81,9 +79,9 @@ fn spots(shape: Shape) -> (f32, &'static [[f32; 2]]) {
     match shape {
         Shape::Circle => (0.21, &[[-0.37, -0.37], [0.37, -0.37], [-0.37, 0.37], [0.37, 0.37]]),
         Shape::Square => (0.21, &[[-0.42, -0.42], [0.42, -0.42], [-0.42, 0.42], [0.42, 0.42]]),
-        Shape::Triangle => (0.2, &[[0.0, -0.24], [-0.42, 0.45], [0.42, 0.45], [0.0, 0.45]]),
+        Shape::Triangle => (0.19, &[[0.0, -0.38], [-0.36, 0.42], [0.36, 0.42]]),
         Shape::Star => (0.15, &[[0.0, -0.44], [-0.42, -0.12], [0.42, -0.12], [-0.27, 0.37], [0.27, 0.37]]),
-        Shape::Cross => (0.2, &[[0.0, -0.56], [-0.56, 0.0], [0.56, 0.0], [0.0, 0.56]]),
+        Shape::Cross => (0.17, &[[0.0, -0.56], [-0.56, 0.0], [0.56, 0.0], [0.0, 0.56]]),
         Shape::Heart => (0.21, &[[-0.45, -0.4], [0.45, -0.4], [0.0, 0.34]]),
     }
 }
