@@ -28,7 +28,7 @@
 //!
 //! # What follows from what
 //!
-//! Split, seed and index make the scene; the scene alone makes its texts. Positions are whole thousandths of the side, so
+//! Split, seed, index and the allowed numbers of objects make the scene; the scene alone makes its texts. Positions are whole thousandths of the side, so
 //! no rounding decides what is said, and a direction is said only where it is plain ([`MARGIN`]). Pixels are computed
 //! with exact operations alone. All is the same on every machine.
 
@@ -56,7 +56,10 @@ pub use object::{Background, Colour, HELD_OUT, Object, Pattern, SIDE, Shape, Siz
 pub use questions::QuestionKind;
 pub use scene::{MARGIN, MAX_OBJECTS, Relation, Scene};
 
-use crate::{Error, Result, Sample, SampleImage, SampleRng, Source};
+use crate::{Error, Fault, Result, Sample, SampleImage, SampleRng, Source};
+
+/// The most samples of a source.
+const MAX_SAMPLES: usize = 1_000_000_000;
 
 /// Which side of the split to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -92,7 +95,7 @@ impl ShapesSplit {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShapesConfig {
-    /// How many.
+    /// How many, up to 1,000,000,000.
     pub samples: usize,
     /// The side of the split.
     pub split: ShapesSplit,
@@ -114,8 +117,8 @@ impl ShapesConfig {
     /// Errors: a number that is out of its range, by name.
     pub fn check(&self) -> Result<()> {
         let [least, most] = self.objects;
-        let wrong = if self.samples == 0 {
-            "samples = 0 gives no sample: ask for one at least".to_owned()
+        let wrong = if !(1..=MAX_SAMPLES).contains(&self.samples) {
+            format!("samples = {} must be between 1 and {MAX_SAMPLES}", self.samples)
         } else if !(8..=1024).contains(&self.size) {
             format!("size = {} must be between 8 and 1024 pixels", self.size)
         } else if least < 1 || least > most || most > MAX_OBJECTS as u32 {
@@ -126,7 +129,8 @@ impl ShapesConfig {
         Err(Error::Setting(format!("shapes: {wrong}")))
     }
 
-    /// The scene of an index, which may be beyond `samples`. It depends on `split`, `seed` and `objects`.
+    /// The scene of an index, which may be beyond `samples`. It depends on `split`, `seed` and `objects`, of which numbers
+    /// out of range count as the nearest in range.
     pub fn scene(&self, index: u64) -> Scene {
         let mut key = [0; 32];
         for (part, number) in key.chunks_exact_mut(8).zip([self.seed, self.split as u64, index, 0]) {
@@ -151,11 +155,11 @@ impl Drawing {
         self.scene.render(self.size)
     }
 
-    /// The picture as a PNG. Errors: an encoder that fails, which none does in memory.
+    /// The picture as a PNG. Errors: a size of 0.
     pub fn png(&self) -> Result<Vec<u8>> {
         let mut png = Cursor::new(Vec::new());
         let written = self.render().write_to(&mut png, ImageFormat::Png);
-        written.map_err(|error| Error::Setting(format!("a drawing of {0} x {0} as PNG: {error}", self.size)))?;
+        written.map_err(|error| Error::bad(Fault::Image, format!("no PNG of {0} x {0}: {error}", self.size)))?;
         Ok(png.into_inner())
     }
 }
@@ -186,7 +190,7 @@ impl Source for ShapesSource {
         let scene = self.config.scene(index as u64);
         let mut questions = scene.questions();
         for question in &mut questions {
-            question.id += index as u64 * questions::MOST;
+            question.id += (index * questions::MOST) as u64;
         }
         Ok(Sample {
             captions: scene.captions(),
@@ -209,7 +213,9 @@ mod tests {
         let said = |config: ShapesConfig| config.check().unwrap_err().to_string();
         let fine = ShapesConfig::default;
         assert_eq!(said(ShapesConfig { size: 4, ..fine() }), "shapes: size = 4 must be between 8 and 1024 pixels");
-        assert!(said(ShapesConfig { samples: 0, ..fine() }).starts_with("shapes: samples = 0"));
+        for samples in [0, usize::MAX] {
+            assert!(said(ShapesConfig { samples, ..fine() }).contains("samples = "), "{samples}");
+        }
         for objects in [[0, 4], [3, 2], [1, 7]] {
             assert!(said(ShapesConfig { objects, ..fine() }).contains("objects = "), "{objects:?}");
         }

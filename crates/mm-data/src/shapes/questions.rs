@@ -25,22 +25,11 @@ worded! {
     }
 }
 
-/// How often each kind is asked for.
-const ASKED: [QuestionKind; 10] = [
-    QuestionKind::Exist,
-    QuestionKind::Exist,
-    QuestionKind::Count,
-    QuestionKind::Count,
-    QuestionKind::Colour,
-    QuestionKind::Colour,
-    QuestionKind::Compare,
-    QuestionKind::Compare,
-    QuestionKind::Relation,
-    QuestionKind::Relation,
-];
+/// How many questions of each kind are asked.
+const OF_A_KIND: usize = 2;
 
 /// The most questions of a scene; a sample's question ids begin at its index times this.
-pub(super) const MOST: u64 = ASKED.len() as u64;
+pub(super) const MOST: usize = OF_A_KIND * QuestionKind::ALL.len();
 
 /// How many questions of a kind are tried before the scene is taken to have no other.
 const TRIES: usize = 8;
@@ -55,8 +44,8 @@ impl Scene {
     /// has one answer.
     pub fn questions(&self) -> Vec<Question> {
         let rng = &mut self.rng("questions");
-        let mut questions: Vec<Question> = Vec::with_capacity(ASKED.len());
-        for kind in ASKED {
+        let mut questions: Vec<Question> = Vec::with_capacity(MOST);
+        for kind in QuestionKind::ALL.into_iter().flat_map(|kind| [kind; OF_A_KIND]) {
             let new = (0..TRIES).find_map(|_| {
                 let asked = match kind {
                     QuestionKind::Exist => self.exist(rng),
