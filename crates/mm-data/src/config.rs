@@ -1,11 +1,10 @@
 //! Which data to read, as the config says it.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
 use crate::emoji::{EmojiConfig, EmojiSource};
 use crate::folder::{FolderConfig, FolderSource};
+use crate::shapes::{ShapesConfig, ShapesSource};
 use crate::table::{TableConfig, TableFormat, TableSource};
 use crate::webdataset::WebDatasetConfig;
 use crate::{MixConfig, Result, Source};
@@ -26,6 +25,8 @@ use crate::{MixConfig, Result, Source};
 pub enum SourceConfig {
     /// The embedded emoji.
     Emoji(EmojiConfig),
+    /// The embedded shapes.
+    Shapes(ShapesConfig),
     /// A file of comma-separated values with a header line.
     Csv(TableConfig),
     /// The same with tabs.
@@ -43,10 +44,11 @@ pub enum SourceConfig {
 impl SourceConfig {
     /// Opens the data set: reads its list of samples, but no image.
     ///
-    /// Errors: a missing file, folder or column, a file without rows.
+    /// Errors: a missing file, folder or column, a file without rows, a number out of its range.
     pub fn open(&self) -> Result<Box<dyn Source>> {
         Ok(match self {
             Self::Emoji(config) => Box::new(EmojiSource::new(config)),
+            Self::Shapes(config) => Box::new(ShapesSource::new(config)?),
             Self::Csv(config) => Box::new(TableSource::open(config, TableFormat::Csv)?),
             Self::Tsv(config) => Box::new(TableSource::open(config, TableFormat::Tsv)?),
             Self::Jsonl(config) => Box::new(TableSource::open(config, TableFormat::Jsonl)?),
@@ -54,14 +56,5 @@ impl SourceConfig {
             Self::Webdataset(config) => config.open()?,
             Self::Mix(config) => config.open()?,
         })
-    }
-
-    /// The file or folder that this reads, if any; so that a config can be checked before work begins.
-    pub fn path(&self) -> Option<&PathBuf> {
-        match self {
-            Self::Emoji(_) | Self::Webdataset(_) | Self::Mix(_) => None,
-            Self::Csv(table) | Self::Tsv(table) | Self::Jsonl(table) => Some(&table.path),
-            Self::Folder(folder) => Some(&folder.path),
-        }
     }
 }

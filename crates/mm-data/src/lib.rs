@@ -4,7 +4,7 @@
 //!
 //! 1. A [`SourceConfig`] of the TOML opens a [`Source`]: samples by number. A [`Sample`] has a key, encoded bytes,
 //!    captions and a label; making one is cheap. Built in are tables (CSV, TSV, JSON lines), image folders, and
-//!    [`emoji`], a data set inside the program.
+//!    [`emoji`] and [`shapes`], data sets inside the program.
 //! 2. [`decode()`] makes 8-bit RGB of any PNG, JPEG or WebP. [`resize`] is Pillow's to a level; [`Augment`] is
 //!    torchvision's; [`Normalize`] writes the numbers that a model reads.
 //! 3. A [`Loader`] does this on threads, in an order that follows from the seed alone, and tells a [`Position`] from
@@ -43,6 +43,7 @@ mod pixels;
 pub mod resize;
 mod rng;
 mod sample;
+pub mod shapes;
 mod source;
 mod table;
 mod webdataset;

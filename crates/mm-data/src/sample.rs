@@ -7,6 +7,7 @@ use image::RgbImage;
 
 use serde::{Deserialize, Serialize};
 
+use crate::shapes::Drawing;
 use crate::{Error, Fault, Result, decode};
 
 /// One image with its texts, as it lies in the data set: nothing is decoded yet.
@@ -58,15 +59,18 @@ pub enum SampleImage {
     File(PathBuf),
     /// Encoded, in memory.
     Memory(Vec<u8>),
+    /// Not yet anywhere: drawn when asked for.
+    Drawn(Box<Drawing>),
 }
 
 impl SampleImage {
-    /// The encoded bytes. Errors: a file that cannot be read.
+    /// The encoded bytes; a drawing as PNG. Errors: a file that cannot be read.
     pub fn bytes(&self) -> Result<Cow<'_, [u8]>> {
         match self {
             Self::Static(bytes) => Ok(Cow::Borrowed(bytes)),
             Self::File(path) => std::fs::read(path).map(Cow::Owned).map_err(Error::io(path)),
             Self::Memory(bytes) => Ok(Cow::Borrowed(bytes)),
+            Self::Drawn(drawing) => drawing.png().map(Cow::Owned),
         }
     }
 
@@ -76,12 +80,16 @@ impl SampleImage {
             Self::Static(bytes) => bytes.len() as u64,
             Self::File(path) => path.metadata().map_or(0, |file| file.len()),
             Self::Memory(bytes) => bytes.len() as u64,
+            Self::Drawn(_) => 0,
         }
     }
 
     /// The pixels, with transparent ones over `background`. Errors: those of [`bytes`](Self::bytes) and [`decode`].
     pub fn decode(&self, background: [u8; 3]) -> Result<RgbImage> {
-        decode(&self.bytes()?, background)
+        match self {
+            Self::Drawn(drawing) => Ok(drawing.render()),
+            encoded => decode(&encoded.bytes()?, background),
+        }
     }
 }
 
