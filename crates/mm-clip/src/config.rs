@@ -1,6 +1,6 @@
 use crate::ModelConfig;
 use mm_core::config::{ConfigError, Source};
-use mm_data::{Augment, SourceConfig};
+use mm_data::{Augment, LoaderConfig, SourceConfig};
 use mm_text::{ClipTextForm, TextTowerConfig};
 use mm_train::{RunConfig, TrainConfig};
 use mm_vision::{ImageTowerConfig, VitForm};
@@ -153,6 +153,15 @@ pub struct DataConfig {
     /// Batches that are decoded ahead.
     #[serde(default = "default_prefetch")]
     pub prefetch: usize,
+    /// Bytes that what is decoded ahead may take.
+    #[serde(default = "default_prefetch_bytes")]
+    pub prefetch_bytes: usize,
+    /// Samples that are shuffled among each other, at least, where data is read in blocks: shards, Parquet.
+    #[serde(default = "default_shuffle_window")]
+    pub shuffle_window: usize,
+    /// Whether samples are drawn with replacement.
+    #[serde(default)]
+    pub resample: bool,
     /// Different samples that may be unreadable before the run stops.
     #[serde(default)]
     pub max_bad_samples: usize,
@@ -162,7 +171,13 @@ fn white() -> [u8; 3] {
     [255; 3]
 }
 fn default_prefetch() -> usize {
-    2
+    LoaderConfig::default().prefetch
+}
+fn default_prefetch_bytes() -> usize {
+    LoaderConfig::default().prefetch_bytes
+}
+fn default_shuffle_window() -> usize {
+    LoaderConfig::default().shuffle_window
 }
 
 /// `[eval]`.

@@ -1,6 +1,6 @@
 use crate::{Bundle, Error, ImageModel, Result, Retrieval, Templates, TextModel, ZeroShot, ZeroShotReport};
 use mm_data::image::RgbImage;
-use mm_data::{BadSample, Fault, Loader, LoaderConfig, Position, Source, SourceConfig};
+use mm_data::{BadSample, Fault, Item, Loader, LoaderConfig, Position, Source, SourceConfig, Split};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,6 +32,18 @@ pub struct EvalSample {
     pub is_variant: bool,
 }
 
+/// An image, ready for the model, with what is kept of its sample.
+struct EvalItem {
+    image: RgbImage,
+    kept: EvalSample,
+}
+
+impl Item for EvalItem {
+    fn bytes(&self) -> usize {
+        self.image.bytes()
+    }
+}
+
 impl EvalSet {
     /// Opens a set. Transparent images are set on `background`; up to `max_bad_samples` may be unreadable.
     ///
@@ -41,6 +53,10 @@ impl EvalSet {
         let source: Arc<dyn Source> = Arc::from(config.open()?);
         if source.is_empty() {
             return Err(Error::Evaluation(format!("the set {name} is empty: {}", source.name())));
+        }
+        if source.stream().is_some() {
+            let reason = "is a stream; an evaluation asks for samples by number: use plain local tars";
+            return Err(Error::Evaluation(format!("the set {name} {reason}")));
         }
         Ok(Self { name: name.to_owned(), source, background, max_bad_samples })
     }
@@ -105,28 +121,26 @@ impl Embedded {
             let image =
                 processor.resize(&image).map_err(|error| mm_data::Error::bad(Fault::Image, error.to_string()))?;
             let kept = EvalSample {
-                index: 0, // known once all are read
+                index: 0, // the batch tells
                 key: sample.key.clone(),
                 caption: sample.captions.first().cloned(),
                 label: sample.label.clone(),
                 is_variant: sample.variant_of.is_some(),
             };
-            Ok((image, kept))
+            Ok(EvalItem { image, kept })
         });
-        let mut loader = Loader::new(Arc::clone(&set.source), config, map, Position::default())?;
+        let mut loader = Loader::new(Arc::clone(&set.source), config, Split::default(), map, Position::default())?;
         let (mut samples, mut images): (Vec<EvalSample>, _) = (Vec::with_capacity(set.len()), Vec::new());
         for batch in loader.epoch() {
-            let (pictures, kept): (Vec<_>, Vec<_>) = batch?.items.into_iter().unzip();
+            let batch = batch?;
+            let pair = |(item, index): (EvalItem, usize)| (item.image, EvalSample { index, ..item.kept });
+            let (pictures, kept): (Vec<_>, Vec<_>) = batch.items.into_iter().zip(batch.indices).map(pair).unzip();
             images.push(image.embed_resized(&pictures)?);
             samples.extend(kept);
             progress(samples.len());
         }
         if samples.is_empty() {
             return Err(Error::Evaluation(format!("no sample of the set {} can be read", set.name)));
-        }
-        let skipped = &loader.position().bad;
-        for (sample, index) in samples.iter_mut().zip((0..set.len()).filter(|index| !skipped.contains(index))) {
-            sample.index = index;
         }
         let captions: Option<Vec<&str>> = samples.iter().map(|sample| sample.caption.as_deref()).collect();
         let texts = text.zip(captions).map(|(text, captions)| text.embed(&captions, batch_size)).transpose()?;

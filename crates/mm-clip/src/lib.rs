@@ -70,5 +70,5 @@ pub use model_config::{Lock, ModelConfig, ModelKind};
 pub use relevance::{Relevance, relevance};
 pub use report::{Report, write_report};
 pub use retrieval::Retrieval;
-pub use task::{ClipBatch, ClipTask, Item, Texts};
+pub use task::{ClipBatch, ClipTask, Texts};
 pub use zero_shot::{ClassReport, Templates, ZeroShot, ZeroShotReport};

@@ -8,10 +8,10 @@ use crate::{
 };
 use mm_core::{seed, upload};
 use mm_data::image::RgbImage;
-use mm_data::{Fault, Loader, LoaderConfig, Position, Source, SourceConfig};
+use mm_data::{Fault, Loader, LoaderConfig, Position, Source, SourceConfig, Split};
 use mm_text::{TokenBatch, Tokenizer, train_bpe};
 use mm_train::{Loss, Metric, Task};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
@@ -20,7 +20,7 @@ use tch::{Kind, Tensor};
 pub struct ClipTask {
     vs: VarStore,
     bundle: Bundle,
-    loader: Loader<Item>,
+    loader: Loader<Pair>,
     inputs: Inputs,
     frozen_texts: Option<FrozenTexts>,
     image_lock: Option<Lock>,
@@ -34,13 +34,23 @@ pub struct ClipTask {
 struct Inputs {
     source: Arc<dyn Source>,
     loader: LoaderConfig,
-    map: mm_data::Map<Item>,
+    map: mm_data::Map<Pair>,
+    /// Where bad samples are written to, once the run has a folder.
+    bad_samples: Option<PathBuf>,
 }
 
 /// An image and a caption, ready to be batched.
-pub struct Item {
+struct Pair {
     image: RgbImage,
     token_ids: Vec<u32>,
+    /// Whether the caption was longer than the tower reads.
+    is_cut: bool,
+}
+
+impl mm_data::Item for Pair {
+    fn bytes(&self) -> usize {
+        self.image.bytes() + 4 * self.token_ids.len()
+    }
 }
 
 /// Paired images and texts on the model's device.
@@ -49,6 +59,8 @@ pub struct ClipBatch {
     pub pixel_values: Tensor,
     /// B texts.
     pub texts: Texts,
+    /// The share of texts that were longer than the tower reads, and were cut.
+    pub cut_captions: f64,
 }
 
 /// The texts of a batch.
@@ -146,10 +158,12 @@ impl Inputs {
             batch_size: train.batch_size / train.accumulate,
             workers: data.workers,
             prefetch: data.prefetch,
-            shuffle: true,
+            prefetch_bytes: data.prefetch_bytes,
+            shuffle_window: data.shuffle_window,
+            resample: data.resample,
             seed: seed::derive(config.run.seed, "data", 0),
             max_bad_samples: data.max_bad_samples,
-            drop_last: true,
+            ..LoaderConfig::default()
         };
         let (augment, background, canonical_share) = (data.augment.clone(), data.background, data.canonical_share);
         let size = bundle.config.image.image_size() as u32;
@@ -158,15 +172,20 @@ impl Inputs {
             let image = sample.image.decode(background)?;
             let caption = draw_caption(&sample.captions, canonical_share, rng)
                 .ok_or_else(|| mm_data::Error::bad(Fault::NoCaption, "no caption"))?;
-            let token_ids =
-                tokenizer.encode(caption).map_err(|error| mm_data::Error::bad(Fault::Text, error.to_string()))?;
-            Ok(Item { image: augment.apply(&image, size, rng), token_ids })
+            let unreadable = |error: mm_text::Error| mm_data::Error::bad(Fault::Text, error.to_string());
+            let (token_ids, is_cut) = tokenizer.encode_and_tell(caption).map_err(unreadable)?;
+            Ok(Pair { image: augment.apply(&image, size, rng), token_ids, is_cut })
         });
-        Ok(Self { source, loader, map })
+        Ok(Self { source, loader, map, bad_samples: None })
     }
 
-    fn loader_from(&self, position: Position) -> Result<Loader<Item>> {
-        Ok(Loader::new(Arc::clone(&self.source), self.loader.clone(), self.map.clone(), position)?)
+    fn loader_from(&self, position: Position) -> Result<Loader<Pair>> {
+        let (source, config) = (Arc::clone(&self.source), self.loader.clone());
+        let mut loader = Loader::new(source, config, Split::default(), self.map.clone(), position)?;
+        if let Some(path) = &self.bad_samples {
+            loader.log_bad_samples(path)?;
+        }
+        Ok(loader)
     }
 }
 
@@ -187,7 +206,8 @@ impl Task for ClipTask {
 
     fn next_batch(&mut self) -> mm_train::Result<ClipBatch> {
         let batch = self.loader.next_batch().map_err(crate::Error::from)?;
-        let (images, rows): (Vec<_>, Vec<_>) = batch.items.into_iter().map(|item| (item.image, item.token_ids)).unzip();
+        let cut_captions = batch.items.iter().filter(|pair| pair.is_cut).count() as f64 / batch.items.len() as f64;
+        let (images, rows): (Vec<_>, Vec<_>) = batch.items.into_iter().map(|pair| (pair.image, pair.token_ids)).unzip();
         let (image, text) = (&self.bundle.image, &self.bundle.text);
         let pixel_values = image.processor.normalize_batch(&images).map_err(crate::Error::from)?;
         let device = self.vs.device();
@@ -195,7 +215,7 @@ impl Task for ClipTask {
             Some(pooled) => Texts::Pooled(pooled),
             None => Texts::Tokens(text.tokenizer.collate(&rows, text.padding).to_device(device)),
         };
-        Ok(ClipBatch { pixel_values: upload(&pixel_values, device), texts })
+        Ok(ClipBatch { pixel_values: upload(&pixel_values, device), texts, cut_captions })
     }
 
     fn loss(&self, batch: &ClipBatch) -> mm_train::Result<Loss> {
@@ -210,7 +230,9 @@ impl Task for ClipTask {
             Texts::Pooled(pooled) => unit_rows(&text.encoder.project(pooled.shallow_clone())),
         };
         let total = head.loss(&image_embeds, &text_embeds);
-        Ok(Loss { total, parts: vec![("logit_scale", head.logit_scale().detach().exp().mean(Kind::Float))] })
+        let logit_scale = head.logit_scale().detach().exp().mean(Kind::Float);
+        let parts = vec![("logit_scale", logit_scale), ("cut_captions", Tensor::from(batch.cut_captions))];
+        Ok(Loss { total, parts })
     }
 
     fn after_step(&mut self) {
@@ -228,6 +250,13 @@ impl Task for ClipTask {
 
     fn position(&self) -> serde_json::Value {
         serde_json::to_value(self.loader.position()).expect("a position of plain values is JSON")
+    }
+
+    fn report_in(&mut self, folder: &Path) -> mm_train::Result<()> {
+        let path = folder.join("bad_samples.jsonl");
+        self.loader.log_bad_samples(&path).map_err(crate::Error::from)?;
+        self.inputs.bad_samples = Some(path);
+        Ok(())
     }
 
     fn restore(&mut self, position: serde_json::Value) -> mm_train::Result<()> {

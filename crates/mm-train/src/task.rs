@@ -56,6 +56,16 @@ pub trait Task {
     /// The data cannot be read.
     fn evaluate(&mut self) -> Result<Vec<Metric>>;
 
+    /// Tells in which folder the run is, before the first batch, for what the task has to write beside metrics: the samples that cannot be
+    /// read.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    fn report_in(&mut self, folder: &Path) -> Result<()> {
+        let _ = folder;
+        Ok(())
+    }
+
     /// The place in the data after the last batch, for the checkpoint.
     fn position(&self) -> serde_json::Value;
 

@@ -71,6 +71,7 @@ pub fn train<T: Task>(
     let schedule = config.schedule();
     let mut optimizer = AdamW::new(task.variables(), config.optimizer(), |name| task.lr_scale(name));
     let mut ema = config.ema.map(|decay| Ema::new(task.variables(), decay));
+    task.report_in(&folder.path)?;
     let mut state = State { step: 0, seed: run.seed, position: task.position(), seconds: 0.0 };
     if let Some(checkpoint) = &folder.checkpoint {
         let mut trained = Trained { vs: task.variables(), optimizer: &mut optimizer, ema: ema.as_mut() };

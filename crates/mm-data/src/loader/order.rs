@@ -42,7 +42,13 @@ pub(super) struct Order {
 #[derive(Default)]
 struct Cache {
     epochs: VecDeque<Arc<Epoch>>,
-    windows: VecDeque<((u64, usize), Arc<Vec<usize>>)>,
+    windows: VecDeque<Window>,
+}
+
+/// The samples of a window of an epoch, in their order.
+struct Window {
+    of: (u64, usize),
+    samples: Arc<Vec<usize>>,
 }
 
 /// The blocks of an epoch.
@@ -140,8 +146,8 @@ impl Order {
     /// The samples of a window in their order.
     fn window(&self, epoch: u64, window: usize) -> Arc<Vec<usize>> {
         let lock = || self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, samples)) = lock().windows.iter().find(|(there, _)| *there == (epoch, window)) {
-            return samples.clone();
+        if let Some(known) = lock().windows.iter().find(|known| known.of == (epoch, window)) {
+            return known.samples.clone();
         }
         let number = (self.config.part as u64) << 40 | window as u64;
         let mut rng = rng(self.config.seed, epoch, number, Domain::Window);
@@ -153,7 +159,7 @@ impl Order {
         shuffle(&mut samples, &mut rng);
         let samples = Arc::new(samples);
         let mut cache = lock();
-        cache.windows.push_back(((epoch, window), samples.clone()));
+        cache.windows.push_back(Window { of: (epoch, window), samples: samples.clone() });
         // The window that is read, the one read ahead into, and one of an epoch's other half for substitutes.
         if cache.windows.len() > 3 {
             cache.windows.pop_front();

@@ -144,8 +144,14 @@ impl Tokenizer {
     /// # Errors
     /// Only for a vocabulary that does not cover every text and has no token for the unknown.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(self.encode_and_tell(text)?.0)
+    }
+
+    /// [`Tokenizer::encode`], and whether the text was cut.
+    pub fn encode_and_tell(&self, text: &str) -> Result<(Vec<u32>, bool)> {
         let encoding = guarded(|| self.inner.encode_fast(text, true)).map_err(library_error)?;
-        Ok(self.cut(encoding.get_ids().to_vec()))
+        let ids = encoding.get_ids();
+        Ok((self.cut(ids.to_vec()), ids.len() > self.context_length))
     }
 
     /// [`Tokenizer::encode`] of each text, on all cores.
