@@ -3,7 +3,8 @@
 //! The way of a sample, in the order of this crate's parts:
 //!
 //! 1. A [`SourceConfig`] of the TOML opens a [`Source`]: samples by number. A [`Sample`] has a key, encoded bytes,
-//!    captions and a label; making one is cheap. Built in are tables (CSV, TSV, JSON lines), image folders, and
+//!    captions, questions and a label; making one is cheap. Built in are tables (CSV, TSV, JSON lines), image folders,
+//!    the field's own files (COCO captions, Karpathy's splits, Flickr30k, VQA v2, Parquet with images inside), and
 //!    [`emoji`], a data set inside the program.
 //! 2. [`decode()`] makes 8-bit RGB of any PNG, JPEG or WebP. [`resize`] is Pillow's to a level; [`Augment`] is
 //!    torchvision's; [`Normalize`] writes the numbers that a model reads.
@@ -31,29 +32,41 @@
 //! that cannot be read back as an `Err`: the loader counts it and goes on. See `docs/data.md` for the user's side.
 
 mod augment;
+mod coco;
 mod colour;
 mod config;
 mod decode;
 pub mod emoji;
 mod error;
+mod flickr;
 mod folder;
+mod json;
+mod karpathy;
+mod listed;
 mod loader;
+mod parquet;
 mod pixels;
 pub mod resize;
 mod sample;
 mod table;
+mod vqa;
 
 /// The image library, so that users name the same [`image::RgbImage`].
 pub use image;
 /// The random numbers of a sample: the same on every machine.
 pub use rand_chacha::ChaCha8Rng as SampleRng;
 
+pub use self::parquet::ParquetConfig;
 pub use augment::{Augment, Jitter};
+pub use coco::CocoConfig;
 pub use config::SourceConfig;
 pub use decode::{MAX_PIXELS, decode};
 pub use error::{Error, Fault, Result};
+pub use flickr::FlickrConfig;
 pub use folder::FolderConfig;
+pub use karpathy::KarpathyConfig;
 pub use loader::{BadSample, Batch, Loader, LoaderConfig, Map, Position};
 pub use pixels::Normalize;
 pub use sample::{Question, Sample, SampleImage, Source};
 pub use table::TableConfig;
+pub use vqa::VqaConfig;

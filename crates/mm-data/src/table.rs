@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::one_or_many;
 use crate::{Error, Result, Sample, SampleImage, Source};
 
 /// The columns of a table, by name.
@@ -43,19 +44,6 @@ fn image() -> String {
 
 fn caption() -> Vec<String> {
     vec!["caption".into()]
-}
-
-fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected a column name or a list of column names")]
-    enum OneOrMany {
-        One(String),
-        Many(Vec<String>),
-    }
-    Ok(match OneOrMany::deserialize(deserializer)? {
-        OneOrMany::One(name) => vec![name],
-        OneOrMany::Many(names) => names,
-    })
 }
 
 /// How the rows are written.
