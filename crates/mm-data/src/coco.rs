@@ -84,9 +84,12 @@ pub(crate) fn open(config: &CocoConfig) -> Result<ListedSource> {
     ListedSource::new(&config.path, config.images_root.as_ref(), entries)
 }
 
-/// Of each image its captions with their ids, and the annotations that are none.
-fn captions(annotations: &[&RawValue]) -> (HashMap<u64, Vec<(u64, String)>>, Vec<Broken>) {
-    let mut captions: HashMap<u64, Vec<(u64, String)>> = HashMap::new();
+/// Of each image its captions with their ids.
+type Captions = HashMap<u64, Vec<(u64, String)>>;
+
+/// The captions, and the annotations that are none.
+fn captions(annotations: &[&RawValue]) -> (Captions, Vec<Broken>) {
+    let mut captions = Captions::new();
     let mut lost = Vec::new();
     let mut seen = HashSet::new();
     for (number, &raw) in annotations.iter().enumerate() {

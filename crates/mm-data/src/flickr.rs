@@ -1,5 +1,6 @@
 //! Flickr30k's captions, in the three forms that go around.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -125,10 +126,11 @@ fn rows(bytes: &[u8], header: usize, parse: fn(&str) -> std::result::Result<Row<
                     order.push(image);
                     BTreeMap::new()
                 });
-                if captions.contains_key(&number) {
-                    bad(Fault::Row, format!("caption {number} of {image} stands before it"));
-                } else {
-                    captions.insert(number, caption);
+                match captions.entry(number) {
+                    Entry::Vacant(place) => _ = place.insert(caption),
+                    Entry::Occupied(_) => {
+                        bad(Fault::Row, format!("caption {number} of {image} stands before it"));
+                    }
                 }
             }
         }

@@ -141,7 +141,7 @@ mod tests {
     fn flickr_has_no_folder_and_no_restval() {
         let source = open_images(&[flickr(1, "train"), flickr(2, "test")], "").unwrap();
         let sample = source.sample(0).unwrap();
-        assert!(matches!(sample.image, SampleImage::File(path) if path == PathBuf::from("coco/1000091.jpg")));
+        assert!(matches!(sample.image, SampleImage::File(path) if path.ends_with("coco/1000091.jpg")));
         assert_eq!(source.len(), 1);
     }
 

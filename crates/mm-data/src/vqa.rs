@@ -90,7 +90,7 @@ impl VqaSource {
     pub(crate) fn open(config: &VqaConfig) -> Result<Self> {
         let json = JsonFile::read(&config.path)?;
         let file: Questions = json.parse("VQA questions: an object with `questions`")?;
-        let image_name = named(&config.image_name, file.data_subtype.as_deref())?;
+        let image_name = named(config, file.data_subtype.as_deref())?;
         let mut texts = Texts::default();
         let answers = config.annotations.as_deref().map(|path| Answers::read(path, &mut texts)).transpose()?;
         let mut lost = Vec::new();
@@ -189,26 +189,26 @@ impl Texts {
     }
 }
 
-/// The template with the file's own name in it. Errors: braces around anything else than it can fill.
-fn named(template: &str, data_subtype: Option<&str>) -> Result<String> {
-    let name = match data_subtype {
-        // The questions of test-dev are some of test, about the same images.
-        Some(subtype) => template.replace("{data_subtype}", &subtype.replace("-dev", "")),
-        None => template.to_owned(),
-    };
-    let rest = name.replace("{image_id}", "").replace("{image_id:012}", "");
-    if rest.contains("{data_subtype}") {
-        return Err(Error::Setting(format!(
-            "image_name = `{template}`: the file of questions has no `data_subtype`: write its name, such as `val2014`"
-        )));
-    }
-    if rest == name || rest.contains(['{', '}']) {
+/// The template with the file's own name in it. Errors: no number of an image, braces around anything else.
+fn named(config: &VqaConfig, data_subtype: Option<&str>) -> Result<String> {
+    let template = &config.image_name;
+    let known = ["{image_id}", "{image_id:012}", "{data_subtype}"];
+    let rest = known.iter().fold(template.clone(), |rest, part| rest.replace(part, ""));
+    if rest.contains(['{', '}']) || !known[..2].iter().any(|part| template.contains(part)) {
         return Err(Error::Setting(format!(
             "image_name = `{template}`: it must have {{image_id}} or {{image_id:012}}, and may have {{data_subtype}}, \
              and no other braces"
         )));
     }
-    Ok(name)
+    match data_subtype {
+        // The questions of test-dev are some of test, about the same images.
+        Some(subtype) => Ok(template.replace(known[2], &subtype.replace("-dev", ""))),
+        None if template.contains(known[2]) => Err(Error::Setting(format!(
+            "image_name = `{template}`: {} has no `data_subtype`: write its name, such as `val2014`",
+            config.path.display()
+        ))),
+        None => Ok(template.clone()),
+    }
 }
 
 impl Source for VqaSource {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use parquet::basic::{ConvertedType, Type as Physical};
+use parquet::basic::{ConvertedType, LogicalType, Type as Physical};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::ColumnDescriptor;
 use serde_json::Value;
@@ -116,7 +116,7 @@ impl Schema<'_> {
 }
 
 fn is_text(leaf: &ColumnDescriptor) -> bool {
-    leaf.converted_type() == ConvertedType::UTF8
+    leaf.converted_type() == ConvertedType::UTF8 || leaf.logical_type_ref() == Some(&LogicalType::String)
 }
 
 /// The name with dots, without the two levels that Parquet puts into each list: pyarrow, Spark and Hive call them

@@ -40,8 +40,10 @@ impl ParquetFile {
 
     /// The memory that a row group takes: its wanted columns, unpacked.
     pub(super) fn group_bytes(&self, group: usize) -> u64 {
+        // More than any machine has is a lie of the footer, which must not overflow the sum.
+        const MOST: i64 = 1 << 40;
         let group = self.footer.row_group(group);
-        self.columns.all().map(|leaf| group.column(leaf).uncompressed_size().max(0) as u64).sum()
+        self.columns.all().map(|leaf| group.column(leaf).uncompressed_size().clamp(0, MOST) as u64).sum()
     }
 }
 
@@ -73,14 +75,23 @@ fn check_groups(footer: &ParquetMetaData, columns: &Columns, size: u64) -> std::
     rows.collect()
 }
 
-/// The files that the config names, in the order of their names below a folder.
+/// The files that the config names, those of a folder in the order of their names.
 pub(super) fn find(config: &ParquetConfig) -> Result<Vec<PathBuf>> {
+    for path in &config.path {
+        fs::metadata(path).map_err(Error::io(path))?;
+    }
     match (&config.path[..], &config.split) {
         ([folder], split) if folder.is_dir() => in_folder(folder, split.as_deref()),
         (_, Some(split)) => Err(Error::Setting(format!(
-            "split = \"{split}\": it chooses among the files of a folder, but `path` names files: leave it out"
+            "split = \"{split}\": it chooses among the files of one folder, but `path` names files: leave it out"
         ))),
-        (files, None) => Ok(files.to_vec()),
+        (files, None) => match files.iter().find(|path| path.is_dir()) {
+            None => Ok(files.to_vec()),
+            Some(folder) => Err(Error::Setting(format!(
+                "{}: a folder in a list of Parquet files: name its files, or the folder alone",
+                folder.display()
+            ))),
+        },
     }
 }
 

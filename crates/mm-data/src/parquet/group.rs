@@ -126,17 +126,19 @@ fn values<T: DataType>(reader: &dyn RowGroupReader, leaf: usize, rows: usize) ->
         }
         read += records;
     }
-    let (deepest, in_list) = (description.max_def_level(), description.max_rep_level() > 0);
+    // Where nothing can be null or a list, there are no levels.
+    let deepest = description.max_def_level();
+    let there = |level: usize| definitions.get(level).is_none_or(|&definition| definition == deepest);
+    let begins = |level: usize| repetitions.get(level).is_none_or(|&repetition| repetition == 0);
     let count = if deepest == 0 { present.len() } else { definitions.len() };
     let mut present = present.into_iter();
     let mut found: Values<T::T> = Vec::new();
     for level in 0..count {
-        if !in_list || repetitions.get(level) == Some(&0) || found.is_empty() {
+        if begins(level) || found.is_empty() {
             found.push(Vec::new());
         }
-        if deepest == 0 || definitions[level] == deepest {
-            let row = found.len() - 1;
-            found[row].extend(present.next());
+        if let (true, Some(row)) = (there(level), found.last_mut()) {
+            row.extend(present.next());
         }
     }
     if found.len() != rows {

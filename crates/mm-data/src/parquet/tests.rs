@@ -94,7 +94,9 @@ fn a_wrong_setting_is_told_with_what_there_is() {
     let message = said(open("odd/none.parquet", "caption_column = 'image'"));
     assert!(message.contains("it is `image.bytes` (BYTE_ARRAY), `image.path` (BYTE_ARRAY)"), "{message}");
     assert!(said(open("odd/none.parquet", "caption_column = []")).contains("or a label_column"));
-    assert!(said(open("none.parquet", "")).contains("No such file"));
+    assert!(said(open("none.parquet", "split = 'train'")).contains("No such file"));
+    let list = format!("path = {:?}", [goldens(), goldens()]);
+    assert!(said(ParquetSource::open(&toml::from_str(&list).unwrap())).contains("a folder in a list of Parquet files"));
     let folder = tempfile::tempdir().unwrap();
     assert!(said(open(folder.path(), "")).contains("no .parquet file is in the folder"));
 }
