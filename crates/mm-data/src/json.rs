@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::listed::shortened;
 use crate::{Error, Result};
 
 /// The text of a JSON file, which what is parsed of it borrows from.
@@ -48,7 +49,7 @@ pub(crate) fn entry<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> std::result::R
 fn said(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
-    message.strip_suffix(&place).unwrap_or(&message).to_owned()
+    shortened(message.strip_suffix(&place).unwrap_or(&message).to_owned())
 }
 
 #[cfg(test)]

@@ -25,13 +25,23 @@ pub(crate) struct Broken {
 
 impl Broken {
     pub(crate) fn new(fault: Fault, reason: impl Into<String>) -> Self {
-        Self { fault, reason: reason.into() }
+        Self { fault, reason: shortened(reason.into()) }
     }
 
     /// The error of the sample, with the file that it is of.
     pub(crate) fn error(&self, file: &str) -> Error {
         Error::bad(self.fault, format!("{file}: {}", self.reason))
     }
+}
+
+/// A reason that a log has room for: parsers quote what they found, which may be a caption or a whole file.
+pub(crate) fn shortened(mut reason: String) -> String {
+    const LONGEST: usize = 300;
+    if reason.len() > LONGEST {
+        reason.truncate(reason.floor_char_boundary(LONGEST));
+        reason.push('…');
+    }
+    reason
 }
 
 /// A list of images as a [`Source`].
@@ -132,4 +142,15 @@ fn counted(present: &BTreeMap<String, usize>) -> String {
         return "none".into();
     }
     present.iter().map(|(split, count)| format!("`{split}` ({count})")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reason_is_cut_between_characters() {
+        assert_eq!(shortened("é".repeat(150)), "é".repeat(150));
+        assert_eq!(shortened(format!("x{}", "é".repeat(150))), format!("x{}…", "é".repeat(149)));
+    }
 }
