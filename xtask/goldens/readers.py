@@ -17,7 +17,7 @@ from PIL import Image as Picture
 
 from shared.script import begin
 
-PINNED = {"datasets": "5.2.0", "pyarrow": "26.0.1", "pillow": "13.0.0"}
+PINNED = {"datasets": "5.2.0", "pyarrow": "26.0.1", "pillow": "12.3.0"}
 
 COLOURS = {"red": (220, 20, 30), "green": (20, 200, 60), "blue": (30, 60, 220)}
 
