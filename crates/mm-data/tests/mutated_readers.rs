@@ -67,6 +67,8 @@ fn four_thousand_mutated_files_give_samples_or_errors() {
     let (mut refused, mut bad, mut whole, mut panics) = (0, 0, 0, 0);
     for number in 0..4400 {
         let (bytes, config) = &cases[number % cases.len()];
+        // A file that is written over is brought to the disk, a new one is not yet.
+        let _ = fs::remove_file(&file);
         fs::write(&file, mutated(bytes, &mut rng)).unwrap();
         let config = config.replace("FILE", file.to_str().unwrap()).replace("QUESTIONS", questions.to_str().unwrap());
         let config: SourceConfig = toml::from_str(&config).unwrap();
