@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::broken::Broken;
 use crate::json::{JsonFile, entry};
-use crate::listed::{Broken, Listed, ListedSource};
+use crate::listed::{Listed, ListedSource};
 use crate::{Fault, Result};
 
 /// Captions as [COCO](https://cocodataset.org/#format-data) publishes them: `captions_train2017.json` and its like.

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::broken::Broken;
 use crate::config::one_or_many;
-use crate::listed::{Broken, Listed, ListedSource, Splits};
+use crate::listed::{Listed, ListedSource};
+use crate::splits::Splits;
 use crate::{Error, Fault, Result};
 
 /// The captions of [Flickr30k](https://shannon.cs.illinois.edu/DenotationGraph/). The file's first line tells which of

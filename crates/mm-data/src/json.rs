@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::listed::shortened;
+use crate::broken::shortened;
 use crate::{Error, Result};
 
 /// The text of a JSON file, which what is parsed of it borrows from.

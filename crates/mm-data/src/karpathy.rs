@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::broken::Broken;
 use crate::config::one_or_many;
 use crate::json::{JsonFile, entry};
-use crate::listed::{Broken, Listed, ListedSource, Splits};
+use crate::listed::{Listed, ListedSource};
+use crate::splits::Splits;
 use crate::{Fault, Result};
 
 /// `dataset_coco.json`, `dataset_flickr30k.json` and `dataset_flickr8k.json`, as Karpathy and Fei-Fei (2015, "Deep

@@ -32,6 +32,7 @@
 //! that cannot be read back as an `Err`: the loader counts it and goes on. See `docs/data.md` for the user's side.
 
 mod augment;
+mod broken;
 mod coco;
 mod colour;
 mod config;
@@ -48,6 +49,7 @@ mod parquet;
 mod pixels;
 pub mod resize;
 mod sample;
+mod splits;
 mod table;
 mod vqa;
 

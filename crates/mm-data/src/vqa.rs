@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::broken::{Broken, check_some};
 use crate::json::{JsonFile, entry};
-use crate::listed::{Broken, check_some, root_beside};
+use crate::listed::root_beside;
 use crate::{Error, Fault, Question, Result, Sample, SampleImage, Source};
 
 /// Questions as [VQA v2](https://visualqa.org/download.html) publishes them: `v2_OpenEnded_mscoco_val2014_questions.json`

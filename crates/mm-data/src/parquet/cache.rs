@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::group::Group;
-use crate::listed::Broken;
+use crate::broken::Broken;
 
 /// A row group, or what is wrong with it, which is as dear to find out.
 pub(super) type Kept = Arc<Result<Group, Broken>>;

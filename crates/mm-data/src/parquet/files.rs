@@ -11,7 +11,8 @@ use parquet::file::metadata::{
 
 use super::columns::Columns;
 use super::{ParquetConfig, corrupt, sheltered};
-use crate::listed::Broken;
+use crate::broken::Broken;
+use crate::splits::counted;
 use crate::{Error, Fault, Result};
 
 /// A file of which the footer is read.
@@ -110,17 +111,16 @@ fn in_folder(folder: &Path, split: Option<&str>) -> Result<Vec<PathBuf>> {
     for path in &found {
         *present.entry(split_of(path)).or_default() += 1;
     }
-    let counted = || present.iter().map(|(split, files)| format!("`{split}` ({files})")).collect::<Vec<_>>().join(", ");
     match split {
         Some(split) if !present.contains_key(split) => Err(Error::Setting(format!(
             "{}: no file of split `{split}`; the folder has files of {}: set `split` to one of these",
             folder.display(),
-            counted()
+            counted(&present)
         ))),
         None if present.len() > 1 => Err(Error::Setting(format!(
             "{}: the folder has files of {}: choose one with `split`, or name the files as a list in `path`",
             folder.display(),
-            counted()
+            counted(&present)
         ))),
         _ => Ok(found.iter().filter(|path| split.is_none_or(|split| split_of(path) == split)).cloned().collect()),
     }

@@ -14,7 +14,7 @@ use parquet::file::serialized_reader::SerializedRowGroupReader;
 use super::columns::Columns;
 use super::corrupt;
 use super::files::ParquetFile;
-use crate::listed::Broken;
+use crate::broken::Broken;
 use crate::{Fault, Sample, SampleImage};
 
 type Result<T> = std::result::Result<T, Broken>;

@@ -17,8 +17,9 @@ use serde::{Deserialize, Serialize};
 use self::cache::Cache;
 use self::files::ParquetFile;
 use self::group::Group;
+use crate::broken::Broken;
 use crate::config::one_or_many;
-use crate::listed::{Broken, root_beside};
+use crate::listed::root_beside;
 use crate::{Error, Fault, Result, Sample, Source};
 
 /// Parquet files with a column of images: a struct of `bytes` and `path`, as `datasets` stores its `Image`, or the
