@@ -3,9 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::emoji::{EmojiConfig, EmojiSource};
-use crate::folder::{FolderConfig, FolderSource};
+use crate::readers::coco::{self, CocoConfig};
+use crate::readers::flickr::{self, FlickrConfig};
+use crate::readers::folder::{FolderConfig, FolderSource};
+use crate::readers::karpathy::{self, KarpathyConfig};
+use crate::readers::parquet::{ParquetConfig, ParquetSource};
+use crate::readers::table::{TableConfig, TableFormat, TableSource};
+use crate::readers::vqa::{VqaConfig, VqaSource};
 use crate::shapes::{ShapesConfig, ShapesSource};
-use crate::table::{TableConfig, TableFormat, TableSource};
 use crate::webdataset::WebDatasetConfig;
 use crate::{MixConfig, Result, Source};
 
@@ -35,6 +40,16 @@ pub enum SourceConfig {
     Jsonl(TableConfig),
     /// A folder of images, with a folder a class or caption files beside the images.
     Folder(FolderConfig),
+    /// COCO captions.
+    Coco(CocoConfig),
+    /// Karpathy's splits of COCO, Flickr30k or Flickr8k.
+    Karpathy(KarpathyConfig),
+    /// Flickr30k's own captions.
+    Flickr30k(FlickrConfig),
+    /// VQA v2 questions, with or without their answers.
+    VqaV2(VqaConfig),
+    /// Parquet files with images inside, as Hugging Face `datasets` writes them.
+    Parquet(ParquetConfig),
     /// Tar shards.
     Webdataset(WebDatasetConfig),
     /// Several data sets, mixed by weight.
@@ -53,8 +68,32 @@ impl SourceConfig {
             Self::Tsv(config) => Box::new(TableSource::open(config, TableFormat::Tsv)?),
             Self::Jsonl(config) => Box::new(TableSource::open(config, TableFormat::Jsonl)?),
             Self::Folder(config) => Box::new(FolderSource::open(config)?),
+            Self::Coco(config) => Box::new(coco::open(config)?),
+            Self::Karpathy(config) => Box::new(karpathy::open(config)?),
+            Self::Flickr30k(config) => Box::new(flickr::open(config)?),
+            Self::VqaV2(config) => Box::new(VqaSource::open(config)?),
+            Self::Parquet(config) => Box::new(ParquetSource::open(config)?),
             Self::Webdataset(config) => config.open()?,
             Self::Mix(config) => config.open()?,
         })
     }
+}
+
+/// Reads one thing or a list of things as a list.
+pub(crate) fn one_or_many<'de, D, T>(deserializer: D) -> std::result::Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(one) => vec![one],
+        OneOrMany::Many(many) => many,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected one text or a list of texts")]
+enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
 }

@@ -3,8 +3,9 @@
 //! The way of a sample, in the order of this crate's parts:
 //!
 //! 1. A [`SourceConfig`] of the TOML opens a [`Source`]: samples by number. A [`Sample`] has a key, encoded bytes,
-//!    captions and a label; making one is cheap. Built in are tables (CSV, TSV, JSON lines), image folders, and
-//!    [`emoji`] and [`shapes`], data sets inside the program.
+//!    captions, questions and a label; making one is cheap. Built in are tables (CSV, TSV, JSON lines), image folders,
+//!    the field's own files (COCO captions, Karpathy's splits, Flickr30k, VQA v2, Parquet with images inside), and
+//!    WebDataset shards, several sets mixed, and [`emoji`] and [`shapes`], data sets inside the program.
 //! 2. [`decode()`] makes 8-bit RGB of any PNG, JPEG or WebP. [`resize`] is Pillow's to a level; [`Augment`] is
 //!    torchvision's; [`Normalize`] writes the numbers that a model reads.
 //! 3. A [`Loader`] does this on threads, in an order that follows from the seed alone, and tells a [`Position`] from
@@ -36,16 +37,15 @@ mod config;
 mod decode;
 pub mod emoji;
 mod error;
-mod folder;
 mod loader;
 mod mix;
 mod pixels;
+mod readers;
 pub mod resize;
 mod rng;
 mod sample;
 pub mod shapes;
 mod source;
-mod table;
 mod webdataset;
 
 /// The image library, so that users name the same [`image::RgbImage`].
@@ -57,11 +57,10 @@ pub use augment::{Augment, Jitter};
 pub use config::SourceConfig;
 pub use decode::{MAX_PIXELS, decode};
 pub use error::{Error, Fault, Result};
-pub use folder::FolderConfig;
 pub use loader::{Batch, Item, Loader, LoaderConfig, Map, Position, Tally};
 pub use mix::{MixConfig, Weighted};
 pub use pixels::Normalize;
+pub use readers::{CocoConfig, FlickrConfig, FolderConfig, KarpathyConfig, ParquetConfig, TableConfig, VqaConfig};
 pub use sample::{BadSample, Question, Sample, SampleImage};
 pub use source::{Part, Reading, Source, Split, Stream, StreamOrder, Watch};
-pub use table::TableConfig;
 pub use webdataset::WebDatasetConfig;

@@ -4,29 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use mm_data::{SampleRng, decode};
-use rand::{Rng, RngExt, SeedableRng};
+use rand::SeedableRng;
 
-fn mutated(bytes: &[u8], rng: &mut impl Rng) -> Vec<u8> {
-    let mut bytes = bytes.to_vec();
-    match rng.random_range(0..4) {
-        0 => bytes.truncate(rng.random_range(0..bytes.len())),
-        1 => {
-            let from = rng.random_range(0..bytes.len());
-            let to = rng.random_range(from..bytes.len().min(from + 64) + 1).min(bytes.len());
-            bytes.drain(from..to);
-        }
-        // The head holds sizes, tables and lengths: most of what can go wrong.
-        2 => (0..4).for_each(|_| {
-            let at = rng.random_range(0..bytes.len().min(700));
-            bytes[at] = rng.random();
-        }),
-        _ => (0..rng.random_range(1..20)).for_each(|_| {
-            let at = rng.random_range(0..bytes.len());
-            bytes[at] ^= 1 << rng.random_range(0..8);
-        }),
-    }
-    bytes
-}
+use crate::mutate::mutated;
+
+mod mutate;
 
 #[test]
 fn two_thousand_mutated_files_never_panic() {

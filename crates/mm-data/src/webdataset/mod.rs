@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::table::one_or_many;
+use crate::config::one_or_many;
 use crate::{Error, Result, Source};
 use names::Shard;
 use source::TarSource;

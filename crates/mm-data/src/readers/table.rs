@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::one_or_many;
+use crate::readers::listed::root_beside;
 use crate::{Error, Result, Sample, SampleImage, Source};
 
 /// The columns of a table, by name.
@@ -43,21 +45,6 @@ fn image() -> String {
 
 fn caption() -> Vec<String> {
     vec!["caption".into()]
-}
-
-pub(crate) fn one_or_many<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> std::result::Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected a column name or a list of column names")]
-    enum OneOrMany {
-        One(String),
-        Many(Vec<String>),
-    }
-    Ok(match OneOrMany::deserialize(deserializer)? {
-        OneOrMany::One(name) => vec![name],
-        OneOrMany::Many(names) => names,
-    })
 }
 
 /// How the rows are written.
@@ -105,8 +92,7 @@ impl TableSource {
         if rows.is_empty() {
             return Err(Error::Empty { name, hint: "the file has no rows".into() });
         }
-        let beside = || config.path.parent().unwrap_or(Path::new("")).to_owned();
-        let root = config.images_root.clone().unwrap_or_else(beside);
+        let root = root_beside(&config.path, config.images_root.as_ref());
         Ok(Self { name, path: config.path.clone(), root, rows })
     }
 }
@@ -253,6 +239,7 @@ fn row(image: String, mut captions: Vec<String>, label: Option<String>) -> std::
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::*;
 

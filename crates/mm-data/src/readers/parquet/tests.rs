@@ -1,0 +1,137 @@
+//! The files are what `xtask/goldens/readers.py` writes with Hugging Face `datasets` and pyarrow.
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+use crate::SampleImage;
+
+fn goldens() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/readers")
+}
+
+fn open(path: impl AsRef<Path>, keys: &str) -> Result<ParquetSource> {
+    let path = goldens().join(path);
+    ParquetSource::open(&toml::from_str(&format!("path = {:?}\n{keys}", path.to_str().unwrap())).unwrap())
+}
+
+fn said(result: Result<impl Sized>) -> String {
+    result.err().expect("an error").to_string()
+}
+
+/// The colour of the middle.
+fn colour(sample: &Sample) -> [u8; 3] {
+    sample.image.decode([0; 3]).unwrap().get_pixel(12, 12).0
+}
+
+#[test]
+fn a_data_set_of_hugging_face_is_read_whole() {
+    let source = open("captioned", "split = 'train'\nlabel_column = 'label'").unwrap();
+    assert_eq!((source.len(), source.blocks()), (8, Some(vec![3, 2, 3])));
+    let samples: Vec<_> = (0..8).map(|index| source.sample(index).unwrap()).collect();
+    assert_eq!(samples[5].captions, ["a blue square", "square number 5"]);
+    assert_eq!(samples[6].captions, ["a red square"]);
+    let labels: Vec<_> = samples.iter().map(|sample| sample.label.as_deref().unwrap()).collect();
+    assert_eq!(labels, ["red", "green", "blue", "red", "green", "blue", "red", "green"]);
+    assert_eq!((colour(&samples[0]), colour(&samples[7])), ([220, 20, 30], [20, 200, 60]));
+    assert!(samples[4].key.ends_with("train-00000-of-00002.parquet:4"), "{}", samples[4].key);
+    assert!(samples[5].key.ends_with("train-00001-of-00002.parquet:0"), "{}", samples[5].key);
+    assert_eq!(open("captioned", "split = 'validation'").unwrap().len(), 2);
+}
+
+#[test]
+fn any_order_gives_the_same_samples_with_no_room_to_keep_them() {
+    let (kept, unkept) = (open("captioned", "split = 'train'"), open("captioned", "split = 'train'\ncache_bytes = 0"));
+    let (kept, unkept) = (kept.unwrap(), unkept.unwrap());
+    for index in [7, 0, 4, 3, 6, 1, 5, 2] {
+        let (one, other) = (kept.sample(index).unwrap(), unkept.sample(index).unwrap());
+        assert_eq!((one.image.bytes().unwrap(), one.captions), (other.image.bytes().unwrap(), other.captions));
+    }
+}
+
+#[test]
+fn plain_columns_are_read_too() {
+    let keys = "image_column = 'picture'\ncaption_column = ['title', 'description']\nlabel_column = 'kind'";
+    let source = open("questions.parquet", keys).unwrap();
+    assert_eq!(source.sample(0).unwrap().captions, ["red"]);
+    let sample = source.sample(2).unwrap();
+    assert_eq!((sample.captions.join("|"), sample.label.as_deref()), ("blue|a square".to_owned(), Some("blue")));
+    let paths =
+        open("odd/none.parquet", "image_column = 'caption'\nlabel_column = 'number'\ncaption_column = []").unwrap();
+    let sample = paths.sample(0).unwrap();
+    assert!(matches!(&sample.image, SampleImage::File(path) if path.ends_with("odd/whole")));
+    assert_eq!(sample.label.as_deref(), Some("0"));
+}
+
+#[test]
+fn what_a_row_lacks_makes_it_a_bad_sample_alone() {
+    for file in ["odd/none.parquet", "odd/gzip.parquet"] {
+        let source = open(file, "images_root = 'pictures'").unwrap();
+        let samples: Vec<_> = (0..7).map(|index| source.sample(index)).collect();
+        let faults: Vec<_> = samples.iter().map(|sample| sample.as_ref().err().map(Error::fault)).collect();
+        let (image, caption, text) = (Some(Fault::NoImage), Some(Fault::NoCaption), Some(Fault::Text));
+        assert_eq!(faults, [None, None, image, image, caption, text, None]);
+        let beside = samples[1].as_ref().unwrap();
+        assert!(matches!(&beside.image, SampleImage::File(path) if path == Path::new("pictures/beside.png")));
+        assert_eq!(samples[6].as_ref().unwrap().captions, ["whole again"]);
+        assert!(samples[5].as_ref().unwrap_err().to_string().ends_with("parquet:5: not UTF-8 text"));
+    }
+}
+
+#[test]
+fn a_wrong_setting_is_told_with_what_there_is() {
+    let message = said(open("captioned", ""));
+    assert!(message.contains("files of `train` (2), `validation` (1): choose one with `split`"), "{message}");
+    let message = said(open("captioned", "split = 'test'"));
+    assert!(message.contains("no file of split `test`; the folder has files of `train` (2)"), "{message}");
+    assert!(said(open("questions.parquet", "split = 'test'")).contains("leave it out"));
+    let message = said(open("questions.parquet", ""));
+    assert!(message.contains("no column `image`; the file has `picture`, `title`, `description`, `kind`"), "{message}");
+    let message = said(open("odd/none.parquet", "label_column = 'label'"));
+    assert!(message.contains("`label` is not a label: text or a whole number; it is `label` (DOUBLE)"), "{message}");
+    let message = said(open("odd/none.parquet", "image_column = 'number'"));
+    assert!(message.contains("`number` is not an image"), "{message}");
+    let message = said(open("odd/none.parquet", "caption_column = 'image'"));
+    assert!(message.contains("it is `image.bytes` (BYTE_ARRAY), `image.path` (BYTE_ARRAY)"), "{message}");
+    assert!(said(open("odd/none.parquet", "caption_column = []")).contains("or a label_column"));
+    assert!(said(open("none.parquet", "split = 'train'")).contains("No such file"));
+    let list = format!("path = {:?}", [goldens(), goldens()]);
+    assert!(said(ParquetSource::open(&toml::from_str(&list).unwrap())).contains("a folder in a list of Parquet files"));
+    let folder = tempfile::tempdir().unwrap();
+    assert!(said(open(folder.path(), "")).contains("no .parquet file is in the folder"));
+}
+
+#[test]
+fn a_folder_with_its_files_in_data_is_found_and_a_list_is_taken_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let files = ["train-00001-of-00002.parquet", "train-00000-of-00002.parquet"];
+    for file in files {
+        fs::copy(goldens().join("captioned").join(file), data.join(file)).unwrap();
+    }
+    assert_eq!(open(folder.path(), "").unwrap().blocks(), Some(vec![3, 2, 3]));
+    let list = format!("path = {:?}", files.map(|file| data.join(file)));
+    assert_eq!(ParquetSource::open(&toml::from_str(&list).unwrap()).unwrap().blocks(), Some(vec![3, 3, 2]));
+}
+
+#[test]
+fn a_cut_file_is_told_at_opening_and_a_broken_group_costs_its_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.parquet");
+    let whole = fs::read(goldens().join("captioned/train-00000-of-00002.parquet")).unwrap();
+    for length in [0, 3, 8, whole.len() / 2, whole.len() - 1] {
+        fs::write(&path, &whole[..length]).unwrap();
+        let message = said(open(&path, ""));
+        assert!(message.contains("no whole Parquet file") && message.ends_with("download it again"), "{message}");
+    }
+    let mut broken = whole.clone();
+    broken[4..24].fill(0xff);
+    fs::write(&path, &broken).unwrap();
+    let source = open(&path, "").unwrap();
+    let faults: Vec<_> = (0..5).map(|index| source.sample(index).err().map(|error| error.fault())).collect();
+    let shard = Some(Fault::Shard);
+    assert_eq!(faults, [shard, shard, shard, None, None]);
+    let message = said(source.sample(1));
+    assert!(message.contains("train.parquet: row group 0: "), "{message}");
+}

@@ -1,0 +1,50 @@
+//! The splits of a file that holds several.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// Which splits of a file to read.
+pub(crate) enum Splits<'a> {
+    /// `train`, and `restval` where there is one: the part that Karpathy left over, which everyone trains on.
+    Training,
+    /// These.
+    Named(&'a [String]),
+}
+
+impl<'a> Splits<'a> {
+    pub(crate) fn of(named: &'a [String]) -> Self {
+        if named.is_empty() { Self::Training } else { Self::Named(named) }
+    }
+
+    pub(crate) fn has(&self, split: &str) -> bool {
+        match self {
+            Self::Training => split == "train" || split == "restval",
+            Self::Named(names) => names.iter().any(|name| name == split),
+        }
+    }
+
+    /// Errors: a split that no entry is of, told with those that are there.
+    pub(crate) fn check(&self, file: &Path, present: &BTreeMap<String, usize>) -> Result<()> {
+        let train = ["train".to_owned()];
+        let wanted = match self {
+            Self::Training => &train[..],
+            Self::Named(names) => names,
+        };
+        match wanted.iter().find(|name| !present.contains_key(*name)) {
+            None => Ok(()),
+            Some(missing) => Err(Error::Setting(format!(
+                "{}: no split `{missing}`; the file has {}: set `split` to one or a list of these",
+                file.display(),
+                counted(present)
+            ))),
+        }
+    }
+}
+
+/// The splits that there are, each with how many are of it.
+pub(crate) fn counted<T: Display>(present: &BTreeMap<T, usize>) -> String {
+    present.iter().map(|(split, count)| format!("`{split}` ({count})")).collect::<Vec<_>>().join(", ")
+}
