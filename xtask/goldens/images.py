@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import skimage
 import sklearn
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageCms, ImageEnhance, ImageOps
 
 from shared.script import begin
 
@@ -124,6 +124,10 @@ def formats(out):
     write("lossless-rgba.webp", rgba, lossless=True, exact=True)
     write("lossy.webp", base, quality=90)
     write("exif-6.webp", base, lossless=True, exif=exif)
+    write("animated.gif", palette, save_all=True, append_images=[grey.convert("P")])
+    write("transparent.gif", palette, transparency=3)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    write("profile.jpg", base, quality=90, subsampling=0, icc_profile=profile)  # which Pillow keeps, and does not apply
 
     expected = out / "formats-rgb"
     expected.mkdir()

@@ -7,10 +7,11 @@ Made for torch 2.13, transformers 5.23.
 """
 
 import json
-import random
 import sys
 import time
 from pathlib import Path
+
+from photographs import photographs
 
 BATCH = 16
 THREADS = 2
@@ -18,23 +19,9 @@ WORKERS = 2
 
 
 def photos(source, out, count):
-    """Random crops, enlarged, with a sensor's noise: at quality 90 about the size of a camera's file of 640x480."""
-    import numpy
-    from PIL import Image
-
-    pictures = [Image.open(path).convert("RGB") for path in sorted(source.glob("*.png"))]
     out.mkdir(parents=True, exist_ok=True)
-    rng, noise = random.Random(0), numpy.random.default_rng(0)
-    for index in range(count):
-        picture = pictures[index % len(pictures)]
-        share = rng.uniform(0.6, 1.0)
-        width, height = picture.width * share, picture.height * share
-        left, top = rng.uniform(0, picture.width - width), rng.uniform(0, picture.height - height)
-        box = (left, top, left + width, top + height)
-        pixels = numpy.asarray(picture.resize((640, 480), Image.Resampling.BICUBIC, box=box), dtype=numpy.float32)
-        pixels += noise.normal(0, 4, pixels.shape)
-        image = Image.fromarray(pixels.clip(0, 255).astype(numpy.uint8))
-        image.save(out / f"{index:05}.jpg", quality=90)
+    for index, jpeg in enumerate(photographs(source, count, [(640, 480)])):
+        (out / f"{index:05}.jpg").write_bytes(jpeg)
 
 
 def embed(model_dir, folder):

@@ -9,13 +9,16 @@ use crate::{Error, Result};
 /// The most pixels that are decoded, twice Pillow's `MAX_IMAGE_PIXELS`, where Pillow too calls a file a bomb.
 pub const MAX_PIXELS: u64 = 178_956_970;
 
-/// Decodes PNG, JPEG or WebP of any colour type to 8-bit RGB, turned as its EXIF orientation says, with transparent
+/// The most bytes of an encoded image: no photograph has as many.
+pub const MAX_BYTES: usize = 1 << 28;
+
+/// Decodes PNG, JPEG, WebP or GIF of any colour type to 8-bit RGB, turned as its EXIF orientation says, with transparent
 /// pixels over `background`.
 ///
 /// The format is told from the bytes, never from a name. 16-bit channels are rounded to 8 bits, grey is repeated, CMYK
-/// is converted without a profile as Pillow does, of an animation the first frame is taken.
+/// is converted without a profile as Pillow does, other profiles are ignored as Pillow does; of an animation the first frame is taken.
 ///
-/// Errors: another format, a corrupt or truncated file, more than [`MAX_PIXELS`]. No input panics.
+/// Errors: another format, a corrupt or truncated file, more than [`MAX_PIXELS`] or [`MAX_BYTES`]. No input panics.
 ///
 /// ```
 /// let pair = &mm_data::emoji::pairs(Default::default())[0];
@@ -25,12 +28,15 @@ pub const MAX_PIXELS: u64 = 178_956_970;
 /// # Ok::<(), mm_data::Error>(())
 /// ```
 pub fn decode(bytes: &[u8], background: [u8; 3]) -> Result<RgbImage> {
+    if bytes.len() > MAX_BYTES {
+        return Err(bad(format!("{} bytes are more than {MAX_BYTES}: scale it down", bytes.len())));
+    }
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| bad(error.to_string()))?;
     match reader.format() {
         Some(ImageFormat::Jpeg) if is_truncated_jpeg(bytes) => return Err(bad("the JPEG has no end: it is truncated")),
-        Some(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP) => {}
+        Some(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP | ImageFormat::Gif) => {}
         _ if bytes.is_empty() => return Err(bad("the file is empty")),
-        _ => return Err(bad("neither PNG, JPEG nor WebP: convert it to one of these")),
+        _ => return Err(bad("neither PNG, JPEG, WebP nor GIF: convert it to one of these")),
     }
     let mut decoder = reader.into_decoder().map_err(|error| bad(error.to_string()))?;
     let (width, height) = decoder.dimensions();
@@ -117,9 +123,10 @@ mod tests {
     fn no_whole_image_is_an_error_that_says_why() {
         let say = |bytes: &[u8]| decode(bytes, [0; 3]).unwrap_err().to_string();
         assert!(say(b"").contains("the file is empty"));
-        assert!(say(b"GIF89a hello").contains("neither PNG, JPEG nor WebP"));
+        assert!(say(b"BM and so on").contains("neither PNG, JPEG, WebP nor GIF"));
+        assert!(say(b"GIF89a hello").starts_with("cannot decode the image"));
         let image = RgbImage::from_fn(64, 64, |x, y| Rgb([x as u8 * 3, y as u8 * 3, (x ^ y) as u8]));
-        for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP] {
+        for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif] {
             let bytes = encoded(image.clone(), format);
             assert!(decode(&bytes, [0; 3]).is_ok());
             assert!(decode(&bytes[..bytes.len() / 2], [0; 3]).is_err(), "half a {format:?}");

@@ -6,7 +6,7 @@
 //!    captions, questions and a label; making one is cheap. Built in are tables (CSV, TSV, JSON lines), image folders,
 //!    the field's own files (COCO captions, Karpathy's splits, Flickr30k, VQA v2, Parquet with images inside), and
 //!    WebDataset shards, several sets mixed, and [`emoji`] and [`shapes`], data sets inside the program.
-//! 2. [`decode()`] makes 8-bit RGB of any PNG, JPEG or WebP. [`resize`] is Pillow's to a level; [`Augment`] is
+//! 2. [`decode()`] makes 8-bit RGB of any PNG, JPEG, WebP or GIF. [`resize`] is Pillow's to a level; [`Augment`] is
 //!    torchvision's; [`Normalize`] writes the numbers that a model reads.
 //! 3. A [`Loader`] does this on threads, in an order that follows from the seed alone, and tells a [`Position`] from
 //!    which it goes on exactly.
@@ -55,7 +55,7 @@ pub use rand_chacha::ChaCha8Rng as SampleRng;
 
 pub use augment::{Augment, Jitter};
 pub use config::SourceConfig;
-pub use decode::{MAX_PIXELS, decode};
+pub use decode::{MAX_BYTES, MAX_PIXELS, decode};
 pub use error::{Error, Fault, Result};
 pub use loader::{Batch, Item, Loader, LoaderConfig, Map, Position, Tally};
 pub use mix::{MixConfig, Weighted};

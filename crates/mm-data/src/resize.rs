@@ -107,7 +107,7 @@ pub fn exact_part(image: &RgbImage, width: u32, height: u32, part: Rect, filter:
 pub fn center_crop(image: &RgbImage, size: u32) -> RgbImage {
     let (width, height) = image.dimensions();
     if width >= size && height >= size {
-        return imageops::crop_imm(image, middle(width, size), middle(height, size), size, size).to_image();
+        return cut(image, Rect { left: middle(width, size), top: middle(height, size), width: size, height: size });
     }
     let mut padded = RgbImage::new(width.max(size), height.max(size));
     let offset = |side: u32| i64::from(size.saturating_sub(side) / 2);
@@ -125,8 +125,17 @@ pub fn short_side_center_crop(image: &RgbImage, size: u32) -> RgbImage {
 
 /// Cuts a rectangle and resizes it to `size` x `size`. Pixels outside the rectangle have no influence.
 pub fn crop_resize(image: &RgbImage, rect: Rect, size: u32) -> RgbImage {
-    let cut = imageops::crop_imm(image, rect.left, rect.top, rect.width, rect.height).to_image();
-    exact(&cut, size, size, Filter::Bicubic)
+    exact(&cut(image, rect), size, size, Filter::Bicubic)
+}
+
+/// A rectangle of an image, row by row: several times as fast as the library's, which goes by pixels.
+fn cut(image: &RgbImage, Rect { left, top, width, height }: Rect) -> RgbImage {
+    let (row, left, width_bytes) = (3 * image.width() as usize, 3 * left as usize, 3 * width as usize);
+    let mut pixels = Vec::with_capacity(width_bytes * height as usize);
+    for row in image.as_raw().chunks_exact(row).skip(top as usize).take(height as usize) {
+        pixels.extend_from_slice(&row[left..left + width_bytes]);
+    }
+    RgbImage::from_raw(width, height, pixels).expect("the rectangle lies inside the image")
 }
 
 /// The stretch of one side of an image, `length` pixels from `start`, that becomes `count` pixels.

@@ -39,6 +39,11 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// How many blocks can be read from in turns without reading any of them twice; none where any number can.
+    fn blocks_at_once(&self) -> Option<usize> {
+        None
+    }
+
     /// Tells that these samples, a block or a part of one, are read soon.
     fn will_need(&self, indices: Range<usize>) {
         let _ = indices;

@@ -4,6 +4,7 @@
 //! of them down. A ratio is the median of the ratios within each round.
 
 mod clip;
+mod data;
 mod embed;
 mod program;
 mod report;
@@ -31,6 +32,9 @@ enum What {
     /// A folder of JPEGs through ViT-B/32, read and decoded meanwhile; a 605 MB checkpoint from start to answer
     #[command(after_help = EMBED_HELP)]
     Embed(embed::Options),
+    /// Shards of JPEGs to training batches; drawn scenes, resuming, packing
+    #[command(after_help = DATA_HELP)]
+    Data(data::Options),
 }
 
 const CLIP_HELP: &str = "Examples:
@@ -45,6 +49,12 @@ const EMBED_HELP: &str = "Example:
 
 The peer's Python needs torch 2.13 and transformers. A run with 2,000 images takes about a quarter of an hour a round and replaces the
 table in docs/benchmarks.md; leave the machine alone meanwhile.";
+
+const DATA_HELP: &str = "Example:
+  cargo xtask bench data --peer-python ~/peers/bin/python
+
+The peer's Python needs torch 2.13, open_clip_torch and webdataset. A run takes about two minutes a round and replaces the table in
+docs/benchmarks.md; leave the machine alone meanwhile.";
 
 /// Options of one benchmark.
 #[derive(clap::Args)]
@@ -74,5 +84,6 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     match &args.what {
         What::Clip(options) => clip::run(workspace, options),
         What::Embed(options) => embed::run(workspace, options),
+        What::Data(options) => data::run(workspace, options),
     }
 }

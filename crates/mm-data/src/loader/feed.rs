@@ -1,8 +1,7 @@
 //! What the workers draw from: a source by number in its order, or a stream.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::order::Order;
 use crate::{BadSample, Reading, Sample, Source, Watch};
@@ -40,41 +39,49 @@ impl Numbered {
     }
 }
 
-/// A stream, from which several workers take: each a sample by its number, so that their haste changes nothing.
+/// A stream, from which several workers take: each the sample of its number, in turn, so that their haste changes nothing.
 pub(super) struct Streamed {
     pub name: String,
     pub watch: Arc<Watch>,
     state: Mutex<State>,
+    turn: Condvar,
 }
 
 struct State {
     reading: Box<dyn Reading>,
+    /// The number of the sample that comes next.
     next: u64,
-    early: BTreeMap<u64, Drawn>,
+    stopped: bool,
 }
 
-/// What a stream gives; none at its end.
-type Drawn = Option<std::result::Result<Sample, BadSample>>;
-
 impl Streamed {
-    /// Goes on behind the first `taken` samples; they are read once more and passed over.
     pub fn new(name: String, reading: Box<dyn Reading>) -> Self {
         let watch = reading.watch();
-        Self { name, watch, state: Mutex::new(State { reading, next: 0, early: BTreeMap::new() }) }
+        let state = Mutex::new(State { reading, next: 0, stopped: false });
+        Self { name, watch, state, turn: Condvar::new() }
     }
 
-    /// The sample of this number. Numbers are asked for nearly in order, each once, and none below the first one asked for.
-    pub fn take(&self, number: u64, first: u64) -> Drawn {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        while state.next <= number {
-            let item = state.reading.next();
-            let at = state.next;
-            if at >= first {
-                state.early.insert(at, item);
-            }
+    /// The sample of this number; none at the end. Every number from `first` on is asked for, by one worker or another, and each waits until it
+    /// is its turn. What comes before `first` is read and passed over.
+    pub fn take(&self, number: u64, first: u64) -> Option<std::result::Result<Sample, BadSample>> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let not_yet = |state: &mut State| !state.stopped && number != state.next.max(first);
+        let mut state = self.turn.wait_while(state, not_yet).unwrap_or_else(PoisonError::into_inner);
+        while !state.stopped && state.next < number {
+            drop(state.reading.next());
             state.next += 1;
         }
-        state.early.remove(&number).flatten()
+        let item = if state.stopped { None } else { state.reading.next() };
+        state.next += 1;
+        self.turn.notify_all();
+        item
+    }
+
+    /// Ends the reading, and with it all waiting for it.
+    pub fn stop(&self) {
+        self.watch.stop();
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).stopped = true;
+        self.turn.notify_all();
     }
 
     /// What can be told while one waits.

@@ -182,7 +182,7 @@ impl<T: Item> Loader<T> {
         let stall = Duration::try_from_secs_f64(config.stall_seconds.max(0.001)).unwrap_or(Duration::MAX);
         let workers = Workers::start(Shared { feeds, map, seed, replace, first, bytes, at }, stall)?;
         let ahead = (position.epoch, position.index);
-        let report = Report::new(name);
+        let report = Report::new(name, parts.iter().map(|part| part.source.name().to_owned()));
         let (pending, in_flight, largest) = (VecDeque::new(), 0, 0);
         Ok(Self {
             source,
@@ -291,7 +291,7 @@ impl<T: Item> Loader<T> {
                     samples: self.workers.taken(part) - 1,
                 });
             }
-            self.report.count(&mut self.position, outcome.bad, outcome.item.is_some(), self.config.max_bad_samples)?;
+            self.report.count(part, &mut self.position, outcome.bad, self.config.max_bad_samples)?;
             match outcome.item {
                 Some(item) => return Ok(Some(item)),
                 // A stream has a next one.

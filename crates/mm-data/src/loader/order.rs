@@ -35,6 +35,8 @@ pub(super) struct Order {
     len: usize,
     /// Where each block begins, and the end of the last; none where samples lie anywhere.
     blocks: Option<Vec<usize>>,
+    /// How many blocks a window may have, whatever its samples.
+    most_blocks: usize,
     cache: Mutex<Cache>,
 }
 
@@ -70,7 +72,8 @@ impl Order {
             });
             std::iter::once(0).chain(ends).collect()
         });
-        Self { config, len: source.len(), blocks, cache: Mutex::default() }
+        let most_blocks = source.blocks_at_once().unwrap_or(usize::MAX).max(1);
+        Self { config, len: source.len(), blocks, most_blocks, cache: Mutex::default() }
     }
 
     /// The number of the sample at a place below the length of the source.
@@ -133,7 +136,8 @@ impl Order {
         }
         let (mut windows, mut place, mut first, mut first_block) = (Vec::new(), 0, 0, 0);
         for (at, &block) in blocks.iter().enumerate() {
-            let full = place - first >= self.config.window && at - first_block >= LEAST_BLOCKS;
+            let count = at - first_block;
+            let full = (place - first >= self.config.window && count >= LEAST_BLOCKS) || count >= self.most_blocks;
             if windows.is_empty() || full {
                 windows.push((place, at));
                 (first, first_block) = (place, at);

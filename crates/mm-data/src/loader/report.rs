@@ -12,13 +12,16 @@ use crate::{BadSample, Error, Result};
 pub(super) struct Report {
     name: String,
     bad: Vec<BadSample>,
-    epoch: Tally,
+    /// Of each source of the mix, what became of its samples since the last epoch began.
+    epoch: Vec<(String, Tally)>,
     log: Option<(PathBuf, File, HashSet<u64>)>,
 }
 
 impl Report {
-    pub fn new(name: String) -> Self {
-        Self { name, bad: Vec::new(), epoch: Tally::default(), log: None }
+    /// For the set `name` with these sources.
+    pub fn new(name: String, sources: impl Iterator<Item = String>) -> Self {
+        let epoch = sources.map(|source| (source, Tally::default())).collect();
+        Self { name, bad: Vec::new(), epoch, log: None }
     }
 
     pub fn log_to(&mut self, path: &Path) -> Result<()> {
@@ -33,15 +36,14 @@ impl Report {
         &self.bad
     }
 
-    /// Counts what became of a place: the bad samples met there, its own first, and whether a good one fills it.
+    /// Counts what became of a place of a source: the bad samples met there, its own first; none: it was read.
     ///
     /// Errors: too many different ones are bad.
-    pub fn count(&mut self, position: &mut Position, bad: Vec<BadSample>, good: bool, allowed: usize) -> Result<()> {
-        for tally in [&mut self.epoch, &mut position.tally] {
+    pub fn count(&mut self, part: usize, position: &mut Position, bad: Vec<BadSample>, allowed: usize) -> Result<()> {
+        for tally in [&mut self.epoch[part].1, &mut position.tally] {
             match bad.first() {
                 Some(own) => *tally.skipped.entry(own.fault).or_default() += 1,
-                None if good => tally.read += 1,
-                None => {}
+                None => tally.read += 1,
             }
         }
         for bad in bad {
@@ -72,13 +74,15 @@ impl Report {
         self.bad.push(bad);
     }
 
-    /// Tells the tally of an epoch, of this process since its start.
+    /// Tells the tally of an epoch, of each source, of this process since its start.
     pub fn end_epoch(&mut self, epoch: u64) {
-        let tally = std::mem::take(&mut self.epoch);
-        if tally.skipped.is_empty() {
-            tracing::info!("epoch {epoch} of {}: {tally}", self.name);
-        } else {
-            tracing::warn!("epoch {epoch} of {}: {tally}", self.name);
+        for (source, tally) in &mut self.epoch {
+            let tally = std::mem::take(tally);
+            if tally.skipped.is_empty() {
+                tracing::info!("epoch {epoch}: {source}: {tally}");
+            } else {
+                tracing::warn!("epoch {epoch}: {source}: {tally}");
+            }
         }
     }
 }

@@ -189,7 +189,7 @@ impl<T> Drop for Workers<T> {
         // A worker may wait for a stream that gives nothing.
         for feed in &self.shared.feeds {
             if let Feed::Streamed(stream) = feed {
-                stream.watch.stop();
+                stream.stop();
             }
         }
         for thread in self.threads.drain(..) {

@@ -40,7 +40,10 @@ impl FolderSource {
         images.sort();
         let name = config.path.display().to_string();
         if images.is_empty() {
-            return Err(Error::Empty { name, hint: "no .png, .jpg, .jpeg or .webp file is in the folder".into() });
+            return Err(Error::Empty {
+                name,
+                hint: "no .png, .jpg, .jpeg, .webp or .gif file is in the folder".into(),
+            });
         }
         Ok(Self { name, config: config.clone(), images })
     }
@@ -64,7 +67,7 @@ fn collect(root: &Path, below: &Path, images: &mut Vec<PathBuf>) -> Result<()> {
 
 fn is_image(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    ["png", "jpg", "jpeg", "webp"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+    ["png", "jpg", "jpeg", "webp", "gif"].iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 impl Source for FolderSource {

@@ -76,6 +76,7 @@ pub(crate) struct ParquetSource {
     places: Vec<Place>,
     len: usize,
     cache: Cache,
+    cache_bytes: u64,
 }
 
 /// Where a row group is.
@@ -123,6 +124,7 @@ impl ParquetSource {
             places,
             len,
             cache: Cache::new(config.cache_bytes),
+            cache_bytes: config.cache_bytes,
         })
     }
 
@@ -161,6 +163,13 @@ impl Source for ParquetSource {
 
     fn blocks(&self) -> Option<Vec<u32>> {
         Some(self.places.iter().map(|place| place.rows).collect())
+    }
+
+    fn blocks_at_once(&self) -> Option<usize> {
+        let bytes: u64 = self.places.iter().map(|place| self.files[place.file].group_bytes(place.group)).sum();
+        let mean = (bytes / self.places.len().max(1) as u64).max(1);
+        // One is spared for the group that the next window begins with.
+        Some((self.cache_bytes / mean).saturating_sub(1).max(1) as usize)
     }
 }
 
