@@ -32,11 +32,6 @@ impl Numbered {
         let stand_in = move |number: usize| (place + len / 2 + number - 1) % len;
         (0..count).map(move |number| self.order.at(epoch, if number == 0 { place } else { stand_in(number) }))
     }
-
-    /// A report of a sample that cannot be read.
-    pub fn bad(&self, index: usize, fault: crate::Fault, reason: String) -> BadSample {
-        BadSample { source: self.source.name().to_owned(), key: self.source.key(index), fault, reason }
-    }
 }
 
 /// A stream, from which several workers take: each the sample of its number, in turn, so that their haste changes nothing.

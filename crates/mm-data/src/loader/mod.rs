@@ -13,6 +13,7 @@
 //! What can only be read from its beginning gives each process the samples of its own shards, in an order that follows from the seed and the
 //! number of processes. A resumed run reads again up to where it was.
 
+mod config;
 mod feed;
 mod order;
 mod position;
@@ -26,8 +27,8 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+pub use config::LoaderConfig;
+use config::Places;
 use feed::{Feed, Numbered, Streamed};
 use order::{Order, OrderConfig};
 pub use position::{Position, Tally};
@@ -51,52 +52,6 @@ impl Item for image::RgbImage {
 /// What makes a training item of a sample: decode, augment, tokenise. It runs on many threads at once, and takes its
 /// randomness from the given generator alone.
 pub type Map<T> = Arc<dyn Fn(&Sample, &mut SampleRng) -> Result<T> + Send + Sync>;
-
-/// How to load.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LoaderConfig {
-    /// Samples in a batch, of all processes together.
-    pub batch_size: usize,
-    /// Threads that read samples; 0 takes as many as the machine has cores.
-    pub workers: usize,
-    /// Batches that are read ahead.
-    pub prefetch: usize,
-    /// Bytes that the items read ahead may take; one batch is read whatever it takes.
-    pub prefetch_bytes: usize,
-    /// Whether each epoch has an order of its own; otherwise all have the order of the source.
-    pub shuffle: bool,
-    /// Samples that are shuffled among each other, at least, where a source is read in blocks.
-    pub shuffle_window: usize,
-    /// Whether samples are drawn with replacement.
-    pub resample: bool,
-    /// What the order and the randomness of each sample follow from.
-    pub seed: u64,
-    /// How many different samples may be bad before the run stops.
-    pub max_bad_samples: usize,
-    /// Whether it is for training: batches are always full, the rest of an epoch is left out and bad samples are replaced.
-    pub drop_last: bool,
-    /// Seconds without a sample after which the loader says what it waits for.
-    pub stall_seconds: f64,
-}
-
-impl Default for LoaderConfig {
-    fn default() -> Self {
-        Self {
-            batch_size: 32,
-            workers: 0,
-            prefetch: 2,
-            prefetch_bytes: 1 << 30,
-            shuffle: true,
-            shuffle_window: 4096,
-            resample: false,
-            seed: 0,
-            max_bad_samples: 0,
-            drop_last: true,
-            stall_seconds: 10.0,
-        }
-    }
-}
 
 /// Some mapped samples of one epoch: a process's slice of a batch.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,8 +90,8 @@ pub struct Loader<T> {
     position: Position,
     /// The epoch and place that are read ahead next.
     ahead: (u64, usize),
-    /// Of each batch that is being read, the source of each sample.
-    pending: VecDeque<Vec<usize>>,
+    /// The batches that are being read, with the source of each sample.
+    pending: VecDeque<(Places, Vec<usize>)>,
     /// Samples that are being read or lie ready.
     in_flight: usize,
     /// Bytes of the largest item so far.
@@ -160,7 +115,7 @@ impl<T: Item> Loader<T> {
         mut position: Position,
     ) -> Result<Self> {
         let (name, len) = (source.name().to_owned(), source.len());
-        check(&config, split, &name, len)?;
+        config.check(split, &name, len)?;
         if (position.samples != 0 && position.samples != len) || position.index >= len {
             return Err(Error::OtherData { name, saved: position.samples, present: len });
         }
@@ -257,8 +212,7 @@ impl<T: Item> Loader<T> {
     /// The next batch; none where all of its samples are bad. Reads ahead into epochs before `end`.
     fn batch_before(&mut self, end: u64) -> Result<Option<Batch<T>>> {
         self.read_ahead(end);
-        let epoch = self.position.epoch;
-        let parts = self.pending.pop_front().expect("reading ahead is at least a batch ahead");
+        let (Places { epoch, next, .. }, parts) = self.pending.pop_front().expect("at least a batch is read ahead");
         let (mut items, mut keys, mut indices) = (Vec::new(), Vec::new(), Vec::new());
         for part in parts {
             if let Some((item, key, index)) = self.take(part)? {
@@ -269,10 +223,10 @@ impl<T: Item> Loader<T> {
             }
             self.in_flight -= 1;
         }
-        let (position, len) = (&mut self.position, self.source.len());
-        (position.epoch, position.index) = after(&self.config, len, (position.epoch, position.index)).1;
-        if position.epoch != epoch {
-            self.report.end_epoch(epoch);
+        let begun = self.position.epoch;
+        (self.position.epoch, self.position.index) = next;
+        if self.position.epoch != begun {
+            self.report.end_epoch(begun);
         }
         Ok((!items.is_empty()).then(|| Batch { items, keys, indices, epoch, position: self.position.clone() }))
     }
@@ -295,7 +249,7 @@ impl<T: Item> Loader<T> {
             match outcome.item {
                 Some(item) => return Ok(Some(item)),
                 // A stream has a next one.
-                None if streamed => self.workers.send(part, outcome.ticket.draw, outcome.ticket.place),
+                None if streamed => self.workers.send(part, 0, (0, 0)),
                 None if self.config.drop_last => return Err(workers::nothing_good(self.source.name())),
                 None => return Ok(None),
             }
@@ -306,22 +260,18 @@ impl<T: Item> Loader<T> {
     fn read_ahead(&mut self, end: u64) {
         let len = self.source.len();
         loop {
-            let (places, next) = after(&self.config, len, self.ahead);
-            // This process's slice.
-            let Split { rank, world } = self.split;
-            let slice = places.start + places.len() * rank / world..places.start + places.len() * (rank + 1) / world;
+            let places = self.config.batch_at(self.ahead, len);
+            let slice = places.slice(self.split);
             let fits = self.pending.len() < self.config.prefetch.max(1)
                 && (self.in_flight + slice.len()).saturating_mul(self.largest) <= self.config.prefetch_bytes;
-            if !(self.pending.is_empty() || (fits && self.ahead.0 < end)) {
+            if !(self.pending.is_empty() || (fits && places.epoch < end)) {
                 return;
             }
-            let mut parts = Vec::with_capacity(slice.len());
-            for place in slice {
-                parts.push(self.send(self.ahead.0 * len as u64 + place as u64));
-            }
+            let draws = slice.map(|place| places.epoch * len as u64 + place as u64);
+            let parts: Vec<usize> = draws.map(|draw| self.send(draw)).collect();
             self.in_flight += parts.len();
-            self.pending.push_back(parts);
-            self.ahead = next;
+            self.ahead = places.next;
+            self.pending.push_back((places, parts));
         }
     }
 
@@ -342,36 +292,6 @@ impl<T: Item> Loader<T> {
     }
 }
 
-/// Errors: settings that cannot work.
-fn check(config: &LoaderConfig, split: Split, name: &str, len: usize) -> Result<()> {
-    let LoaderConfig { batch_size, drop_last, .. } = *config;
-    if len == 0 {
-        return Err(Error::Empty {
-            name: name.to_owned(),
-            hint: "check the path and the file in the data config".into(),
-        });
-    }
-    if batch_size == 0 {
-        return Err(Error::Setting("batch_size = 0: it must be at least 1".into()));
-    }
-    if split.world == 0 || split.rank >= split.world {
-        return Err(Error::Setting(format!("process {} of {}: there is no such process", split.rank, split.world)));
-    }
-    if drop_last && batch_size % split.world != 0 {
-        return Err(Error::Setting(format!(
-            "batch_size = {batch_size} cannot be shared by {} processes: make it a multiple of their number",
-            split.world
-        )));
-    }
-    if drop_last && batch_size > len {
-        return Err(Error::Setting(format!(
-            "batch_size = {batch_size} is larger than `{name}` with its {len} samples, so that no batch is ever full: \
-             make the batch smaller or the data set larger"
-        )));
-    }
-    Ok(())
-}
-
 fn feed(part: &Part, number: usize, offset: usize, config: &LoaderConfig, split: Split) -> Result<Feed> {
     let LoaderConfig { shuffle, resample, shuffle_window: window, seed, .. } = *config;
     let source = part.source.clone();
@@ -385,17 +305,6 @@ fn feed(part: &Part, number: usize, offset: usize, config: &LoaderConfig, split:
             Feed::Numbered(Numbered { source, order, offset })
         }
     })
-}
-
-/// The places of the batch that begins at an epoch and place, and the epoch and place of the next one.
-fn after(config: &LoaderConfig, len: usize, (epoch, place): (u64, usize)) -> (std::ops::Range<usize>, (u64, usize)) {
-    let mut begin = (epoch, place);
-    if config.drop_last && place + config.batch_size > len {
-        begin = (epoch + 1, 0); // saved by a run with smaller batches
-    }
-    let end = (begin.1 + config.batch_size).min(len);
-    let over = if config.drop_last { end + config.batch_size > len } else { end == len };
-    (begin.1..end, if over { (begin.0 + 1, 0) } else { (begin.0, end) })
 }
 
 /// Tells a source which blocks are read next, a window ahead.

@@ -23,7 +23,7 @@ pub(super) struct Ticket {
     pub number: u64,
     /// What its randomness follows from.
     pub draw: u64,
-    /// The epoch of the source and the place in it; of a stream, nothing and how many samples come before.
+    /// The epoch of the source and the place in it; of a stream, nothing.
     pub place: (u64, usize),
 }
 
@@ -105,10 +105,8 @@ impl<T: Item> Workers<T> {
     pub fn send(&mut self, part: usize, draw: u64, place: (u64, usize)) {
         let number = self.sent[part];
         self.sent[part] += 1;
-        let place = match self.shared.feeds[part] {
-            Feed::Numbered(_) => place,
-            Feed::Streamed(_) => (0, number as usize),
-        };
+        // The draws of a stream move up where one is bad: its randomness follows from the sample's own number.
+        let draw = if matches!(self.shared.feeds[part], Feed::Streamed(_)) { number } else { draw };
         // It fails only when all workers are gone, which the next `take` reports.
         let _ = self.tickets.as_ref().map(|tickets| tickets.send(Ticket { part, number, draw, place }));
     }
@@ -198,6 +196,13 @@ impl<T> Drop for Workers<T> {
     }
 }
 
+/// What is wrong with a sample, and its key, if it got as far as having one.
+struct Bad {
+    key: Option<String>,
+    fault: Fault,
+    reason: String,
+}
+
 impl<T> Shared<T> {
     fn read(&self, ticket: Ticket) -> Outcome<T> {
         let mut outcome = Outcome { ticket, item: None, bad: Vec::new(), ended: false };
@@ -205,12 +210,16 @@ impl<T> Shared<T> {
         match &self.feeds[ticket.part] {
             Feed::Numbered(feed) => {
                 for index in feed.candidates(epoch, place, self.replace) {
-                    match self.guarded(|| feed.source.sample(index), ticket.draw) {
+                    match self.guarded(|| feed.source.sample(index), ticket) {
                         Ok((item, key)) => {
                             outcome.item = Some((item, key, feed.offset + index));
                             break;
                         }
-                        Err((fault, reason)) => outcome.bad.push(feed.bad(index, fault, reason)),
+                        Err(Bad { key, fault, reason }) => {
+                            let (source, key) =
+                                (feed.source.name().to_owned(), key.unwrap_or_else(|| feed.source.key(index)));
+                            outcome.bad.push(BadSample { source, key, fault, reason });
+                        }
                     }
                 }
             }
@@ -219,9 +228,9 @@ impl<T> Shared<T> {
                 Some(Err(bad)) => outcome.bad.push(bad),
                 Some(Ok(sample)) => {
                     let key = sample.key.clone();
-                    match self.guarded(|| Ok(sample), ticket.draw) {
+                    match self.guarded(|| Ok(sample), ticket) {
                         Ok((item, key)) => outcome.item = Some((item, key, ticket.number as usize)),
-                        Err((fault, reason)) => {
+                        Err(Bad { fault, reason, .. }) => {
                             outcome.bad.push(BadSample { source: feed.name.clone(), key, fault, reason });
                         }
                     }
@@ -235,20 +244,22 @@ impl<T> Shared<T> {
     fn guarded(
         &self,
         sample: impl FnOnce() -> Result<Sample>,
-        draw: u64,
-    ) -> std::result::Result<(T, String), (Fault, String)> {
+        ticket: Ticket,
+    ) -> std::result::Result<(T, String), Bad> {
+        let mut key = None;
         let done = catch_unwind(AssertUnwindSafe(|| {
             let sample = sample()?;
+            key = Some(sample.key.clone());
             self.bytes.fetch_add(sample.image.stored_bytes(), Ordering::Relaxed);
-            let item = (self.map)(&sample, &mut rng(self.seed, 0, draw, Domain::Sample))?;
+            let item = (self.map)(&sample, &mut rng(self.seed, ticket.part as u64, ticket.draw, Domain::Sample))?;
             Ok((item, sample.key))
         }));
         match done {
-            Ok(done) => done.map_err(|error: Error| (error.fault(), error.to_string())),
+            Ok(done) => done.map_err(|error: Error| Bad { key, fault: error.fault(), reason: error.to_string() }),
             Err(panic) => {
                 let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
                 let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
-                Err((Fault::Panic, format!("panicked: {}", said.unwrap_or_default())))
+                Err(Bad { key, fault: Fault::Panic, reason: format!("panicked: {}", said.unwrap_or_default()) })
             }
         }
     }

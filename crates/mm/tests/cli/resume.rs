@@ -57,6 +57,38 @@ fn forty_steps_equal_twenty_a_kill_and_twenty_more_bit_for_bit() {
 }
 
 #[test]
+fn a_run_on_broken_shards_resumes_bit_for_bit_too_and_names_what_is_broken() {
+    let folder = tempfile::tempdir().unwrap();
+    let shards = folder.path().join("shards");
+    let out = shards.to_str().unwrap();
+    success(&["data", "shards", "--data", "kind = 'emoji'", "--out", out, "--samples-per-shard", "400"]);
+    let spoil = |shard: &str, spoil: &dyn Fn(&mut Vec<u8>)| {
+        let file = shards.join(shard);
+        let mut bytes = std::fs::read(&file).unwrap();
+        spoil(&mut bytes);
+        std::fs::write(&file, bytes).unwrap();
+    };
+    spoil("00001.tar", &|bytes| bytes.truncate(bytes.len() / 2));
+    spoil("00003.tar", &|bytes| {
+        let heads = bytes.windows(4).enumerate().filter(|(_, window)| *window == b"\x89PNG").map(|(at, _)| at);
+        heads.take(40).collect::<Vec<_>>().into_iter().for_each(|at| bytes[at..at + 4].fill(0));
+    });
+    let config = write_config(folder.path());
+    let webdataset = format!("train = {{ kind = 'webdataset', shards = '{out}/*.tar' }}\nmax_bad_samples = 50");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("train = { kind = \"emoji\", split = \"train\" }", &webdataset)).unwrap();
+    assert_forty_steps_equal_twenty_a_kill_and_twenty_more(folder.path(), &config);
+    let named = |run: &str| {
+        let text = std::fs::read_to_string(folder.path().join(run).join("bad_samples.jsonl")).unwrap();
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert!(!named("straight").is_empty());
+    assert_eq!(named("straight"), named("killed"));
+}
+
+#[test]
 fn a_run_with_a_locked_text_tower_resumes_bit_for_bit_too() {
     let folder = tempfile::tempdir().unwrap();
     let bert = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/sentences/mean");
