@@ -1,7 +1,6 @@
 //! The threads that read samples, and the queue that puts their results back in order.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -237,20 +236,13 @@ impl<T> Shared<T> {
         sample: impl FnOnce() -> Result<Sample>,
         draw: u64,
     ) -> std::result::Result<(T, String), (Fault, String)> {
-        let done = catch_unwind(AssertUnwindSafe(|| {
+        let done = Error::guarded(|| {
             let sample = sample()?;
             self.bytes.fetch_add(sample.image.stored_bytes(), Ordering::Relaxed);
             let item = (self.map)(&sample, &mut rng(self.seed, 0, draw, Domain::Sample))?;
             Ok((item, sample.key))
-        }));
-        match done {
-            Ok(done) => done.map_err(|error: Error| (error.fault(), error.to_string())),
-            Err(panic) => {
-                let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
-                let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
-                Err((Fault::Panic, format!("panicked: {}", said.unwrap_or_default())))
-            }
-        }
+        });
+        done.map_err(|error| (error.fault(), error.to_string()))
     }
 }
 
