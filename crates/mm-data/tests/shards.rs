@@ -75,7 +75,9 @@ fn images() -> tempfile::TempDir {
 #[test]
 fn what_is_packed_reads_back_as_the_same_samples() {
     let folder = images();
-    ["polar_bear/e.jpg", "top.png"].map(|bad| std::fs::remove_file(folder.path().join(bad)).unwrap());
+    for bad in ["polar_bear/e.jpg", "top.png"] {
+        std::fs::remove_file(folder.path().join(bad)).unwrap();
+    }
     let sets = [
         config("kind = 'emoji'\nsplit = 'held_out'"),
         config("kind = 'shapes'\nsamples = 20\nsize = 32"),

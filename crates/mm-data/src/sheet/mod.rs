@@ -2,7 +2,8 @@
 
 mod page;
 
-use image::{Rgb, RgbImage, imageops};
+use image::imageops::{self, FilterType};
+use image::{Rgb, RgbImage};
 
 use crate::html::thumbnail;
 use crate::in_order::InOrder;
@@ -48,7 +49,7 @@ pub struct Tile {
 pub struct Shown {
     /// The sample, whose image is not needed any more.
     pub sample: Sample,
-    /// Its picture, small.
+    /// Its picture in the size of the sheet.
     pub thumbnail: RgbImage,
     /// Width and height of the image in pixels.
     pub size: (u32, u32),
@@ -81,7 +82,7 @@ impl Sheet {
             let shown = sample.and_then(|sample| {
                 let image = Error::guarded(|| sample.image.decode([255; 3]));
                 let image = image.map_err(|error| samples.bad(sample.key.clone(), &error))?;
-                Ok(Shown { thumbnail: thumbnail(&image, SIDE), size: image.dimensions(), sample })
+                Ok(Shown { thumbnail: fitted(&image), size: image.dimensions(), sample })
             });
             Tile { index, shown }
         };
@@ -112,6 +113,14 @@ impl Sheet {
     /// A page with everything in it: pictures, captions, labels, questions, and what is wrong with bad samples.
     pub fn page(&self) -> String {
         page::page(self)
+    }
+}
+
+/// The image in [`SIDE`]: shrunk, or enlarged by a whole number so that each pixel shows.
+fn fitted(image: &RgbImage) -> RgbImage {
+    match SIDE / image.width().max(image.height()) {
+        0 | 1 => thumbnail(image, SIDE),
+        times => imageops::resize(image, image.width() * times, image.height() * times, FilterType::Nearest),
     }
 }
 

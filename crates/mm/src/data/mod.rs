@@ -17,6 +17,8 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
+    // The model's arguments are there where a filter asks for a model.
+    #[command(mut_arg("model", |model| model.required(false)))]
     Shards(shards::Args),
     Stats(stats::Args),
     Show(show::Args),

@@ -7,10 +7,9 @@ use std::path::PathBuf;
 
 /// Which data set.
 #[derive(clap::Args)]
-#[group(required = true, multiple = true)]
 pub struct SetArgs {
     /// The data set as a config has it, `kind = "coco", path = "captions.json"`, or its kind alone, `emoji`.
-    #[arg(long, value_name = "TOML", conflicts_with = "config")]
+    #[arg(long, value_name = "TOML", required_unless_present = "config", conflicts_with = "config")]
     data: Option<String>,
     /// The config of a run, whose data set is taken.
     #[arg(long, value_name = "FILE")]
@@ -47,7 +46,7 @@ impl SetArgs {
         let config = match (&self.data, &self.config) {
             (Some(data), _) => inline(data)?,
             (None, Some(file)) => self.of_run(file)?,
-            (None, None) => anyhow::bail!("name a data set: --data emoji, or --config FILE"),
+            (None, None) => unreachable!("clap asks for one of the two"),
         };
         let source = config.open()?;
         Ok((config, source))

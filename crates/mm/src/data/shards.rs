@@ -14,9 +14,10 @@ use std::time::Instant;
 /// Pack a data set as WebDataset shards, with or without filters.
 #[derive(clap::Args)]
 #[command(after_help = "\
-A shard is a range of the data set's samples, and each sample is named by its number: KEY.jpg, png or webp as it was, KEY.txt with \
-the canonical caption, KEY.json with all that is known, KEY.cls where the label is a whole number. Any number of workers makes the same \
-bytes. Run it again to go on with a packing that was ended, or to check and mend one.
+A shard is a range of the data set's samples, each named by its number: KEY.jpg, png or webp as it was,
+KEY.txt with the canonical caption, KEY.json with all that is known, KEY.cls where the label is a whole
+number. Any number of workers makes the same bytes. Run it again to go on with a packing that was ended,
+or to check and mend one. A sample that cannot be read is left out, counted, and named in bad_samples.jsonl.
 
 Filters; the canonical caption is meant:
   caption_words=2..40    caption_chars=5..300    either end may be left out
@@ -24,13 +25,13 @@ Filters; the canonical caption is meant:
   max_side=8000          the long side, in pixels
   max_aspect=3           the long side over the short one
   clip_score=0.25        the least cosine of image and caption, by --model
-  duplicates=4           of images whose 64-bit difference hashes differ in at most 4 bits, the first stays
-
-A sample that cannot be read is left out, counted, and named in bad_samples.jsonl.
+  duplicates=4           of images that look the same (4 of 64 bits of their difference hashes may
+                         differ, 16 at most), the first that passes the other filters stays
 
 Examples:
-  mm data shards --data 'kind = \"folder\", path = \"photos\"' --out shards --filter min_side=200 --filter duplicates=4
-  mm data shards --config run.toml --source eval.held_out --out shards --filter clip_score=0.25 --model openai/clip-vit-base-patch32")]
+  mm data shards --data 'kind = \"folder\", path = \"photos\"' --out shards --filter min_side=200
+  mm data shards --config run.toml --source eval.held_out --out shards \\
+      --filter clip_score=0.25 --filter duplicates=4 --model openai/clip-vit-base-patch32")]
 pub struct Args {
     #[command(flatten)]
     set: SetArgs,
@@ -134,9 +135,10 @@ fn print(args: &Args, summary: &Summary, seconds: f64) -> Result<()> {
     };
     let named = if bad.is_empty() { "" } else { "; bad_samples.jsonl names what cannot be read" };
     crate::output::print(&format!(
-        "{}\n{}\n{shards} shards of {} in {}: {made}{named}\n",
+        "{}\n{}\n{} of {} in {}: {made}{named}\n",
         table::render(&["samples", "", ""], &rows),
         stats::render(stats),
+        if *shards == 1 { "1 shard".to_owned() } else { format!("{shards} shards") },
         stats::size(*bytes as f64),
         args.out.display()
     ))
