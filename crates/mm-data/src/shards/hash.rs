@@ -1,11 +1,13 @@
 //! Images that look the same: a perceptual hash, and those seen so far.
 //!
-//! The hash is the difference hash (dHash; Krawetz 2013): the image in grey, shrunk to 9 x 8 by the mean of areas, one bit for
-//! each two neighbours of a row, set where the right one is brighter. It is made of whole numbers alone, so it is the same on
-//! every machine. Other sizes, other compression and small changes of brightness move few of its 64 bits; two photographs of
-//! different things differ in about half. It sees neither colour nor fine detail: drawings on even ground may meet.
+//! The hash is pHash (Zauner 2010, <https://www.phash.org/docs/pubs/thesis_zauner.pdf>): the image in grey, shrunk to 32 x 32 by
+//! the mean of areas; of its cosine transform the 8 x 8 lowest frequencies; a bit each, set where it is above their median. It is
+//! made in whole numbers, so it is the same on every machine. Other sizes, other compression and another brightness move few of
+//! its 64 bits; two photographs of different things differ in about half. It sees neither colour nor fine detail.
 
 use std::collections::HashMap;
+use std::f64::consts::PI;
+use std::sync::LazyLock;
 
 use image::RgbImage;
 
@@ -14,17 +16,40 @@ use crate::resize::{self, Filter};
 /// The most bits of difference that can be asked for: beyond, other pictures are meant.
 pub(super) const MOST_BITS: u32 = 16;
 
+/// The side of the image that is transformed.
+const SIDE: usize = 32;
+/// Frequencies along each side.
+const WAVES: usize = 8;
+
+/// The cosines of the frequencies, in steps of 1 / 4096.
+static COSINES: LazyLock<[[i64; SIDE]; WAVES]> = LazyLock::new(|| {
+    let cosine = |wave: usize, place: usize| (PI / SIDE as f64 * wave as f64 * (place as f64 + 0.5)).cos();
+    std::array::from_fn(|wave| std::array::from_fn(|place| (4096.0 * cosine(wave, place)).round() as i64))
+});
+
 /// The hash of an image.
-pub(super) fn difference_hash(image: &RgbImage) -> u64 {
-    let small = resize::exact(image, 9, 8, Filter::Box);
-    // ITU-R 601, in thousandths.
-    let grey = |x: u32, y: u32| {
-        let [red, green, blue] = small[(x, y)].0.map(u32::from);
-        299 * red + 587 * green + 114 * blue
+pub(super) fn perceptual_hash(image: &RgbImage) -> u64 {
+    let small = resize::exact(image, SIDE as u32, SIDE as u32, Filter::Box);
+    // ITU-R 601.
+    let grey = |&[red, green, blue]: &[u8; 3]| {
+        (299 * i64::from(red) + 587 * i64::from(green) + 114 * i64::from(blue) + 500) / 1000
     };
-    // A step of less than a level is the rounding's.
-    let brighter = |x: u32, y: u32| grey(x + 1, y) >= grey(x, y) + 1000;
-    (0..64).fold(0, |hash, bit| hash << 1 | u64::from(brighter(bit % 8, bit / 8)))
+    let levels: Vec<i64> = small.as_raw().as_chunks::<3>().0.iter().map(grey).collect();
+    // The distance from the mean, without a rest: an even image is all zeros.
+    let sum: i64 = levels.iter().sum();
+    let levels: Vec<i64> = levels.iter().map(|level| level * (SIDE * SIDE) as i64 - sum).collect();
+    let along =
+        |values: &[i64], wave: usize| values.iter().zip(&COSINES[wave]).map(|(value, cosine)| value * cosine).sum();
+    let rows: Vec<[i64; WAVES]> =
+        levels.chunks_exact(SIDE).map(|row| std::array::from_fn(|wave| along(row, wave))).collect();
+    let frequencies: [i64; WAVES * WAVES] = std::array::from_fn(|place| {
+        let column: Vec<i64> = rows.iter().map(|row| row[place % WAVES]).collect();
+        along(&column, place / WAVES)
+    });
+    let mut sorted = frequencies;
+    sorted.sort_unstable();
+    let median = sorted[sorted.len() / 2 - 1];
+    frequencies.iter().fold(0, |hash, frequency| hash << 1 | u64::from(*frequency > median))
 }
 
 /// Hashes, to be asked for near ones. Two that differ in at most `bits` agree in one of `bits + 1` parts at least: a hash is compared
@@ -73,16 +98,16 @@ mod tests {
     use super::*;
     use crate::SampleRng;
 
-    /// A soft picture with some structure, another for each seed.
+    /// A picture with some structure, another for each seed.
     fn picture(seed: u64) -> RgbImage {
         let mut rng = SampleRng::seed_from_u64(seed);
-        let small = RgbImage::from_fn(6, 6, |_, _| [0; 3].map(|_: u8| rng.random_range(0..=255u8)).into());
+        let small = RgbImage::from_fn(12, 10, |_, _| [0; 3].map(|_: u8| rng.random_range(0..=255u8)).into());
         resize::exact(&small, 240, 200, Filter::Bicubic)
     }
 
     #[test]
     fn a_copy_of_other_size_compression_or_brightness_is_near_and_another_picture_far() {
-        let bits = |a: &RgbImage, b: &RgbImage| (difference_hash(a) ^ difference_hash(b)).count_ones();
+        let bits = |a: &RgbImage, b: &RgbImage| (perceptual_hash(a) ^ perceptual_hash(b)).count_ones();
         let mut others = 0;
         for seed in 0..20 {
             let image = picture(seed);
@@ -97,7 +122,7 @@ mod tests {
             others += bits(&image, &picture(seed + 100));
         }
         assert!(others / 20 > 20, "{others}");
-        assert_eq!(difference_hash(&RgbImage::new(1, 1)), 0);
+        assert_eq!(perceptual_hash(&RgbImage::new(1, 1)), 0);
     }
 
     #[test]

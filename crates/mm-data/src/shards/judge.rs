@@ -7,7 +7,7 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::filter::Filter;
-use super::hash::{Seen, difference_hash};
+use super::hash::{Seen, perceptual_hash};
 use crate::in_order::InOrder;
 use crate::webdataset::{Member, members_of};
 use crate::{BadSample, Error, Header, Result, Sample};
@@ -109,7 +109,7 @@ impl Judge<'_> {
         let pixels = needs_pixels.then(|| Error::guarded(|| packed.sample.image.decode(BACKGROUND))).transpose();
         match pixels {
             Ok(pixels) => {
-                let hash = pixels.as_ref().filter(|_| compares(self.filters)).map_or(0, difference_hash);
+                let hash = pixels.as_ref().filter(|_| compares(self.filters)).map_or(0, perceptual_hash);
                 (Judged { index, verdict: Verdict::Kept(hash), packed: Some(packed) }, pixels)
             }
             Err(error) => without(Verdict::Bad(Box::new(self.samples.bad(packed.sample.key, &error)))),

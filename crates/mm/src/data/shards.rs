@@ -25,8 +25,8 @@ Filters; the canonical caption is meant:
   max_side=8000          the long side, in pixels
   max_aspect=3           the long side over the short one
   clip_score=0.25        the least cosine of image and caption, by --model
-  duplicates=4           of images that look the same (4 of 64 bits of their difference hashes may
-                         differ, 16 at most), the first that passes the other filters stays
+  duplicates=4           of images that look the same (4 of 64 bits of their perceptual hashes
+                         may differ, 16 at most), the first that passes the other filters stays
 
 Examples:
   mm data shards --data 'kind = \"folder\", path = \"photos\"' --out shards --filter min_side=200
