@@ -1,10 +1,12 @@
-//! `cargo xtask data`: embedded data sets as files, for other tools and for the eye, and models to begin with.
+//! `cargo xtask data`: embedded data sets as files, for other tools and for the eye, models to begin with, and what `mm data` does
+//! with any data set.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
 
+use crate::launch;
 use crate::minilm::{self, Brought};
 use crate::workspace::{Workspace, run as run_command};
 
@@ -35,6 +37,20 @@ enum Set {
         #[arg(long, default_value = "python3")]
         python: PathBuf,
     },
+    /// Pack any data set as WebDataset shards: `mm data shards` with all its options
+    #[command(
+        after_help = "Examples:\n  cargo xtask data shards --data 'kind = \"shapes\", samples = 500' --out data/shapes\n  \
+                      cargo xtask data shards -- --help"
+    )]
+    Shards(launch::Args),
+    /// Count what any data set is made of: `mm data stats` with all its options
+    #[command(after_help = "Examples:\n  cargo xtask data stats --data emoji\n  cargo xtask data stats -- --help")]
+    Stats(launch::Args),
+    /// Look at samples of any data set: `mm data show` with all its options
+    #[command(
+        after_help = "Examples:\n  cargo xtask data show --data emoji --out emoji.html\n  cargo xtask data show -- --help"
+    )]
+    Show(launch::Args),
 }
 
 /// Runs the verb.
@@ -54,6 +70,9 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
             }
             Ok(())
         }
+        Set::Shards(args) => launch::run(workspace, &["data", "shards"], args),
+        Set::Stats(args) => launch::run(workspace, &["data", "stats"], args),
+        Set::Show(args) => launch::run(workspace, &["data", "show"], args),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask train` and `eval`: build `mm`, then become it.
+//! `cargo xtask train`, `eval` and a part of `data`: build `mm`, then become it.
 
 use std::ffi::OsString;
 
@@ -16,8 +16,8 @@ pub struct Args {
 }
 
 /// Runs the verb: does not return where `mm` starts.
-pub fn run(workspace: &Workspace, verb: &str, args: &Args) -> Result<()> {
+pub fn run(workspace: &Workspace, command: &[&str], args: &Args) -> Result<()> {
     let libtorch = setup::ensure(workspace)?;
     let mm = workspace.build(&libtorch, "mm", &["--bin", "mm"])?;
-    exec(workspace.program(&mm, &libtorch).arg(verb).args(&args.args))
+    exec(workspace.program(&mm, &libtorch).args(command).args(&args.args))
 }

@@ -51,7 +51,7 @@ enum Verb {
     /// Evaluate a config or run: `mm eval` with all its options
     #[command(after_help = "Examples:\n  cargo xtask eval runs/demo\n  cargo xtask eval -- --help")]
     Eval(launch::Args),
-    /// Prepare data: embedded sets as files, pretrained models
+    /// Prepare data: embedded sets as files, pretrained models, shards; count it, look at it
     Data(data::Args),
     /// Measure against the machine's limit and the Python peers
     Bench(bench::Args),
@@ -67,8 +67,8 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(&workspace, &args),
         Verb::Test(args) => ci::test(&workspace, &args),
         Verb::Ci => ci::run(&workspace),
-        Verb::Train(args) => launch::run(&workspace, "train", &args),
-        Verb::Eval(args) => launch::run(&workspace, "eval", &args),
+        Verb::Train(args) => launch::run(&workspace, &["train"], &args),
+        Verb::Eval(args) => launch::run(&workspace, &["eval"], &args),
         Verb::Data(args) => data::run(&workspace, &args),
         Verb::Bench(args) => bench::run(&workspace, &args),
         Verb::Goldens(args) => goldens::run(&workspace, &args),

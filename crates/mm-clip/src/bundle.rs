@@ -189,6 +189,17 @@ impl Bundle {
         }
     }
 
+    /// The cosine of each image with the text at its place, all in one batch.
+    ///
+    /// # Errors
+    /// Not as many texts as images, an image without pixels, or a text that the tokenizer has no tokens for.
+    pub fn cosines(&self, images: &[RgbImage], texts: &[&str]) -> Result<Vec<f32>> {
+        let (images, texts) = (self.image.embed(images)?, self.text.embed(texts, texts.len().max(1))?);
+        let cosines =
+            mm_sys::inference_mode(|| images.f_mul(&texts)?.f_sum_dim_intlist([-1i64].as_slice(), false, Kind::Float))?;
+        Ok(Vec::try_from(cosines.contiguous())?)
+    }
+
     /// Opens the CLIP in a folder, or of a hub name, for inference.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! From encoded bytes to 8-bit RGB.
 
-use std::io::Cursor;
+use std::io::{BufRead, Cursor, Seek};
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
@@ -31,20 +31,9 @@ pub fn decode(bytes: &[u8], background: [u8; 3]) -> Result<RgbImage> {
     if bytes.len() > MAX_BYTES {
         return Err(bad(format!("{} bytes are more than {MAX_BYTES}: scale it down", bytes.len())));
     }
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| bad(error.to_string()))?;
-    match reader.format() {
-        Some(ImageFormat::Jpeg) if is_truncated_jpeg(bytes) => return Err(bad("the JPEG has no end: it is truncated")),
-        Some(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP | ImageFormat::Gif) => {}
-        _ if bytes.is_empty() => return Err(bad("the file is empty")),
-        _ => return Err(bad("neither PNG, JPEG, WebP nor GIF: convert it to one of these")),
-    }
-    let mut decoder = reader.into_decoder().map_err(|error| bad(error.to_string()))?;
-    let (width, height) = decoder.dimensions();
-    if width == 0 || height == 0 {
-        return Err(bad(format!("{width} x {height} pixels")));
-    }
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(bad(format!("{width} x {height} is more than {MAX_PIXELS} pixels: scale it down")));
+    let (format, mut decoder) = open(Cursor::new(bytes))?;
+    if format == ImageFormat::Jpeg && is_truncated_jpeg(bytes) {
+        return Err(bad("the JPEG has no end: it is truncated"));
     }
     let orientation = decoder.orientation().map_err(|error| bad(error.to_string()))?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(|error| bad(error.to_string()))?;
@@ -54,6 +43,71 @@ pub fn decode(bytes: &[u8], background: [u8; 3]) -> Result<RgbImage> {
         image if image.color().has_alpha() => over(&image, background),
         image => image.into_rgb8(),
     })
+}
+
+/// What an encoded image says of itself before its pixels are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// PNG, JPEG, WebP or GIF.
+    pub format: ImageFormat,
+    /// Width in pixels, after the turn that EXIF asks for.
+    pub width: u32,
+    /// Height in pixels, after the same turn.
+    pub height: u32,
+}
+
+impl Header {
+    /// Reads the beginning of an image; what follows may still be corrupt.
+    ///
+    /// Errors: another format than [`decode`] takes, a corrupt beginning, too many pixels.
+    pub fn read(encoded: impl BufRead + Seek) -> Result<Self> {
+        let (format, mut decoder) = open(encoded)?;
+        let (width, height) = decoder.dimensions();
+        let turned = decoder.orientation().map_err(|error| bad(error.to_string()))?.to_exif() >= 5;
+        let (width, height) = if turned { (height, width) } else { (width, height) };
+        Ok(Self { format, width, height })
+    }
+
+    /// The short side in pixels.
+    pub fn short_side(&self) -> u32 {
+        self.width.min(self.height)
+    }
+
+    /// The long side over the short one: 1 is a square.
+    pub fn aspect(&self) -> f64 {
+        f64::from(self.width.max(self.height)) / f64::from(self.short_side())
+    }
+
+    /// What files of this format end in: `jpg`, `png`, `webp` or `gif`.
+    pub fn extension(&self) -> &'static str {
+        match self.format {
+            ImageFormat::Jpeg => "jpg",
+            ImageFormat::WebP => "webp",
+            ImageFormat::Gif => "gif",
+            _ => "png",
+        }
+    }
+}
+
+/// A decoder that has read the header, of an image that may be decoded.
+fn open<'a>(mut encoded: impl BufRead + Seek + 'a) -> Result<(ImageFormat, impl ImageDecoder + 'a)> {
+    if encoded.fill_buf().map_err(|error| bad(error.to_string()))?.is_empty() {
+        return Err(bad("the file is empty"));
+    }
+    let reader = ImageReader::new(encoded).with_guessed_format().map_err(|error| bad(error.to_string()))?;
+    let Some(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP | ImageFormat::Gif)) = reader.format()
+    else {
+        return Err(bad("neither PNG, JPEG, WebP nor GIF: convert it to one of these"));
+    };
+    let decoder = reader.into_decoder().map_err(|error| bad(error.to_string()))?;
+    let (width, height) = decoder.dimensions();
+    if width == 0 || height == 0 {
+        return Err(bad(format!("{width} x {height} pixels")));
+    }
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(bad(format!("{width} x {height} is more than {MAX_PIXELS} pixels: scale it down")));
+    }
+    Ok((format, decoder))
 }
 
 /// Lays an image with alpha over an even background.
@@ -117,6 +171,8 @@ mod tests {
         let turned = decode(&png, [0; 3]).unwrap();
         assert_eq!(turned.dimensions(), (16, 32));
         assert_eq!((turned[(0, 0)].0, turned[(0, 31)].0), ([255, 0, 0], [0, 0, 255]));
+        let header = Header::read(Cursor::new(&png)).unwrap();
+        assert_eq!((header.width, header.height, header.extension()), (16, 32, "png"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What can go wrong with data, each said with its place and a way out.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -114,6 +115,9 @@ pub enum Error {
     /// The loader's threads are gone.
     #[error("the loader's worker threads ended early: this is a bug of mm-data")]
     WorkersGone,
+    /// A model gave no score.
+    #[error("the CLIP score cannot be computed: {0}")]
+    Score(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// What is wrong with one sample, in the words of its reader or of a loader's `map`.
     #[error("{reason}")]
     Bad {
@@ -185,6 +189,15 @@ impl Error {
             Self::Bad { fault, .. } => *fault,
             _ => Fault::Other,
         }
+    }
+
+    /// What `work` on a sample returns; a panic of a decoder in it is the sample's error.
+    pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+            let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
+            let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
+            Err(Self::bad(Fault::Panic, format!("panicked: {}", said.unwrap_or_default())))
+        })
     }
 
     /// An [`Error::Io`] of a path, for `map_err`.

@@ -37,6 +37,8 @@ mod config;
 mod decode;
 pub mod emoji;
 mod error;
+pub mod html;
+mod in_order;
 mod loader;
 mod mix;
 mod pixels;
@@ -45,7 +47,10 @@ pub mod resize;
 mod rng;
 mod sample;
 pub mod shapes;
+pub mod shards;
+pub mod sheet;
 mod source;
+mod stats;
 mod webdataset;
 
 /// The image library, so that users name the same [`image::RgbImage`].
@@ -55,7 +60,7 @@ pub use rand_chacha::ChaCha8Rng as SampleRng;
 
 pub use augment::{Augment, Jitter};
 pub use config::SourceConfig;
-pub use decode::{MAX_BYTES, MAX_PIXELS, decode};
+pub use decode::{Header, MAX_BYTES, MAX_PIXELS, decode};
 pub use error::{Error, Fault, Result};
 pub use loader::{Batch, Item, Loader, LoaderConfig, Map, Position, Tally};
 pub use mix::{MixConfig, Weighted};
@@ -63,4 +68,5 @@ pub use pixels::Normalize;
 pub use readers::{CocoConfig, FlickrConfig, FolderConfig, KarpathyConfig, ParquetConfig, TableConfig, VqaConfig};
 pub use sample::{BadSample, Question, Sample, SampleImage};
 pub use source::{Part, Reading, Source, Split, Stream, StreamOrder, Watch};
+pub use stats::{Measure, Spread, Stats};
 pub use webdataset::WebDatasetConfig;

@@ -17,6 +17,8 @@ pub(crate) enum Domain {
     StreamShards,
     /// A stream's shuffle buffer.
     StreamBuffer,
+    /// The samples of a contact sheet.
+    Sheet,
 }
 
 /// The numbers for one purpose; they depend on nothing else.

@@ -3,6 +3,7 @@
 mod attention;
 mod classify;
 mod convert;
+mod data;
 mod embed;
 mod eval;
 mod inspect;
@@ -33,6 +34,7 @@ enum Command {
     Embed(embed::Args),
     Attention(attention::Args),
     Probe(probe::Args),
+    Data(data::Args),
     Convert(convert::Args),
     Inspect(inspect::Args),
 }
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Embed(args) => embed::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Attention(args) => attention::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Probe(args) => probe::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Data(args) => data::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Convert(args) => convert::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Inspect(args) => inspect::run(&args).map(|()| ExitCode::SUCCESS),
     };

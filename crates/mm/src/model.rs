@@ -31,6 +31,11 @@ pub enum PrecisionArg {
 }
 
 impl ModelArgs {
+    /// What was given.
+    pub fn name(&self) -> String {
+        self.model.clone()
+    }
+
     /// Opens a CLIP.
     pub fn open(&self) -> Result<Bundle> {
         self.named(Bundle::open(&self.model, &self.options()))

@@ -1,6 +1,7 @@
 use super::chart::Curve;
 use super::{HeatMap, Report, Search};
 use crate::EvalReport;
+use mm_data::html::escape;
 use std::fmt::Write;
 
 const STYLE: &str = include_str!("report.css");
@@ -99,8 +100,4 @@ fn heat_map_section(heat_maps: &[HeatMap]) -> String {
 
 fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

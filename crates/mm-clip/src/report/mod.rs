@@ -4,11 +4,10 @@ mod chart;
 mod html;
 
 use crate::{Bundle, Embedded, Error, EvalReport, EvalSet, Relevance, Result, heat_map, relevance};
-use base64::Engine;
 use chart::Curve;
 use mm_core::checkpoint::write_atomically;
-use mm_data::image::{ImageFormat, RgbImage, imageops};
-use std::io::Cursor;
+use mm_data::html::{data_url, thumbnail};
+use mm_data::image::RgbImage;
 use std::path::Path;
 use tch::Tensor;
 
@@ -102,16 +101,5 @@ fn explain(bundle: &Bundle, report: &Report, row: usize) -> Result<HeatMap> {
 
 /// The image as a data URL, its longer side at most `side` pixels.
 fn picture(image: &RgbImage, side: u32) -> String {
-    let longer = image.width().max(image.height());
-    if longer <= side {
-        return data_url(image);
-    }
-    let scaled = |length: u32| (length * side / longer).max(1);
-    data_url(&imageops::thumbnail(image, scaled(image.width()), scaled(image.height())))
-}
-
-fn data_url(image: &RgbImage) -> String {
-    let mut bytes = Cursor::new(Vec::new());
-    image.write_to(&mut bytes, ImageFormat::Png).expect("an RGB image in memory is a PNG");
-    format!("data:image/png;base64,{}", base64::engine::general_purpose::STANDARD.encode(bytes.into_inner()))
+    data_url(&thumbnail(image, side))
 }

@@ -1,7 +1,6 @@
 //! The threads that read samples, and the queue that puts their results back in order.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -247,21 +246,14 @@ impl<T> Shared<T> {
         ticket: Ticket,
     ) -> std::result::Result<(T, String), Bad> {
         let mut key = None;
-        let done = catch_unwind(AssertUnwindSafe(|| {
+        let done = Error::guarded(|| {
             let sample = sample()?;
             key = Some(sample.key.clone());
             self.bytes.fetch_add(sample.image.stored_bytes(), Ordering::Relaxed);
             let item = (self.map)(&sample, &mut rng(self.seed, ticket.part as u64, ticket.draw, Domain::Sample))?;
             Ok((item, sample.key))
-        }));
-        match done {
-            Ok(done) => done.map_err(|error: Error| Bad { key, fault: error.fault(), reason: error.to_string() }),
-            Err(panic) => {
-                let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
-                let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
-                Err(Bad { key, fault: Fault::Panic, reason: format!("panicked: {}", said.unwrap_or_default()) })
-            }
-        }
+        });
+        done.map_err(|error| Bad { key, fault: error.fault(), reason: error.to_string() })
     }
 }
 

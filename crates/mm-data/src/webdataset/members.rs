@@ -1,8 +1,8 @@
-//! From the members of a tar to a sample: `KEY.jpg`, `KEY.txt`, `KEY.json`, `KEY.cls`.
+//! From the members of a tar to a sample and back: `KEY.jpg`, `KEY.txt`, `KEY.json`, `KEY.cls`.
 
 use std::io::Read;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tar::{Archive, EntryType};
 
@@ -15,7 +15,7 @@ pub(super) const MAX_SAMPLE_BYTES: u64 = 1 << 28;
 const IMAGES: [&str; 5] = ["jpg", "jpeg", "png", "webp", "gif"];
 
 /// One file of a sample: what stands behind the key's dot, and its bytes.
-pub(super) struct Member {
+pub(crate) struct Member {
     pub extension: String,
     pub bytes: Vec<u8>,
 }
@@ -47,15 +47,15 @@ pub(super) fn members(bytes: &[u8]) -> Result<Vec<Member>> {
 }
 
 /// What a `.json` member may say of its sample, beside the caption under a name of the config's choice.
-#[derive(Deserialize, Default)]
+#[derive(Serialize, Deserialize, Default)]
 struct Said {
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     captions: Vec<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     label: Option<Value>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     questions: Vec<Question>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     variant_of: Option<String>,
     #[serde(flatten)]
     others: serde_json::Map<String, Value>,
@@ -111,6 +111,38 @@ pub(super) fn sample(key: &str, members: Vec<Member>, caption_field: &str) -> Re
     Ok(Sample { captions, label, questions, variant_of, ..Sample::new(key, SampleImage::Memory(image)) })
 }
 
+/// The members that [`sample`] reads as this sample again, with `image`, its encoded bytes, of the kind `extension`. The key that
+/// it had stands in `.json`; `.cls` is written of labels that are whole numbers, since the Python library reads it as one.
+///
+/// Errors: neither caption, label nor question.
+pub(crate) fn members_of(sample: &Sample, extension: &str, image: Vec<u8>) -> Result<Vec<Member>> {
+    let Sample { key, captions, label, questions, variant_of, .. } = sample;
+    let mut trimmed: Vec<String> = Vec::with_capacity(captions.len());
+    for caption in captions.iter().map(|caption| caption.trim()).filter(|caption| !caption.is_empty()) {
+        if !trimmed.iter().any(|known| known == caption) {
+            trimmed.push(caption.to_owned());
+        }
+    }
+    if trimmed.is_empty() && label.is_none() && questions.is_empty() {
+        return Err(Error::bad(Fault::NoCaption, "no caption, label or question"));
+    }
+    let member = |extension: &str, bytes: Vec<u8>| Member { extension: extension.to_owned(), bytes };
+    let mut members = vec![member(extension, image)];
+    members.extend(trimmed.first().map(|canonical| member("txt", canonical.clone().into_bytes())));
+    let number = label.as_ref().filter(|label| label.parse::<i64>().is_ok());
+    members.extend(number.map(|label| member("cls", label.clone().into_bytes())));
+    let said = Said {
+        captions: trimmed,
+        label: label.clone().map(Value::String),
+        questions: questions.clone(),
+        variant_of: variant_of.clone(),
+        others: [("key".to_owned(), Value::String(key.clone()))].into_iter().collect(),
+    };
+    let json = serde_json::to_vec(&said).map_err(|error| Error::bad(Fault::Json, error.to_string()))?;
+    members.push(member("json", json));
+    Ok(members)
+}
+
 /// One text or a list of texts.
 fn texts(value: Option<Value>, field: &str) -> Result<Vec<String>> {
     let wrong = |value: &Value| Error::bad(Fault::Json, format!("its .json: `{field}` is {value}, no text"));
@@ -154,6 +186,30 @@ mod tests {
         assert_eq!((sample.captions.join("|"), sample.label.as_deref()), ("one|two|three".into(), Some("7")));
         assert_eq!(&*sample.image.bytes().unwrap(), b"J");
         assert_eq!(of(&[("png", b"P"), ("cls", b"cat\n")]).unwrap().label.as_deref(), Some("cat"));
+    }
+
+    #[test]
+    fn what_is_written_of_a_sample_reads_back_as_it() {
+        let question =
+            Question { id: 7, text: "how many?".into(), answers: vec!["2".into()], kind: Some("count".into()) };
+        for label in [None, Some("animals & nature".to_owned()), Some("7".to_owned())] {
+            let written = Sample {
+                captions: vec!["two".into(), "\u{e9} \"three\"".into()],
+                label,
+                questions: vec![question.clone()],
+                variant_of: Some("other".into()),
+                ..Sample::new("path/a.b.png", SampleImage::Memory(b"P".to_vec()))
+            };
+            let members = members_of(&written, "png", b"P".to_vec()).unwrap();
+            let extensions: Vec<&str> = members.iter().map(|member| member.extension.as_str()).collect();
+            assert_eq!(extensions.contains(&"cls"), written.label.as_deref() == Some("7"));
+            let read = sample("0", members, "caption").unwrap();
+            assert_eq!((&read.captions, &read.label), (&written.captions, &written.label));
+            assert_eq!((&read.questions, &read.variant_of), (&written.questions, &written.variant_of));
+            assert_eq!(&*read.image.bytes().unwrap(), b"P");
+        }
+        let bare = Sample { captions: vec![" ".into()], ..Sample::new("a", SampleImage::Static(b"P")) };
+        assert_eq!(members_of(&bare, "png", Vec::new()).err().unwrap().fault(), Fault::NoCaption);
     }
 
     #[test]

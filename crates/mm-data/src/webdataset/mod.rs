@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::one_or_many;
 use crate::{Error, Result, Source};
+pub(crate) use members::{Member, members_of};
 use names::Shard;
 use source::TarSource;
 use stream::TarStream;

@@ -1,0 +1,33 @@
+//! `mm data`: pack, count and look at data sets.
+
+mod set;
+mod shards;
+mod show;
+mod stats;
+
+use anyhow::Result;
+
+/// Pack a data set as shards, count what is in it, look at it.
+#[derive(clap::Args)]
+#[command(after_help = "Example: mm data stats --data emoji")]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    // The model's arguments are there where a filter asks for a model.
+    #[command(mut_arg("model", |model| model.required(false)))]
+    Shards(shards::Args),
+    Stats(stats::Args),
+    Show(show::Args),
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    match &args.command {
+        Command::Shards(args) => shards::run(args),
+        Command::Stats(args) => stats::run(args),
+        Command::Show(args) => show::run(args),
+    }
+}

@@ -1,0 +1,97 @@
+use anyhow::Result;
+use mm_core::config::Source as Text;
+use mm_data::{Source, SourceConfig};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Which data set.
+#[derive(clap::Args)]
+pub struct SetArgs {
+    /// The data set as a config has it, `kind = "coco", path = "captions.json"`, or its kind alone, `emoji`.
+    #[arg(long, value_name = "TOML", required_unless_present = "config", conflicts_with = "config")]
+    data: Option<String>,
+    /// The config of a run, whose data set is taken.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Which data set of the config: train or eval.NAME.
+    #[arg(long, value_name = "NAME", default_value = "train", conflicts_with = "data")]
+    source: String,
+    /// Override a value of the config.
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "config")]
+    overrides: Vec<String>,
+}
+
+/// What of a run's config is read: other tasks have other tables beside.
+#[derive(Deserialize)]
+struct Run {
+    data: Data,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    train: Option<SourceConfig>,
+    #[serde(default)]
+    eval: BTreeMap<String, SourceConfig>,
+}
+
+#[derive(Deserialize)]
+struct Inline {
+    data: SourceConfig,
+}
+
+impl SetArgs {
+    /// The data set's config, and the data set.
+    pub fn open(&self) -> Result<(SourceConfig, Box<dyn Source>)> {
+        let config = match (&self.data, &self.config) {
+            (Some(data), _) => inline(data)?,
+            (None, Some(file)) => self.of_run(file)?,
+            (None, None) => unreachable!("clap asks for one of the two"),
+        };
+        let source = config.open()?;
+        Ok((config, source))
+    }
+
+    fn of_run(&self, file: &std::path::Path) -> Result<SourceConfig> {
+        let text = Text::read(file, &self.overrides)?;
+        let Data { train, mut eval } = text.parse::<Run>()?.data;
+        let mut names: Vec<String> = train.iter().map(|_| "train".to_owned()).collect();
+        names.extend(eval.keys().map(|name| format!("eval.{name}")));
+        let found = match self.source.strip_prefix("eval.") {
+            Some(name) => eval.remove(name),
+            None if self.source == "train" => train,
+            None => None,
+        };
+        let problem = format!("no data set `{}`; there are: {}", self.source, names.join(", "));
+        Ok(found.ok_or_else(|| text.error("data", problem))?)
+    }
+}
+
+/// A data set on the command line: a table's inside, a whole inline table, or a kind.
+fn inline(data: &str) -> Result<SourceConfig> {
+    let data = data.trim();
+    let is_kind = !data.is_empty() && data.chars().all(|character| character.is_alphanumeric() || character == '_');
+    let text = match data {
+        kind if is_kind => format!("data = {{ kind = {kind:?} }}"),
+        table if table.starts_with('{') => format!("data = {table}"),
+        inside => format!("data = {{ {inside} }}"),
+    };
+    Ok(Text::from_text("--data", &text, &[])?.parse::<Inline>()?.data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_set_is_a_kind_a_table_or_its_inside() {
+        let whole = inline("{ kind = 'emoji', split = 'held_out' }").unwrap();
+        assert_eq!(whole, inline(" kind = \"emoji\", split = \"held_out\" ").unwrap());
+        assert_eq!(inline("emoji").unwrap(), inline("kind = 'emoji'").unwrap());
+        let said = |data: &str| inline(data).unwrap_err().to_string();
+        assert!(said("emojis").contains("unknown variant `emojis`"), "{}", said("emojis"));
+        assert!(said("kind = 'emoji', spilt = 'all'").contains("did you mean `split`?"));
+        assert!(said("kind = emoji").starts_with("--data:1"), "{}", said("kind = emoji"));
+        assert!(inline("").is_err());
+    }
+}
