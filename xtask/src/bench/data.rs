@@ -41,7 +41,8 @@ const SHARDS: &str = "1000";
 struct Measured {
     samples: f64,
     seconds: f64,
-    /// The most memory that its processes held.
+    /// The most memory that its processes held, where that is measured.
+    #[serde(default)]
     peak_mb: f64,
     /// Bytes written, where it writes.
     #[serde(default)]
