@@ -11,6 +11,8 @@
 //! 3. A [`Loader`] does this on threads, in an order that follows from the seed alone, and tells a [`Position`] from
 //!    which it goes on exactly.
 //!
+//! Beside that way, [`shards`] packs any source as tars, [`Stats`] counts what is in one and a [`sheet`] shows it.
+//!
 //! ```
 //! use mm_data::{Normalize, SourceConfig, resize};
 //!

@@ -246,7 +246,7 @@ impl Source for Twins {
     }
 
     fn sample(&self, index: usize) -> Result<Sample> {
-        let side = if index == 3 { 20 } else { 60 + index as u32 };
+        let side = if index == 3 { 20 } else { 96 * (1 + index as u32 / 10) };
         let mut png = std::io::Cursor::new(Vec::new());
         picture((index % 10) as u32, side, side).write_to(&mut png, mm_data::image::ImageFormat::Png).unwrap();
         let captions = vec![format!("number {index}")];
@@ -258,7 +258,7 @@ impl Source for Twins {
 fn of_images_that_look_the_same_the_first_that_passes_the_other_filters_stays() {
     let data = config("kind = 'emoji'"); // stands for the source in the manifest
     let out = tempfile::tempdir().unwrap();
-    let options = PackOptions { filters: filters(&["duplicates=2", "min_side=30"]), ..small() };
+    let options = PackOptions { filters: filters(&["duplicates=6", "min_side=30"]), ..small() };
     let packing = Packing { source: &Twins, data: &data, options, score: None, progress: &|_| {} };
     let summary = packing.run(out.path()).unwrap();
     assert_eq!(summary.all.filtered, [("duplicates", 13), ("min_side", 1)].map(|(k, v)| (k.to_owned(), v)).into());

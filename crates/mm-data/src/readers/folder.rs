@@ -79,6 +79,10 @@ impl Source for FolderSource {
         self.images.len()
     }
 
+    fn key(&self, index: usize) -> String {
+        self.config.path.join(&self.images[index]).display().to_string()
+    }
+
     fn sample(&self, index: usize) -> Result<Sample> {
         let below = &self.images[index];
         let path = self.config.path.join(below);
