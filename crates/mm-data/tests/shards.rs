@@ -199,7 +199,7 @@ fn what_cannot_be_read_is_dropped_counted_and_named() {
     assert_eq!(summary.stats.formats, [("jpg", 2), ("png", 1), ("webp", 1)].map(|(k, v)| (k.to_owned(), v)).into());
     let lines = std::fs::read_to_string(out.path().join("bad_samples.jsonl")).unwrap();
     let bad: Vec<BadSample> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(bad[0].key.ends_with("e.jpg") && bad[0].reason.contains("neither PNG, JPEG nor WebP"));
+    assert!(bad[0].key.ends_with("e.jpg") && bad[0].reason.contains("neither PNG, JPEG, WebP nor GIF"));
     assert!(bad[1].key.ends_with("top.png") && bad.len() == 2);
 
     let checked = tempfile::tempdir().unwrap();

@@ -49,11 +49,6 @@ impl SetArgs {
             (None, None) => unreachable!("clap asks for one of the two"),
         };
         let source = config.open()?;
-        let name = source.name();
-        anyhow::ensure!(
-            source.stream().is_none(),
-            "`{name}` is a stream, whose samples cannot be asked for by number: save its tars and name them instead"
-        );
         Ok((config, source))
     }
 
