@@ -19,8 +19,11 @@ const MOST: usize = 1 << 17;
 const BATCH_SIZE: usize = 64;
 
 impl FrozenTexts {
-    /// The texts of `source`; none where they are too many to keep, and are computed at every step instead.
+    /// The texts of `source`; none where they are too many to keep or cannot be read beforehand, and are computed at every step instead.
     pub fn new(model: &TextModel, source: &dyn Source) -> Result<Option<Self>> {
+        if source.stream().is_some() {
+            return Ok(None);
+        }
         let mut texts: BTreeSet<Vec<u32>> = BTreeSet::new();
         for index in 0..source.len() {
             // A sample that cannot be read here cannot be read in training either, where it is counted.

@@ -136,6 +136,11 @@ fn tokenizer(config: &TokenizerConfig, model: &mut ClipConfig, source: &dyn Sour
     let context_length = model.text.context_length() as usize;
     let tokenizer = match config {
         TokenizerConfig::From { from } => Tokenizer::from_dir(from)?.with_context_length(context_length)?,
+        TokenizerConfig::Train { .. } if source.stream().is_some() => {
+            let reason = "is a stream, which is read once: a tokenizer cannot be trained on its captions first";
+            let problem = format!("`{}` {reason}; name one with [tokenizer] from = \"DIR\"", source.name());
+            return Err(crate::Error::Model(problem));
+        }
         TokenizerConfig::Train { vocab_size } => {
             // A sample that cannot be read here cannot be read in training either, where it is counted.
             let captions: Vec<String> = (0..source.len())

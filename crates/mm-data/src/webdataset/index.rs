@@ -6,9 +6,9 @@
 //! its key ends; then the keys, then the reason. It is written under a temporary name and renamed, and made again when the tar's size or time is
 //! another.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tar::{Archive, EntryType};
@@ -181,7 +181,9 @@ fn place(path: &Path, folder: Option<&Path>) -> PathBuf {
 fn write(place: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = place.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
-    let mut file = tempfile::Builder::new().prefix(".index-").tempfile_in(folder)?;
+    // Others of the team read the shards too; temporary files are their owner's alone unless told otherwise.
+    let readable = Permissions::from_mode(0o644);
+    let mut file = tempfile::Builder::new().prefix(".index-").permissions(readable).tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.persist(place)?;
     Ok(())
@@ -273,7 +275,8 @@ mod tests {
             assert_eq!(index.extent(0).unwrap(), Extent { start: 0, length: 2048 });
             let next = index.extent(1).unwrap();
             assert_eq!(index.extent(2).unwrap().start, next.start + next.length);
-            assert!(folder.path().join("a.tar.index").is_file());
+            let written = std::fs::metadata(folder.path().join("a.tar.index")).unwrap();
+            assert_eq!(written.mode() & 0o444, 0o444);
         }
     }
 
