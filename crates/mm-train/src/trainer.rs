@@ -85,7 +85,22 @@ pub fn train<T: Task>(
         let started = Instant::now();
         seed::set(run.seed, "step", state.step);
         let lr = schedule.at(state.step);
-        let (loss, parts) = accumulate(task, config, device)?;
+        let position = task.position();
+        let accumulated = accumulate(task, config, device);
+        let (loss, parts) = match accumulated {
+            Ok(accumulated) => accumulated,
+            Err(error) => {
+                // Data that fails an hour in costs no finished step: once it is mended, the run goes on with this one.
+                if state.step > first && !is_due(config.checkpoint_every, state.step) {
+                    state.position = position;
+                    let trained = Trained { vs: task.variables(), optimizer: &mut optimizer, ema: ema.as_mut() };
+                    let saved = checkpoint::save(&folder.path, &state, &trained, config.keep_checkpoints)?;
+                    tracing::warn!("{} steps are done and saved: go on with --resume latest", state.step);
+                    watch(Event::Saved(&saved));
+                }
+                return Err(error);
+            }
+        };
         state.step += 1;
         if !loss.is_finite() {
             return Err(Error::NotFinite { step: state.step, loss });

@@ -17,6 +17,8 @@ struct Regression {
     weight: Tensor,
     drawn: u64,
     poison: Option<u64>,
+    /// The batch that cannot be read.
+    missing: Option<u64>,
 }
 
 impl Regression {
@@ -24,7 +26,7 @@ impl Regression {
         tch::manual_seed(5);
         let vs = VarStore::new(Device::Cpu);
         let weight = vs.root().var("weight", &[8, 8], Init::Randn { mean: 0.0, stdev: 1.0 });
-        Self { vs, weight, drawn: 0, poison: None }
+        Self { vs, weight, drawn: 0, poison: None, missing: None }
     }
 }
 
@@ -37,6 +39,9 @@ impl Task for Regression {
 
     fn next_batch(&mut self) -> Result<Tensor> {
         self.drawn += 1;
+        if self.missing == Some(self.drawn) {
+            return Err(Error::task(std::io::Error::other("the disk is gone")));
+        }
         let wave = Tensor::arange(32, (Kind::Float, Device::Cpu)) * self.drawn as f64;
         Ok(wave.sin().view([4, 8]))
     }
@@ -144,6 +149,27 @@ fn a_resumed_run_equals_the_unbroken_run_bit_for_bit() {
     {
         let read = |out: &Path| std::fs::read(out.join("r").join(file)).unwrap();
         assert_eq!(read(straight.path()), read(broken.path()), "{file}");
+    }
+}
+
+#[test]
+fn a_run_whose_data_fails_keeps_every_finished_step_and_goes_on_exactly() {
+    let _turn = GENERATOR.lock();
+    let straight = tempfile::tempdir().unwrap();
+    run(straight.path(), Resume::No, &mut Regression::new(), &mut |_| {}).unwrap();
+
+    // The second micro-batch of a step is missing; regular checkpoints are those of steps 5, 10 and 15.
+    for step in [1, 11, 13] {
+        let broken = tempfile::tempdir().unwrap();
+        let mut failing = Regression { missing: Some(2 * step), ..Regression::new() };
+        let failed = run(broken.path(), Resume::No, &mut failing, &mut |_| {});
+        assert!(failed.unwrap_err().to_string().contains("the disk is gone"));
+        let last = broken.path().join(format!("r/checkpoints/step-{}", step - 1));
+        assert_eq!(last.is_dir(), step > 1);
+        if step > 1 {
+            run(broken.path(), Resume::Latest, &mut Regression::new(), &mut |_| {}).unwrap();
+            assert_eq!(numbers(straight.path()), numbers(broken.path()));
+        }
     }
 }
 
