@@ -5,6 +5,7 @@ use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
 use crate::resize::{self, Rect};
+use crate::rng::shuffle;
 use crate::{Error, Result, colour};
 
 /// What to change at random: a crop, the side, the colours. In the config:
@@ -127,9 +128,7 @@ impl Jitter {
             return;
         }
         let mut order = [0, 1, 2, 3];
-        for last in (1..order.len()).rev() {
-            order.swap(last, rng.random_range(0..=last));
-        }
+        shuffle(&mut order, rng);
         for change in order {
             let strength = [self.brightness, self.contrast, self.saturation, self.hue][change];
             if strength == 0.0 {

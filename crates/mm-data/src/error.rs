@@ -1,5 +1,6 @@
 //! What can go wrong with data, each said with its place and a way out.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -194,9 +195,7 @@ impl Error {
     /// What `work` on a sample returns; a panic of a decoder in it is the sample's error.
     pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-            let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
-            let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
-            Err(Self::bad(Fault::Panic, format!("panicked: {}", said.unwrap_or_default())))
+            Err(Self::bad(Fault::Panic, format!("panicked: {}", said_by(&*panic).unwrap_or_default())))
         })
     }
 
@@ -205,6 +204,11 @@ impl Error {
         let path = path.as_ref().to_owned();
         move |source| Self::Io { path, source }
     }
+}
+
+/// The words of a panic, if it has any.
+pub(crate) fn said_by(panic: &(dyn Any + Send)) -> Option<&str> {
+    panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied())
 }
 
 fn quoted(names: &[String]) -> String {

@@ -250,7 +250,10 @@ impl<T: Item> Loader<T> {
                 Some(item) => return Ok(Some(item)),
                 // A stream has a next one.
                 None if streamed => self.workers.send(part, 0, (0, 0)),
-                None if self.config.drop_last => return Err(workers::nothing_good(self.source.name())),
+                None if self.config.drop_last => {
+                    let name = self.source.name().to_owned();
+                    return Err(Error::NothingGood { name, tried: feed::TRIES });
+                }
                 None => return Ok(None),
             }
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
-use super::feed::{Feed, TRIES};
+use super::feed::Feed;
 use super::{Item, Map};
 use crate::rng::{Domain, rng};
 use crate::{BadSample, Error, Fault, Result, Sample};
@@ -255,9 +255,4 @@ impl<T> Shared<T> {
         });
         done.map_err(|error| Bad { key, fault: error.fault(), reason: error.to_string() })
     }
-}
-
-/// What more than [`TRIES`] bad samples in a row mean.
-pub(super) fn nothing_good(name: &str) -> Error {
-    Error::NothingGood { name: name.to_owned(), tried: TRIES }
 }

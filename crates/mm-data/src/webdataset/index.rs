@@ -11,9 +11,9 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use tar::{Archive, EntryType};
+use tar::Archive;
 
-use super::members::key_and_extension;
+use super::members::{key_and_extension, of_sample};
 use crate::{Error, Result};
 
 const MAGIC: &[u8; 16] = b"mm shard index 1";
@@ -39,6 +39,7 @@ pub(super) struct Index {
     samples: usize,
     /// The bytes of the reason at the end.
     reason: usize,
+    tar_bytes: u64,
 }
 
 /// What an index says of a whole shard.
@@ -88,7 +89,10 @@ impl Index {
         };
         let head = |bytes: &[u8]| Some((number(bytes, 32)? as usize, number(bytes, 40)? as usize));
         index
-            .or_else(|| head(&bytes).map(|(samples, reason)| Self { place: Place::Memory(bytes), samples, reason }))
+            .or_else(|| {
+                let (samples, reason) = head(&bytes)?;
+                Some(Self { place: Place::Memory(bytes), samples, reason, tar_bytes: stamp[0] })
+            })
             .ok_or_else(|| Error::Setting(format!("{}: its index cannot be read back", path.display())))
     }
 
@@ -101,7 +105,7 @@ impl Index {
         let (samples, reason) = (number(&head, 32)? as usize, number(&head, 40)? as usize);
         let entries = samples.checked_mul(ENTRY)?.checked_add(HEAD)?;
         let length = file.metadata().ok()?.len();
-        let index = Self { place: Place::File(file), samples, reason };
+        let index = Self { place: Place::File(file), samples, reason, tar_bytes: stamp[0] };
         let keys = match samples {
             0 => 0,
             _ if (entries as u64) > length => return None,
@@ -110,15 +114,20 @@ impl Index {
         (fits && (entries as u64).checked_add(keys)?.checked_add(reason as u64)? == length).then_some(index)
     }
 
+    /// How many samples can be found.
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+
     /// Samples, and what is broken.
-    pub fn summary(&self, tar: &Path) -> Summary {
+    pub fn summary(&self) -> Summary {
         let reason = || {
             let keys = self.samples.checked_sub(1).map_or(Some(0), |last| self.entry(last).map(|(_, end)| end))?;
             let bytes = self.read((HEAD + self.samples * ENTRY) as u64 + keys, self.reason)?;
             Some(String::from_utf8_lossy(&bytes).into_owned())
         };
         let broken = (self.reason > 0).then(|| reason().unwrap_or_else(|| "its index cannot be read".into()));
-        Summary { samples: self.samples, broken, bytes: std::fs::metadata(tar).map_or(0, |tar| tar.len()) }
+        Summary { samples: self.samples, broken, bytes: self.tar_bytes }
     }
 
     /// Whether it could not be written.
@@ -231,10 +240,7 @@ fn walk(tar: &File, size: u64, samples: &mut Vec<(Extent, String)>) -> std::io::
             samples.pop_if(|(_, last)| Some(&*last) == key.as_ref());
             return Ok(Some(format!("cut off at byte {size}, in {name}")));
         }
-        if !matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous) {
-            continue;
-        }
-        let Some((key, _)) = key_and_extension(&entry.path_bytes()) else { continue };
+        let Some((key, _)) = of_sample(&entry) else { continue };
         match samples.last_mut().filter(|(_, last)| *last == key) {
             Some((extent, _)) => extent.length = end.min(size) - extent.start,
             None => samples.push((Extent { start, length: end.min(size) - start }, key)),
@@ -269,7 +275,7 @@ mod tests {
         let (folder, path) = written(&bytes);
         for _ in 0..2 {
             let index = Index::open(&path, None).unwrap();
-            let summary = index.summary(&path);
+            let summary = index.summary();
             assert_eq!((summary.samples, summary.broken), (3, None));
             assert_eq!((0..3).map(|sample| index.key(sample).unwrap()).collect::<Vec<_>>(), ["x", &long, "z"]);
             assert_eq!(index.extent(0).unwrap(), Extent { start: 0, length: 2048 });
@@ -283,7 +289,7 @@ mod tests {
     #[test]
     fn a_tar_that_changed_or_a_broken_index_is_indexed_anew() {
         let (_folder, path) = written(&tar(&[("x.jpg", b"1")]));
-        let samples = || Index::open(&path, None).unwrap().summary(&path).samples;
+        let samples = || Index::open(&path, None).unwrap().summary().samples;
         assert_eq!(samples(), 1);
         std::fs::write(&path, tar(&[("x.jpg", b"1"), ("y.jpg", b"1")])).unwrap();
         assert_eq!(samples(), 2);
@@ -302,7 +308,7 @@ mod tests {
         assert!(Index::open(&path, Some(&elsewhere)).is_ok());
         assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 1);
         let index = Index::open(&path, Some(Path::new("/proc/none"))).unwrap();
-        assert_eq!((index.summary(&path).samples, index.key(0).unwrap()), (1, "x".into()));
+        assert_eq!((index.summary().samples, index.key(0).unwrap()), (1, "x".into()));
     }
 
     #[test]
@@ -315,11 +321,11 @@ mod tests {
             (1536 + 1024 + 512 + 1, 1, "cut off at byte 3073, in y.jpg"),
         ] {
             let (_folder, path) = written(&whole[..length]);
-            let summary = Index::open(&path, None).unwrap().summary(&path);
+            let summary = Index::open(&path, None).unwrap().summary();
             assert_eq!(summary.samples, samples);
             assert!(summary.broken.clone().unwrap().contains(said), "{length}: {:?}", summary.broken);
         }
         let (_folder, path) = written(&tar(&[]));
-        assert_eq!(Index::open(&path, None).unwrap().summary(&path).broken.as_deref(), Some("no sample is in it"));
+        assert_eq!(Index::open(&path, None).unwrap().summary().broken.as_deref(), Some("no sample is in it"));
     }
 }

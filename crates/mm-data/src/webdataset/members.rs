@@ -4,7 +4,7 @@ use std::io::Read;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tar::{Archive, EntryType};
+use tar::{Archive, Entry, EntryType};
 
 use crate::{Error, Fault, Question, Result, Sample, SampleImage};
 
@@ -28,6 +28,12 @@ pub(super) fn key_and_extension(name: &[u8]) -> Option<(String, String)> {
     Some((name[..dot].to_owned(), name[dot + 1..].to_lowercase()))
 }
 
+/// Key and extension of what stands in a tar, if it is a file of a sample: no folder or link, and with a name that has both.
+pub(super) fn of_sample(entry: &Entry<impl Read>) -> Option<(String, String)> {
+    let is_file = matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous);
+    is_file.then(|| key_and_extension(&entry.path_bytes())).flatten()
+}
+
 /// The members in the bytes of one sample, as they stand in the tar.
 pub(super) fn members(bytes: &[u8]) -> Result<Vec<Member>> {
     let broken =
@@ -35,10 +41,7 @@ pub(super) fn members(bytes: &[u8]) -> Result<Vec<Member>> {
     let mut members = Vec::new();
     for entry in Archive::new(bytes).entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
-        if !matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous) {
-            continue;
-        }
-        let Some((_, extension)) = key_and_extension(&entry.path_bytes()) else { continue };
+        let Some((_, extension)) = of_sample(&entry) else { continue };
         let mut bytes = Vec::with_capacity(entry.size().min(bytes.len() as u64) as usize);
         entry.read_to_end(&mut bytes).map_err(broken)?;
         members.push(Member { extension, bytes });

@@ -5,13 +5,13 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{Advice, fadvise};
 
 use super::index::{Index, Summary};
 use super::members::{self, MAX_SAMPLE_BYTES};
+use crate::in_order::each;
 use crate::{Error, Fault, Result, Sample, Source};
 
 /// Threads that index shards at first read: more than cores, because the disk is what takes the time.
@@ -101,7 +101,7 @@ impl TarSource {
             return Ok(open.clone());
         }
         let shard = Arc::new(OpenShard::open(&known.path, self.index_dir.as_deref())?);
-        if shard.index.summary(&known.path).samples != known.summary.samples {
+        if shard.index.samples() != known.summary.samples {
             return Err(Error::bad(Fault::Shard, "the shard is another than when the run began"));
         }
         let mut open = lock();
@@ -110,6 +110,13 @@ impl TarSource {
             open.pop_front();
         }
         Ok(shard)
+    }
+
+    /// The key of a sample that can be found in its shard.
+    fn key_in(&self, shard: &OpenShard, index: usize) -> String {
+        let (number, place) = self.find(index);
+        let path = self.shards[number].path.display();
+        shard.index.key(place).map_or_else(|| self.whereabouts(index), |key| format!("{path}/{key}"))
     }
 }
 
@@ -129,26 +136,22 @@ impl OpenShard {
 
 /// The summaries of all shards, in their order.
 fn know(paths: Vec<PathBuf>, index_dir: Option<&Path>) -> Vec<Known> {
-    let next = AtomicUsize::new(0);
     let one = |path: &PathBuf| match OpenShard::open(path, index_dir) {
-        Ok(shard) => (shard.index.summary(path), shard.index.is_in_memory().then(|| Arc::new(shard))),
+        Ok(shard) => (shard.index.summary(), shard.index.is_in_memory().then(|| Arc::new(shard))),
         Err(error) => (Summary { samples: 0, broken: Some(error.to_string()), bytes: 0 }, None),
     };
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(path) = paths.get(number) else { return done };
-            done.push((number, one(path)));
-        }
+    let found: Vec<OnceLock<(Summary, Option<Arc<OpenShard>>)>> = paths.iter().map(|_| OnceLock::new()).collect();
+    let numbers: Vec<usize> = (0..paths.len()).collect();
+    each(&numbers, INDEXERS, |number| {
+        found[number].get_or_init(|| one(&paths[number]));
+        Ok(())
+    })
+    .expect("a shard that cannot be read is no error here");
+    let known = |(path, found): (PathBuf, OnceLock<_>)| {
+        let (summary, kept) = found.into_inner().expect("each shard was asked for");
+        Known { path, summary, kept }
     };
-    let mut all: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..INDEXERS.min(paths.len())).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("indexing does not panic")).collect()
-    });
-    all.sort_by_key(|(number, _)| *number);
-    let known = |(path, (_, (summary, kept)))| Known { path, summary, kept };
-    paths.into_iter().zip(all).map(known).collect()
+    paths.into_iter().zip(found).map(known).collect()
 }
 
 impl Source for TarSource {
@@ -161,12 +164,12 @@ impl Source for TarSource {
     }
 
     fn key(&self, index: usize) -> String {
-        let (shard, place) = self.find(index);
-        let path = self.shards[shard].path.display();
-        match self.shard(shard).ok().and_then(|shard| shard.index.key(place)) {
-            _ if place == self.shards[shard].summary.samples => path.to_string(),
-            Some(key) => format!("{path}/{key}"),
-            None => self.whereabouts(index),
+        let (number, place) = self.find(index);
+        let Known { path, summary, .. } = &self.shards[number];
+        match self.shard(number) {
+            _ if place == summary.samples => path.display().to_string(),
+            Ok(shard) => self.key_in(&shard, index),
+            Err(_) => self.whereabouts(index),
         }
     }
 
@@ -193,7 +196,7 @@ impl Source for TarSource {
             .tar
             .read_exact_at(&mut bytes, extent.start)
             .map_err(|error| gone(format!("{}: {error}", known.path.display())))?;
-        members::sample(&self.key(index), members::members(&bytes)?, &self.caption_field)
+        members::sample(&self.key_in(&shard, index), members::members(&bytes)?, &self.caption_field)
     }
 
     fn blocks(&self) -> Option<Vec<u32>> {

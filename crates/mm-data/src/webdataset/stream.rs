@@ -11,9 +11,9 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use flate2::bufread::MultiGzDecoder;
 use rand::RngExt;
 use rustix::process::{Pid, Signal, kill_process_group};
-use tar::{Archive, EntryType};
+use tar::Archive;
 
-use super::members::{self, MAX_SAMPLE_BYTES, Member, key_and_extension};
+use super::members::{self, MAX_SAMPLE_BYTES, Member};
 use super::names::Shard;
 use crate::rng::{Domain, rng};
 use crate::{BadSample, Error, Fault, Reading, Result, Sample, SampleRng, Source, Stream, StreamOrder, Watch};
@@ -285,9 +285,7 @@ impl ShardReader {
                     return Ok(Err(broken(error)));
                 }
             };
-            let named = key_and_extension(&entry.path_bytes());
-            let regular = matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous);
-            let Some((key, extension)) = named.filter(|_| regular) else { continue };
+            let Some((key, extension)) = members::of_sample(&entry) else { continue };
             if group.key.as_ref() != Some(&key) {
                 sent += self.send_group(name, &mut group)?;
                 group.key = Some(key);

@@ -18,6 +18,7 @@ use self::cache::Cache;
 use self::files::ParquetFile;
 use self::group::Group;
 use crate::config::one_or_many;
+use crate::error::said_by;
 use crate::readers::broken::Broken;
 use crate::readers::listed::root_beside;
 use crate::{Error, Fault, Result, Sample, Source};
@@ -176,8 +177,8 @@ impl Source for ParquetSource {
 /// Runs what calls the parquet crate, which panics on some files that are corrupt.
 fn sheltered<T>(read: impl FnOnce() -> std::result::Result<T, Broken>) -> std::result::Result<T, Broken> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
-        let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        Err(Broken::new(Fault::Panic, format!("corrupt: the decoder gave up: {}", said.unwrap_or("no reason given"))))
+        let said = said_by(&*panic).unwrap_or("no reason given");
+        Err(Broken::new(Fault::Panic, format!("corrupt: the decoder gave up: {said}")))
     })
 }
 
