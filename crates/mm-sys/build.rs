@@ -7,7 +7,8 @@ fn main() {
     // torch-sys tells its dependants where its libtorch lives, however it was found.
     let lib = PathBuf::from(std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys exports its libtorch folder"));
     let include = lib.parent().expect("libtorch's lib folder has a parent").join("include");
-    cc::Build::new()
+    let mut build = cc::Build::new();
+    build
         .cpp(true)
         .std("c++20")
         .pic(true)
@@ -18,12 +19,33 @@ fn main() {
         .flag("-fopenmp") // without it at::parallel_for is a plain loop
         .flag("-fno-math-errno") // or rounding calls a function for each element
         .opt_level(3)
-        .files(["shim/shim.cpp", "shim/int8.cpp"])
-        .compile("mm_shim");
+        .define("USE_C10D_GLOO", None)
+        .include("shim") // for gloo's declarations
+        .files(["shim/shim.cpp", "shim/int8.cpp", "shim/c10d.cpp", "shim/reducer.cpp"]);
+    enable_nccl(&lib, &mut build);
+    build.compile("mm_shim");
     println!("cargo:rustc-link-search=native={}", lib.display());
     println!("cargo:rustc-link-lib=torch_cpu");
     println!("cargo:rustc-link-lib=c10");
     link_openmp(&lib);
+}
+
+/// Compiles NCCL's process group in where this libtorch has it: nobody has to know of a feature flag.
+fn enable_nccl(lib: &Path, build: &mut cc::Build) {
+    println!("cargo:rerun-if-changed={}", lib.join("libtorch_cuda.so").display());
+    if !lib.join("libtorch_cuda.so").exists() {
+        return;
+    }
+    // The wheels lie beside each other: torch/lib, nvidia/cu13/include, nvidia/nccl/include.
+    let wheels = lib.ancestors().nth(2).expect("torch/lib lies in a folder of wheels").join("nvidia");
+    let includes = [wheels.join("cu13/include"), wheels.join("nccl/include")];
+    if let Some(missing) = includes.iter().find(|include| !include.is_dir()) {
+        println!("cargo:warning=NCCL is left out, because {} is missing: run `cargo xtask setup --cuda`", missing.display());
+        return;
+    }
+    build.define("USE_C10D_NCCL", None).includes(&includes);
+    println!("cargo:rustc-link-lib=torch_cuda");
+    println!("cargo:rustc-link-lib=c10_cuda");
 }
 
 /// Links the OpenMP that libtorch brings: two in one process would each start threads for every core.

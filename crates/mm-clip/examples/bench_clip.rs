@@ -8,7 +8,7 @@
 use mm_clip::{Bundle, Clip, ClipConfig, FolderForm, StoredType};
 use mm_core::Precision;
 use mm_core::nn::Linear;
-use mm_core::optim::{AdamW, AdamWConfig};
+use mm_core::optim::{AdamW, AdamWConfig, Shard};
 use mm_text::{TokenBatch, Tokenizer};
 use mm_vision::ImageProcessor;
 use std::path::Path;
@@ -157,7 +157,7 @@ fn cosine(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
 fn training(options: &Options) -> Result<(Vec<f64>, f64), Box<dyn std::error::Error>> {
     let (vs, mut model) = vit_b_32()?;
     let config = AdamWConfig { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.2 };
-    let mut optimizer = AdamW::new(&vs, config, |_| 1.0);
+    let mut optimizer = AdamW::new(&vs, config, Shard::WHOLE, |_| 1.0);
     let pixel_values = Tensor::randn([BATCH as i64, 3, 224, 224], (Kind::Float, Device::Cpu));
     let batches = batches(options)?;
     let none = Tensor::from(0f32);

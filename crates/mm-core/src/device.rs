@@ -19,17 +19,31 @@ impl DeviceConfig {
     /// # Errors
     /// The name is none of the above, or asks for a GPU that this machine or this libtorch does not have.
     pub fn resolve(&self) -> Result<Device> {
+        self.resolve_for(0)
+    }
+
+    /// The device of the process with this number among those of a run on this machine, each of which has a GPU of its own: `"auto"` counts from
+    /// the first GPU, `"cuda:N"` from N.
+    ///
+    /// # Errors
+    /// As [`DeviceConfig::resolve`].
+    pub fn resolve_for(&self, local_rank: usize) -> Result<Device> {
         let fail = |problem| Err(Error::Device { device: self.0.clone(), problem });
+        let here = |index: usize| match (index as i64) < tch::Cuda::device_count() {
+            true => Ok(Device::Cuda(index)),
+            false if local_rank > 0 => fail("this machine has fewer GPUs than processes of the run"),
+            false => fail("there are fewer GPUs than that"),
+        };
         match self.0.as_str() {
-            "auto" => Ok(Device::cuda_if_available()),
+            "auto" if tch::Cuda::is_available() => here(local_rank),
+            "auto" => Ok(Device::Cpu),
             "cpu" => Ok(Device::Cpu),
-            name => match name.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
+            name => match name.strip_prefix("cuda:").and_then(|index| index.parse::<usize>().ok()) {
                 None => fail("not a device; use \"auto\", \"cpu\" or \"cuda:N\""),
                 Some(_) if !tch::Cuda::is_available() => fail(
                     "libtorch sees no CUDA; use device = \"cpu\", or install it with `cargo xtask setup --cuda` on a machine with an NVIDIA GPU",
                 ),
-                Some(index) if (index as i64) >= tch::Cuda::device_count() => fail("there are fewer GPUs than that"),
-                Some(index) => Ok(Device::Cuda(index)),
+                Some(index) => here(index.saturating_add(local_rank)),
             },
         }
     }

@@ -1,8 +1,8 @@
 //! What libtorch has and `tch` lacks, behind safe functions.
 //!
-//! One C++ file (`shim/shim.cpp`) reaches the few entry points that training and fast inference need: the fused AdamW step,
-//! CPU and CUDA autocast, inference mode, clearing a gradient, mapped files, and linear layers whose weights are laid out once for oneDNN, in
-//! floats or in int8.
+//! A few C++ files (`shim/`) reach the entry points that training and fast inference need: the fused AdamW step,
+//! CPU and CUDA autocast, inference mode, clearing a gradient, mapped files, linear layers whose weights are laid out once for oneDNN, in
+//! floats or in int8, and c10d: the process groups of PyTorch's own distributed training, Gloo and NCCL.
 //! This crate holds no policy: when to use which is for `mm-core`.
 //!
 //! ```
@@ -14,17 +14,21 @@
 #![allow(unsafe_code)] // the one crate that may; each block says why it is sound
 
 mod adamw;
+mod c10d;
 mod error;
 mod int8;
 mod mapped;
 mod memory;
 mod modes;
 mod packed;
+mod reducer;
 
 pub use adamw::{AdamWStep, fused_adamw};
+pub use c10d::{Backend, ProcessGroup, ReduceOp, TcpStore, has_nccl};
 pub use error::{Error, Result};
 pub use int8::Int8Linear;
 pub use mapped::MappedFile;
 pub use memory::{clear_gradient, copy_from_bytes, filled};
 pub use modes::{autocast_bf16, inference_mode};
 pub use packed::{PackedLinear, PostOp};
+pub use reducer::{Reduced, Reducer};

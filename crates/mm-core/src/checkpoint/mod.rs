@@ -48,6 +48,9 @@ pub struct Form {
 impl Form {
     /// Hugging Face's.
     pub const HF: Self = Self { names: hf_names, is_transposed: |_| false };
+
+    /// Every variable as it is, under its own name.
+    pub const AS_IS: Self = Self { names: |name| vec![name.to_owned()], is_transposed: |_| false };
 }
 
 /// Fills every variable of `vs` from the safetensors `file`, converting f16, bf16, f64 and int8 to the variable's type.
@@ -86,8 +89,7 @@ pub fn stored(variables: impl IntoIterator<Item = (String, Tensor)>, form: &Form
 /// # Errors
 /// As [`load`].
 pub fn read_into(file: &Path, targets: Vec<(String, Tensor)>) -> Result<()> {
-    let as_is = |name: &str| vec![name.to_owned()];
-    Weights::open(file)?.fill(targets, &Form { names: as_is, ..Form::HF })
+    Weights::open(file)?.fill(targets, &Form::AS_IS)
 }
 
 const TYPES: [(Dtype, Kind); 7] = [

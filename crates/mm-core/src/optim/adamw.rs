@@ -1,7 +1,7 @@
-use crate::checkpoint;
+use crate::checkpoint::{Form, Weights};
 use crate::{Error, Result};
 use mm_sys::AdamWStep;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
@@ -19,11 +19,40 @@ pub struct AdamWConfig {
     pub weight_decay: f64,
 }
 
+/// Which share of the moments a process holds (ZeRO, stage 1: Rajbhandari et al. 2020, section 5.1). Whole variables are dealt out so that
+/// all of `world` processes hold about as much; each updates its own, and somebody brings them to the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// The process, from 0.
+    pub rank: usize,
+    /// How many share the moments.
+    pub world: usize,
+}
+
+impl Shard {
+    /// All moments in one place.
+    pub const WHOLE: Self = Self { rank: 0, world: 1 };
+}
+
+/// A moment, by the name that checkpoints give it.
+#[derive(Debug)]
+pub struct Moment {
+    /// `exp_avg.NAME` or `exp_avg_sq.NAME`.
+    pub name: String,
+    /// The process that holds it.
+    pub owner: usize,
+    /// The variable that it is of.
+    pub variable: Tensor,
+    /// A handle to it, where this process holds it.
+    pub value: Option<Tensor>,
+}
+
 /// AdamW (Loshchilov & Hutter 2019) over a variable store, fused: one pass over parameters, moments and gradients a step.
 #[derive(Debug)]
 pub struct AdamW {
     config: AdamWConfig,
     groups: Vec<Group>,
+    shard: Shard,
     step: i64,
 }
 
@@ -33,17 +62,20 @@ struct Group {
     lr_scale: f64,
     names: Vec<String>,
     parameters: Vec<Tensor>,
-    first_moments: Vec<Tensor>,
-    second_moments: Vec<Tensor>,
+    owners: Vec<usize>,
+    /// First and second, where this process holds them.
+    moments: Vec<Option<(Tensor, Tensor)>>,
 }
 
 impl AdamW {
-    /// Optimises every variable of `vs` that requires a gradient; `lr_scale` gives the share of the learning rate for each name.
-    pub fn new(vs: &VarStore, config: AdamWConfig, lr_scale: impl Fn(&str) -> f64) -> Self {
+    /// Optimises every variable of `vs` that requires a gradient, or the `shard` of them; `lr_scale` gives the share of the learning rate for
+    /// each name.
+    pub fn new(vs: &VarStore, config: AdamWConfig, shard: Shard, lr_scale: impl Fn(&str) -> f64) -> Self {
         let variables: BTreeMap<String, Tensor> =
             vs.variables().into_iter().filter(|(_, v)| v.requires_grad()).collect();
+        let owners = deal(variables.values().map(Tensor::numel), shard.world);
         let mut groups: Vec<Group> = Vec::new();
-        for (name, variable) in variables {
+        for ((name, variable), owner) in variables.into_iter().zip(owners) {
             let weight_decay = if decays(&name, &variable) { config.weight_decay } else { 0.0 };
             let lr_scale = lr_scale(&name);
             let alike = |group: &&mut Group| group.weight_decay == weight_decay && group.lr_scale == lr_scale;
@@ -54,12 +86,13 @@ impl AdamW {
                     groups.last_mut().expect("one was pushed")
                 }
             };
-            group.first_moments.push(variable.detach().zeros_like());
-            group.second_moments.push(variable.detach().zeros_like());
+            let zeros = || variable.detach().zeros_like();
+            group.moments.push((owner == shard.rank).then(|| (zeros(), zeros())));
+            group.owners.push(owner);
             group.names.push(name);
             group.parameters.push(variable);
         }
-        Self { config, groups, step: 0 }
+        Self { config, groups, shard, step: 0 }
     }
 
     /// Drops all gradients and their memory.
@@ -83,7 +116,7 @@ impl AdamW {
         }
     }
 
-    /// Updates the parameters that have a gradient, at learning rate `lr`. With `max_norm`, gradients are scaled so that their
+    /// Updates the parameters that have a gradient and whose moments are here, at learning rate `lr`. With `max_norm`, gradients are scaled so that their
     /// norm, as [`AdamW::gradient_norm`] gave it in `norm`, is at most that.
     ///
     /// # Errors
@@ -93,19 +126,16 @@ impl AdamW {
         let AdamWConfig { beta1, beta2, eps, .. } = self.config;
         let divisor = max_norm.map(|max_norm| (norm / max_norm).clamp_min(1.0));
         for group in &self.groups {
-            let with_gradient: Vec<(usize, Tensor)> = group
-                .parameters
-                .iter()
-                .map(Tensor::grad)
-                .enumerate()
-                .filter(|(_, gradient)| gradient.defined())
-                .collect();
-            let pick = |tensors: &[Tensor]| -> Vec<Tensor> {
-                with_gradient.iter().map(|&(index, _)| tensors[index].shallow_clone()).collect()
-            };
-            let (parameters, first, second) =
-                (pick(&group.parameters), pick(&group.first_moments), pick(&group.second_moments));
-            let gradients: Vec<Tensor> = with_gradient.into_iter().map(|(_, gradient)| gradient).collect();
+            let (mut parameters, mut gradients, mut first, mut second) = (vec![], vec![], vec![], vec![]);
+            for (parameter, moments) in group.parameters.iter().zip(&group.moments) {
+                let (gradient, Some((mean, variance))) = (parameter.grad(), moments) else { continue };
+                if gradient.defined() {
+                    parameters.push(parameter.shallow_clone());
+                    gradients.push(gradient);
+                    first.push(mean.shallow_clone());
+                    second.push(variance.shallow_clone());
+                }
+            }
             let (weight_decay, lr) = (group.weight_decay, lr * group.lr_scale);
             let step = AdamWStep { step: self.step, lr, beta1, beta2, weight_decay, eps };
             mm_sys::fused_adamw(&parameters, &gradients, &first, &second, divisor.as_ref(), step)?;
@@ -113,37 +143,58 @@ impl AdamW {
         Ok(())
     }
 
-    /// Writes the moments to `file` (safetensors, `exp_avg.NAME` and `exp_avg_sq.NAME`).
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn save(&self, file: &Path) -> Result<()> {
-        checkpoint::write(file, &self.state())
+    /// The share of the moments that is here.
+    pub fn shard(&self) -> Shard {
+        self.shard
     }
 
-    /// Reads what [`AdamW::save`] wrote after `step` steps.
+    /// All moments, wherever they are held, in one order for all processes.
+    pub fn moments(&self) -> Vec<Moment> {
+        let of_group = |group: &Group| -> Vec<Moment> {
+            let of_variable = |index: usize| {
+                let (name, owner) = (&group.names[index], group.owners[index]);
+                let (first, second) = match &group.moments[index] {
+                    Some((first, second)) => (Some(first.shallow_clone()), Some(second.shallow_clone())),
+                    None => (None, None),
+                };
+                [("exp_avg", first), ("exp_avg_sq", second)].map(|(kind, value)| {
+                    let variable = group.parameters[index].shallow_clone();
+                    Moment { name: format!("{kind}.{name}"), owner, variable, value }
+                })
+            };
+            (0..group.names.len()).flat_map(of_variable).collect()
+        };
+        self.groups.iter().flat_map(of_group).collect()
+    }
+
+    /// Reads this process's share of the moments after `step` steps from `file`, which holds all of them under their names (safetensors),
+    /// whatever number of processes shared them.
     ///
     /// # Errors
     /// The file is not readable, or its tensors are not those of this optimiser.
     pub fn load(&mut self, file: &Path, step: u64) -> Result<()> {
         self.step = i64::try_from(step).map_err(|_| Error::checkpoint(file, format!("step {step} is out of range")))?;
-        checkpoint::read_into(file, self.state())
+        let (own, others): (Vec<Moment>, Vec<Moment>) = self.moments().into_iter().partition(|m| m.value.is_some());
+        let others: BTreeSet<String> = others.into_iter().map(|moment| moment.name).collect();
+        let targets = own.into_iter().filter_map(|moment| Some((moment.name, moment.value?))).collect();
+        let mut weights = Weights::open(file)?;
+        weights.retain(|name| !others.contains(name));
+        weights.fill(targets, &Form::AS_IS)
     }
+}
 
-    /// Handles to the moments, by name.
-    fn state(&self) -> Vec<(String, Tensor)> {
-        let named = |prefix: &str, names: &[String], tensors: &[Tensor]| -> Vec<(String, Tensor)> {
-            names.iter().zip(tensors).map(|(name, t)| (format!("{prefix}.{name}"), t.shallow_clone())).collect()
-        };
-        self.groups
-            .iter()
-            .flat_map(|group| {
-                let mut state = named("exp_avg", &group.names, &group.first_moments);
-                state.extend(named("exp_avg_sq", &group.names, &group.second_moments));
-                state
-            })
-            .collect()
+/// Deals variables of these sizes out to `world` owners: the largest first, each to who holds least.
+fn deal(sizes: impl Iterator<Item = usize>, world: usize) -> Vec<usize> {
+    let sizes: Vec<usize> = sizes.collect();
+    let mut by_size: Vec<usize> = (0..sizes.len()).collect();
+    by_size.sort_by_key(|&index| std::cmp::Reverse(sizes[index]));
+    let (mut held, mut owners) = (vec![0; world], vec![0; sizes.len()]);
+    for index in by_size {
+        let owner = (0..world).min_by_key(|&owner| held[owner]).unwrap_or(0);
+        held[owner] += sizes[index];
+        owners[index] = owner;
     }
+    owners
 }
 
 /// Matrices and tables decay; biases, norms and scales (one dimension or none) and class and position embeddings do not.
@@ -187,7 +238,7 @@ mod tests {
     #[test]
     fn steps_equal_the_textbook_with_decay_on_matrices_only() {
         let vs = store();
-        let mut optimizer = AdamW::new(&vs, CONFIG, |_| 1.0);
+        let mut optimizer = AdamW::new(&vs, CONFIG, Shard::WHOLE, |_| 1.0);
         let start: BTreeMap<String, Tensor> = vs.variables().into_iter().map(|(n, v)| (n, v.detach().copy())).collect();
         let mut seen: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();
         for step in 0..3 {
@@ -215,7 +266,7 @@ mod tests {
         let before: BTreeMap<String, Tensor> =
             vs.variables().into_iter().map(|(n, v)| (n, v.detach().copy())).collect();
         let plain = AdamWConfig { weight_decay: 0.0, ..CONFIG };
-        let mut optimizer = AdamW::new(&vs, plain, |name| if name == "fc_weight" { 0.25 } else { 1.0 });
+        let mut optimizer = AdamW::new(&vs, plain, Shard::WHOLE, |name| if name == "fc_weight" { 0.25 } else { 1.0 });
         vs.variables().values().map(|v| v.sum(Kind::Float)).sum::<Tensor>().backward();
         optimizer.step(1e-2, &optimizer.gradient_norm(), None).unwrap();
         for (name, moved) in [("fc_weight", 0.25e-2), ("norm.weight", 1e-2)] {
@@ -230,14 +281,54 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("optimizer.safetensors");
         let vs = store();
-        let mut optimizer = AdamW::new(&vs, CONFIG, |_| 1.0);
+        let mut optimizer = AdamW::new(&vs, CONFIG, Shard::WHOLE, |_| 1.0);
         vs.variables().values().map(|v| v.square().sum(Kind::Float)).sum::<Tensor>().backward();
         optimizer.step(1e-2, &optimizer.gradient_norm(), None).unwrap();
-        optimizer.save(&file).unwrap();
-        let mut other = AdamW::new(&vs, CONFIG, |_| 1.0);
+        let whole = |optimizer: &AdamW| -> Vec<(String, Tensor)> {
+            optimizer.moments().into_iter().map(|moment| (moment.name, moment.value.unwrap())).collect()
+        };
+        crate::checkpoint::write(&file, &whole(&optimizer)).unwrap();
+        let mut other = AdamW::new(&vs, CONFIG, Shard::WHOLE, |_| 1.0);
         other.load(&file, 1).unwrap();
-        for ((name, a), (_, b)) in optimizer.state().into_iter().zip(other.state()) {
+        for ((name, a), (_, b)) in whole(&optimizer).into_iter().zip(whole(&other)) {
             assert!(a.equal(&b), "{name}");
+        }
+        // A process that holds a part reads its part.
+        for rank in 0..2 {
+            let mut part = AdamW::new(&vs, CONFIG, Shard { rank, world: 2 }, |_| 1.0);
+            part.load(&file, 1).unwrap();
+            for (moment, (name, expected)) in part.moments().into_iter().zip(whole(&optimizer)) {
+                assert_eq!(moment.value.is_some(), moment.owner == rank);
+                assert!(moment.value.is_none_or(|value| value.equal(&expected)), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn shares_hold_about_as_much_and_each_variable_once() {
+        let sizes = [100, 7, 50, 50, 30, 30, 30, 3];
+        let owners = deal(sizes.into_iter(), 3);
+        let held: Vec<usize> = (0..3).map(|owner| (0..8).filter(|&i| owners[i] == owner).map(|i| sizes[i]).sum()).collect();
+        assert_eq!(held, [100, 100, 100]);
+        assert_eq!(deal(sizes.into_iter(), 1), [0; 8]);
+    }
+
+    #[test]
+    fn shares_together_step_as_the_whole_does() {
+        let step = |shard: Shard| {
+            let vs = store();
+            let mut optimizer = AdamW::new(&vs, CONFIG, shard, |_| 1.0);
+            vs.variables().values().map(|v| v.square().sum(Kind::Float)).sum::<Tensor>().backward();
+            optimizer.step(1e-2, &optimizer.gradient_norm(), Some(0.5)).unwrap();
+            let moments = optimizer.moments().into_iter().map(|m| (m.name.replace("exp_avg_sq.", ""), m.owner));
+            (vs.variables(), moments.collect::<BTreeMap<String, usize>>())
+        };
+        let (whole, _) = step(Shard::WHOLE);
+        let parts = [0, 1].map(|rank| step(Shard { rank, world: 2 }));
+        for (name, expected) in whole {
+            let owner = parts[0].1[&name];
+            assert!(parts[owner].0[&name].equal(&expected), "{name}");
+            assert!(!parts[1 - owner].0[&name].equal(&expected), "{name} was moved by who does not own it");
         }
     }
 }

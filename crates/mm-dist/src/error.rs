@@ -1,0 +1,76 @@
+use std::time::Duration;
+
+/// Why processes cannot work together, or no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The launch environment contradicts itself.
+    #[error("launch environment: {0}")]
+    Environment(String),
+    /// The processes did not find each other.
+    #[error("{0}")]
+    Meeting(String),
+    /// A process ended, stopped answering, or was left by a failed one.
+    #[error(
+        "another process of the run ended or does not answer ({problem}): its own error says why; the last checkpoint is whole"
+    )]
+    Lost {
+        /// What the engine said.
+        problem: String,
+    },
+    /// A process runs with another configuration than process 0.
+    #[error(
+        "the configurations of the processes differ: {processes} of rank 0's; start all with the same file and --set options"
+    )]
+    Differs {
+        /// Which differ, and where that is known in what.
+        processes: String,
+    },
+    /// libtorch refused an operation.
+    #[error(transparent)]
+    Core(#[from] mm_core::Error),
+}
+
+/// How the shim marks what a collective threw (`shim/c10d.h`).
+const MARK: &str = "collective failed: ";
+
+impl Error {
+    /// Whether this process failed only because another one did.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost { .. })
+    }
+
+    /// What a collective, or a backward pass with collectives inside, said.
+    pub fn from_torch(text: &str) -> Self {
+        match text.split_once(MARK) {
+            Some((_, problem)) => Self::Lost { problem: first_line(problem) },
+            None => Self::Core(mm_core::Error::Shim(mm_sys::Error(first_line(text)))),
+        }
+    }
+
+    pub(crate) fn meeting(problem: impl Into<String>) -> Self {
+        Self::Meeting(problem.into())
+    }
+}
+
+impl From<mm_sys::Error> for Error {
+    fn from(error: mm_sys::Error) -> Self {
+        Self::from_torch(&error.0)
+    }
+}
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        Self::from_torch(&error.to_string())
+    }
+}
+
+pub(crate) fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or("no reason given").trim().to_owned()
+}
+
+pub(crate) fn seconds(timeout: Duration) -> String {
+    format!("{:.0} s", timeout.as_secs_f64())
+}
+
+/// A result with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,115 @@
+use crate::{Error, Group, Result};
+use mm_sys::Reducer;
+use std::collections::BTreeMap;
+use tch::Tensor;
+use tch::nn::VarStore;
+
+/// Gradients below this together are one message (Li et al. 2020, section 5.1: neither many small nor one late).
+const BUCKET_BYTES: usize = 25 << 20;
+
+/// Averages the gradients of a model over the processes while the backward pass still runs. For a process alone it does nothing.
+///
+/// A step arms it before its last backward pass and finishes it afterwards. What passes before that accumulated is averaged with it, in one
+/// exchange a step.
+#[derive(Debug)]
+pub struct GradientAverage {
+    group: Group,
+    reducer: Option<Reducer>,
+    names: Vec<String>,
+    /// Whether buckets follow the order in which gradients come, which the first step tells.
+    is_ordered: bool,
+    overlap: Overlap,
+}
+
+/// How much of the exchange ran beside the backward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Overlap {
+    /// Seconds from the first bucket's sending to the last one's arrival, over all steps.
+    pub sending: f64,
+    /// Seconds of these in which nothing else was done.
+    pub waited: f64,
+}
+
+impl Overlap {
+    /// The share of the exchange that cost no time.
+    pub fn share(self) -> f64 {
+        if self.sending > 0.0 { 1.0 - self.waited / self.sending } else { 0.0 }
+    }
+}
+
+impl GradientAverage {
+    /// For all variables of `vs` that are trained. Every process begins with rank 0's variables and buffers.
+    ///
+    /// # Errors
+    /// Another process is lost, or has another model.
+    pub fn new(group: &Group, vs: &VarStore) -> Result<Self> {
+        let all: BTreeMap<String, Tensor> = vs.variables().into_iter().collect();
+        if let Some(engine) = group.gradients() {
+            let shapes: String = all.iter().map(|(name, v)| format!("{name} {:?} {}\n", v.size(), v.requires_grad())).collect();
+            group.agree_on_model(&shapes)?;
+            crate::broadcast_all(group, all.values().map(Tensor::shallow_clone))?;
+            let (names, parameters): (Vec<_>, Vec<_>) =
+                all.into_iter().filter(|(_, variable)| variable.requires_grad()).unzip();
+            let order: Vec<usize> = (0..names.len()).rev().collect();
+            let reducer = Some(Reducer::new(engine, &parameters, &order, BUCKET_BYTES)?);
+            return Ok(Self { group: group.clone(), reducer, names, is_ordered: false, overlap: Overlap::default() });
+        }
+        Ok(Self { group: group.clone(), reducer: None, names: vec![], is_ordered: true, overlap: Overlap::default() })
+    }
+
+    /// Averages the gradients of the next backward pass.
+    pub fn arm(&self) {
+        self.reducer.iter().for_each(Reducer::arm);
+    }
+
+    /// Ends what [`GradientAverage::arm`] began. A parameter that no process had a gradient for has none, as in one process.
+    ///
+    /// # Errors
+    /// Another process is lost.
+    pub fn finish(&mut self) -> Result<()> {
+        let Some(reducer) = &self.reducer else { return Ok(()) };
+        self.group.check()?;
+        let reduced = reducer.finish()?;
+        self.overlap.sending += reduced.sending;
+        self.overlap.waited += reduced.waited;
+        if !self.is_ordered {
+            self.is_ordered = true;
+            let unused: Vec<&str> =
+                self.names.iter().zip(&reduced.unused).filter(|(_, unused)| **unused).map(|(name, _)| &**name).collect();
+            if !unused.is_empty() && self.group.is_main() {
+                tracing::warn!("the loss does not depend on {}: not trained", unused.join(", "));
+            }
+            self.follow_arrival()?;
+        }
+        Ok(())
+    }
+
+    /// How much of the exchange ran beside the backward passes so far.
+    pub fn overlap(&self) -> Overlap {
+        self.overlap
+    }
+
+    /// Lays the buckets out in the order in which rank 0's gradients came: that is the order in which they fill.
+    fn follow_arrival(&self) -> Result<()> {
+        let Some(reducer) = &self.reducer else { return Ok(()) };
+        let own: Vec<i64> = reducer.arrival().into_iter().map(|index| index as i64).collect();
+        let mut order = Tensor::from_slice(&own);
+        self.group.broadcast(&mut order)?;
+        let order: Vec<i64> = Vec::try_from(order)?;
+        let order: Vec<usize> = order.into_iter().map(|index| index as usize).collect();
+        Ok(reducer.lay_out(&order, BUCKET_BYTES).map_err(mm_core::Error::from)?)
+    }
+}
+
+impl Group {
+    fn agree_on_model(&self, shapes: &str) -> Result<()> {
+        self.agree_on(shapes, |main, own| {
+            let differs = own.lines().zip(main.lines()).find(|(own, main)| own != main);
+            differs.map_or("number of variables".to_owned(), |(own, main)| format!("variable {own} (rank 0: {main})"))
+        })
+        .map_err(|error| match error {
+            Error::Differs { processes } => Error::Meeting(format!("the models of the processes differ: {processes}")),
+            error => error,
+        })
+    }
+}

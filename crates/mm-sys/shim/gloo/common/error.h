@@ -1,0 +1,2 @@
+// ProcessGroupGloo.hpp includes it and needs nothing of it.
+#pragma once

@@ -1,0 +1,135 @@
+use crate::c10d::{ProcessGroup, RawGroup};
+use crate::error::{Result, check};
+use std::ffi::c_char;
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+#[repr(C)]
+struct RawReducer {
+    _opaque: [u8; 0],
+}
+
+unsafe extern "C" {
+    fn mm_reducer_new(
+        group: *mut RawGroup,
+        parameters: *const *const C_tensor,
+        order: *const usize,
+        count: usize,
+        bucket_bytes: usize,
+        out: *mut *mut RawReducer,
+    ) -> *mut c_char;
+    fn mm_reducer_free(reducer: *mut RawReducer);
+    fn mm_reducer_arm(reducer: *mut RawReducer);
+    fn mm_reducer_finish(
+        reducer: *mut RawReducer,
+        unused: *mut bool,
+        waited: *mut f64,
+        sending: *mut f64,
+    ) -> *mut c_char;
+    fn mm_reducer_arrival(reducer: *mut RawReducer, order: *mut usize);
+    fn mm_reducer_lay_out(reducer: *mut RawReducer, order: *const usize, bucket_bytes: usize) -> *mut c_char;
+    fn mm_reducer_buckets(reducer: *mut RawReducer) -> usize;
+}
+
+/// Averages the gradients of parameters over a process group while the backward pass still runs (Li et al. 2020, "PyTorch Distributed",
+/// section 3.2): hooks move each gradient into a bucket, and a full bucket is on its way at once.
+#[derive(Debug)]
+pub struct Reducer {
+    raw: *mut RawReducer,
+    parameters: usize,
+}
+
+// SAFETY: the shim locks what hooks, which run on a device's thread, and callers share; the handle is freed once.
+unsafe impl Send for Reducer {}
+
+/// How an averaging went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reduced {
+    /// Of each parameter, whether no process had a gradient for it; it has none now.
+    pub unused: Vec<bool>,
+    /// Seconds that the caller waited for it after the backward pass.
+    pub waited: f64,
+    /// Seconds from the first bucket's sending to the last one's arrival.
+    pub sending: f64,
+}
+
+impl Reducer {
+    /// Hooks on to `parameters`, in buckets of up to `bucket_bytes` that are filled in `order`, a permutation of the parameters' numbers.
+    ///
+    /// # Errors
+    /// libtorch has no memory for the buckets.
+    ///
+    /// # Panics
+    /// `order` is no permutation.
+    pub fn new(group: &ProcessGroup, parameters: &[Tensor], order: &[usize], bucket_bytes: usize) -> Result<Self> {
+        assert_permutation(order, parameters.len());
+        let pointers: Vec<_> = parameters.iter().map(Tensor::as_ptr).collect();
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: both arrays hold as many entries as is said, every number is that of a parameter (checked above), and the shim keeps
+        // handles of its own to tensors and engine. Hooks hold the reducer weakly: after it is freed they do nothing.
+        check(unsafe {
+            mm_reducer_new(group.raw, pointers.as_ptr(), order.as_ptr(), order.len(), bucket_bytes, &mut raw)
+        })?;
+        Ok(Self { raw, parameters: parameters.len() })
+    }
+
+    /// Averages the gradients of the next backward pass, together with what has accumulated before it. Passes without this leave gradients
+    /// where they are.
+    pub fn arm(&self) {
+        // SAFETY: the reducer lives as long as `self`.
+        unsafe { mm_reducer_arm(self.raw) }
+    }
+
+    /// Ends the averaging after the armed backward pass: all gradients are the mean of the processes' now.
+    ///
+    /// # Errors
+    /// A process is lost or does not come in time.
+    pub fn finish(&self) -> Result<Reduced> {
+        let mut reduced = Reduced { unused: vec![false; self.parameters], waited: 0.0, sending: 0.0 };
+        // SAFETY: there is a flag for each parameter, and all three places outlive the call.
+        check(unsafe {
+            mm_reducer_finish(self.raw, reduced.unused.as_mut_ptr(), &mut reduced.waited, &mut reduced.sending)
+        })?;
+        Ok(reduced)
+    }
+
+    /// The parameters' numbers in the order in which the last armed backward pass had their gradients.
+    pub fn arrival(&self) -> Vec<usize> {
+        let mut order = vec![0; self.parameters];
+        // SAFETY: there is a place for each parameter.
+        unsafe { mm_reducer_arrival(self.raw, order.as_mut_ptr()) }
+        order
+    }
+
+    /// Makes the buckets anew in another `order`, between averagings. All processes must have the same.
+    ///
+    /// # Errors
+    /// libtorch has no memory for the buckets.
+    ///
+    /// # Panics
+    /// `order` is no permutation.
+    pub fn lay_out(&self, order: &[usize], bucket_bytes: usize) -> Result<()> {
+        assert_permutation(order, self.parameters);
+        // SAFETY: `order` holds a number for each parameter (checked above).
+        check(unsafe { mm_reducer_lay_out(self.raw, order.as_ptr(), bucket_bytes) })
+    }
+
+    /// How many buckets there are.
+    pub fn buckets(&self) -> usize {
+        // SAFETY: the reducer lives as long as `self`.
+        unsafe { mm_reducer_buckets(self.raw) }
+    }
+}
+
+impl Drop for Reducer {
+    fn drop(&mut self) {
+        // SAFETY: made by `mm_reducer_new` and freed once.
+        unsafe { mm_reducer_free(self.raw) }
+    }
+}
+
+fn assert_permutation(order: &[usize], count: usize) {
+    let mut seen = vec![false; count];
+    order.iter().filter(|&&index| index < count).for_each(|&index| seen[index] = true);
+    assert!(order.len() == count && seen.into_iter().all(|seen| seen), "an order names each of {count} parameters once");
+}
