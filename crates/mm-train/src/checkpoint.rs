@@ -1,9 +1,11 @@
 use crate::{Ema, Error, Result};
 use mm_core::checkpoint as weights;
 use mm_core::optim::AdamW;
+use mm_dist::Group;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use tch::Tensor;
 use tch::nn::VarStore;
 
 /// What a checkpoint holds beside tensors.
@@ -13,8 +15,8 @@ pub(crate) struct State {
     pub(crate) step: u64,
     /// The run's seed; with the step it gives every generator's state.
     pub(crate) seed: u64,
-    /// The task's place in the data.
-    pub(crate) position: serde_json::Value,
+    /// Each process's place in the data.
+    pub(crate) positions: Vec<serde_json::Value>,
     /// Seconds trained so far, over all processes.
     pub(crate) seconds: f64,
 }
@@ -24,6 +26,24 @@ pub(crate) struct Trained<'a> {
     pub(crate) vs: &'a VarStore,
     pub(crate) optimizer: &'a mut AdamW,
     pub(crate) ema: Option<&'a mut Ema>,
+    pub(crate) group: &'a Group,
+}
+
+impl Trained<'_> {
+    /// The moments of all processes, in rank 0's hands; the others give theirs away one by one.
+    fn moments(&self) -> Result<Vec<(String, Tensor)>> {
+        let mut whole = Vec::new();
+        for moment in self.optimizer.moments() {
+            let mut value = moment.value.unwrap_or_else(|| moment.variable.detach().empty_like());
+            if self.optimizer.shard().world > 1 {
+                self.group.broadcast_from(moment.owner, &mut value)?;
+            }
+            if self.group.is_main() {
+                whole.push((moment.name, value));
+            }
+        }
+        Ok(whole)
+    }
 }
 
 /// Variables stand in run checkpoints under the names they have in memory.
@@ -31,12 +51,26 @@ fn as_is(name: &str) -> Vec<String> {
     vec![name.to_owned()]
 }
 
-/// Writes `checkpoints/step-N` of the run in `folder`, points `latest` to it and removes all but the last `keep`.
-pub(crate) fn save(folder: &Path, state: &State, trained: &Trained, keep: usize) -> Result<PathBuf> {
+/// Writes `checkpoints/step-N` of the run in `folder`, points `latest` to it and removes all but the last `keep`. All processes take part, and rank 0
+/// writes; `position` is each one's own.
+pub(crate) fn save(
+    folder: &Path,
+    state: &mut State,
+    position: serde_json::Value,
+    trained: &Trained,
+    keep: usize,
+) -> Result<PathBuf> {
     let checkpoints = folder.join("checkpoints");
     let name = format!("step-{}", state.step);
     let (done, partial) = (checkpoints.join(&name), checkpoints.join(format!(".{name}.partial")));
-    let written = write(&partial, state, trained).and_then(|()| {
+    let positions = trained.group.gather_bytes(position.to_string().as_bytes())?;
+    let parsed = positions.iter().map(|text| serde_json::from_slice(text).expect("a position was JSON before it was sent"));
+    state.positions = parsed.collect();
+    let moments = trained.moments()?;
+    if !trained.group.is_main() {
+        return Ok(done);
+    }
+    let written = write(&partial, state, trained, &moments).and_then(|()| {
         let io = |action, path: &Path| {
             let path = path.to_owned();
             move |source| Error::from(mm_core::Error::io(action, &path, source))
@@ -59,11 +93,11 @@ pub(crate) fn save(folder: &Path, state: &State, trained: &Trained, keep: usize)
     Ok(done)
 }
 
-fn write(partial: &Path, state: &State, trained: &Trained) -> Result<()> {
+fn write(partial: &Path, state: &State, trained: &Trained, moments: &[(String, Tensor)]) -> Result<()> {
     let _ = fs::remove_dir_all(partial); // left by a killed process, if at all
     fs::create_dir_all(partial).map_err(|source| mm_core::Error::io("create", partial, source))?;
     weights::save(trained.vs, &partial.join("model.safetensors"), as_is)?;
-    trained.optimizer.save(&partial.join("optimizer.safetensors"))?;
+    weights::write(&partial.join("optimizer.safetensors"), moments)?;
     if let Some(ema) = &trained.ema {
         ema.save(&partial.join("ema.safetensors"))?;
     }

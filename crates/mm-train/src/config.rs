@@ -3,6 +3,7 @@ use mm_core::optim::{AdamWConfig, Schedule, ScheduleKind};
 use mm_core::{DeviceConfig, Precision};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// `[run]`: what the run is called, where it lives and what it computes on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -16,13 +17,41 @@ pub struct RunConfig {
     /// The folder of all runs.
     #[serde(default = "default_out")]
     pub out: PathBuf,
-    /// `"auto"`, `"cpu"` or `"cuda:N"`.
+    /// `"auto"`, `"cpu"` or `"cuda:N"`. Of several processes on a machine each takes a GPU of its own, counted from this one.
     #[serde(default)]
     pub device: DeviceConfig,
+    /// Seconds that processes of a run wait for each other, at the start and in any exchange, before they give up: more than rank 0 takes to
+    /// write a checkpoint.
+    #[serde(default = "default_timeout")]
+    pub timeout_seconds: f64,
 }
 
 fn default_out() -> PathBuf {
     "runs".into()
+}
+fn default_timeout() -> f64 {
+    600.0
+}
+
+impl RunConfig {
+    /// Checks what types cannot.
+    ///
+    /// # Errors
+    /// A number is out of its range; the error names its key and line in `source`.
+    pub fn validate(&self, source: &Source) -> std::result::Result<(), ConfigError> {
+        match self.timeout_seconds > 0.0 && Duration::try_from_secs_f64(self.timeout_seconds).is_ok() {
+            true => Ok(()),
+            false => {
+                let problem = format!("`run.timeout_seconds`: must be above 0, is {}", self.timeout_seconds);
+                Err(source.error("run.timeout_seconds", problem))
+            }
+        }
+    }
+
+    /// How long processes wait for each other.
+    pub fn timeout(&self) -> Duration {
+        Duration::try_from_secs_f64(self.timeout_seconds).unwrap_or(Duration::MAX)
+    }
 }
 
 /// `[train]`: how a model is trained, whichever it is.
@@ -31,7 +60,7 @@ fn default_out() -> PathBuf {
 pub struct TrainConfig {
     /// Optimiser steps of the whole run.
     pub steps: u64,
-    /// Samples a step, over all micro-batches.
+    /// Samples a step, over all micro-batches and processes.
     pub batch_size: usize,
     /// Micro-batches a step; divides `batch_size`. Gradients are averaged over them, and a loss that compares samples compares
     /// those of one micro-batch.
@@ -40,6 +69,13 @@ pub struct TrainConfig {
     /// `"f32"` or `"bf16"` (autocast).
     #[serde(default)]
     pub precision: Precision,
+    /// GradCache (Gao et al. 2021): a loss that compares samples compares all of a micro-batch while only this many of a process are embedded with a
+    /// graph at once, at the price of embedding each twice; none: all at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grad_cache_chunk: Option<usize>,
+    /// Whether each of several processes holds only its share of AdamW's moments (ZeRO, stage 1).
+    #[serde(default)]
+    pub shard_optimizer: bool,
     /// Peak learning rate.
     pub lr: f64,
     /// Learning rate at the end of the schedule.
@@ -130,6 +166,8 @@ impl TrainConfig {
             "accumulate",
             format!("{parts} does not divide batch_size {batch}"),
         )?;
+        let chunk = self.grad_cache_chunk.unwrap_or(1);
+        check(chunk > 0, "grad_cache_chunk", "must be at least 1".into())?;
         let is_for_training = self.precision != Precision::Int8;
         check(is_for_training, "precision", "int8 is for inference alone: train in f32 or bf16".into())?;
         check(self.lr > 0.0, "lr", format!("must be above 0, is {}", self.lr))?;
@@ -151,6 +189,26 @@ impl TrainConfig {
         check((0.0..1.0).contains(&ema), "ema", format!("must be in [0, 1), is {ema}"))?;
         check(self.keep_checkpoints > 0, "keep_checkpoints", "must be at least 1".into())?;
         check(self.log_every > 0, "log_every", "must be at least 1".into())
+    }
+
+    /// Checks that `world` processes can share each micro-batch.
+    ///
+    /// # Errors
+    /// They cannot.
+    pub fn validate_for(&self, world: usize, source: &Source) -> std::result::Result<(), ConfigError> {
+        let micro_batch = self.batch_size / self.accumulate;
+        match micro_batch.is_multiple_of(world) {
+            true => Ok(()),
+            false => {
+                let problem = format!(
+                    "`train.batch_size`: {world} processes cannot share batches of {micro_batch} samples (batch_size {} / accumulate {}): make it a multiple of {}",
+                    self.batch_size,
+                    self.accumulate,
+                    world * self.accumulate
+                );
+                Err(source.error("train.batch_size", problem))
+            }
+        }
     }
 
     pub(crate) fn optimizer(&self) -> AdamWConfig {

@@ -9,6 +9,20 @@ pub enum Error {
     /// The task failed: its data, its model or its evaluation.
     #[error(transparent)]
     Task(Box<dyn std::error::Error + Send + Sync>),
+    /// The processes of the run cannot work together, or no longer.
+    #[error(transparent)]
+    Dist(#[from] mm_dist::Error),
+    /// Another process's data failed, and all stopped together.
+    #[error("stopped with another process of the run, whose data failed: its own error says why")]
+    Stopped,
+    /// A process does not see the folder that rank 0 writes to.
+    #[error("rank {rank} does not see {path}, which rank 0 reads: run.out must be a folder that all nodes share")]
+    NotShared {
+        /// The process that does not see it.
+        rank: usize,
+        /// What rank 0 resumes from.
+        path: PathBuf,
+    },
     /// The run's folder is taken.
     #[error("run folder {0} exists: continue it with --resume latest, or choose another run.name")]
     RunExists(PathBuf),
@@ -36,6 +50,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether this process stopped only because another one did.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Dist(error) if error.is_lost()) || matches!(self, Self::Stopped)
+    }
+
     /// An [`Error::Task`].
     pub fn task(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Task(Box::new(error))

@@ -8,6 +8,10 @@
 //! and averaged weights are stored bit for bit, the task stores its place in the data, and libtorch's generators are seeded
 //! anew at every step ([`mm_core::seed`]). A run killed at any moment and resumed equals the run that was never killed.
 //!
+//! # Several processes
+//! N processes ([`mm_dist`]) train as one: each takes its slice of every batch, gradients are averaged while the backward pass runs, and rank 0 writes
+//! logs and checkpoints. A checkpoint is whole, and goes on with any number of processes.
+//!
 //! # A run's folder
 //! `config.toml`, `metrics.jsonl`, TensorBoard events, `checkpoints/step-N/` (`model.safetensors`, `optimizer.safetensors`,
 //! `ema.safetensors`, `state.json`), the link `checkpoints/latest`, and at the end `model/`. Each is written under a temporary
@@ -29,6 +33,6 @@ mod trainer;
 pub use config::{RunConfig, TrainConfig};
 pub use ema::Ema;
 pub use error::{Error, Result};
-pub use run::{Resume, RunFolder};
-pub use task::{Loss, Metric, Task};
-pub use trainer::{Event, Outcome, StepReport, train};
+pub use run::{Resume, RunFolder, changed_keys};
+pub use task::{Loss, Metric, Pass, Task};
+pub use trainer::{Event, Outcome, Run, StepReport, train};

@@ -1,5 +1,8 @@
 use crate::{Error, Result, RunConfig};
 use mm_core::checkpoint::write_atomically;
+use mm_dist::Group;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// Where a run starts from.
@@ -24,11 +27,32 @@ pub struct RunFolder {
 
 impl RunFolder {
     /// Makes the folder of a new run, or finds the checkpoint of one to resume, and writes `resolved`, the whole configuration
-    /// as it will run, to `config.toml`.
+    /// as it will run, to `config.toml`. Of several processes rank 0 does so, and all go on from the checkpoint that it found.
     ///
     /// # Errors
-    /// A new run's folder exists, a checkpoint to resume from does not, or the disk refuses.
-    pub fn open(config: &RunConfig, resume: &Resume, resolved: &str) -> Result<Self> {
+    /// A new run's folder exists, a checkpoint to resume from does not, or the disk refuses; the processes do not share the folder, or one is lost.
+    pub fn open(config: &RunConfig, resume: &Resume, resolved: &str, group: &Group) -> Result<Self> {
+        let mut found = Vec::new();
+        let own = match group.is_main() {
+            true => Some(Self::open_alone(config, resume, resolved)?),
+            false => None,
+        };
+        if let Some(checkpoint) = own.as_ref().and_then(|run| run.checkpoint.as_ref()) {
+            // `latest` may point elsewhere by the time that another process looks.
+            let real = checkpoint.canonicalize().map_err(|source| mm_core::Error::io("read", checkpoint, source))?;
+            found = real.into_os_string().into_encoded_bytes();
+        }
+        let found = group.gather_bytes(&found)?.swap_remove(0);
+        let checkpoint = (!found.is_empty()).then(|| PathBuf::from(OsString::from_vec(found)));
+        match &checkpoint {
+            Some(path) if !path.join("state.json").is_file() => {
+                Err(Error::NotShared { rank: group.rank(), path: path.clone() })
+            }
+            _ => Ok(Self { path: config.out.join(&config.name), checkpoint }),
+        }
+    }
+
+    fn open_alone(config: &RunConfig, resume: &Resume, resolved: &str) -> Result<Self> {
         let path = config.out.join(&config.name);
         let checkpoint = match resume {
             Resume::No if path.exists() => return Err(Error::RunExists(path)),
@@ -64,7 +88,7 @@ impl RunFolder {
 }
 
 /// The keys whose values differ between two configurations, as `table.key`.
-fn changed_keys(before: &str, after: &str) -> Vec<String> {
+pub fn changed_keys(before: &str, after: &str) -> Vec<String> {
     fn walk(prefix: &str, table: &toml::Table, into: &mut std::collections::BTreeMap<String, String>) {
         for (key, value) in table {
             let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
@@ -91,21 +115,21 @@ mod tests {
     use super::*;
 
     fn config(out: &Path) -> RunConfig {
-        RunConfig { name: "a".into(), seed: 0, out: out.to_owned(), device: Default::default() }
+        RunConfig { name: "a".into(), seed: 0, out: out.to_owned(), device: Default::default(), timeout_seconds: 60.0 }
     }
 
     #[test]
     fn a_run_never_takes_the_folder_of_another() {
         let folder = tempfile::tempdir().unwrap();
-        RunFolder::open(&config(folder.path()), &Resume::No, "x = 1\n").unwrap();
-        let again = RunFolder::open(&config(folder.path()), &Resume::No, "x = 1\n");
+        RunFolder::open(&config(folder.path()), &Resume::No, "x = 1\n", &Group::alone()).unwrap();
+        let again = RunFolder::open(&config(folder.path()), &Resume::No, "x = 1\n", &Group::alone());
         assert!(matches!(again, Err(Error::RunExists(_))));
     }
 
     #[test]
     fn there_must_be_a_checkpoint_to_resume_from() {
         let folder = tempfile::tempdir().unwrap();
-        let resumed = RunFolder::open(&config(folder.path()), &Resume::Latest, "");
+        let resumed = RunFolder::open(&config(folder.path()), &Resume::Latest, "", &Group::alone());
         assert!(matches!(resumed, Err(Error::NothingToResume(_))));
         assert!(!folder.path().join("a").exists());
     }

@@ -1,7 +1,9 @@
 use crate::Result;
+use mm_core::Precision;
+use mm_dist::GradientAverage;
 use std::path::Path;
-use tch::Tensor;
 use tch::nn::VarStore;
+use tch::{Device, Tensor};
 
 /// A loss and what it is made of.
 #[derive(Debug)]
@@ -19,6 +21,48 @@ pub struct Metric {
     pub name: String,
     /// Its value.
     pub value: f64,
+}
+
+/// The way of one micro-batch through the model and back.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass<'a> {
+    /// What the forward pass computes in.
+    pub precision: Precision,
+    /// Where.
+    pub device: Device,
+    /// The micro-batch's share of the step's loss.
+    pub share: f64,
+    /// What averages gradients over the processes, in the last micro-batch of a step.
+    pub average: Option<&'a GradientAverage>,
+}
+
+impl Pass<'_> {
+    /// Runs a forward pass in the run's precision.
+    pub fn forward<T>(&self, body: impl FnOnce() -> T) -> T {
+        self.precision.autocast(self.device, body)
+    }
+
+    /// Back-propagates this micro-batch's share of its loss `total`, which is the last that it adds to gradients.
+    ///
+    /// # Errors
+    /// libtorch refuses, or another process is lost.
+    pub fn backward(&self, total: &Tensor) -> Result<()> {
+        self.average_next();
+        self.backward_part(&if self.share == 1.0 { total.shallow_clone() } else { total * self.share })
+    }
+
+    /// Back-propagates `part`, which has the micro-batch's share already.
+    ///
+    /// # Errors
+    /// As [`Pass::backward`].
+    pub fn backward_part(&self, part: &Tensor) -> Result<()> {
+        Ok(part.f_backward().map_err(mm_dist::Error::from)?)
+    }
+
+    /// Averages gradients over the processes during the next backward pass, where it is the last of a step: what a pass in several parts calls before its last.
+    pub fn average_next(&self) {
+        self.average.iter().for_each(|average| average.arm());
+    }
 }
 
 /// What is trained: the model, its data and its loss. The loop ([`crate::train`]) knows nothing else.
@@ -40,6 +84,16 @@ pub trait Task {
     /// # Errors
     /// libtorch refuses the batch.
     fn loss(&self, batch: &Self::Batch) -> Result<Loss>;
+
+    /// Runs a micro-batch forward and back, which adds to the gradients.
+    ///
+    /// # Errors
+    /// libtorch refuses, or another process is lost.
+    fn backward(&self, batch: &Self::Batch, pass: &Pass) -> Result<Loss> {
+        let loss = pass.forward(|| self.loss(batch))?;
+        pass.backward(&loss.total)?;
+        Ok(loss)
+    }
 
     /// How fast the variable `name` learns, as a share of the learning rate.
     fn lr_scale(&self, name: &str) -> f64 {
@@ -66,14 +120,14 @@ pub trait Task {
         Ok(())
     }
 
-    /// The place in the data after the last batch, for the checkpoint.
+    /// This process's place in the data after the last batch, for the checkpoint.
     fn position(&self) -> serde_json::Value;
 
-    /// Goes to a place that [`Task::position`] gave.
+    /// Goes to the place that [`Task::position`] gave each process, in the order of their ranks. There may have been more or fewer than now.
     ///
     /// # Errors
-    /// The value is not such a place.
-    fn restore(&mut self, position: serde_json::Value) -> Result<()>;
+    /// A value is not such a place.
+    fn restore(&mut self, positions: Vec<serde_json::Value>) -> Result<()>;
 
     /// Seconds spent waiting for data since the start.
     fn seconds_waiting(&self) -> f64;
