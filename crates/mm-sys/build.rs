@@ -18,7 +18,7 @@ fn main() {
         .flag("-fopenmp") // without it at::parallel_for is a plain loop
         .flag("-fno-math-errno") // or rounding calls a function for each element
         .opt_level(3)
-        .files(["shim/shim.cpp", "shim/int8.cpp"])
+        .files(["shim/shim.cpp", "shim/int8.cpp", "shim/graph.cpp"])
         .compile("mm_shim");
     println!("cargo:rustc-link-search=native={}", lib.display());
     println!("cargo:rustc-link-lib=torch_cpu");

@@ -16,6 +16,7 @@
 mod adamw;
 mod error;
 mod int8;
+mod known_gradients;
 mod mapped;
 mod memory;
 mod modes;
@@ -24,7 +25,8 @@ mod packed;
 pub use adamw::{AdamWStep, fused_adamw};
 pub use error::{Error, Result};
 pub use int8::Int8Linear;
+pub use known_gradients::{grad_mode, scalar_with_gradients};
 pub use mapped::MappedFile;
 pub use memory::{clear_gradient, copy_from_bytes, filled};
-pub use modes::{autocast_bf16, inference_mode};
+pub use modes::{autocast_bf16, inference_mode, without_autocast};
 pub use packed::{PackedLinear, PostOp};
