@@ -21,7 +21,7 @@ fn main() {
         .opt_level(3)
         .define("USE_C10D_GLOO", None)
         .include("shim") // for gloo's declarations
-        .files(["shim/shim.cpp", "shim/int8.cpp", "shim/c10d.cpp", "shim/reducer.cpp"]);
+        .files(["shim/shim.cpp", "shim/int8.cpp", "shim/graph.cpp", "shim/c10d.cpp", "shim/reducer.cpp"]);
     enable_nccl(&lib, &mut build);
     build.compile("mm_shim");
     println!("cargo:rustc-link-search=native={}", lib.display());
@@ -32,18 +32,20 @@ fn main() {
 
 /// Compiles NCCL's process group in where this libtorch has it: nobody has to know of a feature flag.
 fn enable_nccl(lib: &Path, build: &mut cc::Build) {
-    println!("cargo:rerun-if-changed={}", lib.join("libtorch_cuda.so").display());
+    println!("cargo:rerun-if-changed={}", lib.display()); // a file that is not there yet cannot be watched
     if !lib.join("libtorch_cuda.so").exists() {
         return;
     }
     // The wheels lie beside each other: torch/lib, nvidia/cu13/include, nvidia/nccl/include.
     let wheels = lib.ancestors().nth(2).expect("torch/lib lies in a folder of wheels").join("nvidia");
-    let includes = [wheels.join("cu13/include"), wheels.join("nccl/include")];
-    if let Some(missing) = includes.iter().find(|include| !include.is_dir()) {
-        println!("cargo:warning=NCCL is left out, because {} is missing: run `cargo xtask setup --cuda`", missing.display());
+    let (cuda, nccl) = (wheels.join("cu13/include"), wheels.join("nccl/include"));
+    let headers = ["cuda_runtime.h", "crt/host_config.h", "nv/target"].map(|header| cuda.join(header));
+    if let Some(missing) = headers.iter().chain([&nccl.join("nccl.h")]).find(|header| !header.is_file()) {
+        let missing = missing.display();
+        println!("cargo:warning=NCCL is left out, because {missing} is missing: `cargo xtask setup --cuda` brings it");
         return;
     }
-    build.define("USE_C10D_NCCL", None).includes(&includes);
+    build.define("USE_C10D_NCCL", None).includes([cuda, nccl]);
     println!("cargo:rustc-link-lib=torch_cuda");
     println!("cargo:rustc-link-lib=c10_cuda");
 }

@@ -49,11 +49,11 @@ void mm_clear_gradient(at::Tensor* tensor) { tensor->mutable_grad().reset(); }
 void* mm_inference_mode_enter() { return new c10::InferenceMode(true); }
 void mm_inference_mode_leave(void* guard) { delete static_cast<c10::InferenceMode*>(guard); }
 
-void mm_autocast_enter(int device, bool* was_enabled, int* was_dtype) {
+void mm_autocast_enter(int device, bool enabled, bool* was_enabled, int* was_dtype) {
   auto type = static_cast<at::DeviceType>(device);
   *was_enabled = at::autocast::is_autocast_enabled(type);
   *was_dtype = static_cast<int>(at::autocast::get_autocast_dtype(type));
-  at::autocast::set_autocast_enabled(type, true);
+  at::autocast::set_autocast_enabled(type, enabled);
   at::autocast::set_autocast_dtype(type, at::kBFloat16);
   at::autocast::increment_nesting();
 }

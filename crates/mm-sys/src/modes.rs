@@ -4,7 +4,7 @@ use tch::Device;
 unsafe extern "C" {
     fn mm_inference_mode_enter() -> *mut c_void;
     fn mm_inference_mode_leave(guard: *mut c_void);
-    fn mm_autocast_enter(device: c_int, was_enabled: *mut bool, was_dtype: *mut c_int);
+    fn mm_autocast_enter(device: c_int, enabled: bool, was_enabled: *mut bool, was_dtype: *mut c_int);
     fn mm_autocast_leave(device: c_int, was_enabled: bool, was_dtype: c_int);
 }
 
@@ -25,6 +25,15 @@ pub fn inference_mode<T>(body: impl FnOnce() -> T) -> T {
 
 /// Runs `body` under bf16 autocast on `device`: matrix products in bf16, norms, softmax and losses in f32.
 pub fn autocast_bf16<T>(device: Device, body: impl FnOnce() -> T) -> T {
+    with_autocast(device, true, body)
+}
+
+/// Runs `body` in the types that its tensors have, whatever autocast is on for `device` around it.
+pub fn without_autocast<T>(device: Device, body: impl FnOnce() -> T) -> T {
+    with_autocast(device, false, body)
+}
+
+fn with_autocast<T>(device: Device, enabled: bool, body: impl FnOnce() -> T) -> T {
     struct Guard {
         device: c_int,
         was_enabled: bool,
@@ -38,7 +47,7 @@ pub fn autocast_bf16<T>(device: Device, body: impl FnOnce() -> T) -> T {
     }
     let mut guard = Guard { device: c_int::from(matches!(device, Device::Cuda(_))), was_enabled: false, was_dtype: 0 };
     // SAFETY: 0 is c10::DeviceType::CPU and 1 is CUDA; the two out pointers are to fields of a live local.
-    unsafe { mm_autocast_enter(guard.device, &mut guard.was_enabled, &mut guard.was_dtype) };
+    unsafe { mm_autocast_enter(guard.device, enabled, &mut guard.was_enabled, &mut guard.was_dtype) };
     let _guard = guard;
     body()
 }
@@ -52,6 +61,9 @@ mod tests {
     fn autocast_computes_products_in_bf16_and_ends_with_its_closure() {
         let x = Tensor::ones([4, 4], (Kind::Float, Device::Cpu));
         assert_eq!(autocast_bf16(Device::Cpu, || x.matmul(&x)).kind(), Kind::BFloat16);
+        let (within, after) =
+            autocast_bf16(Device::Cpu, || (without_autocast(Device::Cpu, || x.matmul(&x)), x.matmul(&x)));
+        assert_eq!((within.kind(), after.kind()), (Kind::Float, Kind::BFloat16));
         assert_eq!(x.matmul(&x).kind(), Kind::Float);
     }
 

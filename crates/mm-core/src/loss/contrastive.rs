@@ -24,32 +24,47 @@ pub fn info_nce(image_embeds: &Tensor, text_embeds: &Tensor, logit_scale: &Tenso
 ///
 /// Shapes as for [`info_nce`]; `logit_bias` is a scalar, initially -10, with `logit_scale` initially `ln 10`.
 pub fn siglip(image_embeds: &Tensor, text_embeds: &Tensor, logit_scale: &Tensor, logit_bias: &Tensor) -> Tensor {
-    let batch = image_embeds.size()[0];
-    let logits = logits(image_embeds, text_embeds, logit_scale) + logit_bias; // [B, B]
-    let labels = Tensor::eye(batch, (logits.kind(), logits.device())) * 2.0 - 1.0;
-    (labels * logits).log_sigmoid().sum(Kind::Float) / -(batch as f64)
+    siglip_at(image_embeds, text_embeds, 0, logit_scale, logit_bias)
 }
 
-/// f32 whatever the embeddings' type: at a scale of 100 a bf16 logit is off by up to 0.25.
-fn logits(image_embeds: &Tensor, text_embeds: &Tensor, logit_scale: &Tensor) -> Tensor {
-    (image_embeds.to_kind(Kind::Float) * logit_scale.exp()).matmul(&text_embeds.to_kind(Kind::Float).transpose(0, 1))
+/// [`siglip`] of some of a batch's images, `[b, D]`, against all of its texts `[B, D]`: the sum over their pairs divided by b. The text of image
+/// i is the one of row `first` + i.
+pub fn siglip_at(
+    image_embeds: &Tensor,
+    text_embeds: &Tensor,
+    first: i64,
+    logit_scale: &Tensor,
+    logit_bias: &Tensor,
+) -> Tensor {
+    let count = image_embeds.size()[0];
+    let logits = logits(image_embeds, text_embeds, logit_scale) + logit_bias; // [b, B]
+    let labels = logits.detach().full_like(-1.0);
+    let _ = labels.diagonal(first, 0, 1).narrow(0, 0, count).fill_(1.0);
+    (labels * logits).log_sigmoid().sum(Kind::Float) / -(count as f64)
+}
+
+/// The logits `[N, M]` of unit rows `[N, D]` and `[M, D]` at a temperature. f32 whatever the embeddings' type and in autocast too: at a scale of 100 a bf16 logit is off by up to 0.25.
+pub fn logits(image_embeds: &Tensor, text_embeds: &Tensor, logit_scale: &Tensor) -> Tensor {
+    let scaled = image_embeds.to_kind(Kind::Float) * logit_scale.exp();
+    let texts = text_embeds.to_kind(Kind::Float).transpose(0, 1);
+    mm_sys::without_autocast(scaled.device(), || scaled.matmul(&texts))
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use tch::Device;
 
     const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
 
-    fn unit_rows(seed: i64) -> Tensor {
+    pub fn unit_rows(seed: i64, count: i64, width: i64) -> Tensor {
         tch::manual_seed(seed);
-        let x = Tensor::randn([5, 8], F64).to_kind(Kind::Float);
+        let x = Tensor::randn([count, width], F64).to_kind(Kind::Float);
         &x / x.norm_scalaropt_dim(2.0, [1i64].as_slice(), true)
     }
 
     /// Compares the gradient that autograd gives for each input with a central difference.
-    fn check_gradient(loss: impl Fn(&[Tensor]) -> Tensor, inputs: &[Tensor]) {
+    pub fn check_gradient(loss: impl Fn(&[Tensor]) -> Tensor, inputs: &[Tensor]) {
         let leaves: Vec<Tensor> = inputs.iter().map(|x| x.copy().set_requires_grad(true)).collect();
         let gradients = Tensor::run_backward(&[loss(&leaves)], &leaves, false, false);
         for (index, (input, gradient)) in inputs.iter().zip(&gradients).enumerate() {
@@ -72,19 +87,19 @@ mod tests {
 
     #[test]
     fn info_nce_has_the_gradient_of_its_value() {
-        let inputs = [unit_rows(1), unit_rows(2), Tensor::from(1.5f32)];
+        let inputs = [unit_rows(1, 5, 8), unit_rows(2, 5, 8), Tensor::from(1.5f32)];
         check_gradient(|x| info_nce(&x[0], &x[1], &x[2]), &inputs);
     }
 
     #[test]
     fn siglip_has_the_gradient_of_its_value() {
-        let inputs = [unit_rows(3), unit_rows(4), Tensor::from(1.2f32), Tensor::from(-2.0f32)];
+        let inputs = [unit_rows(3, 5, 8), unit_rows(4, 5, 8), Tensor::from(1.2f32), Tensor::from(-2.0f32)];
         check_gradient(|x| siglip(&x[0], &x[1], &x[2], &x[3]), &inputs);
     }
 
     #[test]
     fn info_nce_equals_the_two_cross_entropies() {
-        let (image, text, scale) = (unit_rows(5), unit_rows(6), Tensor::from(2.0f32));
+        let (image, text, scale) = (unit_rows(5, 5, 8), unit_rows(6, 5, 8), Tensor::from(2.0f32));
         let logits = image.matmul(&text.tr()) * scale.exp();
         let targets = Tensor::arange(5, (Kind::Int64, Device::Cpu));
         let expected =

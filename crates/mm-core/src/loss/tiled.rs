@@ -1,0 +1,191 @@
+use super::tiles::{EmbedGradients, ImageSums, LogitTiles, PairSums, no_log_sum_exps};
+use tch::{Kind, Tensor};
+
+/// Rows and columns of a tile that are fast on a CPU: two such tiles stay in the cache of a core.
+pub const DEFAULT_TILE: i64 = 512;
+
+/// [`info_nce`](super::info_nce) in memory that grows with B: of the `[B, B]` logits `tile` rows and columns are held at a time, and they are
+/// computed once more for the gradients (Cheng et al. 2025, "Breaking the memory barrier of contrastive loss via tile-based strategy").
+///
+/// The gradients are computed beside the value, unless nothing needs them; so the backward pass is quick and can run once.
+///
+/// # Panics
+/// The shapes do not fit each other, or `tile` is less than 1.
+pub fn info_nce_tiled(image_embeds: &Tensor, text_embeds: &Tensor, logit_scale: &Tensor, tile: i64) -> Tensor {
+    let weight = 0.5 / image_embeds.size()[0] as f64;
+    loss(image_embeds, text_embeds, logit_scale, None, tile, |tiles, gradients| {
+        let (mut images, mut texts) = (ImageSums::new(tiles.image_embeds), no_log_sum_exps(tiles.text_embeds));
+        tiles.add_log_sum_exps(&mut images, &mut texts);
+        if let Some(gradients) = gradients {
+            tiles.add_info_nce_gradients(&images.log_sum_exp, &texts, weight, gradients);
+        }
+        (images.info_nce(&texts, weight), None)
+    })
+}
+
+/// [`siglip`](super::siglip) in memory that grows with B, as [`info_nce_tiled`]. Each logit is computed once.
+///
+/// # Panics
+/// The shapes do not fit each other, or `tile` is less than 1.
+pub fn siglip_tiled(
+    image_embeds: &Tensor,
+    text_embeds: &Tensor,
+    logit_scale: &Tensor,
+    logit_bias: &Tensor,
+    tile: i64,
+) -> Tensor {
+    let weight = 1.0 / image_embeds.size()[0] as f64;
+    loss(image_embeds, text_embeds, logit_scale, Some(logit_bias), tile, |tiles, gradients| {
+        let mut sums = PairSums::new(tiles.image_embeds);
+        tiles.add_siglip(logit_bias, weight, &mut sums, gradients);
+        (sums.loss.to_kind(Kind::Float), Some(sums.logit_bias))
+    })
+}
+
+/// The loss that `compute` gives for one process's pairs, with the gradients that are needed. `compute` gives the value and the gradient of the
+/// bias, if there is one, and fills in those of the embeddings.
+fn loss(
+    image_embeds: &Tensor,
+    text_embeds: &Tensor,
+    logit_scale: &Tensor,
+    logit_bias: Option<&Tensor>,
+    tile: i64,
+    compute: impl FnOnce(LogitTiles, Option<&mut EmbedGradients>) -> (Tensor, Option<Tensor>),
+) -> Tensor {
+    let (images, texts) = (image_embeds.to_kind(Kind::Float), text_embeds.to_kind(Kind::Float));
+    let is_needed = |x: &Tensor| mm_sys::grad_mode() && x.requires_grad();
+    let [of_images, of_texts, of_scale] = [&images, &texts, logit_scale].map(is_needed);
+    let of_bias = logit_bias.is_some_and(is_needed);
+    let mut gradients = (of_images || of_texts || of_scale || of_bias).then(|| EmbedGradients {
+        images: (of_images || (of_scale && !of_texts)).then(|| images.detach().zeros_like()),
+        texts: of_texts.then(|| texts.detach().zeros_like()),
+    });
+    let tiles = LogitTiles { image_embeds: &images, text_embeds: &texts, logit_scale, tile, is_paired: true };
+    let (value, bias_gradient) = tch::no_grad(|| compute(tiles, gradients.as_mut()));
+    let Some(gradients) = gradients else { return value };
+    let of_embeds = [(&images, gradients.images), (&texts, gradients.texts)];
+    let scale_gradient = of_embeds
+        .iter()
+        .filter(|_| of_scale)
+        .find_map(|(embeds, gradient)| Some(EmbedGradients::of_logit_scale(embeds, gradient.as_ref()?)));
+    let of_numbers = [(Some(logit_scale), scale_gradient), (logit_bias, bias_gradient)];
+    let of_numbers = of_numbers.into_iter().filter_map(|(x, gradient)| Some((x?, gradient?.reshape(x?.size()))));
+    let known = of_embeds.into_iter().filter_map(|(x, gradient)| Some((x, gradient?))).chain(of_numbers).collect();
+    mm_sys::scalar_with_gradients(&value, known).expect("each gradient has the shape of its input")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::contrastive::tests::{check_gradient, unit_rows};
+    use super::super::{MAX_LOGIT_SCALE, info_nce, siglip};
+    use super::*;
+    use tch::Device;
+
+    type Inputs = [Tensor; 4];
+
+    fn plain(loss: &str, x: &Inputs) -> Tensor {
+        match loss {
+            "InfoNCE" => info_nce(&x[0], &x[1], &x[2]),
+            _ => siglip(&x[0], &x[1], &x[2], &x[3]),
+        }
+    }
+
+    fn tiled(loss: &str, x: &Inputs, tile: i64) -> Tensor {
+        match loss {
+            "InfoNCE" => info_nce_tiled(&x[0], &x[1], &x[2], tile),
+            _ => siglip_tiled(&x[0], &x[1], &x[2], &x[3], tile),
+        }
+    }
+
+    /// The value of `loss` and its gradients for those of `inputs` that `needed` says.
+    fn outputs(loss: impl Fn(&Inputs) -> Tensor, inputs: &Inputs, needed: [bool; 4]) -> Vec<Tensor> {
+        let leaves = [0, 1, 2, 3].map(|i| inputs[i].detach().copy().set_requires_grad(needed[i]));
+        let value = loss(&leaves);
+        value.backward();
+        let gradients = leaves.iter().map(Tensor::grad).filter(Tensor::defined);
+        std::iter::once(value.detach()).chain(gradients).collect()
+    }
+
+    /// Checks both losses against the plain ones, with a tolerance that depends on the largest number of each output.
+    fn check(inputs: &Inputs, needed: [bool; 4], tolerance: impl Fn(f64) -> f64) {
+        for loss in ["InfoNCE", "SigLIP"] {
+            let expected = outputs(|x| plain(loss, x), inputs, needed);
+            for tile in [1, 4, 7, 20, 64] {
+                let found = outputs(|x| tiled(loss, x, tile), inputs, needed);
+                assert_eq!(found.len(), expected.len());
+                for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                    assert_eq!((found.size(), found.kind()), (expected.size(), expected.kind()));
+                    let difference = (found - expected).abs().max().double_value(&[]);
+                    let largest = expected.abs().max().double_value(&[]);
+                    assert!(
+                        difference <= tolerance(largest),
+                        "{loss}, tile {tile}, output {index}: {difference} of {largest}"
+                    );
+                }
+            }
+        }
+    }
+
+    fn numbers(scale: f64, bias: f64) -> [Tensor; 2] {
+        [scale, bias].map(|x| Tensor::from_slice(&[x as f32])) // SigLIP's checkpoints have them as [1]
+    }
+
+    #[test]
+    fn tiled_losses_equal_the_plain_ones_whatever_the_tile() {
+        let [scale, bias] = numbers(1.5, -2.0);
+        let inputs = [unit_rows(1, 20, 8), unit_rows(2, 20, 8), scale, bias];
+        check(&inputs, [true; 4], |largest| 1e-6 * largest);
+        let [scale, bias] = [Tensor::from(2.0f32), Tensor::from(-1.0f32)];
+        check(&[unit_rows(1, 1, 8), unit_rows(2, 1, 8), scale, bias], [true, true, true, false], |largest| {
+            1e-6 * largest
+        });
+    }
+
+    #[test]
+    fn only_what_needs_a_gradient_gets_one() {
+        let [scale, bias] = numbers(1.5, -2.0);
+        let inputs = [unit_rows(3, 20, 8), unit_rows(4, 20, 8), scale, bias];
+        for needed in [[true, false, false, true], [false, true, true, false], [false, false, true, true]] {
+            check(&inputs, needed, |largest| 1e-6 * largest);
+        }
+        for loss in ["InfoNCE", "SigLIP"] {
+            let leaves = inputs.each_ref().map(|x| x.copy().set_requires_grad(true));
+            let value = tch::no_grad(|| tiled(loss, &leaves, 7));
+            assert!(!value.requires_grad() && !tiled(loss, &inputs, 7).requires_grad());
+            assert_eq!(value, tiled(loss, &leaves, 7).detach(), "the value does not depend on who asks");
+        }
+    }
+
+    #[test]
+    fn equal_and_opposite_rows_stay_finite_at_the_highest_scale() {
+        let row = unit_rows(5, 1, 8);
+        let images = row.repeat([20, 1]);
+        for sign in [1.0, -1.0] {
+            for bias in [-10.0, 10.0] {
+                let [scale, bias] = numbers(MAX_LOGIT_SCALE, bias);
+                // Logits of 100 are whole to 1e-5, and gradients that are sums of such cancel, to nothing where all is equal.
+                check(&[images.copy(), &images * sign, scale, bias], [true; 4], |largest| 1e-5 * (largest + 100.0));
+            }
+        }
+    }
+
+    #[test]
+    fn tiled_losses_have_the_gradient_of_their_value() {
+        let inputs = [unit_rows(6, 5, 8), unit_rows(7, 5, 8), Tensor::from(1.2f32), Tensor::from(-2.0f32)];
+        check_gradient(|x| info_nce_tiled(&x[0], &x[1], &x[2], 2), &inputs[..3]);
+        check_gradient(|x| siglip_tiled(&x[0], &x[1], &x[2], &x[3], 2), &inputs);
+    }
+
+    #[test]
+    fn autocast_does_not_narrow_them() {
+        let [scale, bias] = numbers(MAX_LOGIT_SCALE, -10.0);
+        let inputs = [unit_rows(8, 20, 8), unit_rows(9, 20, 8), scale, bias];
+        for loss in ["InfoNCE", "SigLIP"] {
+            for compute in [|loss: &str, x: &Inputs| plain(loss, x), |loss: &str, x: &Inputs| tiled(loss, x, 7)] {
+                let expected = outputs(|x| compute(loss, x), &inputs, [true; 4]);
+                let found = outputs(|x| mm_sys::autocast_bf16(Device::Cpu, || compute(loss, x)), &inputs, [true; 4]);
+                assert_eq!(found, expected, "{loss}");
+            }
+        }
+    }
+}

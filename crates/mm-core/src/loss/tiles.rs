@@ -1,0 +1,221 @@
+//! Contrastive losses of which one tile of logits is held at a time (Cheng et al. 2025, "Breaking the memory barrier of contrastive loss via
+//! tile-based strategy", section 3).
+//!
+//! A loss over all pairs is a sum over chunks of texts: alone a process has one chunk; in a ring every process's texts pass by, with what was
+//! gathered for them so far. InfoNCE takes two passes over all chunks: the log-sum-exps of rows and columns, then the gradients, which need them
+//! whole. SigLIP takes one. All is computed in f32, without a graph, and waits for no GPU.
+
+use tch::{Device, Kind, Tensor};
+
+/// The logits of a process's images against one chunk of texts, its own or another process's.
+#[derive(Clone, Copy, Debug)]
+pub struct LogitTiles<'a> {
+    /// Unit rows `[b, D]`, f32.
+    pub image_embeds: &'a Tensor,
+    /// Unit rows `[c, D]`, f32.
+    pub text_embeds: &'a Tensor,
+    /// The log of the inverse temperature, one number.
+    pub logit_scale: &'a Tensor,
+    /// Rows and columns of a tile, at least 1.
+    pub tile: i64,
+    /// Whether image i and text i are a pair; b and c are equal then. If not, no image has its text in this chunk.
+    pub is_paired: bool,
+}
+
+/// What InfoNCE gathers of the logits of each image.
+#[derive(Debug)]
+pub struct ImageSums {
+    /// The log of the sum of the exponentials of its logits so far, `[b]`.
+    pub log_sum_exp: Tensor,
+    /// Its logit with its own text, `[b]`.
+    pub paired: Tensor,
+}
+
+/// The gradients of embeddings, summed up chunk by chunk.
+#[derive(Debug)]
+pub struct EmbedGradients {
+    /// `[b, D]`, if it is wanted.
+    pub images: Option<Tensor>,
+    /// `[c, D]`, if it is wanted.
+    pub texts: Option<Tensor>,
+}
+
+/// What SigLIP sums over all pairs; f64, so that thousands of tiles add up.
+#[derive(Debug)]
+pub struct PairSums {
+    /// The loss, times the weight of a pair.
+    pub loss: Tensor,
+    /// The gradient of the bias.
+    pub logit_bias: Tensor,
+}
+
+impl ImageSums {
+    /// Of no logits yet, for images `[b, D]`.
+    pub fn new(image_embeds: &Tensor) -> Self {
+        Self { log_sum_exp: no_log_sum_exps(image_embeds), paired: rows_of(image_embeds, 0.0) }
+    }
+
+    /// `weight` times the sum over pairs of both cross-entropies, one number, once the sums and those of the images' own texts `[b]` are over all
+    /// chunks.
+    pub fn info_nce(&self, texts: &Tensor, weight: f64) -> Tensor {
+        let image_to_text = &self.log_sum_exp - &self.paired;
+        let text_to_image = texts - &self.paired;
+        (image_to_text + text_to_image).sum(Kind::Float) * weight
+    }
+}
+
+/// The log-sum-exp `[c]` of no logits yet, for each of the embeddings `[c, D]`.
+pub fn no_log_sum_exps(embeds: &Tensor) -> Tensor {
+    rows_of(embeds, f64::NEG_INFINITY)
+}
+
+impl EmbedGradients {
+    /// The gradient of the log of the inverse temperature, one number: what the gradients of these embeddings say of their common length. After
+    /// all chunks, the images' gradients give that of the whole loss of these images, and so do, summed over the processes, those of the texts.
+    pub fn of_logit_scale(embeds: &Tensor, gradients: &Tensor) -> Tensor {
+        plainly(embeds, || Tensor::linalg_vecdot(embeds, gradients, -1).sum(Kind::Double).to_kind(Kind::Float))
+    }
+}
+
+impl PairSums {
+    /// Of no pairs yet, beside `embeds`.
+    pub fn new(embeds: &Tensor) -> Self {
+        let zero = || Tensor::zeros([], (Kind::Double, embeds.device()));
+        Self { loss: zero(), logit_bias: zero() }
+    }
+}
+
+/// Runs `body` without a graph and without autocast, which would compute the logits in bf16.
+fn plainly<T>(embeds: &Tensor, body: impl FnOnce() -> T) -> T {
+    tch::no_grad(|| mm_sys::without_autocast(embeds.device(), body))
+}
+
+fn f32_on(embeds: &Tensor) -> (Kind, Device) {
+    (Kind::Float, embeds.device())
+}
+
+fn rows_of(embeds: &Tensor, value: f64) -> Tensor {
+    Tensor::full([embeds.size()[0]], value, f32_on(embeds))
+}
+
+/// A tile of logits `[r, c]` and as much memory beside it.
+struct Tile {
+    logits: Tensor,
+    scratch: Tensor,
+    /// The first row and the number of rows.
+    rows: (i64, i64),
+    /// The first column and the number of columns.
+    columns: (i64, i64),
+    /// Whether its diagonal are pairs.
+    is_diagonal: bool,
+}
+
+impl LogitTiles<'_> {
+    /// InfoNCE's first pass: adds this chunk to what is known of the images, and these images to the log-sum-exps of the texts `[c]`.
+    pub fn add_log_sum_exps(&self, images: &mut ImageSums, texts: &mut Tensor) {
+        self.visit(1.0, None, |tile| {
+            let add = |sums: &Tensor, (start, length), over: i64| {
+                let sums = sums.narrow(0, start, length);
+                let _ = sums.logaddexp_out(&sums, &tile.logits.logsumexp([over].as_slice(), false));
+            };
+            add(&images.log_sum_exp, tile.rows, 1);
+            add(texts, tile.columns, 0);
+            if tile.is_diagonal {
+                images.paired.narrow(0, tile.rows.0, tile.rows.1).copy_(&tile.diagonal());
+            }
+        });
+    }
+
+    /// InfoNCE's second pass, with log-sum-exps over all chunks, `[b]` of the images and `[c]` of these texts: adds the gradients of
+    /// `weight` times the sum over pairs of both cross-entropies. The weight is 1 / 2B for their mean over B pairs.
+    pub fn add_info_nce_gradients(&self, images: &Tensor, texts: &Tensor, weight: f64, gradients: &mut EmbedGradients) {
+        let (images, texts) = (images.unsqueeze(1), texts.unsqueeze(0));
+        self.visit(weight, Some(gradients), |tile| {
+            let image_sums = images.narrow(0, tile.rows.0, tile.rows.1);
+            let text_sums = texts.narrow(1, tile.columns.0, tile.columns.1);
+            let _ = tile.logits.sub_out(&tile.scratch, &image_sums);
+            let _ = tile.scratch.exp_();
+            tile.logits -= text_sums;
+            let _ = tile.logits.exp_();
+            tile.logits += &tile.scratch;
+            if tile.is_diagonal {
+                let mut pairs = tile.diagonal();
+                pairs -= 2.0;
+            }
+        });
+    }
+
+    /// SigLIP's only pass, with `logit_bias`, one number: adds the loss of every pair times `weight`, and its gradients. The weight is 1 / B
+    /// for B texts over all.
+    pub fn add_siglip(
+        &self,
+        logit_bias: &Tensor,
+        weight: f64,
+        sums: &mut PairSums,
+        gradients: Option<&mut EmbedGradients>,
+    ) {
+        let has_gradients = gradients.is_some();
+        self.visit(weight, gradients, |tile| {
+            let negate_pairs = |tile: &Tile| {
+                if tile.is_diagonal {
+                    let _ = tile.diagonal().neg_();
+                }
+            };
+            tile.logits += logit_bias;
+            negate_pairs(tile);
+            let _ = tile.logits.softplus_out(&tile.scratch);
+            sums.loss += tile.scratch.sum(Kind::Float) * weight;
+            if has_gradients {
+                let _ = tile.logits.sigmoid_();
+                negate_pairs(tile);
+                sums.logit_bias += tile.logits.sum(Kind::Float) * weight;
+            }
+        });
+    }
+
+    /// Computes tile after tile of logits for `visit`. With `gradients`, `visit` turns the logits into the derivatives for them, which are
+    /// carried on to the embeddings, times `weight`.
+    fn visit(&self, weight: f64, mut gradients: Option<&mut EmbedGradients>, mut visit: impl FnMut(&mut Tile)) {
+        let (count, text_count) = (self.image_embeds.size()[0], self.text_embeds.size()[0]);
+        let parts =
+            |count: i64| (0..count).step_by(self.tile as usize).map(move |start| (start, self.tile.min(count - start)));
+        plainly(self.image_embeds, || {
+            let largest = self.tile.min(count) * self.tile.min(text_count);
+            let memory = [(); 2].map(|()| Tensor::empty([largest], f32_on(self.image_embeds)));
+            let scale = self.logit_scale.exp();
+            for rows in parts(count) {
+                let images = self.image_embeds.narrow(0, rows.0, rows.1) * &scale; // [r, D]
+                let weighted = &images * weight;
+                let mut image_gradient =
+                    gradients.as_ref().and_then(|gradients| gradients.images.as_ref()).map(|_| images.zeros_like());
+                for columns in parts(text_count) {
+                    let texts = self.text_embeds.narrow(0, columns.0, columns.1); // [c, D]
+                    let [logits, scratch] =
+                        memory.each_ref().map(|m| m.narrow(0, 0, rows.1 * columns.1).view([rows.1, columns.1]));
+                    let _ = images.mm_out(&logits, &texts.tr());
+                    let is_diagonal = self.is_paired && rows == columns;
+                    let mut tile = Tile { logits, scratch, rows, columns, is_diagonal };
+                    visit(&mut tile);
+                    let Some(gradients) = gradients.as_deref_mut() else { continue };
+                    if let Some(gradient) = &mut image_gradient {
+                        let _ = gradient.addmm_(&tile.logits, &texts);
+                    }
+                    if let Some(text_gradients) = &gradients.texts {
+                        let _ = text_gradients.narrow(0, columns.0, columns.1).addmm_(&tile.logits.tr(), &weighted);
+                    }
+                }
+                let image_gradients = gradients.as_ref().and_then(|gradients| gradients.images.as_ref());
+                if let (Some(gradient), Some(all)) = (image_gradient, image_gradients) {
+                    let mut rows = all.narrow(0, rows.0, rows.1);
+                    rows += gradient * (&scale * weight);
+                }
+            }
+        });
+    }
+}
+
+impl Tile {
+    fn diagonal(&self) -> Tensor {
+        self.logits.diagonal(0, 0, 1)
+    }
+}
