@@ -9,6 +9,7 @@ use mm_clip::{Bundle, Clip, ClipConfig, FolderForm, StoredType};
 use mm_core::Precision;
 use mm_core::nn::Linear;
 use mm_core::optim::{AdamW, AdamWConfig, Shard};
+use mm_dist::{Contrastive, ContrastiveConfig, Group};
 use mm_text::{TokenBatch, Tokenizer};
 use mm_vision::ImageProcessor;
 use std::path::Path;
@@ -161,10 +162,11 @@ fn training(options: &Options) -> Result<(Vec<f64>, f64), Box<dyn std::error::Er
     let pixel_values = Tensor::randn([BATCH as i64, 3, 224, 224], (Kind::Float, Device::Cpu));
     let batches = batches(options)?;
     let none = Tensor::from(0f32);
+    let contrastive = Contrastive::new(&Group::alone(), ContrastiveConfig::default());
     let seconds = time(options, |index| {
         let loss = options.precision.autocast(Device::Cpu, || {
             let image_embeds = model.image.encode(&pixel_values, true);
-            model.head.loss(&image_embeds, &model.text.encode(&batches[index]))
+            model.head.loss(&contrastive, &image_embeds, &model.text.encode(&batches[index])).expect("one process loses none")
         });
         loss.backward();
         optimizer.step(5e-4, &none, None).expect("gradients fit their parameters");

@@ -4,6 +4,7 @@ use crate::folder::{Architecture, FolderForm, ModelFolder, Saved, StoredType};
 use crate::{Clip, ClipConfig, ContrastiveHead, ImageEncoder, Result, TextEncoder};
 use mm_core::{DeviceConfig, Precision, upload};
 use mm_data::image::RgbImage;
+use mm_dist::Group;
 use mm_text::{Padding, TokenBatch, Tokenizer};
 use mm_vision::{ImageProcessor, ImageTowerConfig};
 use std::path::Path;
@@ -134,11 +135,19 @@ impl TextModel {
     /// # Errors
     /// A text that the tokenizer has no tokens for.
     pub fn embed(&self, texts: &[&str], batch_size: usize) -> Result<Tensor> {
-        self.map_rows(&self.tokenizer.encode_all(texts)?, batch_size, |tokens| self.encoder.encode(tokens))
+        self.embed_among(texts, batch_size, &Group::alone())
+    }
+
+    /// [`TextModel::embed`] with the work shared by the processes of `group`, which all get all rows.
+    ///
+    /// # Errors
+    /// As [`TextModel::embed`], or another process is lost.
+    pub fn embed_among(&self, texts: &[&str], batch_size: usize, group: &Group) -> Result<Tensor> {
+        self.map_rows(&self.tokenizer.encode_all(texts)?, batch_size, group, |tokens| self.encoder.encode(tokens))
     }
 
     /// What `compute` makes of texts, a row each, `batch_size` at once. Texts of one length go together, as a batch takes the time
-    /// of its longest; the rows are in the order of the texts.
+    /// of its longest; the rows are in the order of the texts. Each process of `group` computes some of the batches.
     ///
     /// # Errors
     /// libtorch refuses a batch.
@@ -146,28 +155,29 @@ impl TextModel {
         &self,
         rows: &[Vec<u32>],
         batch_size: usize,
+        group: &Group,
         compute: impl Fn(&TokenBatch) -> Tensor,
     ) -> Result<Tensor> {
         let mut by_length: Vec<usize> = (0..rows.len()).collect();
         by_length.sort_by_key(|&index| rows[index].len());
-        let batches: Vec<Tensor> = by_length
-            .chunks(batch_size)
+        let dealt = |rank: usize| by_length.chunks(batch_size).skip(rank).step_by(group.world());
+        let batches: Vec<Tensor> = dealt(group.rank())
             .map(|indices| {
                 let rows: Vec<Vec<u32>> = indices.iter().map(|&index| rows[index].clone()).collect();
                 let tokens = self.tokenizer.collate(&rows, self.padding).to_device(self.device);
                 mm_sys::inference_mode(|| compute(&tokens)).to_device(Device::Cpu)
             })
             .collect();
-        if batches.is_empty() {
-            return Ok(Tensor::zeros([0, self.encoder.output_width()], (Kind::Float, Device::Cpu)));
-        }
+        let own = match batches.is_empty() {
+            true => Tensor::zeros([0, self.encoder.output_width()], (Kind::Float, Device::Cpu)),
+            false => mm_sys::inference_mode(|| Tensor::f_cat(&batches, 0))?,
+        };
+        let all = mm_sys::inference_mode(|| group.gather_rows(&own))?;
         let mut place = vec![0i64; rows.len()];
-        for (position, &index) in by_length.iter().enumerate() {
+        for (position, &index) in (0..group.world()).flat_map(dealt).flatten().enumerate() {
             place[index] = position as i64;
         }
-        Ok(mm_sys::inference_mode(|| {
-            Tensor::f_cat(&batches, 0).and_then(|sorted| sorted.f_index_select(0, &Tensor::from_slice(&place)))
-        })?)
+        Ok(mm_sys::inference_mode(|| all.f_index_select(0, &Tensor::from_slice(&place)))?)
     }
 }
 

@@ -1,5 +1,6 @@
 use crate::ModelConfig;
 use mm_core::config::{ConfigError, Source};
+use mm_dist::ContrastiveConfig;
 use mm_data::{Augment, LoaderConfig, SourceConfig};
 use mm_text::{ClipTextForm, TextTowerConfig};
 use mm_train::{RunConfig, TrainConfig};
@@ -23,6 +24,9 @@ pub struct ClipRunConfig {
     pub data: DataConfig,
     /// Steps, batch, learning rate.
     pub train: TrainConfig,
+    /// How the loss holds its logits.
+    #[serde(default)]
+    pub loss: ContrastiveConfig,
     /// What is measured, and how often.
     #[serde(default)]
     pub eval: ClipEvalConfig,
@@ -35,7 +39,11 @@ impl ClipRunConfig {
     /// A key is unknown, ill-typed or out of range; the error names file, line and key.
     pub fn from_source(source: &Source) -> std::result::Result<Self, ConfigError> {
         let config: Self = source.parse()?;
+        config.run.validate(source)?;
         config.train.validate(source)?;
+        if config.loss.tile < 1 {
+            return Err(source.error("loss.tile", format!("`loss.tile`: must be at least 1, is {}", config.loss.tile)));
+        }
         config.model.validate(source)?;
         if config.tokenizer.is_none() && config.model.from.is_none() && config.model.text_from.is_none() {
             return Err(source.error("tokenizer", "`tokenizer`: needed unless the text tower comes from a checkpoint"));

@@ -16,6 +16,9 @@ pub enum Error {
     /// The text tower or its tokenizer failed.
     #[error(transparent)]
     Text(#[from] mm_text::Error),
+    /// Another process of the run is lost.
+    #[error(transparent)]
+    Dist(#[from] mm_dist::Error),
     /// The two towers, or a tower and its config, do not fit.
     #[error("model: {}", one_line(.0))]
     Model(String),
@@ -56,6 +59,7 @@ impl From<Error> for mm_train::Error {
     fn from(error: Error) -> Self {
         match error {
             Error::Core(error) => Self::Core(error),
+            Error::Dist(error) => Self::Dist(error),
             error => Self::task(error),
         }
     }

@@ -1,11 +1,13 @@
 use crate::{Bundle, Error, ImageModel, Result, Retrieval, Templates, TextModel, ZeroShot, ZeroShotReport};
 use mm_data::image::RgbImage;
 use mm_data::{BadSample, Fault, Item, Loader, LoaderConfig, Position, Source, SourceConfig, Split};
-use serde::Serialize;
+use mm_dist::Group;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tch::Tensor;
+use serde::de::DeserializeOwned;
+use tch::{Device, Kind, Tensor};
 
 /// A set that models are evaluated on.
 #[derive(Clone)]
@@ -18,7 +20,7 @@ pub struct EvalSet {
 }
 
 /// What evaluation keeps of a sample.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EvalSample {
     /// Its number in the set.
     pub index: usize,
@@ -97,19 +99,22 @@ pub struct Embedded {
 
 impl Embedded {
     /// Reads and embeds all images of `set`, decoding ahead while the model computes, and with `text` the captions, if all samples
-    /// have one. `progress` is told how many samples are done.
+    /// have one. The processes of `group` share the work in whole batches, so that each sample is embedded once and as one process would, and
+    /// all have all of it in the end. `progress` is told how many samples are done, by this process.
     ///
     /// # Errors
-    /// More samples are bad than the set allows, or none is good.
+    /// More samples are bad than the set allows, or none is good; another process is lost.
     pub fn read(
         image: &ImageModel,
         text: Option<&TextModel>,
         set: &EvalSet,
         batch_size: usize,
+        group: &Group,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Self> {
+        let split = Split { rank: group.rank(), world: group.world() };
         let config = LoaderConfig {
-            batch_size,
+            batch_size: batch_size * split.world,
             shuffle: false,
             drop_last: false,
             max_bad_samples: set.max_bad_samples,
@@ -129,7 +134,7 @@ impl Embedded {
             };
             Ok(EvalItem { image, kept })
         });
-        let mut loader = Loader::new(Arc::clone(&set.source), config, Split::default(), map, Position::default())?;
+        let mut loader = Loader::new(Arc::clone(&set.source), config, split, map, Position::default())?;
         let (mut samples, mut images): (Vec<EvalSample>, _) = (Vec::with_capacity(set.len()), Vec::new());
         for batch in loader.epoch() {
             let batch = batch?;
@@ -139,14 +144,38 @@ impl Embedded {
             samples.extend(kept);
             progress(samples.len());
         }
+        let own = match images.is_empty() {
+            true => Tensor::zeros([0, image.encoder.output_width()], (Kind::Float, Device::Cpu)),
+            false => Tensor::f_cat(&images, 0)?,
+        };
+        let (samples, images) = in_order(gather(group, &samples)?, &group.gather_rows(&own)?)?;
+        let (bad, waiting) = (gather(group, loader.bad_samples())?, loader.time_waiting());
         if samples.is_empty() {
             return Err(Error::Evaluation(format!("no sample of the set {} can be read", set.name)));
         }
         let captions: Option<Vec<&str>> = samples.iter().map(|sample| sample.caption.as_deref()).collect();
-        let texts = text.zip(captions).map(|(text, captions)| text.embed(&captions, batch_size)).transpose()?;
-        let (bad, waiting) = (loader.bad_samples().to_vec(), loader.time_waiting());
-        Ok(Self { images: Tensor::f_cat(&images, 0)?, texts, bad, samples, waiting })
+        let texts = text.zip(captions).map(|(text, captions)| text.embed_among(&captions, batch_size, group)).transpose()?;
+        Ok(Self { images, texts, bad, samples, waiting })
     }
+}
+
+/// What all processes have, in the order of their ranks.
+fn gather<T: Clone + Serialize + DeserializeOwned>(group: &Group, own: &[T]) -> Result<Vec<T>> {
+    if group.is_alone() {
+        return Ok(own.to_vec());
+    }
+    let pieces = group.gather_bytes(&serde_json::to_vec(own).expect("plain values are JSON"))?;
+    let parsed = pieces.iter().map(|piece| serde_json::from_slice::<Vec<T>>(piece).expect("it was JSON before it was sent"));
+    Ok(parsed.flatten().collect())
+}
+
+/// Samples and their rows in the order of the set.
+fn in_order(samples: Vec<EvalSample>, rows: &Tensor) -> Result<(Vec<EvalSample>, Tensor)> {
+    let mut order: Vec<usize> = (0..samples.len()).collect();
+    order.sort_by_key(|&place| samples[place].index);
+    let places: Vec<i64> = order.iter().map(|&place| place as i64).collect();
+    let rows = mm_sys::inference_mode(|| rows.f_index_select(0, &Tensor::from_slice(&places)))?;
+    Ok((order.into_iter().map(|place| samples[place].clone()).collect(), rows))
 }
 
 /// Retrieval both ways among some pairs of a set.

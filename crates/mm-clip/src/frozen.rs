@@ -1,5 +1,6 @@
 use crate::{Result, TextModel};
 use mm_data::Source;
+use mm_dist::Group;
 use std::collections::{BTreeSet, HashMap};
 use tch::Tensor;
 
@@ -20,7 +21,7 @@ const BATCH_SIZE: usize = 64;
 
 impl FrozenTexts {
     /// The texts of `source`; none where they are too many to keep or cannot be read beforehand, and are computed at every step instead.
-    pub fn new(model: &TextModel, source: &dyn Source) -> Result<Option<Self>> {
+    pub fn new(model: &TextModel, source: &dyn Source, group: &Group) -> Result<Option<Self>> {
         if source.stream().is_some() {
             return Ok(None);
         }
@@ -38,7 +39,7 @@ impl FrozenTexts {
         }
         let texts: Vec<Vec<u32>> = texts.into_iter().collect();
         tracing::info!("the locked text tower reads the {} captions, once for the whole run", texts.len());
-        let pooled = model.map_rows(&texts, BATCH_SIZE, |tokens| model.encoder.pool(tokens))?;
+        let pooled = model.map_rows(&texts, BATCH_SIZE, group, |tokens| model.encoder.pool(tokens))?;
         let pooled = pooled.to_device(model.device).copy(); // a tensor of inference mode could not take part in training
         let places = texts.into_iter().zip(0..).collect();
         Ok(Some(Self { pooled, places }))

@@ -1,6 +1,7 @@
 use crate::ContrastiveLoss;
-use mm_core::loss::{self, INITIAL_LOGIT_SCALE, MAX_LOGIT_SCALE};
+use mm_core::loss::{INITIAL_LOGIT_SCALE, MAX_LOGIT_SCALE};
 use mm_core::nn::parameter;
+use mm_dist::Contrastive;
 use tch::Tensor;
 use tch::nn::{Init, Path};
 
@@ -28,11 +29,19 @@ impl ContrastiveHead {
         }
     }
 
-    /// The contrastive loss of paired unit rows `[B, D]`.
-    pub fn loss(&self, image_embeds: &Tensor, text_embeds: &Tensor) -> Tensor {
+    /// The contrastive loss of paired unit rows `[B, D]`, or of this process's share of them, among the samples of all processes.
+    ///
+    /// # Errors
+    /// Another process is lost.
+    pub fn loss(
+        &self,
+        contrastive: &Contrastive,
+        image_embeds: &Tensor,
+        text_embeds: &Tensor,
+    ) -> mm_dist::Result<Tensor> {
         match &self.logit_bias {
-            Some(bias) => loss::siglip(image_embeds, text_embeds, &self.logit_scale, bias),
-            None => loss::info_nce(image_embeds, text_embeds, &self.logit_scale),
+            Some(bias) => contrastive.siglip(image_embeds, text_embeds, &self.logit_scale, bias),
+            None => contrastive.info_nce(image_embeds, text_embeds, &self.logit_scale),
         }
     }
 

@@ -43,6 +43,7 @@ mod error;
 mod evaluate;
 mod folder;
 mod frozen;
+mod grad_cache;
 mod groups;
 mod head;
 pub mod heat_map;

@@ -1,6 +1,7 @@
 use crate::encoder::unit_rows;
 use crate::folder::{FolderForm, StoredType};
 use crate::frozen::FrozenTexts;
+use crate::grad_cache;
 use crate::groups::group_of;
 use crate::start::{Start, set_vocabulary};
 use crate::{
@@ -9,12 +10,13 @@ use crate::{
 use mm_core::{seed, upload};
 use mm_data::image::RgbImage;
 use mm_data::{Fault, Loader, LoaderConfig, Position, Source, SourceConfig, Split};
+use mm_dist::{Contrastive, Group};
 use mm_text::{TokenBatch, Tokenizer, train_bpe};
-use mm_train::{Loss, Metric, Task};
+use mm_train::{Loss, Metric, Pass, Task};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::nn::VarStore;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Training a CLIP: images and captions in, the contrastive loss out.
 pub struct ClipTask {
@@ -24,6 +26,10 @@ pub struct ClipTask {
     inputs: Inputs,
     frozen_texts: Option<FrozenTexts>,
     image_lock: Option<Lock>,
+    group: Group,
+    contrastive: Contrastive,
+    /// Samples of this process that are embedded with a graph at once; none: all.
+    grad_cache_chunk: Option<i64>,
     layer_decay: f64,
     eval_sets: Vec<EvalSet>,
     templates: Templates,
@@ -34,6 +40,7 @@ pub struct ClipTask {
 struct Inputs {
     source: Arc<dyn Source>,
     loader: LoaderConfig,
+    split: Split,
     map: mm_data::Map<Pair>,
     /// Where bad samples are written to, once the run has a folder.
     bad_samples: Option<PathBuf>,
@@ -71,13 +78,32 @@ pub enum Texts {
     Pooled(Tensor),
 }
 
+impl ClipBatch {
+    /// The same samples, `count` in a batch.
+    pub(crate) fn chunks(&self, count: i64) -> Vec<Self> {
+        let all = self.pixel_values.size()[0];
+        let chunk = |start: i64| {
+            let part = |x: &Tensor| x.narrow(0, start, count.min(all - start));
+            let texts = match &self.texts {
+                Texts::Tokens(tokens) => Texts::Tokens(TokenBatch {
+                    input_ids: part(&tokens.input_ids),
+                    attention_mask: part(&tokens.attention_mask),
+                }),
+                Texts::Pooled(pooled) => Texts::Pooled(part(pooled)),
+            };
+            Self { pixel_values: part(&self.pixel_values), texts, cut_captions: self.cut_captions }
+        };
+        (0..all).step_by(count as usize).map(chunk).collect()
+    }
+}
+
 impl ClipTask {
-    /// Opens the data and the checkpoints, trains or opens the tokenizer, and makes the model: as the checkpoints have it, and where they
+    /// Opens the data and the checkpoints for one of the processes of `group`, which computes on `device`, trains or opens the tokenizer, and makes the model: as the checkpoints have it, and where they
     /// have nothing, with the initial weights that the run's seed gives.
     ///
     /// # Errors
     /// Data, checkpoint or tokenizer cannot be opened, or the model cannot be built.
-    pub fn new(config: &ClipRunConfig) -> Result<Self> {
+    pub fn new(config: &ClipRunConfig, device: Device, group: &Group) -> Result<Self> {
         let source: Arc<dyn Source> = Arc::from(config.data.train.open()?);
         let mut start = Start::open(&config.model)?;
         let tokenizer = match (start.tokenizer(config.tokenizer.as_ref())?, &config.tokenizer) {
@@ -86,7 +112,7 @@ impl ClipTask {
         };
         let (processor, model_config) = (start.processor()?, start.config.clone());
 
-        let vs = VarStore::new(config.run.device.resolve()?);
+        let vs = VarStore::new(device);
         seed::set(config.run.seed, "init", 0);
         let clip = start.build(&vs)?;
         let open = |(name, set): (&String, &SourceConfig)| {
@@ -96,10 +122,11 @@ impl ClipTask {
         let templates = config.eval.templates.as_deref().map_or_else(|| Ok(Templates::default()), Templates::read)?;
         let bundle = Bundle::new(clip, model_config, Arc::new(tokenizer), processor, vs.device());
         let frozen_texts = match config.model.lock_text.is_some_and(Lock::holds_tower) {
-            true => FrozenTexts::new(&bundle.text, source.as_ref())?,
+            true => FrozenTexts::new(&bundle.text, source.as_ref(), group)?,
             false => None,
         };
-        let inputs = Inputs::new(config, &bundle, source)?;
+        let split = Split { rank: group.rank(), world: group.world() };
+        let inputs = Inputs::new(config, &bundle, source, split)?;
         let loader = inputs.loader_from(Position::default())?;
         Ok(Self {
             vs,
@@ -108,6 +135,9 @@ impl ClipTask {
             inputs,
             frozen_texts,
             image_lock: config.model.lock_image,
+            group: group.clone(),
+            contrastive: Contrastive::new(group, config.loss),
+            grad_cache_chunk: config.train.grad_cache_chunk.map(|chunk| chunk as i64),
             layer_decay: config.train.layer_decay,
             eval_sets,
             templates,
@@ -124,10 +154,34 @@ impl ClipTask {
             .iter()
             .map(|set| {
                 let Bundle { image, text, .. } = &self.bundle;
-                let embedded = Embedded::read(image, Some(text), set, self.eval_batch_size, &mut |_| {})?;
+                let embedded = Embedded::read(image, Some(text), set, self.eval_batch_size, &self.group, &mut |_| {})?;
                 EvalReport::new(&set.name, &self.bundle, &embedded, &self.templates, self.eval_batch_size)
             })
             .collect()
+    }
+
+    /// Unit rows `[B, D]` of a batch's images and texts.
+    fn embed(&self, batch: &ClipBatch) -> [Tensor; 2] {
+        let Bundle { image, text, .. } = &self.bundle;
+        let pooled = match self.image_lock {
+            Some(lock) if lock.holds_tower() => tch::no_grad(|| image.encoder.pool(&batch.pixel_values, false)),
+            lock => image.encoder.pool(&batch.pixel_values, lock.is_none()),
+        };
+        let image_embeds = unit_rows(&image.encoder.project(pooled));
+        let text_embeds = match &batch.texts {
+            Texts::Tokens(tokens) => text.encoder.encode(tokens),
+            Texts::Pooled(pooled) => unit_rows(&text.encoder.project(pooled.shallow_clone())),
+        };
+        [image_embeds, text_embeds]
+    }
+
+    /// The loss of unit rows `[B, D]` of images and texts.
+    fn compare(&self, [image_embeds, text_embeds]: &[Tensor; 2], cut_captions: f64) -> mm_train::Result<Loss> {
+        let head = &self.bundle.head;
+        let total = head.loss(&self.contrastive, image_embeds, text_embeds)?;
+        let logit_scale = head.logit_scale().detach().exp().mean(Kind::Float);
+        let parts = vec![("logit_scale", logit_scale), ("cut_captions", Tensor::from(cut_captions))];
+        Ok(Loss { total, parts })
     }
 }
 
@@ -157,7 +211,7 @@ fn tokenizer(config: &TokenizerConfig, model: &mut ClipConfig, source: &dyn Sour
 }
 
 impl Inputs {
-    fn new(config: &ClipRunConfig, bundle: &Bundle, source: Arc<dyn Source>) -> Result<Self> {
+    fn new(config: &ClipRunConfig, bundle: &Bundle, source: Arc<dyn Source>, split: Split) -> Result<Self> {
         let (data, train) = (&config.data, &config.train);
         let loader = LoaderConfig {
             batch_size: train.batch_size / train.accumulate,
@@ -181,12 +235,12 @@ impl Inputs {
             let (token_ids, is_cut) = tokenizer.encode_and_tell(caption).map_err(unreadable)?;
             Ok(Pair { image: augment.apply(&image, size, rng), token_ids, is_cut })
         });
-        Ok(Self { source, loader, map, bad_samples: None })
+        Ok(Self { source, loader, split, map, bad_samples: None })
     }
 
     fn loader_from(&self, position: Position) -> Result<Loader<Pair>> {
         let (source, config) = (Arc::clone(&self.source), self.loader.clone());
-        let mut loader = Loader::new(source, config, Split::default(), self.map.clone(), position)?;
+        let mut loader = Loader::new(source, config, self.split, self.map.clone(), position)?;
         if let Some(path) = &self.bad_samples {
             loader.log_bad_samples(path)?;
         }
@@ -224,20 +278,17 @@ impl Task for ClipTask {
     }
 
     fn loss(&self, batch: &ClipBatch) -> mm_train::Result<Loss> {
-        let Bundle { image, text, head, .. } = &self.bundle;
-        let pooled = match self.image_lock {
-            Some(lock) if lock.holds_tower() => tch::no_grad(|| image.encoder.pool(&batch.pixel_values, false)),
-            lock => image.encoder.pool(&batch.pixel_values, lock.is_none()),
-        };
-        let image_embeds = unit_rows(&image.encoder.project(pooled));
-        let text_embeds = match &batch.texts {
-            Texts::Tokens(tokens) => text.encoder.encode(tokens),
-            Texts::Pooled(pooled) => unit_rows(&text.encoder.project(pooled.shallow_clone())),
-        };
-        let total = head.loss(&image_embeds, &text_embeds);
-        let logit_scale = head.logit_scale().detach().exp().mean(Kind::Float);
-        let parts = vec![("logit_scale", logit_scale), ("cut_captions", Tensor::from(batch.cut_captions))];
-        Ok(Loss { total, parts })
+        self.compare(&self.embed(batch), batch.cut_captions)
+    }
+
+    fn backward(&self, batch: &ClipBatch, pass: &Pass) -> mm_train::Result<Loss> {
+        match self.grad_cache_chunk {
+            Some(chunk) if chunk < batch.pixel_values.size()[0] => {
+                let compare = |rows: &[Tensor; 2]| self.compare(rows, batch.cut_captions);
+                grad_cache::backward(batch, chunk, pass, |chunk| self.embed(chunk), compare)
+            }
+            _ => pass.whole(|| self.loss(batch)),
+        }
     }
 
     fn after_step(&mut self) {
@@ -258,14 +309,19 @@ impl Task for ClipTask {
     }
 
     fn report_in(&mut self, folder: &Path) -> mm_train::Result<()> {
-        let path = folder.join("bad_samples.jsonl");
+        // Appending to one file from several machines would lose lines.
+        let path = folder.join(match self.group.rank() {
+            0 => "bad_samples.jsonl".to_owned(),
+            rank => format!("bad_samples.rank-{rank}.jsonl"),
+        });
         self.loader.log_bad_samples(&path).map_err(crate::Error::from)?;
         self.inputs.bad_samples = Some(path);
         Ok(())
     }
 
-    fn restore(&mut self, position: serde_json::Value) -> mm_train::Result<()> {
-        let position: Position = serde_json::from_value(position).map_err(mm_train::Error::task)?;
+    fn restore(&mut self, positions: Vec<serde_json::Value>) -> mm_train::Result<()> {
+        let saved = positions.into_iter().map(serde_json::from_value).collect::<std::result::Result<_, _>>();
+        let position = Position::resumed(saved.map_err(mm_train::Error::task)?, self.inputs.split);
         self.loader = self.inputs.loader_from(position)?;
         Ok(())
     }

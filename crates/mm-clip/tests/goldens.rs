@@ -2,6 +2,7 @@
 
 use mm_clip::{Clip, ImageEncoder, ModelFolder, TextEncoder};
 use mm_core::Precision;
+use mm_dist::{Contrastive, ContrastiveConfig, Group};
 use mm_core::checkpoint::stored;
 use mm_text::TokenBatch;
 use std::collections::HashMap;
@@ -45,7 +46,8 @@ fn assert_pair_equals_peer(name: &str) {
     let image_embeds = clip.image.encode(&expected["pixel_values"], false);
     let text_embeds = clip.text.encode(&tokens(&expected));
     let logits = clip.head.logits(&image_embeds, &text_embeds);
-    let loss = clip.head.loss(&image_embeds, &text_embeds);
+    let contrastive = Contrastive::new(&Group::alone(), ContrastiveConfig::default());
+    let loss = clip.head.loss(&contrastive, &image_embeds, &text_embeds).unwrap();
     for (what, value) in
         [("image_embeds", &image_embeds), ("text_embeds", &text_embeds), ("logits_per_image", &logits), ("loss", &loss)]
     {

@@ -4,8 +4,10 @@ use mm_clip::{
     Bundle, ClipRunConfig, ClipTask, Embedded, EvalReport, EvalSet, OpenOptions, Templates, relevance, write_report,
 };
 use mm_core::config::Source;
-use mm_train::{Outcome, Resume, RunFolder, Task};
+use mm_dist::Group;
+use mm_train::{Outcome, Resume, Run, RunFolder, Task};
 use std::sync::atomic::AtomicBool;
+use tch::Device;
 
 const CONFIG: &str = r#"
 [run]
@@ -41,16 +43,17 @@ fn a_tiny_clip_learns_to_find_images_it_has_never_seen() {
     let folder = tempfile::tempdir().unwrap();
     let source = Source::from_text("tiny.toml", CONFIG, &[format!("run.out={}", folder.path().display())]).unwrap();
     let config = ClipRunConfig::from_source(&source).unwrap();
-    let mut task = ClipTask::new(&config).unwrap();
+    let mut task = ClipTask::new(&config, Device::Cpu, &Group::alone()).unwrap();
     let value = |metrics: &[mm_train::Metric], name: &str| {
         metrics.iter().find(|metric| metric.name == name).map(|metric| metric.value).unwrap()
     };
     let untrained = task.evaluate().unwrap();
     assert!(value(&untrained, "held_out/text_to_image_r@10") < 0.10, "{untrained:?}");
 
-    let run = RunFolder::open(&config.run, &Resume::No, CONFIG).unwrap();
+    let run = RunFolder::open(&config.run, &Resume::No, CONFIG, &Group::alone()).unwrap();
+    let place = Run { config: &config.run, folder: &run, group: &Group::alone() };
     let outcome =
-        mm_train::train(&mut task, &config.run, &config.train, 0, &run, &AtomicBool::new(false), &mut |_| {}).unwrap();
+        mm_train::train(&mut task, place, &config.train, 0, &AtomicBool::new(false), &mut |_| {}).unwrap();
     let Outcome::Finished(trained) = outcome else { panic!("{outcome:?}") };
     assert!(value(&trained, "held_out/text_to_image_r@10") > 0.30, "{trained:?}");
     assert!(value(&trained, "held_out/image_to_text_r@10") > 0.30, "{trained:?}");
@@ -58,7 +61,7 @@ fn a_tiny_clip_learns_to_find_images_it_has_never_seen() {
     // What was saved is what was measured, and it can be looked at.
     let bundle = Bundle::open(run.path.join("model").to_str().unwrap(), &OpenOptions::default()).unwrap();
     let set = EvalSet::open("held_out", &config.data.eval["held_out"], [255; 3], 0).unwrap();
-    let embedded = Embedded::read(&bundle.image, Some(&bundle.text), &set, 64, &mut |_| {}).unwrap();
+    let embedded = Embedded::read(&bundle.image, Some(&bundle.text), &set, 64, &Group::alone(), &mut |_| {}).unwrap();
     let evaluation = EvalReport::new("held_out", &bundle, &embedded, &Templates::default(), 64).unwrap();
     for (name, measured) in evaluation.metrics() {
         assert!((measured - value(&trained, &name)).abs() < 1e-9, "{name}: {measured}");

@@ -49,6 +49,15 @@ impl DeviceConfig {
     }
 }
 
+impl From<Device> for DeviceConfig {
+    fn from(device: Device) -> Self {
+        Self(match device {
+            Device::Cuda(index) => format!("cuda:{index}"),
+            _ => "cpu".to_owned(),
+        })
+    }
+}
+
 /// Brings a batch from the loader to `device`. To a GPU it goes through pinned memory, so that the copy runs beside what the GPU
 /// computes already; on the CPU it is the same tensor. (Not run on a GPU yet.)
 pub fn upload(batch: &Tensor, device: Device) -> Tensor {

@@ -47,7 +47,8 @@ impl GradientAverage {
         if let Some(engine) = group.gradients() {
             let shapes: String = all.iter().map(|(name, v)| format!("{name} {:?} {}\n", v.size(), v.requires_grad())).collect();
             group.agree_on_model(&shapes)?;
-            crate::broadcast_all(group, all.values().map(Tensor::shallow_clone))?;
+            let values: Vec<Tensor> = all.values().map(Tensor::shallow_clone).collect();
+            crate::broadcast_together(group, 0, &values)?;
             let (names, parameters): (Vec<_>, Vec<_>) =
                 all.into_iter().filter(|(_, variable)| variable.requires_grad()).unzip();
             let order: Vec<usize> = (0..names.len()).rev().collect();

@@ -3,7 +3,7 @@ use crate::{Error, Launch, Result};
 use mm_sys::{Backend, ProcessGroup, ReduceOp, TcpStore};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The processes of a run, as one of them sees them. One process alone is a group as well: then nothing is sent and no socket opened.
 ///
@@ -324,14 +324,32 @@ fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Gives every process rank 0's `tensors`, in place.
+/// Gives every process the `tensors` of process `root`, in place, as one message for each type. They lie on one device.
 ///
 /// # Errors
 /// Another process is lost.
-pub fn broadcast_all(group: &Group, tensors: impl IntoIterator<Item = Tensor>) -> Result<()> {
+pub fn broadcast_together(group: &Group, root: usize, tensors: &[Tensor]) -> Result<()> {
     if group.is_alone() {
         return Ok(());
     }
-    tensors.into_iter().try_for_each(|tensor| group.broadcast(&mut tensor.detach()))
+    let mut by_kind: Vec<(Kind, Vec<Tensor>)> = Vec::new();
+    for tensor in tensors {
+        let (kind, tensor) = (tensor.kind(), tensor.detach());
+        match by_kind.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, alike)) => alike.push(tensor),
+            None => by_kind.push((kind, vec![tensor])),
+        }
+    }
+    for (_, mut alike) in by_kind {
+        let flat: Vec<Tensor> = alike.iter().map(|tensor| tensor.reshape([-1])).collect();
+        let mut message = Tensor::f_cat(&flat, 0)?;
+        group.broadcast_from(root, &mut message)?;
+        let mut start = 0;
+        for tensor in alike.iter_mut().filter(|_| group.rank() != root) {
+            let count = tensor.numel() as i64;
+            tensor.copy_(&message.narrow(0, start, count).view_as(tensor));
+            start += count;
+        }
+    }
+    Ok(())
 }
-

@@ -37,6 +37,6 @@ mod slurm;
 pub use contrastive::{Contrastive, ContrastiveConfig, Logits};
 pub use error::{Error, Result};
 pub use gradients::{GradientAverage, Overlap};
-pub use group::{Group, broadcast_all};
+pub use group::{Group, broadcast_together};
 pub use launch::Launch;
 pub use mm_sys::ReduceOp;

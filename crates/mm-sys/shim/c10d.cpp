@@ -21,7 +21,15 @@ c10::intrusive_ptr<c10d::Work> start_all_reduce(c10d::Backend& backend, at::Tens
   return backend.allreduce(tensors, options);
 }
 
+C10_DECLARE_int(caffe2_log_level);
+
 namespace {
+
+// c10d tells of every lost connection and of every attempt to connect with a trace of the stack. What matters of it comes back as an error; who
+// wants all sets the variable that PyTorch reads.
+void log_less() {
+  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = 3;
+}
 
 void all_gather(c10d::Backend& backend, at::Tensor out, at::Tensor in) {
   collective([&] { backend._allgather_base(out, in)->wait(); });
@@ -87,6 +95,7 @@ extern "C" {
 char* mm_store_open(
     const char* host, uint16_t port, bool is_server, int64_t timeout_ms, const char* prefix, MmStore** out, uint16_t* bound) {
   return guarded([&] {
+    log_less();
     c10d::TCPStoreOptions options;
     options.port = port;
     options.isServer = is_server;

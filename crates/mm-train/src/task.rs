@@ -1,7 +1,9 @@
 use crate::Result;
 use mm_core::Precision;
-use mm_dist::GradientAverage;
+use mm_core::nn::{Processes, over_processes};
+use mm_dist::{GradientAverage, Group};
 use std::path::Path;
+use std::sync::Arc;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
@@ -32,34 +34,44 @@ pub struct Pass<'a> {
     pub device: Device,
     /// The micro-batch's share of the step's loss.
     pub share: f64,
-    /// What averages gradients over the processes, in the last micro-batch of a step.
+    /// The processes that share it.
+    pub group: &'a Group,
+    /// What averages gradients over them, in the last micro-batch of a step.
     pub average: Option<&'a GradientAverage>,
 }
 
 impl Pass<'_> {
-    /// Runs a forward pass in the run's precision.
+    /// Runs a forward pass in the run's precision, with batch norms over the batch of all processes.
     pub fn forward<T>(&self, body: impl FnOnce() -> T) -> T {
-        self.precision.autocast(self.device, body)
+        let body = || self.precision.autocast(self.device, body);
+        if self.group.is_alone() {
+            return body();
+        }
+        let group = self.group.clone();
+        let sum = Arc::new(move |x: &Tensor| group.sum_with_gradient(x));
+        over_processes(Processes { count: self.group.world(), sum }, body)
     }
 
-    /// Back-propagates this micro-batch's share of its loss `total`, which is the last that it adds to gradients.
+    /// Computes the micro-batch's loss and back-propagates its share of the step's, in one piece.
+    ///
+    /// # Errors
+    /// `loss` fails, libtorch refuses, or another process is lost.
+    pub fn whole(&self, loss: impl FnOnce() -> Result<Loss>) -> Result<Loss> {
+        let loss = self.forward(loss)?;
+        self.average_next();
+        self.backward(&if self.share == 1.0 { loss.total.shallow_clone() } else { &loss.total * self.share })?;
+        Ok(loss)
+    }
+
+    /// Back-propagates `part` of the micro-batch's share of the step's loss.
     ///
     /// # Errors
     /// libtorch refuses, or another process is lost.
-    pub fn backward(&self, total: &Tensor) -> Result<()> {
-        self.average_next();
-        self.backward_part(&if self.share == 1.0 { total.shallow_clone() } else { total * self.share })
-    }
-
-    /// Back-propagates `part`, which has the micro-batch's share already.
-    ///
-    /// # Errors
-    /// As [`Pass::backward`].
-    pub fn backward_part(&self, part: &Tensor) -> Result<()> {
+    pub fn backward(&self, part: &Tensor) -> Result<()> {
         Ok(part.f_backward().map_err(mm_dist::Error::from)?)
     }
 
-    /// Averages gradients over the processes during the next backward pass, where it is the last of a step: what a pass in several parts calls before its last.
+    /// Averages gradients over the processes during the next backward pass, where it is the last of a step: what comes in several parts calls it before its last.
     pub fn average_next(&self) {
         self.average.iter().for_each(|average| average.arm());
     }
@@ -90,9 +102,7 @@ pub trait Task {
     /// # Errors
     /// libtorch refuses, or another process is lost.
     fn backward(&self, batch: &Self::Batch, pass: &Pass) -> Result<Loss> {
-        let loss = pass.forward(|| self.loss(batch))?;
-        pass.backward(&loss.total)?;
-        Ok(loss)
+        pass.whole(|| self.loss(batch))
     }
 
     /// How fast the variable `name` learns, as a share of the learning rate.

@@ -1,11 +1,13 @@
 use crate::checkpoint::{self, State, Trained};
 use crate::log::Log;
-use crate::{Ema, Error, Metric, Result, RunConfig, RunFolder, Task, TrainConfig};
-use mm_core::optim::AdamW;
+use crate::{Ema, Error, Metric, Pass, Result, RunConfig, RunFolder, Task, TrainConfig};
+use mm_core::optim::{AdamW, Shard};
 use mm_core::seed;
+use mm_dist::{GradientAverage, Group, ReduceOp};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+use tch::{Device, Tensor};
 
 /// What the loop tells whoever watches it.
 #[derive(Debug)]
@@ -51,62 +53,78 @@ pub enum Outcome {
     Interrupted(PathBuf),
 }
 
-/// Trains `task` as `config` says, in `folder`, from its checkpoint if it has one, evaluating it every `eval_every` steps (0: only at
-/// the end). `interrupt` stops the run after the step it is
-/// in; `watch` sees every event.
+/// Where a run takes place.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// Its name and seed.
+    pub config: &'a RunConfig,
+    /// Its folder, and what it begins from.
+    pub folder: &'a RunFolder,
+    /// The processes that share it.
+    pub group: &'a Group,
+}
+
+/// Trains `task` as `config` says, from the run's checkpoint if it has one, evaluating it every `eval_every` steps (0: only at the end).
+/// `interrupt`, in any of the processes, stops the run after the step it is in; `watch` sees every event.
 ///
 /// # Errors
-/// The task, the disk or libtorch fails, or the loss stops being a number. The last checkpoint is whole whatever happens.
+/// The task, the disk or libtorch fails, another process is lost, or the loss stops being a number. The last checkpoint is whole whatever happens.
 pub fn train<T: Task>(
     task: &mut T,
-    run: &RunConfig,
+    run: Run,
     config: &TrainConfig,
     eval_every: u64,
-    folder: &RunFolder,
     interrupt: &AtomicBool,
     watch: &mut dyn FnMut(Event),
 ) -> Result<Outcome> {
+    let Run { config: &RunConfig { seed: run_seed, .. }, folder, group } = run;
     let device = task.variables().device();
     config.precision.warn_if_emulated(device);
     let schedule = config.schedule();
-    let mut optimizer = AdamW::new(task.variables(), config.optimizer(), |name| task.lr_scale(name));
+    let (rank, world) = (group.rank(), group.world());
+    let mut average = GradientAverage::new(group, task.variables())?;
+    let shard = if config.shard_optimizer { Shard { rank, world } } else { Shard::WHOLE };
+    let mut optimizer = AdamW::new(task.variables(), config.optimizer(), shard, |name| task.lr_scale(name));
     let mut ema = config.ema.map(|decay| Ema::new(task.variables(), decay));
     task.report_in(&folder.path)?;
-    let mut state = State { step: 0, seed: run.seed, position: task.position(), seconds: 0.0 };
+    let mut state = State { step: 0, seed: run_seed, positions: Vec::new(), seconds: 0.0 };
     if let Some(checkpoint) = &folder.checkpoint {
-        let mut trained = Trained { vs: task.variables(), optimizer: &mut optimizer, ema: ema.as_mut() };
+        let mut trained = Trained { vs: task.variables(), optimizer: &mut optimizer, ema: ema.as_mut(), group };
         state = checkpoint::load(checkpoint, &mut trained)?;
-        task.restore(state.position.clone())?;
+        task.restore(std::mem::take(&mut state.positions))?;
     }
-    let mut log = Log::open(&folder.path, state.step)?;
+    let mut log = if group.is_main() { Some(Log::open(&folder.path, state.step)?) } else { None };
     let (first, mut stepping) = (state.step, 0.0);
     let mut metrics = Vec::new();
     while state.step < config.steps {
         let started = Instant::now();
-        seed::set(run.seed, "step", state.step);
+        // Each process draws its own: dropout is no dropout where all leave the same out.
+        seed::set(run_seed, "step", state.step * world as u64 + rank as u64);
         let lr = schedule.at(state.step);
         let position = task.position();
-        let accumulated = accumulate(task, config, device);
-        let (loss, parts) = match accumulated {
-            Ok(accumulated) => accumulated,
+        let step = match step(task, config, device, group, &mut average) {
+            Ok(step) => step,
             Err(error) => {
                 // Data that fails an hour in costs no finished step: once it is mended, the run goes on with this one.
-                if state.step > first && !is_due(config.checkpoint_every, state.step) {
-                    state.position = position;
-                    let trained = Trained { vs: task.variables(), optimizer: &mut optimizer, ema: ema.as_mut() };
-                    let saved = checkpoint::save(&folder.path, &state, &trained, config.keep_checkpoints)?;
-                    tracing::warn!("{} steps are done and saved: go on with --resume latest", state.step);
+                if error.is_together && state.step > first && !is_due(config.checkpoint_every, state.step) {
+                    let trained = Trained { vs: task.variables(), optimizer: &mut optimizer, ema: ema.as_mut(), group };
+                    let saved =
+                        checkpoint::save(&folder.path, &mut state, position, &trained, config.keep_checkpoints)?;
+                    if group.is_main() {
+                        tracing::warn!("{} steps are done and saved: go on with --resume latest", state.step);
+                    }
                     watch(Event::Saved(&saved));
                 }
-                return Err(error);
+                return Err(error.error);
             }
         };
         state.step += 1;
+        let (loss, norm, parts) = mean_over_processes(group, step, optimizer.gradient_norm())?;
         if !loss.is_finite() {
             return Err(Error::NotFinite { step: state.step, loss });
         }
-        let norm = optimizer.gradient_norm();
         optimizer.step(lr, &norm, config.clip_grad)?;
+        share_updates(group, &optimizer)?;
         optimizer.zero_grad();
         task.after_step();
         if let Some(ema) = &mut ema {
@@ -124,7 +142,8 @@ pub fn train<T: Task>(
             samples_per_second: (state.step - first) as f64 * config.batch_size as f64 / stepping,
             waiting: task.seconds_waiting() / stepping,
         };
-        if state.step.is_multiple_of(config.log_every) || state.step == config.steps {
+        let is_logged = state.step.is_multiple_of(config.log_every) || state.step == config.steps;
+        if let Some(log) = log.as_mut().filter(|_| is_logged) {
             log.write("train", state.step, &values(&report, state.seconds))?;
         }
         watch(Event::Step(&report));
@@ -132,14 +151,17 @@ pub fn train<T: Task>(
         if last || is_due(eval_every, state.step) {
             metrics = evaluate(task, ema.as_mut())?;
             let values: Vec<_> = metrics.iter().map(|metric| (metric.name.clone(), metric.value)).collect();
-            log.write("eval", state.step, &values)?;
+            if let Some(log) = &mut log {
+                log.write("eval", state.step, &values)?;
+            }
             watch(Event::Evaluated { step: state.step, metrics: &metrics });
         }
-        let stop = interrupt.load(Ordering::Relaxed);
+        let interrupted = f64::from(interrupt.load(Ordering::Relaxed));
+        let stop = group.reduce(&[interrupted], ReduceOp::Max)? != [0.0];
         if last || stop || is_due(config.checkpoint_every, state.step) {
-            state.position = task.position();
-            let trained = Trained { vs: task.variables(), optimizer: &mut optimizer, ema: ema.as_mut() };
-            let saved = checkpoint::save(&folder.path, &state, &trained, config.keep_checkpoints)?;
+            let position = task.position();
+            let trained = Trained { vs: task.variables(), optimizer: &mut optimizer, ema: ema.as_mut(), group };
+            let saved = checkpoint::save(&folder.path, &mut state, position, &trained, config.keep_checkpoints)?;
             watch(Event::Saved(&saved));
             if stop && !last {
                 return Ok(Outcome::Interrupted(saved));
@@ -149,7 +171,12 @@ pub fn train<T: Task>(
     if metrics.is_empty() {
         metrics = evaluate(task, ema.as_mut())?; // a finished run resumed: nothing was left to train
     }
-    save_model(task, ema.as_mut(), &folder.path)?;
+    let overlap = average.overlap().share();
+    tracing::debug!("{:.0} % of the exchange of gradients ran beside the backward pass", 100.0 * overlap);
+    if group.is_main() {
+        save_model(task, ema.as_mut(), &folder.path)?;
+    }
+    group.barrier()?; // who ends first looks lost to who still works
     Ok(Outcome::Finished(metrics))
 }
 
@@ -157,29 +184,89 @@ fn is_due(every: u64, step: u64) -> bool {
     every > 0 && step.is_multiple_of(every)
 }
 
-/// Runs the micro-batches of a step forward and backward, and gives the mean loss and its mean parts.
-fn accumulate<T: Task>(
+/// The mean loss of a process's micro-batches and its mean parts.
+struct Step {
+    loss: f64,
+    parts: Vec<(&'static str, f64)>,
+}
+
+/// Why a step failed.
+struct StepError {
+    error: Error,
+    /// Whether all processes know, and can do something together about it.
+    is_together: bool,
+}
+
+/// Runs the micro-batches of a step forward and back, with gradients averaged over the processes at the end.
+fn step<T: Task>(
     task: &mut T,
     config: &TrainConfig,
-    device: tch::Device,
-) -> Result<(f64, Vec<(&'static str, f64)>)> {
+    device: Device,
+    group: &Group,
+    average: &mut GradientAverage,
+) -> std::result::Result<Step, StepError> {
     let share = 1.0 / config.accumulate as f64;
-    let (mut total, mut parts) = (0.0, Vec::<(&'static str, f64)>::new());
-    for _ in 0..config.accumulate {
-        let batch = task.next_batch()?;
-        let loss = config.precision.autocast(device, || task.loss(&batch))?;
-        let scaled = if config.accumulate == 1 { loss.total.shallow_clone() } else { &loss.total * share };
-        scaled.f_backward().map_err(mm_core::Error::from)?;
-        total += loss.total.double_value(&[]) * share;
+    let mut step = Step { loss: 0.0, parts: Vec::new() };
+    let alone = |error: Error| StepError { is_together: group.is_alone(), error };
+    for micro_batch in 1..=config.accumulate {
+        let batch = next_batch(task, group)?;
+        let average = (micro_batch == config.accumulate).then_some(&*average);
+        let pass = Pass { precision: config.precision, device, share, group, average };
+        let loss = task.backward(&batch, &pass).map_err(alone)?;
+        step.loss += loss.total.double_value(&[]) * share;
         for (name, value) in &loss.parts {
             let value = value.double_value(&[]) * share;
-            match parts.iter_mut().find(|(known, _)| known == name) {
+            match step.parts.iter_mut().find(|(known, _)| known == name) {
                 Some((_, sum)) => *sum += value,
-                None => parts.push((name, value)),
+                None => step.parts.push((name, value)),
             }
         }
     }
-    Ok((total, parts))
+    average.finish().map_err(|error| alone(error.into()))?;
+    Ok(step)
+}
+
+/// The next micro-batch, if every process has one: otherwise all stop here, and none waits in an exchange that never comes about.
+fn next_batch<T: Task>(task: &mut T, group: &Group) -> std::result::Result<T::Batch, StepError> {
+    let batch = task.next_batch();
+    let failed = group.reduce(&[f64::from(batch.is_err())], ReduceOp::Max);
+    match (batch, failed) {
+        (Err(error), Ok(_)) => Err(StepError { error, is_together: true }),
+        (Err(error), Err(_)) => Err(StepError { error, is_together: false }),
+        (Ok(_), Err(error)) => Err(StepError { error: error.into(), is_together: false }),
+        (Ok(batch), Ok(failed)) if failed == [0.0] => Ok(batch),
+        (Ok(_), Ok(_)) => Err(StepError { error: Error::Stopped, is_together: true }),
+    }
+}
+
+/// Loss, gradient norm and parts as means over the processes, in one exchange. The norm is every process's own already, but for the last bit where
+/// machines differ: all must clip alike, or their weights part.
+fn mean_over_processes(
+    group: &Group,
+    step: Step,
+    norm: Tensor,
+) -> Result<(f64, Tensor, Vec<(&'static str, f64)>)> {
+    if group.is_alone() {
+        return Ok((step.loss, norm, step.parts));
+    }
+    let own: Vec<f64> =
+        [step.loss, norm.double_value(&[])].into_iter().chain(step.parts.iter().map(|(_, value)| *value)).collect();
+    let means = group.reduce(&own, ReduceOp::Average)?;
+    let parts = step.parts.iter().zip(&means[2..]).map(|((name, _), mean)| (*name, *mean)).collect();
+    Ok((means[0], Tensor::from(means[1] as f32).to_device(norm.device()), parts))
+}
+
+/// Brings the variables that each process updated to the others, where they share the moments.
+fn share_updates(group: &Group, optimizer: &AdamW) -> Result<()> {
+    let world = optimizer.shard().world;
+    if world == 1 {
+        return Ok(());
+    }
+    for owner in 0..world {
+        let updated: Vec<Tensor> = optimizer.parameters_of(owner).map(Tensor::detach).collect();
+        mm_dist::broadcast_together(group, owner, &updated)?;
+    }
+    Ok(())
 }
 
 fn values(report: &StepReport, seconds: f64) -> Vec<(String, f64)> {

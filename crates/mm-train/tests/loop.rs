@@ -1,7 +1,8 @@
 //! The loop on a task of one weight matrix: what is trained does not matter here, what the loop does with it does.
 
 use mm_core::{Precision, optim::ScheduleKind};
-use mm_train::{Error, Event, Loss, Metric, Outcome, Result, Resume, RunConfig, RunFolder, Task, TrainConfig};
+use mm_train::{Error, Event, Loss, Metric, Outcome, Result, Resume, Run, RunConfig, RunFolder, Task, TrainConfig};
+use mm_dist::Group;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -64,8 +65,8 @@ impl Task for Regression {
         self.drawn.into()
     }
 
-    fn restore(&mut self, position: serde_json::Value) -> Result<()> {
-        self.drawn = position.as_u64().expect("a position of this task");
+    fn restore(&mut self, positions: Vec<serde_json::Value>) -> Result<()> {
+        self.drawn = positions[0].as_u64().expect("a position of this task");
         Ok(())
     }
 
@@ -83,6 +84,8 @@ fn config(steps: u64) -> TrainConfig {
         steps,
         batch_size: 8,
         accumulate: 2,
+        grad_cache_chunk: None,
+        shard_optimizer: false,
         precision: Precision::F32,
         lr: 0.05,
         min_lr: 0.0,
@@ -112,9 +115,11 @@ fn run_until(
     interrupt: &AtomicBool,
     watch: &mut dyn FnMut(Event),
 ) -> Result<Outcome> {
-    let run = RunConfig { name: "r".into(), seed: 3, out: out.to_owned(), device: Default::default() };
-    let folder = RunFolder::open(&run, &resume, "a = 1\n")?;
-    mm_train::train(task, &run, &config(20), 10, &folder, interrupt, watch)
+    let run = RunConfig { name: "r".into(), seed: 3, out: out.to_owned(), device: Default::default(), timeout_seconds: 60.0 };
+    let group = Group::alone();
+    let folder = RunFolder::open(&run, &resume, "a = 1\n", &group)?;
+    let run = Run { config: &run, folder: &folder, group: &group };
+    mm_train::train(task, run, &config(20), 10, interrupt, watch)
 }
 
 fn numbers(out: &Path) -> Vec<String> {

@@ -1,7 +1,9 @@
 use crate::model::PrecisionArg;
-use crate::{progress, table};
+use crate::{progress, ranks, table};
 use anyhow::{Context, Result};
 use mm_clip::{Bundle, ClipRunConfig, Embedded, EvalReport, EvalSet, OpenOptions, Report, Templates, write_report};
+use indicatif::ProgressBar;
+use mm_core::DeviceConfig;
 use mm_core::checkpoint::write_atomically;
 use mm_core::config::Source;
 use mm_data::SourceConfig;
@@ -30,9 +32,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let file = if args.run.is_dir() { args.run.join("config.toml") } else { args.run.clone() };
     let config = ClipRunConfig::from_source(&Source::read(&file, &args.overrides)?)?;
+    let resolved = format!("{}precision = {:?}\n", toml::to_string(&config)?, args.precision);
+    let (group, device) = ranks::join(&config.run, &resolved)?;
     let folder = if args.run.is_dir() { args.run.clone() } else { config.run.out.join(&config.run.name) };
     let model = folder.join("model");
-    let (device, precision) = (config.run.device.clone(), args.precision.into());
+    let (device, precision) = (DeviceConfig::from(device), args.precision.into());
     let options = OpenOptions { device, precision, ..OpenOptions::default() };
     let bundle = Bundle::open(&model.to_string_lossy(), &options)
         .with_context(|| format!("cannot open the model of the run {}; has it ended?", folder.display()))?;
@@ -40,18 +44,22 @@ pub fn run(args: &Args) -> Result<()> {
     let mut reports = Vec::new();
     for (name, source) in &config.data.eval {
         let set = EvalSet::open(name, source, config.data.background, config.data.max_bad_samples)?;
-        let bar = progress::bar(set.len() as u64, "images");
+        let share = set.len().div_ceil(group.world()) as u64;
+        let bar = if group.is_main() { progress::bar(share, "images") } else { ProgressBar::hidden() };
         let (image, text) = (&bundle.image, Some(&bundle.text));
         let mut progress = |done| bar.set_position(done as u64);
-        let embedded = Embedded::read(image, text, &set, config.eval.batch_size, &mut progress)?;
+        let embedded = Embedded::read(image, text, &set, config.eval.batch_size, &group, &mut progress)?;
         bar.finish_and_clear();
         let report = EvalReport::new(name, &bundle, &embedded, &templates, config.eval.batch_size)?;
-        if let Some(file) = args.report.as_ref().filter(|_| reports.is_empty()) {
+        if let Some(file) = args.report.as_ref().filter(|_| reports.is_empty() && group.is_main()) {
             write_page(&folder, &config, &bundle, &set, &embedded, &report, file)?;
         }
         reports.push(report);
     }
     anyhow::ensure!(!reports.is_empty(), "{} has no [data.eval.NAME] to measure on", file.display());
+    if !group.is_main() {
+        return Ok(());
+    }
     let json = serde_json::to_string_pretty(&reports)?;
     let metrics = folder.join(match args.precision {
         PrecisionArg::F32 => "metrics.json",

@@ -11,6 +11,7 @@ mod model;
 mod output;
 mod probe;
 mod progress;
+mod ranks;
 mod reading;
 mod table;
 mod train;
@@ -65,7 +66,11 @@ fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {}", one_line(&error));
-        ExitCode::from(if is_usage(&error) { 2 } else { 1 })
+        ExitCode::from(match () {
+            () if ranks::is_lost(&error) => ranks::LOST,
+            () if is_usage(&error) => 2,
+            () => 1,
+        })
     })
 }
 

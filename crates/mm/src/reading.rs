@@ -1,5 +1,6 @@
 use crate::progress;
 use anyhow::{Context, Result};
+use mm_dist::Group;
 use mm_clip::{Embedded, EvalSet, ImageModel};
 use mm_data::SourceConfig;
 use std::path::Path;
@@ -26,7 +27,7 @@ impl ReadingArgs {
         let set = EvalSet::open("images", &source(folder)?, [255; 3], self.max_bad_samples)?;
         let bar = progress::bar(set.len() as u64, "images");
         let mut progress = |done| bar.set_position(done as u64);
-        let embedded = Embedded::read(model, None, &set, self.batch_size(), &mut progress)?;
+        let embedded = Embedded::read(model, None, &set, self.batch_size(), &Group::alone(), &mut progress)?;
         bar.finish_and_clear();
         Ok(embedded)
     }

@@ -1,8 +1,9 @@
-use crate::{INTERRUPTED, progress, table};
+use crate::{INTERRUPTED, progress, ranks, table};
 use anyhow::Result;
 use mm_clip::{ClipRunConfig, ClipTask};
 use mm_core::config::Source;
-use mm_train::{Event, Metric, Outcome, Resume, RunFolder, StepReport};
+use indicatif::ProgressBar;
+use mm_train::{Event, Metric, Outcome, Resume, Run, RunFolder, StepReport};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -38,18 +39,22 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Some("latest") => Resume::Latest,
         Some(path) => Resume::Path(Path::new(path).to_owned()),
     };
+    let resolved = toml::to_string(&config)?;
+    let (group, device) = ranks::join(&config.run, &resolved)?;
+    config.train.validate_for(group.world(), &source)?;
     let run_folder = config.run.out.join(&config.run.name);
-    if resume == Resume::No && run_folder.exists() {
+    if group.is_main() && resume == Resume::No && run_folder.exists() {
         return Err(mm_train::Error::RunExists(run_folder).into()); // before the data is read
     }
-    let mut task = ClipTask::new(&config)?;
-    let folder = RunFolder::open(&config.run, &resume, &toml::to_string(&config)?)?;
+    let mut task = ClipTask::new(&config, device, &group)?;
+    let folder = RunFolder::open(&config.run, &resume, &resolved, &group)?;
     let interrupt = interrupt_flag()?;
 
-    let bar = progress::bar(config.train.steps, "steps");
+    let bar = if group.is_main() { progress::bar(config.train.steps, "steps") } else { ProgressBar::hidden() };
     let terminal = std::io::stderr().is_terminal();
     let mut last_line = Instant::now();
     let mut watch = |event: Event| match event {
+        _ if !group.is_main() => {}
         Event::Step(report) => {
             bar.set_position(report.step);
             bar.set_message(describe(report));
@@ -65,15 +70,20 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Event::Saved(path) => tracing::info!("saved {}", path.display()),
     };
     let every = config.eval.every;
-    let outcome = mm_train::train(&mut task, &config.run, &config.train, every, &folder, &interrupt, &mut watch)?;
+    let run = Run { config: &config.run, folder: &folder, group: &group };
+    let outcome = mm_train::train(&mut task, run, &config.train, every, &interrupt, &mut watch)?;
     bar.finish_and_clear();
     match outcome {
         Outcome::Interrupted(checkpoint) => {
-            eprintln!("stopped; {} is whole: go on with --resume latest", checkpoint.display());
+            if group.is_main() {
+                eprintln!("stopped; {} is whole: go on with --resume latest", checkpoint.display());
+            }
             Ok(ExitCode::from(INTERRUPTED))
         }
         Outcome::Finished(metrics) => {
-            print(args.json, &folder.path, &metrics);
+            if group.is_main() {
+                print(args.json, &folder.path, &metrics);
+            }
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -39,7 +39,7 @@ pub fn siglip_at(
     let count = image_embeds.size()[0];
     let logits = logits(image_embeds, text_embeds, logit_scale) + logit_bias; // [b, B]
     let labels = logits.detach().full_like(-1.0);
-    let _ = labels.diagonal(first, 0, 1).narrow(0, 0, count).fill_(1.0);
+    let _ = labels.diagonal(first, 0, 1).fill_(1.0);
     (labels * logits).log_sigmoid().sum(Kind::Float) / -(count as f64)
 }
 

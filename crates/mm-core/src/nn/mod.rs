@@ -9,6 +9,7 @@
 
 mod activation;
 mod attention;
+mod batch_norm;
 mod linear;
 mod norm;
 mod parameter;
@@ -19,7 +20,8 @@ mod transformer;
 pub use activation::Activation;
 pub use attention::{Attention, AttentionMask};
 pub use linear::Linear;
-pub use norm::{BatchNorm, Embedding, LayerNorm};
+pub use batch_norm::{BatchNorm, Processes, over_processes};
+pub use norm::{Embedding, LayerNorm};
 pub use parameter::{buffer, parameter, shapes_only, uninitialised};
 pub use patch::PatchEmbedding;
 pub use quantise::quantise_rows;

@@ -1,4 +1,4 @@
-use super::{buffer, parameter};
+use super::parameter;
 use crate::Precision;
 use tch::Tensor;
 use tch::nn::{Init, Path};
@@ -62,45 +62,5 @@ impl Embedding {
     /// Readies for inference in `precision`.
     pub fn pack(&mut self, precision: Precision) {
         self.weight = self.weight.detach().to_kind(precision.kind());
-    }
-}
-
-/// Batch normalisation over `[B, C, H, W]` (Ioffe and Szegedy 2015), with torchvision's parameter names, eps and momentum.
-#[derive(Debug)]
-pub struct BatchNorm {
-    weight: Tensor,
-    bias: Tensor,
-    running_mean: Tensor,
-    running_var: Tensor,
-}
-
-impl BatchNorm {
-    const EPS: f64 = 1e-5;
-    const MOMENTUM: f64 = 0.1;
-
-    /// Creates `weight` (each `scale`), `bias` (zero) and the running statistics (zero and one) below `path`, all `[channels]`.
-    pub fn new(path: &Path, channels: i64, scale: f64) -> Self {
-        Self {
-            weight: parameter(path, "weight", &[channels], Init::Const(scale)),
-            bias: parameter(path, "bias", &[channels], Init::Const(0.0)),
-            running_mean: buffer(path, "running_mean", &[channels], 0.0),
-            running_var: buffer(path, "running_var", &[channels], 1.0),
-        }
-    }
-
-    /// Normalises `x` `[B, C, H, W]`: in training by the batch's own statistics, which the running ones then follow, else by these.
-    pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        let (weight, bias) = (Some(&self.weight), Some(&self.bias));
-        let (mean, var) = (Some(&self.running_mean), Some(&self.running_var));
-        x.batch_norm(weight, bias, mean, var, train, Self::MOMENTUM, Self::EPS, true)
-    }
-
-    /// Factors and terms, each `[C]`, that channels are multiplied by and that are then added outside training.
-    pub fn factors_and_terms(&self) -> (Tensor, Tensor) {
-        tch::no_grad(|| {
-            let factors = &self.weight * (&self.running_var + Self::EPS).rsqrt();
-            let terms = &self.bias - &self.running_mean * &factors;
-            (factors, terms)
-        })
     }
 }

@@ -148,6 +148,12 @@ impl AdamW {
         self.shard
     }
 
+    /// The variables that a process updates.
+    pub fn parameters_of(&self, owner: usize) -> impl Iterator<Item = &Tensor> {
+        let all = self.groups.iter().flat_map(|group| group.owners.iter().zip(&group.parameters));
+        all.filter(move |(of, _)| **of == owner).map(|(_, parameter)| parameter)
+    }
+
     /// All moments, wherever they are held, in one order for all processes.
     pub fn moments(&self) -> Vec<Moment> {
         let of_group = |group: &Group| -> Vec<Moment> {

@@ -63,11 +63,11 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// A process's share of the places.
-    pub fn slice(&self, Split { rank, world }: Split) -> Range<usize> {
+    /// A process's share of the places of a batch of up to `batch_size`: as many as the others, but for the last of an epoch.
+    pub fn slice(&self, batch_size: usize, Split { rank, world }: Split) -> Range<usize> {
         let Range { start, end } = self.all;
-        let count = end - start;
-        start + count * rank / world..start + count * (rank + 1) / world
+        let share = batch_size.div_ceil(world);
+        (start + share * rank).min(end)..(start + share * (rank + 1)).min(end)
     }
 }
 
@@ -130,8 +130,11 @@ mod tests {
 
     #[test]
     fn processes_share_every_place_once() {
-        let places = Places { epoch: 0, all: 20..31, next: (0, 31) };
-        let slices: Vec<_> = (0..3).map(|rank| places.slice(Split { rank, world: 3 })).collect();
-        assert_eq!(slices, [20..23, 23..27, 27..31]);
+        let slices = |all| {
+            let places = Places { epoch: 0, all, next: (0, 32) };
+            [0, 1, 2].map(|rank| places.slice(12, Split { rank, world: 3 }))
+        };
+        assert_eq!(slices(20..32), [20..24, 24..28, 28..32]);
+        assert_eq!(slices(20..26), [20..24, 24..26, 26..26]);
     }
 }

@@ -264,7 +264,7 @@ impl<T: Item> Loader<T> {
         let len = self.source.len();
         loop {
             let places = self.config.batch_at(self.ahead, len);
-            let slice = places.slice(self.split);
+            let slice = places.slice(self.config.batch_size, self.split);
             let fits = self.pending.len() < self.config.prefetch.max(1)
                 && (self.in_flight + slice.len()).saturating_mul(self.largest) <= self.config.prefetch_bytes;
             if !(self.pending.is_empty() || (fits && places.epoch < end)) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Fault;
+use crate::{Fault, Split};
 
 /// What a run saves to go on with the very next sample. [`Position::default`] is the beginning.
 ///
@@ -27,6 +27,33 @@ pub struct Position {
     pub samples: usize,
 }
 
+impl Position {
+    /// Where process `split` goes on, from where each process of a run stood when it was saved. With another number of processes than then,
+    /// samples by number go on exactly; what each has taken of a stream is then its share of what all had, about where they were.
+    pub fn resumed(saved: Vec<Self>, split: Split) -> Self {
+        let mut resumed = saved.get(split.rank).or(saved.first()).cloned().unwrap_or_default();
+        if saved.len() != split.world && !resumed.streams.is_empty() {
+            tracing::warn!(
+                "the run goes on with {} processes instead of {}: streams go on about where they were",
+                split.world,
+                saved.len()
+            );
+            let parts: BTreeSet<usize> = saved.iter().flat_map(|position| position.streams.keys().copied()).collect();
+            let taken = |part: &usize| saved.iter().filter_map(|position| position.streams.get(part)).sum::<u64>();
+            resumed.streams = parts.iter().map(|part| (*part, taken(part) / split.world as u64)).collect();
+        }
+        resumed.tally = Tally::default();
+        for position in &saved {
+            resumed.bad.extend(&position.bad);
+            // Tallies are summed over the processes: one takes what all have counted.
+            if split.rank == 0 {
+                resumed.tally.add(&position.tally);
+            }
+        }
+        resumed
+    }
+}
+
 /// What became of samples: read + skipped = those there.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,6 +65,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    fn add(&mut self, other: &Self) {
+        self.read += other.read;
+        other.skipped.iter().for_each(|(fault, count)| *self.skipped.entry(*fault).or_default() += count);
+    }
+
     /// All bad ones.
     pub fn all_skipped(&self) -> u64 {
         self.skipped.values().sum()
@@ -50,5 +82,39 @@ impl std::fmt::Display for Tally {
         write!(f, "{} read, {} skipped", self.read, self.all_skipped())?;
         let kinds: Vec<String> = self.skipped.iter().map(|(fault, count)| format!("{count} {fault}")).collect();
         if kinds.is_empty() { Ok(()) } else { write!(f, " ({})", kinds.join(", ")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved() -> Vec<Position> {
+        let position = |taken, read, bad: u64| Position {
+            epoch: 2,
+            index: 8,
+            streams: [(1, taken)].into(),
+            tally: Tally { read, skipped: [(Fault::Image, bad)].into() },
+            bad: [7, bad].into(),
+            samples: 100,
+        };
+        vec![position(10, 50, 1), position(14, 60, 2)]
+    }
+
+    #[test]
+    fn as_many_processes_go_on_where_each_stood_and_their_tallies_add_up() {
+        let [one, two] = [0, 1].map(|rank| Position::resumed(saved(), Split { rank, world: 2 }));
+        assert_eq!((one.epoch, one.index, one.streams[&1], two.streams[&1]), (2, 8, 10, 14));
+        assert_eq!((one.tally.read, one.tally.skipped[&Fault::Image], two.tally.read), (110, 3, 0));
+        assert!(one.bad == two.bad && one.bad == [1, 2, 7].into());
+    }
+
+    #[test]
+    fn another_number_of_processes_shares_what_streams_had() {
+        let alone = Position::resumed(saved(), Split::default());
+        assert_eq!((alone.index, alone.streams[&1], alone.tally.read), (8, 24, 110));
+        let third = Position::resumed(saved(), Split { rank: 2, world: 3 });
+        assert_eq!((third.index, third.streams[&1], third.tally.read), (8, 8, 0));
+        assert_eq!(Position::resumed(vec![], Split::default()), Position::default());
     }
 }

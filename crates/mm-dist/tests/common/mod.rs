@@ -1,0 +1,44 @@
+//! Processes as threads of one: each has its own sockets, groups and graphs.
+
+use mm_dist::{Group, Launch};
+use std::net::TcpListener;
+use std::time::Duration;
+use tch::{Device, Kind, Tensor};
+
+/// Runs `body` as each of `world` processes and gives what each returns, in the order of the ranks.
+pub fn as_processes<T: Send>(world: usize, body: impl Fn(&Group) -> T + Sync) -> Vec<T> {
+    let (body, port) = (&body, free_port());
+    std::thread::scope(|scope| {
+        let run = |rank| {
+            let group = Group::join(&launch(rank, world, port), Device::Cpu, Duration::from_secs(60)).unwrap();
+            let result = body(&group);
+            group.barrier().unwrap();
+            result
+        };
+        let threads: Vec<_> = (0..world).map(|rank| scope.spawn(move || run(rank))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// Where process `rank` of `world` stands, meeting at `port` of this machine.
+pub fn launch(rank: usize, world: usize, port: u16) -> Launch {
+    Launch { rank, world, local_rank: rank, port, prefix: "/test".to_owned(), ..Launch::alone() }
+}
+
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// `[rows, width]` of numbers that look random and are the same in every thread, which libtorch's generator would not be.
+#[allow(dead_code)] // not every test file draws
+pub fn noise(seed: i64, rows: i64, width: i64) -> Tensor {
+    let index = Tensor::arange(rows * width, (Kind::Double, Device::Cpu)) + seed as f64 * 1000.0;
+    ((index * 12.9898).sin() * 43758.5453).frac().view([rows, width]).to_kind(Kind::Float) * 2.0
+}
+
+/// The largest difference of two tensors, relative to the largest entry.
+#[allow(dead_code)] // not every test file compares tensors
+pub fn difference(a: &Tensor, b: &Tensor) -> f64 {
+    ((a - b).abs().max() / b.abs().max().clamp_min(1e-12)).double_value(&[])
+}

@@ -1,0 +1,27 @@
+//! What `mm train` and `mm eval` do as one of several processes.
+
+use anyhow::Result;
+use mm_dist::{Group, Launch};
+use mm_train::{RunConfig, changed_keys};
+use tch::Device;
+
+/// The exit code of a process that ended only because another one did, so that a launcher knows whose error to show.
+pub const LOST: u8 = 75;
+
+/// Meets the other processes that were started with this one, if any, and makes sure that all run the same `resolved` configuration.
+pub fn join(run: &RunConfig, resolved: &str) -> Result<(Group, Device)> {
+    let launch = Launch::from_env()?;
+    let device = run.device.resolve_for(launch.local_rank)?;
+    let group = Group::join(&launch, device, run.timeout())?;
+    group.agree_on(resolved, |main, own| changed_keys(main, own).join(" and "))?;
+    Ok((group, device))
+}
+
+/// Whether `error` says that another process failed, and nothing here did.
+pub fn is_lost(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<mm_dist::Error>().is_some_and(mm_dist::Error::is_lost)
+            || cause.downcast_ref::<mm_train::Error>().is_some_and(mm_train::Error::is_lost)
+            || matches!(cause.downcast_ref(), Some(mm_clip::Error::Dist(error)) if error.is_lost())
+    })
+}
