@@ -18,6 +18,8 @@ use crate::workspace::Workspace;
 
 /// What libtorch without GPU needs beside torch itself, in the versions that the torch wheel asks for.
 const CPU_EXTRAS: [&str; 2] = ["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"];
+/// What compiling against NCCL's process group needs beside torch and its dependencies: headers that CUDA's own include.
+const CUDA_EXTRAS: [&str; 2] = ["nvidia-cuda-crt==13.0.88", "nvidia-cuda-cccl==13.0.85"];
 /// Room for the wheels and what they unpack to, in MB.
 const CPU_SPACE: u64 = 3_000;
 const CUDA_SPACE: u64 = 12_000;
@@ -96,7 +98,8 @@ fn install(workspace: &Workspace, python: &Path, cuda: bool) -> Result<Libtorch>
     let partial = workspace.path(".libtorch.partial");
     remove(&partial)?;
     let torch = format!("torch=={VERSION}");
-    let packages = if cuda { vec![torch.as_str()] } else { [torch.as_str()].into_iter().chain(CPU_EXTRAS).collect() };
+    let extras = if cuda { CUDA_EXTRAS } else { CPU_EXTRAS };
+    let packages: Vec<&str> = [torch.as_str()].into_iter().chain(extras).collect();
     eprintln!("downloading {} with {}'s pip", packages.join(", "), python.display());
     let installed = pip.install(&partial, &packages, cuda).and_then(|()| slim(&partial, cuda));
     if let Err(error) = installed {

@@ -20,7 +20,7 @@ pub(crate) fn backward(
     let mut states = Vec::with_capacity(chunks.len());
     let mut rows = [Vec::new(), Vec::new()];
     for chunk in &chunks {
-        states.push(RngState::of(pass.device));
+        states.push(RngState::of(pass.device).map_err(mm_core::Error::from)?);
         let embedded = tch::no_grad(|| embed(chunk));
         rows.iter_mut().zip(embedded).for_each(|(rows, embedded)| rows.push(embedded));
     }
@@ -31,7 +31,7 @@ pub(crate) fn backward(
 
     let mut first = 0;
     for (number, (chunk, state)) in chunks.iter().zip(states).enumerate() {
-        state.restore();
+        state.restore().map_err(mm_core::Error::from)?;
         let embedded = embed(chunk);
         let count = embedded[0].size()[0];
         let terms = embedded.iter().zip(&gradients).filter(|(embedded, _)| embedded.requires_grad());

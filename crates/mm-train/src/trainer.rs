@@ -42,6 +42,8 @@ pub struct StepReport {
     pub samples_per_second: f64,
     /// Share of that time spent waiting for data.
     pub waiting: f64,
+    /// Of several processes: the share of the exchange of gradients that ran beside the backward pass.
+    pub overlap: Option<f64>,
 }
 
 /// How a run ended.
@@ -141,6 +143,7 @@ pub fn train<T: Task>(
             gradient_norm: norm.double_value(&[]),
             samples_per_second: (state.step - first) as f64 * config.batch_size as f64 / stepping,
             waiting: task.seconds_waiting() / stepping,
+            overlap: (!group.is_alone()).then(|| average.overlap().share()),
         };
         let is_logged = state.step.is_multiple_of(config.log_every) || state.step == config.steps;
         if let Some(log) = log.as_mut().filter(|_| is_logged) {
@@ -171,8 +174,6 @@ pub fn train<T: Task>(
     if metrics.is_empty() {
         metrics = evaluate(task, ema.as_mut())?; // a finished run resumed: nothing was left to train
     }
-    let overlap = average.overlap().share();
-    tracing::debug!("{:.0} % of the exchange of gradients ran beside the backward pass", 100.0 * overlap);
     if group.is_main() {
         save_model(task, ema.as_mut(), &folder.path)?;
     }
@@ -278,7 +279,7 @@ fn values(report: &StepReport, seconds: f64) -> Vec<(String, f64)> {
         ("waiting", report.waiting),
         ("seconds", seconds),
     ];
-    own.into_iter().chain(report.parts.iter().copied()).map(|(name, value)| (name.to_owned(), value)).collect()
+    own.into_iter().chain(report.overlap.map(|share| ("overlap", share))).chain(report.parts.iter().copied()).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// Evaluates with the averaged weights where there are any.

@@ -3,5 +3,8 @@
 mod bad_input;
 mod common;
 mod data;
+mod distributed;
+mod lost;
 mod models;
+mod ranks;
 mod resume;
