@@ -1,8 +1,8 @@
 //! What libtorch has and `tch` lacks, behind safe functions.
 //!
-//! One C++ file (`shim/shim.cpp`) reaches the few entry points that training and fast inference need: the fused AdamW step,
-//! CPU and CUDA autocast, inference mode, clearing a gradient, mapped files, and linear layers whose weights are laid out once for oneDNN, in
-//! floats or in int8.
+//! A few C++ files (`shim/`) reach the entry points that training and fast inference need: the fused AdamW step, CPU and CUDA autocast,
+//! inference mode, clearing a gradient, gradient checkpointing, gradients that are known already, the state of generators, mapped files, and
+//! linear layers whose weights are laid out once for oneDNN, in floats or in int8.
 //! This crate holds no policy: when to use which is for `mm-core`.
 //!
 //! ```
@@ -14,6 +14,7 @@
 #![allow(unsafe_code)] // the one crate that may; each block says why it is sound
 
 mod adamw;
+mod checkpointed;
 mod error;
 mod int8;
 mod known_gradients;
@@ -21,8 +22,10 @@ mod mapped;
 mod memory;
 mod modes;
 mod packed;
+mod rng;
 
 pub use adamw::{AdamWStep, fused_adamw};
+pub use checkpointed::checkpointed;
 pub use error::{Error, Result};
 pub use int8::Int8Linear;
 pub use known_gradients::{grad_mode, scalar_with_gradients};
@@ -30,3 +33,8 @@ pub use mapped::MappedFile;
 pub use memory::{clear_gradient, copy_from_bytes, filled};
 pub use modes::{autocast_bf16, inference_mode, without_autocast};
 pub use packed::{PackedLinear, PostOp};
+pub use rng::RngState;
+
+/// libtorch's CPU generator is one a process: tests that draw from it take turns.
+#[cfg(test)]
+static GENERATOR: std::sync::Mutex<()> = std::sync::Mutex::new(());
