@@ -50,9 +50,150 @@ struct KnownGradients : Node {
   }
 };
 
+at::Device device(int type, int index) {
+  return {static_cast<at::DeviceType>(type), static_cast<at::DeviceIndex>(index)};
+}
+
+const at::Generator& generator(at::Device device) { return at::globalContext().defaultGenerator(device); }
+
+at::Tensor generator_state(at::Device device) {
+  at::Generator of = generator(device);
+  std::lock_guard<std::mutex> lock(of.mutex());
+  return of.get_state();
+}
+
+void set_generator_state(at::Device device, const at::Tensor& state) {
+  at::Generator of = generator(device);
+  std::lock_guard<std::mutex> lock(of.mutex());
+  of.set_state(state);
+}
+
+// What a function of Rust draws from and is narrowed by, beside its input: noted before its first run, set up again for another.
+struct Surroundings {
+  at::Device device;
+  std::vector<std::pair<at::Device, at::Tensor>> generators;
+  bool autocast;
+  at::ScalarType autocast_type;
+
+  explicit Surroundings(at::Device device)
+      : device(device),
+        autocast(at::autocast::is_autocast_enabled(device.type())),
+        autocast_type(at::autocast::get_autocast_dtype(device.type())) {
+    generators.emplace_back(at::kCPU, generator_state(at::kCPU));
+    if (!device.is_cpu()) generators.emplace_back(device, generator_state(device));
+  }
+
+  void restore() const {
+    for (const auto& [of, state] : generators) set_generator_state(of, state);
+    at::autocast::set_autocast_enabled(device.type(), autocast);
+    at::autocast::set_autocast_dtype(device.type(), autocast_type);
+  }
+};
+
+// Autocast keeps the narrow copy of a weight for the rest of its region, which is what checkpointing is to save.
+struct NoAutocastCache {
+  bool was_enabled = at::autocast::is_autocast_cache_enabled();
+  NoAutocastCache() { at::autocast::set_autocast_cache_enabled(false); }
+  ~NoAutocastCache() { at::autocast::set_autocast_cache_enabled(was_enabled); }
+};
+
+// A function of Rust: `run` gives a new tensor, or null once it has told mm_tell_failure why.
+using Run = at::Tensor* (*)(void* context, const at::Tensor* input, std::string* failure);
+using Drop = void (*)(void* context);
+
+struct Body {
+  void* context;
+  Run run;
+  Drop drop;
+
+  Body(void* context, Run run, Drop drop) : context(context), run(run), drop(drop) {}
+  Body(const Body&) = delete;
+  ~Body() { drop(context); }
+
+  at::Tensor operator()(const at::Tensor& input) const {
+    NoAutocastCache no_cache;
+    std::string failure;
+    std::unique_ptr<at::Tensor> output(run(context, &input, &failure));
+    TORCH_CHECK(output != nullptr, failure);
+    return std::move(*output);
+  }
+};
+
+struct Checkpoint : Node {
+  std::unique_ptr<Body> body;
+  torch::autograd::SavedVariable input;
+  Surroundings surroundings;
+
+  Checkpoint(std::unique_ptr<Body> body, const at::Tensor& input, Surroundings surroundings)
+      : body(std::move(body)), input(input, /*is_output=*/false), surroundings(std::move(surroundings)) {}
+
+  std::string name() const override { return "Checkpoint"; }
+
+  variable_list apply(variable_list&& incoming) override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    TORCH_CHECK(!at::GradMode::is_enabled(), "what is checkpointed has no second derivatives");
+    TORCH_CHECK(body != nullptr, torch::autograd::ERR_BACKWARD_TWICE);
+    // The second graph's leaves get their gradients from a backward pass of its own, which knows nothing of a choice of inputs.
+    TORCH_CHECK(
+        torch::autograd::Engine::get_default_engine().is_checkpoint_valid(),
+        "gradients of chosen inputs alone cannot pass what is checkpointed: run the whole backward pass, or switch gradient "
+        "checkpointing off");
+    if (!incoming[0].defined()) return {at::Tensor()};
+    at::Tensor leaf = input.unpack().detach();
+    if (task_should_compute_output(0)) leaf.set_requires_grad(true);
+    at::Tensor output = again(leaf);
+    torch::autograd::backward({std::move(output)}, {std::move(incoming[0])});
+    return {std::exchange(leaf.mutable_grad(), {})};
+  }
+
+  at::Tensor again(const at::Tensor& leaf) const {
+    Surroundings now(surroundings.device);
+    struct Restore {
+      const Surroundings& now;
+      ~Restore() { now.restore(); }
+    } restore{now};
+    surroundings.restore();
+    at::AutoGradMode with_graph(true);
+    return (*body)(leaf);
+  }
+
+  void release_variables() override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    body.reset();
+    input.reset_data();
+  }
+};
+
 } // namespace
 
 extern "C" {
+
+void mm_tell_failure(std::string* failure, const char* bytes, size_t length) { failure->assign(bytes, length); }
+
+// Takes the function over, also when it fails. Its graph is thrown away and made anew in backward; its output needs a gradient if the graph did,
+// so that no one need say which parameters are inside.
+char* mm_checkpointed(const at::Tensor* input, void* context, Run run, Drop drop, at::Tensor** out) {
+  return guarded([&] {
+    auto body = std::make_unique<Body>(context, run, drop);
+    Surroundings surroundings(input->device());
+    at::Tensor output = (*body)(*input);
+    if (output.requires_grad() && at::GradMode::is_enabled()) {
+      auto node = c10::make_intrusive<Checkpoint>(std::move(body), *input, std::move(surroundings));
+      node->set_next_edges(torch::autograd::collect_next_edges(*input));
+      output = output.detach();
+      torch::autograd::set_history(output, node);
+    }
+    *out = new at::Tensor(std::move(output));
+  });
+}
+
+char* mm_generator_state(int type, int index, at::Tensor** out) {
+  return guarded([&] { *out = new at::Tensor(generator_state(device(type, index))); });
+}
+
+char* mm_set_generator_state(int type, int index, const at::Tensor* state) {
+  return guarded([&] { set_generator_state(device(type, index), *state); });
+}
 
 bool mm_grad_mode() { return at::GradMode::is_enabled(); }
 

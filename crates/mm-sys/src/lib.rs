@@ -1,8 +1,9 @@
 //! What libtorch has and `tch` lacks, behind safe functions.
 //!
-//! A few C++ files (`shim/`) reach the entry points that training and fast inference need: the fused AdamW step,
-//! CPU and CUDA autocast, inference mode, clearing a gradient, mapped files, linear layers whose weights are laid out once for oneDNN, in
-//! floats or in int8, and c10d: the process groups of PyTorch's own distributed training, Gloo and NCCL.
+//! A few C++ files (`shim/`) reach the entry points that training and fast inference need: the fused AdamW step, CPU and CUDA autocast,
+//! inference mode, clearing a gradient, gradient checkpointing, gradients that are known already, the state of generators, mapped files,
+//! linear layers whose weights are laid out once for oneDNN, in floats or in int8, and c10d: the process groups of PyTorch's own distributed
+//! training, Gloo and NCCL.
 //! This crate holds no policy: when to use which is for `mm-core`.
 //!
 //! ```
@@ -15,6 +16,7 @@
 
 mod adamw;
 mod c10d;
+mod checkpointed;
 mod error;
 mod int8;
 mod known_gradients;
@@ -23,9 +25,11 @@ mod memory;
 mod modes;
 mod packed;
 mod reducer;
+mod rng;
 
 pub use adamw::{AdamWStep, fused_adamw};
 pub use c10d::{Backend, ProcessGroup, ReduceOp, TcpStore, has_nccl};
+pub use checkpointed::checkpointed;
 pub use error::{Error, Result};
 pub use int8::Int8Linear;
 pub use known_gradients::{grad_mode, scalar_with_gradients};
@@ -34,3 +38,8 @@ pub use memory::{clear_gradient, copy_from_bytes, filled};
 pub use modes::{autocast_bf16, inference_mode, without_autocast};
 pub use packed::{PackedLinear, PostOp};
 pub use reducer::{Reduced, Reducer};
+pub use rng::RngState;
+
+/// libtorch's CPU generator is one a process: tests that draw from it take turns.
+#[cfg(test)]
+static GENERATOR: std::sync::Mutex<()> = std::sync::Mutex::new(());
