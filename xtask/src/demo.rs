@@ -1,8 +1,11 @@
 //! `cargo xtask demo`: a CLIP trained on emoji, evaluated, and shown.
 
 use std::fs;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use signal_hook::consts::SIGINT;
+use signal_hook::flag;
 
 use crate::processor;
 use crate::setup;
@@ -43,7 +46,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let libtorch = setup::ensure(workspace)?;
     let program = workspace.build(&libtorch, "mm", &["--bin", "mm"])?;
     // Ctrl-C reaches mm too, which then writes a checkpoint: wait for it instead of ending before it.
-    ctrlc::set_handler(|| {}).context("cannot listen for Ctrl-C")?;
+    flag::register(SIGINT, Arc::default()).context("cannot listen for Ctrl-C")?;
     let mm = || {
         let mut command = workspace.program(&program, &libtorch);
         command.current_dir(workspace.path(""));

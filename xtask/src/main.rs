@@ -14,10 +14,12 @@ mod minilm;
 mod page;
 mod pip;
 mod processor;
+mod ranks;
 mod setup;
 mod whole;
 mod workspace;
 
+use std::env;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -32,6 +34,12 @@ struct Cli {
     verb: Verb,
 }
 
+const TRAIN_HELP: &str = "Examples:
+  cargo xtask train configs/clip/emoji-vit-tiny.toml --set train.lr=1e-4
+  cargo xtask train configs/clip/emoji-vit-tiny.toml --nproc 2
+  cargo xtask train configs/clip/vit-b-32.toml --nproc 8 --nnodes 2 --node-rank 0 --rdzv node1:29500
+  cargo xtask train -- --help";
+
 #[derive(Subcommand)]
 enum Verb {
     /// Bring libtorch into .libtorch (every other verb does it when it is missing)
@@ -43,14 +51,14 @@ enum Verb {
     /// Check format, lints and docs, then run every test
     #[command(after_help = "Example:\n  cargo xtask ci")]
     Ci,
-    /// Train from a config: `mm train` with all its options
+    /// Train from a config: `mm train` with all its options, in one process or several
+    #[command(after_help = TRAIN_HELP)]
+    Train(launch::GroupArgs),
+    /// Evaluate a config or run: `mm eval` with all its options, in one process or several
     #[command(
-        after_help = "Examples:\n  cargo xtask train configs/clip/emoji-vit-tiny.toml --set train.lr=1e-4\n  cargo xtask train -- --help"
+        after_help = "Examples:\n  cargo xtask eval runs/demo\n  cargo xtask eval runs/demo --nproc 2\n  cargo xtask eval -- --help"
     )]
-    Train(launch::Args),
-    /// Evaluate a config or run: `mm eval` with all its options
-    #[command(after_help = "Examples:\n  cargo xtask eval runs/demo\n  cargo xtask eval -- --help")]
-    Eval(launch::Args),
+    Eval(launch::GroupArgs),
     /// Prepare data: embedded sets as files, pretrained models, shards; count it, look at it
     Data(data::Args),
     /// Measure against the machine's limit and the Python peers
@@ -60,15 +68,15 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let verb = Cli::parse().verb;
+    let verb = Cli::parse_from(launch::group_options_first(env::args_os().collect())).verb;
     let workspace = Workspace::find();
     let done = match verb {
         Verb::Setup(args) => setup::run(&workspace, &args),
         Verb::Demo(args) => demo::run(&workspace, &args),
         Verb::Test(args) => ci::test(&workspace, &args),
         Verb::Ci => ci::run(&workspace),
-        Verb::Train(args) => launch::run(&workspace, &["train"], &args),
-        Verb::Eval(args) => launch::run(&workspace, &["eval"], &args),
+        Verb::Train(args) => launch::run_group(&workspace, "train", &args),
+        Verb::Eval(args) => launch::run_group(&workspace, "eval", &args),
         Verb::Data(args) => data::run(&workspace, &args),
         Verb::Bench(args) => bench::run(&workspace, &args),
         Verb::Goldens(args) => goldens::run(&workspace, &args),

@@ -1,0 +1,78 @@
+//! How ranks end, and which of them is to blame.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::PoisonError;
+
+use anyhow::Result;
+
+use super::Rank;
+use crate::workspace::Ended;
+
+/// What `mm` ends with when it could not go on only because another rank had ended (`EX_TEMPFAIL` of sysexits.h).
+const FOLLOWED: u8 = 75;
+/// What `mm` ends with after Ctrl-C, and what a shell calls a program that Ctrl-C has killed.
+const INTERRUPTED: u8 = 130;
+
+/// The end of one rank.
+pub struct End {
+    pub status: ExitStatus,
+    /// 1 for the rank that ended first.
+    pub place: usize,
+    /// False where the launcher made it end.
+    pub of_itself: bool,
+}
+
+impl End {
+    /// The exit code as shells have it: 128 and the signal for a program that was killed.
+    pub fn code(&self) -> u8 {
+        let code = self.status.code().or_else(|| self.status.signal().map(|signal| 128 + signal));
+        code.map_or(1, |code| code.clamp(0, 255) as u8)
+    }
+
+    fn describe(&self) -> String {
+        match self.status.signal() {
+            Some(signal) => format!("killed by signal {signal}"),
+            None => format!("exit code {}", self.code()),
+        }
+    }
+}
+
+/// Whether the other ranks cannot finish after such an end. After Ctrl-C they can: each saves what it has to.
+pub fn breaks_the_group(code: u8) -> bool {
+    !matches!(code, 0 | INTERRUPTED)
+}
+
+/// Prints the error of the rank that failed first, of those that failed for a reason of their own, and then how the others ended.
+pub fn verdict(ranks: &[Rank], interrupted: bool) -> Result<()> {
+    let mut ends: Vec<_> = ranks.iter().filter_map(|rank| Some((rank, rank.end.as_ref()?))).collect();
+    ends.retain(|(_, end)| end.of_itself);
+    ends.sort_by_key(|(_, end)| end.place);
+    let first = |wanted: &dyn Fn(u8) -> bool| ends.iter().find(|(_, end)| wanted(end.code()));
+    let cause = first(&|code| ![0, FOLLOWED, INTERRUPTED].contains(&code));
+    if cause.is_none() && (interrupted || first(&|code| code == INTERRUPTED).is_some()) {
+        return Err(Ended(INTERRUPTED).into());
+    }
+    let Some((rank, end)) = cause.or_else(|| first(&|code| code == FOLLOWED)) else { return Ok(()) };
+    eprintln!("error: rank {} failed ({}){}", rank.number, end.describe(), reason(rank, end));
+    let others = ranks.iter().filter(|other| other.number != rank.number).map(|other| match &other.end {
+        Some(end) => format!("rank {} {}", other.number, end.describe()),
+        None => format!("rank {} cannot be ended", other.number),
+    });
+    let others: Vec<_> = others.collect();
+    if !others.is_empty() {
+        eprintln!("the others: {}", others.join(", "));
+    }
+    Err(Ended(end.code()).into())
+}
+
+fn reason(rank: &Rank, end: &End) -> String {
+    let words = rank.words.lock().unwrap_or_else(PoisonError::into_inner);
+    match (words.error(), words.message()) {
+        (None, _) if end.status.signal() == Some(9) => {
+            ": the system or another program ended it, the system most often for want of memory (see `dmesg`)".into()
+        }
+        (_, Some(message)) => format!(": {message}"),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,198 @@
+//! `--nproc N`: the processes of a group on this node, from their start to the end of the last.
+//!
+//! Each is an `mm` with torchrun's variables, and a process group of its own in the system's sense. So a terminal's Ctrl-C comes
+//! to the launcher alone, which hands it on: a rank gets it once, whoever sent it, and what a rank started can end with it.
+//! Where one rank ends badly the others, which may wait for it for ever, are ended too, and the one that began is named.
+
+mod end;
+mod group;
+mod lines;
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::IsTerminal;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use std::{env, io, thread};
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+pub use self::group::{Group, Options};
+
+use self::end::{End, breaks_the_group, verdict};
+use self::lines::LastWords;
+
+/// After a rank's bad end the others have this long to find out and to end by themselves, with an error of their own ...
+const UNTIL_TERM: Duration = Duration::from_secs(4);
+/// ... this long until they are not asked any more ...
+const UNTIL_KILL: Duration = Duration::from_secs(7);
+/// ... and this long until those that even the system cannot end, as they wait for a device, are left behind.
+const UNTIL_LEFT: Duration = Duration::from_secs(9);
+/// How long the last lines may take to arrive when every rank has ended; a program that left its group may hold the pipe open.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+struct Rank {
+    number: u32,
+    child: Child,
+    words: Arc<Mutex<LastWords>>,
+    end: Option<End>,
+    /// Whether it was made to end.
+    ended_by_us: bool,
+}
+
+enum Event {
+    /// The rank at this index ended. It waits to be reaped: until then its number cannot become another process's.
+    Ended(usize),
+    /// A stream of a rank came to its end.
+    Closed,
+    /// Ctrl-C, or a signal that asks to end.
+    Interrupted,
+}
+
+enum Step {
+    Send(Signal),
+    Leave,
+}
+
+/// Runs `mm` once for each rank of this node and waits for all of them.
+///
+/// # Errors
+/// [`Ended`](crate::workspace::Ended) with the exit code of the rank that failed first, after its error was printed, or with 130 after
+/// Ctrl-C; any other where a rank cannot be started.
+pub fn run(group: &Group, mm: &dyn Fn() -> Command) -> Result<()> {
+    let (sender, events) = mpsc::channel();
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for Ctrl-C")?;
+    let interrupt = sender.clone();
+    thread::spawn(move || signals.forever().try_for_each(|_| interrupt.send(Event::Interrupted)));
+
+    let mut ranks = Vec::new();
+    let mut streams = 0;
+    for local in 0..group.nproc {
+        let mut rank = Rank::start(group, local, mm())?;
+        streams += rank.listen(ranks.len(), group.world_size(), &sender);
+        ranks.push(rank);
+    }
+    let interrupted = watch(&mut ranks, streams, &events)?;
+    verdict(&ranks, interrupted)
+}
+
+/// Waits until all ranks have ended and been heard out; says whether they were asked to.
+fn watch(ranks: &mut [Rank], mut streams: usize, events: &Receiver<Event>) -> Result<bool> {
+    let mut interrupted = false;
+    let mut running = ranks.len();
+    let mut plan = VecDeque::new();
+    while running > 0 || streams > 0 {
+        let event = match plan.front() {
+            Some((when, _)) => events.recv_timeout(Instant::saturating_duration_since(when, Instant::now())),
+            None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match event {
+            Ok(Event::Closed) => streams -= 1,
+            Ok(Event::Ended(index)) => {
+                running -= 1;
+                let code = ranks[index].reap(ranks.len() - running)?;
+                if running == 0 {
+                    plan = [(Instant::now() + LAST_LINES, Step::Leave)].into();
+                } else if breaks_the_group(code) && plan.is_empty() {
+                    plan = ending(UNTIL_TERM, UNTIL_KILL, UNTIL_LEFT);
+                }
+            }
+            Ok(Event::Interrupted) if running == 0 => {}
+            Ok(Event::Interrupted) if !interrupted && plan.is_empty() => {
+                interrupted = true;
+                // To the rank alone: what it started may be of use while it saves.
+                ranks.iter().filter(|rank| rank.end.is_none()).for_each(|rank| rank.send(kill_process, Signal::INT));
+            }
+            Ok(Event::Interrupted) => {
+                interrupted = true;
+                plan = ending(Duration::ZERO, Duration::ZERO, UNTIL_LEFT - UNTIL_KILL);
+            }
+            Err(_) => match plan.pop_front() {
+                Some((_, Step::Send(signal))) => {
+                    for rank in ranks.iter_mut().filter(|rank| rank.end.is_none()) {
+                        rank.ended_by_us = true;
+                        rank.send(kill_process_group, signal);
+                    }
+                }
+                Some((_, Step::Leave)) | None => break,
+            },
+        }
+    }
+    Ok(interrupted)
+}
+
+/// How those that still run are made to end, and when.
+fn ending(term: Duration, kill: Duration, leave: Duration) -> VecDeque<(Instant, Step)> {
+    let now = Instant::now();
+    let steps = [(term, Step::Send(Signal::TERM)), (kill, Step::Send(Signal::KILL)), (leave, Step::Leave)];
+    steps.into_iter().map(|(after, step)| (now + after, step)).collect()
+}
+
+impl Rank {
+    fn start(group: &Group, local: u32, mut mm: Command) -> Result<Self> {
+        let number = group.rank(local);
+        group.place(local, &mut mm);
+        mm.process_group(0).stdin(Stdio::null()).stderr(Stdio::piped());
+        if number > 0 {
+            mm.stdout(Stdio::piped()); // Results are rank 0's alone, whose output stays as it is.
+        }
+        let child = mm.spawn().with_context(|| format!("cannot start {}", mm.get_program().display()))?;
+        Ok(Self { number, child, words: Arc::default(), end: None, ended_by_us: false })
+    }
+
+    /// Has the end of the rank and of its streams told to `events`, and its lines copied; returns how many streams there are.
+    fn listen(&mut self, index: usize, world_size: u32, events: &Sender<Event>) -> usize {
+        let (pid, ended) = (self.pid(), events.clone());
+        thread::spawn(move || {
+            let waiting = || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+            let _ = rustix::io::retry_on_intr(waiting);
+            let _ = ended.send(Event::Ended(index));
+        });
+        let dimmed = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
+        let prefix = lines::prefix(self.number, world_size, dimmed);
+        let stdout = self.child.stdout.take().map(OwnedFd::from);
+        let streams: Vec<_> = stdout.into_iter().chain(self.child.stderr.take().map(OwnedFd::from)).collect();
+        let count = streams.len();
+        for stream in streams {
+            let (prefix, words, closed) = (prefix.clone(), Arc::clone(&self.words), events.clone());
+            thread::spawn(move || {
+                let hear = |line: &str| words.lock().unwrap_or_else(PoisonError::into_inner).hear(line);
+                lines::copy(File::from(stream), &prefix, &mut io::stderr(), hear);
+                let _ = closed.send(Event::Closed);
+            });
+        }
+        count
+    }
+
+    /// Takes the exit status of the rank, which has ended as the `place`th, and returns its exit code; whatever it left running ends.
+    fn reap(&mut self, place: usize) -> Result<u8> {
+        self.send(kill_process_group, Signal::KILL);
+        let status = self.child.wait().with_context(|| format!("cannot learn how rank {} ended", self.number))?;
+        Ok(self.end.insert(End { status, place, of_itself: !self.ended_by_us }).code())
+    }
+
+    /// Sends a signal to the rank or its process group; one that has just ended needs none.
+    fn send(&self, to: fn(Pid, Signal) -> rustix::io::Result<()>, signal: Signal) {
+        let _ = to(self.pid(), signal);
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+}
+
+impl Drop for Rank {
+    /// Nothing runs on without the launcher.
+    fn drop(&mut self) {
+        if self.end.is_none() {
+            self.send(kill_process_group, Signal::KILL);
+        }
+    }
+}
