@@ -5,6 +5,7 @@
 
 mod clip;
 mod data;
+mod dist;
 mod embed;
 mod program;
 mod report;
@@ -35,6 +36,9 @@ enum What {
     /// Shards of JPEGs to training batches; drawn scenes, resuming, packing
     #[command(after_help = DATA_HELP)]
     Data(data::Options),
+    /// Two processes beside one, sums beside torch.distributed's, and what saves memory: GradCache, recomputation, tiled losses
+    #[command(after_help = DIST_HELP)]
+    Dist(dist::Options),
 }
 
 const CLIP_HELP: &str = "Examples:
@@ -55,6 +59,12 @@ const DATA_HELP: &str = "Example:
 
 The peer's Python needs torch 2.13, open_clip_torch and webdataset. A run takes about two minutes a round and replaces the table in
 docs/benchmarks.md; leave the machine alone meanwhile.";
+
+const DIST_HELP: &str = "Example:
+  cargo xtask bench dist --peer-python ~/peers/bin/python
+
+The peer's Python needs torch 2.13. A run takes about six minutes a round and replaces the table in docs/distributed.md; leave the
+machine alone meanwhile.";
 
 /// Options of one benchmark.
 #[derive(clap::Args)]
@@ -85,5 +95,6 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         What::Clip(options) => clip::run(workspace, options),
         What::Embed(options) => embed::run(workspace, options),
         What::Data(options) => data::run(workspace, options),
+        What::Dist(options) => dist::run(workspace, options),
     }
 }

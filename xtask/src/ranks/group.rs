@@ -75,7 +75,7 @@ impl Options {
             return Ok(None);
         };
         let (nnodes, node_rank, master) = match (self.nnodes, self.node_rank, &self.rdzv) {
-            (None | Some(1), None | Some(0), None) => (1, 0, Address { host: "127.0.0.1".into(), port: free_port()? }),
+            (None | Some(1), None | Some(0), None) => return Group::on_this_node(nproc).map(Some),
             (Some(nodes), Some(node), Some(address)) if node < nodes => (nodes, node, address.clone()),
             (Some(nodes), Some(node), _) if node >= nodes => {
                 bail!("--node-rank {node} is none of {nodes} nodes, which count from 0 to {}", nodes - 1)
@@ -87,6 +87,15 @@ impl Options {
 }
 
 impl Group {
+    /// A group of this node alone.
+    ///
+    /// # Errors
+    /// This machine has no free port.
+    pub fn on_this_node(nproc: u32) -> Result<Self> {
+        let master = Address { host: "127.0.0.1".into(), port: free_port()? };
+        Ok(Self { nproc, nnodes: 1, node_rank: 0, master })
+    }
+
     /// The number of processes on all nodes.
     pub fn world_size(&self) -> u32 {
         self.nnodes * self.nproc
