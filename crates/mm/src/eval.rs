@@ -3,7 +3,7 @@ use crate::{progress, ranks, table};
 use anyhow::{Context, Result};
 use mm_clip::{Bundle, ClipRunConfig, Embedded, EvalReport, EvalSet, OpenOptions, Report, Templates, write_report};
 use indicatif::ProgressBar;
-use mm_core::DeviceConfig;
+use mm_core::{DeviceConfig, Precision};
 use mm_core::checkpoint::write_atomically;
 use mm_core::config::Source;
 use mm_data::SourceConfig;
@@ -32,7 +32,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let file = if args.run.is_dir() { args.run.join("config.toml") } else { args.run.clone() };
     let config = ClipRunConfig::from_source(&Source::read(&file, &args.overrides)?)?;
-    let resolved = format!("{}precision = {:?}\n", toml::to_string(&config)?, args.precision);
+    let resolved = format!("{}precision = {:?}\n", toml::to_string(&config)?, Precision::from(args.precision));
     let (group, device) = ranks::join(&config.run, &resolved)?;
     let folder = if args.run.is_dir() { args.run.clone() } else { config.run.out.join(&config.run.name) };
     let model = folder.join("model");
