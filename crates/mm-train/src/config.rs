@@ -40,6 +40,10 @@ pub struct TrainConfig {
     /// `"f32"` or `"bf16"` (autocast).
     #[serde(default)]
     pub precision: Precision,
+    /// Whether transformers keep the inputs of their blocks alone and compute the rest again in the backward pass: less memory, a third more
+    /// time, the same gradients.
+    #[serde(default)]
+    pub gradient_checkpointing: bool,
     /// Peak learning rate.
     pub lr: f64,
     /// Learning rate at the end of the schedule.

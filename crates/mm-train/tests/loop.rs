@@ -84,6 +84,7 @@ fn config(steps: u64) -> TrainConfig {
         batch_size: 8,
         accumulate: 2,
         precision: Precision::F32,
+        gradient_checkpointing: false,
         lr: 0.05,
         min_lr: 0.0,
         schedule: ScheduleKind::Cosine,
