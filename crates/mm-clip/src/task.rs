@@ -114,7 +114,8 @@ impl ClipTask {
 
         let vs = VarStore::new(device);
         seed::set(config.run.seed, "init", 0);
-        let clip = start.build(&vs)?;
+        let mut clip = start.build(&vs)?;
+        clip.set_gradient_checkpointing(config.train.gradient_checkpointing);
         let open = |(name, set): (&String, &SourceConfig)| {
             EvalSet::open(name, set, config.data.background, config.data.max_bad_samples)
         };

@@ -158,6 +158,11 @@ impl Bert {
         }
     }
 
+    /// As [`Transformer::set_gradient_checkpointing`], for its blocks.
+    pub fn set_gradient_checkpointing(&mut self, on: bool) {
+        self.encoder.set_gradient_checkpointing(on);
+    }
+
     /// Readies for inference in `precision`.
     pub fn pack(&mut self, precision: Precision) {
         self.word_embeddings.pack(precision);

@@ -193,6 +193,11 @@ impl ClipText {
         self.final_layer_norm.forward(&self.encoder.forward_at(x, mask, positions))
     }
 
+    /// As [`Transformer::set_gradient_checkpointing`], for its blocks.
+    pub fn set_gradient_checkpointing(&mut self, on: bool) {
+        self.encoder.set_gradient_checkpointing(on);
+    }
+
     /// Readies for inference in `precision`.
     pub fn pack(&mut self, precision: Precision) {
         self.token_embedding.pack(precision);

@@ -114,6 +114,14 @@ impl TextTower {
         }
     }
 
+    /// As [`Transformer::set_gradient_checkpointing`](mm_core::nn::Transformer::set_gradient_checkpointing).
+    pub fn set_gradient_checkpointing(&mut self, on: bool) {
+        match self {
+            Self::Clip(tower) => tower.set_gradient_checkpointing(on),
+            Self::Bert(tower) => tower.set_gradient_checkpointing(on),
+        }
+    }
+
     /// Readies for inference in `precision`, with weights laid out for oneDNN.
     pub fn pack(&mut self, precision: Precision) {
         match self {

@@ -76,6 +76,10 @@ pub struct TrainConfig {
     /// Whether each of several processes holds only its share of AdamW's moments (ZeRO, stage 1).
     #[serde(default)]
     pub shard_optimizer: bool,
+    /// Whether transformers keep the inputs of their blocks alone and compute the rest again in the backward pass: less memory, a third more
+    /// time, the same gradients.
+    #[serde(default)]
+    pub gradient_checkpointing: bool,
     /// Peak learning rate.
     pub lr: f64,
     /// Learning rate at the end of the schedule.

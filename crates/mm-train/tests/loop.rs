@@ -87,6 +87,7 @@ fn config(steps: u64) -> TrainConfig {
         grad_cache_chunk: None,
         shard_optimizer: false,
         precision: Precision::F32,
+        gradient_checkpointing: false,
         lr: 0.05,
         min_lr: 0.0,
         schedule: ScheduleKind::Cosine,

@@ -169,6 +169,14 @@ impl ImageTower {
         }
     }
 
+    /// As [`Transformer::set_gradient_checkpointing`](mm_core::nn::Transformer::set_gradient_checkpointing); a ResNet has no blocks to do so.
+    pub fn set_gradient_checkpointing(&mut self, on: bool) {
+        match self {
+            Self::Vit(vit) => vit.set_gradient_checkpointing(on),
+            Self::ResNet(_) | Self::ModifiedResNet(_) => {}
+        }
+    }
+
     /// Readies for inference in `precision`; outputs are of its kind. A packed tower cannot be trained.
     pub fn pack(&mut self, precision: Precision) {
         match self {

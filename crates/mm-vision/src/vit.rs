@@ -172,6 +172,11 @@ impl Vit {
         }
     }
 
+    /// As [`Transformer::set_gradient_checkpointing`], for its blocks.
+    pub fn set_gradient_checkpointing(&mut self, on: bool) {
+        self.encoder.set_gradient_checkpointing(on);
+    }
+
     /// The config that the tower was made from.
     pub fn config(&self) -> &VitConfig {
         &self.config

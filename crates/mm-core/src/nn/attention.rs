@@ -20,6 +20,15 @@ impl AttentionMask {
         let hidden = attention_mask.unsqueeze(1).unsqueeze(1).eq(0); // [B, 1, 1, L]
         Self::Additive(hidden.zeros_like().to_kind(kind).masked_fill(&hidden, f64::NEG_INFINITY))
     }
+
+    /// The same mask, in the same memory.
+    pub(super) fn shallow_clone(&self) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Causal => Self::Causal,
+            Self::Additive(mask) => Self::Additive(mask.shallow_clone()),
+        }
+    }
 }
 
 /// Multi-head self-attention (Vaswani et al. 2017, section 3.2) with the three projections in one product: `in_proj`
