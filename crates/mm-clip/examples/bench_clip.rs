@@ -166,7 +166,10 @@ fn training(options: &Options) -> Result<(Vec<f64>, f64), Box<dyn std::error::Er
     let seconds = time(options, |index| {
         let loss = options.precision.autocast(Device::Cpu, || {
             let image_embeds = model.image.encode(&pixel_values, true);
-            model.head.loss(&contrastive, &image_embeds, &model.text.encode(&batches[index])).expect("one process loses none")
+            model
+                .head
+                .loss(&contrastive, &image_embeds, &model.text.encode(&batches[index]))
+                .expect("one process loses none")
         });
         loss.backward();
         optimizer.step(5e-4, &none, None).expect("gradients fit their parameters");

@@ -1,7 +1,7 @@
 use crate::ModelConfig;
 use mm_core::config::{ConfigError, Source};
-use mm_dist::ContrastiveConfig;
 use mm_data::{Augment, LoaderConfig, SourceConfig};
+use mm_dist::ContrastiveConfig;
 use mm_text::{ClipTextForm, TextTowerConfig};
 use mm_train::{RunConfig, TrainConfig};
 use mm_vision::{ImageTowerConfig, VitForm};

@@ -2,11 +2,11 @@ use crate::{Bundle, Error, ImageModel, Result, Retrieval, Templates, TextModel, 
 use mm_data::image::RgbImage;
 use mm_data::{BadSample, Fault, Item, Loader, LoaderConfig, Position, Source, SourceConfig, Split};
 use mm_dist::Group;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
 /// A set that models are evaluated on.
@@ -154,7 +154,8 @@ impl Embedded {
             return Err(Error::Evaluation(format!("no sample of the set {} can be read", set.name)));
         }
         let captions: Option<Vec<&str>> = samples.iter().map(|sample| sample.caption.as_deref()).collect();
-        let texts = text.zip(captions).map(|(text, captions)| text.embed_among(&captions, batch_size, group)).transpose()?;
+        let texts =
+            text.zip(captions).map(|(text, captions)| text.embed_among(&captions, batch_size, group)).transpose()?;
         Ok(Self { images, texts, bad, samples, waiting })
     }
 }
@@ -165,7 +166,8 @@ fn gather<T: Clone + Serialize + DeserializeOwned>(group: &Group, own: &[T]) -> 
         return Ok(own.to_vec());
     }
     let pieces = group.gather_bytes(&serde_json::to_vec(own).expect("plain values are JSON"))?;
-    let parsed = pieces.iter().map(|piece| serde_json::from_slice::<Vec<T>>(piece).expect("it was JSON before it was sent"));
+    let parsed =
+        pieces.iter().map(|piece| serde_json::from_slice::<Vec<T>>(piece).expect("it was JSON before it was sent"));
     Ok(parsed.flatten().collect())
 }
 

@@ -13,6 +13,7 @@ use mm_data::{Fault, Loader, LoaderConfig, Position, Source, SourceConfig, Split
 use mm_dist::{Contrastive, Group};
 use mm_text::{TokenBatch, Tokenizer, train_bpe};
 use mm_train::{Loss, Metric, Pass, Task};
+use mm_vision::ImageTowerConfig;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::nn::VarStore;
@@ -111,6 +112,12 @@ impl ClipTask {
             (found, _) => found.ok_or_else(|| crate::Error::Model("[tokenizer] is missing".to_owned()))?,
         };
         let (processor, model_config) = (start.processor()?, start.config.clone());
+        let has_batch_norm =
+            !matches!(model_config.image, ImageTowerConfig::Vit(_)) && config.model.lock_image.is_none();
+        if config.train.grad_cache_chunk.is_some() && has_batch_norm {
+            let reason = "a ResNet's batch norm needs the whole batch at once: use a ViT, or leave it out";
+            return Err(crate::Error::Model(format!("train.grad_cache_chunk: {reason}")));
+        }
 
         let vs = VarStore::new(device);
         seed::set(config.run.seed, "init", 0);

@@ -2,8 +2,8 @@
 
 use mm_clip::{Clip, ImageEncoder, ModelFolder, TextEncoder};
 use mm_core::Precision;
-use mm_dist::{Contrastive, ContrastiveConfig, Group};
 use mm_core::checkpoint::stored;
+use mm_dist::{Contrastive, ContrastiveConfig, Group};
 use mm_text::TokenBatch;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -52,8 +52,7 @@ fn a_tiny_clip_learns_to_find_images_it_has_never_seen() {
 
     let run = RunFolder::open(&config.run, &Resume::No, CONFIG, &Group::alone()).unwrap();
     let place = Run { config: &config.run, folder: &run, group: &Group::alone() };
-    let outcome =
-        mm_train::train(&mut task, place, &config.train, 0, &AtomicBool::new(false), &mut |_| {}).unwrap();
+    let outcome = mm_train::train(&mut task, place, &config.train, 0, &AtomicBool::new(false), &mut |_| {}).unwrap();
     let Outcome::Finished(trained) = outcome else { panic!("{outcome:?}") };
     assert!(value(&trained, "held_out/text_to_image_r@10") > 0.30, "{trained:?}");
     assert!(value(&trained, "held_out/image_to_text_r@10") > 0.30, "{trained:?}");

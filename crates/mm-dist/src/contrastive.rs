@@ -1,6 +1,6 @@
 use crate::{Group, Result};
 use mm_core::loss;
-use mm_core::loss::tiles::{EmbedGradients, ImageSums, LogitTiles, PairSums, no_log_sum_exps};
+use mm_core::loss::tiles::{EmbedGradients, ImageSums, LogitTiles, PairSums, no_log_sum_exps, with_gradients};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -54,10 +54,10 @@ impl Contrastive {
     /// # Errors
     /// Another process is lost.
     pub fn info_nce(&self, image_embeds: &Tensor, text_embeds: &Tensor, logit_scale: &Tensor) -> Result<Tensor> {
-        let (images, texts) = (f32_rows(image_embeds), f32_rows(text_embeds));
         if self.config.logits == Logits::Tiled {
-            return self.info_nce_in_ring(&images, &texts, logit_scale);
+            return self.info_nce_in_ring(image_embeds, text_embeds, logit_scale);
         }
+        let (images, texts) = (image_embeds.to_kind(Kind::Float), text_embeds.to_kind(Kind::Float));
         let all_images = self.group.all_gather_with_gradient(&images)?;
         let all_texts = self.group.all_gather_with_gradient(&texts)?;
         if self.config.logits == Logits::Gathered || self.group.is_alone() {
@@ -82,55 +82,42 @@ impl Contrastive {
         logit_scale: &Tensor,
         logit_bias: &Tensor,
     ) -> Result<Tensor> {
-        let (images, texts) = (f32_rows(image_embeds), f32_rows(text_embeds));
-        let (count, rank) = (images.size()[0], self.group.rank() as i64);
+        let (count, rank) = (image_embeds.size()[0], self.group.rank() as i64);
+        let in_ring = |tile| self.siglip_in_ring(image_embeds, text_embeds, logit_scale, logit_bias, tile);
         match self.config.logits {
-            Logits::Tiled => self.siglip_in_ring(&images, &texts, logit_scale, logit_bias, self.config.tile),
-            Logits::Local if !self.group.is_alone() => {
-                self.siglip_in_ring(&images, &texts, logit_scale, logit_bias, count)
-            }
+            Logits::Tiled => in_ring(self.config.tile),
+            Logits::Local if !self.group.is_alone() => in_ring(count),
             Logits::Local | Logits::Gathered => {
-                let all_texts = self.group.all_gather_with_gradient(&texts)?;
-                Ok(loss::siglip_at(&images, &all_texts, rank * count, logit_scale, logit_bias))
+                let all_texts = self.group.all_gather_with_gradient(&text_embeds.to_kind(Kind::Float))?;
+                Ok(loss::siglip_at(image_embeds, &all_texts, rank * count, logit_scale, logit_bias))
             }
         }
     }
 
     fn info_nce_in_ring(&self, images: &Tensor, texts: &Tensor, logit_scale: &Tensor) -> Result<Tensor> {
-        let weight = 0.5 / images.size()[0] as f64;
-        let (own_images, own_texts, scale) = (images.detach(), texts.detach(), logit_scale.detach());
-        let world = self.group.world();
-        let (mut image_sums, mut text_sums) = (ImageSums::new(&own_images), no_log_sum_exps(&own_texts));
-        let mut passing = own_texts.shallow_clone();
-        for hop in 0..world {
-            tiles(&own_images, &passing, &scale, self.config.tile, hop == 0)
-                .add_log_sum_exps(&mut image_sums, &mut text_sums);
-            text_sums = self.group.pass_on(&text_sums)?;
-            if hop + 1 < world {
-                passing = self.group.pass_on(&passing)?;
+        let (group, tile, weight) = (&self.group, self.config.tile, 0.5 / images.size()[0] as f64);
+        with_gradients(images, texts, logit_scale, None, |images, texts, gradients| {
+            let (mut image_sums, mut text_sums) = (ImageSums::new(images), no_log_sum_exps(texts));
+            let mut passing = texts.detach();
+            for hop in 0..group.world() {
+                let tiles = tiles(images, &passing, logit_scale, tile, hop);
+                tiles.add_log_sum_exps(&mut image_sums, &mut text_sums);
+                text_sums = group.pass_on(&text_sums)?;
+                passing = self.pass_unless_last(passing, hop)?;
             }
-        }
-        let value = image_sums.info_nce(&text_sums, weight);
-        if !needs_gradients(&[images, texts, logit_scale]) {
-            return Ok(value);
-        }
-        // Texts go round once more, with their sums and with what every process adds to their gradients.
-        let mut gradients = EmbedGradients { images: Some(own_images.zeros_like()), texts: Some(own_texts.zeros_like()) };
-        passing = own_texts.shallow_clone();
-        for hop in 0..world {
-            tiles(&own_images, &passing, &scale, self.config.tile, hop == 0).add_info_nce_gradients(
-                &image_sums.log_sum_exp,
-                &text_sums,
-                weight,
-                &mut gradients,
-            );
-            gradients.texts = pass_on(&self.group, gradients.texts)?;
-            if hop + 1 < world {
-                passing = self.group.pass_on(&passing)?;
-                text_sums = self.group.pass_on(&text_sums)?;
+            let value = image_sums.info_nce(&text_sums, weight);
+            let Some(gradients) = gradients else { return Ok((value, None)) };
+            // Texts go round once more, with their sums and with what every process adds to their gradients.
+            let mut passing = texts.detach();
+            for hop in 0..group.world() {
+                let tiles = tiles(images, &passing, logit_scale, tile, hop);
+                tiles.add_info_nce_gradients(&image_sums.log_sum_exp, &text_sums, weight, gradients);
+                self.pass_gradients(gradients)?;
+                passing = self.pass_unless_last(passing, hop)?;
+                text_sums = self.pass_unless_last(text_sums, hop)?;
             }
-        }
-        with_gradients(&value, (images, texts, logit_scale), gradients, vec![])
+            Ok((value, None))
+        })
     }
 
     fn siglip_in_ring(
@@ -142,57 +129,35 @@ impl Contrastive {
         tile: i64,
     ) -> Result<Tensor> {
         let weight = 1.0 / images.size()[0] as f64;
-        let (own_images, scale, bias) = (images.detach(), logit_scale.detach(), logit_bias.detach());
-        let mut passing = texts.detach();
-        let mut sums = PairSums::new(&own_images);
-        let mut gradients = needs_gradients(&[images, texts, logit_scale, logit_bias])
-            .then(|| EmbedGradients { images: Some(own_images.zeros_like()), texts: Some(passing.zeros_like()) });
-        for hop in 0..self.group.world() {
-            let tiles = tiles(&own_images, &passing, &scale, tile, hop == 0);
-            tiles.add_siglip(&bias, weight, &mut sums, gradients.as_mut());
-            if let Some(gradients) = &mut gradients {
-                gradients.texts = pass_on(&self.group, gradients.texts.take())?;
+        with_gradients(images, texts, logit_scale, Some(logit_bias), |images, texts, mut gradients| {
+            let (mut passing, mut sums) = (texts.detach(), PairSums::new(images));
+            for hop in 0..self.group.world() {
+                let tiles = tiles(images, &passing, logit_scale, tile, hop);
+                tiles.add_siglip(logit_bias, weight, &mut sums, gradients.as_deref_mut());
+                if let Some(gradients) = &mut gradients {
+                    self.pass_gradients(gradients)?;
+                }
+                passing = self.pass_unless_last(passing, hop)?;
             }
-            if hop + 1 < self.group.world() {
-                passing = self.group.pass_on(&passing)?;
-            }
+            Ok((sums.loss.to_kind(Kind::Float), Some(sums.logit_bias.to_kind(Kind::Float))))
+        })
+    }
+
+    /// What the process before had, for the next hop; after the last one nobody needs it.
+    fn pass_unless_last(&self, passing: Tensor, hop: usize) -> Result<Tensor> {
+        if hop + 1 < self.group.world() { self.group.pass_on(&passing) } else { Ok(passing) }
+    }
+
+    /// The gradients of texts travel with the texts, and after the last hop they are home.
+    fn pass_gradients(&self, gradients: &mut EmbedGradients) -> Result<()> {
+        if let Some(of_texts) = &mut gradients.texts {
+            *of_texts = self.group.pass_on(of_texts)?;
         }
-        let value = sums.loss.to_kind(Kind::Float);
-        match gradients {
-            None => Ok(value),
-            Some(gradients) => {
-                let of_bias = sums.logit_bias.to_kind(Kind::Float).view_as(logit_bias);
-                with_gradients(&value, (images, texts, logit_scale), gradients, vec![(logit_bias, of_bias)])
-            }
-        }
+        Ok(())
     }
 }
 
-fn f32_rows(embeds: &Tensor) -> Tensor {
-    embeds.to_kind(Kind::Float).contiguous()
-}
-
-fn tiles<'a>(images: &'a Tensor, texts: &'a Tensor, scale: &'a Tensor, tile: i64, is_paired: bool) -> LogitTiles<'a> {
-    LogitTiles { image_embeds: images, text_embeds: texts, logit_scale: scale, tile, is_paired }
-}
-
-fn needs_gradients(inputs: &[&Tensor]) -> bool {
-    mm_sys::grad_mode() && inputs.iter().any(|input| input.requires_grad())
-}
-
-fn pass_on(group: &Group, gradients: Option<Tensor>) -> Result<Option<Tensor>> {
-    gradients.map(|gradients| group.pass_on(&gradients)).transpose()
-}
-
-/// `value` with the gradients of images, texts, temperature and what else there is.
-fn with_gradients<'a>(
-    value: &Tensor,
-    (images, texts, logit_scale): (&'a Tensor, &'a Tensor, &'a Tensor),
-    gradients: EmbedGradients,
-    mut others: Vec<(&'a Tensor, Tensor)>,
-) -> Result<Tensor> {
-    let (Some(of_images), Some(of_texts)) = (gradients.images, gradients.texts) else { unreachable!("both are wanted") };
-    let of_scale = EmbedGradients::of_logit_scale(&images.detach(), &of_images).view_as(logit_scale);
-    others.extend([(images, of_images), (texts, of_texts), (logit_scale, of_scale)]);
-    Ok(mm_sys::scalar_with_gradients(value, others).map_err(mm_core::Error::from)?)
+/// The logits of `images` against the texts that are here after `hop` hops: its own before the first.
+fn tiles<'a>(images: &'a Tensor, texts: &'a Tensor, logit_scale: &'a Tensor, tile: i64, hop: usize) -> LogitTiles<'a> {
+    LogitTiles { image_embeds: images, text_embeds: texts, logit_scale, tile, is_paired: hop == 0 }
 }

@@ -45,7 +45,8 @@ impl GradientAverage {
     pub fn new(group: &Group, vs: &VarStore) -> Result<Self> {
         let all: BTreeMap<String, Tensor> = vs.variables().into_iter().collect();
         if let Some(engine) = group.gradients() {
-            let shapes: String = all.iter().map(|(name, v)| format!("{name} {:?} {}\n", v.size(), v.requires_grad())).collect();
+            let shapes: String =
+                all.iter().map(|(name, v)| format!("{name} {:?} {}\n", v.size(), v.requires_grad())).collect();
             group.agree_on_model(&shapes)?;
             let values: Vec<Tensor> = all.values().map(Tensor::shallow_clone).collect();
             crate::broadcast_together(group, 0, &values)?;
@@ -75,8 +76,13 @@ impl GradientAverage {
         self.overlap.waited += reduced.waited;
         if !self.is_ordered {
             self.is_ordered = true;
-            let unused: Vec<&str> =
-                self.names.iter().zip(&reduced.unused).filter(|(_, unused)| **unused).map(|(name, _)| &**name).collect();
+            let unused: Vec<&str> = self
+                .names
+                .iter()
+                .zip(&reduced.unused)
+                .filter(|(_, unused)| **unused)
+                .map(|(name, _)| &**name)
+                .collect();
             if !unused.is_empty() && self.group.is_main() {
                 tracing::warn!("the loss does not depend on {}: not trained", unused.join(", "));
             }

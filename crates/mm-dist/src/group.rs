@@ -46,7 +46,9 @@ impl Group {
         let store = meet(launch, timeout)?;
         let join = |name: &str, backend| {
             let joined = ProcessGroup::join(&store, name, backend, rank, world, timeout);
-            joined.map_err(|error| Error::meeting(format!("rank {rank} cannot reach the others: {}", first_line(&error.0))))
+            joined.map_err(|error| {
+                Error::meeting(format!("rank {rank} cannot reach the others: {}", first_line(&error.0)))
+            })
         };
         let host = join("host", Backend::Gloo)?;
         let (gpu, gradients) = match device {
@@ -152,9 +154,8 @@ impl Group {
     /// # Errors
     /// It did not.
     pub fn check(&self) -> Result<()> {
-        let failure = self.0.as_ref().and_then(|joined| {
-            joined.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
-        });
+        let failure =
+            self.0.as_ref().and_then(|joined| joined.failure.lock().unwrap_or_else(PoisonError::into_inner).clone());
         failure.map_or(Ok(()), |text| Err(Error::from_torch(&text)))
     }
 
@@ -250,7 +251,11 @@ impl Group {
     }
 
     /// Runs a collective on the engine that moves what lies where `tensor` does; nothing for a process alone.
-    fn on(&self, tensor: &mut Tensor, run: impl FnOnce(&ProcessGroup, &mut Tensor) -> mm_sys::Result<()>) -> Result<()> {
+    fn on(
+        &self,
+        tensor: &mut Tensor,
+        run: impl FnOnce(&ProcessGroup, &mut Tensor) -> mm_sys::Result<()>,
+    ) -> Result<()> {
         let Some(joined) = &self.0 else { return Ok(()) };
         Ok(run(joined.engine(tensor.device()), tensor)?)
     }
@@ -288,7 +293,10 @@ fn meet(launch: &Launch, timeout: Duration) -> Result<TcpStore> {
         })
     })?;
     let lost = |error: mm_sys::Error| {
-        Error::meeting(format!("the meeting place {place} is gone, with rank 0 or the launcher: {}", first_line(&error.0)))
+        Error::meeting(format!(
+            "the meeting place {place} is gone, with rank 0 or the launcher: {}",
+            first_line(&error.0)
+        ))
     };
     if store.add(&format!("claimed/{rank}"), 1).map_err(lost)? > 1 {
         return Err(Error::meeting(format!("two processes call themselves rank {rank}: give each a RANK of its own")));

@@ -89,7 +89,9 @@ impl Variables<'_> {
         let tasks = if self.text("SLURM_STEP_NUM_TASKS").is_some() { "SLURM_STEP_NUM_TASKS" } else { "SLURM_NTASKS" };
         let (rank, world) = (self.needed("SLURM_PROCID", "")?, self.number(tasks)?.unwrap_or(1));
         let local_rank = self.number("SLURM_LOCALID")?.unwrap_or(0);
-        let nodes = ["SLURM_STEP_NODELIST", "SLURM_NODELIST", "SLURM_JOB_NODELIST"].into_iter().find_map(|name| self.text(name));
+        let nodes = ["SLURM_STEP_NODELIST", "SLURM_NODELIST", "SLURM_JOB_NODELIST"]
+            .into_iter()
+            .find_map(|name| self.text(name));
         let host = match (self.text("MASTER_ADDR"), nodes) {
             (Some(host), _) => host,
             (None, Some(nodes)) => slurm::first_host(&nodes)?,
@@ -110,7 +112,9 @@ impl Variables<'_> {
         let host = match self.text("MASTER_ADDR") {
             Some(host) => host,
             None if is_one_machine => Launch::alone().host,
-            None => return Err(missing("MASTER_ADDR", "OMPI_COMM_WORLD_RANK is; pass it with mpirun -x MASTER_ADDR=HOST")),
+            None => {
+                return Err(missing("MASTER_ADDR", "OMPI_COMM_WORLD_RANK is; pass it with mpirun -x MASTER_ADDR=HOST"));
+            }
         };
         let port = self.number("MASTER_PORT")?.unwrap_or(DEFAULT_PORT);
         Ok(Launch { rank, world, local_rank, host, port, ..Launch::alone() })

@@ -18,7 +18,10 @@ fn collectives_give_what_their_names_say() {
             let mut x = Tensor::full([2], rank, (Kind::Int64, Device::Cpu));
             group.all_reduce(&mut x, ReduceOp::Sum).unwrap();
             assert_eq!(x.int64_value(&[1]), all.iter().sum::<i64>());
-            assert_eq!(group.reduce(&[rank as f64, -1.0], ReduceOp::Average).unwrap(), [(world - 1) as f64 / 2.0, -1.0]);
+            assert_eq!(
+                group.reduce(&[rank as f64, -1.0], ReduceOp::Average).unwrap(),
+                [(world - 1) as f64 / 2.0, -1.0]
+            );
             assert_eq!(group.reduce(&[rank as f64], ReduceOp::Max).unwrap(), [(world - 1) as f64]);
             let mut from_last = Tensor::from(rank);
             group.broadcast_from(world - 1, &mut from_last).unwrap();

@@ -270,9 +270,7 @@ impl ProcessGroup {
     /// As [`ProcessGroup::broadcast`].
     pub fn exchange(&self, send: &Tensor, to: usize, receive: &mut Tensor, from: usize) -> Result<()> {
         // SAFETY: as in `broadcast`.
-        check(unsafe {
-            mm_group_exchange(self.raw, send.as_ptr(), number(to)?, receive.as_mut_ptr(), number(from)?)
-        })
+        check(unsafe { mm_group_exchange(self.raw, send.as_ptr(), number(to)?, receive.as_mut_ptr(), number(from)?) })
     }
 
     /// Waits until every process is here.

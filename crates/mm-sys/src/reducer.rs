@@ -131,5 +131,8 @@ impl Drop for Reducer {
 fn assert_permutation(order: &[usize], count: usize) {
     let mut seen = vec![false; count];
     order.iter().filter(|&&index| index < count).for_each(|&index| seen[index] = true);
-    assert!(order.len() == count && seen.into_iter().all(|seen| seen), "an order names each of {count} parameters once");
+    assert!(
+        order.len() == count && seen.into_iter().all(|seen| seen),
+        "an order names each of {count} parameters once"
+    );
 }

@@ -64,7 +64,8 @@ pub(crate) fn save(
     let name = format!("step-{}", state.step);
     let (done, partial) = (checkpoints.join(&name), checkpoints.join(format!(".{name}.partial")));
     let positions = trained.group.gather_bytes(position.to_string().as_bytes())?;
-    let parsed = positions.iter().map(|text| serde_json::from_slice(text).expect("a position was JSON before it was sent"));
+    let parsed =
+        positions.iter().map(|text| serde_json::from_slice(text).expect("a position was JSON before it was sent"));
     state.positions = parsed.collect();
     let moments = trained.moments()?;
     if !trained.group.is_main() {

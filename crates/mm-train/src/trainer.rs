@@ -242,11 +242,7 @@ fn next_batch<T: Task>(task: &mut T, group: &Group) -> std::result::Result<T::Ba
 
 /// Loss, gradient norm and parts as means over the processes, in one exchange. The norm is every process's own already, but for the last bit where
 /// machines differ: all must clip alike, or their weights part.
-fn mean_over_processes(
-    group: &Group,
-    step: Step,
-    norm: Tensor,
-) -> Result<(f64, Tensor, Vec<(&'static str, f64)>)> {
+fn mean_over_processes(group: &Group, step: Step, norm: Tensor) -> Result<(f64, Tensor, Vec<(&'static str, f64)>)> {
     if group.is_alone() {
         return Ok((step.loss, norm, step.parts));
     }
@@ -279,7 +275,11 @@ fn values(report: &StepReport, seconds: f64) -> Vec<(String, f64)> {
         ("waiting", report.waiting),
         ("seconds", seconds),
     ];
-    own.into_iter().chain(report.overlap.map(|share| ("overlap", share))).chain(report.parts.iter().copied()).map(|(name, value)| (name.to_owned(), value)).collect()
+    own.into_iter()
+        .chain(report.overlap.map(|share| ("overlap", share)))
+        .chain(report.parts.iter().copied())
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 /// Evaluates with the averaged weights where there are any.

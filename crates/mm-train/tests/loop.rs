@@ -1,8 +1,8 @@
 //! The loop on a task of one weight matrix: what is trained does not matter here, what the loop does with it does.
 
 use mm_core::{Precision, optim::ScheduleKind};
-use mm_train::{Error, Event, Loss, Metric, Outcome, Result, Resume, Run, RunConfig, RunFolder, Task, TrainConfig};
 use mm_dist::Group;
+use mm_train::{Error, Event, Loss, Metric, Outcome, Result, Resume, Run, RunConfig, RunFolder, Task, TrainConfig};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -116,7 +116,8 @@ fn run_until(
     interrupt: &AtomicBool,
     watch: &mut dyn FnMut(Event),
 ) -> Result<Outcome> {
-    let run = RunConfig { name: "r".into(), seed: 3, out: out.to_owned(), device: Default::default(), timeout_seconds: 60.0 };
+    let run =
+        RunConfig { name: "r".into(), seed: 3, out: out.to_owned(), device: Default::default(), timeout_seconds: 60.0 };
     let group = Group::alone();
     let folder = RunFolder::open(&run, &resume, "a = 1\n", &group)?;
     let run = Run { config: &run, folder: &folder, group: &group };

@@ -1,11 +1,11 @@
 use crate::model::PrecisionArg;
 use crate::{progress, ranks, table};
 use anyhow::{Context, Result};
-use mm_clip::{Bundle, ClipRunConfig, Embedded, EvalReport, EvalSet, OpenOptions, Report, Templates, write_report};
 use indicatif::ProgressBar;
-use mm_core::{DeviceConfig, Precision};
+use mm_clip::{Bundle, ClipRunConfig, Embedded, EvalReport, EvalSet, OpenOptions, Report, Templates, write_report};
 use mm_core::checkpoint::write_atomically;
 use mm_core::config::Source;
+use mm_core::{DeviceConfig, Precision};
 use mm_data::SourceConfig;
 use std::path::{Path, PathBuf};
 

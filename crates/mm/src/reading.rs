@@ -1,8 +1,8 @@
 use crate::progress;
 use anyhow::{Context, Result};
-use mm_dist::Group;
 use mm_clip::{Embedded, EvalSet, ImageModel};
 use mm_data::SourceConfig;
+use mm_dist::Group;
 use std::path::Path;
 
 /// How folders of images are read.

@@ -1,8 +1,8 @@
 use crate::{INTERRUPTED, progress, ranks, table};
 use anyhow::Result;
+use indicatif::ProgressBar;
 use mm_clip::{ClipRunConfig, ClipTask};
 use mm_core::config::Source;
-use indicatif::ProgressBar;
 use mm_train::{Event, Metric, Outcome, Resume, Run, RunFolder, StepReport};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};

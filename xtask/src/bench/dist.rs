@@ -160,11 +160,10 @@ impl Bench<'_> {
 
         let (whole, _) = self.train(1, 64, &["train.steps=4"])?;
         let (chunked, _) = self.train(1, 64, &["train.steps=4", "train.grad_cache_chunk=8"])?;
-        let [kept, recomputed] =
-            ["off", "on"].map(|switch| self.example(&self.loss, &["checkpointing", switch]));
+        let [kept, recomputed] = ["off", "on"].map(|switch| self.example(&self.loss, &["checkpointing", switch]));
         let (kept, recomputed) = (kept?, recomputed?);
-        let [plain, small, large] = [["plain", "8192"], ["tiled", "8192"], ["tiled", "32768"]]
-            .map(|[work, batch]| self.loss(work, batch));
+        let [plain, small, large] =
+            [["plain", "8192"], ["tiled", "8192"], ["tiled", "32768"]].map(|[work, batch]| self.loss(work, batch));
         let (plain_8192, tiled_8192, tiled_32768) = (plain?, small?, large?);
         eprintln!("  plain loss {:.2} s, tiled {:.2} s", plain_8192.seconds, tiled_8192.seconds);
         Ok(Report {
@@ -319,15 +318,27 @@ fn markdown(report: &Report) -> String {
                 |(rate, times)| format!("torch.distributed: {rate:.2} GB/s; {times:.2}x of it"),
             ),
         ),
-        line("GradCache, batch 64 in 8 chunks", format!("{:.2}x the time", report.grad_cache_times), "of the whole batch".to_owned()),
+        line(
+            "GradCache, batch 64 in 8 chunks",
+            format!("{:.2}x the time", report.grad_cache_times),
+            "of the whole batch".to_owned(),
+        ),
         line(
             "gradient checkpointing, 12 layers",
             format!("{:.2}x the memory of activations", report.checkpointing_memory),
             format!("{:.2}x the time", report.checkpointing_times),
         ),
         line("InfoNCE, B = 8,192, plain", loss(report.plain_8192), String::new()),
-        line("InfoNCE, B = 8,192, tiled", loss(report.tiled_8192), format!("{:.2}x the time of the plain loss", report.tiled_times_plain)),
-        line("InfoNCE, B = 32,768, tiled", loss(report.tiled_32768), "the plain loss would hold 4.3 GB of logits several times".to_owned()),
+        line(
+            "InfoNCE, B = 8,192, tiled",
+            loss(report.tiled_8192),
+            format!("{:.2}x the time of the plain loss", report.tiled_times_plain),
+        ),
+        line(
+            "InfoNCE, B = 32,768, tiled",
+            loss(report.tiled_32768),
+            "the plain loss would hold 4.3 GB of logits several times".to_owned(),
+        ),
     ];
     format!(
         "Measured on {}, {}, medians; width 512, f32. Memory of losses is above the embeddings and their gradients. Matrix limit in the same run: {:.0} GFLOP/s.\n\n{}",

@@ -1,4 +1,5 @@
-use super::tiles::{EmbedGradients, ImageSums, LogitTiles, PairSums, no_log_sum_exps};
+use super::tiles::{EmbedGradients, ImageSums, LogitTiles, PairSums, no_log_sum_exps, with_gradients};
+use std::convert::Infallible;
 use tch::{Kind, Tensor};
 
 /// Rows and columns of a tile: 4 MB of logits. Smaller ones fit closer caches, but threads then wait for each other more than they compute.
@@ -13,7 +14,7 @@ pub const DEFAULT_TILE: i64 = 1024;
 /// The shapes do not fit each other, or `tile` is less than 1.
 pub fn info_nce_tiled(image_embeds: &Tensor, text_embeds: &Tensor, logit_scale: &Tensor, tile: i64) -> Tensor {
     let weight = 0.5 / image_embeds.size()[0] as f64;
-    loss(image_embeds, text_embeds, logit_scale, None, tile, |tiles, gradients| {
+    one_chunk(image_embeds, text_embeds, logit_scale, None, tile, |tiles, gradients| {
         let (mut images, mut texts) = (ImageSums::new(tiles.image_embeds), no_log_sum_exps(tiles.text_embeds));
         tiles.add_log_sum_exps(&mut images, &mut texts);
         if let Some(gradients) = gradients {
@@ -35,16 +36,15 @@ pub fn siglip_tiled(
     tile: i64,
 ) -> Tensor {
     let weight = 1.0 / image_embeds.size()[0] as f64;
-    loss(image_embeds, text_embeds, logit_scale, Some(logit_bias), tile, |tiles, gradients| {
+    one_chunk(image_embeds, text_embeds, logit_scale, Some(logit_bias), tile, |tiles, gradients| {
         let mut sums = PairSums::new(tiles.image_embeds);
         tiles.add_siglip(logit_bias, weight, &mut sums, gradients);
         (sums.loss.to_kind(Kind::Float), Some(sums.logit_bias))
     })
 }
 
-/// The loss that `compute` gives for one process's pairs, with the gradients that are needed. `compute` gives the value and the gradient of the
-/// bias, if there is one, and fills in those of the embeddings.
-fn loss(
+/// [`with_gradients`] for all pairs in one chunk.
+fn one_chunk(
     image_embeds: &Tensor,
     text_embeds: &Tensor,
     logit_scale: &Tensor,
@@ -52,26 +52,14 @@ fn loss(
     tile: i64,
     compute: impl FnOnce(LogitTiles, Option<&mut EmbedGradients>) -> (Tensor, Option<Tensor>),
 ) -> Tensor {
-    let (images, texts) = (image_embeds.to_kind(Kind::Float), text_embeds.to_kind(Kind::Float));
-    let is_needed = |x: &Tensor| mm_sys::grad_mode() && x.requires_grad();
-    let [of_images, of_texts, of_scale] = [&images, &texts, logit_scale].map(is_needed);
-    let of_bias = logit_bias.is_some_and(is_needed);
-    let mut gradients = (of_images || of_texts || of_scale || of_bias).then(|| EmbedGradients {
-        images: (of_images || (of_scale && !of_texts)).then(|| images.detach().zeros_like()),
-        texts: of_texts.then(|| texts.detach().zeros_like()),
+    let loss = with_gradients(image_embeds, text_embeds, logit_scale, logit_bias, |images, texts, gradients| {
+        let tiles = LogitTiles { image_embeds: images, text_embeds: texts, logit_scale, tile, is_paired: true };
+        Ok::<_, Infallible>(compute(tiles, gradients))
     });
-    let tiles = LogitTiles { image_embeds: &images, text_embeds: &texts, logit_scale, tile, is_paired: true };
-    let (value, bias_gradient) = tch::no_grad(|| compute(tiles, gradients.as_mut()));
-    let Some(gradients) = gradients else { return value };
-    let of_embeds = [(&images, gradients.images), (&texts, gradients.texts)];
-    let scale_gradient = of_embeds
-        .iter()
-        .filter(|_| of_scale)
-        .find_map(|(embeds, gradient)| Some(EmbedGradients::of_logit_scale(embeds, gradient.as_ref()?)));
-    let of_numbers = [(Some(logit_scale), scale_gradient), (logit_bias, bias_gradient)];
-    let of_numbers = of_numbers.into_iter().filter_map(|(x, gradient)| Some((x?, gradient?.reshape(x?.size()))));
-    let known = of_embeds.into_iter().filter_map(|(x, gradient)| Some((x, gradient?))).chain(of_numbers).collect();
-    mm_sys::scalar_with_gradients(&value, known).expect("each gradient has the shape of its input")
+    match loss {
+        Ok(loss) => loss,
+        Err(never) => match never {},
+    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,47 @@ pub struct LogitTiles<'a> {
     pub is_paired: bool,
 }
 
+/// A loss of embeddings `[b, D]` and `[c, D]`, the log of the inverse temperature and, if there is one, a bias, whose gradients are computed beside
+/// its value. `compute` gets the embeddings in f32 and gives the value and the gradient of the bias; it adds those of the embeddings to what it is
+/// given, which is nothing where none is needed. That of the temperature follows from them.
+///
+/// # Errors
+/// `compute` fails.
+///
+/// # Panics
+/// `compute` gives a value that is not one number.
+pub fn with_gradients<E>(
+    image_embeds: &Tensor,
+    text_embeds: &Tensor,
+    logit_scale: &Tensor,
+    logit_bias: Option<&Tensor>,
+    compute: impl FnOnce(&Tensor, &Tensor, Option<&mut EmbedGradients>) -> Result<(Tensor, Option<Tensor>), E>,
+) -> Result<Tensor, E> {
+    let (images, texts) = (image_embeds.to_kind(Kind::Float), text_embeds.to_kind(Kind::Float));
+    let is_needed = |x: &Tensor| mm_sys::grad_mode() && x.requires_grad();
+    let [of_images, of_texts, of_scale] = [&images, &texts, logit_scale].map(is_needed);
+    let of_bias = logit_bias.is_some_and(is_needed);
+    let mut gradients = (of_images || of_texts || of_scale || of_bias).then(|| EmbedGradients {
+        images: (of_images || of_scale).then(|| images.detach().zeros_like()),
+        texts: of_texts.then(|| texts.detach().zeros_like()),
+    });
+    let (value, bias_gradient) = tch::no_grad(|| compute(&images, &texts, gradients.as_mut()))?;
+    let Some(gradients) = gradients else { return Ok(value) };
+    let scale_gradient =
+        gradients.images.as_ref().filter(|_| of_scale).map(|gradient| of_logit_scale(&images, gradient));
+    let of_embeds = [(&images, gradients.images), (&texts, gradients.texts)];
+    let of_numbers = [(Some(logit_scale), scale_gradient), (logit_bias, bias_gradient)];
+    let of_numbers = of_numbers.into_iter().filter_map(|(x, gradient)| Some((x?, gradient?.reshape(x?.size()))));
+    let known = of_embeds.into_iter().filter_map(|(x, gradient)| Some((x, gradient?))).chain(of_numbers).collect();
+    Ok(mm_sys::scalar_with_gradients(&value, known).expect("each gradient has the shape of its input"))
+}
+
+/// The gradient of the log of the inverse temperature, one number, of the loss of these images: what the gradients of their embeddings over all
+/// chunks say of the embeddings' common length.
+fn of_logit_scale(embeds: &Tensor, gradients: &Tensor) -> Tensor {
+    tch::no_grad(|| Tensor::linalg_vecdot(embeds, gradients, -1).sum(Kind::Double).to_kind(Kind::Float))
+}
+
 /// What InfoNCE gathers of the logits of each image.
 #[derive(Debug)]
 pub struct ImageSums {
@@ -67,14 +108,6 @@ impl ImageSums {
 /// The log-sum-exp `[c]` of no logits yet, for each of the embeddings `[c, D]`.
 pub fn no_log_sum_exps(embeds: &Tensor) -> Tensor {
     rows_of(embeds, f64::NEG_INFINITY)
-}
-
-impl EmbedGradients {
-    /// The gradient of the log of the inverse temperature, one number: what the gradients of these embeddings say of their common length. After
-    /// all chunks, the images' gradients give that of the whole loss of these images, and so do, summed over the processes, those of the texts.
-    pub fn of_logit_scale(embeds: &Tensor, gradients: &Tensor) -> Tensor {
-        plainly(embeds, || Tensor::linalg_vecdot(embeds, gradients, -1).sum(Kind::Double).to_kind(Kind::Float))
-    }
 }
 
 impl PairSums {

@@ -66,7 +66,8 @@ impl BatchNorm {
     fn forward_over(&self, x: &Tensor, processes: &Processes) -> Tensor {
         let x32 = x.to_kind(Kind::Float);
         let dims = [0i64, 2, 3];
-        let mean_of = |x: &Tensor| (processes.sum)(&x.mean_dim(dims.as_slice(), true, Kind::Float)) / processes.count as f64;
+        let mean_of =
+            |x: &Tensor| (processes.sum)(&x.mean_dim(dims.as_slice(), true, Kind::Float)) / processes.count as f64;
         let mean = mean_of(&x32); // [1, C, 1, 1]
         let centred = x32 - &mean;
         // Of the centred values, in a second exchange: the difference of two large sums would lose what matters.

@@ -19,8 +19,8 @@ mod transformer;
 
 pub use activation::Activation;
 pub use attention::{Attention, AttentionMask};
-pub use linear::Linear;
 pub use batch_norm::{BatchNorm, Processes, over_processes};
+pub use linear::Linear;
 pub use norm::{Embedding, LayerNorm};
 pub use parameter::{buffer, parameter, shapes_only, uninitialised};
 pub use patch::PatchEmbedding;

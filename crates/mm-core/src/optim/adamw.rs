@@ -314,7 +314,8 @@ mod tests {
     fn shares_hold_about_as_much_and_each_variable_once() {
         let sizes = [100, 7, 50, 50, 30, 30, 30, 3];
         let owners = deal(sizes.into_iter(), 3);
-        let held: Vec<usize> = (0..3).map(|owner| (0..8).filter(|&i| owners[i] == owner).map(|i| sizes[i]).sum()).collect();
+        let held: Vec<usize> =
+            (0..3).map(|owner| (0..8).filter(|&i| owners[i] == owner).map(|i| sizes[i]).sum()).collect();
         assert_eq!(held, [100, 100, 100]);
         assert_eq!(deal(sizes.into_iter(), 1), [0; 8]);
     }

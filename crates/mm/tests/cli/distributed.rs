@@ -212,6 +212,10 @@ fn two_nodes_of_two_processes_train_as_one_process() {
         command.env("GLOO_SOCKET_IFNAME", link).stderr(std::process::Stdio::piped()).spawn().unwrap()
     });
     let outputs = outputs(children.collect(), Duration::from_secs(120));
-    assert!(outputs.iter().all(|output| output.status.success()), "{:?}", outputs.iter().map(error).collect::<Vec<_>>());
+    assert!(
+        outputs.iter().all(|output| output.status.success()),
+        "{:?}",
+        outputs.iter().map(error).collect::<Vec<_>>()
+    );
     assert_same_losses(&expected, &folder.path().join("nodes"));
 }
