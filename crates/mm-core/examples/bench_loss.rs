@@ -1,54 +1,94 @@
-//! What the contrastive losses take, whole and in tiles: seconds of each forward and backward pass, and the most memory above that of the
-//! embeddings and their gradients. Prints one line of JSON; the peak is the process's, so a measurement is a process of its own.
+//! What the contrastive losses take, whole and in tiles, and a transformer with and without gradient checkpointing: seconds of each forward and
+//! backward pass, and the most memory above that of what goes in (embeddings, weights) and its gradients. Prints one line of JSON. The peak is
+//! the process's, so that a measurement is a process of its own.
 //!
-//! `bench_loss plain|tiled|plain-siglip|tiled-siglip B D [TILE]`
+//! `bench_loss plain|tiled|plain-siglip|tiled-siglip B D [TILE]` or `bench_loss checkpointing on|off`
 
 #[path = "../tests/common/memory.rs"]
 mod memory;
 
 use memory::peak_memory;
 use mm_core::loss::{DEFAULT_TILE, info_nce, info_nce_tiled, siglip, siglip_tiled};
+use mm_core::nn::{Activation, AttentionMask, BlockConfig, NormOrder, Transformer};
 use std::time::Instant;
+use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
+const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
 const ITERATIONS: usize = 3;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number = |index: usize| arguments.get(index).map(|text| text.parse::<i64>()).transpose();
-    let (Some(work), Some(batch), Some(width)) = (arguments.first(), number(1)?, number(2)?) else {
-        return Err("usage: bench_loss plain|tiled|plain-siglip|tiled-siglip B D [TILE]".into());
-    };
-    let tile = number(3)?.unwrap_or(DEFAULT_TILE);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     tch::manual_seed(0);
-    let [scale, bias] = [2.66f32, -10.0].map(|x| Tensor::from(x).set_requires_grad(true));
-    let run = |batch: i64| -> Result<_, String> {
-        let (images, texts) = (unit_rows(batch, width), unit_rows(batch, width));
-        let (before, mut seconds) = (peak_memory(), Vec::new());
-        for _ in 0..ITERATIONS {
-            let started = Instant::now();
-            let loss = match work.as_str() {
-                "plain" => info_nce(&images, &texts, &scale),
-                "tiled" => info_nce_tiled(&images, &texts, &scale, tile),
-                "plain-siglip" => siglip(&images, &texts, &scale, &bias),
-                "tiled-siglip" => siglip_tiled(&images, &texts, &scale, &bias, tile),
-                other => return Err(format!("unknown work {other:?}")),
-            };
-            Tensor::run_backward(&[loss], &[&images, &texts, &scale], false, false);
-            seconds.push(started.elapsed().as_secs_f64());
+    let (seconds, bytes) = match arguments[..] {
+        ["checkpointing", switch @ ("on" | "off")] => {
+            checkpointing(1, 1, switch == "on"); // libtorch's own code comes into memory with its first use
+            checkpointing(16, 12, switch == "on")
         }
-        let gradients = 2 * images.numel() * size_of::<f32>();
-        Ok((seconds, (peak_memory() - before) as f64 - gradients as f64))
+        [work @ ("plain" | "tiled" | "plain-siglip" | "tiled-siglip"), batch, width, ref tile @ ..] => {
+            let tile = tile.first().map_or(Ok(DEFAULT_TILE), |tile| tile.parse())?;
+            loss(work, 256, width.parse()?, tile);
+            loss(work, batch.parse()?, width.parse()?, tile)
+        }
+        _ => {
+            return Err(
+                "usage: bench_loss plain|tiled|plain-siglip|tiled-siglip B D [TILE] | checkpointing on|off".into()
+            );
+        }
     };
-    run(tile.min(256))?; // libtorch's own code comes into memory with its first use
-    let (seconds, bytes) = run(batch)?;
     println!("{}", serde_json::json!({ "seconds": seconds, "peak_mb": bytes / 1e6 }));
     Ok(())
 }
 
+/// A loss over `batch` pairs of embeddings.
+fn loss(work: &str, batch: i64, width: i64, tile: i64) -> (Vec<f64>, f64) {
+    let (images, texts) = (unit_rows(batch, width), unit_rows(batch, width));
+    let [scale, bias] = [2.66f32, -10.0].map(|x| Tensor::from(x).set_requires_grad(true));
+    measure(&[&images, &texts], || {
+        let loss = match work {
+            "plain" => info_nce(&images, &texts, &scale),
+            "tiled" => info_nce_tiled(&images, &texts, &scale, tile),
+            "plain-siglip" => siglip(&images, &texts, &scale, &bias),
+            _ => siglip_tiled(&images, &texts, &scale, &bias, tile),
+        };
+        loss.backward();
+    })
+}
+
+/// A transformer of the width of CLIP's text tower, over `batch` images of 256 patches.
+fn checkpointing(batch: i64, layers: i64, is_on: bool) -> (Vec<f64>, f64) {
+    let vs = VarStore::new(Device::Cpu);
+    let (width, heads, mlp_width, norm_order) = (512, 8, 2048, NormOrder::Pre);
+    let (activation, layer_norm_eps) = (Activation::Gelu, 1e-5);
+    let config = BlockConfig { width, heads, mlp_width, layers, activation, layer_norm_eps, norm_order };
+    let mut transformer = Transformer::new(&(vs.root() / "layers"), &config);
+    transformer.set_gradient_checkpointing(is_on);
+    let x = Tensor::randn([batch, 256, width], F32);
+    let weights = vs.trainable_variables();
+    measure(&weights.iter().collect::<Vec<_>>(), || {
+        transformer.forward(x.shallow_clone(), &AttentionMask::None).square().mean(Kind::Float).backward();
+    })
+}
+
+/// The seconds of each run of `step`, and the bytes that it takes above `inputs` and their gradients.
+fn measure(inputs: &[&Tensor], step: impl Fn()) -> (Vec<f64>, f64) {
+    let before = peak_memory();
+    let seconds = (0..ITERATIONS).map(|_| {
+        let started = Instant::now();
+        step();
+        let seconds = started.elapsed().as_secs_f64();
+        inputs.iter().for_each(|input| mm_sys::clear_gradient(&mut input.shallow_clone()));
+        seconds
+    });
+    let seconds = seconds.collect();
+    let gradients: usize = inputs.iter().map(|input| input.numel() * size_of::<f32>()).sum();
+    (seconds, (peak_memory() - before) as f64 - gradients as f64)
+}
+
 /// Random unit rows `[batch, width]`, made in the memory that they take.
 fn unit_rows(batch: i64, width: i64) -> Tensor {
-    let mut x = Tensor::randn([batch, width], (Kind::Float, Device::Cpu));
+    let mut x = Tensor::randn([batch, width], F32);
     x /= x.norm_scalaropt_dim(2.0, [1i64].as_slice(), true);
     x.set_requires_grad(true)
 }

@@ -16,6 +16,9 @@
 #include <torch/csrc/autograd/saved_variable.h>
 #include <utility>
 #include <vector>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 namespace {
 
@@ -119,6 +122,14 @@ struct Body {
   }
 };
 
+// glibc keeps what a block's second run freed, in pieces between the gradients of its parameters that fit no tensor of the next block. Those
+// pieces grow to twice of what is in use; finding their pages anew takes a tenth of the time of the smallest blocks, less of larger ones.
+void give_back_freed_memory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+}
+
 struct Checkpoint : Node {
   std::unique_ptr<Body> body;
   torch::autograd::SavedVariable input;
@@ -143,6 +154,7 @@ struct Checkpoint : Node {
     if (task_should_compute_output(0)) leaf.set_requires_grad(true);
     at::Tensor output = again(leaf);
     torch::autograd::backward({std::move(output)}, {std::move(incoming[0])});
+    give_back_freed_memory();
     return {std::exchange(leaf.mutable_grad(), {})};
   }
 
