@@ -42,7 +42,7 @@ impl Error {
     /// What a collective, or a backward pass with collectives inside, said.
     pub fn from_torch(text: &str) -> Self {
         match text.split_once(MARK) {
-            Some((_, problem)) => Self::Lost { problem: first_line(problem) },
+            Some((_, problem)) => Self::Lost { problem: without_advice(problem) },
             None => Self::Core(mm_core::Error::Shim(mm_sys::Error(first_line(text)))),
         }
     }
@@ -64,6 +64,13 @@ impl From<tch::TchError> for Error {
     }
 }
 
+/// Gloo's own words, without where in its sources they stand and without the advice that it adds.
+fn without_advice(problem: &str) -> String {
+    let line = first_line(problem);
+    let words = line.split_once("] ").filter(|(place, _)| place.starts_with('[')).map_or(&*line, |(_, words)| words);
+    words.split(". ").next().unwrap_or(words).trim_end_matches('.').to_owned()
+}
+
 pub(crate) fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or("no reason given").trim().to_owned()
 }
@@ -74,3 +81,17 @@ pub(crate) fn seconds(timeout: Duration) -> String {
 
 /// A result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_collective_is_told_from_other_errors_in_its_own_words() {
+        let said = "Torch: collective failed: [src/pair.cc:534] Connection closed by peer [10.0.0.1]:4000. This means much.\nmore";
+        let error = Error::from_torch(said);
+        assert!(error.is_lost());
+        assert!(error.to_string().contains("(Connection closed by peer [10.0.0.1]:4000)"), "{error}");
+        assert!(!Error::from_torch("shapes do not match").is_lost());
+    }
+}

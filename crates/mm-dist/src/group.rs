@@ -1,8 +1,9 @@
-use crate::error::{first_line, seconds};
+use crate::error::first_line;
+use crate::meeting::meet;
 use crate::{Error, Launch, Result};
 use mm_sys::{Backend, ProcessGroup, ReduceOp, TcpStore};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
 /// The processes of a run, as one of them sees them. One process alone is a group as well: then nothing is sent and no socket opened.
@@ -273,58 +274,6 @@ impl Joined {
             _ => &self.host,
         }
     }
-}
-
-/// Opens the store where all processes of `launch` meet and waits until they are there.
-fn meet(launch: &Launch, timeout: Duration) -> Result<TcpStore> {
-    let Launch { rank, world, host, port, .. } = launch;
-    let is_server = *rank == 0 && !launch.is_held_by_launcher;
-    let place = format!("{host}:{port}");
-    let store = TcpStore::open(host, *port, is_server, timeout, &launch.prefix).map_err(|error| {
-        let (reason, timeout) = (first_line(&error.0), seconds(timeout));
-        Error::meeting(match is_server {
-            true if reason.contains("EADDRINUSE") => {
-                format!("port {port} is in use on this machine: end what uses it, or set another MASTER_PORT for all processes")
-            }
-            true => format!("rank 0 cannot listen on port {port}: {reason}"),
-            false => format!(
-                "rank {rank} cannot reach rank 0 at {place} within {timeout}: check MASTER_ADDR and MASTER_PORT, that rank 0 runs, and that no firewall is between ({reason})"
-            ),
-        })
-    })?;
-    let lost = |error: mm_sys::Error| {
-        Error::meeting(format!(
-            "the meeting place {place} is gone, with rank 0 or the launcher: {}",
-            first_line(&error.0)
-        ))
-    };
-    if store.add(&format!("claimed/{rank}"), 1).map_err(lost)? > 1 {
-        return Err(Error::meeting(format!("two processes call themselves rank {rank}: give each a RANK of its own")));
-    }
-    let came = |rank: usize| format!("came/{rank}");
-    store.set(&came(*rank), b"").map_err(lost)?;
-    let missing = |store: &TcpStore| -> String {
-        let absent = (0..*world).filter(|&rank| !store.has(&came(rank)).unwrap_or(false));
-        absent.map(|rank| rank.to_string()).collect::<Vec<_>>().join(", ")
-    };
-    // Rank 0 waits for each; the others wait for its word, a little longer than it does.
-    let all_here = match rank {
-        0 => {
-            let begun = Instant::now();
-            let waited = (0..*world)
-                .try_for_each(|rank| store.get(&came(rank), timeout.saturating_sub(begun.elapsed())).map(|_| ()));
-            waited.and_then(|()| store.set("all here", b""))
-        }
-        _ => store.get("all here", timeout + Duration::from_secs(5)).map(|_| ()),
-    };
-    all_here.map_err(|error| match missing(&store).as_str() {
-        "" => lost(error),
-        ranks => Error::meeting(format!(
-            "of {world} processes, rank {ranks} did not come to {place} within {}: start all of them, with the same WORLD_SIZE",
-            seconds(timeout)
-        )),
-    })?;
-    Ok(store)
 }
 
 /// FNV-1a.

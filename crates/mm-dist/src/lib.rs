@@ -32,6 +32,7 @@ mod error;
 mod gradients;
 mod group;
 mod launch;
+mod meeting;
 mod slurm;
 
 pub use contrastive::{Contrastive, ContrastiveConfig, Logits};

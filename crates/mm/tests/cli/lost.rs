@@ -2,6 +2,7 @@
 
 use crate::common::write_config;
 use crate::ranks::{LOST, error, free_port, losses, outputs, rank_command, start, stderr, success};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Output};
 use std::time::Duration;
@@ -18,6 +19,10 @@ fn draw(seed: u64, below: u64) -> u64 {
     mm_core::seed::derive(seed, "test", 0) % below
 }
 
+fn inode(file: &Path) -> Option<u64> {
+    std::fs::metadata(file).ok().map(|file| file.ino())
+}
+
 #[test]
 fn a_run_whose_processes_are_killed_twenty_times_ends_as_the_one_that_never_was() {
     let folder = tempfile::tempdir().unwrap();
@@ -27,6 +32,10 @@ fn a_run_whose_processes_are_killed_twenty_times_ends_as_the_one_that_never_was(
     success(&train(&config, &straight), 2);
     let killed = folder.path().join("small");
     let latest = killed.join("checkpoints/latest/state.json");
+    let saved = || -> usize {
+        let state = std::fs::read_to_string(&latest).map_or(serde_json::json!({}), |text| text.parse().unwrap());
+        state["step"].as_u64().unwrap_or(0) as usize
+    };
     for time in 0..20 {
         let mut arguments = train(&config, &options);
         if latest.exists() {
@@ -35,9 +44,14 @@ fn a_run_whose_processes_are_killed_twenty_times_ends_as_the_one_that_never_was(
             std::fs::remove_dir_all(&killed).unwrap();
         }
         let mut children = start(&arguments, 2);
-        let length = || std::fs::metadata(killed.join("metrics.jsonl")).map_or(0, |file| file.len());
-        let (before, lines) = (length(), 200 * draw(time, 14));
-        while length() < before.max(1) + lines && children.iter_mut().all(|child| child.try_wait().unwrap().is_none()) {
+        // The log has a line a step; what is resumed writes it anew up to the checkpoint.
+        let (log, before) = (killed.join("metrics.jsonl"), inode(&killed.join("metrics.jsonl")));
+        let lines = || match inode(&log) == before {
+            true => 0,
+            false => std::fs::read_to_string(&log).map_or(0, |text| text.lines().count()),
+        };
+        let last = saved() + 1 + draw(time, 25) as usize;
+        while lines() < last && children.iter_mut().all(|child| child.try_wait().unwrap().is_none()) {
             std::thread::sleep(Duration::from_millis(1));
         }
         let victim = draw(time + 100, 2) as usize;
@@ -113,20 +127,20 @@ fn a_process_that_has_no_data_says_so_and_the_others_leave_it_the_word() {
     let config = write_config(folder.path());
     std::fs::create_dir(folder.path().join("here")).unwrap();
     std::fs::create_dir(folder.path().join("there")).unwrap();
-    let rows: String = (0..40).map(|row| format!("{row}.png\tpicture {row}\n")).collect();
-    std::fs::write(folder.path().join("here/pairs.tsv"), format!("image\tcaption\n{rows}")).unwrap();
+    let rows: String = (0..40).map(|row| format!("{row}.png,picture {row}\n")).collect();
+    std::fs::write(folder.path().join("here/pairs.csv"), format!("image,caption\n{rows}")).unwrap();
     for row in 0..40 {
         crate::common::write_png(&folder.path().join(format!("here/{row}.png")), row as u8);
     }
-    let csv = "data.train={kind='csv', path='pairs.tsv'}";
-    let arguments = train(&config, &[csv, "train.steps=3"]);
+    let csv = "data.train={kind='csv', path='pairs.csv'}";
+    let arguments = train(&config, &[csv, "train.steps=6"]);
     let port = free_port();
     let run = |rank: usize, place: &str| {
         rank_command(&arguments, rank, 2, port).current_dir(folder.path().join(place)).spawn().unwrap()
     };
     let ended = outputs(vec![run(0, "here"), run(1, "there")], LIMIT);
     assert_eq!((ended[0].status.code(), ended[1].status.code()), (Some(LOST), Some(1)), "{}", stderr(&ended[0]));
-    assert!(error(&ended[1]).contains("pairs.tsv"), "{}", error(&ended[1]));
+    assert!(error(&ended[1]).contains("pairs.csv"), "{}", error(&ended[1]));
 }
 
 #[test]
@@ -135,13 +149,13 @@ fn data_that_fails_in_one_process_stops_all_and_keeps_every_finished_step() {
     let config = write_config(folder.path());
     let pairs = folder.path().join("pairs");
     std::fs::create_dir(&pairs).unwrap();
-    let rows: String = (0..64).map(|row| format!("{row}.png\tpicture {row}\n")).collect();
-    std::fs::write(pairs.join("pairs.tsv"), format!("image\tcaption\n{rows}")).unwrap();
+    let rows: String = (0..64).map(|row| format!("{row}.png,picture {row}\n")).collect();
+    std::fs::write(pairs.join("pairs.csv"), format!("image,caption\n{rows}")).unwrap();
     for row in 0..64 {
         crate::common::write_png(&pairs.join(format!("{row}.png")), row as u8);
     }
     std::fs::write(pairs.join("40.png"), b"no picture").unwrap();
-    let csv = format!("data.train={{kind='csv', path='{}'}}", pairs.join("pairs.tsv").display());
+    let csv = format!("data.train={{kind='csv', path='{}'}}", pairs.join("pairs.csv").display());
     let arguments = train(&config, &[&csv, "train.checkpoint_every=0", "data.prefetch=1"]);
     let ended = outputs(start(&arguments, 2), LIMIT);
     let codes: Vec<i32> = ended.iter().map(|output| output.status.code().unwrap()).collect();
