@@ -4,6 +4,13 @@
 //! A loss over all pairs is a sum over chunks of texts: alone a process has one chunk; in a ring every process's texts pass by, with what was
 //! gathered for them so far. InfoNCE takes two passes over all chunks: the log-sum-exps of rows and columns, then the gradients, which need them
 //! whole. SigLIP takes one. All is computed in f32, without a graph, and waits for no GPU.
+//!
+//! InfoNCE of B pairs, with b images here and chunks of texts that come by:
+//!
+//! 1. `ImageSums::new`; for each chunk [`LogitTiles::add_log_sum_exps`], whose texts' sums start as [`no_log_sum_exps`] and travel with them;
+//! 2. this process's part of the loss is [`ImageSums::info_nce`] with the sums of its own texts, which have come home;
+//! 3. for each chunk [`LogitTiles::add_info_nce_gradients`], whose texts' gradients start as zeros and travel with them;
+//! 4. [`with_gradients`] derives the part of `logit_scale` from those of the images.
 
 use tch::{Device, Kind, Tensor};
 
@@ -60,7 +67,11 @@ pub fn with_gradients<E>(
 /// The gradient of the log of the inverse temperature, one number, of the loss of these images: what the gradients of their embeddings over all
 /// chunks say of the embeddings' common length.
 fn of_logit_scale(embeds: &Tensor, gradients: &Tensor) -> Tensor {
-    tch::no_grad(|| Tensor::linalg_vecdot(embeds, gradients, -1).sum(Kind::Double).to_kind(Kind::Float))
+    plainly(embeds, || {
+        let parts = embeds.split(ROWS_AT_ONCE, 0).into_iter().zip(gradients.split(ROWS_AT_ONCE, 0));
+        let sums = parts.map(|(embeds, gradients)| (embeds * gradients).sum(Kind::Float).to_kind(Kind::Double));
+        sums.sum::<Tensor>().to_kind(Kind::Float)
+    })
 }
 
 /// What InfoNCE gathers of the logits of each image.
@@ -89,6 +100,9 @@ pub struct PairSums {
     /// The gradient of the bias.
     pub logit_bias: Tensor,
 }
+
+/// Rows whose products are held at once.
+const ROWS_AT_ONCE: i64 = 1024;
 
 impl ImageSums {
     /// Of no logits yet, for images `[b, D]`.
@@ -188,7 +202,7 @@ impl LogitTiles<'_> {
         gradients: Option<&mut EmbedGradients>,
     ) {
         let has_gradients = gradients.is_some();
-        self.visit(weight, gradients, |tile| {
+        self.visit(weight, gradients.as_deref(), |tile| {
             let negate_pairs = |tile: &Tile| {
                 if tile.is_diagonal {
                     let _ = tile.diagonal().neg_();
@@ -208,8 +222,9 @@ impl LogitTiles<'_> {
 
     /// Computes tile after tile of logits for `visit`. With `gradients`, `visit` turns the logits into the derivatives for them, which are
     /// carried on to the embeddings, times `weight`.
-    fn visit(&self, weight: f64, mut gradients: Option<&mut EmbedGradients>, mut visit: impl FnMut(&mut Tile)) {
+    fn visit(&self, weight: f64, gradients: Option<&EmbedGradients>, mut visit: impl FnMut(&mut Tile)) {
         let (count, text_count) = (self.image_embeds.size()[0], self.text_embeds.size()[0]);
+        let (of_images, of_texts) = gradients.map_or((None, None), |all| (all.images.as_ref(), all.texts.as_ref()));
         let parts =
             |count: i64| (0..count).step_by(self.tile as usize).map(move |start| (start, self.tile.min(count - start)));
         plainly(self.image_embeds, || {
@@ -219,28 +234,25 @@ impl LogitTiles<'_> {
             for rows in parts(count) {
                 let images = self.image_embeds.narrow(0, rows.0, rows.1) * &scale; // [r, D]
                 let weighted = &images * weight;
-                let mut image_gradient =
-                    gradients.as_ref().and_then(|gradients| gradients.images.as_ref()).map(|_| images.zeros_like());
+                let mut image_gradient = of_images.map(|_| images.zeros_like()); // [r, D]
                 for columns in parts(text_count) {
                     let texts = self.text_embeds.narrow(0, columns.0, columns.1); // [c, D]
-                    let [logits, scratch] =
-                        memory.each_ref().map(|m| m.narrow(0, 0, rows.1 * columns.1).view([rows.1, columns.1]));
+                    let shape = [rows.1, columns.1];
+                    let [logits, scratch] = memory.each_ref().map(|m| m.narrow(0, 0, shape[0] * shape[1]).view(shape));
                     let _ = images.mm_out(&logits, &texts.tr());
                     let is_diagonal = self.is_paired && rows == columns;
                     let mut tile = Tile { logits, scratch, rows, columns, is_diagonal };
                     visit(&mut tile);
-                    let Some(gradients) = gradients.as_deref_mut() else { continue };
                     if let Some(gradient) = &mut image_gradient {
                         let _ = gradient.addmm_(&tile.logits, &texts);
                     }
-                    if let Some(text_gradients) = &gradients.texts {
-                        let _ = text_gradients.narrow(0, columns.0, columns.1).addmm_(&tile.logits.tr(), &weighted);
+                    if let Some(all) = of_texts {
+                        let _ = all.narrow(0, columns.0, columns.1).addmm_(&tile.logits.tr(), &weighted);
                     }
                 }
-                let image_gradients = gradients.as_ref().and_then(|gradients| gradients.images.as_ref());
-                if let (Some(gradient), Some(all)) = (image_gradient, image_gradients) {
-                    let mut rows = all.narrow(0, rows.0, rows.1);
-                    rows += gradient * (&scale * weight);
+                if let (Some(all), Some(gradient)) = (of_images, image_gradient) {
+                    let mut own = all.narrow(0, rows.0, rows.1);
+                    own += gradient * (&scale * weight);
                 }
             }
         });
@@ -250,5 +262,92 @@ impl LogitTiles<'_> {
 impl Tile {
     fn diagonal(&self) -> Tensor {
         self.logits.diagonal(0, 0, 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::contrastive::tests::unit_rows;
+    use super::super::{info_nce_tiled, siglip_tiled};
+    use super::*;
+
+    const PROCESSES: usize = 3;
+
+    /// The chunks of `embeds`, one a process.
+    fn chunks(embeds: &Tensor) -> Vec<Tensor> {
+        embeds.chunk(PROCESSES as i64, 0)
+    }
+
+    fn zeros(of: &[Tensor]) -> Vec<Tensor> {
+        of.iter().map(Tensor::zeros_like).collect()
+    }
+
+    /// Calls `meet` for every process's images and every process's texts, by their numbers.
+    fn ring(images: &[Tensor], texts: &[Tensor], logit_scale: &Tensor, mut meet: impl FnMut(usize, usize, LogitTiles)) {
+        for (i, image_embeds) in images.iter().enumerate() {
+            for (t, text_embeds) in texts.iter().enumerate() {
+                meet(i, t, LogitTiles { image_embeds, text_embeds, logit_scale, tile: 2, is_paired: i == t });
+            }
+        }
+    }
+
+    /// Compares what a ring came to with the loss of one process.
+    fn check(one: Tensor, leaves: &[Tensor], ring: Tensor, gradients: &[Tensor]) {
+        one.backward();
+        let expected = std::iter::once(one.detach()).chain(leaves.iter().map(Tensor::grad));
+        for (index, (expected, found)) in expected.zip(std::iter::once(&ring).chain(gradients)).enumerate() {
+            let difference = (found - &expected).abs().max().double_value(&[]);
+            assert!(difference <= 1e-6 * expected.abs().max().double_value(&[]), "output {index}: {difference}");
+        }
+    }
+
+    fn leaves() -> [Tensor; 4] {
+        let inputs = [unit_rows(1, 7, 8), unit_rows(2, 7, 8), Tensor::from(2.0f32), Tensor::from(-3.0f32)];
+        inputs.map(|x| x.set_requires_grad(true))
+    }
+
+    #[test]
+    fn the_parts_of_a_ring_add_up_to_info_nce_of_one_process() {
+        let leaves = leaves();
+        let [images, texts, scale, _] = leaves.each_ref().map(Tensor::detach);
+        let (images, texts, weight) = (chunks(&images), chunks(&texts), 0.5 / 7.0);
+        let mut image_sums: Vec<_> = images.iter().map(ImageSums::new).collect();
+        let mut text_sums: Vec<_> = texts.iter().map(no_log_sum_exps).collect();
+        ring(&images, &texts, &scale, |i, t, tiles| tiles.add_log_sum_exps(&mut image_sums[i], &mut text_sums[t]));
+        let loss = image_sums.iter().zip(&text_sums).map(|(own, texts)| own.info_nce(texts, weight)).sum();
+        let (of_images, of_texts) = (zeros(&images), zeros(&texts));
+        ring(&images, &texts, &scale, |i, t, tiles| {
+            let [images, texts] = [&of_images[i], &of_texts[t]].map(|x| Some(x.shallow_clone()));
+            let mut gradients = EmbedGradients { images, texts };
+            tiles.add_info_nce_gradients(&image_sums[i].log_sum_exp, &text_sums[t], weight, &mut gradients);
+        });
+        for (embeds, gradients) in [(&images, &of_images), (&texts, &of_texts)] {
+            let parts = embeds.iter().zip(gradients).map(|(x, gradient)| of_logit_scale(x, gradient));
+            let gradients = [Tensor::cat(&of_images, 0), Tensor::cat(&of_texts, 0), parts.sum()];
+            let again = leaves.each_ref().map(|x| x.detach().set_requires_grad(true));
+            check(
+                info_nce_tiled(&again[0], &again[1], &again[2], 7),
+                &again[..3],
+                Tensor::shallow_clone(&loss),
+                &gradients,
+            );
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_ring_add_up_to_siglip_of_one_process() {
+        let leaves = leaves();
+        let [images, texts, scale, bias] = leaves.each_ref().map(Tensor::detach);
+        let (images, texts) = (chunks(&images), chunks(&texts));
+        let (of_images, of_texts) = (zeros(&images), zeros(&texts));
+        let mut sums = PairSums::new(&bias);
+        ring(&images, &texts, &scale, |i, t, tiles| {
+            let [images, texts] = [&of_images[i], &of_texts[t]].map(|x| Some(x.shallow_clone()));
+            tiles.add_siglip(&bias, 1.0 / 7.0, &mut sums, Some(&mut EmbedGradients { images, texts }));
+        });
+        let parts = images.iter().zip(&of_images).map(|(x, gradient)| of_logit_scale(x, gradient));
+        let gradients = [Tensor::cat(&of_images, 0), Tensor::cat(&of_texts, 0), parts.sum(), sums.logit_bias];
+        let one = siglip_tiled(&leaves[0], &leaves[1], &leaves[2], &leaves[3], 7);
+        check(one, &leaves, sums.loss, &gradients);
     }
 }
