@@ -106,6 +106,8 @@ impl ClipTask {
     /// Data, checkpoint or tokenizer cannot be opened, or the model cannot be built.
     pub fn new(config: &ClipRunConfig, device: Device, group: &Group) -> Result<Self> {
         let source: Arc<dyn Source> = Arc::from(config.data.train.open()?);
+        let count = format!("{} samples", source.len());
+        group.agree_on("training data", &count, |main, own| format!("its {own} instead of {main}"))?;
         let mut start = Start::open(&config.model)?;
         let tokenizer = match (start.tokenizer(config.tokenizer.as_ref())?, &config.tokenizer) {
             (None, Some(own)) => tokenizer(own, &mut start.config, source.as_ref())?,

@@ -3,6 +3,7 @@
 use mm_clip::{Clip, ClipConfig, ClipRunConfig, ClipTask};
 use mm_core::Precision;
 use mm_core::config::Source;
+use mm_dist::{Contrastive, ContrastiveConfig, Group};
 use mm_text::{BertConfig, BertPooling, ClipTextConfig, ClipTextForm, TextTowerConfig, TokenBatch};
 use mm_train::Task;
 use mm_vision::{ImageTowerConfig, VitConfig, VitForm};
@@ -48,10 +49,11 @@ fn loss(clip: &Clip, precision: Precision) -> Tensor {
     let pixel_values = Tensor::randn([2, 3, 32, 32], (Kind::Float, Device::Cpu));
     let input_ids = Tensor::from_slice(&[1, 2, 3, EOS, 0, 0, 4, 5, 6, 7, 8, EOS]).view([2, 6]);
     let attention_mask = Tensor::from_slice(&[1i64, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1]).view([2, 6]);
+    let contrastive = Contrastive::new(&Group::alone(), ContrastiveConfig::default());
     precision.autocast(Device::Cpu, || {
         let image_embeds = clip.image.encode(&pixel_values, true);
         let text_embeds = clip.text.encode(&TokenBatch { input_ids, attention_mask });
-        clip.head.loss(&image_embeds, &text_embeds)
+        clip.head.loss(&contrastive, &image_embeds, &text_embeds).unwrap()
     })
 }
 
@@ -125,7 +127,7 @@ fn the_config_switches_it_and_locked_groups_stay_locked() {
     let [plain, checkpointed] = [false, true].map(|on| {
         let key = format!("train.gradient_checkpointing={on}");
         let config = ClipRunConfig::from_source(&Source::from_text("tiny.toml", CONFIG, &[key]).unwrap()).unwrap();
-        let mut task = ClipTask::new(&config).unwrap();
+        let mut task = ClipTask::new(&config, Device::Cpu, &Group::alone()).unwrap();
         let batch = task.next_batch().unwrap();
         let parameters = task.variables().variables();
         let first = &parameters["text_model.embeddings.token_embedding.weight"];

@@ -17,12 +17,12 @@ pub enum Error {
         /// What the engine said.
         problem: String,
     },
-    /// A process runs with another configuration than process 0.
-    #[error(
-        "the configurations of the processes differ: {processes} of rank 0's; start all with the same file and --set options"
-    )]
+    /// A process has not what rank 0 has.
+    #[error("the processes differ in their {what}: {processes}; give all of them the same")]
     Differs {
-        /// Which differ, and where that is known in what.
+        /// In what: the configuration, the model, the data.
+        what: &'static str,
+        /// Which, and wherein.
         processes: String,
     },
     /// libtorch refused an operation.

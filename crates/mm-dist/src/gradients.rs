@@ -1,4 +1,4 @@
-use crate::{Error, Group, Result};
+use crate::{Group, Result};
 use mm_sys::Reducer;
 use std::collections::BTreeMap;
 use tch::Tensor;
@@ -45,9 +45,13 @@ impl GradientAverage {
     pub fn new(group: &Group, vs: &VarStore) -> Result<Self> {
         let all: BTreeMap<String, Tensor> = vs.variables().into_iter().collect();
         if let Some(engine) = group.gradients() {
-            let shapes: String =
-                all.iter().map(|(name, v)| format!("{name} {:?} {}\n", v.size(), v.requires_grad())).collect();
-            group.agree_on_model(&shapes)?;
+            let shapes: String = all
+                .iter()
+                .map(|(name, v)| {
+                    format!("{name} {:?} {}\n", v.size(), if v.requires_grad() { "trained" } else { "kept" })
+                })
+                .collect();
+            group.agree_on("model", &shapes, first_difference)?;
             let values: Vec<Tensor> = all.values().map(Tensor::shallow_clone).collect();
             crate::broadcast_together(group, 0, &values)?;
             let (names, parameters): (Vec<_>, Vec<_>) =
@@ -108,15 +112,8 @@ impl GradientAverage {
     }
 }
 
-impl Group {
-    fn agree_on_model(&self, shapes: &str) -> Result<()> {
-        self.agree_on(shapes, |main, own| {
-            let differs = own.lines().zip(main.lines()).find(|(own, main)| own != main);
-            differs.map_or("number of variables".to_owned(), |(own, main)| format!("variable {own} (rank 0: {main})"))
-        })
-        .map_err(|error| match error {
-            Error::Differs { processes } => Error::Meeting(format!("the models of the processes differ: {processes}")),
-            error => error,
-        })
-    }
+/// The first variable that is another than rank 0's.
+fn first_difference(main: &str, own: &str) -> String {
+    let differs = own.lines().zip(main.lines()).find(|(own, main)| own != main);
+    differs.map_or("the number of variables".to_owned(), |(own, main)| format!("{own} instead of {main}"))
 }

@@ -221,15 +221,15 @@ impl Group {
         self.0.as_ref().map_or(Ok(()), |joined| Ok(joined.host.barrier()?))
     }
 
-    /// Makes sure that all processes have the same `text`, the run's configuration. `differences` names what differs between rank 0's and
-    /// this process's.
+    /// Makes sure that all processes have the same `text`, which says all there is to their `what`. `differences` tells wherein rank 0's text and
+    /// this process's differ.
     ///
     /// # Errors
-    /// Some have another; every process then says which, and those say in what.
-    pub fn agree_on(&self, text: &str, differences: impl Fn(&str, &str) -> String) -> Result<()> {
+    /// Some have another; every process then says which, and wherein.
+    pub fn agree_on(&self, what: &'static str, text: &str, differences: impl Fn(&str, &str) -> String) -> Result<()> {
         let Some(joined) = &self.0 else { return Ok(()) };
         if joined.rank == 0 {
-            joined.store.set("configuration", text.as_bytes())?;
+            joined.store.set(what, text.as_bytes())?;
         }
         let hash = fnv(text.as_bytes()) as i64;
         let hashes: Vec<i64> = Vec::try_from(self.all_gather(&Tensor::from_slice(&[hash]))?)?;
@@ -239,16 +239,13 @@ impl Group {
         }
         let mut own = String::new();
         if others.contains(&joined.rank) {
-            let main = joined.store.get("configuration", joined.timeout)?;
+            let main = joined.store.get(what, joined.timeout)?;
             own = differences(&String::from_utf8_lossy(&main), text);
         }
         // Rank 0 holds the store and must not end before the others have read it; what each found is told by all.
         let found = self.gather_bytes(own.as_bytes())?;
-        let told = others.iter().map(|&rank| {
-            let keys = String::from_utf8_lossy(&found[rank]).into_owned();
-            format!("rank {rank}'s {keys}")
-        });
-        Err(Error::Differs { processes: told.collect::<Vec<_>>().join(", ") })
+        let told = others.iter().map(|&rank| format!("rank {rank} in {}", String::from_utf8_lossy(&found[rank])));
+        Err(Error::Differs { what, processes: told.collect::<Vec<_>>().join(", ") })
     }
 
     /// Runs a collective on the engine that moves what lies where `tensor` does; nothing for a process alone.

@@ -87,10 +87,10 @@ fn a_graph_outlives_the_group_that_made_it() {
 fn configurations_that_differ_are_named_by_all() {
     let told = as_processes(3, |group| {
         let own = if group.rank() == 2 { "b" } else { "a" };
-        group.agree_on("alike", |_, _| unreachable!("nothing differs")).unwrap();
-        group.agree_on(own, |main, own| format!("{main} is {own}")).unwrap_err().to_string()
+        group.agree_on("letters", "alike", |_, _| unreachable!("nothing differs")).unwrap();
+        group.agree_on("letter", own, |main, own| format!("{own} instead of {main}")).unwrap_err().to_string()
     });
-    assert!(told.iter().all(|told| told.contains("rank 2's a is b of rank 0's")), "{told:?}");
+    assert!(told.iter().all(|told| told.contains("differ in their letter: rank 2 in b instead of a;")), "{told:?}");
 }
 
 /// Joins as `rank` of `world` within a short time.
@@ -154,5 +154,5 @@ fn one_process_is_a_group_in_which_nothing_is_sent() {
     assert_eq!(group.reduce(&[3.0], ReduceOp::Max).unwrap(), [3.0]);
     assert_eq!(group.gather_bytes(b"a").unwrap(), [b"a"]);
     group.barrier().unwrap();
-    group.agree_on("x", |_, _| unreachable!("there is nobody to differ from")).unwrap();
+    group.agree_on("letter", "x", |_, _| unreachable!("there is nobody to differ from")).unwrap();
 }

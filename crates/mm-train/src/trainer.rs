@@ -121,7 +121,7 @@ pub fn train<T: Task>(
             }
         };
         state.step += 1;
-        let (loss, norm, parts) = mean_over_processes(group, step, optimizer.gradient_norm())?;
+        let (Step { loss, parts }, norm) = mean_over_processes(group, step, optimizer.gradient_norm())?;
         if !loss.is_finite() {
             return Err(Error::NotFinite { step: state.step, loss });
         }
@@ -242,15 +242,14 @@ fn next_batch<T: Task>(task: &mut T, group: &Group) -> std::result::Result<T::Ba
 
 /// Loss, gradient norm and parts as means over the processes, in one exchange. The norm is every process's own already, but for the last bit where
 /// machines differ: all must clip alike, or their weights part.
-fn mean_over_processes(group: &Group, step: Step, norm: Tensor) -> Result<(f64, Tensor, Vec<(&'static str, f64)>)> {
+fn mean_over_processes(group: &Group, step: Step, norm: Tensor) -> Result<(Step, Tensor)> {
     if group.is_alone() {
-        return Ok((step.loss, norm, step.parts));
+        return Ok((step, norm));
     }
-    let own: Vec<f64> =
-        [step.loss, norm.double_value(&[])].into_iter().chain(step.parts.iter().map(|(_, value)| *value)).collect();
-    let means = group.reduce(&own, ReduceOp::Average)?;
+    let own = [step.loss, norm.double_value(&[])].into_iter().chain(step.parts.iter().map(|(_, value)| *value));
+    let means = group.reduce(&own.collect::<Vec<_>>(), ReduceOp::Average)?;
     let parts = step.parts.iter().zip(&means[2..]).map(|((name, _), mean)| (*name, *mean)).collect();
-    Ok((means[0], Tensor::from(means[1] as f32).to_device(norm.device()), parts))
+    Ok((Step { loss: means[0], parts }, Tensor::from(means[1] as f32).to_device(norm.device())))
 }
 
 /// Brings the variables that each process updated to the others, where they share the moments.

@@ -13,7 +13,7 @@ pub fn join(run: &RunConfig, resolved: &str) -> Result<(Group, Device)> {
     let launch = Launch::from_env()?;
     let device = run.device.resolve_for(launch.local_rank)?;
     let group = Group::join(&launch, device, run.timeout())?;
-    group.agree_on(resolved, |main, own| changed_keys(main, own).join(" and "))?;
+    group.agree_on("configuration", resolved, |main, own| changed_keys(main, own).join(" and "))?;
     Ok((group, device))
 }
 

@@ -103,7 +103,11 @@ fn configurations_that_differ_are_named_with_rank_and_key() {
     let ended = unequal(&train(&config, &[]), &train(&config, &["train.lr=1e-2", "run.seed=8"]), |_| {});
     for output in &ended {
         assert_eq!(output.status.code(), Some(1));
-        assert!(error(output).contains("rank 1's run.seed and train.lr of rank 0's"), "{}", error(output));
+        assert!(
+            error(output).contains("differ in their configuration: rank 1 in run.seed and train.lr;"),
+            "{}",
+            error(output)
+        );
     }
     assert!(!folder.path().join("small").exists());
 }
