@@ -1,7 +1,7 @@
 //! What every model of `mm` shares, and nothing about any one of them.
 //!
 //! - [`nn`]: the layers, once: attention, MLP, norms, transformer block, patch embedding.
-//! - [`loss`]: contrastive losses (InfoNCE, SigLIP).
+//! - [`loss`]: contrastive losses (InfoNCE, SigLIP), whole and in tiles.
 //! - [`optim`]: AdamW with parameter groups and clipping, learning-rate schedules.
 //! - [`config`]: strict TOML: an unknown key is an error that names its line and the nearest valid key.
 //! - [`hf`]: what the configs that Hugging Face writes have in common.
