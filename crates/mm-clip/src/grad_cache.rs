@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 /// The gradients of a loss that compares all samples of a batch, with a graph for only `chunk` of them at a time (GradCache: Gao et al. 2021,
 /// "Scaling deep contrastive learning batch size under memory limited setup"): all are embedded without a graph, the loss gives the gradients of
-/// their embeddings, and each chunk is embedded again to carry its own on to the weights. Exact, for the price of a second forward pass.
+/// their embeddings, and each chunk but the last is embedded again to carry its own on to the weights. Exact, for the price of a second forward pass.
 ///
 /// `embed` gives unit rows of a chunk's images and texts, and draws the same random numbers both times; `compare` gives the loss of all rows.
 pub(crate) fn backward(
@@ -16,34 +16,39 @@ pub(crate) fn backward(
     compare: impl FnOnce(&[Tensor; 2]) -> Result<Loss>,
 ) -> Result<Loss> {
     let chunks = batch.chunks(chunk);
+    let (last, others) = chunks.split_last().expect("a batch holds samples");
     let embed = |chunk: &ClipBatch| pass.forward(|| embed(chunk));
-    let mut states = Vec::with_capacity(chunks.len());
+    let mut states = Vec::with_capacity(others.len());
     let mut rows = [Vec::new(), Vec::new()];
-    for chunk in &chunks {
+    let mut keep = |embedded: [Tensor; 2]| {
+        rows.iter_mut().zip(embedded).for_each(|(rows, embedded)| rows.push(embedded.detach()));
+    };
+    for chunk in others {
         states.push(RngState::of(pass.device).map_err(mm_core::Error::from)?);
-        let embedded = tch::no_grad(|| embed(chunk));
-        rows.iter_mut().zip(embedded).for_each(|(rows, embedded)| rows.push(embedded));
+        keep(tch::no_grad(|| embed(chunk)));
     }
+    let with_graph = embed(last); // the one graph that there is memory for anyway
+    keep(with_graph.each_ref().map(Tensor::shallow_clone));
     let leaves = rows.map(|rows| Tensor::cat(&rows, 0).set_requires_grad(true)); // [B, D]
     let loss = pass.forward(|| compare(&leaves))?;
     pass.backward(&(&loss.total * pass.share))?;
-    let gradients = leaves.map(|leaf| leaf.grad());
 
-    let mut first = 0;
-    for (number, (chunk, state)) in chunks.iter().zip(states).enumerate() {
-        state.restore().map_err(mm_core::Error::from)?;
-        let embedded = embed(chunk);
-        let count = embedded[0].size()[0];
+    let gradients = leaves.map(|leaf| leaf.grad());
+    let carry_on = |embedded: [Tensor; 2], first: i64, is_end: bool| {
+        let rows = |gradient: &Tensor| gradient.narrow(0, first, embedded[0].size()[0]);
         let terms = embedded.iter().zip(&gradients).filter(|(embedded, _)| embedded.requires_grad());
-        let carried: Vec<Tensor> =
-            terms.map(|(embedded, gradient)| (embedded * gradient.narrow(0, first, count)).sum(Kind::Float)).collect();
-        first += count;
-        if number + 1 == chunks.len() {
+        let terms: Vec<Tensor> = terms.map(|(x, gradient)| (x * rows(gradient)).sum(Kind::Float)).collect();
+        if is_end {
             pass.average_next();
         }
-        if !carried.is_empty() {
-            pass.backward(&carried.into_iter().sum())?;
-        }
+        if terms.is_empty() { Ok(()) } else { pass.backward(&terms.into_iter().sum()) }
+    };
+    let drawn = RngState::of(pass.device).map_err(mm_core::Error::from)?;
+    carry_on(with_graph, chunk * others.len() as i64, others.is_empty())?;
+    for (number, (one, state)) in others.iter().zip(states).enumerate() {
+        state.restore().map_err(mm_core::Error::from)?;
+        carry_on(embed(one), chunk * number as i64, number + 1 == others.len())?;
     }
+    drawn.restore().map_err(mm_core::Error::from)?; // what comes next does not draw the last chunk's numbers again
     Ok(loss)
 }
