@@ -111,7 +111,7 @@ fn models_that_differ_are_named_before_anything_is_exchanged() {
 #[test]
 fn a_process_that_is_lost_in_a_step_is_an_error_and_no_panic() {
     let port = free_port();
-    let join = |rank| Group::join(&launch(rank, 2, port), Device::Cpu, Duration::from_secs(5)).unwrap();
+    let join = |rank| Group::join(&launch(rank, 2, port), Device::Cpu, Duration::from_secs(60)).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let group = join(1);

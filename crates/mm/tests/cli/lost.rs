@@ -73,7 +73,7 @@ fn a_run_whose_processes_are_killed_twenty_times_ends_as_the_one_that_never_was(
 fn a_process_that_hangs_is_given_up_after_the_timeout() {
     let folder = tempfile::tempdir().unwrap();
     let config = write_config(folder.path());
-    let mut children = start(&train(&config, &["train.steps=100000", "run.timeout_seconds=2"]), 2);
+    let mut children = start(&train(&config, &["train.steps=100000", "run.timeout_seconds=8"]), 2);
     while !std::fs::metadata(folder.path().join("small/metrics.jsonl")).is_ok_and(|file| file.len() > 0) {
         std::thread::sleep(Duration::from_millis(5));
     }
