@@ -148,7 +148,11 @@ impl Embedded {
             true => Tensor::zeros([0, image.encoder.output_width()], (Kind::Float, Device::Cpu)),
             false => Tensor::f_cat(&images, 0)?,
         };
-        let (samples, images) = in_order(gather(group, &samples)?, &group.gather_rows(&own)?)?;
+        drop(images);
+        let (samples, images) = match group.is_alone() {
+            true => (samples, own),
+            false => in_order(gather(group, &samples)?, &group.gather_rows(&own)?)?,
+        };
         let (bad, waiting) = (gather(group, loader.bad_samples())?, loader.time_waiting());
         if samples.is_empty() {
             return Err(Error::Evaluation(format!("no sample of the set {} can be read", set.name)));
@@ -161,10 +165,7 @@ impl Embedded {
 }
 
 /// What all processes have, in the order of their ranks.
-fn gather<T: Clone + Serialize + DeserializeOwned>(group: &Group, own: &[T]) -> Result<Vec<T>> {
-    if group.is_alone() {
-        return Ok(own.to_vec());
-    }
+fn gather<T: Serialize + DeserializeOwned>(group: &Group, own: &[T]) -> Result<Vec<T>> {
     let pieces = group.gather_bytes(&serde_json::to_vec(own).expect("plain values are JSON"))?;
     let parsed =
         pieces.iter().map(|piece| serde_json::from_slice::<Vec<T>>(piece).expect("it was JSON before it was sent"));

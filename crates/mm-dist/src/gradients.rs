@@ -44,23 +44,21 @@ impl GradientAverage {
     /// Another process is lost, or has another model.
     pub fn new(group: &Group, vs: &VarStore) -> Result<Self> {
         let all: BTreeMap<String, Tensor> = vs.variables().into_iter().collect();
-        if let Some(engine) = group.gradients() {
-            let shapes: String = all
-                .iter()
-                .map(|(name, v)| {
-                    format!("{name} {:?} {}\n", v.size(), if v.requires_grad() { "trained" } else { "kept" })
-                })
-                .collect();
-            group.agree_on("model", &shapes, first_difference)?;
-            let values: Vec<Tensor> = all.values().map(Tensor::shallow_clone).collect();
-            crate::broadcast_together(group, 0, &values)?;
-            let (names, parameters): (Vec<_>, Vec<_>) =
-                all.into_iter().filter(|(_, variable)| variable.requires_grad()).unzip();
-            let order: Vec<usize> = (0..names.len()).rev().collect();
-            let reducer = Some(Reducer::new(engine, &parameters, &order, BUCKET_BYTES)?);
-            return Ok(Self { group: group.clone(), reducer, names, is_ordered: false, overlap: Overlap::default() });
-        }
-        Ok(Self { group: group.clone(), reducer: None, names: vec![], is_ordered: true, overlap: Overlap::default() })
+        let mut average =
+            Self { group: group.clone(), reducer: None, names: vec![], is_ordered: false, overlap: Overlap::default() };
+        let Some(engine) = group.gradients() else { return Ok(average) };
+        let described = all
+            .iter()
+            .map(|(name, v)| format!("{name} {:?} {}\n", v.size(), if v.requires_grad() { "trained" } else { "kept" }));
+        group.agree_on("model", &described.collect::<String>(), first_difference)?;
+        let values: Vec<Tensor> = all.values().map(Tensor::shallow_clone).collect();
+        crate::broadcast_together(group, 0, &values)?;
+        let (names, parameters): (Vec<_>, Vec<_>) =
+            all.into_iter().filter(|(_, variable)| variable.requires_grad()).unzip();
+        let order: Vec<usize> = (0..names.len()).rev().collect();
+        average.reducer = Some(Reducer::new(engine, &parameters, &order, BUCKET_BYTES)?);
+        average.names = names;
+        Ok(average)
     }
 
     /// Averages the gradients of the next backward pass.
@@ -90,7 +88,7 @@ impl GradientAverage {
             if !unused.is_empty() && self.group.is_main() {
                 tracing::warn!("the loss does not depend on {}: not trained", unused.join(", "));
             }
-            self.follow_arrival()?;
+            self.follow_arrival(reducer)?;
         }
         Ok(())
     }
@@ -101,8 +99,7 @@ impl GradientAverage {
     }
 
     /// Lays the buckets out in the order in which rank 0's gradients came: that is the order in which they fill.
-    fn follow_arrival(&self) -> Result<()> {
-        let Some(reducer) = &self.reducer else { return Ok(()) };
+    fn follow_arrival(&self, reducer: &Reducer) -> Result<()> {
         let own: Vec<i64> = reducer.arrival().into_iter().map(|index| index as i64).collect();
         let mut order = Tensor::from_slice(&own);
         self.group.broadcast(&mut order)?;

@@ -93,7 +93,7 @@ struct AllReduce : torch::autograd::Function<AllReduce> {
 extern "C" {
 
 char* mm_store_open(
-    const char* host, uint16_t port, bool is_server, int64_t timeout_ms, const char* prefix, MmStore** out, uint16_t* bound) {
+    const char* host, uint16_t port, bool is_server, int64_t timeout_ms, const char* prefix, MmStore** out) {
   return guarded([&] {
     log_less();
     c10d::TCPStoreOptions options;
@@ -102,7 +102,6 @@ char* mm_store_open(
     options.waitWorkers = false;
     options.timeout = milliseconds(timeout_ms);
     auto store = c10::make_intrusive<c10d::TCPStore>(host, options);
-    *bound = store->getPort();
     *out = new MmStore{c10::make_intrusive<c10d::PrefixStore>(prefix, store)};
   });
 }
@@ -129,14 +128,6 @@ char* mm_store_has(MmStore* store, const char* key, bool* has) {
 
 char* mm_store_add(MmStore* store, const char* key, int64_t amount, int64_t* sum) {
   return guarded([&] { *sum = store->store->add(key, amount); });
-}
-
-bool mm_has_nccl() {
-#ifdef USE_C10D_NCCL
-  return true;
-#else
-  return false;
-#endif
 }
 
 char* mm_group_new(

@@ -215,6 +215,4 @@ char* mm_reducer_lay_out(std::shared_ptr<MmReducer>* reducer, const size_t* orde
   });
 }
 
-size_t mm_reducer_buckets(std::shared_ptr<MmReducer>* reducer) { return (*reducer)->buckets.size(); }
-
 } // extern "C"

@@ -22,7 +22,6 @@ unsafe extern "C" {
         timeout_ms: i64,
         prefix: *const c_char,
         out: *mut *mut RawStore,
-        bound: *mut u16,
     ) -> *mut c_char;
     fn mm_store_free(store: *mut RawStore);
     fn mm_store_set(store: *mut RawStore, key: *const c_char, bytes: *const u8, count: usize) -> *mut c_char;
@@ -36,7 +35,6 @@ unsafe extern "C" {
     fn mm_free_bytes(bytes: *mut u8);
     fn mm_store_has(store: *mut RawStore, key: *const c_char, has: *mut bool) -> *mut c_char;
     fn mm_store_add(store: *mut RawStore, key: *const c_char, amount: i64, sum: *mut i64) -> *mut c_char;
-    fn mm_has_nccl() -> bool;
     fn mm_group_new(
         store: *mut RawStore,
         name: *const c_char,
@@ -64,17 +62,10 @@ unsafe extern "C" {
     fn mm_all_reduce_with_gradient(group: *mut RawGroup, x: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
 }
 
-/// Whether this libtorch has NCCL: it was built with CUDA.
-pub fn has_nccl() -> bool {
-    // SAFETY: takes nothing and reads a constant.
-    unsafe { mm_has_nccl() }
-}
-
 /// c10d's TCPStore: keys and values where processes meet before they form groups.
 #[derive(Debug)]
 pub struct TcpStore {
     raw: *mut RawStore,
-    port: u16,
 }
 
 // SAFETY: c10d's stores lock what they share; the handle is freed once, by whichever thread drops it.
@@ -83,24 +74,17 @@ unsafe impl Send for TcpStore {}
 unsafe impl Sync for TcpStore {}
 
 impl TcpStore {
-    /// Connects to the store at `host` and `port` and waits for it up to `timeout`; with `is_server` this process holds it, and port 0 is
-    /// any free one. All keys begin with `prefix`.
+    /// Connects to the store at `host` and `port` and waits for it up to `timeout`; with `is_server` this process holds it. All
+    /// keys begin with `prefix`.
     ///
     /// # Errors
     /// The port is taken, the host is unknown, or nobody answers in time.
     pub fn open(host: &str, port: u16, is_server: bool, timeout: Duration, prefix: &str) -> Result<Self> {
         let (host, prefix) = (text(host)?, text(prefix)?);
-        let (mut raw, mut bound) = (std::ptr::null_mut(), 0);
-        // SAFETY: two NUL-terminated strings and two places to write to that outlive the call.
-        check(unsafe {
-            mm_store_open(host.as_ptr(), port, is_server, millis(timeout), prefix.as_ptr(), &mut raw, &mut bound)
-        })?;
-        Ok(Self { raw, port: bound })
-    }
-
-    /// Where it listens.
-    pub fn port(&self) -> u16 {
-        self.port
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: two NUL-terminated strings and a place to write to that outlive the call.
+        check(unsafe { mm_store_open(host.as_ptr(), port, is_server, millis(timeout), prefix.as_ptr(), &mut raw) })?;
+        Ok(Self { raw })
     }
 
     /// Sets a key.

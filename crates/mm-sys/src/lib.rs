@@ -28,7 +28,7 @@ mod reducer;
 mod rng;
 
 pub use adamw::{AdamWStep, fused_adamw};
-pub use c10d::{Backend, ProcessGroup, ReduceOp, TcpStore, has_nccl};
+pub use c10d::{Backend, ProcessGroup, ReduceOp, TcpStore};
 pub use checkpointed::checkpointed;
 pub use error::{Error, Result};
 pub use int8::Int8Linear;

@@ -28,7 +28,6 @@ unsafe extern "C" {
     ) -> *mut c_char;
     fn mm_reducer_arrival(reducer: *mut RawReducer, order: *mut usize);
     fn mm_reducer_lay_out(reducer: *mut RawReducer, order: *const usize, bucket_bytes: usize) -> *mut c_char;
-    fn mm_reducer_buckets(reducer: *mut RawReducer) -> usize;
 }
 
 /// Averages the gradients of parameters over a process group while the backward pass still runs (Li et al. 2020, "PyTorch Distributed",
@@ -112,12 +111,6 @@ impl Reducer {
         assert_permutation(order, self.parameters);
         // SAFETY: `order` holds a number for each parameter (checked above).
         check(unsafe { mm_reducer_lay_out(self.raw, order.as_ptr(), bucket_bytes) })
-    }
-
-    /// How many buckets there are.
-    pub fn buckets(&self) -> usize {
-        // SAFETY: the reducer lives as long as `self`.
-        unsafe { mm_reducer_buckets(self.raw) }
     }
 }
 

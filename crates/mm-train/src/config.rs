@@ -29,6 +29,9 @@ pub struct RunConfig {
 fn default_out() -> PathBuf {
     "runs".into()
 }
+/// A year: clocks run over with what is much longer.
+const LONGEST_TIMEOUT: f64 = 31_536_000.0;
+
 fn default_timeout() -> f64 {
     600.0
 }
@@ -39,10 +42,13 @@ impl RunConfig {
     /// # Errors
     /// A number is out of its range; the error names its key and line in `source`.
     pub fn validate(&self, source: &Source) -> std::result::Result<(), ConfigError> {
-        match self.timeout_seconds > 0.0 && Duration::try_from_secs_f64(self.timeout_seconds).is_ok() {
+        match self.timeout_seconds > 0.0 && self.timeout_seconds <= LONGEST_TIMEOUT {
             true => Ok(()),
             false => {
-                let problem = format!("`run.timeout_seconds`: must be above 0, is {}", self.timeout_seconds);
+                let problem = format!(
+                    "`run.timeout_seconds`: must be above 0 and at most {LONGEST_TIMEOUT}, is {}",
+                    self.timeout_seconds
+                );
                 Err(source.error("run.timeout_seconds", problem))
             }
         }
@@ -50,7 +56,7 @@ impl RunConfig {
 
     /// How long processes wait for each other.
     pub fn timeout(&self) -> Duration {
-        Duration::try_from_secs_f64(self.timeout_seconds).unwrap_or(Duration::MAX)
+        Duration::from_secs_f64(self.timeout_seconds.clamp(0.0, LONGEST_TIMEOUT))
     }
 }
 

@@ -89,8 +89,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 
     let mut limits = PRECISIONS.map(|precision| (precision, Vec::new()));
     let mut seen = plan(options);
-    for round in 0..options.rounds {
-        eprintln!("round {} of {}", round + 1, options.rounds);
+    for round in 0..options.output.rounds {
+        eprintln!("round {} of {}", round + 1, options.output.rounds);
         if !seen.is_empty() {
             for (precision, found) in &mut limits {
                 let work = Work { name: "limit", precision, iterations: 20, warmup: 5 };
@@ -110,7 +110,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let demo = workspace.path("runs/demo/model");
     let start = match (options.wants("start"), demo.exists()) {
         (true, true) => {
-            Some(start::measure(workspace, &libtorch, &demo, options.peer_python.as_deref(), options.rounds)?)
+            Some(start::measure(workspace, &libtorch, &demo, options.peer_python.as_deref(), options.output.rounds)?)
         }
         (true, false) => {
             eprintln!("start is not measured: runs/demo/model is missing, `cargo xtask demo` makes it");
@@ -122,7 +122,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     if options.only.is_empty() {
         write_section(&workspace.path("docs/benchmarks.md"), "bench clip", &report.markdown())?;
     }
-    if options.json {
+    if options.output.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
         print!("{}", report.markdown());

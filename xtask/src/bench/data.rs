@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::Output;
 use super::program::median;
 use crate::page::{table, today, write_section};
 use crate::processor;
@@ -19,15 +20,11 @@ pub struct Options {
     /// A Python that has the peer, which also makes the photographs
     #[arg(long, value_name = "PYTHON")]
     peer_python: PathBuf,
-    /// How often all is measured; the medians are printed
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
     /// JPEGs of about 500x375 to load
     #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u32).range(200..))]
     images: u32,
-    /// Print the results as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Processes or threads that decode, on both sides.
@@ -104,8 +101,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let (mut rates, mut peers, mut ratios, mut memory, mut shares, mut streamed) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut shapes, mut resumes, mut packing) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..options.rounds {
-        eprintln!("round {} of {}", round + 1, options.rounds);
+    for round in 0..options.output.rounds {
+        eprintln!("round {} of {}", round + 1, options.output.rounds);
         let theirs = measured(&mut peer(&[Path::new("load"), &shards, Path::new(WORKERS)]))?;
         eprintln!("  open_clip: {:.0} samples/s, {:.0} MB", theirs.rate(), theirs.peak_mb);
         let mine = ours(&[Path::new("load"), &shards, Path::new(WORKERS)])?;
@@ -147,7 +144,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     if options.images >= 4000 {
         write_section(&workspace.path("docs/benchmarks.md"), "bench data", &markdown(&report))?;
     }
-    match options.json {
+    match options.output.json {
         true => println!("{}", serde_json::to_string(&report)?),
         false => print!("{}", markdown(&report)),
     }

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::Output;
 use super::program::median;
 use crate::libtorch::Libtorch;
 use crate::page::{table, today, write_section};
@@ -21,12 +22,8 @@ pub struct Options {
     /// A Python that has torch 2.13; without it only ours is measured
     #[arg(long, value_name = "PYTHON")]
     peer_python: Option<PathBuf>,
-    /// How often all is measured; the medians are printed
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
-    /// Print the results as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// ViT-B/32 on emoji, of which 8,192 tokens are learnt: 131 M parameters.
@@ -132,13 +129,13 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     fs::create_dir_all(&bench.folder).with_context(|| format!("cannot make {}", bench.folder.display()))?;
     let config = bench.folder.join("bench.toml");
     fs::write(&config, CONFIG).with_context(|| format!("cannot write {}", config.display()))?;
-    let rounds = (0..options.rounds).map(|round| {
-        eprintln!("round {} of {}", round + 1, options.rounds);
+    let rounds = (0..options.output.rounds).map(|round| {
+        eprintln!("round {} of {}", round + 1, options.output.rounds);
         bench.round(options.peer_python.as_deref())
     });
     let report = summary(&rounds.collect::<Result<Vec<_>>>()?);
     write_section(&workspace.path("docs/distributed.md"), "bench dist", &markdown(&report))?;
-    match options.json {
+    match options.output.json {
         true => println!("{}", serde_json::to_string(&report)?),
         false => print!("{}", markdown(&report)),
     }

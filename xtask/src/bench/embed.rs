@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::Output;
 use super::program::{Program, Work, median};
 use super::start;
 use crate::libtorch::Libtorch;
@@ -21,15 +22,11 @@ pub struct Options {
     /// A Python that has the peer, which also makes the photographs
     #[arg(long, value_name = "PYTHON")]
     peer_python: PathBuf,
-    /// How often all is measured; the medians are printed
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
     /// JPEGs of 640x480 to embed
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
     images: u32,
-    /// Print the results as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// What a whole run over the folder prints, ours and the peer's.
@@ -91,8 +88,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let rows_file = model.with_file_name("bench_embed_rows.safetensors");
     let mut seen: Vec<Seen> = precisions().map(Seen::new).collect();
     let mut theirs = Vec::new();
-    for round in 0..options.rounds {
-        eprintln!("round {} of {}", round + 1, options.rounds);
+    for round in 0..options.output.rounds {
+        eprintln!("round {} of {}", round + 1, options.output.rounds);
         let peers = embedded(&mut peer(&[Path::new("embed"), &model, &images]))?;
         let peer_rate = peers.rows / peers.seconds;
         theirs.push(peer_rate);
@@ -114,7 +111,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
             seen.of_peer.push(rate / peer_rate);
         }
     }
-    let start = start::measure(workspace, &libtorch, &model, Some(&options.peer_python), options.rounds)?;
+    let start = start::measure(workspace, &libtorch, &model, Some(&options.peer_python), options.output.rounds)?;
     let report = Report {
         date: today(),
         images: options.images,
@@ -126,7 +123,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     if options.images >= 2000 {
         write_section(&workspace.path("docs/benchmarks.md"), "bench embed", &markdown(&report))?;
     }
-    match options.json {
+    match options.output.json {
         true => println!("{}", serde_json::to_string(&report)?),
         false => print!("{}", markdown(&report)),
     }

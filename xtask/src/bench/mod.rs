@@ -66,21 +66,28 @@ const DIST_HELP: &str = "Example:
 The peer's Python needs torch 2.13. A run takes about six minutes a round and replaces the table in docs/distributed.md; leave the
 machine alone meanwhile.";
 
+/// What every benchmark can be told of its results.
+#[derive(clap::Args)]
+pub struct Output {
+    /// How often all is measured; the medians are printed
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Print the results as JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// Options of one benchmark.
 #[derive(clap::Args)]
 pub struct Options {
     /// A Python that has the peers; without it only ours is measured
     #[arg(long, value_name = "PYTHON")]
     peer_python: Option<PathBuf>,
-    /// How often all is measured; the medians are printed
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
     /// Measure only these kinds of work (images, texts77, texts, train, start); docs/benchmarks.md then stays as it is
     #[arg(long, value_name = "WORK", value_parser = ["images", "texts77", "texts", "train", "start"])]
     only: Vec<String>,
-    /// Print the results as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 impl Options {

@@ -1,9 +1,10 @@
 //! A machine whose programs are the test's own.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use crate::script;
 
 /// An empty checkout and a folder of programs that stand before the system's.
 pub struct Machine {
@@ -32,9 +33,7 @@ impl Machine {
     }
 
     pub fn program(&self, name: &str, script: &str) {
-        let path = self.path("bin").join(name);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        script::write(&self.path("bin").join(name), script);
     }
 
     pub fn xtask(&self, args: &[&str], variables: &[(&str, &Path)]) -> Output {

@@ -2,4 +2,6 @@
 
 mod machine;
 mod minilm;
+#[path = "../common/script.rs"]
+mod script;
 mod setup;

@@ -1,9 +1,10 @@
 //! A checkout whose programs are the test's own.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+
+use crate::script;
 
 pub struct Checkout {
     folder: tempfile::TempDir,
@@ -32,9 +33,7 @@ impl Checkout {
     }
 
     pub fn program(&self, name: &str, script: &str) {
-        let path = self.path("bin").join(name);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        script::write(&self.path("bin").join(name), script);
     }
 
     pub fn xtask(&self, args: &[&str]) -> Output {

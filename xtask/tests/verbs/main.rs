@@ -3,3 +3,5 @@
 mod checkout;
 mod programs;
 mod ranks;
+#[path = "../common/script.rs"]
+mod script;

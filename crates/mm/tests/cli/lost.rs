@@ -185,6 +185,16 @@ fn a_batch_that_processes_cannot_share_is_a_mistake_of_the_configuration() {
 }
 
 #[test]
+fn a_timeout_that_no_clock_can_hold_is_a_mistake_of_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = write_config(folder.path());
+    for timeout in ["run.timeout_seconds=1e18", "run.timeout_seconds=inf", "run.timeout_seconds=0.0"] {
+        let told = crate::common::failure(&train(&config, &[timeout]), 2);
+        assert!(told.contains("`run.timeout_seconds`: must be above 0 and at most 31536000"), "{told}");
+    }
+}
+
+#[test]
 fn a_gpu_that_is_not_here_is_told_before_anybody_waits() {
     if tch::Cuda::is_available() {
         return;
