@@ -15,6 +15,30 @@ fn ci_stops_at_the_first_step_that_fails_and_names_it() {
 }
 
 #[test]
+fn tests_run_to_the_last_one_and_those_that_failed_are_listed_at_the_end() {
+    let checkout = Checkout::new();
+    let script = "[ $1 = test ] || exit 0; echo cargo $* >> calls
+printf 'running 2 tests\\ntest a::b ... FAILED\\n\\nfailures:\\n    a::b\\n\\ntest result: FAILED. 1 passed; 1 failed\\n'
+echo 'error: test failed, to rerun pass `-p mm-core --lib`' >&2; echo 'test result: ok. 7 passed'; exit 101";
+    checkout.program("cargo", script);
+    let list = "1 failed; `cargo xtask test` repeats each with these arguments:\n  -p mm-core --lib a::b\n";
+    for (verb, context) in [("test", "error: "), ("ci", "error: ci stopped at test: ")] {
+        let output = checkout.xtask(&[verb]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && stderr.ends_with(&format!("{context}{list}")), "{stderr}");
+        assert!(stderr.contains("to rerun pass `-p mm-core --lib`\n"), "{stderr}");
+        let results = String::from_utf8(output.stdout).unwrap();
+        assert!(results.contains("test a::b ... FAILED\n") && results.ends_with("test result: ok. 7 passed\n"));
+    }
+    checkout.xtask(&["test", "-p", "mm-core", "--no-fail-fast"]);
+    let calls = checkout.calls();
+    let calls: Vec<&str> = calls.lines().collect();
+    assert_eq!(calls[0], "cargo test --release --no-fail-fast --workspace");
+    assert_eq!(calls[1], "cargo test --workspace --release --no-fail-fast");
+    assert_eq!(calls[2], "cargo test --release -p mm-core --no-fail-fast");
+}
+
+#[test]
 fn cargo_is_started_as_a_user_would_start_it() {
     let checkout = Checkout::new();
     checkout.program("cargo", "echo ${LIBTORCH-unset} ${CARGO_MANIFEST_DIR-unset} ${LD_LIBRARY_PATH%%:*} > calls");

@@ -4,12 +4,15 @@
 //! build everything again; the lints are denied in the root `Cargo.toml` and on clippy's own command line.
 
 use std::ffi::OsString;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use crate::setup;
-use crate::workspace::{Workspace, run as run_command};
+use crate::workspace::{Ended, Workspace, run as run_command};
+
+mod failures;
 
 /// Options of `test`.
 #[derive(clap::Args)]
@@ -20,13 +23,16 @@ pub struct TestArgs {
     args: Vec<OsString>,
 }
 
+/// One failure hides no other.
+const KEEP_GOING: &str = "--no-fail-fast";
+
 type Step = (&'static str, &'static [&'static str]);
 
 const STEPS: [Step; 4] = [
     ("format", &["fmt", "--all", "--check"]),
     ("clippy", &["clippy", "--workspace", "--all-targets", "--release", "--", "-D", "warnings"]),
     ("doc", &["doc", "--workspace", "--no-deps", "--release"]),
-    ("test", &["test", "--workspace", "--release"]),
+    ("test", &["test", "--workspace", "--release", KEEP_GOING]),
 ];
 
 /// Runs `test`.
@@ -34,10 +40,29 @@ pub fn test(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     let libtorch = setup::ensure(workspace)?;
     let mut cargo = workspace.cargo(Some(&libtorch));
     cargo.args(["test", "--release"]);
+    if !args.args.iter().any(|arg| arg == KEEP_GOING) {
+        cargo.arg(KEEP_GOING);
+    }
     if args.args.is_empty() {
         cargo.arg("--workspace");
     }
-    run_command(cargo.args(&args.args))
+    run_tests(cargo.args(&args.args))
+}
+
+/// Runs a `cargo test`. Its error ends with a list of what failed, which stands above among all that passed.
+fn run_tests(cargo: &mut Command) -> Result<()> {
+    let (status, failures) = failures::watch(cargo)?;
+    let lines = failures.lines();
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(code) if lines.is_empty() => Err(Ended(code.clamp(1, 255) as u8).into()),
+        Some(_) => bail!(
+            "{} failed; `cargo xtask test` repeats each with these arguments:\n  {}",
+            lines.len(),
+            lines.join("\n  ")
+        ),
+        None => bail!("cargo test was killed ({status})"),
+    }
 }
 
 /// Runs `ci`: stops at the first step that fails, and prints what each took.
@@ -72,8 +97,13 @@ fn all_steps(workspace: &Workspace, took: &mut Vec<(&'static str, Duration)>) ->
         if name == "doc" {
             cargo.env("RUSTDOCFLAGS", "-D warnings");
         }
-        if timed(name, &mut || run_command(&mut cargo)).is_err() {
-            bail!("ci stopped at {name}: see the messages above, and repeat it with `cargo {}`", args.join(" "));
+        let run: fn(&mut Command) -> Result<()> = if name == "test" { run_tests } else { run_command };
+        match timed(name, &mut || run(&mut cargo)) {
+            Ok(()) => {}
+            Err(error) if name == "test" && !error.is::<Ended>() => return Err(error.context("ci stopped at test")),
+            Err(_) => {
+                bail!("ci stopped at {name}: see the messages above, and repeat it with `cargo {}`", args.join(" "))
+            }
         }
     }
     Ok(())
