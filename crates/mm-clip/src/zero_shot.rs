@@ -20,8 +20,9 @@ impl Templates {
     /// # Errors
     /// The file cannot be read, has no template, or a line lacks its `{}`.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|source| mm_core::Error::io("read", path, source))?;
-        let lines: Vec<(usize, &str)> = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).collect();
+        let text = mm_data::text::read(path)?;
+        let lines: Vec<(usize, &str)> =
+            mm_data::text::lines(&text).enumerate().filter(|(_, line)| !line.trim().is_empty()).collect();
         if let Some((index, line)) = lines.iter().find(|(_, line)| !line.contains("{}")) {
             let problem = format!("{}:{}: template {line:?} has no {{}} for the label", path.display(), index + 1);
             return Err(Error::Evaluation(problem));
@@ -135,7 +136,7 @@ mod tests {
         let file = folder.path().join("templates.txt");
         std::fs::write(&file, "a photo of a {}.\n\na drawing\n").unwrap();
         assert!(Templates::read(&file).unwrap_err().to_string().contains("templates.txt:3"));
-        std::fs::write(&file, "a photo of a {}.\n\n{} drawn\n").unwrap();
+        std::fs::write(&file, "\u{feff}a photo of a {}.\r\n\r\n{} drawn\r\n").unwrap();
         assert_eq!(Templates::read(&file).unwrap().fill("cat"), ["a photo of a cat.", "cat drawn"]);
         assert_eq!(Templates::default().fill("cat").len(), 7);
     }

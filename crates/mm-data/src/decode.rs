@@ -4,6 +4,7 @@ use std::io::{BufRead, Cursor, Seek};
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
+use crate::file_kind::{GIT_LFS_POINTER, is_git_lfs_pointer};
 use crate::{Error, Result};
 
 /// The most pixels that are decoded, twice Pillow's `MAX_IMAGE_PIXELS`, where Pillow too calls a file a bomb.
@@ -91,8 +92,12 @@ impl Header {
 
 /// A decoder that has read the header, of an image that may be decoded.
 fn open<'a>(mut encoded: impl BufRead + Seek + 'a) -> Result<(ImageFormat, impl ImageDecoder + 'a)> {
-    if encoded.fill_buf().map_err(|error| bad(error.to_string()))?.is_empty() {
+    let head = encoded.fill_buf().map_err(|error| bad(error.to_string()))?;
+    if head.is_empty() {
         return Err(bad("the file is empty"));
+    }
+    if is_git_lfs_pointer(head) {
+        return Err(bad(GIT_LFS_POINTER));
     }
     let reader = ImageReader::new(encoded).with_guessed_format().map_err(|error| bad(error.to_string()))?;
     let Some(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP | ImageFormat::Gif)) = reader.format()
@@ -179,6 +184,7 @@ mod tests {
     fn no_whole_image_is_an_error_that_says_why() {
         let say = |bytes: &[u8]| decode(bytes, [0; 3]).unwrap_err().to_string();
         assert!(say(b"").contains("the file is empty"));
+        assert!(say(b"version https://git-lfs.github.com/spec/v1\noid").contains("run `git lfs pull`"));
         assert!(say(b"BM and so on").contains("neither PNG, JPEG, WebP nor GIF"));
         assert!(say(b"GIF89a hello").starts_with("cannot decode the image"));
         let image = RgbImage::from_fn(64, 64, |x, y| Rgb([x as u8 * 3, y as u8 * 3, (x ^ y) as u8]));

@@ -39,8 +39,10 @@ mod config;
 mod decode;
 pub mod emoji;
 mod error;
+mod file_kind;
 pub mod html;
 mod in_order;
+mod json;
 mod loader;
 mod mix;
 mod pixels;
@@ -53,6 +55,7 @@ pub mod shards;
 pub mod sheet;
 mod source;
 mod stats;
+pub mod text;
 mod webdataset;
 
 /// The image library, so that users name the same [`image::RgbImage`].
@@ -64,6 +67,7 @@ pub use augment::{Augment, Jitter};
 pub use config::SourceConfig;
 pub use decode::{Header, MAX_BYTES, MAX_PIXELS, decode};
 pub use error::{Error, Fault, Result};
+pub use file_kind::is_git_lfs_pointer;
 pub use loader::{Batch, Item, Loader, LoaderConfig, Map, Position, Tally};
 pub use mix::{MixConfig, Weighted};
 pub use pixels::Normalize;

@@ -39,9 +39,8 @@ pub fn run(args: &Args) -> Result<()> {
             (names, embedded.images, embedded.bad.len(), embedded.waiting)
         }
         (None, Some(file)) => {
-            let text =
-                std::fs::read_to_string(file).with_context(|| format!("cannot read the texts {}", file.display()))?;
-            let texts: Vec<&str> = text.lines().collect();
+            let text = mm_data::text::read(file).context("cannot read the texts")?;
+            let texts: Vec<&str> = mm_data::text::lines(&text).collect();
             anyhow::ensure!(!texts.is_empty(), "{} has no text", file.display());
             let rows = args.model.open_text()?.embed(&texts, args.reading.batch_size())?;
             (texts.iter().map(|&text| text.to_owned()).collect(), rows, 0, Duration::ZERO)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, Sample, SampleImage, Source};
+use crate::{Error, Result, Sample, SampleImage, Source, text};
 
 /// A folder of PNG, JPEG and WebP files, in folders within it to any depth.
 ///
@@ -89,10 +89,10 @@ impl Source for FolderSource {
         let mut parts = below.iter();
         let first = parts.next().map(|part| part.to_string_lossy().into_owned());
         let label = first.filter(|_| parts.next().is_some());
-        let text = path.with_extension("txt");
-        let captions = if text.is_file() {
-            let text = fs::read_to_string(&text).map_err(Error::io(&text))?;
-            text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+        let beside = path.with_extension("txt");
+        let captions = if beside.is_file() {
+            let text = text::read(&beside)?;
+            text::lines(&text).map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
         } else {
             label.iter().map(|label| self.config.caption.replace("{label}", &label.replace('_', " "))).collect()
         };
@@ -112,7 +112,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, b"x").unwrap();
         }
-        fs::write(folder.path().join("cat/c.txt"), "a cat asleep\n\n a cat \n").unwrap();
+        fs::write(folder.path().join("cat/c.txt"), "\u{feff}a cat asleep\r\n\n a cat \n").unwrap();
         let config = FolderConfig { path: folder.path().to_owned(), caption: caption() };
         let source = FolderSource::open(&config).unwrap();
         let samples: Vec<_> = (0..source.len()).map(|index| source.sample(index).unwrap()).collect();

@@ -1,37 +1,36 @@
 //! Whole JSON files of the field's annotation layouts: read once, each entry of their lists judged by itself.
 
-use std::fs;
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::readers::broken::shortened;
-use crate::{Error, Result};
+use crate::{Error, Result, json, text};
 
 /// The text of a JSON file, which what is parsed of it borrows from.
 pub(crate) struct JsonFile {
     path: PathBuf,
     text: String,
+    /// The same as the JSON standard has it, where Python wrote something else.
+    standard: OnceCell<Option<String>>,
 }
 
 impl JsonFile {
-    /// Reads the file. Errors: it is not there, or not UTF-8, told with the line.
+    /// Reads the file. Errors: those of [`text::read`].
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).map_err(Error::io(path))?;
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let whole = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = 1 + whole.iter().filter(|&&byte| byte == b'\n').count() as u64;
-            let column = 1 + whole.iter().rev().take_while(|&&byte| byte != b'\n').count();
-            Error::Line { path: path.to_owned(), line, reason: format!("column {column}: not UTF-8 text") }
-        })?;
-        Ok(Self { path: path.to_owned(), text })
+        Ok(Self { path: path.to_owned(), text: text::read(path)?, standard: OnceCell::new() })
     }
 
     /// The outer object. `layout` is what it should be, for the error: "COCO captions: `images` and `annotations`".
     pub(crate) fn parse<'a, T: Deserialize<'a>>(&'a self, layout: &str) -> Result<T> {
-        let text = self.text.trim_start_matches('\u{feff}');
-        serde_json::from_str(text).map_err(|error| Error::Line {
+        let parsed = serde_json::from_str(&self.text).or_else(|error| {
+            let standard = self.standard.get_or_init(|| json::standard(&self.text));
+            standard.as_deref().map_or(Err(error), serde_json::from_str)
+        });
+        parsed.map_err(|error| Error::Line {
             path: self.path.clone(),
             line: error.line() as u64,
             reason: format!("column {}: {}; the file should be {layout}", error.column(), said(&error)),
@@ -41,8 +40,8 @@ impl JsonFile {
 
 /// An entry of a list. The error is a reason without a place: the entry's number tells more than a column of a line
 /// that is the whole file.
-pub(crate) fn entry<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> std::result::Result<T, String> {
-    serde_json::from_str(raw.get()).map_err(|error| said(&error))
+pub(crate) fn entry<T: DeserializeOwned>(raw: &RawValue) -> std::result::Result<T, String> {
+    json::parse(raw.get()).map_err(|error| said(&error))
 }
 
 /// The message without the place that serde_json ends it with.
@@ -62,11 +61,14 @@ mod tests {
         numbers: Vec<&'a RawValue>,
     }
 
-    fn error(bytes: &[u8]) -> String {
+    fn file(bytes: &[u8]) -> Result<JsonFile> {
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), bytes).unwrap();
-        let read = JsonFile::read(file.path());
-        let error = read.and_then(|file| file.parse::<Numbers>("numbers").map(|_| ())).unwrap_err();
+        std::fs::write(file.path(), bytes).unwrap();
+        JsonFile::read(file.path())
+    }
+
+    fn error(bytes: &[u8]) -> String {
+        let error = file(bytes).and_then(|file| file.parse::<Numbers>("numbers").map(|_| ())).unwrap_err();
         error.to_string().split_once(':').unwrap().1.to_owned()
     }
 
@@ -78,7 +80,7 @@ mod tests {
         );
         assert_eq!(error(b"{\n}"), "2: column 1: missing field `numbers`; the file should be numbers");
         assert_eq!(error(b"{\"numbers\": [1,"), "1: column 15: EOF while parsing a value; the file should be numbers");
-        assert_eq!(error(b"{\n \"numbers\": [\"\xff\"]}"), "2: column 15: not UTF-8 text");
+        assert_eq!(error(b"{\n \"numbers\": [\"\xff\"]}"), "2: column 15: not UTF-8 text: convert it with iconv");
     }
 
     #[test]
@@ -86,5 +88,19 @@ mod tests {
         let numbers: Numbers = serde_json::from_str("{\"numbers\": [1, \"x\", 3]}").unwrap();
         let read: Vec<_> = numbers.numbers.iter().map(|&raw| entry::<u8>(raw)).collect();
         assert_eq!(read, [Ok(1), Err("invalid type: string \"x\", expected u8".to_owned()), Ok(3)]);
+    }
+
+    #[test]
+    fn what_python_and_windows_write_is_read() {
+        let read = |bytes: &[u8]| {
+            let file = file(bytes).unwrap();
+            let numbers = file.parse::<Numbers>("numbers").unwrap().numbers;
+            numbers.iter().map(|&raw| entry::<Option<String>>(raw).unwrap()).collect::<Vec<_>>()
+        };
+        let text = "{\"numbers\": [\"\\ud83d.\", NaN]}";
+        let expected = [Some("\u{fffd}.".to_owned()), None];
+        assert_eq!(read(format!("\u{feff}{text}").as_bytes()), expected);
+        let utf_16: Vec<u8> = [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+        assert_eq!(read(&utf_16), expected);
     }
 }

@@ -95,6 +95,27 @@ fn a_model_goes_through_open_clips_and_openais_forms_and_comes_back_bit_for_bit(
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_a_text() {
+    let models = Models::new();
+    let (texts, out) = (models.text("texts.txt"), models.text("texts.safetensors"));
+    let rows = |bytes: &[u8]| -> Vec<f32> {
+        std::fs::write(&texts, bytes).unwrap();
+        success(&["embed", "--model", &models.model, "--texts", &texts, "--out", &out]);
+        let rows = tch::Tensor::read_safetensors(&out).unwrap().remove(0).1;
+        assert_eq!(rows.size()[0], 2);
+        Vec::try_from(rows.contiguous().view(-1)).unwrap()
+    };
+    let plain = rows(b"red heart\ncat\n");
+    assert_eq!(rows(b"\xef\xbb\xbfred heart\r\ncat\r\n"), plain);
+    let utf_16: Vec<u8> =
+        [0xff, 0xfe].into_iter().chain("red heart\r\ncat\r\n".encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    assert_eq!(rows(&utf_16), plain);
+    std::fs::write(&texts, b"red heart\ncaf\xe9\n").unwrap();
+    let error = failure(&["embed", "--model", &models.model, "--texts", &texts, "--out", &out], 1);
+    assert!(error.contains("texts.txt:2: column 4: not UTF-8 text"), "{error}");
+}
+
+#[test]
 fn a_form_that_cannot_tell_a_models_config_refuses_it_and_leaves_nothing() {
     let models = Models::new();
     let to = models.text("openai");

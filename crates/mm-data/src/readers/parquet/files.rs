@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use parquet::file::metadata::{
 
 use super::columns::Columns;
 use super::{ParquetConfig, corrupt, sheltered};
+use crate::file_kind::{HEAD_BYTES, refuse_git_lfs_pointer};
 use crate::readers::broken::Broken;
 use crate::readers::splits::counted;
 use crate::{Error, Fault, Result};
@@ -29,6 +31,9 @@ impl ParquetFile {
     pub(super) fn open(path: &Path, config: &ParquetConfig) -> Result<Self> {
         let file = File::open(path).map_err(Error::io(path))?;
         let size = file.metadata().map_err(Error::io(path))?.len();
+        let mut head = [0; HEAD_BYTES];
+        let read = file.read_at(&mut head, 0).map_err(Error::io(path))?;
+        refuse_git_lfs_pointer(path, &head[..read])?;
         let place = path.display();
         let said = |broken: Broken| Error::bad(broken.fault, format!("{place}: {}", broken.reason));
         let footer = sheltered(|| read_footer(&file)).map_err(|broken| {

@@ -1,0 +1,83 @@
+//! What a file is, told from its first bytes: what names promise is not always there.
+
+use std::path::Path;
+
+use crate::{Error, Fault, Result};
+
+/// So many first bytes tell.
+pub(crate) const HEAD_BYTES: usize = 64;
+
+/// What is said of a [Git LFS pointer](is_git_lfs_pointer).
+pub(crate) const GIT_LFS_POINTER: &str = "a Git LFS pointer, not the file itself: run `git lfs pull`";
+
+/// Whether a file that begins with these bytes is the pointer that Git LFS leaves where the file itself was not fetched.
+///
+/// ```
+/// assert!(mm_data::is_git_lfs_pointer(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"));
+/// ```
+pub fn is_git_lfs_pointer(head: &[u8]) -> bool {
+    head.starts_with(b"version https://git-lfs.")
+}
+
+/// Errors: the file that begins with `head` is such a pointer.
+pub(crate) fn refuse_git_lfs_pointer(path: &Path, head: &[u8]) -> Result<()> {
+    match is_git_lfs_pointer(head) {
+        true => Err(Error::bad(Fault::File, format!("{}: {GIT_LFS_POINTER}", path.display()))),
+        false => Ok(()),
+    }
+}
+
+/// How a file is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
+    Gzip,
+    Zstd,
+    Xz,
+    Bzip2,
+}
+
+impl Compression {
+    /// Of a file that begins with these bytes; none: it is not compressed.
+    pub(crate) fn of(head: &[u8]) -> Option<Self> {
+        match head {
+            [0x1f, 0x8b, ..] => Some(Self::Gzip),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Self::Zstd),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Self::Xz),
+            // The third byte behind the name is the size of blocks; what follows opens a block.
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..] => Some(Self::Bzip2),
+            _ => None,
+        }
+    }
+
+    /// The program that unpacks it with `-dc`.
+    pub(crate) fn program(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Xz => "xz",
+            Self::Bzip2 => "bzip2",
+        }
+    }
+
+    /// What is said of a shard that is compressed in a way that is not read here.
+    pub(crate) fn unread(self, path: impl AsRef<Path>) -> String {
+        let (program, path) = (self.program(), path.as_ref().display());
+        format!("{program}-compressed: unpack it, or name it as \"pipe:{program} -dc {path}\"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compressed_files_are_told_from_a_tar() {
+        assert_eq!(Compression::of(b"\x28\xb5\x2f\xfd\x04\x00"), Some(Compression::Zstd));
+        assert_eq!(Compression::of(b"\xfd7zXZ\0\0\x04"), Some(Compression::Xz));
+        assert_eq!(Compression::of(b"BZh91AY&SY\x12"), Some(Compression::Bzip2));
+        for tar in [&b"BZh9.jpg\0\0\0"[..], b"000.jpg", b"\x1f", b""] {
+            assert_eq!(Compression::of(tar), None);
+        }
+        assert!(!is_git_lfs_pointer(b"version 2 of the captions"));
+    }
+}

@@ -1,0 +1,88 @@
+//! JSON as Python's `json` writes it, which is more than the standard has.
+
+use serde::de::DeserializeOwned;
+
+/// Parses JSON. `NaN`, `Infinity`, `-Infinity` and numbers that no double holds are null; half of a surrogate pair, which no text
+/// can hold here, is U+FFFD.
+pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
+    serde_json::from_str(text).or_else(|error| match standard(text) {
+        Some(text) => serde_json::from_str(&text),
+        None => Err(error),
+    })
+}
+
+/// The text with all that Python alone reads written as the standard has it; none where there is nothing of the kind.
+pub(crate) fn standard(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let (mut out, mut copied, mut at) = (String::new(), 0, 0);
+    let mut replace = |from: usize, to: usize, by: &str| {
+        out.push_str(&text[copied..from]);
+        out.push_str(by);
+        copied = to;
+    };
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => at = string(bytes, at + 1, |from| replace(from, from + 6, "\\ufffd")),
+            b'-' | b'0'..=b'9' | b'N' | b'I' => {
+                let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+                let end = at + bytes[at..].iter().take_while(|byte| is_part(byte)).count();
+                let token = &text[at..end];
+                // Rust takes "inf" for a number too.
+                let is_infinite =
+                    || token.ends_with(|last: char| last.is_ascii_digit()) && token.parse().is_ok_and(f64::is_infinite);
+                if ["NaN", "Infinity", "-Infinity"].contains(&token) || is_infinite() {
+                    replace(at, end, "null");
+                }
+                at = end;
+            }
+            _ => at += 1,
+        }
+    }
+    (copied > 0).then(|| out + &text[copied..])
+}
+
+/// The end of a string that begins at `at`, behind its quotation mark. Tells of each half surrogate's escape.
+fn string(bytes: &[u8], mut at: usize, mut half: impl FnMut(usize)) -> usize {
+    let unit = |at: usize| {
+        let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    while at < bytes.len() {
+        match (bytes[at], unit(at)) {
+            (b'"', _) => return at + 1,
+            (_, Some(0xd800..0xdc00)) if matches!(unit(at + 6), Some(0xdc00..0xe000)) => at += 12,
+            (_, Some(0xd800..0xe000)) => {
+                half(at);
+                at += 6;
+            }
+            (b'\\', _) => at += 2,
+            _ => at += 1,
+        }
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn what_python_writes_is_read() {
+        let text = r#"{"nan": NaN, "list": [Infinity, -Infinity,1e999,-2.5e+3], "NaN": "NaN \" Infinity", "é": -1}"#;
+        let expected = json!({"nan": null, "list": [null, null, null, -2500.0], "NaN": "NaN \" Infinity", "é": -1});
+        assert_eq!(parse::<Value>(text).unwrap(), expected);
+        let text = r#"["\ud83d\udc08", "\ud83d", "\udc08x", "\\ud83d", "\ud83d\u00e9"]"#;
+        let expected = json!(["🐈", "\u{fffd}", "\u{fffd}x", "\\ud83d", "\u{fffd}é"]);
+        assert_eq!(parse::<Value>(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_neither_reads_is_an_error() {
+        assert_eq!(standard(r#"{"a": 1, "b": "\ud83d\udc08"}"#), None);
+        for wrong in ["", "{", "[nan]", "[NaNs]", "[-]", "[Inf]", "[\"\\ud8", "\"\\", "[1,]", "NaN NaN", "['a']"] {
+            assert!(parse::<Value>(wrong).is_err(), "{wrong}");
+        }
+    }
+}
