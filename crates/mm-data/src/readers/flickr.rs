@@ -2,16 +2,16 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::one_or_many;
 use crate::readers::broken::Broken;
+use crate::readers::delimited::{self, Dialect};
 use crate::readers::listed::{Listed, ListedSource};
 use crate::readers::splits::Splits;
-use crate::{Error, Fault, Result};
+use crate::{Error, Fault, Result, json, text};
 
 /// The captions of [Flickr30k](https://shannon.cs.illinois.edu/DenotationGraph/). The file's first line tells which of
 /// three it is: `results_20130124.token` of the authors, `results.csv` of Kaggle, or `flickr_annotations_30k.csv` of
@@ -36,8 +36,7 @@ type Entries = Vec<std::result::Result<Listed, Broken>>;
 
 /// Opens the file. A row that is broken is a bad sample, told with its line; the rest of its image's captions remain.
 pub(crate) fn open(config: &FlickrConfig) -> Result<ListedSource> {
-    let bytes = fs::read(&config.path).map_err(Error::io(&config.path))?;
-    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+    let bytes = &text::read_bytes(&config.path)?;
     let head = String::from_utf8_lossy(bytes.split(|&byte| byte == b'\n').next().unwrap_or_default());
     let head = head.trim();
     let hf: Vec<_> = head.split(',').map(|name| name.trim().trim_matches('"')).collect();
@@ -158,12 +157,21 @@ fn annotations(config: &FlickrConfig, bytes: &[u8]) -> Result<Entries> {
     let mut present = BTreeMap::new();
     let mut seen = HashSet::new();
     let mut entries = Vec::new();
-    let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::Headers).from_reader(bytes);
-    let header = reader.byte_headers().map_err(|error| unreadable(&config.path, &error))?.clone();
-    for record in reader.into_byte_records() {
-        let record = record.map_err(|error| unreadable(&config.path, &error))?;
-        let line = record.position().map_or(0, csv::Position::line);
+    let dialect = Dialect { delimiter: b',', quoting: true, way_out: "close it, or write it twice" };
+    let mut rows = delimited::Rows::new(&config.path, bytes, dialect);
+    let (line, header) = rows.next().transpose()?.unwrap_or((1, Ok(csv::ByteRecord::new())));
+    let mut header = header.map_err(|reason| Error::Line { path: config.path.clone(), line, reason })?;
+    header.trim();
+    for row in rows {
+        let (line, record) = row?;
         let bad = |fault, reason: String| Err(Broken::new(fault, format!("line {line}: {reason}")));
+        let record = match record {
+            Ok(record) => record,
+            Err(reason) => {
+                entries.push(bad(Fault::Row, reason));
+                continue;
+            }
+        };
         if record.iter().any(|field| std::str::from_utf8(field).is_err()) {
             entries.push(bad(Fault::Text, "not UTF-8 text".into()));
             continue;
@@ -183,7 +191,7 @@ fn annotations(config: &FlickrConfig, bytes: &[u8]) -> Result<Entries> {
         let taken = splits.has(&annotation.split);
         *present.entry(annotation.split).or_default() += 1;
         if taken {
-            entries.push(match serde_json::from_str::<Vec<String>>(&annotation.raw) {
+            entries.push(match json::parse::<Vec<String>>(&annotation.raw) {
                 Err(error) => bad(Fault::Json, format!("`raw` is no JSON list of captions: {error}")),
                 Ok(captions) if captions.iter().all(|caption| caption.trim().is_empty()) => {
                     bad(Fault::NoCaption, format!("{} has no caption", annotation.filename))
@@ -201,23 +209,17 @@ fn annotations(config: &FlickrConfig, bytes: &[u8]) -> Result<Entries> {
     Ok(entries)
 }
 
-fn unreadable(path: &Path, error: &csv::Error) -> Error {
-    Error::Line {
-        path: path.to_owned(),
-        line: error.position().map_or(1, csv::Position::line),
-        reason: error.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::{SampleImage, Source};
 
     fn open_bytes(bytes: &[u8], keys: &str) -> Result<ListedSource> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("results");
-        fs::write(&path, bytes).unwrap();
+        std::fs::write(&path, bytes).unwrap();
         let text = format!("path = {:?}\nimages_root = 'flickr30k-images'\n{keys}", path.to_str().unwrap());
         open(&toml::from_str(&text).unwrap())
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod broken;
 pub(crate) mod coco;
+pub(crate) mod delimited;
 pub(crate) mod flickr;
 pub(crate) mod folder;
 pub(crate) mod json;

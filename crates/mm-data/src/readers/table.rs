@@ -1,15 +1,15 @@
 //! Tables of image paths and captions: CSV, TSV and JSON lines.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::one_or_many;
+use crate::readers::delimited::{self, Dialect};
 use crate::readers::listed::root_beside;
-use crate::{Error, Result, Sample, SampleImage, Source};
+use crate::{Error, Result, Sample, SampleImage, Source, json, text};
 
 /// The columns of a table, by name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,13 @@ pub struct TableConfig {
     /// hold quotation marks that enclose nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quoting: Option<bool>,
+}
+
+impl TableConfig {
+    /// The columns that are read.
+    fn columns(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.image_column).chain(&self.caption_column).chain(&self.label_column)
+    }
 }
 
 fn image() -> String {
@@ -79,7 +86,7 @@ impl TableSource {
         if config.caption_column.is_empty() {
             return Err(Error::Setting("caption_column = []: name at least one column".into()));
         }
-        let file = File::open(&config.path).map_err(Error::io(&config.path))?;
+        let file = text::open(&config.path)?;
         let rows = match format {
             TableFormat::Csv => csv_rows(config, file, ',', true)?,
             TableFormat::Tsv => csv_rows(config, file, '\t', false)?,
@@ -119,24 +126,31 @@ impl Source for TableSource {
     }
 }
 
-fn csv_rows(config: &TableConfig, file: File, delimiter: char, quoting: bool) -> Result<Rows> {
+fn csv_rows(config: &TableConfig, file: impl BufRead, delimiter: char, quoting: bool) -> Result<Rows> {
     let delimiter = config.delimiter.unwrap_or(delimiter);
     let delimiter = u8::try_from(delimiter).ok().filter(u8::is_ascii).ok_or_else(|| {
         Error::Setting(format!("delimiter = `{delimiter}`: it must be one ASCII character, such as `,`, `;` or `\\t`"))
     })?;
-    let quoting = config.quoting.unwrap_or(quoting);
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).quoting(quoting).flexible(true).from_reader(file);
-    let unreadable = |error: csv::Error| Error::Line {
-        path: config.path.clone(),
-        line: error.position().map_or(1, csv::Position::line),
-        reason: error.to_string(),
+    let way_out = "close it, write it twice, or set quoting = false where quotation marks enclose nothing";
+    let dialect = Dialect { delimiter, quoting: config.quoting.unwrap_or(quoting), way_out };
+    let mut records = delimited::Rows::new(&config.path, file, dialect);
+    let header = match records.next().transpose()? {
+        None => Vec::new(),
+        Some((line, header)) => {
+            let names = |record: csv::ByteRecord| -> std::result::Result<Vec<String>, String> {
+                let name = |name: &[u8]| std::str::from_utf8(name).map(|name| name.trim().to_owned());
+                record.iter().map(name).collect::<std::result::Result<_, _>>().map_err(|_| "not UTF-8 text".into())
+            };
+            let wrong = |reason| Error::Line { path: config.path.clone(), line, reason };
+            header.and_then(names).map_err(wrong)?
+        }
     };
-    let header = reader.headers().map_err(unreadable)?.clone();
     let column = |name: &String| {
-        // Spreadsheets put a byte-order mark before the first name.
-        header.iter().position(|there| there.trim_start_matches('\u{feff}').trim() == name).ok_or_else(|| {
-            let present = header.iter().map(str::to_owned).collect();
-            Error::MissingColumn { path: config.path.clone(), column: name.clone(), present }
+        header.iter().position(|there| there == name).ok_or_else(|| match other_delimiter(config, &header, dialect) {
+            Some(reason) => {
+                Error::Line { path: config.path.clone(), line: 1, reason: format!("no column `{name}`: {reason}") }
+            }
+            None => Error::MissingColumn { path: config.path.clone(), column: name.clone(), present: header.clone() },
         })
     };
     let image = column(&config.image_column)?;
@@ -144,13 +158,29 @@ fn csv_rows(config: &TableConfig, file: File, delimiter: char, quoting: bool) ->
     let label = config.label_column.as_ref().map(column).transpose()?;
 
     let mut rows = Vec::new();
-    for record in reader.byte_records() {
-        // Only the file can fail here; a broken row comes as it is.
-        let record = record.map_err(unreadable)?;
-        let line = record.position().map_or(0, csv::Position::line);
-        rows.push((line, csv_row(&record, header.len(), image, &captions, label)));
+    for record in records {
+        let (line, record) = record?;
+        rows.push((line, record.and_then(|record| csv_row(&record, header.len(), image, &captions, label))));
     }
     Ok(rows)
+}
+
+/// What to set where the header has the wanted columns with another delimiter, or is a single column with another one in it.
+fn other_delimiter(config: &TableConfig, header: &[String], dialect: Dialect) -> Option<String> {
+    let own = char::from(dialect.delimiter);
+    let line = header.join(&own.to_string());
+    let others = ['\t', ';', ',', '|'].into_iter().filter(|&other| other != own && line.contains(other));
+    let count = |delimiter: &char| line.matches(*delimiter).count();
+    let has_all = |delimiter: &char| {
+        let names: Vec<&str> = line.split(*delimiter).map(|name| name.trim().trim_matches('"')).collect();
+        config.columns().all(|name| names.contains(&name.as_str()))
+    };
+    let delimiter = others.clone().find(has_all).or_else(|| others.max_by_key(count).filter(|_| header.len() == 1))?;
+    let way_out = match delimiter {
+        '\t' => "kind = \"tsv\", or delimiter = \"\\t\"".to_owned(),
+        other => format!("delimiter = \"{other}\""),
+    };
+    Some(format!("the names of the header `{line}` seem to be separated by {delimiter:?}: set {way_out}"))
 }
 
 fn csv_row(
@@ -170,15 +200,17 @@ fn csv_row(
     row(text(image)?.to_owned(), captions, label)
 }
 
-fn json_rows(config: &TableConfig, file: File) -> Result<Rows> {
+fn json_rows(config: &TableConfig, file: impl BufRead) -> Result<Rows> {
     let mut rows = Vec::new();
     let mut checked = false;
-    for (index, line) in BufReader::new(file).split(b'\n').enumerate() {
+    for (index, line) in file.split(b'\n').enumerate() {
         let line = line.map_err(Error::io(&config.path))?;
-        if line.trim_ascii().is_empty() {
+        // Files that were joined have byte order marks in the middle.
+        let line = text::decode(line).map_err(|not_text| not_text.to_string());
+        if line.as_ref().is_ok_and(|line| line.trim_ascii().is_empty()) {
             continue;
         }
-        let object = serde_json::from_slice(&line).map_err(|error| format!("not a JSON object: {error}"));
+        let object = line.and_then(|line| json::parse(&line).map_err(|error| format!("not a JSON object: {error}")));
         // No header says which fields there are: the first whole row stands for it.
         if let (Ok(object), false) = (&object, checked) {
             check_fields(config, object)?;
@@ -192,8 +224,7 @@ fn json_rows(config: &TableConfig, file: File) -> Result<Rows> {
 type Object = serde_json::Map<String, Value>;
 
 fn check_fields(config: &TableConfig, object: &Object) -> Result<()> {
-    let wanted = std::iter::once(&config.image_column).chain(&config.caption_column).chain(&config.label_column);
-    match wanted.into_iter().find(|name| !object.contains_key(*name)) {
+    match config.columns().find(|name| !object.contains_key(*name)) {
         None => Ok(()),
         Some(column) => Err(Error::MissingColumn {
             path: config.path.clone(),
@@ -244,7 +275,7 @@ mod tests {
     use super::*;
 
     /// Opens a file with this text, its columns named as the config text says.
-    fn open(format: TableFormat, text: &str, keys: &str) -> Result<TableSource> {
+    fn open(format: TableFormat, text: impl AsRef<[u8]>, keys: &str) -> Result<TableSource> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("table");
         fs::write(&path, text).unwrap();
@@ -308,11 +339,59 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_is_no_part_of_a_name_or_a_row() {
+        let utf_16 =
+            |text: &str| [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+        let csv = "\"image\",caption\r\n\r\na.png,é\r\n";
+        for bytes in [format!("\u{feff}{csv}").into_bytes(), utf_16(csv)] {
+            let sample = open(TableFormat::Csv, bytes, "").unwrap().sample(0).unwrap();
+            assert!(sample.key.ends_with("table:3 a.png") && sample.captions == ["é"], "{sample:?}");
+        }
+        let line = "{\"image\": \"a.png\", \"caption\": \"é\", \"width\": NaN}\r\n";
+        for bytes in [format!("\u{feff}{line}\u{feff}{line}").into_bytes(), utf_16(&line.repeat(2))] {
+            let source = open(TableFormat::Jsonl, bytes, "").unwrap();
+            assert!((0..2).all(|row| source.sample(row).unwrap().captions == ["é"]));
+        }
+        let latin =
+            open(TableFormat::Jsonl, b"{\"image\": \"a.png\", \"caption\": \"\"}\n{\"caf\xe9\": 1}\n", "").unwrap();
+        assert!(said(latin.sample(1)).contains("table:2: column 6: not UTF-8 text"), "{}", said(latin.sample(1)));
+    }
+
+    #[test]
+    fn a_wrong_delimiter_is_told_with_the_right_one() {
+        let message = said(open(TableFormat::Csv, "image;caption\na.png;one, two\n", ""));
+        assert!(
+            message.contains("table:1: no column `image`: the names of the header `image;caption` seem"),
+            "{message}"
+        );
+        assert!(message.ends_with("separated by ';': set delimiter = \";\""), "{message}");
+        let message =
+            said(open(TableFormat::Csv, "image\tcaption,long\na.png\tx\n", "caption_column = 'caption,long'"));
+        assert!(message.contains("set kind = \"tsv\""), "{message}");
+        let message = said(open(TableFormat::Tsv, "image,caption\na.png,x\n", ""));
+        assert!(message.contains("set delimiter = \",\""), "{message}");
+        assert!(said(open(TableFormat::Csv, "a b\n1\n", "")).contains("the file has `a b`"));
+    }
+
+    #[test]
+    fn a_quotation_mark_that_is_never_closed_is_told_with_its_line() {
+        let message = said(open(TableFormat::Csv, "image,caption\r\n\r\na.png,\"x\r\nb.png,y\r\nc.png,z\r\n", ""));
+        assert!(message.contains("table:3: the quotation mark that opens here is never closed"), "{message}");
+        assert!(message.contains("the 2 lines below"), "{message}");
+        let source = open(TableFormat::Csv, "image,caption\na.png,\"x\nb.png,\"y\"\nc.png,z\n", "").unwrap();
+        assert!(said(source.sample(0)).contains("table:2: the quotation mark that opens here is closed on line 3"));
+        assert_eq!((source.len(), source.sample(1).unwrap().captions), (2, vec!["z".to_owned()]));
+    }
+
+    #[test]
     fn what_cannot_be_opened_says_why() {
         let config: TableConfig = toml::from_str("path = '/no/such.csv'").unwrap();
         assert!(said(TableSource::open(&config, TableFormat::Csv)).starts_with("/no/such.csv: No such file"));
         assert!(said(open(TableFormat::Csv, "image,caption\n", "")).contains("the file has no rows"));
         assert!(said(open(TableFormat::Csv, "", "")).contains("no column `image`"));
+        assert!(said(open(TableFormat::Csv, b"image,caf\xe9\n", "")).contains("table:1: not UTF-8 text"));
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+        assert!(said(open(TableFormat::Csv, pointer, "")).contains("run `git lfs pull`"));
         assert!(said(open(TableFormat::Csv, "image,caption\n", "delimiter = 'é'")).contains("one ASCII character"));
         assert!(said(open(TableFormat::Jsonl, "", "delimiter = ','")).contains("JSON lines have none"));
         assert!(toml::from_str::<TableConfig>("path = 'a'\nimages = 'b'").is_err());
