@@ -141,6 +141,8 @@ pub enum Fault {
     Pipe,
     /// Bytes that are no whole image.
     Image,
+    /// A field that a tar has twice for one key, and no two samples.
+    Repeated,
     /// No image where one belongs.
     NoImage,
     /// No caption where one belongs.
@@ -164,6 +166,7 @@ impl std::fmt::Display for Fault {
             Self::Shard => "broken shard",
             Self::Pipe => "failed command",
             Self::Image => "corrupt image",
+            Self::Repeated => "repeated member",
             Self::NoImage => "no image",
             Self::NoCaption => "no caption",
             Self::Text => "not UTF-8",

@@ -26,13 +26,15 @@ pub struct Sample {
     /// The key of the sample that this one is a variation of (an emoji with a chosen skin tone: the one without),
     /// so that evaluation can tell near twins from other pairs.
     pub variant_of: Option<String>,
+    /// What of the sample could not be read and is not needed: it is whole without it.
+    pub warning: Option<String>,
 }
 
 impl Sample {
     /// A sample that is nothing but an image: `Sample { captions, ..Sample::new(key, image) }` adds to it.
     pub fn new(key: impl Into<String>, image: SampleImage) -> Self {
         let key = key.into();
-        Self { key, image, captions: Vec::new(), label: None, questions: Vec::new(), variant_of: None }
+        Self { key, image, captions: Vec::new(), label: None, questions: Vec::new(), variant_of: None, warning: None }
     }
 }
 

@@ -42,6 +42,9 @@ pub struct Spread {
 pub struct Stats {
     /// Samples that could be read, as far as their images' headers.
     pub samples: u64,
+    /// Those of them that have a [`Sample::warning`].
+    #[serde(default)]
+    pub warned: u64,
     /// Samples that could not, by the kind of fault.
     pub bad: BTreeMap<Fault, u64>,
     /// Images by format: `jpg`, `png`, `webp`.
@@ -168,8 +171,9 @@ impl Stats {
 
     /// Counts a sample, its image of `bytes` encoded bytes.
     pub(crate) fn add(&mut self, sample: &Sample, header: &Header, bytes: u64) {
-        let Sample { captions, label, questions, variant_of, .. } = sample;
+        let Sample { captions, label, questions, variant_of, warning, .. } = sample;
         self.samples += 1;
+        self.warned += u64::from(warning.is_some());
         *self.formats.entry(header.extension().to_owned()).or_default() += 1;
         self.width.add(header.width.into());
         self.height.add(header.height.into());
@@ -192,6 +196,7 @@ impl Stats {
     /// Counts in what was counted elsewhere.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.samples += other.samples;
+        self.warned += other.warned;
         self.variants += other.variants;
         add_all(&mut self.bad, &other.bad);
         let named = [

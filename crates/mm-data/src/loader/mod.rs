@@ -246,6 +246,9 @@ impl<T: Item> Loader<T> {
                 });
             }
             self.report.count(part, &mut self.position, outcome.bad, self.config.max_bad_samples)?;
+            if let (Some(warning), Some((_, key, _))) = (outcome.warning, &outcome.item) {
+                self.report.warn(part, &mut self.position, key, &warning);
+            }
             match outcome.item {
                 Some(item) => return Ok(Some(item)),
                 // A stream has a next one.

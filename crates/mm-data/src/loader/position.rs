@@ -60,13 +60,21 @@ impl Position {
 pub struct Tally {
     /// Good ones.
     pub read: u64,
+    /// Those of the good ones that have a [`Sample::warning`](crate::Sample::warning).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub warned: u64,
     /// Bad ones; one that is bad in each epoch counts in each.
     pub skipped: BTreeMap<Fault, u64>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Tally {
     fn add(&mut self, other: &Self) {
         self.read += other.read;
+        self.warned += other.warned;
         other.skipped.iter().for_each(|(fault, count)| *self.skipped.entry(*fault).or_default() += count);
     }
 
@@ -77,9 +85,13 @@ impl Tally {
 }
 
 impl std::fmt::Display for Tally {
-    /// `3,950 read, 7 skipped (5 corrupt image, 2 no caption)`.
+    /// `3,950 read, 12 of them with a warning, 7 skipped (5 corrupt image, 2 no caption)`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} read, {} skipped", self.read, self.all_skipped())?;
+        write!(f, "{} read", self.read)?;
+        if self.warned > 0 {
+            write!(f, ", {} of them with a warning", self.warned)?;
+        }
+        write!(f, ", {} skipped", self.all_skipped())?;
         let kinds: Vec<String> = self.skipped.iter().map(|(fault, count)| format!("{count} {fault}")).collect();
         if kinds.is_empty() { Ok(()) } else { write!(f, " ({})", kinds.join(", ")) }
     }
@@ -94,7 +106,7 @@ mod tests {
             epoch: 2,
             index: 8,
             streams: [(1, taken)].into(),
-            tally: Tally { read, skipped: [(Fault::Image, bad)].into() },
+            tally: Tally { read, warned: bad, skipped: [(Fault::Image, bad)].into() },
             bad: [7, bad].into(),
             samples: 100,
         };
@@ -107,6 +119,7 @@ mod tests {
         assert_eq!((one.epoch, one.index, one.streams[&1], two.streams[&1]), (2, 8, 10, 14));
         assert_eq!((one.tally.read, one.tally.skipped[&Fault::Image], two.tally.read), (110, 3, 0));
         assert!(one.bad == two.bad && one.bad == [1, 2, 7].into());
+        assert_eq!(one.tally.to_string(), "110 read, 3 of them with a warning, 3 skipped (3 corrupt image)");
     }
 
     #[test]

@@ -8,12 +8,17 @@ use std::path::{Path, PathBuf};
 use super::position::{Position, Tally};
 use crate::{BadSample, Error, Result};
 
+/// Samples with a warning that are named one by one: a set that somebody else wrote may have one on each.
+const WARNINGS: usize = 10;
+
 /// The account of one loader.
 pub(super) struct Report {
     name: String,
     bad: Vec<BadSample>,
     /// Of each source of the mix, what became of its samples since the last epoch began.
     epoch: Vec<(String, Tally)>,
+    /// Warnings that were told.
+    warned: usize,
     log: Option<(PathBuf, File, HashSet<u64>)>,
 }
 
@@ -21,7 +26,7 @@ impl Report {
     /// For the set `name` with these sources.
     pub fn new(name: String, sources: impl Iterator<Item = String>) -> Self {
         let epoch = sources.map(|source| (source, Tally::default())).collect();
-        Self { name, bad: Vec::new(), epoch, log: None }
+        Self { name, bad: Vec::new(), epoch, warned: 0, log: None }
     }
 
     pub fn log_to(&mut self, path: &Path) -> Result<()> {
@@ -59,6 +64,20 @@ impl Report {
         Err(Error::TooManyBad { name: self.name.clone(), count, allowed, first })
     }
 
+    /// Counts a sample that was read, but for what its warning says.
+    pub fn warn(&mut self, part: usize, position: &mut Position, key: &str, warning: &str) {
+        let (source, tally) = &mut self.epoch[part];
+        tally.warned += 1;
+        position.tally.warned += 1;
+        self.warned += 1;
+        if self.warned <= WARNINGS {
+            tracing::warn!("{source}: {key} is read without a part of it: {warning}");
+        }
+        if self.warned == WARNINGS {
+            tracing::warn!("further warnings of this kind are counted, and told of at the end of the epoch");
+        }
+    }
+
     fn tell(&mut self, bad: BadSample) {
         tracing::warn!("a bad sample of {} is skipped: {}: {}", bad.source, bad.key, bad.reason);
         if let Some((path, file, known)) = &mut self.log
@@ -78,7 +97,7 @@ impl Report {
     pub fn end_epoch(&mut self, epoch: u64) {
         for (source, tally) in &mut self.epoch {
             let tally = std::mem::take(tally);
-            if tally.skipped.is_empty() {
+            if tally.skipped.is_empty() && tally.warned == 0 {
                 tracing::info!("epoch {epoch}: {source}: {tally}");
             } else {
                 tracing::warn!("epoch {epoch}: {source}: {tally}");

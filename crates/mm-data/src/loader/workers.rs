@@ -31,6 +31,8 @@ pub(super) struct Outcome<T> {
     pub ticket: Ticket,
     /// The mapped sample with its key and number; none where it is bad and nothing stands in for it.
     pub item: Option<(T, String, usize)>,
+    /// The warning of the mapped sample.
+    pub warning: Option<String>,
     /// The bad samples met on the way; the first is the one of the place itself.
     pub bad: Vec<BadSample>,
     /// Whether the stream is at its end.
@@ -204,14 +206,15 @@ struct Bad {
 
 impl<T> Shared<T> {
     fn read(&self, ticket: Ticket) -> Outcome<T> {
-        let mut outcome = Outcome { ticket, item: None, bad: Vec::new(), ended: false };
+        let mut outcome = Outcome { ticket, item: None, warning: None, bad: Vec::new(), ended: false };
         let (epoch, place) = ticket.place;
         match &self.feeds[ticket.part] {
             Feed::Numbered(feed) => {
                 for index in feed.candidates(epoch, place, self.replace) {
                     match self.guarded(|| feed.source.sample(index), ticket) {
-                        Ok((item, key)) => {
+                        Ok((item, key, warning)) => {
                             outcome.item = Some((item, key, feed.offset + index));
+                            outcome.warning = warning;
                             break;
                         }
                         Err(Bad { key, fault, reason }) => {
@@ -228,7 +231,10 @@ impl<T> Shared<T> {
                 Some(Ok(sample)) => {
                     let key = sample.key.clone();
                     match self.guarded(|| Ok(sample), ticket) {
-                        Ok((item, key)) => outcome.item = Some((item, key, ticket.number as usize)),
+                        Ok((item, key, warning)) => {
+                            outcome.item = Some((item, key, ticket.number as usize));
+                            outcome.warning = warning;
+                        }
                         Err(Bad { fault, reason, .. }) => {
                             outcome.bad.push(BadSample { source: feed.name.clone(), key, fault, reason });
                         }
@@ -244,14 +250,14 @@ impl<T> Shared<T> {
         &self,
         sample: impl FnOnce() -> Result<Sample>,
         ticket: Ticket,
-    ) -> std::result::Result<(T, String), Bad> {
+    ) -> std::result::Result<(T, String, Option<String>), Bad> {
         let mut key = None;
         let done = Error::guarded(|| {
             let sample = sample()?;
             key = Some(sample.key.clone());
             self.bytes.fetch_add(sample.image.stored_bytes(), Ordering::Relaxed);
             let item = (self.map)(&sample, &mut rng(self.seed, ticket.part as u64, ticket.draw, Domain::Sample))?;
-            Ok((item, sample.key))
+            Ok((item, sample.key, sample.warning))
         });
         done.map_err(|error| Bad { key, fault: error.fault(), reason: error.to_string() })
     }

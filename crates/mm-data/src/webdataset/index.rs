@@ -1,27 +1,29 @@
 //! The index of a shard: where each sample lies in the tar. It makes a plain tar readable by number.
 //!
 //! # The file
-//! `SHARD.tar.index` is little-endian: the magic, the tar's size and time of change in nanoseconds, the number of samples
-//! and the length of the reason why the tar is broken (0: it is whole); then of each sample its first byte, its length and where
-//! its key ends; then the keys, then the reason. It is written under a temporary name and renamed, and made again when the tar's size or time is
-//! another.
+//! `SHARD.tar.index` is little-endian: the magic, the tar's size and time of change in nanoseconds, the number of samples, that of
+//! samples whose key also stands elsewhere, and the length of the reason why the tar is broken (0: it is whole); then of each sample its
+//! first byte, its length and where its key ends; then the keys; then of each sample whose key stands elsewhere its number and the first byte
+//! there; then the reason. It is written under a temporary name and renamed, and made again when the tar's size or time is another.
+//!
+//! The number in the magic grows with every change of what a sample is: an index of before is made again.
 
 use std::fs::{File, Permissions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use tar::Archive;
+use super::walk::{Found, walk};
+use crate::file_kind::{Compression, GIT_LFS_POINTER, HEAD_BYTES, is_git_lfs_pointer};
+use crate::{Error, Fault, Result};
 
-use super::members::{key_and_extension, of_sample};
-use crate::{Error, Result};
-
-const MAGIC: &[u8; 16] = b"mm shard index 1";
+const MAGIC: &[u8; 16] = b"mm shard index 2";
 /// What stands behind the name of a shard in that of its index.
 pub(super) const INDEX_EXTENSION: &str = "index";
 
-const HEAD: usize = 16 + 4 * 8;
+const HEAD: usize = 16 + 5 * 8;
 const ENTRY: usize = 3 * 8;
+const APART: usize = 2 * 8;
 
 /// The longest key or reason. A spoilt index may ask for any length.
 const LONGEST: usize = 1 << 16;
@@ -36,10 +38,25 @@ enum Place {
 /// The index of one shard, open. It holds next to nothing in memory.
 pub(super) struct Index {
     place: Place,
-    samples: usize,
-    /// The bytes of the reason at the end.
-    reason: usize,
+    counts: Counts,
     tar_bytes: u64,
+}
+
+/// What the head of an index says of its length.
+#[derive(Clone, Copy)]
+struct Counts {
+    samples: usize,
+    /// Samples whose key stands elsewhere too.
+    apart: usize,
+    /// Bytes of the reason at the end.
+    reason: usize,
+}
+
+impl Counts {
+    fn of(head: &[u8]) -> Option<Self> {
+        let number = |at| number(head, at).map(|number| number as usize);
+        Some(Self { samples: number(32)?, apart: number(40)?, reason: number(48)? })
+    }
 }
 
 /// What an index says of a whole shard.
@@ -75,6 +92,7 @@ impl Index {
         if let Some(index) = Self::of_file(&place, stamp) {
             return Ok(index);
         }
+        check_plain(path, &tar)?;
         let bytes = build(tar, stamp).map_err(Error::io(path))?;
         let index = match write(&place, &bytes) {
             Ok(()) => Self::of_file(&place, stamp),
@@ -87,11 +105,10 @@ impl Index {
                 None
             }
         };
-        let head = |bytes: &[u8]| Some((number(bytes, 32)? as usize, number(bytes, 40)? as usize));
         index
             .or_else(|| {
-                let (samples, reason) = head(&bytes)?;
-                Some(Self { place: Place::Memory(bytes), samples, reason, tar_bytes: stamp[0] })
+                let counts = Counts::of(&bytes)?;
+                Some(Self { place: Place::Memory(bytes), counts, tar_bytes: stamp[0] })
             })
             .ok_or_else(|| Error::Setting(format!("{}: its index cannot be read back", path.display())))
     }
@@ -102,32 +119,63 @@ impl Index {
         let mut head = [0; HEAD];
         file.read_exact_at(&mut head, 0).ok()?;
         let fits = head[..16] == *MAGIC && number(&head, 16)? == stamp[0] && number(&head, 24)? == stamp[1];
-        let (samples, reason) = (number(&head, 32)? as usize, number(&head, 40)? as usize);
+        let counts = Counts::of(&head)?;
+        let Counts { samples, apart, reason } = counts;
         let entries = samples.checked_mul(ENTRY)?.checked_add(HEAD)?;
         let length = file.metadata().ok()?.len();
-        let index = Self { place: Place::File(file), samples, reason, tar_bytes: stamp[0] };
+        let index = Self { place: Place::File(file), counts, tar_bytes: stamp[0] };
         let keys = match samples {
             0 => 0,
             _ if (entries as u64) > length => return None,
             _ => index.entry(samples - 1)?.1,
         };
-        (fits && (entries as u64).checked_add(keys)?.checked_add(reason as u64)? == length).then_some(index)
+        let rest = apart.checked_mul(APART)?.checked_add(reason)?;
+        (fits && (entries as u64).checked_add(keys)?.checked_add(rest as u64)? == length).then_some(index)
     }
 
     /// How many samples can be found.
     pub fn samples(&self) -> usize {
-        self.samples
+        self.counts.samples
     }
 
     /// Samples, and what is broken.
     pub fn summary(&self) -> Summary {
-        let reason = || {
-            let keys = self.samples.checked_sub(1).map_or(Some(0), |last| self.entry(last).map(|(_, end)| end))?;
-            let bytes = self.read((HEAD + self.samples * ENTRY) as u64 + keys, self.reason)?;
+        let Counts { samples, apart, reason } = self.counts;
+        let said = || {
+            let bytes = self.read(self.keys_end()? + (apart * APART) as u64, reason)?;
             Some(String::from_utf8_lossy(&bytes).into_owned())
         };
-        let broken = (self.reason > 0).then(|| reason().unwrap_or_else(|| "its index cannot be read".into()));
-        Summary { samples: self.samples, broken, bytes: self.tar_bytes }
+        let broken = (reason > 0).then(|| said().unwrap_or_else(|| "its index cannot be read".into()));
+        Summary { samples, broken, bytes: self.tar_bytes }
+    }
+
+    /// The first byte of another sample of the same key, where there is one.
+    pub fn apart(&self, sample: usize) -> Option<u64> {
+        let begin = self.keys_end()?;
+        let pair = |place: usize| {
+            let bytes = self.read(begin + (place * APART) as u64, APART)?;
+            Some((number(&bytes, 0)?, number(&bytes, 8)?))
+        };
+        let (mut low, mut high) = (0, self.counts.apart);
+        while low < high {
+            let middle = low.midpoint(high);
+            match pair(middle)? {
+                (number, other) if number == sample as u64 => return Some(other),
+                (number, _) if number < sample as u64 => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        None
+    }
+
+    /// The byte of the index at which its keys end.
+    fn keys_end(&self) -> Option<u64> {
+        let keys = self.counts.samples.checked_sub(1).map_or(Some(0), |last| self.entry(last).map(|(_, end)| end))?;
+        (self.entries_end()).checked_add(keys)
+    }
+
+    fn entries_end(&self) -> u64 {
+        (HEAD + self.counts.samples * ENTRY) as u64
     }
 
     /// Whether it could not be written.
@@ -144,7 +192,7 @@ impl Index {
     pub fn key(&self, sample: usize) -> Option<String> {
         let start = if sample == 0 { 0 } else { self.entry(sample - 1)?.1 };
         let length = self.entry(sample)?.1.checked_sub(start)?;
-        let bytes = self.read((HEAD + self.samples * ENTRY) as u64 + start, usize::try_from(length).ok()?)?;
+        let bytes = self.read(self.entries_end() + start, usize::try_from(length).ok()?)?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -198,13 +246,28 @@ fn write(place: &Path, bytes: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Walks over the headers of a tar and writes down where its samples lie. Neighbours of one key are one sample.
+/// Errors: a tar that is not plain, told with what to do.
+fn check_plain(path: &Path, tar: &File) -> Result<()> {
+    let mut head = [0; HEAD_BYTES];
+    let read = tar.read_at(&mut head, 0).map_err(Error::io(path))?;
+    let bad = |reason: String| Err(Error::bad(Fault::Shard, reason));
+    match Compression::of(&head[..read]) {
+        None if is_git_lfs_pointer(&head[..read]) => bad(GIT_LFS_POINTER.into()),
+        None => Ok(()),
+        Some(kind @ (Compression::Gzip | Compression::Zstd)) => bad(format!(
+            "{0}-compressed, and so not to be read by number: unpack it with `{0} -dc`, or set streamed = true and samples = N",
+            kind.program()
+        )),
+        Some(kind) => bad(kind.unread(path)),
+    }
+}
+
+/// The index of a tar, as bytes.
 fn build(tar: File, stamp: [u64; 2]) -> std::io::Result<Vec<u8>> {
-    let mut samples: Vec<(Extent, String)> = Vec::new();
-    let broken = walk(&tar, stamp[0], &mut samples)?;
+    let Found { samples, apart, broken } = walk(&tar, stamp[0])?;
     let mut bytes = MAGIC.to_vec();
     let reason = broken.unwrap_or_default();
-    for number in [stamp[0], stamp[1], samples.len() as u64, reason.len() as u64] {
+    for number in [stamp[0], stamp[1], samples.len() as u64, apart.len() as u64, reason.len() as u64] {
         bytes.extend(number.to_le_bytes());
     }
     let mut end_of_key = 0;
@@ -215,45 +278,9 @@ fn build(tar: File, stamp: [u64; 2]) -> std::io::Result<Vec<u8>> {
         }
     }
     samples.iter().for_each(|(_, key)| bytes.extend(key.as_bytes()));
+    apart.iter().for_each(|(number, other)| bytes.extend([number.to_le_bytes(), other.to_le_bytes()].as_flattened()));
     bytes.extend(reason.as_bytes());
     Ok(bytes)
-}
-
-/// Collects the samples of a tar; what is returned says why the tar is not whole. Errors: the disk's.
-fn walk(tar: &File, size: u64, samples: &mut Vec<(Extent, String)>) -> std::io::Result<Option<String>> {
-    let mut archive = Archive::new(tar);
-    let mut end = 0; // of the member before
-    for entry in archive.entries_with_seek()? {
-        let entry = match entry {
-            Ok(entry) => entry,
-            // The library gives the disk's errors and its own in one type; its own have no number of the system's.
-            Err(error) if error.raw_os_error().is_some() => return Err(error),
-            Err(error) => return Ok(Some(format!("broken at byte {end}, what follows is lost: {error}"))),
-        };
-        let start = end;
-        let data = entry.raw_file_position();
-        end = data.saturating_add(entry.size().div_ceil(512).saturating_mul(512));
-        if data.saturating_add(entry.size()) > size {
-            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            // The sample that lost a member is counted as what is broken, not once more for what it lacks.
-            let key = key_and_extension(name.as_bytes()).map(|(key, _)| key);
-            samples.pop_if(|(_, last)| Some(&*last) == key.as_ref());
-            return Ok(Some(format!("cut off at byte {size}, in {name}")));
-        }
-        let Some((key, _)) = of_sample(&entry) else { continue };
-        match samples.last_mut().filter(|(_, last)| *last == key) {
-            Some((extent, _)) => extent.length = end.min(size) - extent.start,
-            None => samples.push((Extent { start, length: end.min(size) - start }, key)),
-        }
-    }
-    // Two blocks of zeros end a tar; where none is, the writer was stopped between two members.
-    let mut block = [1; 512];
-    let mut tar = tar;
-    tar.seek(SeekFrom::Start(end))?;
-    Ok(match tar.read_exact(&mut block) {
-        Ok(()) if block == [0; 512] => (samples.is_empty()).then(|| "no sample is in it".to_owned()),
-        _ => Some(format!("cut off at byte {end}, between two members: it has no end mark")),
-    })
 }
 
 #[cfg(test)]
@@ -284,6 +311,50 @@ mod tests {
             let written = std::fs::metadata(folder.path().join("a.tar.index")).unwrap();
             assert_eq!(written.mode() & 0o444, 0o444);
         }
+    }
+
+    #[test]
+    fn a_sample_whose_key_stands_elsewhere_tells_where() {
+        let files = ["a.jpg", "b.jpg", "b.txt", "a.txt", "c.jpg", "d.jpg", "c.txt"].map(|name| (name, &b"x"[..]));
+        let (_folder, path) = written(&tar(&files));
+        for folder in [None, Some(Path::new("/proc/none"))] {
+            let index = Index::open(&path, folder).unwrap();
+            let apart: Vec<Option<u64>> = (0..index.samples()).map(|sample| index.apart(sample)).collect();
+            assert_eq!(apart, [Some(3072), None, Some(0), Some(6144), None, Some(4096)]);
+            assert_eq!(
+                index.summary(),
+                Summary { samples: 6, broken: None, bytes: std::fs::metadata(&path).unwrap().len() }
+            );
+        }
+    }
+
+    #[test]
+    fn an_index_of_before_is_made_anew() {
+        let (_folder, path) = written(&tar(&[("a.jpg", b"1"), ("a.txt", b"1"), ("a.jpg", b"2"), ("a.txt", b"2")]));
+        let metadata = std::fs::metadata(&path).unwrap();
+        let time = metadata.mtime() as u64 * 1_000_000_000 + metadata.mtime_nsec() as u64;
+        // As it was written when neighbours of one key were one sample.
+        let mut before = b"mm shard index 1".to_vec();
+        for number in [metadata.len(), time, 1, 0, 0, 4096, 1] {
+            before.extend(number.to_le_bytes());
+        }
+        std::fs::write(path.with_extension("tar.index"), [&before[..], b"a"].concat()).unwrap();
+        assert_eq!(Index::open(&path, None).unwrap().samples(), 2);
+    }
+
+    #[test]
+    fn a_tar_that_is_none_is_told_with_what_to_do() {
+        let said = |bytes: &[u8]| Index::open(&written(bytes).1, None).err().map(|error| error.to_string());
+        let gzip = said(b"\x1f\x8b\x08\x00").unwrap();
+        assert!(
+            gzip.contains("gzip-compressed") && gzip.contains("`gzip -dc`") && gzip.contains("streamed = true"),
+            "{gzip}"
+        );
+        assert!(said(b"\x28\xb5\x2f\xfd").unwrap().contains("`zstd -dc`"));
+        let xz = said(b"\xfd7zXZ\0").unwrap();
+        assert!(xz.contains("\"pipe:xz -dc ") && xz.contains("a.tar"), "{xz}");
+        let pointer = said(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n").unwrap();
+        assert_eq!(pointer, GIT_LFS_POINTER);
     }
 
     #[test]

@@ -2,17 +2,22 @@
 
 use std::io::Read;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use tar::{Archive, Entry, EntryType};
 
-use crate::{Error, Fault, Question, Result, Sample, SampleImage};
+use super::groups::{Group, Groups, Name};
+use crate::readers::broken::shortened;
+use crate::{Error, Fault, Question, Result, Sample, SampleImage, json, text};
 
 /// A sample of more bytes than this is refused.
 pub(super) const MAX_SAMPLE_BYTES: u64 = 1 << 28;
 
 /// The kinds of image that are looked for, the first of them taken.
-const IMAGES: [&str; 5] = ["jpg", "jpeg", "png", "webp", "gif"];
+pub(super) const IMAGES: [&str; 5] = ["jpg", "jpeg", "png", "webp", "gif"];
+
+/// The fields that may say something of an image.
+pub(super) const TEXTS: [&str; 3] = ["txt", "json", "cls"];
 
 /// One file of a sample: what stands behind the key's dot, and its bytes.
 pub(crate) struct Member {
@@ -20,67 +25,85 @@ pub(crate) struct Member {
     pub bytes: Vec<u8>,
 }
 
-/// Key and extension of a member's name, as the webdataset library parts them: at the first dot of the last part.
-pub(super) fn key_and_extension(name: &[u8]) -> Option<(String, String)> {
-    let name = String::from_utf8_lossy(name);
-    let file = name.rfind('/').map_or(0, |slash| slash + 1);
-    let dot = file + name[file..].find('.').filter(|&dot| dot > 0)?;
-    Some((name[..dot].to_owned(), name[dot + 1..].to_lowercase()))
-}
-
-/// Key and extension of what stands in a tar, if it is a file of a sample: no folder or link, and with a name that has both.
-pub(super) fn of_sample(entry: &Entry<impl Read>) -> Option<(String, String)> {
+/// The name of what stands in a tar, if it is a file of a sample: no folder or link, and with both key and extension.
+pub(super) fn of_sample(entry: &Entry<impl Read>) -> Option<Name> {
     let is_file = matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous);
-    is_file.then(|| key_and_extension(&entry.path_bytes())).flatten()
+    is_file.then(|| Name::parse(&entry.path_bytes())).flatten()
 }
 
-/// The members in the bytes of one sample, as they stand in the tar.
-pub(super) fn members(bytes: &[u8]) -> Result<Vec<Member>> {
-    let broken =
-        |error: std::io::Error| Error::bad(Fault::Shard, format!("no tar where the index says one is: {error}"));
-    let mut members = Vec::new();
-    for entry in Archive::new(bytes).entries().map_err(broken)? {
-        let mut entry = entry.map_err(broken)?;
-        let Some((_, extension)) = of_sample(&entry) else { continue };
-        let mut bytes = Vec::with_capacity(entry.size().min(bytes.len() as u64) as usize);
-        entry.read_to_end(&mut bytes).map_err(broken)?;
-        members.push(Member { extension, bytes });
-    }
-    Ok(members)
-}
-
-/// What a `.json` member may say of its sample, beside the caption under a name of the config's choice.
-#[derive(Serialize, Deserialize, Default)]
-struct Said {
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    captions: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    label: Option<Value>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    questions: Vec<Question>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    variant_of: Option<String>,
-    #[serde(flatten)]
-    others: serde_json::Map<String, Value>,
-}
-
-/// The sample of these members. `txt` is the canonical caption; those of `json` follow.
+/// The members in the bytes of one sample, as they stand in the tar from byte `start` on.
 ///
-/// Errors: no image, neither caption, label nor question, text that is not UTF-8, JSON that is none or holds another type.
+/// Errors: a field that repeats, bytes that are no tar.
+pub(super) fn members(bytes: &[u8], start: u64) -> Result<Vec<Member>> {
+    let broken = |reason: String| Error::bad(Fault::Shard, format!("no tar where the index says one is: {reason}"));
+    let unreadable = |error: std::io::Error| broken(error.to_string());
+    let mut groups = Groups::default();
+    let mut end = start;
+    for entry in Archive::new(bytes).entries().map_err(unreadable)? {
+        let mut entry = entry.map_err(unreadable)?;
+        let begin = end;
+        end = start.saturating_add(padded_end(&entry));
+        let Some(name) = of_sample(&entry) else { continue };
+        let field = name.field();
+        if groups.begin(&name, &field, begin).next().is_some() {
+            return Err(broken("members of several samples".into()));
+        }
+        let mut content = Vec::with_capacity(entry.size().min(bytes.len() as u64) as usize);
+        entry.read_to_end(&mut content).map_err(unreadable)?;
+        groups.add(name, field, begin..end, content);
+    }
+    match groups.finish().next() {
+        Some(group) => of_group(group),
+        None => Err(broken("no member".into())),
+    }
+}
+
+/// The first byte behind a member, of an archive that was read from its beginning.
+pub(super) fn padded_end(entry: &Entry<impl Read>) -> u64 {
+    entry.raw_file_position().saturating_add(entry.size().div_ceil(512).saturating_mul(512))
+}
+
+/// Errors: a field that repeats.
+pub(super) fn of_group(group: Group<Vec<u8>>) -> Result<Vec<Member>> {
+    match group.repeated {
+        Some(reason) => Err(Error::bad(Fault::Repeated, reason)),
+        None => Ok(group
+            .members
+            .into_iter()
+            .map(|(extension, placed)| Member { extension, bytes: placed.content })
+            .collect()),
+    }
+}
+
+/// The error of a sample that lacks a member, where its key also stands elsewhere in the tar, at byte `other`.
+pub(super) fn apart(error: Error, other: Option<u64>) -> Error {
+    match (error.fault(), other) {
+        (fault @ (Fault::NoImage | Fault::NoCaption), Some(other)) => Error::bad(
+            fault,
+            format!(
+                "{error}; members of its key also lie apart, at byte {other}: write the tar with its files sorted by name"
+            ),
+        ),
+        _ => error,
+    }
+}
+
+/// The sample of these members. `txt` is the canonical caption; those of `json` follow. What is wrong with a `json` that is not
+/// needed is the sample's warning.
+///
+/// Errors: no image, neither caption, label nor question, a `txt` or `cls` that is no text.
 pub(super) fn sample(key: &str, members: Vec<Member>, caption_field: &str) -> Result<Sample> {
     let (mut image, mut captions, mut label, mut said) = (None, Vec::new(), None, Said::default());
     let names = members.iter().map(|member| format!("`.{}`", member.extension)).collect::<Vec<_>>().join(", ");
     for Member { extension, bytes } in members {
-        let utf8 = |bytes| {
-            String::from_utf8(bytes).map_err(|_| Error::bad(Fault::Text, format!("its .{extension} is not UTF-8")))
+        let text = |bytes| {
+            let not_text = |not_text| Error::bad(Fault::Text, format!("its .{extension}: {not_text}"));
+            text::decode(bytes).map(|text| text.trim().to_owned()).map_err(not_text)
         };
         match extension.as_str() {
-            "txt" => captions.extend(Some(utf8(bytes)?.trim().to_owned()).filter(|text| !text.is_empty())),
-            "cls" => label = Some(utf8(bytes)?.trim().to_owned()),
-            "json" => {
-                let wrong = |error| Error::bad(Fault::Json, format!("its .json: {error}"));
-                said = serde_json::from_slice(&bytes).map_err(wrong)?;
-            }
+            "txt" => captions.extend(Some(text(bytes)?).filter(|text| !text.is_empty())),
+            "cls" => label = Some(text(bytes)?),
+            "json" => said = Said::read(bytes, caption_field),
             _ => {
                 let rank = |extension: &str| IMAGES.iter().position(|known| *known == extension);
                 let better = |(there, _): &(usize, _)| rank(&extension).is_some_and(|new| new < *there);
@@ -92,26 +115,120 @@ pub(super) fn sample(key: &str, members: Vec<Member>, caption_field: &str) -> Re
     }
     let none = || Error::bad(Fault::NoImage, format!("no jpg, jpeg, png, webp or gif among its members {names}"));
     let (_, image) = image.ok_or_else(none)?;
-    let written = said.others.remove(caption_field);
-    for caption in texts(written, caption_field)?.into_iter().chain(said.captions) {
+    let Said { captions: others, label: other_label, questions, variant_of, problem } = said;
+    for caption in others {
         if !caption.trim().is_empty() && !captions.contains(&caption) {
             captions.push(caption);
         }
     }
-    let label = label.or(match said.label {
-        None | Some(Value::Null) => None,
-        Some(Value::String(label)) => Some(label),
-        Some(Value::Number(label)) => Some(label.to_string()),
-        Some(other) => {
-            return Err(Error::bad(Fault::Json, format!("its .json: `label` is {other}, neither text nor number")));
-        }
-    });
-    if captions.is_empty() && label.is_none() && said.questions.is_empty() {
-        let hint = format!("no caption, label or question among its members {names}");
-        return Err(Error::bad(Fault::NoCaption, hint));
+    let label = label.or(other_label);
+    if captions.is_empty() && label.is_none() && questions.is_empty() {
+        return Err(problem.map_or_else(
+            || Error::bad(Fault::NoCaption, format!("no caption, label or question among its members {names}")),
+            |problem| Error::bad(Fault::Json, problem),
+        ));
     }
-    let Said { questions, variant_of, .. } = said;
-    Ok(Sample { captions, label, questions, variant_of, ..Sample::new(key, SampleImage::Memory(image)) })
+    let image = SampleImage::Memory(image);
+    Ok(Sample { captions, label, questions, variant_of, warning: problem, ..Sample::new(key, image) })
+}
+
+/// What a `.json` member says of its sample.
+#[derive(Default)]
+struct Said {
+    /// Those under the config's name first, then those of `captions`.
+    captions: Vec<String>,
+    label: Option<String>,
+    questions: Vec<Question>,
+    variant_of: Option<String>,
+    /// What of it, or that all of it, cannot be read.
+    problem: Option<String>,
+}
+
+impl Said {
+    /// Reads what can be read. Others write other things under the same names: each is taken for itself.
+    fn read(bytes: Vec<u8>, caption_field: &str) -> Self {
+        let parsed = text::decode(bytes).map_err(|not_text| not_text.to_string());
+        let parsed = parsed.and_then(|text| json::parse::<Value>(&text).map_err(|error| error.to_string()));
+        let object = parsed.and_then(|value| match value {
+            Value::Object(object) => Ok(object),
+            other => Err(format!("{}, not an object", kind(&other))),
+        });
+        let mut object = match object {
+            Ok(object) => object,
+            Err(reason) => return Self { problem: Some(shortened(format!("its .json: {reason}"))), ..Self::default() },
+        };
+        let mut problems = Vec::new();
+        let mut take = |name: &str| object.remove(name).unwrap_or_default();
+        let mut captions = Vec::new();
+        for name in [caption_field, "captions"] {
+            match take(name) {
+                Value::Null => {}
+                Value::String(text) => captions.push(text),
+                Value::Array(list) => {
+                    for value in list {
+                        match value {
+                            Value::String(text) => captions.push(text),
+                            Value::Null => {}
+                            other => problems.push(format!("`{name}` has {} among its texts", kind(&other))),
+                        }
+                    }
+                }
+                other => problems.push(format!("`{name}` is {}, not a text or a list of texts", kind(&other))),
+            }
+        }
+        let label = match take("label") {
+            Value::Null => None,
+            Value::String(label) => Some(label),
+            Value::Number(label) => Some(label.to_string()),
+            Value::Bool(label) => Some(label.to_string()),
+            other => {
+                problems.push(format!("`label` is {}, not a text or a number", kind(&other)));
+                None
+            }
+        };
+        let questions = match take("questions") {
+            Value::Null => Vec::new(),
+            value => serde_json::from_value(value).unwrap_or_else(|error| {
+                problems.push(format!("`questions` are not of the form that mm writes: {error}"));
+                Vec::new()
+            }),
+        };
+        let variant_of = match take("variant_of") {
+            Value::Null => None,
+            Value::String(key) => Some(key),
+            other => {
+                problems.push(format!("`variant_of` is {}, not a key", kind(&other)));
+                None
+            }
+        };
+        problems.dedup();
+        let problem = (!problems.is_empty()).then(|| shortened(format!("its .json: {}", problems.join("; "))));
+        Self { captions, label, questions, variant_of, problem }
+    }
+}
+
+/// What a value is, for a message: the value itself may be long.
+fn kind(value: &Value) -> String {
+    match value {
+        Value::Array(_) => "a list".into(),
+        Value::Object(_) => "an object".into(),
+        Value::String(_) => "a text".into(),
+        other => other.to_string(),
+    }
+}
+
+/// The `.json` member that is written.
+#[derive(Serialize)]
+struct Written<'a> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    captions: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: &'a Option<String>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    questions: &'a [Question],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant_of: &'a Option<String>,
+    key: &'a str,
 }
 
 /// The members that [`sample`] reads as this sample again, with `image`, its encoded bytes, of the kind `extension`. The key that
@@ -134,29 +251,10 @@ pub(crate) fn members_of(sample: &Sample, extension: &str, image: Vec<u8>) -> Re
     members.extend(trimmed.first().map(|canonical| member("txt", canonical.clone().into_bytes())));
     let number = label.as_ref().filter(|label| label.parse::<i64>().is_ok());
     members.extend(number.map(|label| member("cls", label.clone().into_bytes())));
-    let said = Said {
-        captions: trimmed,
-        label: label.clone().map(Value::String),
-        questions: questions.clone(),
-        variant_of: variant_of.clone(),
-        others: [("key".to_owned(), Value::String(key.clone()))].into_iter().collect(),
-    };
-    let json = serde_json::to_vec(&said).map_err(|error| Error::bad(Fault::Json, error.to_string()))?;
+    let written = Written { captions: &trimmed, label, questions, variant_of, key };
+    let json = serde_json::to_vec(&written).map_err(|error| Error::bad(Fault::Json, error.to_string()))?;
     members.push(member("json", json));
     Ok(members)
-}
-
-/// One text or a list of texts.
-fn texts(value: Option<Value>, field: &str) -> Result<Vec<String>> {
-    let wrong = |value: &Value| Error::bad(Fault::Json, format!("its .json: `{field}` is {value}, no text"));
-    match value {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::String(text)) => Ok(vec![text]),
-        Some(Value::Array(texts)) => {
-            texts.into_iter().map(|text| text.as_str().map(str::to_owned).ok_or_else(|| wrong(&text))).collect()
-        }
-        Some(other) => Err(wrong(&other)),
-    }
 }
 
 #[cfg(test)]
@@ -170,15 +268,6 @@ mod tests {
 
     fn fault(members: &[(&str, &[u8])]) -> Fault {
         of(members).unwrap_err().fault()
-    }
-
-    #[test]
-    fn names_part_at_the_first_dot_of_the_file() {
-        let parts = |name: &str| key_and_extension(name.as_bytes());
-        let some = |key: &str, extension: &str| Some((key.to_owned(), extension.to_owned()));
-        assert_eq!(parts("a.b/000.seg.PNG"), some("a.b/000", "seg.png"));
-        assert_eq!(parts("./0001.jpg"), some("./0001", "jpg"));
-        assert_eq!((parts("a/.hidden"), parts("a/b"), parts("a/")), (None, None, None));
     }
 
     #[test]
@@ -222,9 +311,55 @@ mod tests {
         assert_eq!(fault(&[image]), Fault::NoCaption);
         assert_eq!(fault(&[image, ("txt", b" \n")]), Fault::NoCaption);
         assert_eq!(fault(&[image, ("txt", b"\xff")]), Fault::Text);
-        assert_eq!(fault(&[image, ("json", b"{")]), Fault::Json);
-        assert_eq!(fault(&[image, ("json", br#"{"caption": 5}"#)]), Fault::Json);
-        assert_eq!(fault(&[image, ("json", br#"{"captions": "one"}"#)]), Fault::Json);
-        assert_eq!(fault(&[image, ("txt", b"one"), ("json", b"[1]")]), Fault::Json);
+        assert_eq!(fault(&[image, ("cls", b"\xff\xfea")]), Fault::Text);
+        assert_eq!(fault(&[image, ("json", b"{}")]), Fault::NoCaption);
+        for json in [
+            &b"{"[..],
+            b"[1]",
+            br#"{"caption": 5}"#,
+            br#"{"label": []}"#,
+            br#"{"questions": ["why?"]}"#,
+            b"{\"a\": \"\xe9\"}",
+        ] {
+            assert_eq!(fault(&[image, ("json", json)]), Fault::Json, "{}", String::from_utf8_lossy(json));
+        }
+    }
+
+    #[test]
+    fn a_json_that_python_wrote_is_read() {
+        let json = br#"{"caption": ["one", null], "captions": null, "label": true, "score": NaN, "limit": -Infinity, "x": "\ud83d"}"#;
+        let sample = of(&[("jpg", b"J"), ("json", json)]).unwrap();
+        assert_eq!((&sample.captions[..], sample.label.as_deref()), (&["one".to_owned()][..], Some("true")));
+        assert_eq!(sample.warning, None);
+        let sample = of(&[("jpg", b"J"), ("json", b"\xef\xbb\xbf{\"captions\": \"one\"}")]).unwrap();
+        assert_eq!((&sample.captions[..], sample.warning), (&["one".to_owned()][..], None));
+    }
+
+    #[test]
+    fn a_json_that_nobody_needs_is_passed_over_and_said_so() {
+        let said = |json: &[u8]| {
+            let sample = of(&[("jpg", b"J"), ("txt", b"\xef\xbb\xbfone\r\n"), ("json", json)]).unwrap();
+            assert_eq!(sample.captions[0], "one");
+            let of_label = of(&[("jpg", b"J"), ("cls", b"\xef\xbb\xbf7"), ("json", json)]).unwrap();
+            assert_eq!((of_label.label.as_deref(), &of_label.warning), (Some("7"), &sample.warning));
+            sample.warning.unwrap()
+        };
+        assert_eq!(said(b"[{\"caption\": \"two\"}]"), "its .json: a list, not an object");
+        assert_eq!(said(b"{\"caf\xe9\": 1}"), "its .json: column 6: not UTF-8 text: convert it with iconv");
+        assert!(said(b"{'caption': 'two'}").starts_with("its .json: key must be a string"));
+        assert_eq!(said(br#"{"caption": 5.5}"#), "its .json: `caption` is 5.5, not a text or a list of texts");
+        assert_eq!(
+            said(br#"{"captions": [1, {}, "two"], "label": {"a": 1}}"#),
+            "its .json: `captions` has 1 among its texts; `captions` has an object among its texts; `label` is an object, not a text or a number"
+        );
+        assert!(
+            said(br#"{"questions": [{"question": "why?", "answer": "so"}]}"#)
+                .contains("not of the form that mm writes")
+        );
+        assert!(said(br#"{"variant_of": 5}"#).ends_with("`variant_of` is 5, not a key"));
+        // What can be read of it is read.
+        let json = br#"{"caption": "two", "label": 3, "questions": "none"}"#;
+        let sample = of(&[("jpg", b"J"), ("json", json)]).unwrap();
+        assert_eq!((&*sample.captions[0], sample.label.as_deref(), sample.warning.is_some()), ("two", Some("3"), true));
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! A sample is the neighbours of one key: `000017.jpg`, `000017.txt`, `000017.json`. Plain local tars are indexed at first
 //! read, and any sample can then be asked for by its number: the order of a run depends on neither processes nor threads, and a
-//! resumed run begins at the very sample. Commands, standard input and gzipped tars are streams.
+//! resumed run begins at the very sample. Commands, standard input and compressed tars are streams.
 
+mod groups;
 mod index;
 mod members;
 mod names;
 mod source;
 mod stream;
+mod walk;
 
 use std::path::PathBuf;
 
@@ -90,7 +92,7 @@ impl WebDatasetConfig {
             return Ok(Box::new(TarSource::open(name, paths, &self.caption_field, self.index_dir.as_deref())?));
         }
         let Some(samples) = self.samples.filter(|&samples| samples > 0) else {
-            let reason = "a stream (a command, standard input, gzip or streamed = true) has no known length: \
+            let reason = "a stream (a command, standard input, a compressed tar or streamed = true) has no known length: \
                           set samples = N, how many count as an epoch";
             return Err(Error::Setting(format!("`{name}`: {reason}")));
         };

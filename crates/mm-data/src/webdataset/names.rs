@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::index::INDEX_EXTENSION;
-use crate::{Error, Result};
+use crate::{Error, Result, text};
 
 /// Brace expressions may multiply: more shards than this are a slip of the pen.
 const MOST: usize = 1_000_000;
@@ -11,7 +11,7 @@ const MOST: usize = 1_000_000;
 /// One shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Shard {
-    /// A tar, plain or gzipped.
+    /// A tar, plain or compressed.
     File(PathBuf),
     /// A shell command whose output is a tar.
     Pipe(String),
@@ -22,7 +22,10 @@ pub(crate) enum Shard {
 impl Shard {
     /// Whether its samples can be found by number.
     pub fn is_plain_file(&self) -> bool {
-        matches!(self, Self::File(path) if !path.extension().is_some_and(|end| end == "gz" || end == "tgz"))
+        const COMPRESSED: [&str; 4] = ["gz", "tgz", "zst", "tzst"];
+        let is_compressed =
+            |path: &Path| path.extension().is_some_and(|end| COMPRESSED.iter().any(|known| end == *known));
+        matches!(self, Self::File(path) if !is_compressed(path))
     }
 }
 
@@ -45,8 +48,8 @@ pub(crate) fn shards(words: &[String]) -> Result<Vec<Shard>> {
     for word in words {
         if word.ends_with(".txt") && !word.starts_with("pipe:") {
             let path = Path::new(word);
-            let list = std::fs::read_to_string(path).map_err(Error::io(path))?;
-            let lines: Vec<&str> = list.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+            let list = text::read(path)?;
+            let lines: Vec<&str> = text::lines(&list).map(str::trim).filter(|line| !line.is_empty()).collect();
             if lines.is_empty() {
                 return Err(Error::Empty { name: word.clone(), hint: "the list names no shard".into() });
             }
@@ -181,7 +184,8 @@ mod tests {
         for name in ["b-1.tar", "b-0.tar", "c.tar.gz"] {
             std::fs::write(path(name), b"").unwrap();
         }
-        std::fs::write(path("list.txt"), format!("{}\n\npipe: cat {{1..2}}.tar\n", path("x.tar").display())).unwrap();
+        std::fs::write(path("list.txt"), format!("\u{feff}{}\r\n\npipe: cat {{1..2}}.tar\n", path("x.tar").display()))
+            .unwrap();
         let words = [path("b-*.tar").display().to_string(), path("list.txt").display().to_string(), "-".into()];
         let pipe = |command: &str| Shard::Pipe(command.into());
         let expected = [path("b-0.tar"), path("b-1.tar"), path("x.tar")].map(Shard::File);
@@ -189,6 +193,7 @@ mod tests {
         assert_eq!(found[..3], expected);
         assert_eq!(found[3..], [pipe("cat 1.tar"), pipe("cat 2.tar"), Shard::Stdin]);
         assert!(found[0].is_plain_file() && !Shard::File("c.tar.gz".into()).is_plain_file());
+        assert!(!Shard::File("c.tar.zst".into()).is_plain_file());
         let none = shards(&[path("d-*.tar").display().to_string()]).unwrap_err().to_string();
         assert!(none.ends_with("no file fits this pattern"), "{none}");
     }

@@ -196,7 +196,9 @@ impl Source for TarSource {
             .tar
             .read_exact_at(&mut bytes, extent.start)
             .map_err(|error| gone(format!("{}: {error}", known.path.display())))?;
-        members::sample(&self.key_in(&shard, index), members::members(&bytes)?, &self.caption_field)
+        let members = members::members(&bytes, extent.start)?;
+        members::sample(&self.key_in(&shard, index), members, &self.caption_field)
+            .map_err(|error| members::apart(error, shard.index.apart(place)))
     }
 
     fn blocks(&self) -> Option<Vec<u32>> {

@@ -1,7 +1,7 @@
 //! Shards that can only be read from their beginning: commands, standard input, compressed tars.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
@@ -13,13 +13,19 @@ use rand::RngExt;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tar::Archive;
 
-use super::members::{self, MAX_SAMPLE_BYTES, Member};
+use super::groups::{Ended, Group, Groups, Keys};
+use super::members::{self, MAX_SAMPLE_BYTES};
 use super::names::Shard;
+use super::walk;
+use crate::file_kind::{Compression, GIT_LFS_POINTER, HEAD_BYTES, is_git_lfs_pointer};
 use crate::rng::{Domain, rng};
 use crate::{BadSample, Error, Fault, Reading, Result, Sample, SampleRng, Source, Stream, StreamOrder, Watch};
 
 /// Samples that the reading thread may be ahead of the shuffle buffer.
 const AHEAD: usize = 8;
+
+/// Keys of a tar that are remembered: a stream may be a single tar without end.
+const KEYS: usize = 1 << 20;
 
 /// Shards as a [`Stream`].
 pub(super) struct TarStream {
@@ -249,75 +255,107 @@ impl ShardReader {
         }
     }
 
-    /// Sends the samples of a tar, gzipped or not. The inner error tells why the tar is not whole.
+    /// Sends the samples of a tar, compressed or not. The inner error tells why the tar is not whole.
     fn tar(&self, name: &str, input: impl Read) -> std::result::Result<Result<()>, Gone> {
+        let broken = |error: std::io::Error| Error::bad(Fault::Shard, error.to_string());
         let mut input = BufReader::with_capacity(1 << 18, Counted { input, watch: &self.watch });
-        let gzipped = matches!(input.fill_buf(), Ok([0x1f, 0x8b, ..]));
-        let mut input: Box<dyn Read> = if gzipped { Box::new(MultiGzDecoder::new(input)) } else { Box::new(input) };
+        let mut head = Vec::new();
+        if let Err(error) = input.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head) {
+            return Ok(Err(broken(error)));
+        }
+        let kind = Compression::of(&head);
+        let refused = match kind {
+            None if is_git_lfs_pointer(&head) => Some(GIT_LFS_POINTER.to_owned()),
+            None | Some(Compression::Gzip | Compression::Zstd) => None,
+            Some(other) => Some(other.unread(name)),
+        };
+        if let Some(reason) = refused {
+            // A command whose output nobody reads to the end fails, and that would be told instead.
+            let _ = std::io::copy(&mut input, &mut std::io::sink());
+            return Ok(Err(Error::bad(Fault::Shard, reason)));
+        }
+        let input = Cursor::new(head).chain(input);
+        let mut input: Box<dyn Read> = match kind {
+            Some(Compression::Gzip) => Box::new(MultiGzDecoder::new(input)),
+            Some(Compression::Zstd) => match zstd::Decoder::with_buffer(input) {
+                Ok(input) => Box::new(input),
+                Err(error) => return Ok(Err(broken(error))),
+            },
+            _ => Box::new(input),
+        };
         let mut ended = false;
         let whole = self.members(name, Watched { input: &mut input, ended: &mut ended })?;
-        let whole = match whole {
-            Ok(0) => Err(Error::bad(Fault::Shard, "no sample is in it")),
-            Ok(_) if ended => Err(Error::bad(Fault::Shard, "cut off between two members: it has no end mark")),
-            Ok(_) => Ok(()),
-            Err(error) => Err(error),
-        };
-        // A command whose output nobody reads to the end fails.
-        let drained = std::io::copy(&mut input, &mut std::io::sink());
-        Ok(whole.and(drained.map(drop).map_err(|error| Error::bad(Fault::Shard, error.to_string()))))
+        let rest = walk::drain(&mut input).map_err(broken);
+        Ok(whole.and_then(|(samples, end)| match rest? {
+            _ if samples == 0 => Err(Error::bad(Fault::Shard, "no sample is in it")),
+            _ if ended => Err(Error::bad(Fault::Shard, "cut off between two members: it has no end mark")),
+            Some(zeros) => Err(Error::bad(Fault::Shard, walk::more(end + 512 + zeros))),
+            None => Ok(()),
+        }))
     }
 
-    /// Sends the samples of a tar; returns how many there were.
-    fn members(&self, name: &str, input: impl Read) -> std::result::Result<Result<usize>, Gone> {
+    /// Sends the samples of a tar; returns how many there were, and the byte that its last member ends at.
+    fn members(&self, name: &str, input: impl Read) -> std::result::Result<Result<(usize, u64)>, Gone> {
         let broken = |error: std::io::Error| Error::bad(Fault::Shard, format!("what follows is lost: {error}"));
         let mut archive = Archive::new(input);
         let entries = match archive.entries() {
             Ok(entries) => entries,
             Err(error) => return Ok(Err(broken(error))),
         };
-        let mut group = Group::default();
-        let mut sent = 0;
+        let (mut groups, mut keys) = (Groups::default(), Keys::of(KEYS));
+        let (mut sent, mut end) = (0, 0);
+        let mut send_all = |mut groups: Ended<Vec<u8>>| {
+            groups.try_for_each(|group| {
+                sent += 1;
+                self.send_group(name, &mut keys, group)
+            })
+        };
         for entry in entries {
             let mut entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    self.send_group(name, &mut group)?;
+                    send_all(groups.finish())?;
                     return Ok(Err(broken(error)));
                 }
             };
-            let Some((key, extension)) = members::of_sample(&entry) else { continue };
-            if group.key.as_ref() != Some(&key) {
-                sent += self.send_group(name, &mut group)?;
-                group.key = Some(key);
-            }
-            group.size = group.size.saturating_add(entry.size());
-            if group.size > MAX_SAMPLE_BYTES {
-                group.members.clear();
-                continue;
-            }
+            let begin = end;
+            end = members::padded_end(&entry);
+            let Some(name) = members::of_sample(&entry) else { continue };
+            let field = name.field();
+            send_all(groups.begin(&name, &field, begin))?;
             let mut bytes = Vec::new();
-            match entry.read_to_end(&mut bytes) {
-                Ok(read) if read as u64 == entry.size() => group.members.push(Member { extension, bytes }),
-                Ok(_) => {
-                    return Ok(Err(Error::bad(Fault::Shard, format!("cut off in {}", group.key.unwrap_or_default()))));
-                }
-                Err(error) => return Ok(Err(broken(error))),
+            // What is too long is refused when it is whole; its bytes are passed over.
+            let read = match groups.length_to(end) > MAX_SAMPLE_BYTES {
+                true => Ok(entry.size()),
+                false => entry.read_to_end(&mut bytes).map(|read| read as u64),
+            };
+            let cut = match read {
+                Ok(read) if read == entry.size() => None,
+                Ok(_) => Some(Error::bad(Fault::Shard, format!("cut off in {}.{}", name.key, name.extension))),
+                Err(error) => Some(broken(error)),
+            };
+            if let Some(error) = cut {
+                send_all(groups.abandon())?;
+                return Ok(Err(error));
             }
+            groups.add(name, field, begin..end, bytes);
         }
-        sent += self.send_group(name, &mut group)?;
-        Ok(Ok(sent))
+        send_all(groups.finish())?;
+        Ok(Ok((sent, end)))
     }
 
-    /// Sends the sample of a group, and empties it. Returns the number of samples sent.
-    fn send_group(&self, shard: &str, group: &mut Group) -> std::result::Result<usize, Gone> {
-        let Group { key: Some(key), members, size } = std::mem::take(group) else { return Ok(0) };
+    fn send_group(&self, shard: &str, keys: &mut Keys, group: Group<Vec<u8>>) -> std::result::Result<(), Gone> {
+        let length = group.bytes.end - group.bytes.start;
+        let (key, before) = keys.name(group.key.clone(), group.bytes.start);
         let key = format!("{shard}/{key}");
-        let sample = if size > MAX_SAMPLE_BYTES {
-            Err(Error::bad(Fault::Shard, format!("a sample of {size} bytes, more than {MAX_SAMPLE_BYTES}")))
+        let sample = if length > MAX_SAMPLE_BYTES {
+            Err(Error::bad(Fault::Shard, format!("a sample of {length} bytes, more than {MAX_SAMPLE_BYTES}")))
         } else {
-            members::sample(&key, members, &self.caption_field)
+            members::of_group(group)
+                .and_then(|members| members::sample(&key, members, &self.caption_field))
+                .map_err(|error| members::apart(error, before))
         };
-        self.send(sample.map_err(|error| self.bad(key, &error))).map(|()| 1)
+        self.send(sample.map_err(|error| self.bad(key, &error)))
     }
 
     fn send(&self, sample: std::result::Result<Sample, BadSample>) -> std::result::Result<(), Gone> {
@@ -327,14 +365,6 @@ impl ShardReader {
     fn bad(&self, key: String, error: &Error) -> BadSample {
         BadSample { source: self.source.clone(), key, fault: error.fault(), reason: error.to_string() }
     }
-}
-
-/// The members of one sample, as far as they were read.
-#[derive(Default)]
-struct Group {
-    key: Option<String>,
-    members: Vec<Member>,
-    size: u64,
 }
 
 /// Counts the bytes for who watches.

@@ -59,7 +59,7 @@ pub fn json(stats: &Stats) -> serde_json::Value {
     let mut report = json!({
         "samples": stats.samples, "formats": stats.formats, "bytes": stats.image_bytes.total(),
         "labels": stats.labels, "questions": stats.questions, "variants": stats.variants,
-        "bad": stats.bad,
+        "bad": stats.bad, "warned": stats.warned,
     });
     for (name, measure, unit) in measures(stats) {
         report[name] = json!(measure.spread(unit));
@@ -80,6 +80,7 @@ pub fn render(stats: &Stats) -> String {
     let mut counts = vec![("samples".to_owned(), stats.samples)];
     counts.extend(stats.formats.iter().map(|(format, count)| (format!("images in {format}"), *count)));
     counts.extend(Some(("variants of others".to_owned(), stats.variants)).filter(|(_, count)| *count > 0));
+    counts.extend(Some(("read without a part of them".to_owned(), stats.warned)).filter(|(_, count)| *count > 0));
     counts.extend(stats.bad.iter().map(|(fault, count)| (format!("bad: {fault}"), *count)));
     let mut text = table::render(&["in all", ""], &counted(counts));
     text += &format!("\n{} of images\n", size(stats.image_bytes.total() as f64));

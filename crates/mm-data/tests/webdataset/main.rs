@@ -9,6 +9,8 @@ use mm_data::{
 };
 use rand::{RngExt, SeedableRng};
 
+mod odd_tars;
+
 /// A tar of these files.
 fn tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());

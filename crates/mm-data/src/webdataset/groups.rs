@@ -1,0 +1,270 @@
+//! Which members of a tar are one sample.
+//!
+//! A sample is the neighbours of one key. A field that repeats ends it: two samples of one key in a row, as a writer makes them that counts
+//! from the same number twice, are two, where each has an image and a text. Where one has not, nothing tells which members
+//! belong together, and the two are one group that is no sample.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
+
+use super::members::{IMAGES, TEXTS};
+
+/// A member's name: key and extension, as the webdataset library parts them at the first dot of the last part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Name {
+    pub key: String,
+    pub extension: String,
+}
+
+impl Name {
+    pub fn parse(name: &[u8]) -> Option<Self> {
+        let name = String::from_utf8_lossy(name);
+        let file = name.rfind('/').map_or(0, |slash| slash + 1);
+        let dot = file + name[file..].find('.').filter(|&dot| dot > 0)?;
+        Some(Self { key: name[..dot].to_owned(), extension: name[dot + 1..].to_owned() })
+    }
+
+    /// The extension in lower case: what two members of a sample cannot both have.
+    pub fn field(&self) -> String {
+        self.extension.to_lowercase()
+    }
+}
+
+/// A member of a group.
+#[derive(Debug)]
+pub(super) struct Placed<T> {
+    pub content: T,
+    /// Its first byte in the tar.
+    start: u64,
+    /// The extension, where it is another than the field.
+    extension: Option<String>,
+}
+
+/// Members that belong together.
+#[derive(Debug)]
+pub(super) struct Group<T> {
+    pub key: String,
+    /// By their fields; none where a field repeats.
+    pub members: BTreeMap<String, Placed<T>>,
+    /// Its bytes in the tar.
+    pub bytes: Range<u64>,
+    /// Why it is no sample, where a field repeats.
+    pub repeated: Option<String>,
+    /// Whether what was joined to it last has an image and a text.
+    ends_whole: bool,
+}
+
+/// Parts the members of a tar, given one after the other, into groups.
+#[derive(Debug)]
+pub(super) struct Groups<T> {
+    /// The last group of the same key, until the next is known to be whole.
+    held: Option<Group<T>>,
+    current: Option<Group<T>>,
+    /// The two members of the field that the current group began with by repeating it.
+    repeated: Option<String>,
+}
+
+impl<T> Default for Groups<T> {
+    fn default() -> Self {
+        Self { held: None, current: None, repeated: None }
+    }
+}
+
+/// The groups that end with a member, in order.
+pub(super) type Ended<T> = std::iter::Flatten<std::array::IntoIter<Option<Group<T>>, 2>>;
+
+impl<T> Groups<T> {
+    /// Begins a member that lies from byte `start` on. Gives the groups that it ends.
+    pub fn begin(&mut self, name: &Name, field: &str, start: u64) -> Ended<T> {
+        let repeated = match &self.current {
+            Some(current) if current.key == name.key => match current.members.get(field) {
+                None => return [None, None].into_iter().flatten(),
+                Some(first) => {
+                    let (first_extension, at) = (first.extension.as_deref().unwrap_or(field), first.start);
+                    let Name { key, extension } = name;
+                    Some(format!("`{key}.{first_extension}` at byte {at} and `{key}.{extension}` at byte {start}"))
+                }
+            },
+            _ => None,
+        };
+        let ended = match repeated {
+            Some(_) => [self.end_current(), None].into_iter().flatten(),
+            None => self.finish(),
+        };
+        self.repeated = repeated;
+        let (key, members) = (name.key.clone(), BTreeMap::new());
+        self.current = Some(Group { key, members, bytes: start..start, repeated: None, ends_whole: false });
+        ended
+    }
+
+    /// How long the group of the begun member is, with that member to byte `end`.
+    pub fn length_to(&self, end: u64) -> u64 {
+        self.current.as_ref().map_or(0, |current| end.saturating_sub(current.bytes.start))
+    }
+
+    /// Adds the begun member, which lies in `bytes`.
+    pub fn add(&mut self, name: Name, field: String, bytes: Range<u64>, content: T) {
+        let Some(current) = &mut self.current else { return };
+        current.bytes.end = bytes.end;
+        let extension = Some(name.extension).filter(|extension| *extension != field);
+        current.members.insert(field, Placed { content, start: bytes.start, extension });
+    }
+
+    /// Gives what is left at the end of the tar.
+    pub fn finish(&mut self) -> Ended<T> {
+        let ended = self.end_current();
+        [ended, self.held.take()].into_iter().flatten()
+    }
+
+    /// Gives what is left where the last member is cut off: its group is no sample.
+    pub fn abandon(&mut self) -> Ended<T> {
+        self.current = None;
+        [self.held.take(), None].into_iter().flatten()
+    }
+
+    fn end_current(&mut self) -> Option<Group<T>> {
+        let mut current = self.current.take()?;
+        let has = |fields: &[&str]| fields.iter().any(|field| current.members.contains_key(*field));
+        current.ends_whole = has(&IMAGES) && has(&TEXTS);
+        let Some(mut held) = self.held.take() else {
+            self.held = Some(current);
+            return None;
+        };
+        if held.ends_whole && current.ends_whole {
+            self.held = Some(current);
+            return Some(held);
+        }
+        held.members.clear();
+        held.bytes.end = current.bytes.end;
+        held.ends_whole = current.ends_whole;
+        let both = self.repeated.take().unwrap_or_default();
+        held.repeated.get_or_insert_with(|| {
+            format!("two samples of one key, not both with image and text: {both}: give each a key of its own")
+        });
+        self.held = Some(held);
+        None
+    }
+}
+
+/// The keys that were met in a tar.
+pub(super) struct Keys {
+    /// How often each, by its hash, and where last.
+    met: HashMap<u64, (u32, u64)>,
+    hasher: RandomState,
+    most: usize,
+}
+
+impl Keys {
+    /// Of `most` keys; later ones are taken for new.
+    pub fn of(most: usize) -> Self {
+        Self { met: HashMap::new(), hasher: RandomState::new(), most }
+    }
+
+    /// The key by which a group is called, which no other of the tar has, and where the group of the same key before it begins.
+    pub fn name(&mut self, key: String, start: u64) -> (String, Option<u64>) {
+        let hash = self.hasher.hash_one(&key);
+        if self.met.len() >= self.most && !self.met.contains_key(&hash) {
+            return (key, None);
+        }
+        let (count, last) = self.met.entry(hash).or_insert((0, start));
+        *count += 1;
+        match *count {
+            1 => (key, None),
+            count => (format!("{key}#{count}"), Some(std::mem::replace(last, start))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The groups of these members, each of a hundred bytes: the key, the fields, and the reason where one repeats.
+    fn groups(members: &[&str]) -> Vec<String> {
+        let mut groups = Groups::default();
+        let mut found = Vec::new();
+        let said = |group: Group<()>| {
+            let fields: Vec<String> = group.members.into_keys().collect();
+            let Range { start, end } = group.bytes;
+            format!("{} {start}..{end} {}{}", group.key, fields.join("+"), group.repeated.unwrap_or_default())
+        };
+        for (number, member) in (0..).zip(members) {
+            let name = Name::parse(member.as_bytes()).unwrap();
+            let field = name.field();
+            found.extend(groups.begin(&name, &field, number * 100).map(said));
+            groups.add(name, field, number * 100..(number + 1) * 100, ());
+        }
+        found.extend(groups.finish().map(said));
+        found
+    }
+
+    #[test]
+    fn names_part_at_the_first_dot_of_the_file() {
+        let parts = |name: &str| Name::parse(name.as_bytes()).map(|name| (name.field(), name.key));
+        let some = |key: &str, field: &str| Some((field.to_owned(), key.to_owned()));
+        assert_eq!(parts("a.b/000.seg.PNG"), some("a.b/000", "seg.png"));
+        assert_eq!(parts("./0001.jpg"), some("./0001", "jpg"));
+        assert_eq!((parts("a/.hidden"), parts("a/b"), parts("a/")), (None, None, None));
+    }
+
+    #[test]
+    fn neighbours_of_one_key_are_a_sample() {
+        assert_eq!(groups(&["a.jpg", "a.txt", "b.txt", "b.jpg"]), ["a 0..200 jpg+txt", "b 200..400 jpg+txt"]);
+        // Other fields of the same key, and images of two kinds.
+        let members = ["a.jpg", "a.seg.png", "a.png", "a.1.txt", "a.txt", "a.jpg.json"];
+        assert_eq!(groups(&members), ["a 0..600 1.txt+jpg+jpg.json+png+seg.png+txt"]);
+        assert_eq!(groups(&["a.jpg", "b.jpg", "a.txt"]), ["a 0..100 jpg", "b 100..200 jpg", "a 200..300 txt"]);
+        assert!(groups(&[]).is_empty());
+    }
+
+    #[test]
+    fn two_whole_samples_of_one_key_in_a_row_are_two() {
+        let whole = ["a.jpg", "a.txt", "a.txt", "a.JPG", "a.json", "a.json", "a.jpeg"];
+        assert_eq!(groups(&whole), ["a 0..200 jpg+txt", "a 200..500 jpg+json+txt", "a 500..700 jpeg+json"]);
+        // The last of these lacks its image: it and the one before it are in doubt.
+        let found = groups(&["a.jpg", "a.txt", "a.jpg", "a.cls", "a.PNG", "a.CLS", "a.json", "b.jpg"]);
+        assert!(found[1].starts_with("a 200..700 two samples"), "{}", found[1]);
+        assert_eq!((&*found[0], &*found[2], found.len()), ("a 0..200 jpg+txt", "b 700..800 jpg", 3));
+    }
+
+    #[test]
+    fn a_repeated_field_without_two_samples_names_both_members() {
+        let said = |both: &str| {
+            format!("two samples of one key, not both with image and text: {both}: give each a key of its own")
+        };
+        let found = groups(&["a.jpg", "a.txt", "a.JPG", "b.txt"]);
+        assert_eq!(found[0], format!("a 0..300 {}", said("`a.jpg` at byte 0 and `a.JPG` at byte 200")));
+        assert_eq!(found[1], "b 300..400 txt");
+        let found = groups(&["b.jpg", "a.jpg", "a.jpg", "a.txt", "a.jpg", "a.txt"]);
+        assert_eq!(found[1], format!("a 100..400 {}", said("`a.jpg` at byte 100 and `a.jpg` at byte 200")));
+        assert_eq!(found[2], "a 400..600 jpg+txt");
+        let found = groups(&["a.TXT", "a.txt", "a.txt"]);
+        assert_eq!(found, [format!("a 0..300 {}", said("`a.TXT` at byte 0 and `a.txt` at byte 100"))]);
+    }
+
+    #[test]
+    fn a_group_with_a_member_cut_off_is_given_up() {
+        let mut groups = Groups::default();
+        for (start, member) in [(0, "a.jpg"), (100, "a.txt"), (200, "a.jpg")] {
+            let name = Name::parse(member.as_bytes()).unwrap();
+            assert_eq!(groups.begin(&name, &name.field(), start).count(), 0);
+            if start < 200 {
+                let field = name.field();
+                groups.add(name, field, start..start + 100, ());
+            }
+        }
+        assert_eq!(groups.abandon().next().unwrap().bytes, 0..200);
+        assert_eq!(groups.finish().count(), 0);
+    }
+
+    #[test]
+    fn a_key_that_comes_again_gets_another_name() {
+        let mut keys = Keys::of(2);
+        assert_eq!(keys.name("a".into(), 0), ("a".into(), None));
+        assert_eq!(keys.name("b".into(), 5), ("b".into(), None));
+        assert_eq!(keys.name("a".into(), 7), ("a#2".into(), Some(0)));
+        assert_eq!(keys.name("a".into(), 9), ("a#3".into(), Some(7)));
+        assert_eq!((keys.name("c".into(), 10), keys.name("c".into(), 11)), (("c".into(), None), ("c".into(), None)));
+    }
+}
