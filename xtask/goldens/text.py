@@ -2,7 +2,8 @@
 
     python xtask/goldens/text.py data/goldens/text
 
-`captions.json` holds 1,000 texts. `clip_tokenizer` (vocab.json, merges.txt: CLIP's own vocabulary up to its 4,000th merge),
+`captions.json` holds 1,000 texts. `cleaned.json` holds texts that open_clip cleans, each with the
+cleaned text and the ids of open_clip's tokenizer under each name of `clean`. `clip_tokenizer` (vocab.json, merges.txt: CLIP's own vocabulary up to its 4,000th merge),
 `bert_tokenizer` (tokenizer.json: a WordPiece vocabulary of the captions), `bert_vocab_txt` (the same as vocab.txt, cased), `siglip_spiece`
 (spiece.model), `siglip2_tokenizer` (tokenizer.json, with the end token in its config alone) and `openai_tokenizer` (nothing: open_clip's
 own) hold ids.json beside them, the texts' expected ids.
@@ -18,6 +19,7 @@ import string
 import unicodedata
 from collections import Counter
 
+import ftfy.bad_codecs
 import open_clip.tokenizer
 import sentencepiece
 import torch
@@ -27,7 +29,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from shared.script import begin
 
-PINNED = {"torch": "2.13.0", "transformers": "5.23.0", "tokenizers": "0.23.3", "open_clip_torch": "3.3.0", "sentencepiece": "0.2.3"}
+PINNED = {"torch": "2.13.0", "transformers": "5.23.0", "tokenizers": "0.23.3", "open_clip_torch": "3.3.0", "sentencepiece": "0.2.3",
+          "ftfy": "6.3.1"}
 
 CONTEXT = 77
 MERGES = 4000
@@ -63,6 +66,72 @@ def captions():
                                                  rng.randrange(0x1F300, 0x1F6FF)])) for _ in range(rng.randrange(1, 12))))
         texts.append(" ".join(words))
     return texts
+
+
+SOILED = [
+    # Curly quotation marks, ligatures, digraphs, widths.
+    "“here’s a ‘test’”", "‛odd‟ „low“ ‚single‛ ‟x‟", "ʼn the modifier ʼ", "rock ’n’ roll", "5′ 10″ «guillemets» ‹x›", "“unclosed", "’", "don’t won’t it’s",
+    "ﬂuﬃeﬆ ﬁsh ﬀ ﬄ ﬅ", "Ĳsselmeer ĳs ŉ", "Ǳ ǲ ǳ Ǆ ǅ ǆ Ǉ ǈ ǉ Ǌ ǋ ǌ", "ﬃ", "æ œ Œ ß stay", "ﬓ ﬔ Armenian ligatures stay",
+    "ＬＯＵＤ　ＮＯＩＳＥＳ", "Ｕﾀｰﾝ", "ｶﾞｷﾞｸﾞ ﾊﾟﾋﾟ ｳﾞ", "（ｆｕｌｌ）　！？～｜￣￥￠￡", "￦ ￨ ￩ ￪ ￫ ￬ ￭ ￮", "ﾡﾢﾣ ￂￃ halfwidth hangul", "a　b　　c", "＜ｂ＞ ＆ａｍｐ；", "１２３ＡＢＣ", "｟x｠ ｡｢｣､･",
+    # HTML's character references.
+    "&amp;", "&amp;amp;", "&amp;amp;amp;", "&amp;amp;amp;amp;amp;", "&lt;b&gt;bold&lt;/b&gt;", "<b>&amp; &lt;i&gt;</b>", "a &amp b &lt c", "this&not that &notin; &notit; &notanentity;",
+    "&eacute;&Eacute;&EACUTE;", "P&EACUTE;REZ", "BUNDESSTRA&SZLIG;E", "&ntilde; &Ntilde; &NTILDE; &nTILDE;", "&hellip;&mdash;&ndash;&nbsp;&shy;", "&NBSP; &HELLIP; &COPY; &REG; &AMP; &LT; &GT; &QUOT;",
+    "&#39;&#039;&#0039;&#x27;&#X27;", "&#8217;s &#x2019;s &#8217s", "&#233 &#xe9 &#xE9g", "&#xD83D;&#xDCA9; &#55357;&#56489;", "&#128169; &#x1F4A9;", "&#0; &#x0; &#x110000; &#99999999999999999999;",
+    "&#1; &#8; &#11; &#12; &#14; &#31; &#127;", "&#128; &#129; &#133; &#150; &#x80; &#x9f;", "&#xFFFE; &#xFFFF; &#xFDD0; &#x1FFFF;", "&#13; &#10; &#9; &#32; &#160; &#8232;", "&", "&&", "& &; &# &#; &#x; &#xg;",
+    "AT&T R&D Q&A", "a&b;c", "&unknown; &Unknown &x", "&checkmark; &Jscr;ohn &HilbertSpace;ancock &NotEqualTilde; &bne;", "&copy 2020 &reg &trade &trade;", "&quot;quoted&quot; &apos;single&apos; &ldquo;curly&rdquo;",
+    "&amp;quot;twice&amp;quot;", "&amp;#39;twice&amp;#39;", "&amp;lt;script&amp;gt;", "http://example.com/?a=1&b=2&copy=3&lt=4", "&frac12; &FRAC12; &sup2; &SUP2; &sup1 x", "caf&eacute; &agrave la", "line &amp; one\n<br> line &amp; two\nline &amp;amp; three",
+    "line &lt;b&gt;\n&amp; two", "&lt;&lt;&gt;&gt;", "&ThickSpace;&ZeroWidthSpace;x&NoBreak;y", "&amp;nbsp;x&amp;nbsp;", "e&#x301; &amp;#x301;", "<e&#x301;>", "&CounterClockwiseContourIntegral; &aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa;",
+    "&\u00e9;", "&am\tp;", "&amp\n;", "&lt &lt\u00e9", "&#x1F468;&#x200D;&#x1F469;", "&semi; &num; &period; &lowbar;",
+    # Controls, terminal escapes, byte order marks, line breaks, composition.
+    "\x00nul\x01\x02\x08 \x0b\x0c\x0e\x1f\x7f", "\x1b[36;44mI'm blue\x1b[0m", "\x1b[1;31mred\x1b[K \x1b[2J", "\x1b[ not \x1b] an escape \x1b[12", "\x1b[٣m Arabic digits", "\x1b(B", "\x1a substitute \ufffd",
+    "\ufeffbom", "bom\ufeff inside\ufeff", "\u206a\u206f\ufff9\ufffa\ufffb\ufffc gone", "\u200b\u200c\u200d\u200e\u200f\u202a\u202e\u2060 stay", "\U000e0001\U000e0067 tags", "\U0001d173 music",
+    "a\r\nb\rc\nd", "a\u2028b\u2029c\u0085d", "\r\n\r\n", "a\n\rb\r\r\nc", "tab\tand\x0bvertical\x0cfeed", "\x1cfs\x1dgs\x1ers\x1fus", "\u00a0nbsp\u202f\u2003\u205f\u1680spaces\u180e",
+    "cafe\u0301", "e\u0301e\u0300 A\u030a \u212b \u2126 \u212a", "a\u0300\u0301\u0302", "\u1112\u1161\u11ab\u1100\u1173\u11af", "\u0958 \u0915\u093c", "\u1e9b\u0323 \ufb1d \uf900", "e._\u0301 o,\u0308",
+    "\u0344 \u0340 \u0341 \u0343", "q\u0307\u0323 \u0323\u0307", "\ufb2a \u05e9\u05c1",
+    # Broken encodings as they are found.
+    "sÃ³", "Ã³", "voilÃ\u00a0 le travail", "voilÃ le travail", "Ã la carte", "Ã quele, Ã s, fÃ cil", "doesnâ€™t", "donÃ¢â‚¬â„¢t", "The Mona Lisa doesnÃƒÂ¢Ã¢â€šÂ¬Ã¢â€žÂ¢t have eyebrows.", "â€œ like this â€\ufffd", "â€œ like this â€", "â€œlike thisâ€\u009d",
+    "âœ” No problems", "âœ" + "”" + " &amp; fine", "l’humanitÃ©", "lâ€™humanitÃ©", "â€¦ â€” â€“ â€¢ â„¢", "ââ‚¬â„¢", "HÃ´tel â˜…â˜…â˜…â˜…", "Â£5 Â©2020 Â½ Â°C Â¿QuÃ©?", "Â no space", "5Â kg", "naÃ¯ve faÃ§ade ZÃ¼rich SÃ£o Paulo", "sÃ?n Ã?berraschung",
+    "Ã…ngstrÃ¶m Ã˜re Ã†", "Ð¿Ñ€Ð¸Ð²ÐµÑ‚", "ÐšÐ¾ÑˆÐºÐ°", "Ù‚Ø·Ø©", "à¸‚à¸­", "(à¸‡'âŒ£')à¸‡", "ã\x83\x84", "&macr;\\_(ã\x83\x84)_/&macr;", "ðŸ˜€ ðŸ±", "ðŸ\u0090\u00b1", "рџ™‚ вЂ™ вЂњwordsвЂќ", "ГўВЂВ™s GГўВЂВ™s", "β€™ Ξ³ΞµΞΉΞ±",
+    "вЂ”", "‚Äî ‚Äúquote‚Äù caf√©", "├⌐t├⌐", "ΓÇ£cp437ΓÇ¥ ┬⌐", "ā€™ ā€\u009d", "Ĺ‚Ăłdka", "Ĺ‚Ä…ka", "ÅŸehir Ä±ÅŸÄ±k", "TÃ¼rkÃ§e", "mixed cafÃ© and 日本 “fine”", "日本 â€™ mixed", "Кошка cafÃ© ΑΣ", "\x85 next \x91quoted\x92 \x93double\x94 \x96 \x97 \x80",
+    "\x81\x8d\x8f\x90\x9d unassigned", "Ã\x81 Ã\x8d", "pi√±ata ‚Ä¶ ≈Ç√≥d≈∫", "Ã¢â‚¬Å“twiceÃ¢â‚¬\u009d", "Ã\u0192Ã‚Â©", "ÃÂ©", "Ã‚Â£", "√† la mode", "voilÃƒ la", "1Ã—2 ÃƒÂ—", "Âµm Â±1 Â²", "Aâ‚¬ 5â‚¬", "€ 5 £ 3 ¥ 100", "¿Qué? ¡Sí!",
+    "Ã€ bientÃ´t, Ã‰lise", "kÃ¤se und brÃ¶tchen fÃ¼r 3â‚¬", "æ—¥æœ¬èªž", "ä½\xa0å¥½", "ä½ å¥½", "í•œêµ­ì–´", "\xed\xa0\xbd\xed\xb2\xa9 cesu", "í\xa0½í²©", "nul À\x80 Ã©", "Ëœ tilde Ë†", "Å\u0160 Å¡", "ï¬\u0081sh ï¬‚y", "ï»¿bom", "ï¿½ lost", "â€Ž ltr",
+    # Whole texts that look odd, and must stay.
+    "ÂÃ", "Â", "Ã", "élève à l’école", "Ñandú Über Østre Þór", "10 µm ± 2 °C × ½", "¬¬ ¦ ¤ ¨", "(◕‿◕) ಠ_ಠ ¯\\_(ツ)_/¯", "┌─┐ │x│ └─┘", "Œuvre œ-x", "İstanbul ıI", "ΑΣ ΟΔΟΣ σς Σ", "ẞ ŸÉ ĂŞ", "Łódź Gdańsk źrebię", "fi™ co® ©2020",
+    "你好世界，。！？", "日本語のキャプション、猫。", "고양이 사진", "Кошка на крыше «дома»", "قطة على السطح، هنا", "תמונה של חתול", "แมวบนหลังคา", "बिल्ली छत पर", "😀 👩‍🚀🏽 🏳️‍🌈 1️⃣", "a ❤️ heart ♥", "½ ² Ⅷ ٣ 四 ①",
+    # For each way of cleaning.
+    "", " ", "\t\n ", "  MANY   Spaces\n here ", "Snake_case, punctuation! (a) [b] {c} <d> @e #f $g %h ^i *j +k =l ~m `n | \\ / : ; \" '", "It'S HE'LL They'VE I'm'D", "'ſ ſ", "a-b a–b", "A.B.C.", "l.o.w.e.r", "___", "...", "ﬁn_al … x", "ǅ ΰ ᾳ ŉ",
+]
+
+
+def broken_texts():
+    """Sentences of many scripts, read in the encodings that ftfy knows, with what else befalls them."""
+    rng = random.Random(20)
+    ftfy.bad_codecs.ok()
+    sentences = [
+        "Crème brûlée à la carte", "Zürich – “schön” und größer…", "El niño comió piñata", "Łódź, źrebię i żółć", "Příliš žluťoučký kůň", "Кошка на крыше", "η γάτα στη στέγη", "İstanbul’da kış", "rīts ir jauks", "قطة على السطح",
+        "猫は屋根の上", "แมวบนหลังคา", "😀 smile 🐱", "it’s 5 € — really™", "naïve café № 5", "“quotes” and ‘more’", "½ cup • 20 °C",
+    ]
+    encodings = ["latin-1", "sloppy-windows-1252", "sloppy-windows-1251", "sloppy-windows-1250", "sloppy-windows-1253", "sloppy-windows-1254",
+                 "sloppy-windows-1257", "iso-8859-2", "macroman", "cp437"]
+    read = lambda text, encoding: text.encode("utf-8").decode(encoding)
+    changes = [
+        lambda text: text, lambda text: text, lambda text: text.replace("\xa0", " "), lambda text: read(text, "sloppy-windows-1252"),
+        lambda text: "“whole” 日本 " + text, lambda text: text + " and <b>&amp;</b>", lambda text: text.replace("€", "?").replace("\x9d", "\ufffd"),
+        lambda text: text[: len(text) // 2], lambda text: text[3:], lambda text: text.upper(),
+    ]
+    texts = [read(sentence, encoding) for sentence in sentences for encoding in encodings[:2]]
+    texts += [rng.choice(changes)(read(rng.choice(sentences), rng.choice(encodings))) for _ in range(160)]
+    return texts
+
+
+def cleaned(file):
+    """What open_clip makes of texts that it cleans, in each of its ways."""
+    tokenizers = {clean: open_clip.tokenizer.SimpleTokenizer(clean=clean) for clean in ["whitespace", "lower", "canonicalize"]}
+    texts = list(dict.fromkeys(SOILED + broken_texts()))
+    row = lambda text, tokenizer: {"text": tokenizer.clean_fn(text), "ids": tokenizer.encode(text)}
+    ways = lambda text: {clean: row(text, tokenizer) for clean, tokenizer in tokenizers.items()}
+    rows = [{"text": text, **ways(text)} for text in texts]
+    file.write_text("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows) + "\n]\n", encoding="utf-8")
 
 
 def write_json(path, value):
@@ -239,6 +308,7 @@ def main():
     siglip_spiece(out / "siglip_spiece", texts)
     siglip2_tokenizer(out / "siglip2_tokenizer", texts)
     openai_tokenizer(out / "openai_tokenizer", texts)
+    cleaned(out / "cleaned.json")
     clip(out / "clip_quick_gelu", "quick_gelu", eos=99, pad=99)
     clip(out / "clip_gelu", "gelu", eos=99, pad=0)
     clip(out / "clip_legacy_eos", "quick_gelu", eos=2, pad=0)

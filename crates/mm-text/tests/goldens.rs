@@ -1,7 +1,9 @@
 //! Ids, outputs and gradients equal transformers' (`data/goldens/text`, written by `xtask/goldens/text.py`).
 
 use mm_core::checkpoint::{self, hf_names};
-use mm_text::{BertConfig, BertPooling, ClipTextConfig, ClipTextForm, TextTowerConfig, TokenBatch, Tokenizer};
+use mm_text::{
+    BertConfig, BertPooling, ClipTextConfig, ClipTextForm, TextClean, TextTowerConfig, TokenBatch, Tokenizer,
+};
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -73,6 +75,30 @@ fn ids_of_openais_own_tokenizer_equal_open_clips() {
     assert_tokenizer_equals(&Tokenizer::openai_clip().unwrap(), "openai_tokenizer", |text| {
         text.contains("<|startoftext|>") || text.contains("<|endoftext|>") || text.contains("ΟΔΟΣ")
     });
+}
+
+#[test]
+fn cleaned_texts_and_their_ids_equal_open_clips() {
+    let rows: Vec<serde_json::Value> = json(&golden("cleaned.json"));
+    assert!(rows.len() > 350);
+    let openais = || Tokenizer::openai_clip().unwrap();
+    let tokenizers = [
+        openais().with_case_kept().and_then(|tokenizer| tokenizer.with_text_clean(TextClean::Whitespace)),
+        openais().with_text_clean(TextClean::Lower),
+        openais().with_text_clean(TextClean::Canonicalize),
+    ];
+    for tokenizer in tokenizers.map(Result::unwrap) {
+        let clean = tokenizer.text_clean();
+        let texts: Vec<&str> = rows.iter().map(|row| row["text"].as_str().unwrap()).collect();
+        let together = tokenizer.encode_all(&texts).unwrap();
+        for ((row, text), together) in rows.iter().zip(texts).zip(together) {
+            let expected = &row[clean.name()];
+            assert_eq!(clean.clean(text), expected["text"].as_str().unwrap(), "{text:?}, {clean:?}");
+            let ids = tokenizer.encode(text).unwrap();
+            assert_eq!(ids, together);
+            assert_eq!(serde_json::json!(ids[1..ids.len() - 1]), expected["ids"], "{text:?}, {clean:?}");
+        }
+    }
 }
 
 fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {

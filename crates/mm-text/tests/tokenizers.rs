@@ -1,6 +1,6 @@
 //! Tokenizers as users meet them: any text, trained vocabularies, folders whole and broken.
 
-use mm_text::{Error, Padding, Tokenizer, train_bpe};
+use mm_text::{Error, Padding, TextClean, Tokenizer, train_bpe};
 use proptest::prelude::*;
 use std::fs;
 use std::path::Path;
@@ -129,6 +129,43 @@ fn openais_tokenizer_is_known_in_other_files_and_no_other_is_taken_for_it() {
     openais.save(dir.path(), &INPUTS).unwrap();
     assert!(openais.is_openai_clip() && Tokenizer::from_dir(dir.path()).unwrap().is_openai_clip());
     assert!(TOKENIZERS.iter().all(|tokenizer| !tokenizer.is_openai_clip()));
+}
+
+#[test]
+fn how_texts_are_cleaned_is_kept_in_the_files_and_changes_none_of_the_steps_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let (curly, plain) = ("“Two” ﬁsh &amp; chips", "\"two\" fish & chips");
+    for name in ["clip_tokenizer", "bert_tokenizer"] {
+        let as_it_is = golden(name);
+        let steps = saved(&as_it_is);
+        let expected = as_it_is.encode(plain).unwrap();
+        assert_eq!(as_it_is.text_clean(), TextClean::None);
+        assert_ne!(as_it_is.encode(curly).unwrap(), expected, "{name}");
+        let cleaned = as_it_is.with_text_clean(TextClean::Lower).unwrap();
+        assert_eq!(cleaned.encode(curly).unwrap(), expected, "{name}");
+        assert_eq!(saved(&cleaned), steps, "{name}");
+        cleaned.save(dir.path(), &INPUTS).unwrap();
+        let opened = Tokenizer::from_dir(dir.path()).unwrap().or_text_clean(TextClean::Whitespace).unwrap();
+        assert_eq!((opened.text_clean(), opened.encode(curly).unwrap()), (TextClean::Lower, expected), "{name}");
+        let restored = opened.with_text_clean(TextClean::None).unwrap();
+        assert_eq!(restored.encode(curly).unwrap(), golden(name).encode(curly).unwrap(), "{name}");
+    }
+    let config = dir.path().join("tokenizer_config.json");
+    let text = fs::read_to_string(&config).unwrap().replace("\"lower\"", "\"upper\"");
+    fs::write(&config, text).unwrap();
+    let error = Tokenizer::from_dir(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("text_clean is \"upper\": known are none, whitespace, lower and canonicalize"), "{error}");
+}
+
+#[test]
+fn a_special_token_in_a_cleaned_text_is_text() {
+    let text = "a cat<|endoftext|>b";
+    let is_special = |tokenizer: &Tokenizer| {
+        let ids = tokenizer.encode(text).unwrap();
+        ids[1..ids.len() - 1].contains(&tokenizer.eos_id())
+    };
+    assert!(is_special(&golden("clip_tokenizer")), "as in transformers");
+    assert!(!is_special(&golden("clip_tokenizer").with_text_clean(TextClean::Lower).unwrap()), "as in open_clip");
 }
 
 #[test]

@@ -12,7 +12,8 @@ pub(super) const END: &str = "<|endoftext|>";
 /// What marks a token that ends a word.
 pub(super) const END_OF_WORD: &str = "</w>";
 
-const SPLIT: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+/// What a text is split into.
+const PIECES: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
 /// Canonical composition, runs of white space as one space, lower case.
 pub(super) fn normalizer() -> Value {
@@ -26,8 +27,24 @@ pub(super) fn normalizer() -> Value {
 /// Words, single digits and runs of punctuation, each spelled with one letter a byte.
 pub(super) fn pre_tokenizer() -> Value {
     json!({ "type": "Sequence", "pretokenizers": [
-        { "type": "Split", "pattern": { "Regex": SPLIT }, "behavior": "Removed", "invert": true },
+        { "type": "Split", "pattern": { "Regex": format!(r"<\|startoftext\|>|<\|endoftext\|>|{PIECES}") }, "behavior": "Removed", "invert": true },
         { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true },
+    ]})
+}
+
+/// [`normalizer`] without the lower case.
+pub(super) fn normalizer_of_any_case() -> Value {
+    json!({ "type": "Sequence", "normalizers": [
+        { "type": "NFC" },
+        { "type": "Replace", "pattern": { "Regex": r"\s+" }, "content": " " },
+    ]})
+}
+
+/// [`pre_tokenizer`] for texts of any case, as open_clip splits its own.
+pub(super) fn pre_tokenizer_of_any_case() -> Value {
+    json!({ "type": "Sequence", "pretokenizers": [
+        { "type": "Split", "pattern": { "Regex": format!("(?i){PIECES}") }, "behavior": "Removed", "invert": true },
+        { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false },
     ]})
 }
 

@@ -1,6 +1,7 @@
 //! Tokenizers: what they are opened from, a file each, and how texts go through them.
 
 mod bert;
+mod clean;
 mod clip;
 mod files;
 mod guard;
@@ -8,6 +9,7 @@ mod protobuf;
 mod siglip;
 mod train;
 
+pub use clean::TextClean;
 pub use files::TOKENIZER_FILES;
 pub use train::train_bpe;
 
@@ -15,6 +17,7 @@ use crate::{Error, Padding, Result, TokenBatch};
 use clip::END_OF_WORD;
 use guard::guarded;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -28,6 +31,8 @@ const OPENAI_MERGES: &[u8] = include_bytes!("openai/merges.txt.gz");
 const DEFAULT_CONTEXT_LENGTH: usize = 77;
 /// The roles that `tokenizer_config.json` gives to tokens, but for the padding's, which always has one.
 const ROLES: [&str; 6] = ["bos_token", "eos_token", "unk_token", "sep_token", "cls_token", "mask_token"];
+/// Our own key of `tokenizer_config.json`.
+const TEXT_CLEAN: &str = "text_clean";
 /// transformers writes 1e30 for "no limit"; anything above this is taken as that.
 const LONGEST_CONTEXT: u64 = 1 << 20;
 
@@ -48,6 +53,10 @@ pub struct Tokenizer {
     pads_left: bool,
     /// The tokens that the files give a role, as `tokenizer_config.json` names the roles.
     roles: Vec<(&'static str, String)>,
+    /// How texts are cleaned first, where the files or [`Tokenizer::with_text_clean`] say it.
+    text_clean: Option<TextClean>,
+    /// The steps of the files that cleaning takes the place of.
+    replaced: Option<(Option<NormalizerWrapper>, Option<PreTokenizerWrapper>)>,
     over_long: AtomicU64,
 }
 
@@ -55,7 +64,8 @@ impl Tokenizer {
     /// Opens a folder with a tokenizer in any form that transformers saves: `tokenizer.json`, CLIP's `vocab.json` and `merges.txt`,
     /// BERT's `vocab.txt` or SigLIP's `spiece.model`. Padding token and context length are `tokenizer_config.json`'s (or the
     /// context length `sentence_bert_config.json`'s), if it is there; else the padding token is `[PAD]`, `<pad>` or the end token,
-    /// whichever is first in the vocabulary, and the context length is 77.
+    /// whichever is first in the vocabulary, and the context length is 77. Texts are cleaned as its `text_clean` says, which
+    /// [`Tokenizer::save`] writes and transformers passes over.
     ///
     /// # Errors
     /// Missing or malformed files, and tokenizers that put no end token behind a text: no tower here could pool it.
@@ -67,7 +77,8 @@ impl Tokenizer {
         })
     }
 
-    /// OpenAI's own tokenizer, which open_clip's models use where they name no other.
+    /// OpenAI's own tokenizer, which open_clip's models use where they name no other: both clean texts by [`TextClean::Lower`] first, which
+    /// is left to [`Tokenizer::with_text_clean`].
     ///
     /// # Errors
     /// None that can be helped: the vocabulary is part of the program.
@@ -102,7 +113,14 @@ impl Tokenizer {
         let around = bos.into_iter().chain([eos, pad]);
         let vocab_size = inner.get_vocab(true).into_values().chain(around).max().map_or(0, |id| id as usize + 1);
         let role = |role: &'static str| Some((role, token_named(config, role)?.to_owned()));
-        Self {
+        let text_clean = match &config[TEXT_CLEAN] {
+            Value::Null => None,
+            name => Some(name.as_str().and_then(TextClean::from_name).ok_or_else(|| {
+                let known = "none, whitespace, lower and canonicalize";
+                Error::Config(format!("tokenizer_config.json: {TEXT_CLEAN} is {name}: known are {known}"))
+            })?),
+        };
+        let tokenizer = Self {
             bos,
             eos,
             pad,
@@ -111,10 +129,66 @@ impl Tokenizer {
             states_length: stated.is_some(),
             pads_left: config["padding_side"] == "left",
             roles: ROLES.into_iter().filter_map(role).collect(),
+            text_clean: None,
+            replaced: None,
             over_long: AtomicU64::new(0),
             inner,
         }
-        .with_context_length(context_length)
+        .with_context_length(context_length)?;
+        match text_clean {
+            Some(clean) => tokenizer.with_text_clean(clean),
+            None => Ok(tokenizer),
+        }
+    }
+
+    /// The same tokenizer for texts that are cleaned by `clean` first.
+    ///
+    /// CLIP's own kind then works as open_clip's `SimpleTokenizer` under [`TextClean::Lower`] and [`TextClean::Canonicalize`]: nothing is
+    /// normalized after the cleaning, and a special token that is written out in a text is text.
+    ///
+    /// # Errors
+    /// The tokenizers library refuses the parts.
+    pub fn with_text_clean(mut self, clean: TextClean) -> Result<Self> {
+        self.restore();
+        if self.is_clip() && matches!(clean, TextClean::Lower | TextClean::Canonicalize) {
+            let own = (self.inner.get_normalizer().cloned(), self.inner.get_pre_tokenizer().cloned());
+            self.inner.with_normalizer(None::<NormalizerWrapper>);
+            self.inner.with_pre_tokenizer(Some(part::<PreTokenizerWrapper>(clip::pre_tokenizer_of_any_case())?));
+            self.inner.set_encode_special_tokens(true);
+            self.replaced = Some(own);
+        }
+        self.text_clean = Some(clean);
+        Ok(self)
+    }
+
+    /// The same tokenizer, its texts cleaned by `clean` where nothing says another way yet.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::with_text_clean`].
+    pub fn or_text_clean(self, clean: TextClean) -> Result<Self> {
+        if self.text_clean.is_some() { Ok(self) } else { self.with_text_clean(clean) }
+    }
+
+    /// The same tokenizer of CLIP's kind with the case of letters kept, as open_clip's `SimpleTokenizer` is with `clean = "whitespace"`.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::with_text_clean`].
+    pub fn with_case_kept(mut self) -> Result<Self> {
+        if self.is_clip() {
+            self.restore();
+            self.inner.with_normalizer(Some(part::<NormalizerWrapper>(clip::normalizer_of_any_case())?));
+            self.inner.with_pre_tokenizer(Some(part::<PreTokenizerWrapper>(clip::pre_tokenizer_of_any_case())?));
+        }
+        Ok(self)
+    }
+
+    /// Puts the files' own steps back.
+    fn restore(&mut self) {
+        if let Some((normalizer, pre_tokenizer)) = self.replaced.take() {
+            self.inner.with_normalizer(normalizer);
+            self.inner.with_pre_tokenizer(pre_tokenizer);
+            self.inner.set_encode_special_tokens(false);
+        }
     }
 
     /// The same tokenizer for a tower of `positions`: its own context length, if its files state a shorter one.
@@ -149,14 +223,17 @@ impl Tokenizer {
 
     /// [`Tokenizer::encode`], and whether the text was cut.
     pub fn encode_and_tell(&self, text: &str) -> Result<(Vec<u32>, bool)> {
-        let encoding = guarded(|| self.inner.encode_fast(text, true)).map_err(library_error)?;
+        let text = self.text_clean().clean(text);
+        let encoding = guarded(|| self.inner.encode_fast(text.as_ref(), true)).map_err(library_error)?;
         let ids = encoding.get_ids();
         Ok((self.cut(ids.to_vec()), ids.len() > self.context_length))
     }
 
     /// [`Tokenizer::encode`] of each text, on all cores.
     pub fn encode_all(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
-        let encodings = guarded(|| self.inner.encode_batch_fast(texts.to_vec(), true)).map_err(library_error)?;
+        let cleaned: Vec<Cow<str>> = texts.iter().map(|text| self.text_clean().clean(text)).collect();
+        let cleaned: Vec<&str> = cleaned.iter().map(Cow::as_ref).collect();
+        let encodings = guarded(|| self.inner.encode_batch_fast(cleaned, true)).map_err(library_error)?;
         Ok(encodings.iter().map(|encoding| self.cut(encoding.get_ids().to_vec())).collect())
     }
 
@@ -208,6 +285,11 @@ impl Tokenizer {
         self.context_length
     }
 
+    /// How texts are cleaned first.
+    pub fn text_clean(&self) -> TextClean {
+        self.text_clean.unwrap_or_default()
+    }
+
     /// How many texts were cut to the context length so far.
     pub fn over_long(&self) -> u64 {
         self.over_long.load(Ordering::Relaxed)
@@ -231,7 +313,11 @@ impl Tokenizer {
     /// A file cannot be written.
     pub fn save(&self, dir: &Path, inputs: &[&str]) -> Result<()> {
         let file = dir.join("tokenizer.json");
-        let json = self.inner.to_string(true).map_err(|reason| format_error(&file, reason))?;
+        let mut inner = Cow::Borrowed(&self.inner);
+        if let Some((normalizer, pre_tokenizer)) = &self.replaced {
+            inner.to_mut().with_normalizer(normalizer.clone()).with_pre_tokenizer(pre_tokenizer.clone());
+        }
+        let json = inner.to_string(true).map_err(|reason| format_error(&file, reason))?;
         write(&file, &json)?;
         let token = |id: Option<u32>| id.and_then(|id| self.inner.id_to_token(id));
         let (bos, eos) = (token(self.bos), token(Some(self.eos)));
@@ -249,6 +335,7 @@ impl Tokenizer {
         config["padding_side"] = if self.pads_left { "left" } else { "right" }.into();
         config["model_max_length"] = self.context_length.into();
         config["model_input_names"] = json!(inputs);
+        config[TEXT_CLEAN] = self.text_clean().name().into();
         write(&dir.join("tokenizer_config.json"), &format!("{config:#}\n"))
     }
 }
@@ -268,6 +355,11 @@ fn assemble(
     tokenizer.with_post_processor(Some(serde_json::from_value::<PostProcessorWrapper>(post_processor)?));
     tokenizer.with_decoder(Some(serde_json::from_value::<DecoderWrapper>(decoder)?));
     Ok(())
+}
+
+/// A part of a tokenizer, from how `tokenizer.json` writes it.
+fn part<T: serde::de::DeserializeOwned>(json: Value) -> Result<T> {
+    serde_json::from_value(json).map_err(|reason| library_error(reason.into()))
 }
 
 /// The token that `tokenizer_config.json` gives the role `role`, which it writes as a text or an object.
