@@ -2,8 +2,19 @@ use crate::ContrastiveLoss;
 use mm_core::loss::{INITIAL_LOGIT_SCALE, MAX_LOGIT_SCALE};
 use mm_core::nn::parameter;
 use mm_dist::Contrastive;
-use tch::Tensor;
+use serde::Serialize;
 use tch::nn::{Init, Path};
+use tch::{Kind, Tensor};
+
+/// What a model's probability of a label says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Probability {
+    /// The label's share among those given: they add up to 1.
+    Softmax,
+    /// Whether the label fits, whatever the others are.
+    Sigmoid,
+}
 
 /// How a CLIP compares the unit rows of its towers: a temperature and, for the sigmoid loss, a bias.
 #[derive(Debug)]
@@ -49,6 +60,20 @@ impl ContrastiveHead {
     pub fn logits(&self, image_embeds: &Tensor, text_embeds: &Tensor) -> Tensor {
         let logits = image_embeds.matmul(&text_embeds.transpose(0, 1)) * self.logit_scale.exp();
         self.logit_bias.as_ref().map_or(logits.shallow_clone(), |bias| &logits + bias)
+    }
+
+    /// What the logits of images and labels `[N, M]` mean, as probabilities: under CLIP's loss the labels share each image (softmax over M), under
+    /// the sigmoid loss each pair stands alone (Zhai et al. 2023, section 3.2).
+    pub fn probabilities(&self, logits: &Tensor) -> Tensor {
+        match self.probability() {
+            Probability::Softmax => logits.softmax(-1, Kind::Float),
+            Probability::Sigmoid => logits.to_kind(Kind::Float).sigmoid(),
+        }
+    }
+
+    /// The kind of [`ContrastiveHead::probabilities`].
+    pub fn probability(&self) -> Probability {
+        if self.logit_bias.is_some() { Probability::Sigmoid } else { Probability::Softmax }
     }
 
     /// The log of the inverse temperature.

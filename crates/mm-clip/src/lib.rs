@@ -64,7 +64,7 @@ pub use encoder::{ImageEncoder, TextEncoder};
 pub use error::{Error, Result};
 pub use evaluate::{Embedded, EvalReport, EvalSample, EvalSet, PairReport};
 pub use folder::{Architecture, FolderForm, ModelFolder, Saved, StoredType};
-pub use head::ContrastiveHead;
+pub use head::{ContrastiveHead, Probability};
 pub use linear_probe::{CSweep, Confusion, LabelledFeatures, LinearProbe, ProbeConfig, TriedC, sweep_c};
 pub use model::Clip;
 pub use model_config::{Lock, ModelConfig, ModelKind};

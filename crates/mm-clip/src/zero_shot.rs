@@ -1,4 +1,4 @@
-use crate::{Bundle, Error, Result};
+use crate::{Bundle, Error, Probability, Result};
 use serde::Serialize;
 use std::path::Path;
 use tch::{Kind, Tensor};
@@ -43,18 +43,23 @@ impl Templates {
 #[derive(Debug)]
 pub struct ZeroShot {
     labels: Vec<String>,
-    /// `[labels, embed_dim]`.
+    /// Unit rows `[labels, embed_dim]`.
     weights: Tensor,
+    /// The means `[labels, embed_dim]` of each label's prompts, at most of length 1.
+    means: Tensor,
 }
 
 impl ZeroShot {
     /// Embeds `labels` through `templates`.
     ///
     /// # Errors
-    /// No label, one twice, or one that the tokenizer has no tokens for.
+    /// No label, one that is empty or given twice, or one that the tokenizer has no tokens for.
     pub fn new(bundle: &Bundle, labels: Vec<String>, templates: &Templates, batch_size: usize) -> Result<Self> {
         if labels.is_empty() {
             return Err(Error::Evaluation("zero-shot classification needs at least one label".to_owned()));
+        }
+        if let Some(place) = labels.iter().position(|label| label.trim().is_empty()) {
+            return Err(Error::Evaluation(format!("label {} of {} is empty", place + 1, labels.len())));
         }
         if let Some(twice) = labels.iter().enumerate().find(|(i, label)| labels[..*i].contains(label)) {
             return Err(Error::Evaluation(format!("the label {:?} is given twice", twice.1)));
@@ -62,14 +67,14 @@ impl ZeroShot {
         let prompts: Vec<String> = labels.iter().flat_map(|label| templates.fill(label)).collect();
         let prompts: Vec<&str> = prompts.iter().map(String::as_str).collect();
         let embeds = bundle.text.embed(&prompts, batch_size)?; // [labels * templates, D]
-        let weights = mm_sys::inference_mode(|| {
+        let (weights, means) = mm_sys::inference_mode(|| {
             let per_label = templates.0.len() as i64;
             let mean =
                 embeds.view([labels.len() as i64, per_label, -1]).mean_dim([1i64].as_slice(), false, Kind::Float);
             let norm = mean.norm_scalaropt_dim(2.0, [1i64].as_slice(), true).clamp_min(1e-12);
-            mean / norm
+            (&mean / norm, mean)
         });
-        Ok(Self { labels, weights })
+        Ok(Self { labels, weights, means })
     }
 
     /// The labels, in the order of the columns of [`ZeroShot::probabilities`].
@@ -77,9 +82,16 @@ impl ZeroShot {
         &self.labels
     }
 
-    /// Each image's probabilities over the labels, `[N, labels]`, for unit rows `[N, embed_dim]`.
+    /// Each image's probabilities `[N, labels]` for unit rows `[N, embed_dim]`, of the kind that the model's loss gives them.
+    ///
+    /// Under the sigmoid loss a label's logit is the mean of its prompts' logits. The unit row of several prompts would not do: it is nearer to
+    /// an image than its prompts are, which scale and bias, learned on single texts, do not know.
     pub fn probabilities(&self, bundle: &Bundle, image_embeds: &Tensor) -> Tensor {
-        tch::no_grad(|| bundle.head.logits(image_embeds, &self.weights).softmax(-1, Kind::Float))
+        let rows = match bundle.head.probability() {
+            Probability::Softmax => &self.weights,
+            Probability::Sigmoid => &self.means,
+        };
+        tch::no_grad(|| bundle.head.probabilities(&bundle.head.logits(image_embeds, rows)))
     }
 
     /// Classifies `image_embeds` `[N, D]` and compares with the `truth`, indices of labels.

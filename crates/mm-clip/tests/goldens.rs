@@ -1,6 +1,6 @@
 //! Whole models and lone towers against their peers: what `xtask/goldens/clip.py` saved, in every form of folder.
 
-use mm_clip::{Clip, ImageEncoder, ModelFolder, TextEncoder};
+use mm_clip::{Clip, ImageEncoder, ModelFolder, Probability, TextEncoder};
 use mm_core::Precision;
 use mm_core::checkpoint::stored;
 use mm_dist::{Contrastive, ContrastiveConfig, Group};
@@ -87,6 +87,28 @@ fn models_of_open_clip_equal_open_clip() {
 fn state_dicts_of_openai_equal_open_clips_reading_of_them() {
     for name in ["openai-vit", "openai-resnet"] {
         assert_pair_equals_peer(name);
+    }
+}
+
+#[test]
+fn probabilities_are_sigmoids_of_a_sigmoid_loss_and_shares_of_a_softmax() {
+    // transformers' pipeline for zero-shot classification applies these to the peer's logits.
+    for (name, kind) in [
+        ("clip", Probability::Softmax),
+        ("open-clip-vit", Probability::Softmax),
+        ("siglip", Probability::Sigmoid),
+        ("open-clip-siglip-loss", Probability::Sigmoid),
+    ] {
+        let ((_vs, clip), expected) = (load(name), expected(name));
+        let logits = &expected["logits_per_image"];
+        let peers = match kind {
+            Probability::Softmax => logits.softmax(-1, Kind::Float),
+            Probability::Sigmoid => logits.sigmoid(),
+        };
+        let logits = clip.head.logits(&expected["image_embeds"], &expected["text_embeds"]);
+        let difference = largest_difference(&clip.head.probabilities(&logits), &peers);
+        assert_eq!(clip.head.probability(), kind, "{name}");
+        assert!(difference <= 1e-5, "{name} differs by {difference}");
     }
 }
 
