@@ -286,11 +286,45 @@ fn zero_shot(
     templates: &Templates,
     batch_size: usize,
 ) -> Result<Option<ZeroShotReport>> {
-    let truth: Option<Vec<&str>> = embedded.samples.iter().map(|sample| sample.label.as_deref()).collect();
-    let Some(truth) = truth else { return Ok(None) };
+    let Some(truth) = labels_of(&embedded.samples)? else { return Ok(None) };
     let labels: Vec<&str> = truth.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
     let indices: Vec<usize> = truth.iter().map(|&label| labels.partition_point(|&other| other < label)).collect();
     let labels = labels.into_iter().map(str::to_owned).collect();
     let classifier = ZeroShot::new(bundle, labels, templates, batch_size)?;
     classifier.evaluate(&embedded.images, &indices).map(Some)
+}
+
+/// The label of each sample; none where one has none.
+fn labels_of(samples: &[EvalSample]) -> Result<Option<Vec<&str>>> {
+    let labels: Option<Vec<&str>> = samples.iter().map(|sample| sample.label.as_deref()).collect();
+    let empty = |(sample, label): (&EvalSample, &&str)| label.trim().is_empty().then(|| sample.key.clone());
+    match labels.as_ref().and_then(|labels| samples.iter().zip(labels).find_map(empty)) {
+        Some(key) => {
+            Err(Error::Evaluation(format!("the label of {key} is empty: fill it in, or leave labels out of the set")))
+        }
+        None => Ok(labels),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_has_labels_where_all_samples_have_one_and_none_is_empty() {
+        let labels = |labels: &[Option<&str>]| {
+            let sample = |(index, label): (usize, &Option<&str>)| EvalSample {
+                index,
+                key: format!("sample {index}"),
+                caption: None,
+                label: label.map(str::to_owned),
+                is_variant: false,
+            };
+            let samples: Vec<EvalSample> = labels.iter().enumerate().map(sample).collect();
+            labels_of(&samples).map(|labels| labels.map(|labels| labels.join(","))).map_err(|error| error.to_string())
+        };
+        assert_eq!(labels(&[Some("cat"), Some("dog")]).unwrap().as_deref(), Some("cat,dog"));
+        assert_eq!(labels(&[Some("cat"), None]).unwrap(), None);
+        assert!(labels(&[Some("cat"), Some(" ")]).unwrap_err().contains("the label of sample 1 is empty"));
+    }
 }
