@@ -2,7 +2,7 @@ use crate::ModelConfig;
 use mm_core::config::{ConfigError, Source};
 use mm_data::{Augment, LoaderConfig, SourceConfig};
 use mm_dist::ContrastiveConfig;
-use mm_text::{ClipTextForm, TextTowerConfig};
+use mm_text::{ClipTextForm, TextClean, TextTowerConfig};
 use mm_train::{RunConfig, TrainConfig};
 use mm_vision::{ImageTowerConfig, VitForm};
 use serde::{Deserialize, Serialize};
@@ -45,8 +45,14 @@ impl ClipRunConfig {
             return Err(source.error("loss.tile", format!("`loss.tile`: must be at least 1, is {}", config.loss.tile)));
         }
         config.model.validate(source)?;
-        if config.tokenizer.is_none() && config.model.from.is_none() && config.model.text_from.is_none() {
-            return Err(source.error("tokenizer", "`tokenizer`: needed unless the text tower comes from a checkpoint"));
+        let own = config.tokenizer.clone().unwrap_or_default();
+        if !own.is_tokenizer() && config.model.from.is_none() && config.model.text_from.is_none() {
+            let problem = "`tokenizer`: needs `from` or `vocab_size` unless the text tower comes from a checkpoint";
+            return Err(source.error("tokenizer", problem));
+        }
+        if own.from.is_some() && own.vocab_size.is_some() {
+            let problem = "`tokenizer.vocab_size`: is for one that is trained, and `tokenizer.from` names one that exists: keep one";
+            return Err(source.error("tokenizer.vocab_size", problem));
         }
         if !(0.0..=1.0).contains(&config.data.canonical_share) {
             let problem = format!("`data.canonical_share`: must be from 0 to 1, is {}", config.data.canonical_share);
@@ -121,20 +127,28 @@ pub enum ContrastiveLoss {
     Siglip,
 }
 
-/// `[tokenizer]`: one that exists, or one that is trained on the training captions before the first step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, untagged)]
-pub enum TokenizerConfig {
+/// `[tokenizer]`: one that exists, or one that is trained on the training captions before the first step; with neither, the checkpoint's
+/// with another cleaning of texts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokenizerConfig {
     /// A folder with `tokenizer.json`, or `vocab.json` and `merges.txt`.
-    From {
-        /// The folder.
-        from: PathBuf,
-    },
-    /// Byte-pair encoding in CLIP's form. The text tower's `vocab_size` and `eos_token_id` become the tokenizer's own.
-    Train {
-        /// The largest vocabulary.
-        vocab_size: usize,
-    },
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBuf>,
+    /// The largest vocabulary of one that is trained: byte-pair encoding in CLIP's form. The text tower's `vocab_size` and `eos_token_id`
+    /// become the tokenizer's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocab_size: Option<usize>,
+    /// How texts are cleaned first; none: as the folder or checkpoint has it, and not at all for one that is trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_clean: Option<TextClean>,
+}
+
+impl TokenizerConfig {
+    /// Whether it brings a tokenizer, and not only a cleaning.
+    pub(crate) fn is_tokenizer(&self) -> bool {
+        self.from.is_some() || self.vocab_size.is_some()
+    }
 }
 
 /// `[data]`.
@@ -222,5 +236,22 @@ mod tests {
         for file in files {
             ClipRunConfig::from_source(&Source::read(&file, &[]).unwrap()).unwrap_or_else(|error| panic!("{error}"));
         }
+    }
+
+    #[test]
+    fn a_tokenizer_is_named_or_trained_or_the_checkpoints_with_another_cleaning() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/clip/emoji-vit-tiny.toml");
+        let parse = |overrides: &[&str]| {
+            let overrides: Vec<String> = overrides.iter().map(|&set| set.to_owned()).collect();
+            ClipRunConfig::from_source(&Source::read(&file, &overrides).unwrap())
+                .map(|config| config.tokenizer.unwrap_or_default())
+                .map_err(|error| error.to_string())
+        };
+        let trained = parse(&["tokenizer.text_clean=lower"]).unwrap();
+        assert_eq!((trained.vocab_size.is_some(), trained.text_clean), (true, Some(TextClean::Lower)));
+        assert!(parse(&["tokenizer.from=folder"]).unwrap_err().contains("keep one"));
+        assert!(parse(&["tokenizer={ text_clean = \"lower\" }"]).unwrap_err().contains("needs `from` or `vocab_size`"));
+        assert!(parse(&["tokenizer.text_clean=upper"]).unwrap_err().contains("text_clean"));
+        assert!(parse(&["tokenizer.vocab=5"]).unwrap_err().contains("vocab_size"));
     }
 }

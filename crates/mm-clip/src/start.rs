@@ -54,10 +54,15 @@ impl Start {
 
     /// The checkpoint's tokenizer, where `config` names no other.
     pub fn tokenizer(&self, config: Option<&TokenizerConfig>) -> Result<Option<Tokenizer>> {
-        match (config, self.whole.as_ref().or(self.text.as_ref())) {
-            (None, Some(folder)) => Ok(Some(folder.tokenizer()?)),
-            _ => Ok(None),
-        }
+        let folder = self.whole.as_ref().or(self.text.as_ref());
+        let Some(folder) = folder.filter(|_| !config.is_some_and(TokenizerConfig::is_tokenizer)) else {
+            return Ok(None);
+        };
+        let tokenizer = folder.tokenizer()?;
+        Ok(Some(match config.and_then(|config| config.text_clean) {
+            Some(clean) => tokenizer.with_text_clean(clean)?,
+            None => tokenizer,
+        }))
     }
 
     /// The checkpoint's preprocessing, or that of the image tower's family.

@@ -198,26 +198,32 @@ impl ClipTask {
 /// The tokenizer of the config. A trained one sets the text tower's vocabulary.
 fn tokenizer(config: &TokenizerConfig, model: &mut ClipConfig, source: &dyn Source) -> Result<Tokenizer> {
     let context_length = model.text.context_length() as usize;
-    let tokenizer = match config {
-        TokenizerConfig::From { from } => Tokenizer::from_dir(from)?.with_context_length(context_length)?,
-        TokenizerConfig::Train { .. } if source.stream().is_some() => {
+    let tokenizer = match (&config.from, config.vocab_size) {
+        (Some(from), _) => Tokenizer::from_dir(from)?.with_context_length(context_length)?,
+        (None, Some(_)) if source.stream().is_some() => {
             let reason = "is a stream, which is read once: a tokenizer cannot be trained on its captions first";
             let problem = format!("`{}` {reason}; name one with [tokenizer] from = \"DIR\"", source.name());
             return Err(crate::Error::Model(problem));
         }
-        TokenizerConfig::Train { vocab_size } => {
+        (None, Some(vocab_size)) => {
+            let clean = config.text_clean.unwrap_or_default();
             // A sample that cannot be read here cannot be read in training either, where it is counted.
             let captions: Vec<String> = (0..source.len())
                 .filter_map(|index| source.sample(index).ok())
                 .flat_map(|sample| sample.captions)
+                .map(|caption| clean.clean(&caption).into_owned())
                 .collect();
-            let tokenizer = train_bpe(captions.into_iter(), *vocab_size, context_length)?;
+            let tokenizer = train_bpe(captions.into_iter(), vocab_size, context_length)?;
             set_vocabulary(&mut model.text, &tokenizer);
             tokenizer
         }
+        (None, None) => return Err(crate::Error::Model("[tokenizer] is missing".to_owned())),
     };
     model.text.check_tokenizer(&tokenizer)?;
-    Ok(tokenizer)
+    match config.text_clean {
+        Some(clean) => Ok(tokenizer.with_text_clean(clean)?),
+        None => Ok(tokenizer),
+    }
 }
 
 impl Inputs {

@@ -2,7 +2,7 @@ use crate::{output, table};
 use anyhow::{Context, Result};
 use mm_clip::{Architecture, ClipConfig, ModelFolder};
 use mm_core::checkpoint::TensorInfo;
-use mm_text::TextTowerConfig;
+use mm_text::{TextClean, TextTowerConfig};
 use mm_vision::ImageTowerConfig;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,6 +71,7 @@ fn json(folder: &ModelFolder, tensors: &[TensorInfo], files: &[FileFacts]) -> se
         "form": folder.form,
         "architecture": folder.architecture,
         "parameters": tensors.iter().filter(|t| is_parameter(t)).map(TensorInfo::elements).sum::<u64>(),
+        "text_clean": folder.tokenizer().map(|tokenizer| tokenizer.text_clean()).ok(),
         "preprocessing": folder.processor().map(|processor| processor.to_json().ok()).ok(),
         "files": files.iter().map(file).collect::<Vec<_>>(),
         "tensors": tensors.iter().map(list).collect::<Vec<_>>(),
@@ -102,7 +103,11 @@ fn summary(folder: &ModelFolder) -> String {
     }
     if !matches!(folder.architecture, Architecture::Image { .. }) {
         let describe = |found: mm_text::Tokenizer| {
-            format!("{} tokens, at most {} a text", found.vocab_size(), found.context_length())
+            let cleaned = match found.text_clean() {
+                TextClean::None => String::new(),
+                clean => format!(", cleaned first ({})", clean.name()),
+            };
+            format!("{} tokens, at most {} a text{cleaned}", found.vocab_size(), found.context_length())
         };
         lines.push(("tokenizer", folder.tokenizer().map_or_else(|error| error.to_string(), describe)));
     }

@@ -4,7 +4,7 @@ use crate::{ClipConfig, ContrastiveLoss, Error, Result};
 use mm_core::checkpoint::Weights;
 use mm_core::hf::check_sizes;
 use mm_core::nn::Activation;
-use mm_text::{ClipTextConfig, ClipTextForm, TextTowerConfig};
+use mm_text::{ClipTextConfig, ClipTextForm, TextClean, TextTowerConfig, Tokenizer};
 use mm_vision::{ImageTowerConfig, ModifiedResNetConfig, VitConfig, VitForm};
 use serde_json::{Value, json};
 
@@ -359,19 +359,64 @@ pub(super) fn check_told_by_shapes(config: &ClipConfig, weights: &Weights) -> Re
     }
 }
 
-/// The tokenizer that a `text_cfg` names, which is not OpenAI's own.
+/// What a `text_cfg` says of the tokenizer.
+#[derive(Debug, PartialEq)]
+pub(super) struct TokenizerSettings<'a> {
+    /// The name of one that is not OpenAI's own.
+    pub name: Option<&'a str>,
+    /// How texts are cleaned, where it is said.
+    pub clean: Option<TextClean>,
+}
+
+impl TokenizerSettings<'_> {
+    /// How open_clip cleans texts where its config does not say it.
+    pub fn default_clean(&self) -> TextClean {
+        if self.name.is_some() { TextClean::Whitespace } else { TextClean::Lower }
+    }
+}
+
+/// What `text_cfg` says of the tokenizer.
 ///
 /// # Errors
-/// The tokenizer has a setting that is not offered.
-pub(super) fn tokenizer_name(text_cfg: &Value) -> Result<Option<&str>> {
-    let plain = [json!({}), json!({ "clean": "lower" }), json!({ "clean": "whitespace" })];
-    for name in ["tokenizer_mode", "tokenizer_kwargs"] {
-        let value = &text_cfg[name];
-        if !(value.is_null() || *value == json!("") || plain.contains(value)) {
-            return Err(Error::Model(format!("text_cfg.{name} = {value} is not offered")));
-        }
+/// It has a setting that is not offered.
+pub(super) fn tokenizer_settings(text_cfg: &Value) -> Result<TokenizerSettings<'_>> {
+    let refuse = |name: &str| Err(Error::Model(format!("text_cfg.{name} = {} is not offered", text_cfg[name])));
+    if !(text_cfg["tokenizer_mode"].is_null() || text_cfg["tokenizer_mode"] == json!("")) {
+        return refuse("tokenizer_mode");
     }
-    Ok(text_cfg["hf_tokenizer_name"].as_str().filter(|name| !name.is_empty()))
+    let mut clean = None;
+    match &text_cfg["tokenizer_kwargs"] {
+        Value::Null => {}
+        Value::Object(settings) => {
+            for (name, value) in settings {
+                let known = value.as_str().and_then(TextClean::from_name).filter(|&known| known != TextClean::None);
+                let is_off = name == "strip_sep_token" && *value == json!(false);
+                match (name.as_str(), known) {
+                    ("clean", Some(known)) => clean = Some(known),
+                    _ if is_off => {}
+                    _ => return refuse("tokenizer_kwargs"),
+                }
+            }
+        }
+        _ => return refuse("tokenizer_kwargs"),
+    }
+    let name = text_cfg["hf_tokenizer_name"].as_str().filter(|name| !name.is_empty());
+    Ok(TokenizerSettings { name, clean })
+}
+
+/// Writes what open_clip needs to know of `tokenizer` into `text_cfg`.
+pub(super) fn set_tokenizer(text_cfg: &mut Value, tokenizer: &Tokenizer) {
+    if !tokenizer.is_openai_clip() {
+        // open_clip then reads the files beside its config; of a folder, it takes any name for them.
+        text_cfg["hf_tokenizer_name"] = "local-dir".into();
+    }
+    let name = text_cfg["hf_tokenizer_name"].as_str();
+    let default = TokenizerSettings { name, clean: None }.default_clean();
+    let clean = tokenizer.text_clean();
+    // open_clip has no name for not cleaning; our own readers find it in tokenizer_config.json.
+    if ![TextClean::None, default].contains(&clean) {
+        text_cfg["tokenizer_kwargs"] = json!({ "clean": clean });
+    }
 }
 
 #[cfg(test)]
@@ -379,17 +424,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tokenizer_is_named_and_its_other_settings_are_refused() {
-        let name = |config: Value| tokenizer_name(&config).map(|name| name.map(str::to_owned));
-        assert_eq!(
-            name(json!({ "hf_tokenizer_name": "org/name", "tokenizer_kwargs": {} })).unwrap(),
-            Some("org/name".to_owned())
-        );
-        assert_eq!(name(json!({ "hf_tokenizer_name": "", "tokenizer_kwargs": { "clean": "lower" } })).unwrap(), None);
-        for (setting, value) in
-            [("tokenizer_mode", json!("clips")), ("tokenizer_kwargs", json!({ "strip_sep_token": true }))]
-        {
-            let error = name(json!({ setting: value })).unwrap_err().to_string();
+    fn a_tokenizer_is_named_with_its_cleaning_and_other_settings_are_refused() {
+        let settings =
+            |config: Value| tokenizer_settings(&config).map(|found| (found.name.map(str::to_owned), found.clean));
+        let named = json!({ "hf_tokenizer_name": "org/name", "tokenizer_kwargs": {} });
+        assert_eq!(settings(named).unwrap(), (Some("org/name".to_owned()), None));
+        let kwargs = json!({ "clean": "canonicalize", "strip_sep_token": false });
+        let own = json!({ "hf_tokenizer_name": "", "tokenizer_kwargs": kwargs });
+        assert_eq!(settings(own).unwrap(), (None, Some(TextClean::Canonicalize)));
+        for (setting, value) in [
+            ("tokenizer_mode", json!("clips")),
+            ("tokenizer_kwargs", json!({ "strip_sep_token": true })),
+            ("tokenizer_kwargs", json!({ "clean": "none" })),
+            ("tokenizer_kwargs", json!({ "reduction_mask": "simple" })),
+        ] {
+            let error = settings(json!({ setting: value })).unwrap_err().to_string();
             assert!(error.contains(&format!("text_cfg.{setting} = {value}")), "{error}");
         }
     }

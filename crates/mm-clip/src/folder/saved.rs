@@ -61,9 +61,8 @@ impl Saved<'_> {
             }
             FolderForm::OpenClip => {
                 let mut model_cfg = open_clip::write(self.pair()?)?;
-                if self.tokenizer.is_some_and(|tokenizer| !tokenizer.is_openai_clip()) {
-                    // open_clip then reads the files beside its config; of a folder, it takes any name for them.
-                    model_cfg["text_cfg"]["hf_tokenizer_name"] = "local-dir".into();
+                if let Some(tokenizer) = self.tokenizer {
+                    open_clip::set_tokenizer(&mut model_cfg["text_cfg"], tokenizer);
                 }
                 let preprocess_cfg = self.processor.map(ImageProcessor::to_open_clip).transpose()?;
                 write(&folder.join("open_clip_model.safetensors"), &tensors)?;

@@ -1,6 +1,6 @@
 use super::{FolderForm, OPEN_CLIP_CONFIG, open_clip};
 use crate::{Error, Result};
-use mm_text::{TOKENIZER_FILES, TextTowerConfig, Tokenizer};
+use mm_text::{TOKENIZER_FILES, TextClean, TextTowerConfig, Tokenizer};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -34,23 +34,32 @@ impl TokenizerSource {
         Ok(tokenizer)
     }
 
-    /// The folder's own, or OpenAI's where it has none, its config names none and the tower has room for it.
+    /// The folder's own, or OpenAI's where it has none, its config names none and the tower has room for it. Texts are cleaned as the
+    /// config says, else as the tokenizer's files do, else as open_clip does by default.
     fn open_clips(&self, tower: &TextTowerConfig) -> Result<Tokenizer> {
         let file = self.path.join(OPEN_CLIP_CONFIG);
-        let named = open_clip::tokenizer_name(&self.text_cfg).map_err(|error| error.at(&file))?;
-        let absent = match Tokenizer::from_dir(&self.path) {
-            Err(absent @ mm_text::Error::NoTokenizer(_)) => absent,
-            own => return Ok(own?),
+        let settings = open_clip::tokenizer_settings(&self.text_cfg).map_err(|error| error.at(&file))?;
+        let tokenizer = match Tokenizer::from_dir(&self.path) {
+            Err(absent @ mm_text::Error::NoTokenizer(_)) => {
+                if let Some(name) = settings.name {
+                    let problem =
+                        format!("the tokenizer is {name}, whose files are not here: save them beside this one");
+                    return Err(Error::Folder { path: file, problem });
+                }
+                let openais = Tokenizer::openai_clip()?;
+                if openais.vocab_size() as i64 > tower.vocab_size() {
+                    return Err(absent.into());
+                }
+                openais
+            }
+            own => own?,
         };
-        if let Some(name) = named {
-            let problem = format!("the tokenizer is {name}, whose files are not here: save them beside this one");
-            return Err(Error::Folder { path: file, problem });
-        }
-        let openais = Tokenizer::openai_clip()?;
-        match openais.vocab_size() as i64 <= tower.vocab_size() {
-            true => Ok(openais),
-            false => Err(absent.into()),
-        }
+        let keeps_case = settings.name.is_none() && settings.clean == Some(TextClean::Whitespace);
+        let tokenizer = if keeps_case { tokenizer.with_case_kept()? } else { tokenizer };
+        Ok(match settings.clean {
+            Some(clean) => tokenizer.with_text_clean(clean)?,
+            None => tokenizer.or_text_clean(settings.default_clean())?,
+        })
     }
 }
 
