@@ -1,54 +1,98 @@
 use crate::model::{ModelArgs, read_image};
-use crate::{output, table};
-use anyhow::Result;
-use mm_clip::{Templates, ZeroShot};
+use crate::reading::ReadingArgs;
+use crate::{labels, output, table};
+use anyhow::{Result, bail, ensure};
+use mm_clip::{Bundle, Templates, ZeroShot};
+use mm_data::image::RgbImage;
 use std::path::PathBuf;
 
 /// Classify images by labels alone, without training.
 #[derive(clap::Args)]
-#[command(after_help = "Example: mm classify --model runs/demo/model --labels \"red heart,grinning face\" photo.png")]
+#[command(
+    after_help = "A probability is what the model's loss makes of it. CLIP's (softmax): the label's share among those given; they add up to \
+                  100 %, and one label alone always has all. SigLIP's (sigmoid): whether the label fits, each for itself; all may be low. \
+                  --json names the kind.\n\n\
+                  Example: mm classify --model runs/demo/model --labels \"red heart,grinning face\" photo.png"
+)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The labels, separated by commas.
-    #[arg(long, value_delimiter = ',', required = true)]
-    labels: Vec<String>,
+    /// The labels, separated by commas; one that has a comma stands in double quotes: '"red, green",blue'.
+    #[arg(long, required_unless_present = "labels_file", conflicts_with = "labels_file")]
+    labels: Option<String>,
+    /// File with one label a line; or .json: a list, or ImageNet's map of classes ({"0": ["n01440764", "tench"], ...} or {"n01440764": "tench", ...}).
+    #[arg(long, value_name = "FILE")]
+    labels_file: Option<PathBuf>,
     /// File of prompt templates, one a line with {} for the label [default: seven good ones].
     #[arg(long, value_name = "FILE")]
     templates: Option<PathBuf>,
     /// The images.
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
+    #[command(flatten)]
+    reading: ReadingArgs,
     /// Print one JSON object an image instead of a table.
     #[arg(long)]
     json: bool,
 }
 
-/// Images that are embedded, and prompts, at once.
-const BATCH_SIZE: usize = 32;
-
 pub fn run(args: &Args) -> Result<()> {
     let templates = args.templates.as_deref().map_or_else(|| Ok(Templates::default()), Templates::read)?;
-    let labels: Vec<String> = args.labels.iter().map(|label| label.trim().to_owned()).collect();
+    let labels = match (&args.labels, &args.labels_file) {
+        (Some(line), _) => labels::from_line(line)?,
+        (None, Some(file)) => labels::from_file(file)?,
+        (None, None) => bail!("give --labels or --labels-file"),
+    };
     let bundle = args.model.open()?;
-    let classifier = ZeroShot::new(&bundle, labels, &templates, BATCH_SIZE)?;
-    for paths in args.images.chunks(BATCH_SIZE) {
-        let images = paths.iter().map(|path| read_image(path)).collect::<Result<Vec<_>>>()?;
-        let probabilities = classifier.probabilities(&bundle, &bundle.image.embed(&images)?);
-        for (row, path) in paths.iter().enumerate() {
-            let row = Vec::<f32>::try_from(probabilities.get(row as i64).contiguous())?;
-            let mut ranked: Vec<(&String, f32)> = classifier.labels().iter().zip(row).collect();
-            ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-            if args.json {
-                let labels: Vec<_> =
-                    ranked.iter().map(|(label, p)| serde_json::json!({ "label": label, "probability": p })).collect();
-                output::print(&format!("{}\n", serde_json::json!({ "image": path, "labels": labels })))?;
-            } else {
-                let rows: Vec<Vec<String>> =
-                    ranked.iter().map(|(label, p)| vec![(*label).clone(), table::percent(f64::from(*p))]).collect();
-                let table = table::render(&["label", "probability"], &rows);
-                output::print(&format!("{}\n{table}\n", path.display()))?;
+    let classifier = ZeroShot::new(&bundle, labels, &templates, args.reading.batch_size())?;
+    let mut bad: Vec<anyhow::Error> = Vec::new();
+    for paths in args.images.chunks(args.reading.batch_size()) {
+        let mut images = Vec::new();
+        for path in paths {
+            match read_image(path) {
+                Ok(image) => images.push((path, image)),
+                Err(error) => {
+                    tracing::warn!("left out: {error:#}");
+                    bad.push(error);
+                }
             }
+        }
+        if !images.is_empty() {
+            classify(args, &bundle, &classifier, images)?;
+        }
+    }
+    let (count, allowed) = (args.images.len(), args.reading.max_bad_samples());
+    if let Some(first) = bad.first().map(|error| format!("{error:#}")) {
+        ensure!(bad.len() < count, "not one of {count} images could be read: {first}");
+        let problem = format!("{} of {count} images could not be read", bad.len());
+        ensure!(
+            bad.len() <= allowed,
+            "{problem}, more than --max-bad-samples {allowed}: mend them or allow more; {first}"
+        );
+        tracing::warn!("{problem} and are left out");
+    }
+    Ok(())
+}
+
+/// Prints what the labels get for each of `images`.
+fn classify(args: &Args, bundle: &Bundle, classifier: &ZeroShot, images: Vec<(&PathBuf, RgbImage)>) -> Result<()> {
+    let (paths, images): (Vec<_>, Vec<_>) = images.into_iter().unzip();
+    let probabilities = classifier.probabilities(bundle, &bundle.image.embed(&images)?);
+    for (row, path) in paths.into_iter().enumerate() {
+        let row = Vec::<f32>::try_from(probabilities.get(row as i64).contiguous())?;
+        let mut ranked: Vec<(&String, f32)> = classifier.labels().iter().zip(row).collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        if args.json {
+            let labels: Vec<_> =
+                ranked.iter().map(|(label, p)| serde_json::json!({ "label": label, "probability": p })).collect();
+            let kind = bundle.head.probability();
+            let report = serde_json::json!({ "image": path, "probabilities": kind, "labels": labels });
+            output::print(&format!("{report}\n"))?;
+        } else {
+            let rows: Vec<Vec<String>> =
+                ranked.iter().map(|(label, p)| vec![(*label).clone(), table::percent(f64::from(*p))]).collect();
+            let table = table::render(&["label", "probability"], &rows);
+            output::print(&format!("{}\n{table}\n", path.display()))?;
         }
     }
     Ok(())

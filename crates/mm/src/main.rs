@@ -7,6 +7,7 @@ mod data;
 mod embed;
 mod eval;
 mod inspect;
+mod labels;
 mod model;
 mod output;
 mod probe;

@@ -5,13 +5,13 @@ use mm_data::SourceConfig;
 use mm_dist::Group;
 use std::path::Path;
 
-/// How folders of images are read.
+/// How images are read.
 #[derive(clap::Args)]
 pub struct ReadingArgs {
     /// Images or texts that are embedded at once.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
-    /// Images of a folder that may be unreadable before the command fails; they are named and left out.
+    /// Images that may be unreadable before the command fails; they are named and left out.
     #[arg(long, default_value_t = 0)]
     max_bad_samples: usize,
 }
@@ -20,6 +20,11 @@ impl ReadingArgs {
     /// Images or texts that are embedded at once.
     pub fn batch_size(&self) -> usize {
         self.batch_size as usize
+    }
+
+    /// Images that may be unreadable before the command fails.
+    pub fn max_bad_samples(&self) -> usize {
+        self.max_bad_samples
     }
 
     /// Embeds all images of `folder`, with a bar.

@@ -1,6 +1,7 @@
 //! The command line as a user meets it: the program itself, run on good input and bad.
 
 mod bad_input;
+mod classify;
 mod common;
 mod data;
 mod distributed;
@@ -8,3 +9,4 @@ mod lost;
 mod models;
 mod ranks;
 mod resume;
+mod text_clean;
