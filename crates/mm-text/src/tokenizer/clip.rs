@@ -32,14 +32,6 @@ pub(super) fn pre_tokenizer() -> Value {
     ]})
 }
 
-/// [`normalizer`] without the lower case.
-pub(super) fn normalizer_of_any_case() -> Value {
-    json!({ "type": "Sequence", "normalizers": [
-        { "type": "NFC" },
-        { "type": "Replace", "pattern": { "Regex": r"\s+" }, "content": " " },
-    ]})
-}
-
 /// [`pre_tokenizer`] for texts of any case, as open_clip splits its own.
 pub(super) fn pre_tokenizer_of_any_case() -> Value {
     json!({ "type": "Sequence", "pretokenizers": [

@@ -169,14 +169,15 @@ impl Tokenizer {
         if self.text_clean.is_some() { Ok(self) } else { self.with_text_clean(clean) }
     }
 
-    /// The same tokenizer of CLIP's kind with the case of letters kept, as open_clip's `SimpleTokenizer` is with `clean = "whitespace"`.
+    /// The same tokenizer of CLIP's kind with texts as they are, the case of letters kept, as open_clip's `SimpleTokenizer` takes them from
+    /// `clean = "whitespace"`.
     ///
     /// # Errors
     /// As [`Tokenizer::with_text_clean`].
     pub fn with_case_kept(mut self) -> Result<Self> {
         if self.is_clip() {
             self.restore();
-            self.inner.with_normalizer(Some(part::<NormalizerWrapper>(clip::normalizer_of_any_case())?));
+            self.inner.with_normalizer(None::<NormalizerWrapper>);
             self.inner.with_pre_tokenizer(Some(part::<PreTokenizerWrapper>(clip::pre_tokenizer_of_any_case())?));
         }
         Ok(self)
