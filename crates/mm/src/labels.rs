@@ -49,11 +49,10 @@ fn field(text: &str) -> Result<(String, Option<&str>)> {
 
 /// The labels in a file: one a line, or in a `.json` a list or a map of classes as ImageNet's.
 pub fn from_file(file: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the labels {}", file.display()))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let text = mm_data::text::read(file).context("cannot read the labels")?;
     let labels = match file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
-        true => from_json(text).with_context(|| format!("{}", file.display()))?,
-        false => from_lines(text, file)?,
+        true => from_json(&text).with_context(|| format!("{}", file.display()))?,
+        false => from_lines(&text, file)?,
     };
     ensure!(!labels.is_empty(), "{}: no label", file.display());
     Ok(labels)
@@ -61,7 +60,7 @@ pub fn from_file(file: &Path) -> Result<Vec<String>> {
 
 fn from_lines(text: &str, file: &Path) -> Result<Vec<String>> {
     let (mut labels, mut lines) = (Vec::new(), HashMap::new());
-    for (line, label) in text.lines().enumerate().map(|(index, line)| (index + 1, line.trim())) {
+    for (line, label) in mm_data::text::lines(text).enumerate().map(|(index, line)| (index + 1, line.trim())) {
         if label.is_empty() {
             continue;
         }
