@@ -128,13 +128,29 @@ def formats(out):
     write("transparent.gif", palette, transparency=3)
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     write("profile.jpg", base, quality=90, subsampling=0, icc_profile=profile)  # which Pillow keeps, and does not apply
+    small, small_rgba, small_palette = (image.crop((0, 0, 48, 32)) for image in (base, rgba, palette))
+    write("rgb.bmp", small)
+    write("rgba.bmp", small_rgba)  # whose fourth byte Pillow does not read
+    write("palette.bmp", small_palette)
+    write("grey-1bit.bmp", grey.convert("1"))
+    write("rgb.tif", small)
+    write("lzw.tif", small, compression="tiff_lzw")
+    write("deflate-rgba.tif", small_rgba, compression="tiff_adobe_deflate")
+    write("jpeg.tif", small, compression="jpeg", quality=90)
+    write("group4.tif", grey.convert("1"), compression="group4")
+    write("grey-16bit.tif", Image.fromarray(levels).crop((0, 0, 48, 32)))
+    write("cmyk.tif", small.convert("CMYK"))
+    write("exif-6.tif", small, exif=exif)
+    write("rgb.ppm", small)
+    write("grey.pgm", grey.crop((0, 0, 48, 32)))
+    write("grey-1bit.pbm", grey.convert("1"))
 
     expected = out / "formats-rgb"
     expected.mkdir()
     for file in sorted(folder.iterdir()):
         image = ImageOps.exif_transpose(Image.open(file))
-        if file.name == "grey-16bit.png":
-            image = grey  # Pillow's own conversion of 16-bit grey cuts at 255
+        if file.stem == "grey-16bit":
+            image = grey.crop((0, 0, *image.size))  # Pillow's own conversion of 16-bit grey cuts at 255
         elif image.mode in ("RGBA", "LA") or "transparency" in image.info:
             image = over(image, (255, 128, 0))
         save_png(image.convert("RGB"), expected / f"{file.name}.png")
@@ -156,6 +172,32 @@ def colours(out):
         save_png(Image.merge("HSV", (hue, saturation, value)).convert("RGB"), folder / f"hue-{turn}.png")
 
 
+def reduced(out):
+    """JPEGs, and what becomes of them by Pillow's draft mode and without: both resized by the box that the draft stands for."""
+    folder = out / "reduced"
+    folder.mkdir()
+    image = Image.open(PHOTOS["coffee"][0]).convert("RGB").crop((200, 100, 403, 251))
+    for name, options in {
+        "444": {"subsampling": 0},
+        "422": {"subsampling": 1},
+        "420": {"subsampling": 2},
+        "420-restart": {"subsampling": 2, "restart_marker_blocks": 3},
+        "420-progressive": {"subsampling": 2, "progressive": True},
+        "444-progressive-restart": {"subsampling": 0, "progressive": True, "restart_marker_rows": 1},
+        "grey": {},
+    }.items():
+        file = folder / f"{name}.jpg"
+        (image.convert("L") if name == "grey" else image).save(file, quality=92, **options)
+        for divisor in (2, 4, 8):
+            size = (image.width // (2 * divisor), image.height // (2 * divisor))
+            draft = Image.open(file)
+            draft.draft(None, (image.width // divisor, image.height // divisor))
+            box = (0, 0, image.width / divisor, image.height / divisor)
+            for kind, whole in (("draft", draft.resize(size, Image.BICUBIC, box)),
+                                ("whole", Image.open(file).resize(size, Image.BICUBIC))):
+                save_png(whole.convert("RGB"), folder / f"{name}-{divisor}-{kind}.png")
+
+
 README = """# Photographs and what Pillow makes of them
 
 Written by `xtask/goldens/images.py` with {versions}; read by `crates/mm-data/tests/pillow.rs`.
@@ -164,6 +206,7 @@ Written by `xtask/goldens/images.py` with {versions}; read by `crates/mm-data/te
   middle SIZE x SIZE.
 - `formats/`: a picture in each kind of file. `formats-rgb/`: the RGB that it means, turned as its EXIF says, over the
   background (255, 128, 0).
+- `reduced/`: JPEGs, and what they are resized to with Pillow's draft mode at one over 2, 4 and 8, and without.
 - `colours/`: Pillow's enhancers by a factor, and a turn of the hue.
 
 The photographs come with two Python packages and are scaled down or cut here:
@@ -190,6 +233,7 @@ def main():
     out.mkdir(parents=True)
     photos(out)
     formats(out)
+    reduced(out)
     colours(out)
     versions = ", ".join(f"{name} {wanted}" for name, wanted in PINNED.items())
     (out / "README.md").write_text(README.format(versions=versions))

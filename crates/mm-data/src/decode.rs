@@ -2,9 +2,11 @@
 
 use std::io::{BufRead, Cursor, Seek};
 
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
 use crate::file_kind::{GIT_LFS_POINTER, is_git_lfs_pointer};
+use crate::format::{FORMATS, extension_of, is_decoded, unread_format};
 use crate::{Error, Result};
 
 /// The most pixels that are decoded, twice Pillow's `MAX_IMAGE_PIXELS`, where Pillow too calls a file a bomb.
@@ -13,11 +15,12 @@ pub const MAX_PIXELS: u64 = 178_956_970;
 /// The most bytes of an encoded image: no photograph has as many.
 pub const MAX_BYTES: usize = 1 << 28;
 
-/// Decodes PNG, JPEG, WebP or GIF of any colour type to 8-bit RGB, turned as its EXIF orientation says, with transparent
-/// pixels over `background`.
+/// Decodes JPEG, PNG, WebP, GIF, BMP, TIFF or PNM of any colour type to 8-bit RGB, turned as its EXIF orientation says, with
+/// transparent pixels over `background`.
 ///
-/// The format is told from the bytes, never from a name. 16-bit channels are rounded to 8 bits, grey is repeated, CMYK
-/// is converted without a profile as Pillow does, other profiles are ignored as Pillow does; of an animation the first frame is taken.
+/// The format is told from the bytes, never from a name. 16-bit channels are rounded to 8 bits, numbers from 0 to 1 are scaled, grey is
+/// repeated, CMYK is converted without a profile as Pillow does, other profiles are ignored as Pillow does; of an animation the first
+/// frame is taken, of a TIFF the first page.
 ///
 /// Errors: another format, a corrupt or truncated file, more than [`MAX_PIXELS`] or [`MAX_BYTES`]. No input panics.
 ///
@@ -46,10 +49,15 @@ pub fn decode(bytes: &[u8], background: [u8; 3]) -> Result<RgbImage> {
     })
 }
 
+/// Width and height after a turn.
+fn turned((width, height): (u32, u32), orientation: Orientation) -> (u32, u32) {
+    if orientation.to_exif() >= 5 { (height, width) } else { (width, height) }
+}
+
 /// What an encoded image says of itself before its pixels are decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// PNG, JPEG, WebP or GIF.
+    /// One of those that [`decode`] takes.
     pub format: ImageFormat,
     /// Width in pixels, after the turn that EXIF asks for.
     pub width: u32,
@@ -63,9 +71,8 @@ impl Header {
     /// Errors: another format than [`decode`] takes, a corrupt beginning, too many pixels.
     pub fn read(encoded: impl BufRead + Seek) -> Result<Self> {
         let (format, mut decoder) = open(encoded)?;
-        let (width, height) = decoder.dimensions();
-        let turned = decoder.orientation().map_err(|error| bad(error.to_string()))?.to_exif() >= 5;
-        let (width, height) = if turned { (height, width) } else { (width, height) };
+        let orientation = decoder.orientation().map_err(|error| bad(error.to_string()))?;
+        let (width, height) = turned(decoder.dimensions(), orientation);
         Ok(Self { format, width, height })
     }
 
@@ -79,14 +86,9 @@ impl Header {
         f64::from(self.width.max(self.height)) / f64::from(self.short_side())
     }
 
-    /// What files of this format end in: `jpg`, `png`, `webp` or `gif`.
+    /// What files of this format end in: `jpg`, `png`, `webp`, `gif`, `bmp`, `tif` or `ppm`.
     pub fn extension(&self) -> &'static str {
-        match self.format {
-            ImageFormat::Jpeg => "jpg",
-            ImageFormat::WebP => "webp",
-            ImageFormat::Gif => "gif",
-            _ => "png",
-        }
+        extension_of(self.format)
     }
 }
 
@@ -99,10 +101,13 @@ fn open<'a>(mut encoded: impl BufRead + Seek + 'a) -> Result<(ImageFormat, impl 
     if is_git_lfs_pointer(head) {
         return Err(bad(GIT_LFS_POINTER));
     }
+    let unread = unread_format(head);
     let reader = ImageReader::new(encoded).with_guessed_format().map_err(|error| bad(error.to_string()))?;
-    let Some(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP | ImageFormat::Gif)) = reader.format()
-    else {
-        return Err(bad("neither PNG, JPEG, WebP nor GIF: convert it to one of these"));
+    let Some(format) = reader.format().filter(|format| is_decoded(*format)) else {
+        return Err(bad(match unread {
+            Some(name) => format!("it is {name}, which is not read: convert it to JPEG, PNG or WebP"),
+            None => format!("neither {FORMATS}: convert it to one of these"),
+        }));
     };
     let decoder = reader.into_decoder().map_err(|error| bad(error.to_string()))?;
     let (width, height) = decoder.dimensions();
@@ -185,10 +190,12 @@ mod tests {
         let say = |bytes: &[u8]| decode(bytes, [0; 3]).unwrap_err().to_string();
         assert!(say(b"").contains("the file is empty"));
         assert!(say(b"version https://git-lfs.github.com/spec/v1\noid").contains("run `git lfs pull`"));
-        assert!(say(b"BM and so on").contains("neither PNG, JPEG, WebP nor GIF"));
+        assert!(say(b"some text").contains("neither JPEG, PNG, WebP, GIF, BMP, TIFF or PNM"));
+        assert!(say(b"\0\0\0\x20ftypavif\0\0\0\0").contains("it is AVIF, which is not read: convert it"));
         assert!(say(b"GIF89a hello").starts_with("cannot decode the image"));
         let image = RgbImage::from_fn(64, 64, |x, y| Rgb([x as u8 * 3, y as u8 * 3, (x ^ y) as u8]));
-        for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif] {
+        use ImageFormat::{Bmp, Gif, Jpeg, Png, Pnm, Tiff, WebP};
+        for format in [Png, Jpeg, WebP, Gif, Bmp, Tiff, Pnm] {
             let bytes = encoded(image.clone(), format);
             assert!(decode(&bytes, [0; 3]).is_ok());
             assert!(decode(&bytes[..bytes.len() / 2], [0; 3]).is_err(), "half a {format:?}");

@@ -6,7 +6,7 @@
 //!    captions, questions and a label; making one is cheap. Built in are tables (CSV, TSV, JSON lines), image folders,
 //!    the field's own files (COCO captions, Karpathy's splits, Flickr30k, VQA v2, Parquet with images inside), and
 //!    WebDataset shards, several sets mixed, and [`emoji`] and [`shapes`], data sets inside the program.
-//! 2. [`decode()`] makes 8-bit RGB of any PNG, JPEG, WebP or GIF. [`resize`] is Pillow's to a level; [`Augment`] is
+//! 2. [`decode()`] makes 8-bit RGB of any JPEG, PNG, WebP, GIF, BMP, TIFF or PNM. [`resize`] is Pillow's to a level; [`Augment`] is
 //!    torchvision's; [`Normalize`] writes the numbers that a model reads.
 //! 3. A [`Loader`] does this on threads, in an order that follows from the seed alone, and tells a [`Position`] from
 //!    which it goes on exactly.
@@ -40,6 +40,7 @@ mod decode;
 pub mod emoji;
 mod error;
 mod file_kind;
+mod format;
 pub mod html;
 mod in_order;
 mod json;
@@ -68,6 +69,7 @@ pub use config::SourceConfig;
 pub use decode::{Header, MAX_BYTES, MAX_PIXELS, decode};
 pub use error::{Error, Fault, Result};
 pub use file_kind::is_git_lfs_pointer;
+pub use format::{IMAGE_EXTENSIONS, is_image_extension};
 pub use loader::{Batch, Item, Loader, LoaderConfig, Map, Position, Tally};
 pub use mix::{MixConfig, Weighted};
 pub use pixels::Normalize;

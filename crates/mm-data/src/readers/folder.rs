@@ -1,13 +1,14 @@
 //! A folder of images: a folder a class, or a caption file beside each image.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::readers::walk::Walk;
 use crate::{Error, Result, Sample, SampleImage, Source, text};
 
-/// A folder of PNG, JPEG and WebP files, in folders within it to any depth.
+/// A folder of images, in folders within it to any depth, links to folders included. Hidden files and folders are no data; files of
+/// other kinds are passed over and counted in one line.
 ///
 /// The first folder below `path` is the class (torchvision's `ImageFolder`). The captions are the lines of a text file
 /// of the same name beside the image (`cat.png`, `cat.txt`), or else `caption` filled with the class.
@@ -35,39 +36,14 @@ pub(crate) struct FolderSource {
 
 impl FolderSource {
     pub(crate) fn open(config: &FolderConfig) -> Result<Self> {
-        let mut images = Vec::new();
-        collect(&config.path, Path::new(""), &mut images)?;
-        images.sort();
+        let walk = Walk::of(&config.path)?;
         let name = config.path.display().to_string();
-        if images.is_empty() {
-            return Err(Error::Empty {
-                name,
-                hint: "no .png, .jpg, .jpeg, .webp or .gif file is in the folder".into(),
-            });
+        if walk.images.is_empty() {
+            return Err(Error::Empty { name, hint: walk.why_empty() });
         }
-        Ok(Self { name, config: config.clone(), images })
+        walk.report(&config.path);
+        Ok(Self { name, config: config.clone(), images: walk.images })
     }
-}
-
-fn collect(root: &Path, below: &Path, images: &mut Vec<PathBuf>) -> Result<()> {
-    let folder = root.join(below);
-    for entry in fs::read_dir(&folder).map_err(Error::io(&folder))? {
-        let entry = entry.map_err(Error::io(&folder))?;
-        let path = below.join(entry.file_name());
-        let kind = entry.file_type().map_err(Error::io(entry.path()))?;
-        // A link to a folder could lead back up: only links to files are followed.
-        if kind.is_dir() {
-            collect(root, &path, images)?;
-        } else if is_image(&path) {
-            images.push(path);
-        }
-    }
-    Ok(())
-}
-
-fn is_image(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    ["png", "jpg", "jpeg", "webp", "gif"].iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 impl Source for FolderSource {
@@ -102,6 +78,8 @@ impl Source for FolderSource {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -129,10 +107,31 @@ mod tests {
     }
 
     #[test]
+    fn hidden_folders_are_no_classes_and_linked_ones_are() {
+        let (folder, birds) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for name in ["cat/a.jpg", ".ipynb_checkpoints/a-checkpoint.jpg", "cat/._a.jpg"] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, b"x").unwrap();
+        }
+        fs::write(birds.path().join("b.jfif"), b"x").unwrap();
+        std::os::unix::fs::symlink(birds.path(), folder.path().join("bird")).unwrap();
+        let config = FolderConfig { path: folder.path().to_owned(), caption: caption() };
+        let source = FolderSource::open(&config).unwrap();
+        let labels: Vec<_> = (0..source.len()).map(|index| source.sample(index).unwrap().label.unwrap()).collect();
+        assert_eq!(labels, ["bird", "cat"]);
+    }
+
+    #[test]
     fn a_folder_without_images_or_no_folder_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let open = |path: PathBuf| FolderSource::open(&FolderConfig { path, caption: caption() }).err().unwrap();
-        assert!(open(folder.path().to_owned()).to_string().contains("no .png, .jpg"));
+        assert!(open(folder.path().to_owned()).to_string().contains("no image (.jpg, .jpeg"));
+        fs::write(folder.path().join("a.heic"), b"x").unwrap();
+        fs::write(folder.path().join(".b.jpg"), b"x").unwrap();
+        let said = open(folder.path().to_owned()).to_string();
+        assert!(said.contains("1 files are passed over: 1 .heic; convert .heic to JPEG"), "{said}");
+        assert!(said.contains("1 hidden entries"), "{said}");
         assert!(open(folder.path().join("none")).to_string().contains("No such file"));
     }
 }

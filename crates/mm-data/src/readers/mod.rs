@@ -12,6 +12,7 @@ pub(crate) mod parquet;
 pub(crate) mod splits;
 pub(crate) mod table;
 pub(crate) mod vqa;
+pub(crate) mod walk;
 
 pub use coco::CocoConfig;
 pub use flickr::FlickrConfig;

@@ -9,6 +9,7 @@ use super::judge::Verdict;
 use super::manifest::{Job, Manifest, Record, Shard, read_json, write_json, write_whole};
 use super::tar::sha256;
 use crate::in_order::each;
+use crate::readers::walk::is_hidden;
 use crate::stats::Stats;
 use crate::{BadSample, Error, Result};
 
@@ -34,7 +35,8 @@ impl<'a> Folder<'a> {
         let mut entries = std::fs::read_dir(path).map_err(Error::io(path))?.map_while(std::result::Result::ok);
         let manifest = path.join(MANIFEST);
         let is_ours = |name: &std::ffi::OsStr| [LOCK, MANIFEST, "manifest.json.part"].iter().any(|ours| name == *ours);
-        if !manifest.exists() && entries.any(|entry| !is_ours(&entry.file_name())) {
+        let is_other = |name: &std::ffi::OsStr| !is_ours(name) && !is_hidden(name);
+        if !manifest.exists() && entries.any(|entry| is_other(&entry.file_name())) {
             let reason = "holds something else than shards: name another folder";
             return Err(Error::Setting(format!("{} {reason}", path.display())));
         }

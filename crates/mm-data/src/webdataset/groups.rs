@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
-use super::members::{IMAGES, TEXTS};
+use super::members::TEXTS;
+use crate::IMAGE_EXTENSIONS;
 
 /// A member's name: key and extension, as the webdataset library parts them at the first dot of the last part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +127,7 @@ impl<T> Groups<T> {
     fn end_current(&mut self) -> Option<Group<T>> {
         let mut current = self.current.take()?;
         let has = |fields: &[&str]| fields.iter().any(|field| current.members.contains_key(*field));
-        current.ends_whole = has(&IMAGES) && has(&TEXTS);
+        current.ends_whole = has(&IMAGE_EXTENSIONS) && has(&TEXTS);
         let Some(mut held) = self.held.take() else {
             self.held = Some(current);
             return None;

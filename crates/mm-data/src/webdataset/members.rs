@@ -8,13 +8,10 @@ use tar::{Archive, Entry, EntryType};
 
 use super::groups::{Group, Groups, Name};
 use crate::readers::broken::shortened;
-use crate::{Error, Fault, Question, Result, Sample, SampleImage, json, text};
+use crate::{Error, Fault, IMAGE_EXTENSIONS, Question, Result, Sample, SampleImage, json, text};
 
 /// A sample of more bytes than this is refused.
 pub(super) const MAX_SAMPLE_BYTES: u64 = 1 << 28;
-
-/// The kinds of image that are looked for, the first of them taken.
-pub(super) const IMAGES: [&str; 5] = ["jpg", "jpeg", "png", "webp", "gif"];
 
 /// The fields that may say something of an image.
 pub(super) const TEXTS: [&str; 3] = ["txt", "json", "cls"];
@@ -105,7 +102,7 @@ pub(super) fn sample(key: &str, members: Vec<Member>, caption_field: &str) -> Re
             "cls" => label = Some(text(bytes)?),
             "json" => said = Said::read(bytes, caption_field),
             _ => {
-                let rank = |extension: &str| IMAGES.iter().position(|known| *known == extension);
+                let rank = |extension: &str| IMAGE_EXTENSIONS.iter().position(|known| *known == extension);
                 let better = |(there, _): &(usize, _)| rank(&extension).is_some_and(|new| new < *there);
                 if image.as_ref().is_none_or(better) {
                     image = rank(&extension).map(|rank| (rank, bytes)).or(image);
@@ -113,7 +110,7 @@ pub(super) fn sample(key: &str, members: Vec<Member>, caption_field: &str) -> Re
             }
         }
     }
-    let none = || Error::bad(Fault::NoImage, format!("no jpg, jpeg, png, webp or gif among its members {names}"));
+    let none = || Error::bad(Fault::NoImage, format!("no image (jpg, png, webp, ...) among its members {names}"));
     let (_, image) = image.ok_or_else(none)?;
     let Said { captions: others, label: other_label, questions, variant_of, problem } = said;
     for caption in others {
@@ -277,6 +274,9 @@ mod tests {
             of(&[("json", json), ("png", b"P"), ("txt", b" one\n"), ("jpg", b"J"), ("seg.png", b"S")]).unwrap();
         assert_eq!((sample.captions.join("|"), sample.label.as_deref()), ("one|two|three".into(), Some("7")));
         assert_eq!(&*sample.image.bytes().unwrap(), b"J");
+        for extension in ["jfif", "jpe", "tif", "bmp"] {
+            assert_eq!(&*of(&[(extension, b"I"), ("txt", b"one")]).unwrap().image.bytes().unwrap(), b"I");
+        }
         assert_eq!(of(&[("png", b"P"), ("cls", b"cat\n")]).unwrap().label.as_deref(), Some("cat"));
     }
 

@@ -1,8 +1,10 @@
 //! Which shards a config names: braces, globs, lists of shards, commands, standard input.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
 
 use super::index::INDEX_EXTENSION;
+use crate::readers::walk::{Counted, is_hidden};
 use crate::{Error, Result, text};
 
 /// Brace expressions may multiply: more shards than this are a slip of the pen.
@@ -79,18 +81,39 @@ fn add(word: &str, found: &mut Vec<Shard>) -> Result<()> {
 fn glob(pattern: &str) -> Result<Vec<Shard>> {
     let wrong = |reason: String| Error::Setting(format!("shards: `{pattern}`: {reason}"));
     let paths = glob::glob(pattern).map_err(|error| wrong(error.to_string()))?;
-    let mut shards = Vec::new();
+    let (mut shards, mut hidden) = (Vec::new(), Counted::default());
     for path in paths {
         let path = path.map_err(|error| wrong(error.to_string()))?;
+        if is_hidden_match(pattern, &path) {
+            hidden.add(&path);
+            continue;
+        }
         // `*.tar*` asks for gzipped shards too, not for what stands beside them.
         if path.extension().is_none_or(|end| end != INDEX_EXTENSION) {
             shards.push(Shard::File(path));
         }
     }
+    hidden.report_hidden(Path::new(pattern));
     if shards.is_empty() {
         return Err(wrong("no file fits this pattern".into()));
     }
     Ok(shards)
+}
+
+/// Whether a wildcard found a hidden file or folder, which the pattern must name to mean it, as in the shell.
+fn is_hidden_match(pattern: &str, path: &Path) -> bool {
+    let is_named = |part: &OsStr| {
+        let part = part.to_string_lossy();
+        let names = |named: &str| {
+            named == part || named.starts_with('.') && glob::Pattern::new(named).is_ok_and(|named| named.matches(&part))
+        };
+        pattern.split('/').any(names)
+    };
+    let mut parts = path.components().filter_map(|part| match part {
+        Component::Normal(part) => Some(part),
+        _ => None,
+    });
+    parts.any(|part| is_hidden(part) && !is_named(part))
 }
 
 /// The shell's brace expansion: `{a,b}` and `{00..12}`, nested and repeated. Braces with neither comma nor `..` stay.
@@ -181,7 +204,7 @@ mod tests {
     fn words_name_files_globs_lists_commands_and_standard_input() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        for name in ["b-1.tar", "b-0.tar", "c.tar.gz"] {
+        for name in ["b-1.tar", "b-0.tar", "c.tar.gz", "._b-0.tar"] {
             std::fs::write(path(name), b"").unwrap();
         }
         std::fs::write(path("list.txt"), format!("\u{feff}{}\r\n\npipe: cat {{1..2}}.tar\n", path("x.tar").display()))
@@ -194,6 +217,9 @@ mod tests {
         assert_eq!(found[3..], [pipe("cat 1.tar"), pipe("cat 2.tar"), Shard::Stdin]);
         assert!(found[0].is_plain_file() && !Shard::File("c.tar.gz".into()).is_plain_file());
         assert!(!Shard::File("c.tar.zst".into()).is_plain_file());
+        let all = |pattern: &str| shards(&[path(pattern).display().to_string()]).unwrap();
+        assert_eq!(all("*.tar"), [path("b-0.tar"), path("b-1.tar")].map(Shard::File), "a hidden file is no shard");
+        assert_eq!(all("._*.tar"), [Shard::File(path("._b-0.tar"))], "unless it is named");
         let none = shards(&[path("d-*.tar").display().to_string()]).unwrap_err().to_string();
         assert!(none.ends_with("no file fits this pattern"), "{none}");
     }

@@ -15,6 +15,7 @@ use super::{ParquetConfig, corrupt, sheltered};
 use crate::file_kind::{HEAD_BYTES, refuse_git_lfs_pointer};
 use crate::readers::broken::Broken;
 use crate::readers::splits::counted;
+use crate::readers::walk::{Counted, is_hidden};
 use crate::{Error, Fault, Result};
 
 /// A file of which the footer is read.
@@ -132,9 +133,17 @@ fn in_folder(folder: &Path, split: Option<&str>) -> Result<Vec<PathBuf>> {
 }
 
 fn parquet_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).map_err(Error::io(folder))?;
-    let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(Error::io(folder)));
-    paths.filter(|path| path.as_ref().map_or(true, |path| path.extension().is_some_and(|e| e == "parquet"))).collect()
+    let (mut found, mut hidden) = (Vec::new(), Counted::default());
+    for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
+        let path = entry.map_err(Error::io(folder))?.path();
+        match path.file_name() {
+            _ if path.extension().is_none_or(|extension| extension != "parquet") => {}
+            Some(name) if is_hidden(name) => hidden.add(&path),
+            _ => found.push(path),
+        }
+    }
+    hidden.report_hidden(folder);
+    Ok(found)
 }
 
 /// `train` of `train-00000-of-00005.parquet`, also with a fingerprint behind it, and of `train.parquet`; nothing of
@@ -162,5 +171,14 @@ mod tests {
         for (name, split) in names {
             assert_eq!(split_of(Path::new(name)), split);
         }
+    }
+
+    #[test]
+    fn hidden_files_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["train-00000-of-00001.parquet", "._train-00000-of-00001.parquet", ".ipynb_checkpoints.parquet"] {
+            fs::write(folder.path().join(name), b"x").unwrap();
+        }
+        assert_eq!(in_folder(folder.path(), None).unwrap(), [folder.path().join("train-00000-of-00001.parquet")]);
     }
 }
