@@ -169,6 +169,10 @@ pub struct DataConfig {
     /// The colour behind transparent images, 0 to 255.
     #[serde(default = "white")]
     pub background: [u8; 3],
+    /// In training, whether a JPEG whose crop is several times as large as what the model sees is decoded at a half, a quarter or an
+    /// eighth of its size: faster, and off by a level or two. Evaluation decodes whole images.
+    #[serde(default = "yes")]
+    pub fast_decode: bool,
     /// Threads that decode; 0: one a core.
     #[serde(default)]
     pub workers: usize,

@@ -17,6 +17,7 @@ pub struct EvalSet {
     source: Arc<dyn Source>,
     background: [u8; 3],
     max_bad_samples: usize,
+    fast_decode: bool,
 }
 
 /// What evaluation keeps of a sample.
@@ -60,7 +61,13 @@ impl EvalSet {
             let reason = "is a stream; an evaluation asks for samples by number: use plain local tars";
             return Err(Error::Evaluation(format!("the set {name} {reason}")));
         }
-        Ok(Self { name: name.to_owned(), source, background, max_bad_samples })
+        Ok(Self { name: name.to_owned(), source, background, max_bad_samples, fast_decode: false })
+    }
+
+    /// Whether JPEGs that are several times as large as what the model sees are decoded at a part of their size: see
+    /// [`mm_data::decode_reduced`]. Off at first, so that pixels are those of the Python peers.
+    pub fn fast_decode(self, fast_decode: bool) -> Self {
+        Self { fast_decode, ..self }
     }
 
     /// Samples in the set, unreadable ones included.
@@ -120,11 +127,12 @@ impl Embedded {
             max_bad_samples: set.max_bad_samples,
             ..LoaderConfig::default()
         };
-        let (background, processor) = (set.background, image.processor.clone());
+        let (background, fast_decode, processor) = (set.background, set.fast_decode, image.processor.clone());
         let map = Arc::new(move |sample: &mm_data::Sample, _: &mut mm_data::SampleRng| {
-            let image = sample.image.decode(background)?;
-            let image =
-                processor.resize(&image).map_err(|error| mm_data::Error::bad(Fault::Image, error.to_string()))?;
+            let most = |width, height| if fast_decode { processor.largest_divisor(width, height) } else { 1 };
+            let image = sample.image.decode_reduced(background, most)?;
+            let resized = processor.resize_reduced(&image);
+            let image = resized.map_err(|error| mm_data::Error::bad(Fault::Image, error.to_string()))?;
             let kept = EvalSample {
                 index: 0, // the batch tells
                 key: sample.key.clone(),

@@ -241,15 +241,19 @@ impl Inputs {
             ..LoaderConfig::default()
         };
         let (augment, background, canonical_share) = (data.augment.clone(), data.background, data.canonical_share);
+        let fast_decode = data.fast_decode;
         let size = bundle.config.image.image_size() as u32;
         let tokenizer = Arc::clone(&bundle.text.tokenizer);
         let map = Arc::new(move |sample: &mm_data::Sample, rng: &mut mm_data::SampleRng| {
-            let image = sample.image.decode(background)?;
             let caption = draw_caption(&sample.captions, canonical_share, rng)
                 .ok_or_else(|| mm_data::Error::bad(Fault::NoCaption, "no caption"))?;
             let unreadable = |error: mm_text::Error| mm_data::Error::bad(Fault::Text, error.to_string());
             let (token_ids, is_cut) = tokenizer.encode_and_tell(caption).map_err(unreadable)?;
-            Ok(Pair { image: augment.apply(&image, size, rng), token_ids, is_cut })
+            let image = match fast_decode {
+                true => augment.decode_and_apply(&sample.image, background, size, rng)?,
+                false => augment.apply(&sample.image.decode(background)?, size, rng),
+            };
+            Ok(Pair { image, token_ids, is_cut })
         });
         Ok(Self { source, loader, split, map, bad_samples: None })
     }

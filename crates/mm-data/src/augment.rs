@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::resize::{self, Rect};
 use crate::rng::shuffle;
-use crate::{Error, Result, colour};
+use crate::{Error, Result, SampleImage, colour, largest_divisor};
 
 /// What to change at random: a crop, the side, the colours. In the config:
 ///
@@ -88,7 +88,30 @@ impl Augment {
     /// A changed image of `size` x `size`. What is drawn depends on `rng` and on the size of the image alone.
     pub fn apply(&self, image: &RgbImage, size: u32, rng: &mut impl Rng) -> RgbImage {
         let rect = self.crop(image.width(), image.height(), rng);
-        let mut out = resize::crop_resize(image, rect, size);
+        self.change(resize::crop_resize(image, rect, size), rng)
+    }
+
+    /// As [`apply`](Self::apply) to the decoded image, with the same draws from `rng`, but a JPEG whose crop is several times as large as
+    /// `size` is decoded at a part of its size ([`largest_divisor`]), so that the result differs by a level or two.
+    ///
+    /// Errors: those of [`SampleImage::decode`].
+    pub fn decode_and_apply(
+        &self,
+        image: &SampleImage,
+        background: [u8; 3],
+        size: u32,
+        rng: &mut impl Rng,
+    ) -> Result<RgbImage> {
+        let mut rect = Rect { left: 0, top: 0, width: 1, height: 1 };
+        let image = image.decode_reduced(background, |width, height| {
+            rect = self.crop(width, height, rng);
+            largest_divisor((rect.width, rect.height), (size, size))
+        })?;
+        Ok(self.change(image.crop_resize(rect, size), rng))
+    }
+
+    /// Mirrors the cropped image and changes its colours.
+    fn change(&self, mut out: RgbImage, rng: &mut impl Rng) -> RgbImage {
         if rng.random_bool(self.flip) {
             imageops::flip_horizontal_in_place(&mut out);
         }

@@ -1,5 +1,6 @@
 //! From encoded bytes to 8-bit RGB.
 
+use std::borrow::Cow;
 use std::io::{BufRead, Cursor, Seek};
 
 use image::metadata::Orientation;
@@ -7,7 +8,7 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
 use crate::file_kind::{GIT_LFS_POINTER, is_git_lfs_pointer};
 use crate::format::{FORMATS, extension_of, is_decoded, unread_format};
-use crate::{Error, Result};
+use crate::{Error, Reduced, Result, jpeg};
 
 /// The most pixels that are decoded, twice Pillow's `MAX_IMAGE_PIXELS`, where Pillow too calls a file a bomb.
 pub const MAX_PIXELS: u64 = 178_956_970;
@@ -32,21 +33,47 @@ pub const MAX_BYTES: usize = 1 << 28;
 /// # Ok::<(), mm_data::Error>(())
 /// ```
 pub fn decode(bytes: &[u8], background: [u8; 3]) -> Result<RgbImage> {
+    decode_reduced(bytes, background, |_, _| 1).map(|reduced| reduced.pixels.into_owned())
+}
+
+/// As [`decode`], but gives a JPEG at a half, a quarter or an eighth of its width and height where that is allowed, in a fraction of the
+/// time. `most` is told the image's width and height, after the turn that EXIF asks for, and gives the largest divisor that will do:
+/// [`largest_divisor`](crate::largest_divisor) of what the image is resized to. The divisor depends on that and on the file alone.
+///
+/// A pixel of a reduced image stands for a square of the whole one, computed from the lower frequencies of each block. Grey and YCbCr
+/// JPEGs with Huffman codes are reduced, which are nearly all; others are decoded whole.
+///
+/// Errors: those of [`decode`].
+pub fn decode_reduced(
+    bytes: &[u8],
+    background: [u8; 3],
+    most: impl FnOnce(u32, u32) -> u32,
+) -> Result<Reduced<'static>> {
     if bytes.len() > MAX_BYTES {
         return Err(bad(format!("{} bytes are more than {MAX_BYTES}: scale it down", bytes.len())));
     }
     let (format, mut decoder) = open(Cursor::new(bytes))?;
-    if format == ImageFormat::Jpeg && is_truncated_jpeg(bytes) {
-        return Err(bad("the JPEG has no end: it is truncated"));
-    }
     let orientation = decoder.orientation().map_err(|error| bad(error.to_string()))?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| bad(error.to_string()))?;
+    let (width, height) = turned(decoder.dimensions(), orientation);
+    let most = most(width, height);
+    let reduced =
+        (format == ImageFormat::Jpeg).then(|| jpeg::decode_reduced(bytes, decoder.dimensions(), most)).flatten();
+    let (mut image, divisor) = match reduced {
+        Some((image, divisor)) => (DynamicImage::from(image), divisor),
+        None => {
+            if format == ImageFormat::Jpeg && is_truncated_jpeg(bytes) {
+                return Err(bad("the JPEG has no end: it is truncated"));
+            }
+            (DynamicImage::from_decoder(decoder).map_err(|error| bad(error.to_string()))?, 1)
+        }
+    };
     image.apply_orientation(orientation);
-    Ok(match image {
+    let pixels = match image {
         DynamicImage::ImageRgb8(rgb) => rgb,
         image if image.color().has_alpha() => over(&image, background),
         image => image.into_rgb8(),
-    })
+    };
+    Ok(Reduced { pixels: Cow::Owned(pixels), divisor, width, height })
 }
 
 /// Width and height after a turn.

@@ -86,12 +86,21 @@ pub fn exact(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbIm
 /// The rectangle `part` of [`exact`]'s image, to a level: only its pixels are computed, so an image that is resized to any length
 /// costs the same. Where a [`Filter::Box`] ends or a [`Filter::Nearest`] falls between two pixels, the part may see the other.
 pub fn exact_part(image: &RgbImage, width: u32, height: u32, part: Rect, filter: Filter) -> RgbImage {
-    let columns = Stretch::of_part(image.width(), width, part.left, part.width);
-    let rows = Stretch::of_part(image.height(), height, part.top, part.height);
-    // Pillow's order since its version 13; before, columns were always first. It shows where the first pass cuts off what
-    // overshoots: there the results are up to tens of levels apart.
+    let columns = Stretch::of_part(image.width().into(), width, part.left, part.width);
+    let rows = Stretch::of_part(image.height().into(), height, part.top, part.height);
+    stretch(image, columns, rows, rows_come_first(image.dimensions(), (width, height)), filter)
+}
+
+/// Whether rows are resized before columns. Pillow's order since its version 13; before, columns were always first. It shows where the
+/// first pass cuts off what overshoots: there the results are up to tens of levels apart.
+pub(crate) fn rows_come_first(from: (u32, u32), to: (u32, u32)) -> bool {
     let lost = |from: u32, to: u32| i64::from(from) - i64::from(to);
-    if lost(image.height(), height) > (2 * lost(image.width(), width)).max(0) {
+    lost(from.1, to.1) > (2 * lost(from.0, to.0)).max(0)
+}
+
+/// Resizes a part of an image, in two passes.
+pub(crate) fn stretch(image: &RgbImage, columns: Stretch, rows: Stretch, rows_first: bool, filter: Filter) -> RgbImage {
+    if rows_first {
         let read = columns.read(filter, image.width());
         let rows = pass(image, read, rows, filter);
         pass(&rows, columns.within(read), Stretch::whole(rows.height()), filter)
@@ -129,7 +138,7 @@ pub fn crop_resize(image: &RgbImage, rect: Rect, size: u32) -> RgbImage {
 }
 
 /// A rectangle of an image, row by row: several times as fast as the library's, which goes by pixels.
-fn cut(image: &RgbImage, Rect { left, top, width, height }: Rect) -> RgbImage {
+pub(crate) fn cut(image: &RgbImage, Rect { left, top, width, height }: Rect) -> RgbImage {
     let (row, left, width_bytes) = (3 * image.width() as usize, 3 * left as usize, 3 * width as usize);
     let mut pixels = Vec::with_capacity(width_bytes * height as usize);
     for row in image.as_raw().chunks_exact(row).skip(top as usize).take(height as usize) {
@@ -140,10 +149,10 @@ fn cut(image: &RgbImage, Rect { left, top, width, height }: Rect) -> RgbImage {
 
 /// The stretch of one side of an image, `length` pixels from `start`, that becomes `count` pixels.
 #[derive(Clone, Copy)]
-struct Stretch {
-    start: f64,
-    length: f64,
-    count: u32,
+pub(crate) struct Stretch {
+    pub(crate) start: f64,
+    pub(crate) length: f64,
+    pub(crate) count: u32,
 }
 
 impl Stretch {
@@ -153,10 +162,10 @@ impl Stretch {
     }
 
     /// What `count` pixels from `first` are made of, where the whole `side` becomes `resized`.
-    fn of_part(side: u32, resized: u32, first: u32, count: u32) -> Self {
-        let scale = f64::from(side) / f64::from(resized);
+    pub(crate) fn of_part(side: f64, resized: u32, first: u32, count: u32) -> Self {
+        let scale = side / f64::from(resized);
         let start = f64::from(first) * scale;
-        let rest = f64::from(side) - start;
+        let rest = side - start;
         let length = if first + count == resized { rest } else { (f64::from(count) * scale).min(rest) };
         Self { start, length, count }
     }

@@ -8,7 +8,7 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use crate::shapes::Drawing;
-use crate::{Error, Fault, Result, decode};
+use crate::{Error, Fault, Reduced, Result, decode, decode_reduced};
 
 /// One image with its texts, as it lies in the data set: nothing is decoded yet.
 #[derive(Debug, Clone)]
@@ -91,6 +91,18 @@ impl SampleImage {
         match self {
             Self::Drawn(drawing) => Ok(drawing.render()),
             encoded => decode(&encoded.bytes()?, background),
+        }
+    }
+
+    /// As [`decode`](Self::decode), but at a part of the size where `most` allows it: see [`decode_reduced`].
+    pub fn decode_reduced(&self, background: [u8; 3], most: impl FnOnce(u32, u32) -> u32) -> Result<Reduced<'static>> {
+        match self {
+            Self::Drawn(drawing) => {
+                let pixels = drawing.render();
+                most(pixels.width(), pixels.height());
+                Ok(Reduced::whole(Cow::Owned(pixels)))
+            }
+            encoded => decode_reduced(&encoded.bytes()?, background, most),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use mm_data::{SampleRng, decode};
+use mm_data::{SampleRng, decode, decode_reduced};
 use rand::SeedableRng;
 
 use crate::mutate::mutated;
@@ -30,4 +30,27 @@ fn ten_thousand_mutated_files_never_panic() {
     }
     println!("{whole} still decode, {refused} are refused");
     assert!(refused > 500 && whole > 100);
+}
+
+#[test]
+fn mutated_jpegs_that_are_reduced_never_panic_and_are_refused_as_whole_ones_are() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/images/reduced");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "jpg")).collect();
+    files.sort();
+    let mut rng = SampleRng::seed_from_u64(1);
+    let (mut reduced, mut whole, mut refused) = (0, 0, 0);
+    for number in 0..3_000 {
+        let bytes = mutated(&fs::read(&files[number % files.len()]).unwrap(), &mut rng);
+        match decode_reduced(&bytes, [0; 3], |_, _| [2, 4, 8][number % 3]) {
+            Ok(image) if image.divisor > 1 => reduced += 1,
+            Ok(_) => whole += 1,
+            Err(error) => {
+                assert_eq!(error.to_string(), decode(&bytes, [0; 3]).unwrap_err().to_string());
+                refused += 1;
+            }
+        }
+    }
+    println!("{reduced} are reduced, {whole} decoded whole, {refused} refused");
+    assert!(reduced > 100 && whole > 100 && refused > 100);
 }

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mm_data::image::RgbImage;
-use mm_data::{decode, resize};
+use mm_data::resize::Filter;
+use mm_data::{Augment, Reduced, SampleImage, SampleRng, decode, decode_reduced, largest_divisor, resize};
+use rand::SeedableRng;
 
 const BACKGROUND: [u8; 3] = [255, 128, 0];
 
@@ -70,4 +72,87 @@ fn every_kind_of_file_means_the_pixels_that_pillow_sees() {
         };
         assert!(most <= most_allowed && mean <= mean_allowed, "{name}: at most {most}, mean {mean}");
     }
+}
+
+/// The root of the mean squared difference of two images of one size.
+fn error(a: &RgbImage, b: &RgbImage) -> f64 {
+    assert_eq!(a.dimensions(), b.dimensions());
+    let squares = a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2));
+    (squares.sum::<f64>() / a.as_raw().len() as f64).sqrt()
+}
+
+#[test]
+fn a_reduced_jpeg_is_no_further_from_the_whole_than_pillows_draft() {
+    let jpegs: Vec<_> = files("reduced").into_iter().filter(|path| path.extension().unwrap() == "jpg").collect();
+    assert_eq!(jpegs.len(), 7);
+    for path in jpegs {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let bytes = fs::read(&path).unwrap();
+        for divisor in [2, 4, 8] {
+            let reduced = decode_reduced(&bytes, BACKGROUND, |width, height| {
+                assert_eq!((width, height), (203, 151));
+                divisor + divisor / 2 // one and a half times as much makes no other divisor
+            });
+            let reduced = reduced.unwrap();
+            assert_eq!((reduced.divisor, reduced.width, reduced.height), (divisor, 203, 151), "{name}");
+            assert_eq!(reduced.pixels.dimensions(), (203u32.div_ceil(divisor), 151u32.div_ceil(divisor)));
+            let expected = |kind: &str| read(&goldens().join(format!("reduced/{name}-{divisor}-{kind}.png")));
+            let (whole, draft) = (expected("whole"), expected("draft"));
+            let ours = reduced.exact(whole.width(), whole.height(), Filter::Bicubic);
+            let (ours, theirs) = (error(&ours, &whole), error(&draft, &whole));
+            println!("{name} over {divisor}: {ours:.3}, Pillow's draft {theirs:.3}");
+            // Pillow draws on the same decoder for both: ours begins with what two decoders differ by, half a level.
+            assert!(
+                ours <= theirs.max(0.5) * 1.02,
+                "{name} over {divisor}: {ours} levels from the whole, Pillow {theirs}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_not_reduced_is_decoded_whole() {
+    let formats = goldens().join("formats");
+    let reduced = |bytes: &[u8], most| decode_reduced(bytes, BACKGROUND, |_, _| most);
+    for name in ["cmyk.jpg", "rgb.png", "lossy.webp", "rgb-420.jpg"] {
+        let bytes = fs::read(formats.join(name)).unwrap();
+        let most = if name == "rgb-420.jpg" { 1 } else { 8 };
+        let found = reduced(&bytes, most).unwrap();
+        assert_eq!((found.divisor, &*found.pixels), (1, &decode(&bytes, BACKGROUND).unwrap()), "{name}");
+    }
+    // A turned image is turned when it is reduced, too.
+    let turned = reduced(&fs::read(formats.join("exif-6.jpg")).unwrap(), 4).unwrap();
+    let whole = read(&formats.join("exif-6.jpg"));
+    assert_eq!((turned.width, turned.height, turned.divisor), (whole.width(), whole.height(), 4));
+    let apart = error(&turned.exact(8, 12, Filter::Bicubic), &resize::exact(&whole, 8, 12, Filter::Bicubic));
+    assert!(apart < 3.0, "{apart}");
+    // Half a file is refused as it is without.
+    for name in ["420.jpg", "420-progressive.jpg", "420-restart.jpg"] {
+        let bytes = fs::read(goldens().join("reduced").join(name)).unwrap();
+        for end in [bytes.len() / 4, bytes.len() / 2, bytes.len() - 2] {
+            let said = reduced(&bytes[..end], 2).unwrap_err().to_string();
+            assert_eq!(said, decode(&bytes[..end], BACKGROUND).unwrap_err().to_string());
+        }
+    }
+}
+
+#[test]
+fn a_random_crop_is_the_same_from_a_reduced_image() {
+    let bytes = fs::read(goldens().join("reduced/420.jpg")).unwrap();
+    let image = SampleImage::Memory(bytes.clone());
+    let augment = Augment { scale: [0.3, 1.0], flip: 0.5, ..Augment::default() };
+    let mut was_reduced = 0;
+    for seed in 0..50 {
+        let rng = || SampleRng::seed_from_u64(seed);
+        let fast = augment.decode_and_apply(&image, BACKGROUND, 24, &mut rng()).unwrap();
+        let whole = augment.apply(&decode(&bytes, BACKGROUND).unwrap(), 24, &mut rng());
+        was_reduced += usize::from(fast != whole);
+        let apart = error(&fast, &whole);
+        assert!(apart < 3.0, "seed {seed}: {apart}");
+    }
+    assert!((20..=50).contains(&was_reduced), "{was_reduced} of 50");
+    let large = augment.decode_and_apply(&image, BACKGROUND, 96, &mut SampleRng::seed_from_u64(1)).unwrap();
+    let whole = augment.apply(&decode(&bytes, BACKGROUND).unwrap(), 96, &mut SampleRng::seed_from_u64(1));
+    assert_eq!(large, whole, "there is nothing to reduce");
+    assert_eq!(Reduced::whole(std::borrow::Cow::Borrowed(&whole)).divisor, largest_divisor((96, 96), (96, 96)));
 }

@@ -1,9 +1,10 @@
 use crate::error::{Error, Result};
 use crate::geometry::{Crop, Margins, Resize};
 use image::{Rgb, RgbImage, imageops};
-use mm_data::Normalize;
-use mm_data::resize::{Filter, Rect, exact, exact_part};
+use mm_data::resize::{Filter, Rect};
+use mm_data::{Normalize, Reduced, largest_divisor};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use tch::Tensor;
 
 /// The largest side of an output, in pixels.
@@ -99,7 +100,7 @@ impl ImageProcessor {
     /// # Panics
     /// `out` has another length.
     pub fn process(&self, image: &RgbImage, out: &mut [f32]) -> Result<()> {
-        self.normalize.write(&self.pixels(image, 0)?, out);
+        self.normalize.write(&self.resize(image)?, out);
         Ok(())
     }
 
@@ -108,6 +109,26 @@ impl ImageProcessor {
     /// # Errors
     /// The image has no pixels.
     pub fn resize(&self, image: &RgbImage) -> Result<RgbImage> {
+        self.pixels(&Reduced::whole(Cow::Borrowed(image)), 0)
+    }
+
+    /// By how much an image of `width` x `height` may be reduced while it is decoded, so that [`ImageProcessor::resize_reduced`] gives
+    /// nearly what [`ImageProcessor::resize`] gives of the whole: for [`mm_data::decode_reduced`].
+    pub fn largest_divisor(&self, width: u32, height: u32) -> u32 {
+        match self.resize {
+            // A single pixel is no mean of others.
+            Some(resize) if self.filter != Filter::Nearest => {
+                largest_divisor((width, height), resize.size(width, height))
+            }
+            _ => 1,
+        }
+    }
+
+    /// As [`ImageProcessor::resize`] of the whole image, where it was reduced by [`ImageProcessor::largest_divisor`] at most.
+    ///
+    /// # Errors
+    /// The image has no pixels.
+    pub fn resize_reduced(&self, image: &Reduced) -> Result<RgbImage> {
         self.pixels(image, 0)
     }
 
@@ -116,7 +137,10 @@ impl ImageProcessor {
     /// # Errors
     /// An image has no pixels.
     pub fn process_batch(&self, images: &[RgbImage]) -> Result<Tensor> {
-        let resized = images.par_iter().enumerate().map(|(index, image)| self.pixels(image, index));
+        let resized = images
+            .par_iter()
+            .enumerate()
+            .map(|(index, image)| self.pixels(&Reduced::whole(Cow::Borrowed(image)), index));
         self.normalize_batch(&resized.collect::<Result<Vec<_>>>()?)
     }
 
@@ -138,19 +162,19 @@ impl ImageProcessor {
     }
 
     /// Resizes, crops and pads.
-    fn pixels(&self, image: &RgbImage, index: usize) -> Result<RgbImage> {
-        let (width, height) = image.dimensions();
+    fn pixels(&self, image: &Reduced, index: usize) -> Result<RgbImage> {
+        let (width, height) = (image.width, image.height);
         if width == 0 || height == 0 {
             return Err(Error::EmptyImage { index, width, height });
         }
         let resized = self.resize.map_or((width, height), |resize| resize.size(width, height));
-        let Some(crop) = self.crop else { return Ok(exact(image, resized.0, resized.1, self.filter)) };
+        let Some(crop) = self.crop else { return Ok(image.exact(resized.0, resized.1, self.filter)) };
         let (kept, (left, top)) = crop.keep(resized.0, resized.1);
         let cut = |image: &RgbImage| imageops::crop_imm(image, kept.left, kept.top, kept.width, kept.height).to_image();
         let cut = match self.resize {
-            None => cut(image),
-            Some(_) if exceeds(resized, kept) => exact_part(image, resized.0, resized.1, kept, self.filter),
-            Some(_) => cut(&exact(image, resized.0, resized.1, self.filter)),
+            None => cut(&image.pixels),
+            Some(_) if exceeds(resized, kept) => image.exact_part(resized.0, resized.1, kept, self.filter),
+            Some(_) => cut(&image.exact(resized.0, resized.1, self.filter)),
         };
         if cut.dimensions() == self.output {
             return Ok(cut);
@@ -208,10 +232,28 @@ mod tests {
     }
 
     #[test]
+    fn an_image_is_reduced_where_twice_the_result_remains_and_its_pixels_are_means() {
+        let clip = ImageProcessor::default_clip(224);
+        assert_eq!([(4000, 3000), (640, 480), (448, 9000)].map(|(w, h)| clip.largest_divisor(w, h)), [6, 1, 1]);
+        let nearest = ImageProcessor { filter: Filter::Nearest, ..clip.clone() };
+        assert_eq!(nearest.largest_divisor(4000, 3000), 1);
+        let uncut = ImageProcessor { resize: None, ..clip };
+        assert_eq!(uncut.largest_divisor(4000, 3000), 1);
+        let processor = ImageProcessor::default_clip(32);
+        let wave = |at: u32| (127.5 + 100.0 * (f64::from(at) / 30.0).sin()) as u8;
+        let image = RgbImage::from_fn(401, 303, |x, y| Rgb([wave(x), wave(y), wave(x + y)]));
+        let half = RgbImage::from_fn(201, 152, |x, y| image[((2 * x).min(400), (2 * y).min(302))]);
+        let reduced = Reduced { pixels: Cow::Owned(half), divisor: 2, width: 401, height: 303 };
+        let (found, expected) = (processor.resize_reduced(&reduced).unwrap(), processor.resize(&image).unwrap());
+        let apart = std::iter::zip(found.as_raw(), expected.as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(apart <= Some(4), "{apart:?} levels apart"); // half a pixel of the whole: the left upper of four was taken
+    }
+
+    #[test]
     fn a_long_image_is_resized_where_it_is_kept_and_equals_the_whole() {
         let image = RgbImage::from_fn(800, 20, |x, y| Rgb([(x % 250) as u8, (7 * y) as u8, (x / 4) as u8]));
         let processor = ImageProcessor::default_clip(32);
-        let whole = exact(&image, 1280, 32, Filter::Bicubic);
+        let whole = mm_data::resize::exact(&image, 1280, 32, Filter::Bicubic);
         let expected = imageops::crop_imm(&whole, 624, 0, 32, 32).to_image();
         let found = processor.resize(&image).unwrap();
         let apart = std::iter::zip(found.as_raw(), expected.as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
