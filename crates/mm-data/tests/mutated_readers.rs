@@ -92,7 +92,7 @@ fn four_thousand_mutated_files_give_samples_or_errors() {
                 }
             }
         }
-        assert!(began.elapsed() < Duration::from_secs(10), "file {number} took {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(60), "file {number} took {:?}", began.elapsed());
     }
     println!("{refused} files refused; of the others {whole} samples whole, {bad} bad, {panics} of them by a panic");
     println!("peak memory: {:?}", peak_bytes());

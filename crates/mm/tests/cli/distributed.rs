@@ -1,11 +1,10 @@
 //! N processes train and evaluate as one does.
 
 use crate::common::write_config;
-use crate::ranks::{error, losses, outputs, rank_command, start, success};
+use crate::ranks::{LIMIT, error, losses, outputs, rank_command, start, success, wait_for_first_step};
 use mm_core::checkpoint::Weights;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 /// Options that make the small run fit for comparing: nothing is drawn within a step, as N processes draw other numbers than one.
 const EXACT: [&str; 6] =
@@ -145,14 +144,11 @@ fn evaluation_is_shared_and_its_numbers_are_one_processs() {
 fn ctrl_c_in_one_process_stops_all_with_a_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let config = write_config(folder.path());
-    let children = start(&["train", config.to_str().unwrap(), "--set", "train.steps=100000"], 2);
-    let metrics = folder.path().join("small/metrics.jsonl");
-    while !std::fs::metadata(&metrics).is_ok_and(|file| file.len() > 0) {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let mut children = start(&["train", config.to_str().unwrap(), "--set", "train.steps=100000"], 2);
+    wait_for_first_step(&mut children, &folder.path().join("small"));
     let interrupted = Command::new("kill").args(["-INT", &children[1].id().to_string()]).status().unwrap();
     assert!(interrupted.success());
-    let outputs = outputs(children, Duration::from_secs(60));
+    let outputs = outputs(children, LIMIT);
     assert!(outputs.iter().all(|output| output.status.code() == Some(130)), "{outputs:?}");
     assert!(folder.path().join("small/checkpoints/latest/state.json").is_file());
 }
@@ -211,7 +207,7 @@ fn two_nodes_of_two_processes_train_as_one_process() {
         command.env("MASTER_ADDR", "10.213.7.1").env("LOCAL_RANK", (rank % 2).to_string());
         command.env("GLOO_SOCKET_IFNAME", link).stderr(std::process::Stdio::piped()).spawn().unwrap()
     });
-    let outputs = outputs(children.collect(), Duration::from_secs(120));
+    let outputs = outputs(children.collect(), LIMIT);
     assert!(
         outputs.iter().all(|output| output.status.success()),
         "{:?}",

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// The exit code of a process that ended only because another one did.
 pub const LOST: i32 = 75;
 
+/// Within this time all processes end, unless one hangs: much more than they need on a busy machine.
+pub const LIMIT: Duration = Duration::from_secs(300);
+
 /// A port that nobody listens on.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -30,6 +33,14 @@ pub fn start(arguments: &[&str], world: usize) -> Vec<Child> {
     (0..world).map(|rank| rank_command(arguments, rank, world, port).spawn().unwrap()).collect()
 }
 
+/// Waits until a run that was just started has done its first step, which it logs in `run`.
+pub fn wait_for_first_step(children: &mut [Child], run: &Path) {
+    while !std::fs::metadata(run.join("metrics.jsonl")).is_ok_and(|file| file.len() > 0) {
+        assert!(children.iter_mut().all(|child| child.try_wait().unwrap().is_none()), "a process ended before a step");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Waits for all processes, which must end within `limit`.
 pub fn outputs(children: Vec<Child>, limit: Duration) -> Vec<Output> {
     let begun = Instant::now();
@@ -47,7 +58,7 @@ pub fn outputs(children: Vec<Child>, limit: Duration) -> Vec<Output> {
 
 /// Runs `mm` as `world` processes, which must all succeed, and gives what rank 0 printed; the others print nothing.
 pub fn success(arguments: &[&str], world: usize) -> String {
-    let outputs = outputs(start(arguments, world), Duration::from_secs(120));
+    let outputs = outputs(start(arguments, world), LIMIT);
     for (rank, output) in outputs.iter().enumerate() {
         assert!(output.status.success(), "rank {rank} of {world}, {arguments:?}: {}", stderr(output));
         assert!(rank == 0 || output.stdout.is_empty());
