@@ -10,7 +10,7 @@ use mm_vision::{ImageTowerConfig, VitConfig, VitForm};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use tch::nn::VarStore;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// libtorch's CPU generator is one a process: tests that draw from it take turns.
 static GENERATOR: Mutex<()> = Mutex::new(());
@@ -43,10 +43,10 @@ fn text_towers() -> Vec<TextTowerConfig> {
     clips.into_iter().chain(berts).collect()
 }
 
-/// The loss of two pairs, the same numbers drawn each time.
+/// The loss of two pairs, the same patches dropped each time.
 fn loss(clip: &Clip, precision: Precision) -> Tensor {
     tch::manual_seed(4);
-    let pixel_values = Tensor::randn([2, 3, 32, 32], (Kind::Float, Device::Cpu));
+    let pixel_values = mm_testing::normal(4, &[2, 3, 32, 32]);
     let input_ids = Tensor::from_slice(&[1, 2, 3, EOS, 0, 0, 4, 5, 6, 7, 8, EOS]).view([2, 6]);
     let attention_mask = Tensor::from_slice(&[1i64, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1]).view([2, 6]);
     let contrastive = Contrastive::new(&Group::alone(), ContrastiveConfig::default());

@@ -42,7 +42,7 @@ fn model() -> VarStore {
 
 /// Its tensors in every type that is read.
 fn tensors() -> Vec<(String, Tensor)> {
-    let values = |shape: &[i64], kind| Tensor::randn(shape, (Kind::Float, Device::Cpu)).to_kind(kind);
+    let values = |shape: &[i64], kind| mm_testing::normal(1, shape).to_kind(kind);
     let mut tensors = quantise(vec![("fc.weight".to_owned(), values(&[4, 3], Kind::Float))]);
     tensors.extend(
         [

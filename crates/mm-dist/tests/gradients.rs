@@ -2,8 +2,9 @@
 
 mod common;
 
-use common::{as_processes, difference, free_port, launch, noise};
+use common::{as_processes, difference, free_port, launch};
 use mm_dist::{GradientAverage, Group};
+use mm_testing::normal;
 use std::time::Duration;
 use tch::nn::{Init, VarStore};
 use tch::{Device, Kind, Tensor};
@@ -82,15 +83,13 @@ fn what_accumulated_without_an_exchange_is_averaged_with_the_last_pass() {
         let vs = store(group, &[6]);
         let mut average = GradientAverage::new(group, &vs).unwrap();
         let v = vs.variables()["v0"].shallow_clone();
-        let pass =
-            |number: i64| (&v * noise(number + 10 * group.rank() as i64, 1, 6).view([6])).sum(Kind::Float).backward();
+        let pass = |number: u64| (&v * normal(number + 10 * group.rank() as u64, &[6])).sum(Kind::Float).backward();
         pass(1);
         pass(2);
         average.arm();
         pass(3);
         average.finish().unwrap();
-        let expected: Tensor =
-            [1, 2, 3, 11, 12, 13].map(|seed| noise(seed, 1, 6).view([6])).into_iter().sum::<Tensor>() / 2.0;
+        let expected: Tensor = [1, 2, 3, 11, 12, 13].map(|seed| normal(seed, &[6])).into_iter().sum::<Tensor>() / 2.0;
         assert!(difference(&v.grad(), &expected) < 1e-6);
     });
 }

@@ -3,8 +3,9 @@
 
 mod common;
 
-use common::{as_processes, difference, noise};
+use common::{as_processes, difference};
 use mm_dist::{Contrastive, ContrastiveConfig, GradientAverage, Group, Logits, ReduceOp};
+use mm_testing::normal;
 use std::collections::BTreeMap;
 use tch::nn::{Init, VarStore};
 use tch::{Device, Kind, Tensor};
@@ -30,8 +31,8 @@ impl Towers {
             variable
         };
         Self {
-            image: var("image", noise(1, 7, 5)),
-            text: var("text", noise(2, 6, 5)),
+            image: var("image", normal(1, &[7, 5])),
+            text: var("text", normal(2, &[6, 5])),
             logit_scale: var("logit_scale", Tensor::from(1.7f32)),
             logit_bias: var("logit_bias", Tensor::from_slice(&[-1.5f32])),
             vs,
@@ -61,7 +62,7 @@ fn train(group: &Group, logits: Logits, is_siglip: bool, accumulate: i64) -> (f6
         if pass + 1 == accumulate {
             average.arm();
         }
-        let loss = towers.loss(&contrastive, is_siglip, &rows(noise(3, BATCH, 7)), &rows(noise(4, BATCH, 6)));
+        let loss = towers.loss(&contrastive, is_siglip, &rows(normal(3, &[BATCH, 7])), &rows(normal(4, &[BATCH, 6])));
         (&loss / accumulate as f64).backward();
         total += loss.double_value(&[]) / accumulate as f64;
     }
@@ -111,7 +112,7 @@ fn without_a_graph_only_the_value_is_computed() {
             let config = ContrastiveConfig { logits: Logits::Tiled, tile: 3 };
             let count = BATCH / group.world() as i64;
             let rows = |x: Tensor| x.narrow(0, group.rank() as i64 * count, count);
-            let (images, texts) = (rows(noise(3, BATCH, 7)), rows(noise(4, BATCH, 6)));
+            let (images, texts) = (rows(normal(3, &[BATCH, 7])), rows(normal(4, &[BATCH, 6])));
             let loss = tch::no_grad(|| towers.loss(&Contrastive::new(group, config), is_siglip, &images, &texts));
             assert!(!loss.requires_grad() && loss.kind() == Kind::Float);
             group.reduce(&[loss.double_value(&[])], ReduceOp::Average).unwrap()[0]

@@ -94,6 +94,7 @@ fn levels() -> c_int {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mm_testing::{integers, normal};
 
     /// The layer with weights that are integers times `scale`, beside the weight in f32.
     fn layer(integers: &Tensor, scale: f64, bias: Option<&Tensor>) -> (Int8Linear, Tensor) {
@@ -103,11 +104,9 @@ mod tests {
 
     #[test]
     fn an_int8_layer_is_within_the_rounding_of_its_inputs() {
-        tch::manual_seed(3);
-        let integers = Tensor::randint_low(-127, 128, [40, 96], (Kind::Int8, Device::Cpu));
-        let bias = Tensor::randn([40], (Kind::Float, Device::Cpu));
+        let (integers, bias) = (integers(1, -127..128, &[40, 96]).to_kind(Kind::Int8), normal(2, &[40]));
         let (int8, weight) = layer(&integers, 0.01, Some(&bias));
-        let x = Tensor::randn([2, 5, 96], (Kind::Float, Device::Cpu)) + 3.0;
+        let x = normal(3, &[2, 5, 96]) + 3.0;
         let exact = x.linear(&weight, Some(&bias));
         // Half a step of each input at most, times its weight.
         let step = (x.amax([-1i64].as_slice(), true) - x.amin([-1i64].as_slice(), true)) / f64::from(levels());
@@ -129,10 +128,9 @@ mod tests {
 
     #[test]
     fn rows_do_not_depend_on_their_neighbours_and_odd_ones_are_exact_or_nan() {
-        tch::manual_seed(4);
-        let integers = Tensor::randint_low(-127, 128, [16, 33], (Kind::Int8, Device::Cpu));
+        let integers = integers(4, -127..128, &[16, 33]).to_kind(Kind::Int8);
         let (int8, weight) = layer(&integers, 0.02, None);
-        let x = Tensor::randn([6, 33], (Kind::Float, Device::Cpu));
+        let x = normal(5, &[6, 33]);
         let _ = x.get(1).fill_(0.0);
         let _ = x.get(2).fill_(-1.5);
         let _ = x.get(3).get(7).fill_(f64::NAN);

@@ -105,20 +105,16 @@ fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, post: PostOp) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
+    use mm_testing::{assert_close, normal};
 
     #[test]
     fn packed_linear_equals_plain_linear_with_each_post_op() {
-        tch::manual_seed(1);
-        let x = Tensor::randn([2, 5, 24], (Kind::Float, Device::Cpu));
-        let weight = Tensor::randn([16, 24], (Kind::Float, Device::Cpu));
-        let bias = Tensor::randn([16], (Kind::Float, Device::Cpu));
+        let (x, weight, bias) = (normal(1, &[2, 5, 24]), normal(2, &[16, 24]), normal(3, &[16]));
         let packed = PackedLinear::new(&weight, Some(&bias));
         let plain = x.linear(&weight, Some(&bias));
+        let terms = x.abs().linear(&weight.abs(), Some(&bias.abs()));
         for post in [PostOp::None, PostOp::Swish, PostOp::Gelu, PostOp::GeluTanh, PostOp::Relu] {
-            let expected = post.apply(plain.copy());
-            let difference = (packed.forward(&x, post) - expected).abs().max().double_value(&[]);
-            assert!(difference < 1e-4, "{post:?} differs by {difference}");
+            assert_close(&format!("{post:?}"), &packed.forward(&x, post), &post.apply(plain.copy()), &terms);
         }
     }
 }

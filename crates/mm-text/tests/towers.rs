@@ -4,7 +4,6 @@ use mm_core::Precision;
 use mm_text::{
     BertConfig, BertPooling, ClipTextConfig, ClipTextForm, Error, TextTower, TextTowerConfig, TokenBatch, train_bpe,
 };
-use std::sync::Mutex;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
@@ -38,12 +37,9 @@ fn bert(pooling: BertPooling) -> TextTowerConfig {
 }
 
 fn build(config: &TextTowerConfig) -> (VarStore, TextTower) {
-    // libtorch's CPU generator is one a process: towers that must be equal are not built beside each other.
-    static GENERATOR: Mutex<()> = Mutex::new(());
-    let _turn = GENERATOR.lock();
-    tch::manual_seed(5);
     let vs = VarStore::new(Device::Cpu);
     let tower = config.build(&vs.root()).unwrap();
+    mm_testing::initialize(&vs, 5);
     (vs, tower)
 }
 

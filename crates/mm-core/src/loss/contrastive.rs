@@ -53,14 +53,41 @@ pub fn logits(image_embeds: &Tensor, text_embeds: &Tensor, logit_scale: &Tensor)
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use mm_testing::{assert_close, normal};
     use tch::Device;
 
-    const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
-
-    pub fn unit_rows(seed: i64, count: i64, width: i64) -> Tensor {
-        tch::manual_seed(seed);
-        let x = Tensor::randn([count, width], F64).to_kind(Kind::Float);
+    pub fn unit_rows(seed: u64, count: i64, width: i64) -> Tensor {
+        let x = normal(seed, &[count, width]);
         &x / x.norm_scalaropt_dim(2.0, [1i64].as_slice(), true)
+    }
+
+    /// What rounding acts on in a loss of `inputs`, images and texts `[B, D]`, the log of the scale and, for SigLIP, a bias: the sum of the absolute
+    /// values of the terms of its value, and of its gradient for each input. Gradients are of exponentials of logits, in which a rounding of a
+    /// logit counts the more the larger it is.
+    pub fn terms(inputs: &[Tensor]) -> Vec<Tensor> {
+        let inputs: Vec<Tensor> = inputs.iter().map(|x| x.detach().to_kind(Kind::Double)).collect();
+        let (images, texts, scale) = (inputs[0].abs(), inputs[1].abs(), inputs[2].exp());
+        let products = inputs[0].matmul(&inputs[1].tr()) * &scale;
+        let count = products.size()[0];
+        let pairs = Tensor::eye(count, (Kind::Double, Device::Cpu));
+        let (value, derivatives) = match inputs.get(3) {
+            Some(bias) => {
+                let logits: Tensor = (products + bias) * (1.0 - 2.0 * pairs);
+                let amplified = (1.0 + logits.abs().max()) / count as f64;
+                (logits.softplus().sum(Kind::Double) * &amplified, logits.sigmoid() * amplified)
+            }
+            None => {
+                let sums = [1i64, 0].map(|over| products.logsumexp([over].as_slice(), false).abs().mean(Kind::Double));
+                let shares = products.softmax(1, None) + products.softmax(0, None) + 2.0 * pairs;
+                let largest = products.abs().max();
+                (sums.into_iter().sum::<Tensor>() + &largest, shares * (1.0 + largest) / (2 * count) as f64)
+            }
+        };
+        let of_images = derivatives.matmul(&texts) * &scale;
+        let of_texts = derivatives.tr().matmul(&images) * &scale;
+        let of_scale = (&of_images * &images).sum(Kind::Double);
+        let of_bias = derivatives.sum(Kind::Double);
+        [value, of_images, of_texts, of_scale, of_bias].into_iter().take(1 + inputs.len()).collect()
     }
 
     /// Compares the gradient that autograd gives for each input with a central difference.
@@ -68,8 +95,7 @@ pub(super) mod tests {
         let leaves: Vec<Tensor> = inputs.iter().map(|x| x.copy().set_requires_grad(true)).collect();
         let gradients = Tensor::run_backward(&[loss(&leaves)], &leaves, false, false);
         for (index, (input, gradient)) in inputs.iter().zip(&gradients).enumerate() {
-            tch::manual_seed(7 + index as i64);
-            let direction = Tensor::randn_like(input);
+            let direction = normal(7 + index as u64, &input.size());
             let along = |step: f64| {
                 let mut moved: Vec<Tensor> = inputs.iter().map(Tensor::shallow_clone).collect();
                 moved[index] = input + &direction * step;
@@ -104,7 +130,7 @@ pub(super) mod tests {
         let targets = Tensor::arange(5, (Kind::Int64, Device::Cpu));
         let expected =
             (logits.cross_entropy_for_logits(&targets) + logits.tr().cross_entropy_for_logits(&targets)) / 2.0;
-        let difference = (info_nce(&image, &text, &scale) - expected).abs().double_value(&[]);
-        assert!(difference < 1e-6, "differs by {difference}");
+        let found = info_nce(&image, &text, &scale);
+        assert_close("InfoNCE", &found, &expected, &terms(&[image, text, scale])[0]);
     }
 }

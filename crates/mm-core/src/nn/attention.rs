@@ -123,15 +123,16 @@ pub(super) fn take_positions(x: &Tensor, positions: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mm_testing::{initialize, normal};
     use tch::Device;
     use tch::nn::VarStore;
 
     #[test]
     fn attention_with_weights_equals_attention_under_every_mask() {
-        tch::manual_seed(2);
         let vs = VarStore::new(Device::Cpu);
         let attention = Attention::new(&vs.root(), 16, 4, 0.3, 0.3);
-        let x = Tensor::randn([3, 6, 16], (Kind::Float, Device::Cpu));
+        initialize(&vs, 2);
+        let x = normal(3, &[3, 6, 16]);
         let seen = Tensor::from_slice(&[1i64, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0]).view([3, 6]);
         for mask in [AttentionMask::None, AttentionMask::Causal, AttentionMask::padding(&seen, Kind::Float)] {
             let (y, weights) = attention.forward_with_weights(&x, &mask);

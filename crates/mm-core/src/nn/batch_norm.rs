@@ -98,13 +98,13 @@ impl BatchNorm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mm_testing::normal;
     use tch::nn::VarStore;
     use tch::{Device, Kind};
 
     /// The gradients of input, weight and bias, and the running statistics, after a pass in training.
     fn pass(over: Option<Processes>) -> Vec<Tensor> {
-        tch::manual_seed(9);
-        let x = (Tensor::randn([4, 3, 5, 5], (Kind::Float, Device::Cpu)) * 2.0 + 3.0).set_requires_grad(true);
+        let x = (normal(9, &[4, 3, 5, 5]) * 2.0 + 3.0).set_requires_grad(true);
         let vs = VarStore::new(Device::Cpu);
         let norm = BatchNorm::new(&vs.root(), 3, 0.7);
         let forward = || norm.forward(&x, true);

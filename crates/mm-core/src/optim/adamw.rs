@@ -217,11 +217,11 @@ mod tests {
     const CONFIG: AdamWConfig = AdamWConfig { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.2 };
 
     fn store() -> VarStore {
-        tch::manual_seed(3);
         let vs = VarStore::new(Device::Cpu);
         let root = vs.root();
         let _ = root.var("fc_weight", &[4, 3], nn::Init::Randn { mean: 0.0, stdev: 1.0 });
         let _ = (&root / "norm").var("weight", &[3], nn::Init::Const(1.0));
+        mm_testing::initialize(&vs, 3);
         vs
     }
 

@@ -3,7 +3,7 @@
 use mm_dist::{Group, Launch};
 use std::net::TcpListener;
 use std::time::Duration;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// Runs `body` as each of `world` processes and gives what each returns, in the order of the ranks.
 pub fn as_processes<T: Send>(world: usize, body: impl Fn(&Group) -> T + Sync) -> Vec<T> {
@@ -28,13 +28,6 @@ pub fn launch(rank: usize, world: usize, port: u16) -> Launch {
 /// A port that nobody listens on.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// `[rows, width]` of numbers that look random and are the same in every thread, which libtorch's generator would not be.
-#[allow(dead_code)] // not every test file draws
-pub fn noise(seed: i64, rows: i64, width: i64) -> Tensor {
-    let index = Tensor::arange(rows * width, (Kind::Double, Device::Cpu)) + seed as f64 * 1000.0;
-    ((index * 12.9898).sin() * 43758.5453).frac().view([rows, width]).to_kind(Kind::Float) * 2.0
 }
 
 /// The largest difference of two tensors, relative to the largest entry.
