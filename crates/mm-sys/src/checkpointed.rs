@@ -194,6 +194,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_error_in_either_run_and_the_next_call_works() {
+        let _turn = GENERATOR.lock();
         let x = input(true);
         let error = checkpointed(&x, |_| panic!("no such layer")).unwrap_err();
         assert_eq!(error.to_string(), "libtorch: no such layer");
@@ -210,6 +211,7 @@ mod tests {
 
     #[test]
     fn what_a_checkpoint_cannot_do_is_an_error_in_words() {
+        let _turn = GENERATOR.lock();
         let x = input(true);
         let loss = || checkpointed(&x, |x| x * 2.0).unwrap().sum(Kind::Float);
         let error = Tensor::f_run_backward(&[loss()], &[&x], false, false).unwrap_err().to_string();
@@ -221,6 +223,7 @@ mod tests {
 
     #[test]
     fn the_body_is_dropped_with_the_graph() {
+        let _turn = GENERATOR.lock();
         let held = Arc::new(());
         let inside = Arc::clone(&held);
         let x = input(true);

@@ -1,5 +1,6 @@
 use crate::error::{Result, made};
 use std::ffi::{c_char, c_int};
+use std::sync::OnceLock;
 use tch::{Device, Kind, Tensor};
 use torch_sys::C_tensor;
 
@@ -84,11 +85,24 @@ fn pack(integers: &Tensor) -> Result<Tensor> {
 
 /// The largest integer of an input. Without VNNI two products are summed in 16 bits, which 7-bit inputs cannot overflow.
 fn levels() -> c_int {
+    static LEVELS: OnceLock<c_int> = OnceLock::new();
+    *LEVELS.get_or_init(|| {
+        let limit = ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"].into_iter().find_map(|name| std::env::var(name).ok());
+        if has_wide_sums(limit.as_deref()) { 255 } else { 127 }
+    })
+}
+
+/// Whether oneDNN's kernels sum products in 32 bits here, where the user may have limited it to an instruction set.
+fn has_wide_sums(limit: Option<&str>) -> bool {
     #[cfg(target_arch = "x86_64")]
-    let has_wide_sums = is_x86_feature_detected!("avx512vnni") || is_x86_feature_detected!("avxvnni");
+    let (avx512, avx) = (is_x86_feature_detected!("avx512vnni"), is_x86_feature_detected!("avxvnni"));
     #[cfg(not(target_arch = "x86_64"))]
-    let has_wide_sums = false;
-    if has_wide_sums { 255 } else { 127 }
+    let (avx512, avx) = (false, false);
+    match limit.map(str::to_ascii_uppercase).as_deref() {
+        Some("SSE41" | "AVX" | "AVX2" | "AVX512_CORE") => false,
+        Some("AVX2_VNNI" | "AVX2_VNNI_2") => avx,
+        _ => avx512 || avx,
+    }
 }
 
 #[cfg(test)]
@@ -114,6 +128,16 @@ mod tests {
         let y = int8.forward(&x);
         assert_eq!(y.size(), [2, 5, 40]);
         assert!(bool::try_from((y - exact).abs().le_tensor(&most).all()).unwrap());
+    }
+
+    #[test]
+    fn a_limit_of_onednn_to_sets_without_vnni_is_heeded() {
+        for limit in ["SSE41", "avx2", "AVX512_CORE"] {
+            assert!(!has_wide_sums(Some(limit)), "{limit}");
+        }
+        for limit in [None, Some("ALL"), Some("AVX512_CORE_VNNI"), Some("AVX512_CORE_AMX")] {
+            assert_eq!(has_wide_sums(limit), has_wide_sums(None), "{limit:?}");
+        }
     }
 
     #[test]

@@ -40,6 +40,6 @@ pub use packed::{PackedLinear, PostOp};
 pub use reducer::{Reduced, Reducer};
 pub use rng::RngState;
 
-/// libtorch's CPU generator is one a process: tests that draw from it take turns.
+/// libtorch's CPU generator is one a process: tests that draw from it, or let a checkpoint restore it, take turns.
 #[cfg(test)]
 static GENERATOR: std::sync::Mutex<()> = std::sync::Mutex::new(());
