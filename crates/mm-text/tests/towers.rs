@@ -69,10 +69,11 @@ fn a_cut_batch_gives_the_outputs_and_gradients_of_the_whole() {
         // A text as long as the context keeps the second batch from being cut.
         let (cut, cut_gradients) = run(config, &texts(&[5, 3, 7]), 3);
         let (whole, whole_gradients) = run(config, &texts(&[5, 3, 7, 16]), 3);
-        assert!(cut.allclose(&whole, 0.0, 1e-6, false), "{config:?}");
+        // Two layers of products in f32, in batches of other shapes: some roundings of the largest numbers.
+        assert!(cut.allclose(&whole, 0.0, 1e-5, false), "{config:?}");
         for (cut, whole) in cut_gradients.iter().zip(&whole_gradients) {
             let scale = whole.abs().max().double_value(&[]).max(1.0);
-            assert!((cut - whole).abs().max().double_value(&[]) <= 1e-6 * scale, "{config:?}");
+            assert!((cut - whole).abs().max().double_value(&[]) <= 1e-5 * scale, "{config:?}");
         }
     }
 }
