@@ -44,7 +44,7 @@ const TRAIN_HELP: &str = "Examples:
 enum Verb {
     /// Bring libtorch into .libtorch (every other verb does it when it is missing)
     Setup(setup::Args),
-    /// Train a CLIP on emoji in minutes and show what it learnt
+    /// Train a small CLIP on emoji and show what it learnt
     Demo(demo::Args),
     /// Run every test of the workspace
     Test(ci::TestArgs),

@@ -5,6 +5,9 @@
 //! emoji set's, the input of the others), `cosine` (prints how near bf16 and int8 come to f32), `limit`, `images`, `texts77`, `texts` or
 //! `train`; `bench_clip save DIR` writes the model into an existing folder.
 
+mod common;
+
+use common::peak_mb;
 use mm_clip::{Bundle, Clip, ClipConfig, FolderForm, StoredType};
 use mm_core::Precision;
 use mm_core::nn::Linear;
@@ -248,10 +251,4 @@ fn mean_text_gflop(options: &Options, batches: &[TokenBatch]) -> f64 {
         BATCH as f64 * (tower_gflop(longest.double_value(&[]), 512.0) + 2.0 * 512.0 * 512.0 / 1e9)
     };
     measured.iter().map(one).sum::<f64>() / measured.len() as f64
-}
-
-fn peak_mb() -> Result<f64, Box<dyn std::error::Error>> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM in /proc/self/status")?;
-    Ok(line.trim_end_matches("kB").trim().parse::<f64>()? / 1024.0)
 }

@@ -2,7 +2,7 @@
 
 use crate::folder::{Architecture, FolderForm, ModelFolder, Saved, StoredType};
 use crate::{Clip, ClipConfig, ContrastiveHead, ImageEncoder, Result, TextEncoder};
-use mm_core::{DeviceConfig, Precision, upload};
+use mm_core::{DeviceConfig, Precision, PrecisionProbe, upload};
 use mm_data::image::RgbImage;
 use mm_dist::Group;
 use mm_text::{Padding, TokenBatch, Tokenizer};
@@ -31,8 +31,17 @@ impl OpenOptions {
             let problem = "int8 is for the CPU: take precision bf16 here";
             return Err(mm_core::Error::Device { device: self.device.0.clone(), problem }.into());
         }
-        self.precision.warn_if_emulated(device);
         Ok(device)
+    }
+
+    /// Readies a model with the variables of `vs` for its precision by `pack`; f32 needs nothing.
+    fn pack(&self, vs: &VarStore, pack: impl FnOnce(Precision)) {
+        if self.precision == Precision::Bf16 {
+            PrecisionProbe::inference(vs).iter().for_each(PrecisionProbe::warn_if_bf16_is_slower);
+        }
+        if self.precision != Precision::F32 {
+            pack(self.precision);
+        }
     }
 }
 
@@ -85,9 +94,7 @@ impl ImageModel {
         let vs = VarStore::new(options.place()?);
         let resized = options.resolution.map(|_| &tower);
         let mut encoder = folder.build(&vs, resized, |path| ImageEncoder::new(path, &tower, projection))?;
-        if options.precision != Precision::F32 {
-            encoder.pack(options.precision);
-        }
+        options.pack(&vs, |precision| encoder.pack(precision));
         Ok(Self { encoder, processor, device: vs.device() })
     }
 
@@ -124,9 +131,7 @@ impl TextModel {
         let tokenizer = Arc::new(folder.tokenizer()?);
         let vs = VarStore::new(options.place()?);
         let mut encoder = folder.build(&vs, None, |path| TextEncoder::new(path, &tower, projection))?;
-        if options.precision != Precision::F32 {
-            encoder.pack(options.precision);
-        }
+        options.pack(&vs, |precision| encoder.pack(precision));
         Ok(Self { encoder, tokenizer, padding: tower.padding(), device: vs.device() })
     }
 
@@ -217,10 +222,10 @@ impl Bundle {
     pub fn open(model: &str, options: &OpenOptions) -> Result<Self> {
         let vs = VarStore::new(options.place()?);
         let mut bundle = Self::load(ModelFolder::open(model)?, &vs, options.resolution)?;
-        if options.precision != Precision::F32 {
-            bundle.image.encoder.pack(options.precision);
-            bundle.text.encoder.pack(options.precision);
-        }
+        options.pack(&vs, |precision| {
+            bundle.image.encoder.pack(precision);
+            bundle.text.encoder.pack(precision);
+        });
         Ok(bundle)
     }
 

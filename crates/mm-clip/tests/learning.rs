@@ -3,6 +3,7 @@
 use mm_clip::{
     Bundle, ClipRunConfig, ClipTask, Embedded, EvalReport, EvalSet, OpenOptions, Templates, relevance, write_report,
 };
+use mm_core::Precision;
 use mm_core::config::Source;
 use mm_dist::Group;
 use mm_train::{Outcome, Resume, Run, RunFolder, Task};
@@ -51,7 +52,7 @@ fn a_tiny_clip_learns_to_find_images_it_has_never_seen() {
     assert!(value(&untrained, "held_out/text_to_image_r@10") < 0.10, "{untrained:?}");
 
     let run = RunFolder::open(&config.run, &Resume::No, CONFIG, &Group::alone()).unwrap();
-    let place = Run { config: &config.run, folder: &run, group: &Group::alone() };
+    let place = Run { config: &config.run, folder: &run, group: &Group::alone(), precision: Precision::F32 };
     let outcome = mm_train::train(&mut task, place, &config.train, 0, &AtomicBool::new(false), &mut |_| {}).unwrap();
     let Outcome::Finished(trained) = outcome else { panic!("{outcome:?}") };
     assert!(value(&trained, "held_out/text_to_image_r@10") > 0.30, "{trained:?}");

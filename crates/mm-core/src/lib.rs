@@ -39,4 +39,4 @@ pub mod seed;
 
 pub use device::{DeviceConfig, upload};
 pub use error::{Error, Result, one_line};
-pub use precision::Precision;
+pub use precision::{Precision, PrecisionConfig, PrecisionProbe};

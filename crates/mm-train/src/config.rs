@@ -1,6 +1,6 @@
 use mm_core::config::{ConfigError, Source};
 use mm_core::optim::{AdamWConfig, Schedule, ScheduleKind};
-use mm_core::{DeviceConfig, Precision};
+use mm_core::{DeviceConfig, PrecisionConfig};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -72,9 +72,9 @@ pub struct TrainConfig {
     /// those of one micro-batch.
     #[serde(default = "one")]
     pub accumulate: usize,
-    /// `"f32"` or `"bf16"` (autocast).
+    /// `"f32"`, `"bf16"` (autocast), or `"auto"`: the faster of the two, measured when the run starts and written into its `config.toml`.
     #[serde(default)]
-    pub precision: Precision,
+    pub precision: PrecisionConfig,
     /// GradCache (Gao et al. 2021): a loss that compares samples compares all of a micro-batch while only this many of a process are embedded with a
     /// graph at once, at the price of embedding each twice; none: all at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -178,8 +178,8 @@ impl TrainConfig {
         )?;
         let chunk = self.grad_cache_chunk.unwrap_or(1);
         check(chunk > 0, "grad_cache_chunk", "must be at least 1".into())?;
-        let is_for_training = self.precision != Precision::Int8;
-        check(is_for_training, "precision", "int8 is for inference alone: train in f32 or bf16".into())?;
+        let is_for_training = self.precision != PrecisionConfig::Int8;
+        check(is_for_training, "precision", "int8 is for inference alone: train in f32, bf16 or auto".into())?;
         check(self.lr > 0.0, "lr", format!("must be above 0, is {}", self.lr))?;
         check(
             (0.0..=self.lr).contains(&self.min_lr),

@@ -2,7 +2,7 @@ use crate::checkpoint::{self, State, Trained};
 use crate::log::Log;
 use crate::{Ema, Error, Metric, Pass, Result, RunConfig, RunFolder, Task, TrainConfig};
 use mm_core::optim::{AdamW, Shard};
-use mm_core::seed;
+use mm_core::{Precision, seed};
 use mm_dist::{GradientAverage, Group, ReduceOp};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,6 +64,8 @@ pub struct Run<'a> {
     pub folder: &'a RunFolder,
     /// The processes that share it.
     pub group: &'a Group,
+    /// What forward passes compute in: [`crate::resolve_precision`].
+    pub precision: Precision,
 }
 
 /// Trains `task` as `config` says, from the run's checkpoint if it has one, evaluating it every `eval_every` steps (0: only at the end).
@@ -79,9 +81,8 @@ pub fn train<T: Task>(
     interrupt: &AtomicBool,
     watch: &mut dyn FnMut(Event),
 ) -> Result<Outcome> {
-    let Run { config: &RunConfig { seed: run_seed, .. }, folder, group } = run;
+    let Run { config: &RunConfig { seed: run_seed, .. }, folder, group, .. } = run;
     let device = task.variables().device();
-    config.precision.warn_if_emulated(device);
     let schedule = config.schedule();
     let (rank, world) = (group.rank(), group.world());
     let mut average = GradientAverage::new(group, task.variables())?;
@@ -104,7 +105,7 @@ pub fn train<T: Task>(
         seed::set(run_seed, "step", state.step * world as u64 + rank as u64);
         let lr = schedule.at(state.step);
         let position = task.position();
-        let step = match step(task, config, device, group, &mut average) {
+        let step = match step(task, config, &run, device, &mut average) {
             Ok(step) => step,
             Err(error) => {
                 // Data that fails an hour in costs no finished step: once it is mended, the run goes on with this one.
@@ -202,17 +203,17 @@ struct StepError {
 fn step<T: Task>(
     task: &mut T,
     config: &TrainConfig,
+    run: &Run,
     device: Device,
-    group: &Group,
     average: &mut GradientAverage,
 ) -> std::result::Result<Step, StepError> {
-    let share = 1.0 / config.accumulate as f64;
+    let (share, &Run { group, precision, .. }) = (1.0 / config.accumulate as f64, run);
     let mut step = Step { loss: 0.0, parts: Vec::new() };
     let alone = |error: Error| StepError { is_together: group.is_alone(), error };
     for micro_batch in 1..=config.accumulate {
         let batch = next_batch(task, group)?;
         let average = (micro_batch == config.accumulate).then_some(&*average);
-        let pass = Pass { precision: config.precision, device, share, group, average };
+        let pass = Pass { precision, device, share, group, average };
         let loss = task.backward(&batch, &pass).map_err(alone)?;
         step.loss += loss.total.double_value(&[]) * share;
         for (name, value) in &loss.parts {

@@ -1,6 +1,6 @@
 //! The loop on a task of one weight matrix: what is trained does not matter here, what the loop does with it does.
 
-use mm_core::{Precision, optim::ScheduleKind};
+use mm_core::{Precision, PrecisionConfig, optim::ScheduleKind};
 use mm_dist::Group;
 use mm_train::{Error, Event, Loss, Metric, Outcome, Result, Resume, Run, RunConfig, RunFolder, Task, TrainConfig};
 use std::path::Path;
@@ -86,7 +86,7 @@ fn config(steps: u64) -> TrainConfig {
         accumulate: 2,
         grad_cache_chunk: None,
         shard_optimizer: false,
-        precision: Precision::F32,
+        precision: PrecisionConfig::F32,
         gradient_checkpointing: false,
         lr: 0.05,
         min_lr: 0.0,
@@ -120,7 +120,7 @@ fn run_until(
         RunConfig { name: "r".into(), seed: 3, out: out.to_owned(), device: Default::default(), timeout_seconds: 60.0 };
     let group = Group::alone();
     let folder = RunFolder::open(&run, &resume, "a = 1\n", &group)?;
-    let run = Run { config: &run, folder: &folder, group: &group };
+    let run = Run { config: &run, folder: &folder, group: &group, precision: Precision::F32 };
     mm_train::train(task, run, &config(20), 10, interrupt, watch)
 }
 

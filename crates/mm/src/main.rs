@@ -9,6 +9,7 @@ mod eval;
 mod inspect;
 mod labels;
 mod model;
+mod openmp;
 mod output;
 mod probe;
 mod progress;
@@ -48,12 +49,14 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
         .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn,mm_clip=info".into()),
+            tracing_subscriber::EnvFilter::try_from_default_env()
+                .unwrap_or_else(|_| "warn,mm_clip=info,mm_train=info".into()),
         )
         .with_writer(std::io::stderr)
         .with_target(false)
         .without_time()
         .init();
+    openmp::shorten_spin();
     let outcome = match cli.command {
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args).map(|()| ExitCode::SUCCESS),

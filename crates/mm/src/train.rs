@@ -1,9 +1,9 @@
 use crate::{INTERRUPTED, progress, ranks, table};
 use anyhow::Result;
-use indicatif::ProgressBar;
+use indicatif::{HumanDuration, ProgressBar};
 use mm_clip::{ClipRunConfig, ClipTask};
 use mm_core::config::Source;
-use mm_train::{Event, Metric, Outcome, Resume, Run, RunFolder, StepReport};
+use mm_train::{Event, Metric, Outcome, Resume, Run, RunFolder, StepReport, Task};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -33,7 +33,7 @@ const LINE_EVERY: Duration = Duration::from_secs(15);
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let source = Source::read(&args.config, &args.overrides)?;
-    let config = ClipRunConfig::from_source(&source)?;
+    let mut config = ClipRunConfig::from_source(&source)?;
     let resume = match args.resume.as_deref() {
         None => Resume::No,
         Some("latest") => Resume::Latest,
@@ -47,17 +47,26 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return Err(mm_train::Error::RunExists(run_folder).into()); // before the data is read
     }
     let mut task = ClipTask::new(&config, device, &group)?;
-    let folder = RunFolder::open(&config.run, &resume, &resolved, &group)?;
+    let vs = task.variables();
+    let precision = mm_train::resolve_precision(&config.run, &config.train, &resume, vs, &group)?;
+    config.train.precision = precision.into();
+    let folder = RunFolder::open(&config.run, &resume, &toml::to_string(&config)?, &group)?;
     let interrupt = interrupt_flag()?;
 
     let bar = if group.is_main() { progress::bar(config.train.steps, "steps") } else { ProgressBar::hidden() };
     let terminal = std::io::stderr().is_terminal();
     let mut last_line = Instant::now();
+    let mut estimate = Estimate::default();
     let mut watch = |event: Event| match event {
         _ if !group.is_main() => {}
         Event::Step(report) => {
             bar.set_position(report.step);
             bar.set_message(describe(report));
+            if let Some(rest) = estimate.step(config.train.steps - report.step) {
+                bar.suspend(|| {
+                    eprintln!("about {} for the other {} steps", HumanDuration(rest), config.train.steps - report.step)
+                });
+            }
             if !terminal && last_line.elapsed() > LINE_EVERY {
                 eprintln!("step {}/{}  {}", report.step, config.train.steps, describe(report));
                 last_line = Instant::now();
@@ -70,7 +79,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Event::Saved(path) => tracing::info!("saved {}", path.display()),
     };
     let every = config.eval.every;
-    let run = Run { config: &config.run, folder: &folder, group: &group };
+    let run = Run { config: &config.run, folder: &folder, group: &group, precision };
     let outcome = mm_train::train(&mut task, run, &config.train, every, &interrupt, &mut watch)?;
     bar.finish_and_clear();
     match outcome {
@@ -86,6 +95,28 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+/// The time that the rest of a run takes, estimated once it runs evenly: its first steps build kernels and take memory.
+#[derive(Default)]
+struct Estimate {
+    steps: u32,
+    warm: Option<Instant>,
+}
+
+impl Estimate {
+    const WARM_UP: u32 = 5;
+    const STEPS: u32 = 10;
+
+    /// Counts a step; after the tenth, gives the time for the steps that are left.
+    fn step(&mut self, left: u64) -> Option<Duration> {
+        self.steps += 1;
+        if self.steps == Self::WARM_UP {
+            self.warm = Some(Instant::now());
+        }
+        let warm = self.warm.filter(|_| self.steps == Self::STEPS && left > 0)?;
+        Some(warm.elapsed().mul_f64(left as f64 / f64::from(Self::STEPS - Self::WARM_UP)))
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::Options;
+use super::ClipOptions;
 use super::program::{Program, Sample, Work, median};
 use super::report::{Limit, PeerResult, Report, Row};
 use super::start;
@@ -73,14 +73,15 @@ struct Seen {
 }
 
 /// Runs the benchmark, prints it, and writes it into docs/benchmarks.md.
-pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+pub fn run(workspace: &Workspace, options: &ClipOptions) -> Result<()> {
     let libtorch = setup::ensure(workspace)?;
     let example = workspace.build(&libtorch, "mm-clip", &["--example", "bench_clip"])?;
     let captions = write_captions(workspace, &example, &libtorch)?;
     let script = workspace.path("xtask/peers/bench_clip.py");
-    let tokens = options.peer_python.as_deref().map(|python| write_tokens(python, &script, &captions)).transpose()?;
+    let tokens =
+        options.compared.peer_python.as_deref().map(|python| write_tokens(python, &script, &captions)).transpose()?;
     let ours = Program::ours(example, libtorch.lib(), tokens.unwrap_or_else(|| captions.clone()));
-    let peers: Vec<Program> = match &options.peer_python {
+    let peers: Vec<Program> = match &options.compared.peer_python {
         Some(python) => {
             PEERS.iter().map(|name| Program::peer(name, python, script.clone(), captions.clone())).collect()
         }
@@ -89,8 +90,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 
     let mut limits = PRECISIONS.map(|precision| (precision, Vec::new()));
     let mut seen = plan(options);
-    for round in 0..options.output.rounds {
-        eprintln!("round {} of {}", round + 1, options.output.rounds);
+    for round in 0..options.compared.output.rounds {
+        eprintln!("round {} of {}", round + 1, options.compared.output.rounds);
         if !seen.is_empty() {
             for (precision, found) in &mut limits {
                 let work = Work { name: "limit", precision, iterations: 20, warmup: 5 };
@@ -109,20 +110,24 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let rows = seen.iter().map(|seen| summary(seen, &limits)).collect();
     let demo = workspace.path("runs/demo/model");
     let start = match (options.wants("start"), demo.exists()) {
-        (true, true) => {
-            Some(start::measure(workspace, &libtorch, &demo, options.peer_python.as_deref(), options.output.rounds)?)
-        }
+        (true, true) => Some(start::measure(
+            workspace,
+            &libtorch,
+            &demo,
+            options.compared.peer_python.as_deref(),
+            options.compared.output.rounds,
+        )?),
         (true, false) => {
             eprintln!("start is not measured: runs/demo/model is missing, `cargo xtask demo` makes it");
             None
         }
         (false, _) => None,
     };
-    let report = Report::new(limits, rows, start);
+    let report = Report::new(16, limits, rows, start);
     if options.only.is_empty() {
         write_section(&workspace.path("docs/benchmarks.md"), "bench clip", &report.markdown())?;
     }
-    if options.output.json {
+    if options.compared.output.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
         print!("{}", report.markdown());
@@ -130,7 +135,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn plan(options: &Options) -> Vec<Seen> {
+fn plan(options: &ClipOptions) -> Vec<Seen> {
     let wanted = COMPARISONS.iter().filter(|comparison| options.wants(comparison.ours));
     let rows =
         wanted.flat_map(|comparison| comparison.precisions.iter().map(move |precision| (comparison, *precision)));
@@ -167,29 +172,10 @@ fn tell(program: &str, work: &str, precision: &str, sample: &Sample) {
 }
 
 fn summary(seen: &Seen, limits: &[Limit]) -> Row {
-    let middle = |samples: &[Sample], of: fn(&Sample) -> f64| median(&samples.iter().map(of).collect::<Vec<_>>());
     let limit = limits.iter().find(|limit| limit.precision == seen.precision).map_or(f64::NAN, |limit| limit.gflops);
     let measured = seen.comparison.peers.iter().zip(&seen.peers).filter(|(_, samples)| !samples.is_empty());
-    let peers = measured.map(|(name, samples)| {
-        let ratios: Vec<f64> =
-            seen.ours.iter().zip(samples).map(|(ours, theirs)| ours.rate() / theirs.rate()).collect();
-        PeerResult {
-            name,
-            rate: middle(samples, Sample::rate),
-            share_of_limit: middle(samples, Sample::gflops) / limit,
-            peak_mb: middle(samples, |sample| sample.peak_mb),
-            ratio: median(&ratios),
-        }
-    });
-    Row {
-        work: seen.comparison.title,
-        precision: seen.precision,
-        note: seen.comparison.note,
-        rate: middle(&seen.ours, Sample::rate),
-        share_of_limit: middle(&seen.ours, Sample::gflops) / limit,
-        peak_mb: middle(&seen.ours, |sample| sample.peak_mb),
-        peers: peers.collect(),
-    }
+    let peers = measured.map(|(name, samples)| PeerResult::new(name, &seen.ours, samples, limit));
+    Row::new([seen.comparison.title, seen.precision, seen.comparison.note], &seen.ours, limit, peers)
 }
 
 /// The emoji set's captions, one a line: the same file for ours and the peers.

@@ -22,6 +22,9 @@ pub struct Options {
     /// A Python that has torch 2.13; without it only ours is measured
     #[arg(long, value_name = "PYTHON")]
     peer_python: Option<PathBuf>,
+    /// Measure only the all-reduce, with its spread over the rounds; docs/distributed.md then stays as it is
+    #[arg(long)]
+    only_all_reduce: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -129,6 +132,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     fs::create_dir_all(&bench.folder).with_context(|| format!("cannot make {}", bench.folder.display()))?;
     let config = bench.folder.join("bench.toml");
     fs::write(&config, CONFIG).with_context(|| format!("cannot write {}", config.display()))?;
+    if options.only_all_reduce {
+        return bench.all_reduces(options);
+    }
     let rounds = (0..options.output.rounds).map(|round| {
         eprintln!("round {} of {}", round + 1, options.output.rounds);
         bench.round(options.peer_python.as_deref())
@@ -201,6 +207,28 @@ impl Bench<'_> {
         let steps: Vec<Step> = steps.into_iter().filter(|step| step.kind == "train").collect();
         let seconds: Vec<f64> = steps[WARMUP - 1..].windows(2).map(|pair| pair[1].seconds - pair[0].seconds).collect();
         Ok((f64::from(batch) / median(&seconds), steps.last().map_or(0.0, |step| step.overlap)))
+    }
+
+    /// Prints the median, least and most of the all-reduce's rates, and of the ratios within a round.
+    fn all_reduces(&self, options: &Options) -> Result<()> {
+        let script = self.workspace.path("xtask/peers/bench_dist.py");
+        let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..options.output.rounds {
+            ours.push(self.sum(&|| self.workspace.program(&self.all_reduce, &self.libtorch))?);
+            if let Some(python) = &options.peer_python {
+                theirs.push(self.sum(&|| peer_script(python, &script))?);
+                ratios.push(ours[ours.len() - 1] / theirs[theirs.len() - 1]);
+            }
+            let of = |values: &[f64]| values.last().copied().unwrap_or(f64::NAN);
+            eprintln!("  round {}: mm {:.2} GB/s, torch {:.2}", round + 1, of(&ours), of(&theirs));
+        }
+        for (name, values) in [("mm, GB/s", &ours), ("torch.distributed, GB/s", &theirs), ("ratio", &ratios)] {
+            if !values.is_empty() {
+                let (least, most) = values.iter().fold((f64::MAX, f64::MIN), |(a, b), &v| (a.min(v), b.max(v)));
+                println!("{name}: {:.2} (from {least:.2} to {most:.2} over {} rounds)", median(values), values.len());
+            }
+        }
+        Ok(())
     }
 
     /// How many gigabytes a second two processes sum.

@@ -86,7 +86,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 
     let alone = Program::ours(example, libtorch.lib(), PathBuf::new());
     let rows_file = model.with_file_name("bench_embed_rows.safetensors");
-    let mut seen: Vec<Seen> = precisions().map(Seen::new).collect();
+    let mut seen: Vec<Seen> = precisions(&alone)?.into_iter().map(Seen::new).collect();
     let mut theirs = Vec::new();
     for round in 0..options.output.rounds {
         eprintln!("round {} of {}", round + 1, options.output.rounds);
@@ -95,9 +95,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         theirs.push(peer_rate);
         eprintln!("  transformers: {peer_rate:.1} images/s");
         for seen in &mut seen {
-            let measure = |name, (iterations, warmup)| {
-                alone.measure(Work { name, precision: seen.precision, iterations, warmup })
-            };
+            let measure = |name, counts| alone.measure(Work::new(name, seen.precision, counts));
             let (limit, model_alone) = (measure("limit", LIMIT)?, measure("images", ALONE)?);
             let mut ours = workspace.program(&mm, &libtorch);
             ours.args(["embed", "--json", "--batch-size", "16", "--precision", seen.precision, "--model"]).arg(&model);
@@ -139,10 +137,11 @@ fn prepare(workspace: &Workspace, libtorch: &Libtorch, example: &Path, model: &P
     run_command(workspace.program(example, libtorch).arg("save").arg(model))
 }
 
-/// What this processor has products for: bf16 is emulated where it has none, which measures nothing.
-fn precisions() -> impl Iterator<Item = &'static str> {
-    let measured = |precision: &&str| *precision != "bf16" || processor::has_bf16_products();
-    ["f32", "bf16", "int8"].into_iter().filter(measured)
+/// All precisions, bf16 only where its products are as fast as f32's: nobody takes it elsewhere.
+fn precisions(ours: &Program) -> Result<Vec<&'static str>> {
+    let limit = |precision| Ok::<f64, anyhow::Error>(ours.measure(Work::new("limit", precision, LIMIT))?.gflops());
+    let has_bf16 = limit("bf16")? >= limit("f32")?;
+    Ok(["f32", "bf16", "int8"].into_iter().filter(|precision| has_bf16 || *precision != "bf16").collect())
 }
 
 fn embedded(command: &mut Command) -> Result<Embedded> {

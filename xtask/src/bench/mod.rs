@@ -9,6 +9,7 @@ mod dist;
 mod embed;
 mod program;
 mod report;
+mod small;
 mod start;
 
 use std::path::PathBuf;
@@ -29,7 +30,10 @@ pub struct Args {
 enum What {
     /// CLIP ViT-B/32 with random weights: images, texts, training, start
     #[command(after_help = CLIP_HELP)]
-    Clip(Options),
+    Clip(ClipOptions),
+    /// Training the demo's model: 4 M parameters, read, decoded and augmented meanwhile
+    #[command(after_help = SMALL_HELP)]
+    Small(Compared),
     /// A folder of JPEGs through ViT-B/32, read and decoded meanwhile; a 605 MB checkpoint from start to answer
     #[command(after_help = EMBED_HELP)]
     Embed(embed::Options),
@@ -47,6 +51,12 @@ const CLIP_HELP: &str = "Examples:
 
 The peers' Python needs torch 2.13, transformers and open_clip_torch. A run of everything takes about half an hour and replaces
 the table in docs/benchmarks.md; leave the machine alone meanwhile.";
+
+const SMALL_HELP: &str = "Example:
+  cargo xtask bench small --peer-python ~/peers/bin/python
+
+The peer's Python needs torch 2.13 and transformers. A run takes about three minutes and replaces the table in docs/benchmarks.md;
+leave the machine alone meanwhile.";
 
 const EMBED_HELP: &str = "Example:
   cargo xtask bench embed --peer-python ~/peers/bin/python
@@ -77,20 +87,27 @@ pub struct Output {
     json: bool,
 }
 
-/// Options of one benchmark.
+/// Options of a benchmark that can do without the peers.
 #[derive(clap::Args)]
-pub struct Options {
+pub struct Compared {
     /// A Python that has the peers; without it only ours is measured
     #[arg(long, value_name = "PYTHON")]
     peer_python: Option<PathBuf>,
-    /// Measure only these kinds of work (images, texts77, texts, train, start); docs/benchmarks.md then stays as it is
-    #[arg(long, value_name = "WORK", value_parser = ["images", "texts77", "texts", "train", "start"])]
-    only: Vec<String>,
     #[command(flatten)]
     output: Output,
 }
 
-impl Options {
+/// Options of `bench clip`.
+#[derive(clap::Args)]
+pub struct ClipOptions {
+    /// Measure only these kinds of work (images, texts77, texts, train, start); docs/benchmarks.md then stays as it is
+    #[arg(long, value_name = "WORK", value_parser = ["images", "texts77", "texts", "train", "start"])]
+    only: Vec<String>,
+    #[command(flatten)]
+    compared: Compared,
+}
+
+impl ClipOptions {
     fn wants(&self, work: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == work)
     }
@@ -100,6 +117,7 @@ impl Options {
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     match &args.what {
         What::Clip(options) => clip::run(workspace, options),
+        What::Small(options) => small::run(workspace, options),
         What::Embed(options) => embed::run(workspace, options),
         What::Data(options) => data::run(workspace, options),
         What::Dist(options) => dist::run(workspace, options),

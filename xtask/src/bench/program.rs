@@ -15,6 +15,7 @@ pub struct Program {
     executable: PathBuf,
     side: Side,
     captions: PathBuf,
+    folder: Option<PathBuf>,
 }
 
 enum Side {
@@ -31,6 +32,13 @@ pub struct Work {
     pub precision: &'static str,
     pub iterations: u32,
     pub warmup: u32,
+}
+
+impl Work {
+    /// Work with its iterations and the warm-up before them.
+    pub fn new(name: &'static str, precision: &'static str, (iterations, warmup): (u32, u32)) -> Self {
+        Self { name, precision, iterations, warmup }
+    }
 }
 
 /// What a program prints.
@@ -58,12 +66,17 @@ impl Sample {
 impl Program {
     /// Our own benchmark, an example program of mm-clip.
     pub fn ours(executable: PathBuf, lib: PathBuf, captions: PathBuf) -> Self {
-        Self { name: "mm", executable, side: Side::Ours(lib), captions }
+        Self { name: "mm", executable, side: Side::Ours(lib), captions, folder: None }
     }
 
     /// A peer, measured by our script in the user's Python.
     pub fn peer(name: &'static str, python: &Path, script: PathBuf, captions: PathBuf) -> Self {
-        Self { name, executable: python.to_path_buf(), side: Side::Peer(script), captions }
+        Self { name, executable: python.to_path_buf(), side: Side::Peer(script), captions, folder: None }
+    }
+
+    /// Runs in `folder` instead of the user's.
+    pub fn in_folder(self, folder: PathBuf) -> Self {
+        Self { folder: Some(folder), ..self }
     }
 
     /// Runs the work in a process of its own.
@@ -82,6 +95,9 @@ impl Program {
         command.args([work.name, "--precision", work.precision]);
         command.args(["--iterations", &work.iterations.to_string(), "--warmup", &work.warmup.to_string()]);
         command.arg("--captions").arg(&self.captions);
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
         let what = format!("{} ({} {})", self.name, work.name, work.precision);
         let printed = stdout_of(&mut command, &format!("{what} failed"))?;
         parse(&printed).with_context(|| format!("{what} printed no measurement"))

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::program::{Sample, median};
 use crate::page::{table, today};
 use crate::processor;
 
@@ -12,6 +13,7 @@ use crate::processor;
 pub struct Report {
     date: String,
     processor: String,
+    batch: u32,
     limits: Vec<Limit>,
     rows: Vec<Row>,
     start: Option<Start>,
@@ -53,15 +55,55 @@ pub struct Start {
     pub transformers_seconds: Option<f64>,
 }
 
+/// The median of a figure over the rounds.
+fn middle(samples: &[Sample], figure: impl Fn(&Sample) -> f64) -> f64 {
+    median(&samples.iter().map(figure).collect::<Vec<_>>())
+}
+
+impl Row {
+    /// The medians of our `samples`, one a round; `limit` is the matrix limit in GFLOP/s. `work` is title, precision and note.
+    pub fn new(
+        work: [&'static str; 3],
+        samples: &[Sample],
+        limit: f64,
+        peers: impl IntoIterator<Item = PeerResult>,
+    ) -> Self {
+        let [work, precision, note] = work;
+        Self {
+            work,
+            precision,
+            note,
+            rate: middle(samples, Sample::rate),
+            share_of_limit: middle(samples, Sample::gflops) / limit,
+            peak_mb: middle(samples, |sample| sample.peak_mb),
+            peers: peers.into_iter().collect(),
+        }
+    }
+}
+
+impl PeerResult {
+    /// The medians of a peer's samples, and of the ratios of `ours` to them within a round.
+    pub fn new(name: &'static str, ours: &[Sample], theirs: &[Sample], limit: f64) -> Self {
+        let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours.rate() / theirs.rate()).collect();
+        Self {
+            name,
+            rate: middle(theirs, Sample::rate),
+            share_of_limit: middle(theirs, Sample::gflops) / limit,
+            peak_mb: middle(theirs, |sample| sample.peak_mb),
+            ratio: median(&ratios),
+        }
+    }
+}
+
 impl Report {
     /// Dates it and names the machine.
-    pub fn new(limits: Vec<Limit>, rows: Vec<Row>, start: Option<Start>) -> Self {
-        Self { date: today(), processor: processor::name(), limits, rows, start }
+    pub fn new(batch: u32, limits: Vec<Limit>, rows: Vec<Row>, start: Option<Start>) -> Self {
+        Self { date: today(), processor: processor::name(), batch, limits, rows, start }
     }
 
     /// A table with one line for ours and one for each peer.
     pub fn markdown(&self) -> String {
-        let mut text = format!("Measured on {}, {}, batch 16, medians.\n", self.date, self.processor);
+        let mut text = format!("Measured on {}, {}, batch {}, medians.\n", self.date, self.processor, self.batch);
         let limits: Vec<_> =
             self.limits.iter().map(|limit| format!("{:.0} GFLOP/s in {}", limit.gflops, limit.precision)).collect();
         if !limits.is_empty() {
@@ -120,7 +162,7 @@ mod tests {
             peak_mb,
             peers: vec![peer],
         };
-        let text = Report::new(vec![Limit { precision: "f32", gflops: 185.4 }], vec![row], None).markdown();
+        let text = Report::new(16, vec![Limit { precision: "f32", gflops: 185.4 }], vec![row], None).markdown();
         assert!(text.contains("185 GFLOP/s in f32"), "{text}");
         assert!(
             text.contains(

@@ -1,5 +1,9 @@
+mod probe;
+
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
+
+pub use probe::PrecisionProbe;
 
 /// The numbers that matrix products are computed in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,16 +27,6 @@ impl Precision {
         }
     }
 
-    /// Warns where `device` computes in this precision only by detours: a processor without bf16 products takes many times as long as
-    /// in f32.
-    pub fn warn_if_emulated(self, device: Device) {
-        if self == Self::Bf16 && device == Device::Cpu && !has_bf16_products() {
-            tracing::warn!(
-                "this processor has no bf16 products and emulates them: precision f32 is many times as fast"
-            );
-        }
-    }
-
     /// The element type of what a packed model computes outside of int8 products.
     pub fn kind(self) -> Kind {
         match self {
@@ -42,11 +36,39 @@ impl Precision {
     }
 }
 
-fn has_bf16_products() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx512bf16");
-    #[cfg(target_arch = "aarch64")]
-    return std::arch::is_aarch64_feature_detected!("bf16");
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    return false;
+/// A configured precision: a [`Precision`], or `"auto"` for the faster of f32 and bf16 as [`PrecisionProbe`] measures them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrecisionConfig {
+    /// Measured when the run starts.
+    Auto,
+    /// [`Precision::F32`].
+    #[default]
+    F32,
+    /// [`Precision::Bf16`].
+    Bf16,
+    /// [`Precision::Int8`].
+    Int8,
+}
+
+impl PrecisionConfig {
+    /// The precision, unless it is to be measured.
+    pub fn fixed(self) -> Option<Precision> {
+        match self {
+            Self::Auto => None,
+            Self::F32 => Some(Precision::F32),
+            Self::Bf16 => Some(Precision::Bf16),
+            Self::Int8 => Some(Precision::Int8),
+        }
+    }
+}
+
+impl From<Precision> for PrecisionConfig {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+            Precision::Int8 => Self::Int8,
+        }
+    }
 }
