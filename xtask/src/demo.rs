@@ -58,14 +58,8 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         if let Some(seed) = args.seed {
             train.args(["--set", &format!("run.seed={seed}")]);
         }
-        if folder.join("checkpoints/latest").exists() {
-            eprintln!("{RUN} is unfinished: going on from its last checkpoint");
-            train.args(["--resume", "latest"]);
-        } else if folder.exists() {
-            // Stopped before its first checkpoint: nothing is lost.
-            fs::remove_dir_all(&folder).with_context(|| format!("cannot remove the unfinished {RUN}"))?;
-        }
-        run_command(&mut train)?;
+        // One that was stopped goes on from its last checkpoint.
+        run_command(train.args(["--resume", "latest"]))?;
     }
     let report = format!("{RUN}/report.html");
     run_command(mm().args(["eval", RUN, "--report", &report]))?;

@@ -3,6 +3,7 @@
 
 #include "guarded.h"
 
+#include <ATen/Version.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/_fused_adamw.h>
@@ -26,6 +27,11 @@ std::vector<at::Tensor> list(at::Tensor* const* tensors, size_t count) {
 extern "C" {
 
 void mm_free_error(char* error) { free(error); }
+
+const char* mm_cpu_capability() {
+  static const std::string capability = at::get_cpu_capability();
+  return capability.c_str();
+}
 
 char* mm_fused_adamw(
     at::Tensor* const* parameters, at::Tensor* const* gradients, at::Tensor* const* first_moments,

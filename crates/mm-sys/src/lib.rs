@@ -1,7 +1,7 @@
 //! What libtorch has and `tch` lacks, behind safe functions.
 //!
 //! A few C++ files (`shim/`) reach the entry points that training and fast inference need: the fused AdamW step, CPU and CUDA autocast,
-//! inference mode, clearing a gradient, gradient checkpointing, gradients that are known already, the state of generators, mapped files,
+//! inference mode, clearing a gradient, gradient checkpointing, gradients that are known already, the state of generators, the processor's vector instructions, mapped files,
 //! linear layers whose weights are laid out once for oneDNN, in floats or in int8, and c10d: the process groups of PyTorch's own distributed
 //! training, Gloo and NCCL.
 //! This crate holds no policy: when to use which is for `mm-core`.
@@ -17,6 +17,7 @@
 mod adamw;
 mod c10d;
 mod checkpointed;
+mod cpu;
 mod error;
 mod int8;
 mod known_gradients;
@@ -30,6 +31,7 @@ mod rng;
 pub use adamw::{AdamWStep, fused_adamw};
 pub use c10d::{Backend, ProcessGroup, ReduceOp, TcpStore};
 pub use checkpointed::checkpointed;
+pub use cpu::cpu_capability;
 pub use error::{Error, Result};
 pub use int8::Int8Linear;
 pub use known_gradients::{grad_mode, scalar_with_gradients};

@@ -1,8 +1,10 @@
+use crate::compute::Compute;
 use crate::{Ema, Error, Result};
 use mm_core::checkpoint as weights;
 use mm_core::optim::AdamW;
 use mm_dist::Group;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
@@ -19,7 +21,31 @@ pub(crate) struct State {
     pub(crate) positions: Vec<serde_json::Value>,
     /// Seconds trained so far, over all processes.
     pub(crate) seconds: f64,
+    /// What each process computed with; empty in checkpoints before there was this field.
+    #[serde(default)]
+    pub(crate) compute: Vec<Compute>,
+    /// The files beside this one and their bytes; empty in checkpoints before there was this field.
+    #[serde(default)]
+    files: BTreeMap<String, u64>,
 }
+
+impl State {
+    /// That of a run that begins.
+    pub(crate) fn new(seed: u64, compute: Vec<Compute>) -> Self {
+        Self { step: 0, seed, positions: Vec::new(), seconds: 0.0, compute, files: BTreeMap::new() }
+    }
+
+    fn read(checkpoint: &Path) -> Result<Self> {
+        let path = checkpoint.join(STATE);
+        let text = fs::read_to_string(&path).map_err(|source| mm_core::Error::io("read", &path, source))?;
+        serde_json::from_str(&text).map_err(|error| Error::State { path, problem: error.to_string() })
+    }
+}
+
+const MODEL: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const EMA: &str = "ema.safetensors";
+const STATE: &str = "state.json";
 
 /// What is saved and loaded together.
 pub(crate) struct Trained<'a> {
@@ -90,19 +116,20 @@ pub(crate) fn save(
         let _ = fs::remove_dir_all(&partial); // the first error is the one to report
         return Err(error);
     }
-    prune(&checkpoints, keep);
+    prune(&checkpoints, state.step, keep);
     Ok(done)
 }
 
-fn write(partial: &Path, state: &State, trained: &Trained, moments: &[(String, Tensor)]) -> Result<()> {
+fn write(partial: &Path, state: &mut State, trained: &Trained, moments: &[(String, Tensor)]) -> Result<()> {
     let _ = fs::remove_dir_all(partial); // left by a killed process, if at all
     fs::create_dir_all(partial).map_err(|source| mm_core::Error::io("create", partial, source))?;
-    weights::save(trained.vs, &partial.join("model.safetensors"), as_is)?;
-    weights::write(&partial.join("optimizer.safetensors"), moments)?;
+    weights::save(trained.vs, &partial.join(MODEL), as_is)?;
+    weights::write(&partial.join(OPTIMIZER), moments)?;
     if let Some(ema) = &trained.ema {
-        ema.save(&partial.join("ema.safetensors"))?;
+        ema.save(&partial.join(EMA))?;
     }
-    let file = partial.join("state.json");
+    state.files = sizes(partial)?;
+    let file = partial.join(STATE);
     weights::write_atomically(&file, |to| {
         let text = serde_json::to_string_pretty(state).expect("a state of plain values is JSON");
         fs::write(to, text).map_err(|source| mm_core::Error::io("write", &file, source))
@@ -116,32 +143,128 @@ fn sync(folder: &Path) -> Result<()> {
     Ok(synced.map_err(|source| mm_core::Error::io("sync", folder, source))?)
 }
 
-/// Removes all checkpoints but the last `keep`. One that cannot be removed costs space, not work.
-fn prune(checkpoints: &Path, keep: usize) {
-    let mut steps: Vec<(u64, PathBuf)> = fs::read_dir(checkpoints)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| Some((entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok()?, entry.path())))
-        .collect();
+/// The files of a checkpoint and their bytes.
+fn sizes(partial: &Path) -> Result<BTreeMap<String, u64>> {
+    let size = |entry: fs::DirEntry| Ok((entry.file_name().to_string_lossy().into_owned(), entry.metadata()?.len()));
+    let sizes = fs::read_dir(partial).and_then(|entries| entries.map(|entry| size(entry?)).collect());
+    Ok(sizes.map_err(|source| mm_core::Error::io("read", partial, source))?)
+}
+
+/// The step of a checkpoint's folder `step-N`.
+pub(crate) fn step_of(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()
+}
+
+/// The checkpoints in `checkpoints`, from the first step to the last.
+pub(crate) fn steps(checkpoints: &Path) -> Vec<(u64, PathBuf)> {
+    let entries = fs::read_dir(checkpoints).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut steps: Vec<_> = entries.filter_map(|path| Some((step_of(&path)?, path))).collect();
     steps.sort();
-    for (_, path) in steps.iter().rev().skip(keep) {
-        if let Err(error) = fs::remove_dir_all(path) {
+    steps
+}
+
+/// Removes all checkpoints but the last `keep` up to `step`, the one just written: those of later steps are from before the run was resumed at an
+/// earlier one, and what a killed process left half written is of no use. One that cannot be removed costs space, not work.
+fn prune(checkpoints: &Path, step: u64, keep: usize) {
+    let (before, after): (Vec<_>, Vec<_>) = steps(checkpoints).into_iter().partition(|(other, _)| *other <= step);
+    let old = before.into_iter().rev().skip(keep).chain(after).map(|(_, path)| path);
+    let is_partial = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(".step-") && name.ends_with(".partial")
+    };
+    let entries = fs::read_dir(checkpoints).into_iter().flatten().flatten().map(|entry| entry.path());
+    for path in old.chain(entries.filter(is_partial)) {
+        if let Err(error) = fs::remove_dir_all(&path) {
             tracing::warn!("cannot remove the old checkpoint {}: {error}", path.display());
         }
     }
 }
 
+/// Checks that the checkpoint in a folder is whole, without reading its tensors: its state, and each file's header and length.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check(checkpoint: &Path) -> std::result::Result<(), String> {
+    if !checkpoint.is_dir() {
+        return Err("is gone".to_owned());
+    }
+    let state = State::read(checkpoint).map_err(|error| error.to_string())?;
+    let mut names: BTreeSet<&str> = state.files.keys().map(String::as_str).chain([MODEL, OPTIMIZER]).collect();
+    if checkpoint.join(EMA).exists() {
+        names.insert(EMA);
+    }
+    for name in names {
+        let file = checkpoint.join(name);
+        match (file.metadata().map(|file| file.len()), state.files.get(name)) {
+            (Err(error), _) => return Err(format!("{name}: {error}")),
+            (Ok(bytes), Some(expected)) if bytes != *expected => {
+                return Err(format!("{name} has {bytes} bytes of {expected}"));
+            }
+            (Ok(_), _) if name.ends_with(".safetensors") => {
+                weights::Weights::open(&file).map(drop).map_err(|error| match error {
+                    mm_core::Error::Checkpoint { problem, .. } => format!("{name}: {problem}"),
+                    error => error.to_string(),
+                })?
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Reads a checkpoint's folder into what is trained and gives its state.
 pub(crate) fn load(checkpoint: &Path, trained: &mut Trained) -> Result<State> {
-    let file = checkpoint.join("state.json");
-    let text = fs::read_to_string(&file).map_err(|source| mm_core::Error::io("read", &file, source))?;
-    let state: State =
-        serde_json::from_str(&text).map_err(|error| Error::State { path: file.clone(), problem: error.to_string() })?;
-    weights::load(trained.vs, &checkpoint.join("model.safetensors"), as_is)?;
-    trained.optimizer.load(&checkpoint.join("optimizer.safetensors"), state.step)?;
+    let state = State::read(checkpoint)?;
+    weights::load(trained.vs, &checkpoint.join(MODEL), as_is)?;
+    trained.optimizer.load(&checkpoint.join(OPTIMIZER), state.step)?;
     if let Some(ema) = &mut trained.ema {
-        ema.load(&checkpoint.join("ema.safetensors"))?;
+        ema.load(&checkpoint.join(EMA))?;
     }
     Ok(state)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    /// A whole checkpoint of one small tensor.
+    pub(crate) fn write_small(folder: &Path, step: u64) {
+        fs::create_dir_all(folder).unwrap();
+        let tensor = || ("weight".to_owned(), Tensor::arange(8, (Kind::Float, Device::Cpu)));
+        for name in [MODEL, OPTIMIZER, EMA] {
+            weights::write(&folder.join(name), &[tensor()]).unwrap();
+        }
+        let mut state = State::new(0, Vec::new());
+        state.step = step;
+        state.files = sizes(folder).unwrap();
+        fs::write(folder.join(STATE), serde_json::to_string(&state).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_checkpoint_from_before_its_files_were_listed_is_whole_too() {
+        let folder = tempfile::tempdir().unwrap();
+        write_small(folder.path(), 5);
+        let state = r#"{"step": 5, "seed": 1, "positions": [{"epoch": 0}], "seconds": 1.5}"#;
+        fs::write(folder.path().join(STATE), state).unwrap();
+        check(folder.path()).unwrap();
+        assert_eq!(State::read(folder.path()).unwrap().compute, []);
+        fs::write(folder.path().join(EMA), "half").unwrap();
+        assert!(check(folder.path()).unwrap_err().contains("ema.safetensors"));
+    }
+
+    #[test]
+    fn what_is_just_written_is_never_removed_and_what_was_given_up_is() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["step-5", "step-10", "step-12", "step-20", "step-30", ".step-15.partial"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        prune(folder.path(), 12, 2);
+        let mut names: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["step-10", "step-12"]);
+    }
 }

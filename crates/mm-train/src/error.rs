@@ -24,11 +24,41 @@ pub enum Error {
         path: PathBuf,
     },
     /// The run's folder is taken.
-    #[error("run folder {0} exists: continue it with --resume latest, or choose another run.name")]
+    #[error("run folder {0} exists: go on with --resume latest, or choose another run.name")]
     RunExists(PathBuf),
-    /// There is nothing to resume from.
-    #[error("no checkpoint to resume from at {0}: start the run without --resume")]
+    /// Another process trains in the run's folder.
+    #[error(
+        "another process trains in the run folder {0}: wait for its end, or choose another run.name; where none does, as after a node's crash, \
+         remove {0}/.lock"
+    )]
+    RunBusy(PathBuf),
+    /// A run has ended, and its checkpoints are gone.
+    #[error(
+        "run {0} has ended: its model/ is there and its checkpoints are gone, so there is nothing to resume; choose another run.name, or \
+         remove the folder to train anew"
+    )]
     NothingToResume(PathBuf),
+    /// The checkpoint to resume from is broken or gone.
+    #[error("checkpoint {path}: {problem}; {way_out}")]
+    BrokenCheckpoint {
+        /// Its folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// The whole one before it, and how to go on from that.
+        way_out: String,
+    },
+    /// All steps are done, and the model cannot be written.
+    #[error(
+        "the run's model cannot be saved: {source}; no step is lost: {checkpoint} is whole. Once that is mended, --resume latest writes the \
+         model, or `mm convert --from {checkpoint} --to DIR` makes it elsewhere"
+    )]
+    ModelNotSaved {
+        /// The last checkpoint.
+        checkpoint: PathBuf,
+        /// Why it cannot be written.
+        source: Box<Error>,
+    },
     /// A checkpoint's `state.json` cannot be read.
     #[error("checkpoint state {path}: {problem}")]
     State {

@@ -6,7 +6,9 @@
 //! # What makes resume exact
 //! Everything a step depends on is in the checkpoint or is a function of the run's seed and the step's number: weights, moments
 //! and averaged weights are stored bit for bit, the task stores its place in the data, and libtorch's generators are seeded
-//! anew at every step ([`mm_core::seed`]). A run killed at any moment and resumed equals the run that was never killed.
+//! anew at every step ([`mm_core::seed`]). A run killed at any moment and resumed equals the run that was never killed, as long as
+//! the same number of threads of the same kind of processor computes it: sums are added in an order that depends on both. A run that is
+//! resumed with others warns.
 //!
 //! # Several processes
 //! N processes ([`mm_dist`]) train as one: each takes its slice of every batch, gradients are averaged while the backward pass runs, and rank 0 writes
@@ -21,11 +23,13 @@
 //! A new training task is one file in its model's crate that implements [`Task`]; see `mm-clip/src/task.rs`.
 
 mod checkpoint;
+mod compute;
 mod config;
 mod ema;
 mod error;
 mod log;
 mod precision;
+mod resume;
 mod run;
 mod task;
 mod tensorboard;
@@ -35,6 +39,7 @@ pub use config::{RunConfig, TrainConfig};
 pub use ema::Ema;
 pub use error::{Error, Result};
 pub use precision::resolve_precision;
-pub use run::{Resume, RunFolder, changed_keys};
+pub use resume::Resume;
+pub use run::{RunFolder, changed_keys};
 pub use task::{Loss, Metric, Pass, Task};
 pub use trainer::{Event, Outcome, Run, StepReport, train};

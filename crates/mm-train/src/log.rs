@@ -11,6 +11,8 @@ pub(crate) struct Log {
     path: PathBuf,
     file: File,
     events: EventWriter,
+    /// The last step whose evaluation is in the file.
+    evaluated: Option<u64>,
 }
 
 impl Log {
@@ -18,10 +20,12 @@ impl Log {
     /// checkpoint, are dropped: the resumed run writes them again.
     pub(crate) fn open(folder: &Path, step: u64) -> Result<Self> {
         let path = folder.join("metrics.jsonl");
+        let mut evaluated = None;
         if let Ok(text) = std::fs::read_to_string(&path) {
             let kept: String = text
                 .lines()
                 .filter(|line| step_of(line).is_some_and(|s| s <= step))
+                .inspect(|line| evaluated = evaluated.max(evaluated_step(line)))
                 .map(|l| format!("{l}\n"))
                 .collect();
             checkpoint::write_atomically(&path, |partial| {
@@ -32,11 +36,19 @@ impl Log {
         let file = file.map_err(|source| Error::io("write", &path, source))?;
         let events =
             EventWriter::create(folder).map_err(|source| Error::io("write TensorBoard events to", folder, source))?;
-        Ok(Self { path, file, events })
+        Ok(Self { path, file, events, evaluated })
+    }
+
+    /// Whether the evaluation after `step` steps is in the log.
+    pub(crate) fn has_evaluation(&self, step: u64) -> bool {
+        self.evaluated == Some(step)
     }
 
     /// Appends numbers of `step` under `group` ("train" or "eval").
     pub(crate) fn write(&mut self, group: &str, step: u64, values: &[(String, f64)]) -> Result<()> {
+        if group == "eval" {
+            self.evaluated = Some(step);
+        }
         let mut record = Map::new();
         record.insert("step".to_owned(), step.into());
         record.insert("kind".to_owned(), group.into());
@@ -54,4 +66,10 @@ impl Log {
 
 fn step_of(line: &str) -> Option<u64> {
     serde_json::from_str::<Value>(line).ok()?.get("step")?.as_u64()
+}
+
+/// The step of a line that is an evaluation's.
+fn evaluated_step(line: &str) -> Option<u64> {
+    let record: Value = serde_json::from_str(line).ok()?;
+    record.get("step")?.as_u64().filter(|_| record.get("kind").is_some_and(|kind| kind == "eval"))
 }

@@ -1,20 +1,11 @@
-use crate::{Error, Result, RunConfig};
+use crate::{Error, Result, Resume, RunConfig};
 use mm_core::checkpoint::write_atomically;
 use mm_dist::Group;
 use std::ffi::OsString;
+use std::fs::{File, TryLockError};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-
-/// Where a run starts from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resume {
-    /// From nothing, in a folder that does not exist yet.
-    No,
-    /// From the run's latest checkpoint.
-    Latest,
-    /// From this checkpoint's folder.
-    Path(PathBuf),
-}
+use std::sync::Arc;
 
 /// A run's folder, and the checkpoint it starts from.
 #[derive(Clone, Debug)]
@@ -23,6 +14,8 @@ pub struct RunFolder {
     pub path: PathBuf,
     /// `checkpoints/step-N` to resume from.
     pub checkpoint: Option<PathBuf>,
+    /// Rank 0's lock, which ends with its process.
+    _lock: Option<Arc<File>>,
 }
 
 impl RunFolder {
@@ -30,7 +23,7 @@ impl RunFolder {
     /// as it will run, to `config.toml`. Of several processes rank 0 does so, and all go on from the checkpoint that it found.
     ///
     /// # Errors
-    /// A new run's folder exists, a checkpoint to resume from does not, or the disk refuses; the processes do not share the folder, or one is lost.
+    /// As [`Resume::checkpoint`]; another run is in the folder; the disk refuses; the processes do not share the folder, or one is lost.
     pub fn open(config: &RunConfig, resume: &Resume, resolved: &str, group: &Group) -> Result<Self> {
         let mut found = Vec::new();
         let own = match group.is_main() {
@@ -48,24 +41,17 @@ impl RunFolder {
             Some(path) if !path.join("state.json").is_file() => {
                 Err(Error::NotShared { rank: group.rank(), path: path.clone() })
             }
-            _ => Ok(Self { path: config.out.join(&config.name), checkpoint }),
+            _ => Ok(Self { path: config.out.join(&config.name), checkpoint, _lock: own.and_then(|run| run._lock) }),
         }
     }
 
     fn open_alone(config: &RunConfig, resume: &Resume, resolved: &str) -> Result<Self> {
         let path = config.out.join(&config.name);
-        let checkpoint = match resume {
-            Resume::No if path.exists() => return Err(Error::RunExists(path)),
-            Resume::No => None,
-            Resume::Latest => Some(path.join("checkpoints/latest")),
-            Resume::Path(checkpoint) => Some(checkpoint.clone()),
-        };
-        if let Some(checkpoint) = checkpoint.as_ref().filter(|checkpoint| !checkpoint.join("state.json").is_file()) {
-            return Err(Error::NothingToResume(checkpoint.clone()));
-        }
+        let checkpoint = resume.checkpoint(&path)?;
         let checkpoints = path.join("checkpoints");
         std::fs::create_dir_all(&checkpoints).map_err(|source| mm_core::Error::io("create", &checkpoints, source))?;
-        let run = Self { path, checkpoint };
+        let lock = lock(&path)?;
+        let run = Self { path, checkpoint, _lock: Some(lock) };
         run.write_config(resolved)?;
         Ok(run)
     }
@@ -85,6 +71,20 @@ impl RunFolder {
         };
         Ok(write_atomically(&file, write)?)
     }
+}
+
+/// Holds the run's folder against a second start: with `--resume latest` nothing else would.
+fn lock(folder: &Path) -> Result<Arc<File>> {
+    let path = folder.join(".lock");
+    let file = File::create(&path).map_err(|source| mm_core::Error::io("create", &path, source))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => return Err(Error::RunBusy(folder.to_owned())),
+        Err(TryLockError::Error(error)) => {
+            tracing::warn!("{}: {error}: do not start the run twice at once", path.display());
+        }
+        Ok(()) => {}
+    }
+    Ok(Arc::new(file))
 }
 
 /// The keys whose values differ between two configurations, as `table.key`.
@@ -127,11 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn there_must_be_a_checkpoint_to_resume_from() {
+    fn one_command_starts_a_run_and_starts_it_again_but_never_twice_at_once() {
         let folder = tempfile::tempdir().unwrap();
-        let resumed = RunFolder::open(&config(folder.path()), &Resume::Latest, "", &Group::alone());
-        assert!(matches!(resumed, Err(Error::NothingToResume(_))));
-        assert!(!folder.path().join("a").exists());
+        let open = || RunFolder::open(&config(folder.path()), &Resume::Latest, "x = 1\n", &Group::alone());
+        let first = open().unwrap();
+        assert_eq!(first.checkpoint, None);
+        assert!(matches!(open(), Err(Error::RunBusy(_))));
+        drop(first);
+        assert_eq!(open().unwrap().checkpoint, None);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use crate::checkpoint::{self, State, Trained};
+use crate::compute::{Compute, difference};
 use crate::log::Log;
 use crate::{Ema, Error, Metric, Pass, Result, RunConfig, RunFolder, Task, TrainConfig};
 use mm_core::optim::{AdamW, Shard};
@@ -90,12 +91,18 @@ pub fn train<T: Task>(
     let mut optimizer = AdamW::new(task.variables(), config.optimizer(), shard, |name| task.lr_scale(name));
     let mut ema = config.ema.map(|decay| Ema::new(task.variables(), decay));
     task.report_in(&folder.path)?;
-    let mut state = State { step: 0, seed: run_seed, positions: Vec::new(), seconds: 0.0 };
+    let compute = Compute::of_all(group)?;
+    let mut state = State::new(run_seed, compute.clone());
     if let Some(checkpoint) = &folder.checkpoint {
         let mut trained = Trained { vs: task.variables(), optimizer: &mut optimizer, ema: ema.as_mut(), group };
         state = checkpoint::load(checkpoint, &mut trained)?;
         task.restore(std::mem::take(&mut state.positions))?;
+        let before = std::mem::replace(&mut state.compute, compute);
+        if let Some(told) = difference(&before, &state.compute).filter(|_| device == Device::Cpu && group.is_main()) {
+            tracing::warn!("{told}");
+        }
     }
+    let mut last_checkpoint = folder.checkpoint.clone().unwrap_or_default();
     let mut log = if group.is_main() { Some(Log::open(&folder.path, state.step)?) } else { None };
     let (first, mut stepping) = (state.step, 0.0);
     let mut metrics = Vec::new();
@@ -108,15 +115,9 @@ pub fn train<T: Task>(
         let step = match step(task, config, &run, device, &mut average) {
             Ok(step) => step,
             Err(error) => {
-                // Data that fails an hour in costs no finished step: once it is mended, the run goes on with this one.
                 if error.is_together && state.step > first && !is_due(config.checkpoint_every, state.step) {
                     let trained = Trained { vs: task.variables(), optimizer: &mut optimizer, ema: ema.as_mut(), group };
-                    let saved =
-                        checkpoint::save(&folder.path, &mut state, position, &trained, config.keep_checkpoints)?;
-                    if group.is_main() {
-                        tracing::warn!("{} steps are done and saved: go on with --resume latest", state.step);
-                    }
-                    watch(Event::Saved(&saved));
+                    save_before_ending(&folder.path, &mut state, position, &trained, config.keep_checkpoints, watch)?;
                 }
                 return Err(error.error);
             }
@@ -153,10 +154,19 @@ pub fn train<T: Task>(
         watch(Event::Step(&report));
         let last = state.step == config.steps;
         if last || is_due(eval_every, state.step) {
-            metrics = evaluate(task, ema.as_mut())?;
-            let values: Vec<_> = metrics.iter().map(|metric| (metric.name.clone(), metric.value)).collect();
+            metrics = match evaluate(task, ema.as_mut()) {
+                Ok(metrics) => metrics,
+                // Of several processes this one may be alone in its failure, and saving takes all.
+                Err(error) if group.is_alone() => {
+                    let position = task.position();
+                    let trained = Trained { vs: task.variables(), optimizer: &mut optimizer, ema: ema.as_mut(), group };
+                    save_before_ending(&folder.path, &mut state, position, &trained, config.keep_checkpoints, watch)?;
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
+            };
             if let Some(log) = &mut log {
-                log.write("eval", state.step, &values)?;
+                log.write("eval", state.step, &named(&metrics))?;
             }
             watch(Event::Evaluated { step: state.step, metrics: &metrics });
         }
@@ -170,16 +180,42 @@ pub fn train<T: Task>(
             if stop && !last {
                 return Ok(Outcome::Interrupted(saved));
             }
+            last_checkpoint = saved;
         }
     }
     if metrics.is_empty() {
         metrics = evaluate(task, ema.as_mut())?; // a finished run resumed: nothing was left to train
+        if let Some(log) = log.as_mut().filter(|log| !log.has_evaluation(state.step)) {
+            log.write("eval", state.step, &named(&metrics))?;
+        }
     }
     if group.is_main() {
-        save_model(task, ema.as_mut(), &folder.path)?;
+        save_model(task, ema.as_mut(), &folder.path)
+            .map_err(|error| Error::ModelNotSaved { checkpoint: last_checkpoint, source: error.into() })?;
     }
     group.barrier()?; // who ends first looks lost to who still works
     Ok(Outcome::Finished(metrics))
+}
+
+/// Saves the steps that are done before a run ends because its data failed: once that is mended, the run goes on with the next step.
+fn save_before_ending(
+    folder: &Path,
+    state: &mut State,
+    position: serde_json::Value,
+    trained: &Trained,
+    keep: usize,
+    watch: &mut dyn FnMut(Event),
+) -> Result<()> {
+    let saved = checkpoint::save(folder, state, position, trained, keep)?;
+    if trained.group.is_main() {
+        tracing::warn!("{} steps are done and saved: go on with --resume latest", state.step);
+    }
+    watch(Event::Saved(&saved));
+    Ok(())
+}
+
+fn named(metrics: &[Metric]) -> Vec<(String, f64)> {
+    metrics.iter().map(|metric| (metric.name.clone(), metric.value)).collect()
 }
 
 fn is_due(every: u64, step: u64) -> bool {

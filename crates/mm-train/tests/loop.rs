@@ -20,6 +20,8 @@ struct Regression {
     poison: Option<u64>,
     /// The batch that cannot be read.
     missing: Option<u64>,
+    /// The evaluation that fails, counted by the batches before it.
+    unevaluated: Option<u64>,
 }
 
 impl Regression {
@@ -27,7 +29,7 @@ impl Regression {
         tch::manual_seed(5);
         let vs = VarStore::new(Device::Cpu);
         let weight = vs.root().var("weight", &[8, 8], Init::Randn { mean: 0.0, stdev: 1.0 });
-        Self { vs, weight, drawn: 0, poison: None, missing: None }
+        Self { vs, weight, drawn: 0, poison: None, missing: None, unevaluated: None }
     }
 }
 
@@ -58,6 +60,9 @@ impl Task for Regression {
     }
 
     fn evaluate(&mut self) -> Result<Vec<Metric>> {
+        if self.unevaluated == Some(self.drawn) {
+            return Err(Error::task(std::io::Error::other("the held-out set is gone")));
+        }
         Ok(vec![Metric { name: "norm".into(), value: self.weight.norm().double_value(&[]) }])
     }
 
@@ -178,6 +183,73 @@ fn a_run_whose_data_fails_keeps_every_finished_step_and_goes_on_exactly() {
             assert_eq!(numbers(straight.path()), numbers(broken.path()));
         }
     }
+}
+
+#[test]
+fn a_broken_latest_checkpoint_is_told_and_the_whole_one_before_it_leads_to_the_same_end() {
+    let _turn = GENERATOR.lock();
+    let (straight, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    run(straight.path(), Resume::Latest, &mut Regression::new(), &mut |_| {}).unwrap();
+    let mut dying = Regression { poison: Some(2 * 13), ..Regression::new() };
+    run(broken.path(), Resume::Latest, &mut dying, &mut |_| {}).unwrap_err();
+
+    let optimizer = broken.path().join("r/checkpoints/step-10/optimizer.safetensors");
+    let whole = std::fs::read(&optimizer).unwrap();
+    std::fs::write(&optimizer, &whole[..whole.len() - 1]).unwrap();
+    let told = run(broken.path(), Resume::Latest, &mut Regression::new(), &mut |_| {}).unwrap_err().to_string();
+    assert!(told.contains("step-10: optimizer.safetensors has") && told.contains("step-5 is whole"), "{told}");
+    run(broken.path(), Resume::LastGood, &mut Regression::new(), &mut |_| {}).unwrap();
+    assert_eq!(numbers(straight.path()), numbers(broken.path()));
+    let model = |out: &Path| std::fs::read(out.join("r/model/model.safetensors")).unwrap();
+    assert_eq!(model(straight.path()), model(broken.path()));
+}
+
+#[test]
+fn a_run_resumed_at_an_earlier_step_leaves_its_former_later_steps_behind() {
+    let _turn = GENERATOR.lock();
+    let out = tempfile::tempdir().unwrap();
+    run(out.path(), Resume::No, &mut Regression::new(), &mut |_| {}).unwrap();
+    let checkpoints = out.path().join("r/checkpoints");
+    let again = Resume::Path(checkpoints.join("step-15"));
+    let mut dying = Regression { poison: Some(2 * 19), missing: Some(2 * 18), ..Regression::new() };
+    run(out.path(), again, &mut dying, &mut |_| {}).unwrap_err();
+    assert_eq!(std::fs::read_link(checkpoints.join("latest")).unwrap(), Path::new("step-17"));
+    assert!(checkpoints.join("step-15").exists() && !checkpoints.join("step-20").exists());
+}
+
+#[test]
+fn an_evaluation_that_fails_costs_no_step() {
+    let _turn = GENERATOR.lock();
+    let straight = tempfile::tempdir().unwrap();
+    run(straight.path(), Resume::No, &mut Regression::new(), &mut |_| {}).unwrap();
+    // The evaluations of 20 steps are those after 10 and 20.
+    for step in [10, 20] {
+        let broken = tempfile::tempdir().unwrap();
+        let mut failing = Regression { unevaluated: Some(2 * step), ..Regression::new() };
+        let failed = run(broken.path(), Resume::No, &mut failing, &mut |_| {});
+        assert!(failed.unwrap_err().to_string().contains("the held-out set is gone"));
+        assert!(broken.path().join(format!("r/checkpoints/step-{step}/state.json")).is_file());
+        run(broken.path(), Resume::Latest, &mut Regression::new(), &mut |_| {}).unwrap();
+        let model = |out: &Path| std::fs::read(out.join("r/model/model.safetensors")).unwrap();
+        assert_eq!(model(straight.path()), model(broken.path()));
+        assert_eq!(numbers(straight.path()).last(), numbers(broken.path()).last());
+    }
+}
+
+#[test]
+fn a_model_that_cannot_be_saved_costs_no_step_and_the_way_to_it_is_told() {
+    let _turn = GENERATOR.lock();
+    let out = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(out.path().join("r")).unwrap();
+    let obstacle = out.path().join("r/.model.partial");
+    std::fs::write(&obstacle, "a file where the folder belongs").unwrap();
+    let error = run(out.path(), Resume::Latest, &mut Regression::new(), &mut |_| {}).unwrap_err();
+    let checkpoint = out.path().join("r/checkpoints/step-20");
+    assert!(matches!(&error, Error::ModelNotSaved { checkpoint: last, .. } if *last == checkpoint), "{error}");
+    assert!(error.to_string().contains(&format!("mm convert --from {}", checkpoint.display())), "{error}");
+    std::fs::remove_file(obstacle).unwrap();
+    run(out.path(), Resume::Latest, &mut Regression::new(), &mut |_| {}).unwrap();
+    assert!(out.path().join("r/model/model.safetensors").is_file());
 }
 
 #[test]

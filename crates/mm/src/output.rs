@@ -1,10 +1,27 @@
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 /// Writes `text` to standard output. That the reader has seen enough, as `head` has, is no error.
 pub fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::from(error).context("cannot write to standard output"))
+        }
         _ => Ok(()),
     }
+}
+
+/// As [`print()`], with a line's end.
+pub fn print_line(line: impl std::fmt::Display) -> anyhow::Result<()> {
+    print(&format!("{line}\n"))
+}
+
+/// Writes a line to standard error. No work ends because nobody reads it: a terminal that was closed, a log on a full disk.
+pub fn note(line: impl std::fmt::Display) {
+    let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Whether standard error takes colours: it is a terminal, and `NO_COLOR` (no-color.org) is not set.
+pub fn is_coloured() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -1,4 +1,4 @@
-use crate::{INTERRUPTED, progress, ranks, table};
+use crate::{INTERRUPTED, output, progress, ranks, table};
 use anyhow::Result;
 use indicatif::{HumanDuration, ProgressBar};
 use mm_clip::{ClipRunConfig, ClipTask};
@@ -13,15 +13,19 @@ use std::time::{Duration, Instant};
 
 /// Train a model as a TOML configuration says.
 #[derive(clap::Args)]
-#[command(after_help = "Example: mm train configs/clip/emoji-vit-tiny.toml --set train.steps=500 --set run.name=short")]
+#[command(
+    after_help = "Examples:\n  mm train configs/clip/emoji-vit-tiny.toml --set train.steps=500 --set run.name=short\n  \
+                  mm train configs/clip/emoji-vit-tiny.toml --resume latest     # starts the run, and starts it again after a kill"
+)]
 pub struct Args {
     /// The configuration.
     config: PathBuf,
     /// Override a value of the configuration.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Continue the run from its latest checkpoint, or from the checkpoint in a folder.
-    #[arg(long, value_name = "latest|PATH")]
+    /// latest: go on from the run's latest checkpoint, or begin where it has none. last-good: where the latest is broken, from the whole one
+    /// before it. PATH: from the checkpoint in this folder.
+    #[arg(long, value_name = "latest|last-good|PATH")]
     resume: Option<String>,
     /// Print one JSON object with the final metrics instead of a table.
     #[arg(long)]
@@ -37,20 +41,26 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let resume = match args.resume.as_deref() {
         None => Resume::No,
         Some("latest") => Resume::Latest,
+        Some("last-good") => Resume::LastGood,
         Some(path) => Resume::Path(Path::new(path).to_owned()),
     };
     let resolved = toml::to_string(&config)?;
     let (group, device) = ranks::join(&config.run, &resolved)?;
     config.train.validate_for(group.world(), &source)?;
-    let run_folder = config.run.out.join(&config.run.name);
-    if group.is_main() && resume == Resume::No && run_folder.exists() {
-        return Err(mm_train::Error::RunExists(run_folder).into()); // before the data is read
+    if group.is_main() {
+        resume.checkpoint(&config.run.out.join(&config.run.name))?; // before the data is read
     }
     let mut task = ClipTask::new(&config, device, &group)?;
     let vs = task.variables();
     let precision = mm_train::resolve_precision(&config.run, &config.train, &resume, vs, &group)?;
     config.train.precision = precision.into();
     let folder = RunFolder::open(&config.run, &resume, &toml::to_string(&config)?, &group)?;
+    if group.is_main() && resume != Resume::No {
+        output::note(match &folder.checkpoint {
+            Some(checkpoint) => format!("going on from {}", checkpoint.display()),
+            None => format!("{} has no checkpoint yet: beginning at step 0", folder.path.display()),
+        });
+    }
     let interrupt = interrupt_flag()?;
 
     let bar = if group.is_main() { progress::bar(config.train.steps, "steps") } else { ProgressBar::hidden() };
@@ -63,17 +73,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             bar.set_position(report.step);
             bar.set_message(describe(report));
             if let Some(rest) = estimate.step(config.train.steps - report.step) {
-                bar.suspend(|| {
-                    eprintln!("about {} for the other {} steps", HumanDuration(rest), config.train.steps - report.step)
-                });
+                let left = config.train.steps - report.step;
+                bar.suspend(|| output::note(format_args!("about {} for the other {left} steps", HumanDuration(rest))));
             }
             if !terminal && last_line.elapsed() > LINE_EVERY {
-                eprintln!("step {}/{}  {}", report.step, config.train.steps, describe(report));
+                output::note(format_args!("step {}/{}  {}", report.step, config.train.steps, describe(report)));
                 last_line = Instant::now();
             }
         }
         Event::Evaluated { step, metrics } if step < config.train.steps => {
-            bar.suspend(|| eprintln!("step {step}: {}", summary(metrics)));
+            bar.suspend(|| output::note(format_args!("step {step}: {}", summary(metrics))));
         }
         Event::Evaluated { .. } => {}
         Event::Saved(path) => tracing::info!("saved {}", path.display()),
@@ -85,13 +94,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     match outcome {
         Outcome::Interrupted(checkpoint) => {
             if group.is_main() {
-                eprintln!("stopped; {} is whole: go on with --resume latest", checkpoint.display());
+                output::note(format_args!("stopped; {} is whole: go on with --resume latest", checkpoint.display()));
             }
             Ok(ExitCode::from(INTERRUPTED))
         }
         Outcome::Finished(metrics) => {
             if group.is_main() {
-                print(args.json, &folder.path, &metrics);
+                print(args.json, &folder.path, &metrics)?;
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -128,7 +137,7 @@ fn interrupt_flag() -> Result<Arc<AtomicBool>> {
         if set.swap(true, Ordering::Relaxed) {
             std::process::exit(INTERRUPTED.into());
         }
-        eprintln!("stopping after this step; press Ctrl-C again to stop at once");
+        output::note("stopping after this step; press Ctrl-C again to stop at once");
     })?;
     Ok(flag)
 }
@@ -146,15 +155,15 @@ fn summary(metrics: &[Metric]) -> String {
     short.map(|metric| format!("{} {}", metric.name, table::percent(metric.value))).collect::<Vec<_>>().join("  ")
 }
 
-fn print(json: bool, folder: &Path, metrics: &[Metric]) {
+fn print(json: bool, folder: &Path, metrics: &[Metric]) -> Result<()> {
     if json {
         let metrics: serde_json::Map<_, _> =
             metrics.iter().map(|metric| (metric.name.clone(), metric.value.into())).collect();
-        println!("{}", serde_json::json!({ "run": folder, "metrics": metrics }));
+        output::print_line(serde_json::json!({ "run": folder, "metrics": metrics }))
     } else {
         let rows: Vec<Vec<String>> =
             metrics.iter().map(|metric| vec![metric.name.clone(), format!("{:.4}", metric.value)]).collect();
-        print!("{}", table::render(&["metric", "value"], &rows));
-        println!("\nThe model is in {}", folder.join("model").display());
+        let table = table::render(&["metric", "value"], &rows);
+        output::print_line(format_args!("{table}\nThe model is in {}", folder.join("model").display()))
     }
 }
