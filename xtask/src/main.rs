@@ -16,6 +16,7 @@ mod pip;
 mod processor;
 mod ranks;
 mod setup;
+mod terminal;
 mod whole;
 mod workspace;
 
@@ -86,7 +87,7 @@ fn main() -> ExitCode {
         Err(error) => match error.downcast_ref::<Ended>() {
             Some(ended) => ExitCode::from(ended.0),
             None => {
-                eprintln!("error: {error:#}");
+                terminal::note(format_args!("error: {error:#}"));
                 ExitCode::FAILURE
             }
         },

@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 use anyhow::Result;
 
 use super::Rank;
+use crate::terminal::note;
 use crate::workspace::Ended;
 
 /// What `mm` ends with when it could not go on only because another rank had ended (`EX_TEMPFAIL` of sysexits.h).
@@ -54,14 +55,14 @@ pub fn verdict(ranks: &[Rank], interrupted: bool) -> Result<()> {
         return Err(Ended(INTERRUPTED).into());
     }
     let Some((rank, end)) = cause.or_else(|| first(&|code| code == FOLLOWED)) else { return Ok(()) };
-    eprintln!("error: rank {} failed ({}){}", rank.number, end.describe(), reason(rank, end));
+    note(format_args!("error: rank {} failed ({}){}", rank.number, end.describe(), reason(rank, end)));
     let others = ranks.iter().filter(|other| other.number != rank.number).map(|other| match &other.end {
         Some(end) => format!("rank {} {}", other.number, end.describe()),
         None => format!("rank {} cannot be ended", other.number),
     });
     let others: Vec<_> = others.collect();
     if !others.is_empty() {
-        eprintln!("the others: {}", others.join(", "));
+        note(format_args!("the others: {}", others.join(", ")));
     }
     Err(Ended(end.code()).into())
 }

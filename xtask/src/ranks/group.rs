@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 use std::str::FromStr;
-use std::{env, thread};
+use std::{env, process, thread};
 
 use anyhow::{Context, Result, bail};
 use clap::value_parser;
@@ -117,6 +117,7 @@ impl Group {
         ];
         command.envs(variables.map(|(name, value)| (name, value.to_string())));
         command.env("MASTER_ADDR", &self.master.host);
+        command.env("MM_LAUNCHER", process::id().to_string()); // without which a rank ends too
         // Left over from a torchrun around us, it would make rank 0 look for a store that nobody serves at our address.
         command.env_remove("TORCHELASTIC_USE_AGENT_STORE");
         // Each process alone would take all cores, and all of them together would wait for each other.

@@ -10,14 +10,13 @@ mod lines;
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use std::{env, io, thread};
+use std::{io, thread};
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
@@ -28,6 +27,7 @@ pub use self::group::{Group, Options};
 
 use self::end::{End, breaks_the_group, verdict};
 use self::lines::LastWords;
+use crate::terminal::is_coloured;
 
 /// After a rank's bad end the others have this long to find out and to end by themselves, with an error of their own ...
 const UNTIL_TERM: Duration = Duration::from_secs(4);
@@ -155,8 +155,7 @@ impl Rank {
             let _ = rustix::io::retry_on_intr(waiting);
             let _ = ended.send(Event::Ended(index));
         });
-        let dimmed = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
-        let prefix = lines::prefix(self.number, world_size, dimmed);
+        let prefix = lines::prefix(self.number, world_size, is_coloured());
         let stdout = self.child.stdout.take().map(OwnedFd::from);
         let streams: Vec<_> = stdout.into_iter().chain(self.child.stderr.take().map(OwnedFd::from)).collect();
         let count = streams.len();

@@ -56,7 +56,7 @@ fn runs(pid: &str) -> bool {
 #[test]
 fn each_rank_of_a_node_is_told_its_place_and_a_share_of_the_cores() {
     let script = r#"echo $RANK $LOCAL_RANK $WORLD_SIZE $LOCAL_WORLD_SIZE $MASTER_ADDR $OMP_NUM_THREADS $* >&2
-[ $MASTER_PORT -gt 0 ] && [ -z "$TORCHELASTIC_USE_AGENT_STORE" ]"#;
+[ $MASTER_PORT -gt 0 ] && [ -z "$TORCHELASTIC_USE_AGENT_STORE" ] && [ "$MM_LAUNCHER" = "$PPID" ]"#;
     let checkout = with_mm(script);
     let mut command = checkout.command(&["train", "a.toml", "--nproc=2", "--set", "a=b"]);
     command.env("TORCHELASTIC_USE_AGENT_STORE", "True").env_remove("OMP_NUM_THREADS");
