@@ -18,6 +18,7 @@
 
 use serde::de::DeserializeOwned;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
@@ -38,6 +39,8 @@ pub enum Origin {
     Line(PathBuf, usize),
     /// In a `--set` argument.
     Argument(String),
+    /// Nowhere: the file cannot be read.
+    File(PathBuf),
 }
 
 impl fmt::Display for ConfigError {
@@ -45,6 +48,7 @@ impl fmt::Display for ConfigError {
         match &self.origin {
             Origin::Line(file, line) => write!(f, "{}:{line}: {}", file.display(), self.problem),
             Origin::Argument(argument) => write!(f, "--set {argument}: {}", self.problem),
+            Origin::File(file) => write!(f, "{}: {}", file.display(), self.problem),
         }
     }
 }
@@ -67,8 +71,13 @@ impl Source {
     /// The file cannot be read or is not TOML, or an override has no `=` or goes through something that is not a table.
     pub fn read(file: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(file).map_err(|error| ConfigError {
-            origin: Origin::Line(file.to_owned(), 1),
-            problem: format!("cannot read the configuration: {error}"),
+            origin: Origin::File(file.to_owned()),
+            problem: match error.kind() {
+                ErrorKind::NotFound => "there is no such configuration".to_owned(),
+                ErrorKind::IsADirectory => "is a folder, where a configuration (.toml) is expected".to_owned(),
+                ErrorKind::InvalidData => "is no configuration: it is not UTF-8 text".to_owned(),
+                _ => format!("cannot read the configuration: {error}"),
+            },
         })?;
         Self::from_text(file, &text, overrides)
     }
@@ -262,6 +271,19 @@ mod tests {
         assert_eq!(message(GOOD, &["train.lrr=1"]), "--set train.lrr=1: unknown key `train.lrr`; did you mean `lr`?");
         assert!(message(GOOD, &["train.lr.x=1"]).contains("`lr` is a value, not a table"));
         assert!(message(GOOD, &["train.lr"]).contains("expected KEY=VALUE"));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_has_no_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = |file: &Path| Source::read(file, &[]).unwrap_err().to_string();
+        let missing = folder.path().join("c.toml");
+        assert_eq!(message(&missing), format!("{}: there is no such configuration", missing.display()));
+        let is_a_folder =
+            format!("{}: is a folder, where a configuration (.toml) is expected", folder.path().display());
+        assert_eq!(message(folder.path()), is_a_folder);
+        std::fs::write(&missing, [0xff, 0xfe, 0x00]).unwrap();
+        assert!(message(&missing).ends_with("c.toml: is no configuration: it is not UTF-8 text"));
     }
 
     #[test]

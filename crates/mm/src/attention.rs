@@ -1,6 +1,9 @@
 use crate::model::{ModelArgs, read_image};
+use crate::out::OutFile;
+use crate::output;
 use anyhow::{Context, Result};
 use mm_clip::{heat_map, relevance};
+use mm_data::image::ImageFormat;
 use std::path::PathBuf;
 
 /// Draw which parts of an image speak for a text.
@@ -13,10 +16,10 @@ pub struct Args {
     image: PathBuf,
     /// The text.
     text: String,
-    /// The PNG to write.
+    /// The picture to write, in .png, .jpg or .webp.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Side of the PNG in pixels.
+    /// Side of the picture in pixels.
     #[arg(long, default_value_t = 448, value_parser = clap::value_parser!(u32).range(16..=4096))]
     size: u32,
     /// Print one JSON object, with the map's values, instead of a line.
@@ -25,20 +28,20 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    let out = OutFile::open(&args.out, &["png", "jpg", "jpeg", "webp"])?;
+    let format = ImageFormat::from_extension(out.extension()).context("the format is none of an image")?;
     let image = read_image(&args.image)?;
     let bundle = args.model.open()?;
     let relevance = relevance(&bundle, &image, &args.text)?;
     let picture = heat_map::draw(&relevance, &bundle.image.processor.resize(&image)?, args.size);
-    picture.save(&args.out).with_context(|| format!("cannot write {}", args.out.display()))?;
+    out.write(|to| picture.save_with_format(to, format).map_err(std::io::Error::other))?;
     if args.json {
         let (similarity, columns) = (relevance.similarity, relevance.columns);
         let values = &relevance.values;
-        println!(
-            "{}",
-            serde_json::json!({ "out": args.out, "similarity": similarity, "columns": columns, "values": values })
-        );
+        let report =
+            serde_json::json!({ "out": args.out, "similarity": similarity, "columns": columns, "values": values });
+        output::print_line(report)
     } else {
-        println!("cosine {:.3}, heat map in {}", relevance.similarity, args.out.display());
+        output::print_line(format_args!("cosine {:.3}, heat map in {}", relevance.similarity, args.out.display()))
     }
-    Ok(())
 }

@@ -1,3 +1,4 @@
+use crate::{out, output};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use mm_clip::{Conversion, FolderForm, StoredType};
@@ -78,6 +79,8 @@ pub fn run(args: &Args) -> Result<()> {
         TypeArg::F16 => StoredType::F16,
         TypeArg::Bf16 => StoredType::Bf16,
     };
+    anyhow::ensure!(!args.to.exists(), "{} exists already: remove it or name another folder", args.to.display());
+    out::try_folder(&args.to)?;
     let read = |model: &str| {
         Conversion::read(model, args.resolution).with_context(|| format!("cannot open the model {model}"))
     };
@@ -92,8 +95,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     model.write(&args.to, form, dtype).with_context(|| format!("cannot write {}", args.to.display()))?;
     match args.json {
-        true => println!("{}", serde_json::json!({ "to": args.to })),
-        false => println!("{}", args.to.display()),
+        true => output::print_line(serde_json::json!({ "to": args.to })),
+        false => output::print_line(args.to.display()),
     }
-    Ok(())
 }

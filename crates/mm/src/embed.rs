@@ -1,4 +1,6 @@
 use crate::model::ModelArgs;
+use crate::out::OutFile;
+use crate::output;
 use crate::reading::ReadingArgs;
 use anyhow::{Context, Result};
 use mm_core::checkpoint;
@@ -20,7 +22,7 @@ pub struct Args {
     /// File with one text a line.
     #[arg(long, value_name = "FILE")]
     texts: Option<PathBuf>,
-    /// The safetensors file to write.
+    /// The file to write, in .safetensors.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
@@ -32,35 +34,43 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     let begun = Instant::now();
+    let out = OutFile::open(&args.out, &["safetensors"])?;
     let (names, rows, bad, waiting) = match (&args.images, &args.texts) {
         (Some(folder), _) => {
             let embedded = args.reading.embed(&args.model.open_image()?, folder)?;
             let names = embedded.samples.into_iter().map(|sample| sample.key).collect::<Vec<_>>();
-            (names, embedded.images, embedded.bad.len(), embedded.waiting)
+            (names, embedded.images, embedded.bad, embedded.waiting)
         }
         (None, Some(file)) => {
             let text = mm_data::text::read(file).context("cannot read the texts")?;
             let texts: Vec<&str> = mm_data::text::lines(&text).collect();
             anyhow::ensure!(!texts.is_empty(), "{} has no text", file.display());
             let rows = args.model.open_text()?.embed(&texts, args.reading.batch_size())?;
-            (texts.iter().map(|&text| text.to_owned()).collect(), rows, 0, Duration::ZERO)
+            (texts.iter().map(|&text| text.to_owned()).collect(), rows, Vec::new(), Duration::ZERO)
         }
         (None, None) => unreachable!("clap asks for one of the two"),
     };
     let (seconds, waiting) = (begun.elapsed().as_secs_f64(), waiting.as_secs_f64());
-    let metadata = [("names", serde_json::to_string(&names)?)];
-    checkpoint::write_with_metadata(&args.out, &[("embeddings".to_owned(), rows)], &metadata)?;
+    let metadata = ("names", serde_json::to_string(&names)?);
+    checkpoint::write_with_metadata(out.path(), &[("embeddings".to_owned(), rows)], metadata)?;
     if args.json {
         let report = serde_json::json!({
-            "out": args.out, "rows": names.len(), "bad_samples": bad, "seconds": seconds, "seconds_waiting": waiting,
+            "out": args.out, "rows": names.len(), "bad_samples": bad.len(), "seconds": seconds, "seconds_waiting": waiting,
         });
-        println!("{report}");
-        return Ok(());
+        output::print_line(report)?;
+    } else {
+        let what = format!("{} rows in {}", names.len(), args.out.display());
+        output::print_line(format_args!("{what}: {}", speed(names.len(), bad.len(), seconds, waiting)))?;
     }
-    let rate = names.len() as f64 / seconds;
+    let kept = format!("the {} others are in {}", names.len(), args.out.display());
+    args.reading.check_bad(&bad, names.len() + bad.len(), &kept)
+}
+
+/// The time that `rows` took, and what could not be read.
+fn speed(rows: usize, bad: usize, seconds: f64, waiting: f64) -> String {
+    let rate = rows as f64 / seconds;
     let waited =
         if waiting > seconds / 20.0 { format!(", {waiting:.1} s of it waiting for images") } else { String::new() };
     let unread = if bad > 0 { format!("; {bad} could not be read") } else { String::new() };
-    println!("{} rows in {}: {seconds:.1} s, {rate:.1}/s{waited}{unread}", names.len(), args.out.display());
-    Ok(())
+    format!("{seconds:.1} s, {rate:.1}/s{waited}{unread}")
 }

@@ -1,9 +1,9 @@
 use crate::model::PrecisionArg;
-use crate::{progress, ranks, table};
-use anyhow::{Context, Result};
+use crate::out::OutFile;
+use crate::{output, progress, ranks, table};
+use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
 use mm_clip::{Bundle, ClipRunConfig, Embedded, EvalReport, EvalSet, OpenOptions, Report, Templates, write_report};
-use mm_core::checkpoint::write_atomically;
 use mm_core::config::Source;
 use mm_core::{DeviceConfig, Precision};
 use mm_data::SourceConfig;
@@ -11,14 +11,18 @@ use std::path::{Path, PathBuf};
 
 /// Measure a trained model on its evaluation sets.
 #[derive(clap::Args)]
-#[command(after_help = "Example: mm eval runs/demo --report runs/demo/report.html")]
+#[command(after_help = "Examples:\n  mm eval runs/demo --report runs/demo/report.html\n  \
+                  mm eval configs/clip/emoji-vit-tiny.toml --model openai/clip-vit-base-patch32")]
 pub struct Args {
     /// A run's folder, or the configuration of a run that has ended.
     run: PathBuf,
     /// Override a value of the configuration.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Also write a page to look at: curves, searches, heat maps.
+    /// Measure this model, a folder or a hub name, on the configuration's sets instead of the run's own; the numbers are printed alone.
+    #[arg(long, value_name = "DIR|NAME")]
+    model: Option<String>,
+    /// Also write a page to look at, in .html: curves, searches, heat maps.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// What to compute in; bf16 and int8 write metrics.bf16.json and metrics.int8.json.
@@ -30,16 +34,25 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let file = if args.run.is_dir() { args.run.join("config.toml") } else { args.run.clone() };
+    let file = config_file(&args.run)?;
     let config = ClipRunConfig::from_source(&Source::read(&file, &args.overrides)?)?;
-    let resolved = format!("{}precision = {:?}\n", toml::to_string(&config)?, Precision::from(args.precision));
+    let (precision, model) = (Precision::from(args.precision), args.model.as_deref().unwrap_or_default());
+    // What all processes must agree on, arguments included.
+    let arguments = format!("\"--precision\" = \"{precision:?}\"\n\"--model\" = {model:?}\n");
+    let resolved = arguments + &toml::to_string(&config)?;
     let (group, device) = ranks::join(&config.run, &resolved)?;
     let folder = if args.run.is_dir() { args.run.clone() } else { config.run.out.join(&config.run.name) };
-    let model = folder.join("model");
-    let (device, precision) = (DeviceConfig::from(device), args.precision.into());
-    let options = OpenOptions { device, precision, ..OpenOptions::default() };
-    let bundle = Bundle::open(&model.to_string_lossy(), &options)
-        .with_context(|| format!("cannot open the model of the run {}; has it ended?", folder.display()))?;
+    ensure!(!config.data.eval.is_empty(), "{} has no [data.eval.NAME] to measure on", file.display());
+    let model = match &args.model {
+        Some(model) => model.clone(),
+        None => model_of_run(&folder)?,
+    };
+    let main_alone = |path: Option<PathBuf>| path.filter(|_| group.is_main());
+    let page = main_alone(args.report.clone()).map(|file| OutFile::open(&file, &["html", "htm"])).transpose()?;
+    let metrics = args.model.is_none().then(|| folder.join(metrics_file(args.precision)));
+    let metrics = main_alone(metrics).map(|file| OutFile::open(&file, &["json"])).transpose()?;
+    let options = OpenOptions { device: DeviceConfig::from(device), precision, ..OpenOptions::default() };
+    let bundle = Bundle::open(&model, &options).with_context(|| format!("cannot open the model {model}"))?;
     let templates = config.eval.templates.as_deref().map_or_else(|| Ok(Templates::default()), Templates::read)?;
     let mut reports = Vec::new();
     for (name, source) in &config.data.eval {
@@ -51,33 +64,78 @@ pub fn run(args: &Args) -> Result<()> {
         let embedded = Embedded::read(image, text, &set, config.eval.batch_size, &group, &mut progress)?;
         bar.finish_and_clear();
         let report = EvalReport::new(name, &bundle, &embedded, &templates, config.eval.batch_size)?;
-        if let Some(file) = args.report.as_ref().filter(|_| reports.is_empty() && group.is_main()) {
-            write_page(&folder, &config, &bundle, &set, &embedded, &report, file)?;
+        if let Some(page) = page.as_ref().filter(|_| reports.is_empty()) {
+            // The curves of a run are not another model's.
+            let curves = if args.model.is_none() { read_curves(&folder) } else { String::new() };
+            write_page(&curves, &config, &bundle, &set, &embedded, &report, page.path())?;
         }
         reports.push(report);
     }
-    anyhow::ensure!(!reports.is_empty(), "{} has no [data.eval.NAME] to measure on", file.display());
     if !group.is_main() {
         return Ok(());
     }
     let json = serde_json::to_string_pretty(&reports)?;
-    let metrics = folder.join(match args.precision {
+    if let Some(metrics) = metrics {
+        metrics.write(|to| std::fs::write(to, &json))?;
+    }
+    match args.json {
+        true => output::print_line(json),
+        false => reports.iter().try_for_each(print),
+    }
+}
+
+fn metrics_file(precision: PrecisionArg) -> &'static str {
+    match precision {
         PrecisionArg::F32 => "metrics.json",
         PrecisionArg::Bf16 => "metrics.bf16.json",
         PrecisionArg::Int8 => "metrics.int8.json",
-    });
-    write_atomically(&metrics, |to| {
-        std::fs::write(to, &json).map_err(|source| mm_core::Error::io("write", &metrics, source))
-    })?;
-    match args.json {
-        true => println!("{json}"),
-        false => reports.iter().for_each(print),
     }
-    Ok(())
+}
+
+/// The configuration of the run that was given, by its folder or by the configuration itself.
+fn config_file(run: &Path) -> Result<PathBuf> {
+    let (config, shown) = (run.join("config.toml"), run.display());
+    if !run.is_dir() || config.exists() {
+        return Ok(if run.is_dir() { config } else { run.to_owned() });
+    }
+    let model_files = ["config.json", "open_clip_config.json", "model.safetensors", "open_clip_model.safetensors"];
+    if !model_files.iter().any(|name| run.join(name).exists()) {
+        bail!("{shown} is no run's folder: it holds no config.toml; give a run's folder or a configuration");
+    }
+    match run.parent().filter(|parent| parent.join("config.toml").exists()) {
+        Some(parent) => bail!("{shown} is the model of a run: measure it with mm eval {}", parent.display()),
+        None => bail!(
+            "{shown} is a model's folder, which names no data: give a configuration that has [data.eval.NAME], and the model beside it: \
+             mm eval CONFIG --model {shown}"
+        ),
+    }
+}
+
+/// The model of the run in `folder`.
+fn model_of_run(folder: &Path) -> Result<String> {
+    let (model, latest) = (folder.join("model"), folder.join("checkpoints/latest"));
+    let shown = folder.display();
+    match () {
+        () if model.is_dir() => Ok(model.to_string_lossy().into_owned()),
+        () if latest.exists() => bail!(
+            "the run {shown} has no model/ yet: let it end (mm train CONFIG --resume latest), or make a model of its last checkpoint \
+             (mm convert --from {} --to DIR) and measure that (mm eval CONFIG --model DIR)",
+            latest.display()
+        ),
+        () if folder.is_dir() => {
+            bail!("the run {shown} has no model/ yet: let it end (mm train CONFIG --resume latest)")
+        }
+        () => bail!("there is no run {shown}: train it first, or name a model to measure with --model"),
+    }
+}
+
+/// What the curves of a page are drawn from; empty where the run wrote none.
+fn read_curves(folder: &Path) -> String {
+    std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default()
 }
 
 fn write_page(
-    folder: &Path,
+    metrics: &str,
     config: &ClipRunConfig,
     bundle: &Bundle,
     set: &EvalSet,
@@ -85,16 +143,15 @@ fn write_page(
     evaluation: &EvalReport,
     file: &Path,
 ) -> Result<()> {
-    let metrics = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default(); // a page without curves
     let credit = match config.data.train {
         SourceConfig::Emoji(_) => mm_data::emoji::CREDIT,
         _ => "",
     };
-    let report = Report { title: &config.run.name, metrics: &metrics, evaluation, set, embedded, credit };
+    let report = Report { title: &config.run.name, metrics, evaluation, set, embedded, credit };
     Ok(write_report(&report, bundle, file)?)
 }
 
-fn print(report: &EvalReport) {
+fn print(report: &EvalReport) -> Result<()> {
     let rows: Vec<Vec<String>> = report
         .retrieval_rows()
         .into_iter()
@@ -110,9 +167,10 @@ fn print(report: &EvalReport) {
             ]
         })
         .collect();
-    println!("\n{}: {} samples, {} could not be read", report.name, report.samples, report.bad_samples);
+    let (name, samples, bad) = (&report.name, report.samples, report.bad_samples);
+    let mut text = format!("\n{name}: {samples} samples, {bad} could not be read\n");
     if !rows.is_empty() {
-        print!("\n{}", table::render(&["retrieval", "pairs", "R@1", "R@5", "R@10", "median rank"], &rows));
+        text += &format!("\n{}", table::render(&["retrieval", "pairs", "R@1", "R@5", "R@10", "median rank"], &rows));
     }
     if let Some(zero_shot) = &report.zero_shot {
         let share =
@@ -126,7 +184,8 @@ fn print(report: &EvalReport) {
             })
             .collect();
         let chance = table::percent(1.0 / zero_shot.classes.len() as f64);
-        println!("\nZero-shot accuracy {} (chance {chance})", table::percent(zero_shot.accuracy));
-        print!("\n{}", table::render(&["class", "images", "found", "right when said"], &rows));
+        text += &format!("\nZero-shot accuracy {} (chance {chance})\n", table::percent(zero_shot.accuracy));
+        text += &format!("\n{}", table::render(&["class", "images", "found", "right when said"], &rows));
     }
+    output::print(&text)
 }

@@ -1,4 +1,5 @@
 //! `mm`: train, evaluate and use vision-language models. Each command parses its arguments, calls a crate and prints.
+#![deny(clippy::print_stdout, clippy::print_stderr)] // they panic where the reader has gone: `output` does not
 
 mod attention;
 mod classify;
@@ -10,6 +11,7 @@ mod inspect;
 mod labels;
 mod model;
 mod openmp;
+mod out;
 mod output;
 mod probe;
 mod progress;
@@ -53,6 +55,8 @@ fn main() -> ExitCode {
                 .unwrap_or_else(|_| "warn,mm_clip=info,mm_train=info".into()),
         )
         .with_writer(std::io::stderr)
+        .with_ansi(output::is_coloured())
+        .log_internal_errors(false) // it would panic where standard error is closed
         .with_target(false)
         .without_time()
         .init();
@@ -69,7 +73,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {}", one_line(&error));
+        output::note(format_args!("error: {}", one_line(&error)));
         ExitCode::from(match () {
             () if ranks::is_lost(&error) => ranks::LOST,
             () if is_usage(&error) => 2,

@@ -1,6 +1,7 @@
 use crate::model::ModelArgs;
+use crate::out::OutFile;
 use crate::reading::ReadingArgs;
-use crate::table;
+use crate::{output, table};
 use anyhow::{Context, Result};
 use mm_clip::{Confusion, Embedded, LabelledFeatures, LinearProbe, ProbeConfig, sweep_c};
 use std::collections::BTreeSet;
@@ -28,7 +29,7 @@ pub struct Args {
     /// What decides which images the sweep sets apart.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Write the classifier: `weight` and `bias`, a row a class, and the names of the classes as metadata.
+    /// Write the classifier in .safetensors: `weight` and `bias`, a row a class, and the names of the classes as metadata.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -42,8 +43,15 @@ pub struct Args {
 const CONFUSED: usize = 5;
 
 pub fn run(args: &Args) -> Result<()> {
+    let out = args.out.as_deref().map(|out| OutFile::open(out, &["safetensors"])).transpose()?;
     let model = args.model.open_image()?;
-    let (train, test) = (args.reading.embed(&model, &args.train)?, args.reading.embed(&model, &args.test)?);
+    let embed = |folder: &Path| {
+        let embedded = args.reading.embed(&model, folder)?;
+        let total = embedded.samples.len() + embedded.bad.len();
+        args.reading.check_bad(&embedded.bad, total, "nothing was measured")?;
+        anyhow::Ok(embedded)
+    };
+    let (train, test) = (embed(&args.train)?, embed(&args.test)?);
     let classes: Vec<&str> = labels(&train, &args.train)?.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
     let (train, test) = (labelled(&train, &args.train, &classes)?, labelled(&test, &args.test, &classes)?);
     let config = ProbeConfig::default();
@@ -56,8 +64,8 @@ pub fn run(args: &Args) -> Result<()> {
         }
     };
     let confusion = probe.evaluate(&test)?;
-    if let Some(out) = &args.out {
-        probe.save(out, &classes)?;
+    if let Some(out) = &out {
+        probe.save(out.path(), &classes)?;
     }
     if args.json {
         let sweep: Vec<_> = tried
@@ -69,8 +77,7 @@ pub fn run(args: &Args) -> Result<()> {
             "classes": classes, "train": train.len(), "test": test.len(), "iterations": probe.iterations,
             "converged": probe.converged, "sweep": sweep,
         });
-        println!("{report}");
-        return Ok(());
+        return output::print_line(report);
     }
     let rows: Vec<Vec<String>> = tried
         .iter()
@@ -80,10 +87,9 @@ pub fn run(args: &Args) -> Result<()> {
         })
         .collect();
     if !rows.is_empty() {
-        println!("{}", table::render(&["C", "on a tenth set apart", ""], &rows));
+        output::print_line(table::render(&["C", "on a tenth set apart", ""], &rows))?;
     }
-    print!("{}", summary(&confusion, &classes, &probe, c, (train.len(), test.len())));
-    Ok(())
+    output::print(&summary(&confusion, &classes, &probe, c, (train.len(), test.len())))
 }
 
 fn summary(

@@ -133,7 +133,7 @@ impl LinearProbe {
     pub fn save(&self, file: &Path, classes: &[&str]) -> Result<()> {
         let tensors = [("weight", self.weights()), ("bias", self.bias())];
         let tensors = tensors.map(|(name, tensor)| (name.to_owned(), tensor.to_kind(Kind::Float).contiguous()));
-        Ok(write_with_metadata(file, &tensors, &[("classes", serde_json::json!(classes).to_string())])?)
+        Ok(write_with_metadata(file, &tensors, ("classes", serde_json::json!(classes).to_string()))?)
     }
 
     /// D, the width of the features.

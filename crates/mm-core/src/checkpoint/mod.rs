@@ -11,7 +11,7 @@ mod write;
 pub(crate) use files::{PICKLE, ShardIndex, file_names, pickle};
 pub use int8::quantise;
 pub use weights::{TensorInfo, Weights};
-pub use write::{write, write_atomically, write_folder, write_with_metadata};
+pub use write::{partial_file, write, write_atomically, write_folder, write_with_metadata};
 
 use crate::Result;
 use safetensors::tensor::Dtype;

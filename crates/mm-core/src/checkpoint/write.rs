@@ -3,7 +3,7 @@ use crate::{Error, Result};
 use safetensors::tensor::{Dtype, View};
 use std::borrow::Cow;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tch::Tensor;
 
 /// Writes named tensors to the safetensors `file`, in the order of their names' alignment, through a temporary file that is
@@ -12,20 +12,20 @@ use tch::Tensor;
 /// # Errors
 /// The file cannot be written; what stood there before is then untouched.
 pub fn write(file: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
-    write_with_metadata(file, tensors, &[])
+    write_with_metadata(file, tensors, ("format", "pt".to_owned())) // which transformers asks for
 }
 
-/// As [`write()`], with text beside the tensors in the file's header.
+/// As [`write()`], with the text `metadata`, by its key, beside the tensors in the file's header.
 ///
 /// # Errors
 /// As [`write()`].
-pub fn write_with_metadata(file: &Path, tensors: &[(String, Tensor)], metadata: &[(&str, String)]) -> Result<()> {
+pub fn write_with_metadata(file: &Path, tensors: &[(String, Tensor)], metadata: (&str, String)) -> Result<()> {
     let views = tensors
         .iter()
         .map(|(name, tensor)| Ok((name.as_str(), Stored::new(file, name, tensor)?)))
         .collect::<Result<Vec<_>>>()?;
-    let format = ("format", "pt".to_owned()); // which transformers asks for
-    let metadata = metadata.iter().cloned().chain([format]).map(|(key, text)| (key.to_owned(), text)).collect();
+    // One key alone: the library writes several in an order that differs from run to run.
+    let metadata = [(metadata.0.to_owned(), metadata.1)].into();
     write_atomically(file, |partial| {
         let io = |source| Error::io("write", file, source);
         // The library writes through a temporary file that only its owner may read; models are shared.
@@ -44,19 +44,24 @@ pub fn write_with_metadata(file: &Path, tensors: &[(String, Tensor)], metadata: 
 /// # Errors
 /// `write` fails, or the disk is full or not writable; the temporary file is then removed.
 pub fn write_atomically(file: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let mut partial = file.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = Path::new(&partial);
-    let written = write(partial).and_then(|()| {
-        File::open(partial)
+    let partial = partial_file(file);
+    let written = write(&partial).and_then(|()| {
+        File::open(&partial)
             .and_then(|handle| handle.sync_all())
-            .and_then(|()| std::fs::rename(partial, file))
+            .and_then(|()| std::fs::rename(&partial, file))
             .map_err(|source| Error::io("write", file, source))
     });
     if written.is_err() {
-        let _ = std::fs::remove_file(partial); // the first error is the one to report
+        let _ = std::fs::remove_file(&partial); // the first error is the one to report
     }
     written
+}
+
+/// The temporary file beside `file` that [`write_atomically`] fills.
+pub fn partial_file(file: &Path) -> PathBuf {
+    let mut partial = file.as_os_str().to_owned();
+    partial.push(".partial");
+    partial.into()
 }
 
 /// Lets `write` fill a hidden folder beside `folder` and renames it to `folder`, in the place of what was there: a reader finds a whole

@@ -24,6 +24,12 @@ enum Command {
     Show(show::Args),
 }
 
+/// Fails where not one of `tried` samples is good: a script would take exit code 0 for data.
+fn ensure_some_good(good: usize, tried: usize) -> Result<()> {
+    anyhow::ensure!(good > 0 || tried == 0, "not one of {tried} samples can be read: what is above says why");
+    Ok(())
+}
+
 pub fn run(args: &Args) -> Result<()> {
     match &args.command {
         Command::Shards(args) => shards::run(args),

@@ -1,7 +1,7 @@
 use super::set::SetArgs;
-use super::stats;
+use super::{ensure_some_good, stats};
 use crate::model::ModelArgs;
-use crate::{progress, table};
+use crate::{out, output, progress, table};
 use anyhow::Result;
 use mm_clip::Bundle;
 use mm_data::image::RgbImage;
@@ -68,6 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (data, source) = args.set.open()?;
     let scored = args.filters.iter().any(|filter| matches!(filter, Filter::ClipScore(_)));
     anyhow::ensure!(!scored || args.model.is_some(), "--filter clip_score needs a --model");
+    out::try_folder(&args.out)?;
     // One at a time: a batch takes all cores.
     let model = args.model.as_ref().filter(|_| scored).map(ModelArgs::open).transpose()?.map(Mutex::new);
     let score = model.as_ref().map(|model| {
@@ -94,7 +95,8 @@ pub fn run(args: &Args) -> Result<()> {
     let score = score.as_ref().map(|score| score as mm_data::shards::Score);
     let summary = Packing { source: &*source, data: &data, options, score, progress: &told }.run(&args.out)?;
     bar.finish_and_clear();
-    print(args, &summary, begun.elapsed().as_secs_f64())
+    print(args, &summary, begun.elapsed().as_secs_f64())?;
+    ensure_some_good(summary.read - summary.all.bad.values().sum::<usize>(), summary.read)
 }
 
 /// The cosines of images and captions. A caption that the tokenizer refuses has none, and costs no other caption its own.
@@ -120,8 +122,7 @@ fn print(args: &Args, summary: &Summary, seconds: f64) -> Result<()> {
             "filtered": filtered, "made": made, "bytes_made": bytes_made, "seconds": seconds,
             "stats": stats::json(stats),
         });
-        println!("{report}");
-        return Ok(());
+        return output::print_line(report);
     }
     let row = |name: &str, count: usize| {
         vec![name.to_owned(), count.to_string(), table::percent(count as f64 / (*read).max(1) as f64)]
@@ -134,7 +135,7 @@ fn print(args: &Args, summary: &Summary, seconds: f64) -> Result<()> {
         made => format!("{made} made now in {seconds:.1} s, {rate:.1} MB/s"),
     };
     let named = if bad.is_empty() { "" } else { "; bad_samples.jsonl names what cannot be read" };
-    crate::output::print(&format!(
+    output::print(&format!(
         "{}\n{}\n{} of {} in {}: {made}{named}\n",
         table::render(&["samples", "", ""], &rows),
         stats::render(stats),

@@ -1,8 +1,9 @@
+use super::ensure_some_good;
 use super::set::SetArgs;
-use anyhow::{Context, Result};
-use mm_core::checkpoint::write_atomically;
+use crate::out::OutFile;
+use crate::output;
+use anyhow::Result;
 use mm_data::sheet::{Choice, Sheet};
-use std::ffi::OsStr;
 use std::path::PathBuf;
 
 /// Look at some samples of a data set: a page with pictures, captions and questions, or one picture.
@@ -33,32 +34,22 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let extension = args.out.extension().and_then(OsStr::to_str).unwrap_or_default().to_lowercase();
-    anyhow::ensure!(
-        ["html", "png"].contains(&extension.as_str()),
-        "{}: a sheet is a page or a picture: name a file in .html or .png",
-        args.out.display()
-    );
+    let out = OutFile::open(&args.out, &["html", "png"])?;
     let (_, source) = args.set.open()?;
     let choice = if args.first { Choice::First } else { Choice::Drawn(args.seed) };
     let sheet = Sheet::of(&*source, args.count.into(), choice)?;
-    write_atomically(&args.out, |to| {
-        let written = match extension.as_str() {
-            "png" => {
-                sheet.picture().save_with_format(to, mm_data::image::ImageFormat::Png).map_err(std::io::Error::other)
-            }
-            _ => std::fs::write(to, sheet.page()),
-        };
-        written.map_err(|source| mm_core::Error::io("write", &args.out, source))
-    })
-    .with_context(|| format!("cannot write the sheet {}", args.out.display()))?;
+    out.write(|to| match out.extension() {
+        "png" => sheet.picture().save_with_format(to, mm_data::image::ImageFormat::Png).map_err(std::io::Error::other),
+        _ => std::fs::write(to, sheet.page()),
+    })?;
     let bad = sheet.tiles.iter().filter(|tile| tile.shown.is_err()).count();
     let (shown, total) = (sheet.tiles.len(), sheet.total);
     if args.json {
-        println!("{}", serde_json::json!({ "out": args.out, "shown": shown, "samples": total, "bad_samples": bad }));
-        return Ok(());
+        let report = serde_json::json!({ "out": args.out, "shown": shown, "samples": total, "bad_samples": bad });
+        output::print_line(report)?;
+    } else {
+        let unread = if bad > 0 { format!("; {bad} of them cannot be read") } else { String::new() };
+        output::print_line(format_args!("{shown} of {total} samples in {}{unread}", args.out.display()))?;
     }
-    let unread = if bad > 0 { format!("; {bad} of them cannot be read") } else { String::new() };
-    println!("{shown} of {total} samples in {}{unread}", args.out.display());
-    Ok(())
+    ensure_some_good(shown - bad, shown)
 }

@@ -1,5 +1,6 @@
+use super::ensure_some_good;
 use super::set::SetArgs;
-use crate::{progress, table};
+use crate::{output, progress, table};
 use anyhow::Result;
 use mm_data::{Measure, Spread, Stats};
 use serde_json::json;
@@ -35,10 +36,10 @@ pub fn run(args: &Args) -> Result<()> {
     let stats = Stats::of(&*source, args.workers, &|done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     match args.json {
-        true => println!("{}", json(&stats)),
-        false => crate::output::print(&render(&stats))?,
+        true => output::print_line(json(&stats))?,
+        false => output::print(&render(&stats))?,
     }
-    Ok(())
+    ensure_some_good(stats.samples as usize, (stats.samples + stats.bad.values().sum::<u64>()) as usize)
 }
 
 /// The measures with their names and units.

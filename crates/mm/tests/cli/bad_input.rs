@@ -29,7 +29,7 @@ fn configurations_that_cannot_run_name_file_line_and_key() {
     std::fs::write(&file, &text).unwrap();
     let line = 1 + text.lines().position(|line| line.starts_with("batchsize")).unwrap();
     assert!(failure(&["train", config], 2).contains(&format!("small.toml:{line}: unknown key `train.batchsize`")));
-    assert!(failure(&["train", "no/such.toml"], 2).contains("no/such.toml"));
+    assert!(failure(&["train", "no/such.toml"], 2).contains("no/such.toml: there is no such configuration"));
     failure(&["train"], 2);
 }
 
@@ -40,10 +40,12 @@ fn a_run_folder_is_never_taken_and_never_invented() {
     let file = folder.path().join("small.toml");
     let config = file.to_str().unwrap();
     assert!(failure(&["train", config], 1).contains("--resume latest"));
-    let resumed = failure(&["train", config, "--set", "run.name=other", "--resume", "latest"], 1);
-    assert!(resumed.contains("no checkpoint to resume from"));
+    let missing = folder.path().join("small/checkpoints/step-7");
+    let resume = ["train", config, "--set", "run.name=other", "--resume", missing.to_str().unwrap()];
+    assert!(failure(&resume, 1).contains("step-7: is gone"));
+    let eval = failure(&["eval", config, "--set", "run.name=other"], 1);
+    assert!(eval.contains("there is no run") && eval.contains("other"), "{eval}");
     assert!(!folder.path().join("other").exists());
-    assert!(failure(&["eval", config, "--set", "run.name=other"], 1).contains("other"));
 }
 
 #[test]
@@ -194,12 +196,9 @@ fn images_and_labels_that_cannot_be_used_are_named() {
     assert!(classify("a,b", &broken).contains("broken.png"));
     assert!(classify("a,b", &folder.path().join("none.png")).contains("none.png"));
     assert!(classify("a,a", &good).contains("given twice"));
-    let out = folder.path().join("no/such/folder/heat.png");
-    let error =
-        failure(&["attention", "--model", &model, good.to_str().unwrap(), "cat", "--out", out.to_str().unwrap()], 1);
-    assert!(error.contains("heat.png"));
-    let packed =
-        ["attention", "--model", &model, "--precision", "bf16", good.to_str().unwrap(), "cat", "--out", "heat.png"];
+    let heat = folder.path().join("heat.png");
+    let heat = heat.to_str().unwrap();
+    let packed = ["attention", "--model", &model, "--precision", "bf16", good.to_str().unwrap(), "cat", "--out", heat];
     assert!(failure(&packed, 1).contains("use --precision f32"));
 }
 
@@ -221,13 +220,17 @@ fn broken_images_in_a_folder_are_skipped_counted_and_limited() {
     };
     let strict: Vec<String> = embed(&[]);
     let error = failure(&strict.iter().map(String::as_str).collect::<Vec<_>>(), 1);
-    assert!(error.contains("broken"), "{error}");
+    assert!(error.contains("1 of 6 images cannot be read, more than --max-bad-samples 0 ("), "{error}");
+    assert!(error.contains("broken.png: cannot decode the image"), "{error}");
+    assert!(error.contains("the 5 others are in") && error.ends_with("--max-bad-samples 1"), "{error}");
+    let given = std::fs::read(&out).unwrap();
     let lenient: Vec<String> = embed(&["--max-bad-samples", "1"]);
     let output = mm(&lenient.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(output.status.success());
     assert!(String::from_utf8(output.stderr).unwrap().contains("broken"));
     let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&result["rows"], &result["bad_samples"]), (&5.into(), &1.into()));
+    assert_eq!(std::fs::read(&out).unwrap(), given, "what could be read is given either way, in the same bytes");
 }
 
 #[test]

@@ -7,6 +7,8 @@ mod data;
 mod distributed;
 mod lost;
 mod models;
+mod outputs;
 mod ranks;
+mod restart;
 mod resume;
 mod text_clean;
