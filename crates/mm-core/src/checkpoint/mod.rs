@@ -4,12 +4,16 @@
 //! family of checkpoints stores each. A missing, extra or misshapen tensor is an error that names the first three.
 
 mod files;
+mod finite;
 mod int8;
+mod pickle;
 mod weights;
 mod write;
 
-pub(crate) use files::{PICKLE, ShardIndex, file_names, pickle};
+pub use files::refuse_lfs_pointer;
+pub(crate) use files::{ShardIndex, file_names};
 pub use int8::quantise;
+pub(crate) use pickle::{PICKLE, pickle};
 pub use weights::{TensorInfo, Weights};
 pub use write::{partial_file, write, write_atomically, write_folder, write_with_metadata};
 
@@ -56,7 +60,7 @@ impl Form {
 /// Fills every variable of `vs` from the safetensors `file`, converting f16, bf16, f64 and int8 to the variable's type.
 ///
 /// # Errors
-/// The file cannot be read, is damaged, or lacks a tensor, has one too many or one of another shape.
+/// The file cannot be read, is damaged, or lacks a tensor, has one too many, one of another shape or one with NaN or infinite numbers.
 pub fn load(vs: &VarStore, file: &Path, names: NameMap) -> Result<()> {
     Weights::open(file)?.fill(vs.variables().into_iter().collect(), &Form { names, ..Form::HF })
 }
@@ -84,12 +88,12 @@ pub fn stored(variables: impl IntoIterator<Item = (String, Tensor)>, form: &Form
     tensors
 }
 
-/// Fills `targets`, by name, from the safetensors `file`.
+/// Fills `targets`, by name, from the safetensors `file`. They need not be finite, as an optimizer's moments at times are not.
 ///
 /// # Errors
 /// As [`load`].
 pub fn read_into(file: &Path, targets: Vec<(String, Tensor)>) -> Result<()> {
-    Weights::open(file)?.fill(targets, &Form::AS_IS)
+    Weights::open(file)?.fill_any(targets, &Form::AS_IS)
 }
 
 const TYPES: [(Dtype, Kind); 7] = [

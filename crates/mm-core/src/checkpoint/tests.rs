@@ -183,3 +183,61 @@ fn a_pickle_is_refused_with_the_reason_and_the_way_out() {
     let sharded = message(&["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]);
     assert!(sharded.contains("glob.glob('pytorch_model-*')"), "{sharded}");
 }
+
+#[test]
+fn numbers_that_are_not_finite_are_refused_with_the_tensors_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.safetensors");
+    let target = || vec![("layers.weight".to_owned(), Tensor::zeros([1 << 21], (Kind::Float, Device::Cpu)))];
+    for (odd, kind) in [(f64::NAN, Kind::Float), (f64::INFINITY, Kind::Half)] {
+        let tensor = Tensor::zeros([1 << 21], (kind, Device::Cpu));
+        let _ = tensor.narrow(0, (1 << 21) - 5, 1).fill_(odd); // behind the first rows that are copied at once
+        write(&file, &[("layers.weight".to_owned(), tensor)]).unwrap();
+        let weights = Weights::open(&file).unwrap();
+        let message = weights.fill(target(), &Form::AS_IS).unwrap_err().to_string();
+        assert!(message.contains("layers.weight holds NaN or infinite numbers"), "{message}");
+        read_into(&file, target()).unwrap();
+    }
+}
+
+#[test]
+fn weights_with_a_variant_in_their_name_are_found_and_others_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensor = |value: f32| [("x".to_owned(), Tensor::from_slice(&[value]))];
+    let open = || Weights::open_folder(folder.path(), "model").map_err(|error| error.to_string());
+    let below = folder.path().join("text_encoder");
+    std::fs::create_dir(&below).unwrap();
+    write(&below.join("model.safetensors"), &tensor(1.0)).unwrap();
+    let message = open().unwrap_err();
+    assert!(message.contains("text_encoder/model.safetensors: name the folder"), "{message}");
+    write(&folder.path().join("clip.safetensors"), &tensor(2.0)).unwrap();
+    assert!(
+        open().unwrap_err().contains("only clip.safetensors here: if these are the weights, call it model.safetensors")
+    );
+    write(&folder.path().join("model.fp16.safetensors"), &tensor(3.0)).unwrap();
+    assert_eq!(open().unwrap().take("x").unwrap(), Tensor::from_slice(&[3f32]));
+    write(&folder.path().join("model.safetensors"), &tensor(4.0)).unwrap();
+    assert_eq!(open().unwrap().take("x").unwrap(), Tensor::from_slice(&[4f32]));
+
+    let sharded = tempfile::tempdir().unwrap();
+    shards(sharded.path());
+    let index = sharded.path().join("model.safetensors.index.json");
+    std::fs::rename(&index, index.with_file_name("model.safetensors.index.fp16.json")).unwrap();
+    assert_eq!(Weights::open_folder(sharded.path(), "model").unwrap().list().len(), 2);
+}
+
+#[test]
+fn a_pointer_of_git_lfs_is_named_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 605157884\n";
+    for file in ["model.safetensors", "model.safetensors.index.json"] {
+        let path = folder.path().join(file);
+        std::fs::write(&path, pointer).unwrap();
+        let message = Weights::open_folder(folder.path(), "model").unwrap_err().to_string();
+        assert!(
+            message.contains(file) && message.contains("is a Git LFS pointer") && message.contains("git lfs pull"),
+            "{message}"
+        );
+        std::fs::remove_file(path).unwrap();
+    }
+}

@@ -1,4 +1,6 @@
-use super::{Form, PICKLE, ShardIndex, file_names, kind_of, pickle};
+use super::files::{Found, absence, find};
+use super::finite::has_non_finite;
+use super::{Form, ShardIndex, kind_of, refuse_lfs_pointer};
 use crate::{Error, Result};
 use mm_sys::MappedFile;
 use safetensors::tensor::{Dtype, SafeTensors};
@@ -42,6 +44,13 @@ pub struct Weights {
     tensors: BTreeMap<String, Place>,
 }
 
+/// What the elements of a tensor may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Numbers {
+    Finite,
+    Any,
+}
+
 /// Where a tensor lies.
 #[derive(Clone, Debug)]
 struct Place {
@@ -62,19 +71,16 @@ impl Weights {
         Ok(weights)
     }
 
-    /// Maps `STEM.safetensors` of `folder`, or the shards that `STEM.safetensors.index.json` names.
+    /// Maps `STEM.safetensors` of `folder`, or the shards that `STEM.safetensors.index.json` names; where neither is there, those with a
+    /// variant in their name, as `STEM.fp16.safetensors`.
     ///
     /// # Errors
-    /// As [`Weights::open`]; the folder has neither; a shard is missing, or index and shards disagree.
+    /// As [`Weights::open`]; the folder has none of these; a shard is missing, or index and shards disagree.
     pub fn open_folder(folder: &Path, stem: &str) -> Result<Self> {
-        let (whole, index) =
-            (folder.join(format!("{stem}.safetensors")), folder.join(format!("{stem}.safetensors.index.json")));
-        if whole.exists() {
-            Self::open(&whole)
-        } else if index.exists() {
-            Self::open_shards(folder, &index)
-        } else {
-            Err(Error::checkpoint(&whole, absence(folder)))
+        match find(folder, stem) {
+            Some(Found::Whole(file)) => Self::open(&file),
+            Some(Found::Sharded(index)) => Self::open_shards(folder, &index),
+            None => Err(Error::checkpoint(&folder.join(format!("{stem}.safetensors")), absence(folder, stem))),
         }
     }
 
@@ -104,7 +110,8 @@ impl Weights {
         // The library checks that tensors neither overlap nor leave gaps, that their sizes are those of their shapes, and that
         // they end where the file does: no shape asks for more memory than the file has bytes for.
         let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| {
-            Error::checkpoint(file, format!("not a whole safetensors file ({error}); copy it again"))
+            let damaged = format!("not a whole safetensors file ({error}); copy it again");
+            Error::checkpoint(file, refuse_lfs_pointer(&bytes).err().unwrap_or(damaged))
         })?;
         let data = size_of::<u64>() + header;
         for (name, info) in metadata.tensors() {
@@ -168,13 +175,13 @@ impl Weights {
     /// Gives the tensor `name` in f32, on the CPU, and forgets it.
     ///
     /// # Errors
-    /// It is not there, or has a type that is not read.
+    /// It is not there, has a type that is not read, or holds NaN or infinite numbers.
     pub fn take(&mut self, name: &str) -> Result<Tensor> {
         let place = self.place(name)?;
         self.kind(name, place)?; // before there is memory for it: elements of types that are not read may be less than a byte
         let shape: Vec<i64> = place.shape.iter().map(|&n| n as i64).collect();
         let mut tensor = Tensor::f_empty(shape, (Kind::Float, tch::Device::Cpu))?;
-        self.copy(name, &mut tensor)?;
+        self.copy(name, &mut tensor, Numbers::Finite)?;
         self.retain(|other| other != name && other != scale_of(name));
         Ok(tensor)
     }
@@ -191,21 +198,30 @@ impl Weights {
     /// Copies the tensors into `variables`, converting to their types: strictly, every variable is filled and every tensor used.
     ///
     /// # Errors
-    /// As [`Weights::check`], or a tensor is of a type that is not read.
+    /// As [`Weights::check`]; a tensor is of a type that is not read, or holds NaN or infinite numbers.
     pub fn fill(&self, variables: Vec<(String, Tensor)>, form: &Form) -> Result<()> {
+        self.copy_all(variables, form, Numbers::Finite)
+    }
+
+    /// As [`Weights::fill`], with NaN and infinite numbers too.
+    pub(super) fn fill_any(&self, variables: Vec<(String, Tensor)>, form: &Form) -> Result<()> {
+        self.copy_all(variables, form, Numbers::Any)
+    }
+
+    fn copy_all(&self, variables: Vec<(String, Tensor)>, form: &Form, numbers: Numbers) -> Result<()> {
         let targets = targets(variables, form);
         self.check_targets(&targets)?;
         // In the order of the file, which is how a disk reads fastest.
         let mut parts: Vec<(&str, Tensor)> = targets.iter().flat_map(Target::places).collect();
         parts.sort_by_key(|(name, _)| self.tensors.get(*name).map(|place| (place.file, place.bytes.start)));
         for (name, mut place) in parts {
-            self.copy(name, &mut place)?;
+            self.copy(name, &mut place, numbers)?;
         }
         Ok(())
     }
 
     /// Copies the tensor `name` into `target`, which has its shape, some rows at once: the largest is never in memory twice either.
-    fn copy(&self, name: &str, target: &mut Tensor) -> Result<()> {
+    fn copy(&self, name: &str, target: &mut Tensor, numbers: Numbers) -> Result<()> {
         let place = self.place(name)?;
         let (kind, file) = (self.kind(name, place)?, &self.files[place.file].1);
         let rows = place.shape.first().copied().unwrap_or(1);
@@ -220,6 +236,10 @@ impl Weights {
             let from = place.bytes.start + row * row_bytes;
             let bytes = from..from + count * row_bytes;
             mm_sys::copy_from_bytes(&mut part, &file[bytes.clone()], kind)?;
+            if numbers == Numbers::Finite && has_non_finite(&file[bytes.clone()], kind) {
+                let problem = format!("{name} holds NaN or infinite numbers: the model is broken, take an earlier one");
+                return Err(Error::checkpoint(&self.files[place.file].0, problem));
+            }
             file.release(bytes);
         }
         if kind == Kind::Int8 { self.scale(name, target) } else { Ok(()) }
@@ -342,19 +362,4 @@ pub(super) fn scale_of(name: &str) -> String {
 /// Tensors that savers add and no forward pass reads.
 fn is_bookkeeping(name: &str) -> bool {
     name.ends_with("position_ids") || name.ends_with(".num_batches_tracked")
-}
-
-/// Why a folder has no weights that can be read.
-fn absence(folder: &Path) -> String {
-    let names = file_names(folder);
-    let Some(name) = pickle(&names) else { return "there are no weights here".to_owned() };
-    let parts = match name.split_once("-00001-of-") {
-        Some((stem, _)) => format!("{stem}-*"),
-        None => name.to_owned(),
-    };
-    format!(
-        "there is only {name}, {PICKLE}: python -c \"import glob, torch, safetensors.torch as s; \
-         d = {{k: v.clone() for f in glob.glob('{parts}') for k, v in torch.load(f, weights_only=True).items()}}; \
-         s.save_file(d, 'model.safetensors', {{'format': 'pt'}})\""
-    )
 }

@@ -33,6 +33,9 @@ impl Hub {
         let api = builder.build().map_err(|error| format!("the hub cannot be asked: {error}"))?;
         let at = |revision: &str| Repo::with_revision(model.id.to_owned(), RepoType::Model, revision.to_owned());
         let (commit, names) = listing(&api.repo(at(model.revision)), model)?;
+        let root = snapshot::root(&names);
+        let names: BTreeSet<String> =
+            names.into_iter().filter_map(|name| Some(name.strip_prefix(&root)?.to_owned())).collect();
         let weights = snapshot::weights(&names).ok_or_else(|| match pickle(&names) {
             Some(pickle) => model.conversion(pickle),
             None => "on the hub it has no weights in safetensors".to_owned(),
@@ -42,7 +45,7 @@ impl Hub {
         }
 
         let snapshot = cache.repo(at(&commit)).pointer_path(&commit);
-        let mut files = Files { repo: api.repo(at(&commit)), snapshot: &snapshot, progress };
+        let mut files = Files { repo: api.repo(at(&commit)), snapshot: &snapshot, root: &root, progress };
         for config in CONFIGS.iter().filter(|config| names.contains(**config)) {
             files.require(config)?;
         }
@@ -52,7 +55,7 @@ impl Hub {
         // The weights come last: with them the snapshot counts as whole.
         files.require(weights)?;
         if weights.ends_with(".index.json") {
-            let json = std::fs::read(snapshot.join(weights)).map_err(|error| error.to_string());
+            let json = std::fs::read(snapshot.join(&root).join(weights)).map_err(|error| error.to_string());
             let index = json.and_then(|json| ShardIndex::parse(&json));
             let index = index.map_err(|problem| format!("its {weights} cannot be used: {problem}"))?;
             for shard in index.shards() {
@@ -81,6 +84,8 @@ fn listing(repo: &ApiRepo, model: &HubName) -> Result<(String, BTreeSet<String>)
 struct Files<'a> {
     repo: ApiRepo,
     snapshot: &'a Path,
+    /// What stands before the names of the model's files.
+    root: &'a str,
     progress: &'a mut dyn FnMut(&Download),
 }
 
@@ -95,6 +100,7 @@ impl Files<'_> {
 
     /// As [`Files::require`], but false where the hub has no such file.
     fn bring(&mut self, file: &str) -> Result<bool, String> {
+        let file = &format!("{}{file}", self.root);
         if self.snapshot.join(file).exists() {
             return Ok(true);
         }

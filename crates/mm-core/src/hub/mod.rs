@@ -150,6 +150,13 @@ impl<'a> HubName<'a> {
     /// What to say where the weights are only `pickle`.
     fn conversion(&self, pickle: &str) -> String {
         let (id, revision) = (self.id, self.revision);
+        if !pickle.contains("pytorch_model") || pickle.starts_with("open_clip") {
+            // transformers does not read these; beside the file, the error has the line for its kind.
+            return format!(
+                "its weights are only in {pickle}, {PICKLE}: fetch it with \
+                 `hf download {id} --revision {revision} --local-dir DIR` and name DIR"
+            );
+        }
         format!(
             "its weights are only in {pickle}, {PICKLE}, and name DIR: \
              python -c \"from transformers import AutoModel as M, AutoProcessor as P; \

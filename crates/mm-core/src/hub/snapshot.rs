@@ -8,10 +8,11 @@ use std::path::Path;
 pub const CONFIGS: [&str; 2] = ["config.json", "open_clip_config.json"];
 
 /// What a model may have beside its config and weights.
-pub const EXTRAS: [&str; 12] = [
+pub const EXTRAS: [&str; 13] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
     "vocab.json",
     "merges.txt",
     "vocab.txt",
@@ -25,12 +26,25 @@ pub const EXTRAS: [&str; 12] = [
 
 /// The files that weights are in or are indexed by, each with the config that it needs. Of a model that has several, the first is
 /// read.
-pub const WEIGHTS: [(&str, &str); 4] = [
+pub const WEIGHTS: [(&str, &str); 6] = [
     ("open_clip_model.safetensors", "open_clip_config.json"),
     ("open_clip_model.safetensors.index.json", "open_clip_config.json"),
     ("model.safetensors", "config.json"),
     ("model.safetensors.index.json", "config.json"),
+    ("model.bf16.safetensors", "config.json"),
+    ("model.fp16.safetensors", "config.json"),
 ];
+
+/// The folder in which sentence-transformers keeps a CLIP.
+pub const SENTENCE_CLIP: &str = "0_CLIPModel";
+
+/// What stands before the names of a model's files, of all that it has: nothing, or the folder in which sentence-transformers keeps
+/// a CLIP.
+pub fn root(names: &BTreeSet<String>) -> String {
+    let folder = format!("{SENTENCE_CLIP}/");
+    let has_config = |root: &str| CONFIGS.iter().any(|config| names.contains(&format!("{root}{config}")));
+    if !has_config("") && has_config(&folder) { folder } else { String::new() }
+}
 
 /// The file of [`WEIGHTS`] to read of a model with the files `names`. The config that is beside the weights need not be theirs:
 /// open_clip calls its weights `model.safetensors` at times.
@@ -43,6 +57,10 @@ pub fn weights(names: &BTreeSet<String>) -> Option<&'static str> {
 /// The first file that the model in `folder` lacks; none if it has a config and all of its weights.
 pub fn lacking(folder: &Path) -> Option<String> {
     let names = file_names(folder);
+    let below = folder.join(SENTENCE_CLIP);
+    if !CONFIGS.iter().any(|config| names.contains(*config)) && below.is_dir() {
+        return lacking(&below).map(|file| format!("{SENTENCE_CLIP}/{file}"));
+    }
     if !CONFIGS.iter().any(|config| names.contains(*config)) {
         return Some(CONFIGS[0].to_owned());
     }

@@ -64,6 +64,32 @@ fn a_model_is_fetched_into_the_cache_and_noted_there_last() {
 }
 
 #[test]
+fn a_clip_of_sentence_transformers_is_fetched_from_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(site(&[
+        ("modules.json", "[]"),
+        ("0_CLIPModel/config.json", r#"{"model_type": "clip"}"#),
+        ("0_CLIPModel/model.safetensors", WEIGHTS),
+        ("0_CLIPModel/vocab.json", "{}"),
+    ]));
+    let snapshot = online(folder.path(), &server).find(ID).unwrap();
+    assert_eq!(fs::read_to_string(snapshot.join("0_CLIPModel/model.safetensors")).unwrap(), WEIGHTS);
+    assert!(snapshot.join("0_CLIPModel/vocab.json").exists());
+    let asked = server.requests().len();
+    assert_eq!(online(folder.path(), &server).find(ID).unwrap(), snapshot);
+    assert_eq!(server.requests().len(), asked, "the snapshot is whole");
+}
+
+#[test]
+fn weights_that_transformers_does_not_read_are_to_be_fetched_as_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [("open_clip_config.json", "{}"), ("open_clip_pytorch_model.bin", "")];
+    let message = online(folder.path(), &Server::start(site(&files))).refusal(ID);
+    assert!(message.contains("open_clip_pytorch_model.bin, a pickle"), "{message}");
+    assert!(message.contains("hf download org/clip-vit --revision main --local-dir DIR"), "{message}");
+}
+
+#[test]
 fn every_shard_that_the_index_names_is_fetched() {
     let folder = tempfile::tempdir().unwrap();
     let index = r#"{"weight_map": {"x": "a.safetensors", "y": "b.safetensors", "z": "a.safetensors"}}"#;
