@@ -2,6 +2,7 @@
 
 use crate::config::{check_only, overlay};
 use crate::{BertConfig, BertPooling, Error, Result};
+use mm_core::checkpoint::refuse_lfs_pointer;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -97,6 +98,7 @@ fn modes(config: &Value) -> Vec<&str> {
 
 fn read_json(path: &Path) -> Result<Value> {
     let bytes = fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    refuse_lfs_pointer(&bytes).map_err(|reason| Error::Format { path: path.to_owned(), reason })?;
     serde_json::from_slice(&bytes).map_err(|reason| Error::Format { path: path.to_owned(), reason: reason.to_string() })
 }
 

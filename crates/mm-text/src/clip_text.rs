@@ -48,8 +48,10 @@ pub struct ClipTextConfig {
     pub projection_size: Option<i64>,
 }
 
-/// `eos_token_id` of the configs that do not know theirs.
-pub(crate) const LEGACY_EOS: i64 = 2;
+impl ClipTextConfig {
+    /// The `eos_token_id` that stands for "the largest id of a text".
+    pub const LARGEST_ID: i64 = 2;
+}
 
 impl Default for ClipTextConfig {
     fn default() -> Self {
@@ -101,7 +103,7 @@ impl ClipTextConfig {
 
     /// The end token that the tower looks for; None where it takes the largest id or the last position.
     pub fn pooled_token(&self) -> Option<i64> {
-        (self.form == ClipTextForm::Clip && self.eos_token_id != LEGACY_EOS).then_some(self.eos_token_id)
+        (self.form == ClipTextForm::Clip && self.eos_token_id != Self::LARGEST_ID).then_some(self.eos_token_id)
     }
 
     fn blocks(&self) -> BlockConfig {
@@ -146,7 +148,7 @@ impl ClipText {
             ClipTextForm::Siglip => {
                 Pooling::Last(Linear::new(&(path / "head"), width, config.output_width(), (width as f64).powf(-0.5)))
             }
-            ClipTextForm::Clip if config.eos_token_id == LEGACY_EOS => Pooling::LargestId,
+            ClipTextForm::Clip if config.eos_token_id == ClipTextConfig::LARGEST_ID => Pooling::LargestId,
             ClipTextForm::Clip => Pooling::FirstEos(config.eos_token_id),
         };
         let positions = config.max_position_embeddings;

@@ -86,7 +86,6 @@ impl ClipTextConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clip_text::LEGACY_EOS;
 
     #[test]
     fn absent_and_null_fields_have_the_defaults_of_the_family() {
@@ -102,7 +101,7 @@ mod tests {
     fn the_end_token_may_stand_in_a_list_or_be_the_legacy_one() {
         let eos = |eos: Value| ClipTextConfig::from_hf(&json!({ "eos_token_id": eos }), ClipTextForm::Clip);
         assert_eq!(eos(json!([49407])).unwrap().pooled_token(), Some(49407));
-        assert_eq!(eos(json!(LEGACY_EOS)).unwrap().pooled_token(), None);
+        assert_eq!(eos(json!(ClipTextConfig::LARGEST_ID)).unwrap().pooled_token(), None);
         assert!(eos(json!([1, 2])).unwrap_err().to_string().contains("text config"));
         assert!(eos(json!(60000)).unwrap_err().to_string().contains("eos_token_id"));
     }

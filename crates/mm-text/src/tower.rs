@@ -104,6 +104,28 @@ impl TextTowerConfig {
     }
 }
 
+impl TextTowerConfig {
+    /// Refuses a tokenizer whose end token is not the largest id of its texts, where the tower reads a text there. Tokens that were
+    /// added behind the vocabulary may be larger: a text that has one is read at it, as by the peers.
+    ///
+    /// # Errors
+    /// A token of the vocabulary is larger than the end token.
+    pub fn check_largest_id(&self, tokenizer: &Tokenizer) -> Result<()> {
+        match self {
+            Self::Clip(config) if config.form == ClipTextForm::Clip && config.pooled_token().is_none() => {
+                let (eos, largest) = (tokenizer.eos_id(), tokenizer.largest_word_id());
+                match eos >= largest {
+                    true => Ok(()),
+                    false => Err(Error::Mismatch(format!(
+                        "the tower reads a text at its largest id, but the end token is {eos} and ids go to {largest}"
+                    ))),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl TextTower {
     /// Maps `tokens` to one vector a text, `[B, output_width]`, in the weights' type. The tokens come from a tokenizer that
     /// [`TextTowerConfig::check_tokenizer`] accepts.

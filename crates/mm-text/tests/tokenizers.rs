@@ -198,3 +198,99 @@ fn broken_folders_name_the_file_and_the_fault() {
     let word_level = r#"{"model":{"type":"WordLevel","vocab":{"a":0},"unk_token":"a"}}"#;
     assert!(fault(&[("tokenizer.json", word_level)]).contains("empty text"));
 }
+
+/// A copy of a golden folder with `files` beside its own, and the fields of `config` in its `tokenizer_config.json`.
+fn golden_with(
+    folder: &str,
+    config: &[(&str, serde_json::Value)],
+    files: &[(&str, serde_json::Value)],
+) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/text").join(folder);
+    for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()) {
+        fs::copy(&entry, dir.path().join(entry.file_name().unwrap())).unwrap();
+    }
+    let file = dir.path().join("tokenizer_config.json");
+    let mut fields: serde_json::Value =
+        fs::read(&file).map_or_else(|_| serde_json::json!({}), |bytes| serde_json::from_slice(&bytes).unwrap());
+    for (name, value) in config {
+        fields[*name] = value.clone();
+    }
+    fs::write(file, fields.to_string()).unwrap();
+    for (name, json) in files {
+        fs::write(dir.path().join(name), json.to_string()).unwrap();
+    }
+    dir
+}
+
+// The ids of the next three tests are those of transformers 5.23.0.
+
+#[test]
+fn tokens_that_were_added_to_a_vocabulary_have_their_ids() {
+    let text = "a cat <new> dog <NEW> x<new>y";
+    let added = serde_json::json!({ "<new>": 4514 });
+    let older = golden_with("clip_tokenizer", &[], &[("added_tokens.json", added)]);
+    let expected = [4512, 320, 2368, 4514, 1929, 4514, 343, 4514, 344, 4513];
+    let opened = Tokenizer::from_dir(older.path()).unwrap();
+    assert_eq!(opened.encode(text).unwrap(), expected);
+    assert_eq!((opened.vocab_size(), opened.largest_word_id(), opened.eos_is_largest()), (4515, 4513, false));
+
+    let token = |content: &str, special: bool| {
+        serde_json::json!({ "4514": { "content": content, "lstrip": false, "normalized": !special, "rstrip": false,
+                                      "single_word": false, "special": special } })
+    };
+    let newer = golden_with("clip_tokenizer", &[("added_tokens_decoder", token("<new>", false))], &[]);
+    assert_eq!(Tokenizer::from_dir(newer.path()).unwrap().encode(text).unwrap(), expected);
+    let special = golden_with("clip_tokenizer", &[("added_tokens_decoder", token("<New>", true))], &[]);
+    let ids = Tokenizer::from_dir(special.path()).unwrap().encode("a cat <New> dog <NEW>").unwrap();
+    assert_eq!(ids, [4512, 320, 2368, 4514, 1929, 283, 686, 285, 4513]);
+
+    let bert = golden_with("bert_vocab_txt", &[], &[("added_tokens.json", serde_json::json!({ "[new]": 580 }))]);
+    let ids = Tokenizer::from_dir(bert.path()).unwrap().encode("a cat [new] [NEW]").unwrap();
+    assert_eq!(ids, [2, 7, 541, 580, 56, 1, 55, 3]);
+
+    let wrong = golden_with("clip_tokenizer", &[("added_tokens_decoder", serde_json::json!([1]))], &[]);
+    let message = Tokenizer::from_dir(wrong.path()).unwrap_err().to_string();
+    assert!(message.contains("tokenizer_config.json: added_tokens_decoder is [1]"), "{message}");
+}
+
+#[test]
+fn roles_in_a_file_of_their_own_go_before_those_in_the_config_that_lists_no_tokens() {
+    let map = [("special_tokens_map.json", serde_json::json!({ "pad_token": { "content": "<mask>" } }))];
+    let pad = |config: &[(&str, serde_json::Value)]| {
+        Tokenizer::from_dir(golden_with("siglip2_tokenizer", config, &map).path()).unwrap().pad_id()
+    };
+    assert_eq!(pad(&[]), 4);
+    let listed = serde_json::json!({ "0": { "content": "<pad>", "lstrip": false, "normalized": false, "rstrip": false,
+                                            "single_word": false, "special": true } });
+    assert_eq!(pad(&[("added_tokens_decoder", listed)]), 0);
+}
+
+#[test]
+fn what_a_tokenizer_json_puts_around_a_text_goes_before_what_the_config_says_is_added() {
+    let added = |begin: bool, end: bool| [("add_bos_token", begin.into()), ("add_eos_token", end.into())];
+    let whole = golden_with("siglip2_tokenizer", &added(true, false), &[]);
+    assert_eq!(Tokenizer::from_dir(whole.path()).unwrap().encode("a cat").unwrap(), [286, 364, 464, 1]);
+    // Without an end token there, a text would have none, which no tower takes.
+    let bare = golden_with("siglip2_tokenizer", &added(false, true), &[]);
+    let file = bare.path().join("tokenizer.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    json["post_processor"] = serde_json::Value::Null;
+    fs::write(file, json.to_string()).unwrap();
+    assert_eq!(Tokenizer::from_dir(bare.path()).unwrap().encode("a cat").unwrap(), [286, 364, 464, 1]);
+}
+
+#[test]
+fn tokenizers_that_read_texts_otherwise_say_in_what_they_differ() {
+    let differ = |a: &Tokenizer, b: &Tokenizer| a.difference(b).unwrap();
+    let clip = golden("clip_tokenizer");
+    assert_eq!(clip.difference(&golden("clip_tokenizer")), None);
+    assert!(differ(&clip, &golden("bert_tokenizer")).contains("begin token is 4512 and would be "));
+    let shorter = golden("clip_tokenizer").with_context_length(9).unwrap();
+    assert!(differ(&clip, &shorter).contains("length is 77 and would be 9"));
+    let cased = |is_lower: bool| {
+        let dir = golden_with("bert_vocab_txt", &[("do_lower_case", is_lower.into())], &[]);
+        Tokenizer::from_dir(dir.path()).unwrap()
+    };
+    assert!(differ(&cased(true), &cased(false)).contains("the text \"A photo of a CAT"));
+}

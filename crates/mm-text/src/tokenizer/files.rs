@@ -1,8 +1,9 @@
 //! The files that a tokenizer comes in.
 
 use super::guard::guarded;
-use super::{bert, clip, format_error, siglip, token_named};
+use super::{added, bert, clip, format_error, siglip, token_named};
 use crate::{Error, Result};
+use mm_core::checkpoint::refuse_lfs_pointer;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -28,8 +29,9 @@ const LEFT_PADDERS: [&str; 3] = ["Siglip2Tokenizer", "GemmaTokenizer", "GemmaTok
 
 /// The tokenizer in `dir`, and its `tokenizer_config.json` (null where it has none).
 pub(super) fn read(dir: &Path) -> Result<(Tokenizer, Value)> {
-    let config = dir.join("tokenizer_config.json");
-    let mut config = if config.exists() { read_json(&config)? } else { Value::Null };
+    let config_file = dir.join("tokenizer_config.json");
+    let config = read_json_if_there(&config_file)?;
+    let mut config = added::with_roles(config, &read_json_if_there(&dir.join("special_tokens_map.json"))?);
     let class = config["tokenizer_class"].as_str().unwrap_or_default().to_owned();
     let (json, spiece) = (dir.join("tokenizer.json"), dir.join("spiece.model"));
     let (vocab, merges, words) = (dir.join("vocab.json"), dir.join("merges.txt"), dir.join("vocab.txt"));
@@ -55,24 +57,24 @@ pub(super) fn read(dir: &Path) -> Result<(Tokenizer, Value)> {
     } else {
         return Err(Error::NoTokenizer(dir.to_owned()));
     };
+    let older = read_json_if_there(&dir.join("added_tokens.json"))?;
+    let tokenizer =
+        guarded(|| added::add(tokenizer, &config, &older)).map_err(|reason| format_error(&config_file, reason))?;
     if class == "SiglipTokenizer" && config["model_max_length"].is_null() {
         config["model_max_length"] = siglip::CONTEXT_LENGTH.into();
     }
     if LEFT_PADDERS.contains(&class.as_str()) && config["padding_side"].is_null() {
         config["padding_side"] = "left".into();
     }
-    let sentence = dir.join("sentence_bert_config.json");
-    if sentence.exists() {
-        let sentence = read_json(&sentence)?;
-        if let Some(length) = sentence["max_seq_length"].as_u64() {
-            config["model_max_length"] = length.into();
-        }
+    let sentence = read_json_if_there(&dir.join("sentence_bert_config.json"))?;
+    if let Some(length) = sentence["max_seq_length"].as_u64() {
+        config["model_max_length"] = length.into();
     }
     Ok((tokenizer, config))
 }
 
-/// `tokenizer` with what `tokenizer_config.json` changes of a `tokenizer.json`: the begin and end tokens, where it says of either
-/// whether it is added, and SigLIP 2's lower case.
+/// `tokenizer` with what `tokenizer_config.json` changes of a `tokenizer.json`: SigLIP 2's lower case, and, where the file itself puts
+/// nothing around a text, the begin and end tokens that are said to be added. Where it does, transformers 5 does not heed these either.
 fn configured(mut tokenizer: Tokenizer, config: &Value) -> tokenizers::Result<Tokenizer> {
     if config["tokenizer_class"] == "Siglip2Tokenizer" {
         let own = tokenizer.get_normalizer().cloned();
@@ -81,6 +83,12 @@ fn configured(mut tokenizer: Tokenizer, config: &Value) -> tokenizers::Result<To
     }
     let (begin, end) = (config["add_bos_token"].as_bool(), config["add_eos_token"].as_bool());
     if begin.is_none() && end.is_none() {
+        return Ok(tokenizer);
+    }
+    let padding = tokenizer.get_padding().cloned();
+    let adds_nothing = tokenizer.with_padding(None).encode_fast("", true)?.get_ids().is_empty();
+    tokenizer.with_padding(padding);
+    if !adds_nothing {
         return Ok(tokenizer);
     }
     let added = |role: &str, is_added: Option<bool>| token_named(config, role).filter(|_| is_added == Some(true));
@@ -97,7 +105,14 @@ fn configured(mut tokenizer: Tokenizer, config: &Value) -> tokenizers::Result<To
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })
+    let bytes = fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    refuse_lfs_pointer(&bytes).map_err(|reason| format_error(path, reason))?;
+    Ok(bytes)
+}
+
+/// Null where the file is not there.
+fn read_json_if_there(path: &Path) -> Result<Value> {
+    if path.exists() { read_json(path) } else { Ok(Value::Null) }
 }
 
 fn read_text(path: &Path) -> Result<String> {

@@ -1,5 +1,6 @@
 //! Tokenizers: what they are opened from, a file each, and how texts go through them.
 
+mod added;
 mod bert;
 mod clean;
 mod clip;
@@ -35,6 +36,16 @@ const ROLES: [&str; 6] = ["bos_token", "eos_token", "unk_token", "sep_token", "c
 const TEXT_CLEAN: &str = "text_clean";
 /// transformers writes 1e30 for "no limit"; anything above this is taken as that.
 const LONGEST_CONTEXT: u64 = 1 << 20;
+
+/// Texts in which tokenizers differ that clean, case, split or normalise otherwise.
+const PROBES: [&str; 6] = [
+    "A photo of a CAT, and (two) dogs' tails!",
+    "  runs\tof   white\nspace ",
+    "Caf\u{e9} cafe\u{301} na\u{ef}ve \u{df} \u{130}",
+    "\u{201c}curly\u{201d} \u{fb01}ne \u{ff21}\u{ff22} &amp;amp; 10\u{b2}",
+    "\u{732b}\u{3068}\u{72ac} \u{1f34f}\u{1f3fd} 3.14 x_y #tag",
+    "",
+];
 
 /// Text to token ids: begin token, text, end token, never more than the context length.
 ///
@@ -264,6 +275,41 @@ impl Tokenizer {
     /// One more than the largest id: the rows that an embedding needs.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
+    }
+
+    /// The largest id of the vocabulary itself, tokens that were added to it left out.
+    pub fn largest_word_id(&self) -> u32 {
+        self.inner.get_vocab(false).into_values().max().unwrap_or(0)
+    }
+
+    /// Whether no text can have a larger id than its end token.
+    pub fn eos_is_largest(&self) -> bool {
+        self.inner.get_vocab(true).into_values().all(|id| id <= self.eos)
+    }
+
+    /// In what texts become other ids, or batches other tensors, by this tokenizer than by `other`; none if in nothing. Beside what the two
+    /// are made of, some texts are compared.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        let facts = [
+            ("begin token", self.bos, other.bos),
+            ("end token", Some(self.eos), Some(other.eos)),
+            ("padding token", Some(self.pad), Some(other.pad)),
+            ("length", Some(self.context_length as u32), Some(other.context_length as u32)),
+            ("side of the padding", Some(self.pads_left.into()), Some(other.pads_left.into())),
+        ];
+        if let Some((what, a, b)) = facts.into_iter().find(|(_, a, b)| a != b) {
+            let shown = |id: Option<u32>| id.map_or("none".to_owned(), |id| id.to_string());
+            return Some(format!("its {what} is {} and would be {}", shown(a), shown(b)));
+        }
+        if self.inner.get_vocab(true) != other.inner.get_vocab(true) {
+            return Some("its vocabulary would be another".to_owned());
+        }
+        let added = self.inner.get_added_vocabulary().get_vocab().keys().map(|token| format!("a {token} b{token}c"));
+        let long = "one word after another ".repeat(self.context_length);
+        let texts = PROBES.iter().map(|&text| text.to_owned()).chain(added).chain([long]);
+        let ids = |tokenizer: &Self, text: &str| tokenizer.encode(text).ok();
+        let differs = texts.into_iter().find(|text| ids(self, text) != ids(other, text));
+        differs.map(|text| format!("the text {text:?} would have other ids"))
     }
 
     /// The token before each text, if there is one.
