@@ -1,6 +1,7 @@
 //! Where an image's pixels go: the size that it is resized to, and what is kept of that.
 
 use mm_data::resize::{Rect, short_side_size};
+use serde::{Deserialize, Serialize};
 
 /// What an image is resized to. A side is 1 pixel at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +102,8 @@ pub(crate) struct Crop {
 }
 
 /// Where the odd pixel of two margins goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Margins {
     /// What is cut off: the larger margin comes last. What is filled: first. transformers on Pillow.
     Transformers,

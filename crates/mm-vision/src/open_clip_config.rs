@@ -20,6 +20,8 @@ struct PreprocessConfig {
     interpolation: Option<Interpolation>,
     resize_mode: Option<ResizeMode>,
     fill_color: Option<u8>,
+    /// Of this project: where the odd pixel of a crop's margins goes, where that is not open_clip's way.
+    crop_margins: Option<Margins>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -71,7 +73,8 @@ impl ImageProcessor {
             Interpolation::Bicubic | Interpolation::Random => Filter::Bicubic,
             Interpolation::Bilinear => Filter::Bilinear,
         };
-        let crop = |fill| Some(Crop { width, height, fill, margins: Margins::Torchvision });
+        let margins = config.crop_margins.unwrap_or(Margins::Torchvision);
+        let crop = |fill| Some(Crop { width, height, fill, margins });
         let (resize, filter, crop) = match config.resize_mode.unwrap_or_default() {
             ResizeMode::Shortest if width == height => (Resize::ShortSide(width), filter, crop(0)),
             // open_clip does not hand its interpolation on here.
@@ -85,7 +88,7 @@ impl ImageProcessor {
     }
 
     /// The `preprocess_cfg` that stands for this processing. Of a processor in transformers' form, the odd pixel of a crop's margins
-    /// goes the way of open_clip, which can shift an image by one.
+    /// goes the way of open_clip there, which can shift an image by one; here it stays where it was.
     ///
     /// # Errors
     /// open_clip cannot say it: a crop of another size than the resizing's, or another filter than bicubic and bilinear.
@@ -113,7 +116,7 @@ impl ImageProcessor {
             (width, height) if width == height => json!(width),
             (width, height) => json!([height, width]),
         };
-        Ok(json!({
+        let mut config = json!({
             "size": size,
             "mode": "RGB",
             "mean": self.normalize.mean.map(shortest),
@@ -121,7 +124,11 @@ impl ImageProcessor {
             "interpolation": interpolation,
             "resize_mode": resize_mode,
             "fill_color": self.crop.map_or(0, |crop| crop.fill),
-        }))
+        });
+        if let Some(crop) = self.crop.filter(|crop| crop.margins != Margins::Torchvision) {
+            config["crop_margins"] = json!(crop.margins);
+        }
+        Ok(config)
     }
 }
 
@@ -141,6 +148,8 @@ mod tests {
             let processor = ImageProcessor::from_open_clip(&config).unwrap();
             let written = processor.to_open_clip().unwrap();
             assert_eq!(ImageProcessor::from_open_clip(&written).unwrap(), processor, "{written}");
+            let own = processor.to_own_json().unwrap();
+            assert_eq!(ImageProcessor::from_json(&own).unwrap(), processor, "{own}");
         }
     }
 
@@ -148,8 +157,11 @@ mod tests {
     fn processors_of_either_form_become_those_of_the_other() {
         for processor in [ImageProcessor::default_clip(32), ImageProcessor::default_siglip(32)] {
             let other = ImageProcessor::from_open_clip(&processor.to_open_clip().unwrap()).unwrap();
-            let crop = other.crop.map(|crop| Crop { margins: Margins::Transformers, ..crop });
-            assert_eq!(ImageProcessor { crop, ..other }, processor);
+            assert_eq!(other, processor);
+        }
+        for config in [json!({"size": 64}), json!({"size": 48, "resize_mode": "squash", "interpolation": "bilinear"})] {
+            let processor = ImageProcessor::from_open_clip(&config).unwrap();
+            assert_eq!(ImageProcessor::from_json(&processor.to_json().unwrap()).unwrap(), processor, "{config}");
         }
     }
 

@@ -4,11 +4,21 @@ use crate::channels::{Channels, normalize, shortest};
 use crate::error::{Error, Result};
 use crate::geometry::{Crop, Margins, Resize};
 use crate::processor::ImageProcessor;
+use mm_core::checkpoint::refuse_lfs_pointer;
 use mm_data::Normalize;
 use mm_data::resize::Filter;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// The file of transformers' image processors.
+const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
+
+/// The file of transformers' processors of texts and images.
+const WHOLE_FILE: &str = "processor_config.json";
+
+/// Where this project's own form has open_clip's words.
+const OPEN_CLIPS_WORDS: &str = "preprocess_cfg";
 
 /// Pillow's numbers of the filters.
 const RESAMPLE: [Filter; 6] =
@@ -37,8 +47,8 @@ struct PreprocessorConfig {
     image_std: Option<Channels>,
     do_pad: Option<bool>,
     pad_size: Option<Size>,
-    /// The whole of it, where the file is a `processor_config.json`.
-    image_processor: Option<Box<PreprocessorConfig>>,
+    /// Of this project: where the odd pixel of a crop's margins goes, where that is not transformers' way.
+    crop_margins: Option<Margins>,
 }
 
 /// A size in pixels, in every way of writing it.
@@ -160,7 +170,12 @@ impl PreprocessorConfig {
             (true, None) if class.crops => Some((class.side, class.side)),
             (true, None) => return wrong("do_center_crop is true without crop_size"),
         };
-        let crop = crop.map(|(width, height)| Crop { width, height, fill: 0, margins: Margins::Transformers });
+        let crop = crop.map(|(width, height)| Crop {
+            width,
+            height,
+            fill: 0,
+            margins: self.crop_margins.unwrap_or(Margins::Transformers),
+        });
         let resize = match self.do_resize {
             Some(false) => None,
             _ => Some(self.resize(class)?),
@@ -223,6 +238,31 @@ impl PreprocessorConfig {
 }
 
 impl ImageProcessor {
+    /// Reads the preprocessing of the model in `folder` and tells its file. As in transformers 5, the `image_processor` of a
+    /// `processor_config.json` goes before a `preprocessor_config.json`, which programs that write the former may leave behind stale;
+    /// and where neither names a class it is that of the model, `class`.
+    ///
+    /// # Errors
+    /// The folder has neither ([`Error::Io`], of the latter), or as [`ImageProcessor::from_file`].
+    pub fn from_folder(folder: &Path, class: &str) -> Result<(PathBuf, Self)> {
+        let whole = folder.join(WHOLE_FILE);
+        let mut file = folder.join(PREPROCESSOR_FILE);
+        let mut config = if whole.exists() { read_object(&whole)?["image_processor"].take() } else { Value::Null };
+        if config.is_null() {
+            config = read_object(&file)?;
+        } else {
+            file = whole;
+        }
+        let names = ["image_processor_type", "feature_extractor_type"];
+        if config.is_object() && names.iter().all(|name| config[name].is_null()) {
+            config[names[0]] = class.into();
+        }
+        match Self::from_json(&config) {
+            Ok(processor) => Ok((file, processor)),
+            Err(error) => Err(at(&file, error)),
+        }
+    }
+
     /// Reads a `preprocessor_config.json`, or the `image_processor` of a `processor_config.json`. The classes
     /// `CLIPImageProcessor`, `SiglipImageProcessor`, `ViTImageProcessor` and `BlipImageProcessor` are known; absent and null keys
     /// have their defaults.
@@ -231,26 +271,47 @@ impl ImageProcessor {
     /// The file cannot be read, is no JSON of this form, or asks for what is not offered: another class, outputs that differ in
     /// size, or a border around the normalised image.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let text = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-        let json = |source| Error::Json { path: path.to_owned(), source };
-        // A list would be taken for an object without its names.
-        serde_json::from_slice::<serde_json::Map<String, Value>>(&text).map_err(json)?;
-        let config: PreprocessorConfig = serde_json::from_slice(&text).map_err(json)?;
-        config.image_processor.as_deref().unwrap_or(&config).processor().map_err(|error| at(path, error))
+        let mut config = read_object(path)?;
+        if !config["image_processor"].is_null() {
+            config = config["image_processor"].take();
+        }
+        Self::from_json(&config).map_err(|error| at(path, error))
+    }
+
+    /// Reads what [`ImageProcessor::to_json`] or [`ImageProcessor::to_own_json`] writes.
+    ///
+    /// # Errors
+    /// As [`ImageProcessor::from_file`].
+    pub fn from_json(config: &Value) -> Result<Self> {
+        if !config[OPEN_CLIPS_WORDS].is_null() {
+            return Self::from_open_clip(&config[OPEN_CLIPS_WORDS]);
+        }
+        let wrong = |problem: String| Error::Processor(problem);
+        if !config.is_object() {
+            return Err(wrong(format!("{config} is no object"))); // serde would take a list for one
+        }
+        PreprocessorConfig::deserialize(config).map_err(|error| wrong(error.to_string()))?.processor()
     }
 
     /// Writes a `preprocessor_config.json` that transformers reads: as a `CLIPImageProcessor` where there is a crop, else as a
     /// `SiglipImageProcessor`, or a `ViTImageProcessor` where the filter is its bilinear one.
     ///
-    /// Of a processor in open_clip's form, the odd pixel of a crop's margins goes the way of transformers, which can shift an
-    /// image by one.
+    /// Of a processor in open_clip's form, the odd pixel of a crop's margins goes the way of transformers there, which can shift an
+    /// image by one; here it stays where it was.
     ///
     /// # Errors
     /// The file cannot be written, or transformers has no name for the resizing: open_clip's `longest`, and its `shortest` where
     /// height and width differ.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let config = self.to_json().map_err(|error| at(path, error))?;
-        std::fs::write(path, format!("{config:#}\n")).map_err(|source| Error::Io { path: path.to_owned(), source })
+        write(path, &self.to_json().map_err(|error| at(path, error))?)
+    }
+
+    /// The form that holds every processor: [`ImageProcessor::to_json`]'s, or open_clip's words where transformers has none.
+    ///
+    /// # Errors
+    /// Neither has words for it: never for one that was read from a file.
+    pub fn to_own_json(&self) -> Result<Value> {
+        self.to_json().or_else(|_| Ok(json!({ OPEN_CLIPS_WORDS: self.to_open_clip()? })))
     }
 
     /// What [`ImageProcessor::save`] writes.
@@ -293,6 +354,9 @@ impl ImageProcessor {
         if let Some(crop) = self.crop {
             config["do_center_crop"] = true.into();
             config["crop_size"] = json!({"height": crop.height, "width": crop.width});
+            if crop.margins != Margins::Transformers {
+                config["crop_margins"] = json!(crop.margins);
+            }
         }
         Ok(config)
     }
@@ -300,6 +364,18 @@ impl ImageProcessor {
 
 fn wrong<T>(text: &str) -> Result<T> {
     Err(Error::Processor(text.to_owned()))
+}
+
+/// A file's JSON, which is an object.
+fn read_object(path: &Path) -> Result<Value> {
+    let text = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    refuse_lfs_pointer(&text).map_err(|problem| Error::Processor(format!("{} {problem}", path.display())))?;
+    let json = |source| Error::Json { path: path.to_owned(), source };
+    serde_json::from_slice::<serde_json::Map<String, Value>>(&text).map(Value::Object).map_err(json)
+}
+
+fn write(path: &Path, config: &Value) -> Result<()> {
+    std::fs::write(path, format!("{config:#}\n")).map_err(|source| Error::Io { path: path.to_owned(), source })
 }
 
 /// The error with the file that it is of.
