@@ -1,7 +1,7 @@
 //! Models with what they need to read images and texts: opened from a folder, embedding, saved.
 
-use crate::folder::{Architecture, FolderForm, ModelFolder, Saved, StoredType};
-use crate::{Clip, ClipConfig, ContrastiveHead, ImageEncoder, Result, TextEncoder};
+use crate::folder::{Architecture, Description, FolderForm, ModelFolder, Saved, StoredType};
+use crate::{Clip, ClipConfig, ContrastiveHead, Error, ImageEncoder, Result, TextEncoder};
 use mm_core::{DeviceConfig, Precision, PrecisionProbe, upload};
 use mm_data::image::RgbImage;
 use mm_dist::Group;
@@ -148,7 +148,10 @@ impl TextModel {
     /// # Errors
     /// As [`TextModel::embed`], or another process is lost.
     pub fn embed_among(&self, texts: &[&str], batch_size: usize, group: &Group) -> Result<Tensor> {
-        self.map_rows(&self.tokenizer.encode_all(texts)?, batch_size, group, |tokens| self.encoder.encode(tokens))
+        let tokens = self.tokenizer.encode_all(texts)?;
+        let rows = self.map_rows(&tokens, batch_size, group, |tokens| self.encoder.encode(tokens))?;
+        check_rows(&rows, |row| format!("the text {:?}", texts[row]))?;
+        Ok(rows)
     }
 
     /// What `compute` makes of texts, a row each, `batch_size` at once. Texts of one length go together, as a batch takes the time
@@ -253,15 +256,54 @@ impl Bundle {
     /// # Errors
     /// A file cannot be written, or `form` cannot hold the model.
     pub fn save(&self, vs: &VarStore, folder: &Path, form: FolderForm, dtype: StoredType) -> Result<()> {
-        let saved = Saved {
-            architecture: &Architecture::Clip(self.config.clone()),
-            variables: vs.variables().into_iter().collect(),
+        let architecture = Architecture::Clip(self.config.clone());
+        let variables = vs.variables().into_iter().collect();
+        Saved { description: self.description(&architecture), variables }.write(folder, form, dtype)
+    }
+
+    /// The form of folder that holds the model and that most programs read; see [`Description::form`].
+    ///
+    /// # Errors
+    /// None holds it.
+    pub fn form(&self) -> Result<FolderForm> {
+        self.description(&Architecture::Clip(self.config.clone())).form()
+    }
+
+    /// Writes what a checkpoint has beside its weights, to be opened as a model, into the existing `folder`.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub(crate) fn save_description(&self, folder: &Path) -> Result<()> {
+        let architecture = Architecture::Clip(self.config.clone());
+        self.description(&architecture).write(folder, FolderForm::Checkpoint, StoredType::F32)
+    }
+
+    fn description<'a>(&'a self, architecture: &'a Architecture) -> Description<'a> {
+        Description {
+            architecture,
             tokenizer: Some(&self.text.tokenizer),
             writes_tokenizer: true,
             processor: Some(&self.image.processor),
-        };
-        saved.write(folder, form, dtype)
+        }
     }
+}
+
+/// Refuses rows `[N, D]` of which one is not made of numbers, and names its sample by `name`.
+///
+/// # Errors
+/// A row has a number that is NaN or infinite.
+pub fn check_rows(rows: &Tensor, name: impl Fn(usize) -> String) -> Result<()> {
+    let is_finite =
+        |rows: &Tensor| mm_sys::inference_mode(|| rows.f_sum(Kind::Double)?.f_isfinite()?.f_int64_value(&[]));
+    if is_finite(rows)? != 0 {
+        return Ok(());
+    }
+    for row in 0..rows.size()[0] {
+        if is_finite(&rows.f_get(row)?)? == 0 {
+            return Err(Error::NotFinite { sample: name(row as usize) });
+        }
+    }
+    Ok(())
 }
 
 /// `processor` and `tower` for images of another resolution, where one is asked for.

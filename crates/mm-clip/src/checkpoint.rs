@@ -1,5 +1,6 @@
 //! The names that other families of checkpoints have for a [`Clip`](crate::Clip)'s parameters.
 
+use crate::encoder::TEXT_ROOT;
 use mm_core::checkpoint::{Form, Weights};
 
 /// open_clip's and OpenAI's form: one transformer's names for both towers, q, k and v joined, the projections transposed.
@@ -41,11 +42,17 @@ fn open_clip_names(name: &str) -> Vec<String> {
 }
 
 /// Brings the names of Hugging Face files, which differ in what stands before a lone tower's, to those of a whole CLIP: the tower's
-/// own below `root`. Old BERT files call a norm's parameters gamma and beta; heads of tasks that are not ours are forgotten.
+/// own below `root`. Old BERT files call a norm's parameters gamma and beta; heads of tasks that are not ours are forgotten, and of a
+/// whole pair's weights the other tower.
 pub fn join_names(weights: &mut Weights, root: &str) {
-    let known = ["vision_model.", "text_model.", "vit.", "bert."];
-    let prefix = known.into_iter().find(|prefix| weights.has_prefix(prefix)).unwrap_or("");
-    weights.retain(|name| !["cls.", "classifier."].iter().any(|head| name.starts_with(head)));
+    let (own, other) = match root {
+        TEXT_ROOT => (["text_model.", "bert."], ["vision_model.", "visual_projection."]),
+        _ => (["vision_model.", "vit."], ["text_model.", "text_projection."]),
+    };
+    let prefix = own.into_iter().find(|prefix| weights.has_prefix(prefix)).unwrap_or("");
+    let forgotten = ["cls.", "classifier.", "logit_scale", "logit_bias"].into_iter().chain(other);
+    let forgotten: Vec<&str> = forgotten.collect();
+    weights.retain(|name| !forgotten.iter().any(|head| name.starts_with(head)));
     weights.rename(|name| {
         let name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias");
         match name.strip_prefix(prefix) {

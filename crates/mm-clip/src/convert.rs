@@ -1,6 +1,6 @@
 //! Models from one form of folder to another, and between two models of one architecture.
 
-use crate::folder::{Architecture, FolderForm, ModelFolder, Saved, StoredType, tokenizer_files};
+use crate::folder::{Architecture, Description, FolderForm, ModelFolder, Saved, StoredType, same_architecture, verify};
 use crate::{Clip, ClipConfig, Error, ImageEncoder, Result, TextEncoder};
 use mm_text::Tokenizer;
 use mm_vision::ImageProcessor;
@@ -52,7 +52,7 @@ impl Conversion {
             processor = processor.map(|processor| processor.with_size(size as u32)).transpose()?;
         }
         let vs = VarStore::new(Device::Cpu);
-        let tokenizer_files = if tokenizer.is_some() { tokenizer_files(&folder.path) } else { Vec::new() };
+        let tokenizer_files = if tokenizer.is_some() { folder.tokenizer_files() } else { Vec::new() };
         let kept = KEPT.map(|name| folder.path.join(name)).into_iter().filter(|file| file.exists()).collect();
         let form = folder.form;
         let resized = match &architecture {
@@ -81,7 +81,7 @@ impl Conversion {
     /// # Errors
     /// The two are not of one architecture.
     pub fn interpolate(&mut self, finetuned: &Self, alpha: f64) -> Result<()> {
-        if self.architecture != finetuned.architecture {
+        if same_architecture(&finetuned.architecture, &self.architecture, None).is_err() {
             let problem = "the two models are not of one architecture: `mm inspect` shows each";
             return Err(Error::Model(problem.to_owned()));
         }
@@ -93,7 +93,8 @@ impl Conversion {
         Ok(())
     }
 
-    /// Writes the folder `to`, which is not there yet: whole or not at all.
+    /// Writes the folder `to`, which is not there yet: whole or not at all. What was written is opened again before it gets its name, and
+    /// its config, tensors, preprocessing and tokenizer are compared with the model's.
     ///
     /// # Errors
     /// `to` exists, a file cannot be written, or `form` cannot hold the model.
@@ -103,15 +104,14 @@ impl Conversion {
             return Err(Error::Folder { path: to.to_owned(), problem });
         }
         let tokenizer_files = if form == self.form { self.tokenizer_files.as_slice() } else { &[] };
-        let saved = Saved {
+        let description = Description {
             architecture: &self.architecture,
-            variables: self.variables,
             tokenizer: self.tokenizer.as_ref(),
             writes_tokenizer: tokenizer_files.is_empty(),
             processor: self.processor.as_ref(),
         };
         mm_core::checkpoint::write_folder(to, |partial| {
-            saved.write(partial, form, dtype)?;
+            Saved { description, variables: self.variables }.write(partial, form, dtype)?;
             for file in self.kept.iter().chain(tokenizer_files) {
                 let name = file.file_name().unwrap_or_default();
                 let folder = match file.parent().and_then(Path::file_name) {
@@ -122,7 +122,7 @@ impl Conversion {
                     .and_then(|()| std::fs::copy(file, folder.join(name)))
                     .map_err(|source| mm_core::Error::io("copy", file, source))?;
             }
-            Ok(())
+            verify(partial, form, &description)
         })
     }
 }

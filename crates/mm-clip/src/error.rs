@@ -33,6 +33,15 @@ pub enum Error {
     /// An evaluation cannot be made of this data or these settings.
     #[error("evaluation: {0}")]
     Evaluation(String),
+    /// A model makes no numbers of a sample.
+    #[error(
+        "the model makes NaN or infinite numbers of {}: its weights are broken, or too large for the precision",
+        one_line(sample)
+    )]
+    NotFinite {
+        /// The sample's key, or the text.
+        sample: String,
+    },
     /// libtorch refused an operation.
     #[error("libtorch: {}", .0.to_string().lines().next().unwrap_or_default())]
     Torch(#[from] tch::TchError),

@@ -1,3 +1,4 @@
+use crate::bundle::check_rows;
 use crate::{Bundle, Error, ImageModel, Result, Retrieval, Templates, TextModel, ZeroShot, ZeroShotReport};
 use mm_data::image::RgbImage;
 use mm_data::{BadSample, Fault, Item, Loader, LoaderConfig, Position, Source, SourceConfig, Split};
@@ -165,6 +166,7 @@ impl Embedded {
         if samples.is_empty() {
             return Err(Error::Evaluation(format!("no sample of the set {} can be read", set.name)));
         }
+        check_rows(&images, |row| samples[row].key.clone())?;
         let captions: Option<Vec<&str>> = samples.iter().map(|sample| sample.caption.as_deref()).collect();
         let texts =
             text.zip(captions).map(|(text, captions)| text.embed_among(&captions, batch_size, group)).transpose()?;

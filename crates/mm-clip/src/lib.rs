@@ -57,13 +57,13 @@ mod start;
 mod task;
 mod zero_shot;
 
-pub use bundle::{Bundle, ImageModel, OpenOptions, TextModel};
+pub use bundle::{Bundle, ImageModel, OpenOptions, TextModel, check_rows};
 pub use config::{ClipConfig, ClipEvalConfig, ClipRunConfig, ContrastiveLoss, DataConfig, TokenizerConfig};
 pub use convert::Conversion;
 pub use encoder::{ImageEncoder, TextEncoder};
 pub use error::{Error, Result};
 pub use evaluate::{Embedded, EvalReport, EvalSample, EvalSet, PairReport};
-pub use folder::{Architecture, FolderForm, ModelFolder, Saved, StoredType};
+pub use folder::{Architecture, Description, FolderForm, ModelFolder, Saved, StoredType};
 pub use head::{ContrastiveHead, Probability};
 pub use linear_probe::{CSweep, Confusion, LabelledFeatures, LinearProbe, ProbeConfig, TriedC, sweep_c};
 pub use model::Clip;

@@ -4,6 +4,7 @@ use crate::{Clip, ClipConfig, Error, Lock, ModelConfig, Result, TokenizerConfig}
 use mm_core::nn::shapes_only;
 use mm_text::{TextTowerConfig, Tokenizer};
 use mm_vision::{ImageProcessor, ImageTowerConfig, VitForm};
+use std::path::Path as FilePath;
 use tch::nn::{Path, VarStore};
 use tch::{Device, Tensor};
 
@@ -19,8 +20,16 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    /// Opens the checkpoints of `model`, which is valid.
-    pub fn open(model: &ModelConfig) -> Result<Self> {
+    /// Opens the checkpoints of `model`, which is valid. A run that is resumed from `checkpoint` holds all that it began from: where a
+    /// folder of these is gone, the checkpoint takes its place.
+    pub fn open(model: &ModelConfig, checkpoint: Option<&FilePath>) -> Result<Self> {
+        if let Some((gone, error)) = missing(model) {
+            let Some(saved) = checkpoint.filter(|checkpoint| ModelFolder::is_described_checkpoint(checkpoint)) else {
+                return Err(error.into());
+            };
+            tracing::warn!("{gone} is gone: the run goes on with what {} holds of it", saved.display());
+            return Self::resumed(model, saved);
+        }
         let open = |name: &Option<String>| name.as_deref().map(ModelFolder::open).transpose();
         let (whole, image, text) = (open(&model.from)?, open(&model.image_from)?, open(&model.text_from)?);
         let mut config = match &whole {
@@ -50,6 +59,14 @@ impl Start {
         }
         let (resolution, lock_image, lock_text) = (model.resolution, model.lock_image, model.lock_text);
         Ok(Self { config, whole, image, text, resolution, lock_image, lock_text })
+    }
+
+    /// Takes everything from the checkpoint `saved` of the run itself.
+    fn resumed(model: &ModelConfig, saved: &FilePath) -> Result<Self> {
+        let folder = ModelFolder::open_last_step(saved)?;
+        let config = folder.clip()?.clone();
+        let (lock_image, lock_text) = (model.lock_image, model.lock_text);
+        Ok(Self { config, whole: Some(folder), image: None, text: None, resolution: None, lock_image, lock_text })
     }
 
     /// The checkpoint's tokenizer, where `config` names no other.
@@ -117,6 +134,12 @@ impl Start {
         }
         Ok(clip)
     }
+}
+
+/// The first of the folders or hub names that `model` begins from that is not there, and why not.
+fn missing(model: &ModelConfig) -> Option<(&str, mm_core::Error)> {
+    let names = [&model.from, &model.image_from, &model.text_from].into_iter().flatten();
+    names.map(String::as_str).find_map(|name| Some((name, mm_core::hub::resolve(name).err()?)))
 }
 
 /// The rows that a text tower's embedding needs, where its vocabulary is trained with it.

@@ -1,5 +1,5 @@
 use crate::encoder::unit_rows;
-use crate::folder::{FolderForm, StoredType};
+use crate::folder::{FolderForm, ModelFolder, StoredType};
 use crate::frozen::FrozenTexts;
 use crate::grad_cache;
 use crate::groups::group_of;
@@ -23,6 +23,8 @@ use tch::{Device, Kind, Tensor};
 pub struct ClipTask {
     vs: VarStore,
     bundle: Bundle,
+    /// What the finished model is saved in.
+    form: FolderForm,
     loader: Loader<Pair>,
     inputs: Inputs,
     frozen_texts: Option<FrozenTexts>,
@@ -103,14 +105,23 @@ impl ClipTask {
     /// have nothing, with the initial weights that the run's seed gives.
     ///
     /// # Errors
-    /// Data, checkpoint or tokenizer cannot be opened, or the model cannot be built.
+    /// Data, checkpoint or tokenizer cannot be opened, the model cannot be built, or no form of folder could hold it in the end.
     pub fn new(config: &ClipRunConfig, device: Device, group: &Group) -> Result<Self> {
+        Self::resumed(config, device, group, None)
+    }
+
+    /// As [`ClipTask::new`], for a run that goes on from `checkpoint`: what the run began from need not be there any more, and a tokenizer
+    /// that was trained is not trained again.
+    ///
+    /// # Errors
+    /// As [`ClipTask::new`].
+    pub fn resumed(config: &ClipRunConfig, device: Device, group: &Group, checkpoint: Option<&Path>) -> Result<Self> {
         let source: Arc<dyn Source> = Arc::from(config.data.train.open()?);
         let count = format!("{} samples", source.len());
         group.agree_on("training data", &count, |main, own| format!("its {own} instead of {main}"))?;
-        let mut start = Start::open(&config.model)?;
+        let mut start = Start::open(&config.model, checkpoint)?;
         let tokenizer = match (start.tokenizer(config.tokenizer.as_ref())?, &config.tokenizer) {
-            (None, Some(own)) => tokenizer(own, &mut start.config, source.as_ref())?,
+            (None, Some(own)) => tokenizer(own, &mut start.config, source.as_ref(), checkpoint)?,
             (found, _) => found.ok_or_else(|| crate::Error::Model("[tokenizer] is missing".to_owned()))?,
         };
         let (processor, model_config) = (start.processor()?, start.config.clone());
@@ -131,6 +142,10 @@ impl ClipTask {
         let eval_sets = config.data.eval.iter().map(open).collect::<Result<Vec<_>>>()?;
         let templates = config.eval.templates.as_deref().map_or_else(|| Ok(Templates::default()), Templates::read)?;
         let bundle = Bundle::new(clip, model_config, Arc::new(tokenizer), processor, vs.device());
+        let form = bundle.form()?; // before the first step: what cannot be saved is not worth training
+        if form != FolderForm::Hf {
+            tracing::info!("the model will be saved in {form}, as transformers has no words for all of it");
+        }
         let frozen_texts = match config.model.lock_text.is_some_and(Lock::holds_tower) {
             true => FrozenTexts::new(&bundle.text, source.as_ref(), group)?,
             false => None,
@@ -141,6 +156,7 @@ impl ClipTask {
         Ok(Self {
             vs,
             bundle,
+            form,
             loader,
             inputs,
             frozen_texts,
@@ -196,16 +212,31 @@ impl ClipTask {
 }
 
 /// The tokenizer of the config. A trained one sets the text tower's vocabulary.
-fn tokenizer(config: &TokenizerConfig, model: &mut ClipConfig, source: &dyn Source) -> Result<Tokenizer> {
+fn tokenizer(
+    config: &TokenizerConfig,
+    model: &mut ClipConfig,
+    source: &dyn Source,
+    checkpoint: Option<&Path>,
+) -> Result<Tokenizer> {
     let context_length = model.text.context_length() as usize;
-    let tokenizer = match (&config.from, config.vocab_size) {
-        (Some(from), _) => Tokenizer::from_dir(from)?.with_context_length(context_length)?,
-        (None, Some(_)) if source.stream().is_some() => {
+    let saved = checkpoint.filter(|checkpoint| ModelFolder::is_described_checkpoint(checkpoint));
+    let tokenizer = match (&config.from, config.vocab_size, saved) {
+        (Some(from), _, Some(saved)) if !from.exists() => {
+            tracing::warn!("{} is gone: the run goes on with the tokenizer in {}", from.display(), saved.display());
+            Tokenizer::from_dir(saved)?.with_context_length(context_length)?
+        }
+        (Some(from), _, _) => Tokenizer::from_dir(from)?.with_context_length(context_length)?,
+        (None, Some(_), Some(saved)) => {
+            let tokenizer = Tokenizer::from_dir(saved)?.with_context_length(context_length)?;
+            set_vocabulary(&mut model.text, &tokenizer);
+            tokenizer
+        }
+        (None, Some(_), None) if source.stream().is_some() => {
             let reason = "is a stream, which is read once: a tokenizer cannot be trained on its captions first";
             let problem = format!("`{}` {reason}; name one with [tokenizer] from = \"DIR\"", source.name());
             return Err(crate::Error::Model(problem));
         }
-        (None, Some(vocab_size)) => {
+        (None, Some(vocab_size), None) => {
             let clean = config.text_clean.unwrap_or_default();
             // A sample that cannot be read here cannot be read in training either, where it is counted.
             let captions: Vec<String> = (0..source.len())
@@ -217,9 +248,10 @@ fn tokenizer(config: &TokenizerConfig, model: &mut ClipConfig, source: &dyn Sour
             set_vocabulary(&mut model.text, &tokenizer);
             tokenizer
         }
-        (None, None) => return Err(crate::Error::Model("[tokenizer] is missing".to_owned())),
+        (None, None, _) => return Err(crate::Error::Model("[tokenizer] is missing".to_owned())),
     };
     model.text.check_tokenizer(&tokenizer)?;
+    model.text.check_largest_id(&tokenizer)?;
     match config.text_clean {
         Some(clean) => Ok(tokenizer.with_text_clean(clean)?),
         None => Ok(tokenizer),
@@ -351,6 +383,10 @@ impl Task for ClipTask {
     }
 
     fn save_model(&self, folder: &Path) -> mm_train::Result<()> {
-        Ok(self.bundle.save(&self.vs, folder, FolderForm::Hf, StoredType::F32)?)
+        Ok(self.bundle.save(&self.vs, folder, self.form, StoredType::F32)?)
+    }
+
+    fn describe_checkpoint(&self, folder: &Path) -> mm_train::Result<()> {
+        Ok(self.bundle.save_description(folder)?)
     }
 }

@@ -53,6 +53,8 @@ pub(crate) struct Trained<'a> {
     pub(crate) optimizer: &'a mut AdamW,
     pub(crate) ema: Option<&'a mut Ema>,
     pub(crate) group: &'a Group,
+    /// Writes what a checkpoint needs to be opened as a model.
+    pub(crate) describe: Box<dyn Fn(&Path) -> Result<()> + 'a>,
 }
 
 impl Trained<'_> {
@@ -128,6 +130,7 @@ fn write(partial: &Path, state: &mut State, trained: &Trained, moments: &[(Strin
     if let Some(ema) = &trained.ema {
         ema.save(&partial.join(EMA))?;
     }
+    (trained.describe)(partial)?;
     state.files = sizes(partial)?;
     let file = partial.join(STATE);
     weights::write_atomically(&file, |to| {

@@ -147,4 +147,14 @@ pub trait Task {
     /// # Errors
     /// A file cannot be written.
     fn save_model(&self, folder: &Path) -> Result<()>;
+
+    /// Writes into the existing folder `folder` of a checkpoint what it needs beside the loop's weights to be opened as a model: config,
+    /// tokenizer, preprocessing.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    fn describe_checkpoint(&self, folder: &Path) -> Result<()> {
+        let _ = folder;
+        Ok(())
+    }
 }

@@ -94,8 +94,7 @@ pub fn train<T: Task>(
     let compute = Compute::of_all(group)?;
     let mut state = State::new(run_seed, compute.clone());
     if let Some(checkpoint) = &folder.checkpoint {
-        let mut trained = Trained { vs: task.variables(), optimizer: &mut optimizer, ema: ema.as_mut(), group };
-        state = checkpoint::load(checkpoint, &mut trained)?;
+        state = checkpoint::load(checkpoint, &mut trained(task, &mut optimizer, ema.as_mut(), group))?;
         task.restore(std::mem::take(&mut state.positions))?;
         let before = std::mem::replace(&mut state.compute, compute);
         if let Some(told) = difference(&before, &state.compute).filter(|_| device == Device::Cpu && group.is_main()) {
@@ -116,7 +115,7 @@ pub fn train<T: Task>(
             Ok(step) => step,
             Err(error) => {
                 if error.is_together && state.step > first && !is_due(config.checkpoint_every, state.step) {
-                    let trained = Trained { vs: task.variables(), optimizer: &mut optimizer, ema: ema.as_mut(), group };
+                    let trained = trained(task, &mut optimizer, ema.as_mut(), group);
                     save_before_ending(&folder.path, &mut state, position, &trained, config.keep_checkpoints, watch)?;
                 }
                 return Err(error.error);
@@ -159,7 +158,7 @@ pub fn train<T: Task>(
                 // Of several processes this one may be alone in its failure, and saving takes all.
                 Err(error) if group.is_alone() => {
                     let position = task.position();
-                    let trained = Trained { vs: task.variables(), optimizer: &mut optimizer, ema: ema.as_mut(), group };
+                    let trained = trained(task, &mut optimizer, ema.as_mut(), group);
                     save_before_ending(&folder.path, &mut state, position, &trained, config.keep_checkpoints, watch)?;
                     return Err(error);
                 }
@@ -174,7 +173,7 @@ pub fn train<T: Task>(
         let stop = group.reduce(&[interrupted], ReduceOp::Max)? != [0.0];
         if last || stop || is_due(config.checkpoint_every, state.step) {
             let position = task.position();
-            let trained = Trained { vs: task.variables(), optimizer: &mut optimizer, ema: ema.as_mut(), group };
+            let trained = trained(task, &mut optimizer, ema.as_mut(), group);
             let saved = checkpoint::save(&folder.path, &mut state, position, &trained, config.keep_checkpoints)?;
             watch(Event::Saved(&saved));
             if stop && !last {
@@ -195,6 +194,17 @@ pub fn train<T: Task>(
     }
     group.barrier()?; // who ends first looks lost to who still works
     Ok(Outcome::Finished(metrics))
+}
+
+/// What a checkpoint of the run is made of.
+fn trained<'a, T: Task>(
+    task: &'a T,
+    optimizer: &'a mut AdamW,
+    ema: Option<&'a mut Ema>,
+    group: &'a Group,
+) -> Trained<'a> {
+    let describe = Box::new(|to: &Path| task.describe_checkpoint(to));
+    Trained { vs: task.variables(), optimizer, ema, group, describe }
 }
 
 /// Saves the steps that are done before a run ends because its data failed: once that is mended, the run goes on with the next step.

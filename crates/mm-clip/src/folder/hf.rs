@@ -1,6 +1,6 @@
 //! `config.json`, as transformers writes it, and this project's own for pairs of towers that transformers has no class for.
 
-use super::{Architecture, read_json};
+use super::{Architecture, HF_CONFIG, read_json};
 use crate::{ClipConfig, ContrastiveLoss, Error, Result};
 use mm_core::checkpoint::Weights;
 use mm_text::{BertConfig, BertPooling, ClipTextConfig, ClipTextForm, TextTowerConfig, Tokenizer};
@@ -24,9 +24,10 @@ const PROJECTION_DIM: i64 = 512;
 /// # Errors
 /// The file is missing or no JSON, its architecture is none of those known, or a field is out of range.
 pub(super) fn read(folder: &Path, weights: &Weights) -> Result<Architecture> {
-    let path = folder.join("config.json");
-    let problem = |problem: String| Error::Folder { path: path.clone(), problem };
-    let config = read_json(&path)?;
+    let config = read_json(&folder.join(HF_CONFIG))?;
+    if let Some(pair) = read_pair(&config)? {
+        return Ok(Architecture::Clip(pair));
+    }
     let projection = |name: &str| weights.shape(name).and_then(|shape| shape.first()).map(|&rows| rows as i64);
     let image = |form| -> Result<Architecture> {
         let mut vit = VitConfig::from_hf(&config, form)?;
@@ -40,19 +41,7 @@ pub(super) fn read(folder: &Path, weights: &Weights) -> Result<Architecture> {
         let tower = TextTowerConfig::Clip(ClipTextConfig::from_hf(&config, form)?);
         Ok(Architecture::Text { tower, projection: projection("text_projection.weight") })
     };
-    let pair = |image_form, text_form, loss| -> Result<Architecture> {
-        let image = VitConfig::from_hf(&nested(&config, "vision_config")?, image_form)?;
-        let text = ClipTextConfig::from_hf(&nested(&config, "text_config")?, text_form)?;
-        let embed_dim = match loss {
-            ContrastiveLoss::InfoNce => projection_dim(&config)?,
-            ContrastiveLoss::Siglip => text.output_width(),
-        };
-        let (image, text) = (ImageTowerConfig::Vit(image), TextTowerConfig::Clip(text));
-        Ok(Architecture::Clip(ClipConfig { loss, ..ClipConfig::new(embed_dim, image, text) }))
-    };
     match config["model_type"].as_str() {
-        Some("clip") => pair(VitForm::Clip, ClipTextForm::Clip, ContrastiveLoss::InfoNce),
-        Some("siglip") => pair(VitForm::Siglip, ClipTextForm::Siglip, ContrastiveLoss::Siglip),
         Some("clip_vision_model") => image(VitForm::Clip),
         Some("siglip_vision_model") => image(VitForm::Siglip),
         Some("vit") => image(VitForm::Vit),
@@ -67,19 +56,41 @@ pub(super) fn read(folder: &Path, weights: &Weights) -> Result<Architecture> {
             let tower = TextTowerConfig::Bert(BertConfig::from_hf(&config, pooling)?);
             Ok(Architecture::Text { tower, projection: None })
         }
-        Some(OWN_TYPE) => {
-            let own: ClipConfig =
-                serde_json::from_value(config["clip"].clone()).map_err(|error| problem(format!("clip: {error}")))?;
-            own.image.validate()?;
-            own.text.validate()?;
-            Ok(Architecture::Clip(own))
-        }
-        Some("siglip2") => Err(problem(
+        Some("siglip2") => Err(Error::Model(
             "model_type siglip2 is the variant with variable resolution (NaFlex), which is not offered; those of fixed resolution are model_type siglip".to_owned(),
         )),
-        Some("chinese_clip") => Err(problem(format!("model_type chinese_clip is not offered; known are {KNOWN}"))),
-        Some(other) => Err(problem(format!("model_type {other} is not known; known are {KNOWN}"))),
-        None => Err(problem(format!("model_type is missing; known are {KNOWN}"))),
+        Some("chinese_clip") => Err(Error::Model(format!("model_type chinese_clip is not offered; known are {KNOWN}"))),
+        Some(other) => Err(Error::Model(format!("model_type {other} is not known; known are {KNOWN}"))),
+        None => Err(Error::Model(format!("model_type is missing; known are {KNOWN}"))),
+    }
+}
+
+/// The pair of towers that a `config.json` describes; none where it is of something else.
+///
+/// # Errors
+/// A field of it is out of range.
+pub(super) fn read_pair(config: &Value) -> Result<Option<ClipConfig>> {
+    let pair = |image_form, text_form, loss| -> Result<Option<ClipConfig>> {
+        let image = VitConfig::from_hf(&nested(config, "vision_config")?, image_form)?;
+        let text = ClipTextConfig::from_hf(&nested(config, "text_config")?, text_form)?;
+        let embed_dim = match loss {
+            ContrastiveLoss::InfoNce => projection_dim(config)?,
+            ContrastiveLoss::Siglip => text.output_width(),
+        };
+        let (image, text) = (ImageTowerConfig::Vit(image), TextTowerConfig::Clip(text));
+        Ok(Some(ClipConfig { loss, ..ClipConfig::new(embed_dim, image, text) }))
+    };
+    match config["model_type"].as_str() {
+        Some("clip") => pair(VitForm::Clip, ClipTextForm::Clip, ContrastiveLoss::InfoNce),
+        Some("siglip") => pair(VitForm::Siglip, ClipTextForm::Siglip, ContrastiveLoss::Siglip),
+        Some(OWN_TYPE) => {
+            let own: ClipConfig = serde_json::from_value(config["clip"].clone())
+                .map_err(|error| Error::Model(format!("clip: {error}")))?;
+            own.image.validate()?;
+            own.text.validate()?;
+            Ok(Some(own))
+        }
+        _ => Ok(None),
     }
 }
 
@@ -135,11 +146,19 @@ pub(super) fn write(architecture: &Architecture, tokenizer: Option<&Tokenizer>) 
     })
 }
 
+/// This project's own `config.json` for `config`, which holds any pair.
+pub(super) fn write_own(config: &ClipConfig) -> Result<Value> {
+    let clip = serde_json::to_value(config).map_err(|error| Error::Model(error.to_string()))?;
+    Ok(json!({ "model_type": OWN_TYPE, "clip": clip }))
+}
+
+/// Whether a `config.json` is this project's own.
+pub(super) fn is_own(config: &Value) -> bool {
+    config["model_type"] == OWN_TYPE
+}
+
 fn pair_config(config: &ClipConfig, tokenizer: Option<&Tokenizer>) -> Result<Value> {
-    let own = || -> Result<Value> {
-        let clip = serde_json::to_value(config).map_err(|error| Error::Model(error.to_string()))?;
-        Ok(json!({ "model_type": OWN_TYPE, "clip": clip }))
-    };
+    let own = || write_own(config);
     let (ImageTowerConfig::Vit(image), TextTowerConfig::Clip(text)) = (&config.image, &config.text) else {
         return own();
     };
@@ -163,6 +182,13 @@ fn pair_config(config: &ClipConfig, tokenizer: Option<&Tokenizer>) -> Result<Val
 
 fn text_config(text: &ClipTextConfig, tokenizer: Option<&Tokenizer>) -> Value {
     match tokenizer {
+        // Where a text's largest id is its end token for certain, that says the same in newer words.
+        Some(tokenizer)
+            if text.form == ClipTextForm::Clip && tokenizer.eos_is_largest() && text.pooled_token().is_none() =>
+        {
+            let text = ClipTextConfig { eos_token_id: tokenizer.eos_id().into(), ..text.clone() };
+            text.to_hf(tokenizer.bos_id(), tokenizer.pad_id())
+        }
         Some(tokenizer) => text.to_hf(tokenizer.bos_id(), tokenizer.pad_id()),
         None => text.to_hf(None, 0),
     }

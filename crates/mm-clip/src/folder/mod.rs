@@ -1,20 +1,23 @@
 //! A model's folder, in the forms of transformers, open_clip and OpenAI: what it holds, and its tensors.
 
 mod hf;
+mod layout;
 mod open_clip;
 mod saved;
 mod tokenizer;
+mod verify;
 
-pub use saved::{Saved, StoredType};
-pub(crate) use tokenizer::{TokenizerSource, tokenizer_files};
+pub use saved::{Description, Saved, StoredType};
+pub(crate) use tokenizer::TokenizerSource;
+pub(crate) use verify::{same_architecture, verify};
 
 use crate::checkpoint::{OPEN_CLIP, join_names};
 use crate::encoder::{TEXT_ROOT, image_root};
 use crate::{ClipConfig, Error, Result};
-use mm_core::checkpoint::{Form, Weights};
+use mm_core::checkpoint::{Form, Weights, refuse_lfs_pointer};
 use mm_core::nn::{shapes_only, uninitialised};
-use mm_text::{TextTowerConfig, Tokenizer};
-use mm_vision::{ImageProcessor, ImageTowerConfig, PositionTable, resize_positions};
+use mm_text::{TOKENIZER_FILES, TextTowerConfig, Tokenizer};
+use mm_vision::{ImageProcessor, ImageTowerConfig, PositionTable, VitForm, resize_positions};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -31,6 +34,24 @@ pub enum FolderForm {
     OpenClip,
     /// OpenAI's state dict alone: `model.safetensors`.
     Openai,
+    /// This project's own, for pairs that no other form holds: as transformers', with a config and preprocessing in words of our own. It
+    /// is read as [`FolderForm::Hf`].
+    Own,
+    /// A checkpoint of a training run of this project: `config.json`, and `model.safetensors` or `ema.safetensors` with the names that
+    /// variables have in memory.
+    Checkpoint,
+}
+
+impl std::fmt::Display for FolderForm {
+    fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Hf => "transformers' form",
+            Self::OpenClip => "open_clip's form",
+            Self::Openai => "OpenAI's form",
+            Self::Own => "this project's own form",
+            Self::Checkpoint => "the form of a checkpoint",
+        })
+    }
 }
 
 /// What a folder holds.
@@ -79,12 +100,42 @@ const INT8_STEM: &str = "model.int8";
 const OPENAI_NUMBERS: [&str; 3] = ["input_resolution", "context_length", "vocab_size"];
 
 impl ModelFolder {
-    /// Reads the config in the folder or of the hub name `model` and maps its weights.
+    /// Reads the config in the folder or of the hub name `model` and maps its weights: of a checkpoint of a training run, the averaged
+    /// ones where there are any.
     ///
     /// # Errors
     /// The model cannot be found, a file is missing or damaged, or the architecture is not known.
     pub fn open(model: &str) -> Result<Self> {
-        let path = mm_core::hub::resolve(model)?;
+        let path = layout::model_folder(mm_core::hub::resolve(model)?)?;
+        match layout::is_checkpoint(&path) {
+            true => {
+                let has_averages = path.join(layout::AVERAGES).exists();
+                Self::open_checkpoint(path, if has_averages { layout::AVERAGES } else { layout::LAST_STEP })
+            }
+            false => Self::open_saved(path),
+        }
+    }
+
+    /// As [`ModelFolder::open`], of a checkpoint of a training run, with the weights of its last step and not their averages.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::open`].
+    pub(crate) fn open_last_step(checkpoint: &Path) -> Result<Self> {
+        Self::open_checkpoint(checkpoint.to_owned(), layout::LAST_STEP)
+    }
+
+    /// Whether `folder` is a checkpoint of a training run that says what model it is of.
+    pub(crate) fn is_described_checkpoint(folder: &Path) -> bool {
+        layout::is_checkpoint(folder) && folder.join(HF_CONFIG).exists()
+    }
+
+    fn open_checkpoint(path: PathBuf, weights: &str) -> Result<Self> {
+        let weights = Weights::open(&path.join(weights))?;
+        let architecture = hf::read(&path, &weights).map_err(|error| error.at(&path.join(HF_CONFIG)))?;
+        Ok(Self { path, form: FolderForm::Checkpoint, architecture, weights, open_clip: Value::Null })
+    }
+
+    fn open_saved(path: PathBuf) -> Result<Self> {
         let open_clip_config = path.join(OPEN_CLIP_CONFIG);
         let has_open_clip_weights = ["open_clip_model.safetensors", "open_clip_model.safetensors.index.json"]
             .iter()
@@ -172,20 +223,25 @@ impl ModelFolder {
 
     /// What it takes to read the tokenizer.
     pub(crate) fn tokenizer_source(&self) -> TokenizerSource {
-        TokenizerSource::new(&self.path, self.form, &self.open_clip["model_cfg"]["text_cfg"])
+        let folder = layout::tokenizer_folder(&self.path);
+        TokenizerSource::new(&folder, self.form, &self.open_clip["model_cfg"]["text_cfg"])
+    }
+
+    /// The files that the tokenizer is read from.
+    pub(crate) fn tokenizer_files(&self) -> Vec<PathBuf> {
+        let folder = layout::tokenizer_folder(&self.path);
+        TOKENIZER_FILES.map(|name| folder.join(name)).into_iter().filter(|file| file.exists()).collect()
     }
 
     /// How images become `pixel_values` of the image tower's size.
     ///
     /// # Errors
-    /// `preprocessor_config.json` is missing, malformed or of another size than the tower's.
+    /// The file of the preprocessing is missing, malformed or of another size than the tower's.
     pub fn processor(&self) -> Result<ImageProcessor> {
         let (tower, _) = self.image()?;
         let size = tower.image_size() as u32;
-        let present = |name: &&str| self.path.join(name).exists();
-        let own = [PREPROCESSING, "processor_config.json"].into_iter().find(present);
-        let (file, processor) = match (self.form, own) {
-            (FolderForm::OpenClip, _) => {
+        let (file, processor) = match self.form {
+            FolderForm::OpenClip => {
                 let mut config = self.open_clip["preprocess_cfg"].clone();
                 if config.is_null() {
                     config = json!({});
@@ -196,19 +252,24 @@ impl ModelFolder {
                     fields.insert("size".to_owned(), size.into());
                 }
                 let processor = ImageProcessor::from_open_clip(&config).map_err(Error::from);
-                (OPEN_CLIP_CONFIG, processor.map_err(|error| error.at(&self.path.join(OPEN_CLIP_CONFIG)))?)
+                let file = self.path.join(OPEN_CLIP_CONFIG);
+                let processor = processor.map_err(|error| error.at(&file))?;
+                (file, processor)
             }
-            (FolderForm::Openai, None) => return Ok(ImageProcessor::default_clip(size)),
-            (_, own) => {
-                let file = own.unwrap_or(PREPROCESSING);
-                (file, ImageProcessor::from_file(&self.path.join(file))?)
-            }
+            form => match ImageProcessor::from_folder(&layout::processor_folder(&self.path), processor_class(&tower)) {
+                Err(mm_vision::Error::Io { source, .. })
+                    if form == FolderForm::Openai && source.kind() == std::io::ErrorKind::NotFound =>
+                {
+                    return Ok(ImageProcessor::default_clip(size));
+                }
+                found => found?,
+            },
         };
         match processor.output_size() {
             output if output == (size, size) => Ok(processor),
             (width, height) => {
                 let problem = format!("images become {width} x {height} pixels, but the tower takes {size} x {size}");
-                Err(Error::Folder { path: self.path.join(file), problem })
+                Err(Error::Folder { path: file, problem })
             }
         }
     }
@@ -224,17 +285,29 @@ impl ModelFolder {
         resized: Option<&ImageTowerConfig>,
         make: impl Fn(&nn::Path) -> Result<T>,
     ) -> Result<T> {
+        self.check_shapes(resized, &make)?;
+        let made = uninitialised(|| make(&vs.root()))?;
+        self.fill(vs, resized)?;
+        Ok(made)
+    }
+
+    /// Checks that the tensors are those of the model that `make` makes, which takes no memory.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::build`].
+    pub(crate) fn check_shapes<T>(
+        &mut self,
+        resized: Option<&ImageTowerConfig>,
+        make: impl Fn(&nn::Path) -> Result<T>,
+    ) -> Result<()> {
         let config = match self.form {
-            FolderForm::Hf => self.path.join(HF_CONFIG),
+            FolderForm::Hf | FolderForm::Own | FolderForm::Checkpoint => self.path.join(HF_CONFIG),
             FolderForm::OpenClip => self.path.join(OPEN_CLIP_CONFIG),
             FolderForm::Openai => self.weights.path().to_owned(),
         };
         let plan = VarStore::new(Device::Cpu);
         shapes_only(|| make(&plan.root())).map_err(|error| error.at(&config))?;
-        self.check(plan.variables().into_iter().collect(), resized)?;
-        let made = uninitialised(|| make(&vs.root()))?;
-        self.fill(vs, resized)?;
-        Ok(made)
+        self.check(plan.variables().into_iter().collect(), resized)
     }
 
     /// Copies the weights to the variables of `vs`, which are those of one tower or both, named as in [`Clip`](crate::Clip). Tensors of
@@ -312,8 +385,9 @@ impl ModelFolder {
     /// How the folder names and lays out its tensors.
     pub fn weights_form(&self) -> Form {
         match self.form {
-            FolderForm::Hf => Form::HF,
+            FolderForm::Hf | FolderForm::Own => Form::HF,
             FolderForm::OpenClip | FolderForm::Openai => OPEN_CLIP,
+            FolderForm::Checkpoint => Form::AS_IS,
         }
     }
 }
@@ -335,7 +409,18 @@ fn side_of(name: &str) -> Side {
     }
 }
 
+/// transformers' class of the preprocessing of a tower.
+fn processor_class(tower: &ImageTowerConfig) -> &'static str {
+    match tower {
+        ImageTowerConfig::Vit(vit) if vit.form == VitForm::Siglip => "SiglipImageProcessor",
+        ImageTowerConfig::Vit(vit) if vit.form == VitForm::Vit => "ViTImageProcessor",
+        _ => "CLIPImageProcessor",
+    }
+}
+
 fn read_json(file: &Path) -> Result<Value> {
     let text = std::fs::read(file).map_err(|source| mm_core::Error::io("read", file, source))?;
-    serde_json::from_slice(&text).map_err(|error| Error::Folder { path: file.to_owned(), problem: error.to_string() })
+    let read =
+        refuse_lfs_pointer(&text).and_then(|()| serde_json::from_slice(&text).map_err(|error| error.to_string()));
+    read.map_err(|problem| Error::Folder { path: file.to_owned(), problem })
 }

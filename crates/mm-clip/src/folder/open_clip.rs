@@ -160,10 +160,16 @@ fn image_config(config: &Value, activation: Activation, embed_dim: i64) -> Resul
 fn text_config(config: &Value, activation: Activation) -> Result<ClipTextConfig> {
     let width = number(config, "text_cfg", "width", Some(512))?;
     let vocab_size = number(config, "text_cfg", "vocab_size", Some(49408))?;
-    // By default open_clip pools at the largest id, which is the end token: the last of the vocabulary.
     let eos_token_id = match config["pool_type"].as_str() {
-        Some("eos") => number(config, "text_cfg", "eos_id", Some(2))?,
-        _ => vocab_size - 1,
+        Some("eos") => match number(config, "text_cfg", "eos_id", Some(ClipTextConfig::LARGEST_ID))? {
+            ClipTextConfig::LARGEST_ID => {
+                let problem =
+                    "text_cfg.eos_id = 2 is not offered with pool_type eos: it is the mark of the largest id here";
+                return Err(Error::Model(problem.to_owned()));
+            }
+            eos_id => eos_id,
+        },
+        _ => ClipTextConfig::LARGEST_ID,
     };
     Ok(ClipTextConfig {
         form: ClipTextForm::Clip,
@@ -238,6 +244,9 @@ pub(super) fn write(config: &ClipConfig) -> Result<Value> {
                 "patch_size": vit.patch_size,
             });
             extend(&mut vision_cfg, vit.hidden_size, vit.intermediate_size, vit.layer_norm_eps, vit.hidden_act);
+            if vit.patch_dropout > 0.0 {
+                vision_cfg["patch_dropout"] = vit.patch_dropout.into();
+            }
             (vision_cfg, vit.hidden_act)
         }
         ImageTowerConfig::ModifiedResNet(resnet) => {
@@ -271,7 +280,10 @@ pub(super) fn write(config: &ClipConfig) -> Result<Value> {
 /// Adds to a tower's config what is not open_clip's default.
 fn extend(config: &mut Value, width: i64, mlp_width: i64, eps: f64, activation: Activation) {
     if mlp_width != 4 * width {
-        config["mlp_ratio"] = (mlp_width as f64 / width as f64).into();
+        // Readers round the product down, which may lie below the width by the rounding of the ratio.
+        let ratio = mlp_width as f64 / width as f64;
+        let is_short = (width as f64 * ratio) as i64 != mlp_width;
+        config["mlp_ratio"] = if is_short { ratio.next_up() } else { ratio }.into();
     }
     if eps != DEFAULT_EPS {
         config["norm_kwargs"] = json!({ "eps": eps });

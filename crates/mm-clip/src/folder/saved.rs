@@ -1,4 +1,4 @@
-use super::{Architecture, FolderForm, INT8_STEM, OPEN_CLIP_CONFIG, PREPROCESSING, hf, open_clip};
+use super::{Architecture, FolderForm, HF_CONFIG, INT8_STEM, OPEN_CLIP_CONFIG, PREPROCESSING, hf, open_clip, verify};
 use crate::checkpoint::OPEN_CLIP;
 use crate::encoder::{TEXT_ROOT, image_root};
 use crate::{ClipConfig, Error, Result};
@@ -11,10 +11,17 @@ use tch::{Kind, Tensor};
 
 /// What is written into a model's folder.
 pub struct Saved<'a> {
+    /// What the weights belong to.
+    pub description: Description<'a>,
+    /// The variables, named as in [`Clip`](crate::Clip).
+    pub variables: Vec<(String, Tensor)>,
+}
+
+/// A model but for its weights.
+#[derive(Clone, Copy)]
+pub struct Description<'a> {
     /// What the model is.
     pub architecture: &'a Architecture,
-    /// Its variables, named as in [`Clip`](crate::Clip).
-    pub variables: Vec<(String, Tensor)>,
     /// Of the text tower.
     pub tokenizer: Option<&'a Tokenizer>,
     /// Whether the tokenizer's files are written; else the caller brings those that it came from.
@@ -42,46 +49,117 @@ impl Saved<'_> {
     /// # Errors
     /// A file cannot be written, or the form cannot hold the model.
     pub fn write(mut self, folder: &Path, form: FolderForm, dtype: StoredType) -> Result<()> {
-        let names = if form == FolderForm::Hf { Form::HF } else { OPEN_CLIP };
-        let bare_root = self.bare_root();
+        self.description.check(form)?;
+        let (names, stem) = match form {
+            FolderForm::Hf if dtype == StoredType::Int8 => (Form::HF, INT8_STEM),
+            FolderForm::Hf | FolderForm::Own => (Form::HF, "model"),
+            FolderForm::OpenClip => (OPEN_CLIP, "open_clip_model"),
+            FolderForm::Openai => (OPEN_CLIP, "model"),
+            FolderForm::Checkpoint => (Form::AS_IS, "model"),
+        };
+        let bare_root = self.description.bare_root().filter(|_| form == FolderForm::Hf);
         let mut tensors = stored(std::mem::take(&mut self.variables), &names);
         for (name, _) in &mut tensors {
             if let Some(bare) = bare_root.and_then(|root| name.strip_prefix(root)?.strip_prefix('.')) {
                 *name = bare.to_owned();
             }
         }
-        let tensors = dtype.convert(tensors);
+        let file = folder.join(format!("{stem}.safetensors"));
+        write(&file, &dtype.convert(tensors))?;
+        if form == FolderForm::Openai {
+            open_clip::check_told_by_shapes(self.description.pair()?, &Weights::open(&file)?)?;
+        }
+        self.description.write(folder, form, dtype)
+    }
+}
+
+impl Description<'_> {
+    /// The form of folder that holds this pair of towers: transformers' where it can, else open_clip's, else this project's own.
+    ///
+    /// # Errors
+    /// None holds it.
+    pub fn form(&self) -> Result<FolderForm> {
+        match [FolderForm::Hf, FolderForm::OpenClip].into_iter().find(|form| self.check(*form).is_ok()) {
+            Some(form) => Ok(form),
+            None => self.check(FolderForm::Own).map(|()| FolderForm::Own),
+        }
+    }
+
+    /// Checks that `form` holds the model's config and preprocessing, and that they read back as the same, without a file.
+    ///
+    /// # Errors
+    /// What the form has no place for.
+    pub fn check(&self, form: FolderForm) -> Result<()> {
+        let config = self.config(form)?;
+        let read = match (form, self.architecture) {
+            (FolderForm::Openai, _) => None, // the shapes of the tensors tell
+            (FolderForm::OpenClip, _) => Some(open_clip::read(&config["model_cfg"])?),
+            (_, Architecture::Clip(_)) => hf::read_pair(&config)?,
+            (_, _) => None,
+        };
+        if let Some(read) = read {
+            verify::same_architecture(&Architecture::Clip(read), self.architecture, self.tokenizer)?;
+        }
+        let Some(processor) = self.processor else { return Ok(()) };
+        let read = match form {
+            FolderForm::OpenClip => ImageProcessor::from_open_clip(&config["preprocess_cfg"])?,
+            _ => ImageProcessor::from_json(&preprocessing(processor, &config)?)?,
+        };
+        verify::same_processor(&read, processor)?;
+        match self.shortened().filter(|_| [FolderForm::OpenClip, FolderForm::Openai].contains(&form)) {
+            None => Ok(()),
+            Some((length, positions)) => Err(Error::Model(format!(
+                "the tokenizer cuts texts at {length} tokens and the tower has {positions} positions, at which readers of this form \
+                 would cut: keep the model in Hugging Face's form, or set model_max_length in its tokenizer_config.json to {positions}"
+            ))),
+        }
+    }
+
+    /// Writes config, preprocessing and tokenizer into the existing `folder`: all but the weights, which are of type `dtype`.
+    ///
+    /// # Errors
+    /// A file cannot be written, or the form cannot hold the model.
+    pub fn write(&self, folder: &Path, form: FolderForm, dtype: StoredType) -> Result<()> {
+        let mut config = self.config(form)?;
         match form {
             FolderForm::Hf => {
-                let stem = if dtype == StoredType::Int8 { INT8_STEM } else { "model" };
-                write(&folder.join(format!("{stem}.safetensors")), &tensors)?;
-                let mut config = hf::write(self.architecture, self.tokenizer)?;
                 config["dtype"] = dtype.name().into();
-                write_json(&folder.join("config.json"), &config)?;
+                write_json(&folder.join(HF_CONFIG), &config)?;
             }
+            FolderForm::Own | FolderForm::Checkpoint => write_json(&folder.join(HF_CONFIG), &config)?,
+            FolderForm::OpenClip => write_json(&folder.join(OPEN_CLIP_CONFIG), &config)?,
+            FolderForm::Openai => {}
+        }
+        if let Some(processor) = self.processor.filter(|_| form != FolderForm::OpenClip) {
+            write_json(&folder.join(PREPROCESSING), &preprocessing(processor, &config)?)?;
+        }
+        if let (Some(tokenizer), true, Some(text)) = (self.tokenizer, self.writes_tokenizer, self.text()) {
+            tokenizer.save(folder, text.input_names())?;
+        }
+        Ok(())
+    }
+
+    /// The JSON of the form's config; null where it has none.
+    fn config(&self, form: FolderForm) -> Result<Value> {
+        match form {
+            FolderForm::Hf => hf::write(self.architecture, self.tokenizer),
+            FolderForm::Own | FolderForm::Checkpoint => hf::write_own(self.pair()?),
+            FolderForm::Openai => self.pair().map(|_| Value::Null),
             FolderForm::OpenClip => {
                 let mut model_cfg = open_clip::write(self.pair()?)?;
                 if let Some(tokenizer) = self.tokenizer {
                     open_clip::set_tokenizer(&mut model_cfg["text_cfg"], tokenizer);
                 }
                 let preprocess_cfg = self.processor.map(ImageProcessor::to_open_clip).transpose()?;
-                write(&folder.join("open_clip_model.safetensors"), &tensors)?;
-                let config = json!({ "model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg });
-                write_json(&folder.join(OPEN_CLIP_CONFIG), &config)?;
-            }
-            FolderForm::Openai => {
-                let file = folder.join("model.safetensors");
-                write(&file, &tensors)?;
-                open_clip::check_told_by_shapes(self.pair()?, &Weights::open(&file)?)?;
+                Ok(json!({ "model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg }))
             }
         }
-        if let (Some(processor), FolderForm::Hf | FolderForm::Openai) = (self.processor, form) {
-            processor.save(&folder.join(PREPROCESSING))?;
-        }
-        if let (Some(tokenizer), true, Some(text)) = (self.tokenizer, self.writes_tokenizer, self.text()) {
-            tokenizer.save(folder, text.input_names())?;
-        }
-        Ok(())
+    }
+
+    /// The tokenizer's length and the tower's positions, where texts are cut before these end.
+    fn shortened(&self) -> Option<(i64, i64)> {
+        let (length, positions) = (self.tokenizer?.context_length() as i64, self.text()?.context_length());
+        (length < positions).then_some((length, positions))
     }
 
     /// The text tower, if there is one.
@@ -131,6 +209,11 @@ impl StoredType {
         };
         tensors.into_iter().map(|(name, tensor)| (name, tch::no_grad(|| tensor.to_kind(kind)))).collect()
     }
+}
+
+/// The JSON of `processor` beside `config`: in words of our own only where the config has them too, and no other program reads it.
+fn preprocessing(processor: &ImageProcessor, config: &Value) -> Result<Value> {
+    Ok(if hf::is_own(config) { processor.to_own_json()? } else { processor.to_json()? })
 }
 
 fn write_json(file: &Path, json: &Value) -> Result<()> {

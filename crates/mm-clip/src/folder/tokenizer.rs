@@ -1,6 +1,6 @@
 use super::{FolderForm, OPEN_CLIP_CONFIG, open_clip};
 use crate::{Error, Result};
-use mm_text::{TOKENIZER_FILES, TextClean, TextTowerConfig, Tokenizer};
+use mm_text::{TextClean, TextTowerConfig, Tokenizer};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -26,9 +26,15 @@ impl TokenizerSource {
     fn fitting(&self, tower: &TextTowerConfig) -> Result<Tokenizer> {
         let positions = tower.context_length() as usize;
         let tokenizer = match self.form {
-            FolderForm::Hf => Tokenizer::from_dir(&self.path)?.within(positions)?,
+            FolderForm::Hf | FolderForm::Own | FolderForm::Checkpoint => {
+                Tokenizer::from_dir(&self.path)?.within(positions)?
+            }
             // open_clip goes by the length in its config, not by the tokenizer's.
-            FolderForm::OpenClip | FolderForm::Openai => self.open_clips(tower)?.with_context_length(positions)?,
+            FolderForm::OpenClip | FolderForm::Openai => {
+                let tokenizer = self.open_clips(tower)?.with_context_length(positions)?;
+                tower.check_largest_id(&tokenizer)?;
+                tokenizer
+            }
         };
         tower.check_tokenizer(&tokenizer)?;
         Ok(tokenizer)
@@ -61,9 +67,4 @@ impl TokenizerSource {
             None => tokenizer.or_text_clean(settings.default_clean())?,
         })
     }
-}
-
-/// The files of the tokenizer in `folder`.
-pub(crate) fn tokenizer_files(folder: &Path) -> Vec<PathBuf> {
-    TOKENIZER_FILES.map(|name| folder.join(name)).into_iter().filter(|file| file.exists()).collect()
 }

@@ -1,18 +1,14 @@
 //! Whole models and lone towers against their peers: what `xtask/goldens/clip.py` saved, in every form of folder.
 
+use crate::folders::golden;
 use mm_clip::{Clip, ImageEncoder, ModelFolder, Probability, TextEncoder};
 use mm_core::Precision;
 use mm_core::checkpoint::stored;
 use mm_dist::{Contrastive, ContrastiveConfig, Group};
 use mm_text::TokenBatch;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
-
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/clip").join(name)
-}
 
 fn open(name: &str) -> ModelFolder {
     ModelFolder::open(golden(name).to_str().unwrap()).unwrap_or_else(|error| panic!("{name}: {error}"))
