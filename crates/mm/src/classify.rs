@@ -2,7 +2,7 @@ use crate::model::{ModelArgs, read_image};
 use crate::reading::ReadingArgs;
 use crate::{labels, output, table};
 use anyhow::{Result, bail, ensure};
-use mm_clip::{Bundle, Templates, ZeroShot};
+use mm_clip::{Bundle, Templates, ZeroShot, check_rows};
 use mm_data::image::RgbImage;
 use std::path::PathBuf;
 
@@ -77,7 +77,9 @@ pub fn run(args: &Args) -> Result<()> {
 /// Prints what the labels get for each of `images`.
 fn classify(args: &Args, bundle: &Bundle, classifier: &ZeroShot, images: Vec<(&PathBuf, RgbImage)>) -> Result<()> {
     let (paths, images): (Vec<_>, Vec<_>) = images.into_iter().unzip();
-    let probabilities = classifier.probabilities(bundle, &bundle.image.embed(&images)?);
+    let rows = bundle.image.embed(&images)?;
+    check_rows(&rows, |row| paths[row].display().to_string())?;
+    let probabilities = classifier.probabilities(bundle, &rows);
     for (row, path) in paths.into_iter().enumerate() {
         let row = Vec::<f32>::try_from(probabilities.get(row as i64).contiguous())?;
         let mut ranked: Vec<(&String, f32)> = classifier.labels().iter().zip(row).collect();

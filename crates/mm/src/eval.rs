@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<()> {
     ensure!(!config.data.eval.is_empty(), "{} has no [data.eval.NAME] to measure on", file.display());
     let model = match &args.model {
         Some(model) => model.clone(),
-        None => model_of_run(&folder)?,
+        None => model_of_run(&folder, group.is_main())?,
     };
     let main_alone = |path: Option<PathBuf>| path.filter(|_| group.is_main());
     let page = main_alone(args.report.clone()).map(|file| OutFile::open(&file, &["html", "htm"])).transpose()?;
@@ -111,17 +111,18 @@ fn config_file(run: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The model of the run in `folder`.
-fn model_of_run(folder: &Path) -> Result<String> {
+/// The model of the run in `folder`; of one that has not ended, its latest checkpoint.
+fn model_of_run(folder: &Path, is_main: bool) -> Result<String> {
     let (model, latest) = (folder.join("model"), folder.join("checkpoints/latest"));
     let shown = folder.display();
     match () {
         () if model.is_dir() => Ok(model.to_string_lossy().into_owned()),
-        () if latest.exists() => bail!(
-            "the run {shown} has no model/ yet: let it end (mm train CONFIG --resume latest), or make a model of its last checkpoint \
-             (mm convert --from {} --to DIR) and measure that (mm eval CONFIG --model DIR)",
-            latest.display()
-        ),
+        () if latest.exists() => {
+            if is_main {
+                tracing::warn!("the run {shown} has not ended: its latest checkpoint is measured");
+            }
+            Ok(latest.to_string_lossy().into_owned())
+        }
         () if folder.is_dir() => {
             bail!("the run {shown} has no model/ yet: let it end (mm train CONFIG --resume latest)")
         }

@@ -47,10 +47,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let resolved = toml::to_string(&config)?;
     let (group, device) = ranks::join(&config.run, &resolved)?;
     config.train.validate_for(group.world(), &source)?;
-    if group.is_main() {
-        resume.checkpoint(&config.run.out.join(&config.run.name))?; // before the data is read
-    }
-    let mut task = ClipTask::new(&config, device, &group)?;
+    // Before the data is read. What another process finds wrong, rank 0 does too.
+    let checkpoint = match resume.checkpoint(&config.run.out.join(&config.run.name)) {
+        Err(error) if group.is_main() => return Err(error.into()),
+        found => found.ok().flatten(),
+    };
+    let mut task = ClipTask::resumed(&config, device, &group, checkpoint.as_deref())?;
     let vs = task.variables();
     let precision = mm_train::resolve_precision(&config.run, &config.train, &resume, vs, &group)?;
     config.train.precision = precision.into();

@@ -157,6 +157,27 @@ fn preprocessing_may_stand_in_the_file_of_the_whole_processor() {
 }
 
 #[test]
+fn any_checkpoint_of_a_run_is_a_model_with_the_averaged_weights() {
+    let models = Models::with(&["train.checkpoint_every=1"]);
+    let latest = models.text("small/checkpoints/latest");
+    let converted = models.convert(&latest, "converted", &[]);
+    assert_eq!(bytes(&converted), bytes(&models.model), "the last step's averages");
+    assert_eq!(models.rows(&latest, &[]), models.rows(&models.model, &[]));
+    assert_eq!(models.logits(&converted), models.logits(&models.model));
+    let first = models.convert(&models.text("small/checkpoints/step-1"), "first", &["--format", "open_clip"]);
+    assert_ne!(models.rows(&first, &[]), models.rows(&models.model, &[]));
+    assert!(success(&["inspect", &latest]).contains("checkpoint"));
+
+    // A run that has not ended is measured as it is.
+    let run = models.text("small");
+    let measured = success(&["eval", &run, "--json"]);
+    std::fs::rename(&models.model, models.path("model")).unwrap();
+    assert_eq!(success(&["eval", &run, "--json"]), measured);
+    let message = failure(&["convert", "--from", &run, "--to", &models.text("to")], 1);
+    assert!(message.contains("is a run's folder: its model is") && message.contains("checkpoints/latest"), "{message}");
+}
+
+#[test]
 fn narrower_weights_are_smaller_and_point_the_same_way() {
     let models = Models::new();
     let exact = models.rows(&models.model, &[]);
