@@ -49,7 +49,10 @@ fn every_model_that_opens_is_trained_and_saved_as_one_that_opens_again() {
         let model = match &whole.architecture {
             Architecture::Clip(_) => format!("from = {from:?}"),
             Architecture::Image { .. } => format!("kind = \"clip\"\nembed_dim = 32\nimage_from = {from:?}\n{TEXT}"),
-            Architecture::Text { .. } => format!("kind = \"clip\"\nembed_dim = 32\ntext_from = {from:?}\n{IMAGE}"),
+            Architecture::Text { tower, .. } => {
+                let width = tower.output_width(); // SigLIP's ends in the shared space itself
+                format!("kind = \"clip\"\nembed_dim = {width}\ntext_from = {from:?}\n{IMAGE}")
+            }
         };
         let run = train(&config(whole.folder.path(), &model, &[]), &Resume::No);
         let (saved, last) = (run.join("model"), run.join("checkpoints/step-1"));
