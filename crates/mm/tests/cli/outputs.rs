@@ -147,6 +147,7 @@ fn a_models_folder_is_no_run_and_is_measured_beside_a_configuration() {
     std::fs::rename(&model, scene.path("moved")).unwrap();
     let moved = scene.text("moved");
     assert!(failure(&["eval", &moved], 1).contains(&format!("mm eval CONFIG --model {moved}")));
+    std::fs::remove_dir_all(scene.path("small/checkpoints")).unwrap();
     assert!(failure(&["eval", &scene.text("small")], 1).contains("has no model/ yet"));
     assert!(failure(&["eval", scene.folder.path().to_str().unwrap()], 1).contains("is no run's folder"));
     let evaluated: serde_json::Value =
