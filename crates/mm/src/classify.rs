@@ -1,9 +1,10 @@
 use crate::model::{ModelArgs, read_image};
 use crate::reading::ReadingArgs;
 use crate::{labels, output, table};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use mm_clip::{Bundle, Templates, ZeroShot, check_rows};
 use mm_data::image::RgbImage;
+use mm_data::{BadSample, Fault};
 use std::path::PathBuf;
 
 /// Classify images by labels alone, without training.
@@ -45,15 +46,17 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let bundle = args.model.open()?;
     let classifier = ZeroShot::new(&bundle, labels, &templates, args.reading.batch_size())?;
-    let mut bad: Vec<anyhow::Error> = Vec::new();
+    let mut bad = Vec::new();
     for paths in args.images.chunks(args.reading.batch_size()) {
         let mut images = Vec::new();
         for path in paths {
             match read_image(path) {
                 Ok(image) => images.push((path, image)),
                 Err(error) => {
-                    tracing::warn!("left out: {error:#}");
-                    bad.push(error);
+                    let (source, key, reason) =
+                        (String::new(), path.display().to_string(), error.root_cause().to_string());
+                    tracing::warn!("left out: {key}: {reason}");
+                    bad.push(BadSample { source, key, fault: Fault::Image, reason });
                 }
             }
         }
@@ -61,17 +64,11 @@ pub fn run(args: &Args) -> Result<()> {
             classify(args, &bundle, &classifier, images)?;
         }
     }
-    let (count, allowed) = (args.images.len(), args.reading.max_bad_samples());
-    if let Some(first) = bad.first().map(|error| format!("{error:#}")) {
-        ensure!(bad.len() < count, "not one of {count} images could be read: {first}");
-        let problem = format!("{} of {count} images could not be read", bad.len());
-        ensure!(
-            bad.len() <= allowed,
-            "{problem}, more than --max-bad-samples {allowed}: mend them or allow more; {first}"
-        );
-        tracing::warn!("{problem} and are left out");
+    let count = args.images.len();
+    if let Some(first) = bad.first().filter(|_| bad.len() == count) {
+        bail!("not one of {count} images can be read: {}: {}", first.key, first.reason);
     }
-    Ok(())
+    args.reading.check_bad(&bad, count, "the others are classified")
 }
 
 /// Prints what the labels get for each of `images`.

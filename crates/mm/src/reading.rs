@@ -26,11 +26,6 @@ impl ReadingArgs {
         self.batch_size as usize
     }
 
-    /// Images that may be unreadable.
-    pub fn max_bad_samples(&self) -> usize {
-        self.max_bad_samples
-    }
-
     /// Embeds all images of `folder` that can be read, with a bar; [`ReadingArgs::check_bad`] judges the others.
     pub fn embed(&self, model: &ImageModel, folder: &Path) -> Result<Embedded> {
         let set = EvalSet::open(&folder.to_string_lossy(), &source(folder)?, [255; 3], usize::MAX)?;
