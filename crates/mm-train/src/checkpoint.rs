@@ -47,14 +47,16 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const EMA: &str = "ema.safetensors";
 const STATE: &str = "state.json";
 
+/// Writes what a checkpoint needs to be opened as a model into its folder.
+pub(crate) type Describe<'a> = Box<dyn Fn(&Path) -> Result<()> + 'a>;
+
 /// What is saved and loaded together.
 pub(crate) struct Trained<'a> {
     pub(crate) vs: &'a VarStore,
     pub(crate) optimizer: &'a mut AdamW,
     pub(crate) ema: Option<&'a mut Ema>,
     pub(crate) group: &'a Group,
-    /// Writes what a checkpoint needs to be opened as a model.
-    pub(crate) describe: Box<dyn Fn(&Path) -> Result<()> + 'a>,
+    pub(crate) describe: Describe<'a>,
 }
 
 impl Trained<'_> {

@@ -2,6 +2,7 @@
 
 use crate::folders::{VARIANTS, Variant, Whole, all, assert_same, rows};
 use mm_clip::{Architecture, ClipRunConfig, ClipTask, ModelFolder};
+use mm_core::Precision;
 use mm_core::config::Source;
 use mm_dist::Group;
 use mm_train::{Resume, Run, RunFolder};
@@ -31,7 +32,7 @@ fn train(config: &ClipRunConfig, resume: &Resume) -> PathBuf {
     let checkpoint = (*resume == Resume::Latest).then_some(checkpoint.as_path());
     let mut task = ClipTask::resumed(config, Device::Cpu, &group, checkpoint).unwrap_or_else(|error| panic!("{error}"));
     let folder = RunFolder::open(&config.run, resume, "", &group).unwrap();
-    let run = Run { config: &config.run, folder: &folder, group: &group };
+    let run = Run { config: &config.run, folder: &folder, group: &group, precision: Precision::F32 };
     mm_train::train(&mut task, run, &config.train, 0, &AtomicBool::new(false), &mut |_| {}).unwrap();
     folder.path
 }
