@@ -60,7 +60,10 @@ fn main() -> ExitCode {
         .with_target(false)
         .without_time()
         .init();
-    openmp::shorten_spin();
+    // Starting again takes a tenth of a second, which only long work wins back.
+    if matches!(cli.command, Command::Train(_) | Command::Eval(_) | Command::Embed(_) | Command::Probe(_)) {
+        openmp::shorten_spin();
+    }
     let outcome = match cli.command {
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args).map(|()| ExitCode::SUCCESS),
