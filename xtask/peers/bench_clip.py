@@ -12,11 +12,12 @@ Made for torch 2.13, open_clip_torch 3.3, transformers 5.23.
 
 import argparse
 import json
-import re
 import time
 
 import open_clip
 import torch
+
+from memory import peak_mb
 
 BATCH = 16
 CONTEXT = 77
@@ -109,11 +110,6 @@ def print_tokens(path):
     captions = [line.rstrip("\n") for line in open(path, encoding="utf-8")]
     for row in open_clip.get_tokenizer("ViT-B-32")(captions):
         print(*row[: int(row.argmax()) + 1].tolist())
-
-
-def peak_mb():
-    status = open("/proc/self/status").read()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1024
 
 
 def main():

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from memory import peak_mb
 from photographs import photographs
 
 BATCH_SIZE = 64
@@ -24,11 +25,6 @@ def make(photos, out, count):
     with webdataset.ShardWriter(str(out / "%06d.tar"), maxcount=SHARD, verbose=0) as writer:
         for number, jpeg in enumerate(photographs(photos, count, [(500, 375), (500, 375), (500, 333), (375, 500)])):
             writer.write({"__key__": f"{number:09}", "jpg": jpeg, "txt": f"photograph number {number}"})
-
-
-def peak_mb(process):
-    status = Path(f"/proc/{process}/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def load(shards, workers):

@@ -11,11 +11,12 @@ Made for torch 2.13, transformers 5.23.
 
 import argparse
 import json
-import re
 import time
 
 import torch
 from transformers import CLIPConfig, CLIPModel
+
+from memory import peak_mb
 
 BATCH, THREADS, VOCABULARY = 128, 2, 8192
 WIDTH, IMAGE_TOKENS, PATCH_VALUES = 192, 17, 3 * 16 * 16
@@ -40,11 +41,6 @@ def small_model():
             "bos_token_id": VOCABULARY - 2, "eos_token_id": VOCABULARY - 1, "pad_token_id": VOCABULARY - 1}
     vision = {"image_size": 64, "patch_size": 16, "num_hidden_layers": IMAGE_LAYERS}
     return CLIPModel(CLIPConfig(text_config=tower | text, vision_config=tower | vision, projection_dim=WIDTH))
-
-
-def peak_mb():
-    status = open("/proc/self/status").read()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1024
 
 
 def main():

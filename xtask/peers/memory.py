@@ -1,0 +1,9 @@
+"""The memory of a process, for the benchmarks of the peers."""
+
+from pathlib import Path
+
+
+def peak_mb(process="self"):
+    """The most that the process of this id has had, in MB."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
