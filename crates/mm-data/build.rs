@@ -1,5 +1,5 @@
-//! Writes the table of the Twemoji pictures. The crate's own look-up is one `match` with 4,000 arms, which takes minutes
-//! to compile; a table takes none.
+//! Writes the table of the Twemoji pictures. The crate's own look-up is one `match` with 4,000 arms, which
+//! takes minutes to compile; a table takes none.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -23,7 +23,8 @@ fn main() {
     std::fs::write(Path::new(&out).join("pictures.rs"), table).expect("OUT_DIR can be written");
 }
 
-/// The code points as Twemoji names its files: without presentation selectors where the emoji is no joined sequence.
+/// The code points as Twemoji names its files: without presentation selectors where the emoji is no joined
+/// sequence.
 fn codes(emoji: &str) -> Vec<String> {
     let joined = emoji.contains('\u{200d}') && emoji != "👁️‍🗨️";
     emoji.chars().filter(|&c| joined || c != '\u{fe0f}').map(|c| format!("{:x}", u32::from(c))).collect()

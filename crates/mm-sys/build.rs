@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 fn main() {
     println!("cargo:rerun-if-changed=shim");
     // torch-sys tells its dependants where its libtorch lives, however it was found.
-    let lib = PathBuf::from(std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys exports its libtorch folder"));
+    let lib =
+        PathBuf::from(std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys exports its libtorch folder"));
     let include = lib.parent().expect("libtorch's lib folder has a parent").join("include");
     let mut build = cc::Build::new();
     build
@@ -42,7 +43,9 @@ fn enable_nccl(lib: &Path, build: &mut cc::Build) {
     let headers = ["cuda_runtime.h", "crt/host_config.h", "nv/target"].map(|header| cuda.join(header));
     if let Some(missing) = headers.iter().chain([&nccl.join("nccl.h")]).find(|header| !header.is_file()) {
         let missing = missing.display();
-        println!("cargo:warning=NCCL is left out, because {missing} is missing: `cargo xtask setup --cuda` brings it");
+        println!(
+            "cargo:warning=NCCL is left out, because {missing} is missing: `cargo xtask setup --cuda` brings it"
+        );
         return;
     }
     build.define("USE_C10D_NCCL", None).includes([cuda, nccl]);

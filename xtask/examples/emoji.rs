@@ -1,6 +1,7 @@
 //! Writes the emoji set into a folder: `cargo xtask data emoji` runs it.
 //!
-//! An example and not a part of xtask, because mm-data takes a while to compile and `cargo xtask setup` must not wait for it.
+//! An example and not a part of xtask, because mm-data takes a while to compile and `cargo xtask setup` must
+//! not wait for it.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,7 +14,10 @@ fn main() -> ExitCode {
     match mm_data::emoji::export(Path::new(&out)) {
         Ok(stats) => {
             let megabytes = stats.image_bytes as f64 / 1e6;
-            println!("{} pairs to train on, {} held out, {megabytes:.1} MB of pictures", stats.train, stats.held_out);
+            println!(
+                "{} pairs to train on, {} held out, {megabytes:.1} MB of pictures",
+                stats.train, stats.held_out
+            );
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -1,5 +1,5 @@
-//! `cargo xtask data`: embedded data sets as files, for other tools and for the eye, models to begin with, and what `mm data` does
-//! with any data set.
+//! `cargo xtask data`: embedded data sets as files, for other tools and for the eye, models to begin with,
+//! and what `mm data` does with any data set.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,7 +27,8 @@ enum Set {
         #[arg(long)]
         out: Option<PathBuf>,
     },
-    /// The text encoder all-MiniLM-L6-v2, which configs/clip/emoji-lit-minilm.toml begins with (83 MB to download)
+    /// The text encoder all-MiniLM-L6-v2, which configs/clip/emoji-lit-minilm.toml begins with (83 MB to
+    /// download)
     #[command(after_help = "Example:\n  cargo xtask data minilm")]
     Minilm {
         /// The folder to make [default: data/minilm]
@@ -44,7 +45,9 @@ enum Set {
     )]
     Shards(launch::Args),
     /// Count what any data set is made of: `mm data stats` with all its options
-    #[command(after_help = "Examples:\n  cargo xtask data stats --data emoji\n  cargo xtask data stats -- --help")]
+    #[command(
+        after_help = "Examples:\n  cargo xtask data stats --data emoji\n  cargo xtask data stats -- --help"
+    )]
     Stats(launch::Args),
     /// Look at samples of any data set: `mm data show` with all its options
     #[command(

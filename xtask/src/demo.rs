@@ -40,7 +40,9 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     }
     let trained = folder.join("model").exists();
     if trained && folder.join("report.html").exists() {
-        bail!("{RUN} holds a finished demo: look at {RUN}/report.html, or begin again with `cargo xtask demo --force`");
+        bail!(
+            "{RUN} holds a finished demo: look at {RUN}/report.html, or begin again with `cargo xtask demo --force`"
+        );
     }
     let libtorch = setup::ensure(workspace)?;
     let program = workspace.build(&libtorch, "mm", &["--bin", "mm"])?;

@@ -1,4 +1,5 @@
-//! `cargo xtask train`, `eval` and a part of `data`: build `mm`, then become it, or with `--nproc` start it once for each rank.
+//! `cargo xtask train`, `eval` and a part of `data`: build `mm`, then become it, or with `--nproc` start it
+//! once for each rank.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -50,8 +51,8 @@ fn build(workspace: &Workspace) -> Result<(PathBuf, Libtorch)> {
     Ok((workspace.build(&libtorch, "mm", &["--bin", "mm"])?, libtorch))
 }
 
-/// Puts the options of a group before the arguments of `mm`, wherever they stand among them: clap passes all on from the first
-/// that is not its own. What stands behind `--` is left alone.
+/// Puts the options of a group before the arguments of `mm`, wherever they stand among them: clap passes all
+/// on from the first that is not its own. What stands behind `--` is left alone.
 pub fn group_options_first(args: Vec<OsString>) -> Vec<OsString> {
     let Some(verb) = args.get(1).filter(|verb| *verb == "train" || *verb == "eval") else { return args };
     let known = ranks::Options::augment_args(clap::Command::new("group"));
@@ -66,7 +67,8 @@ pub fn group_options_first(args: Vec<OsString>) -> Vec<OsString> {
             break;
         }
         let option = arg.to_str().and_then(|arg| arg.strip_prefix("--")).unwrap_or_default();
-        let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
+        let (name, value) =
+            option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
         if !known.contains(&name) {
             rest.push(arg.clone());
             continue;

@@ -1,7 +1,7 @@
 //! Which libtorch the workspace builds on, and whether it is the right one.
 //!
-//! The order is torch-sys's own: a Python's torch (`LIBTORCH_USE_PYTORCH`), a folder (`LIBTORCH`), else `.libtorch/torch`,
-//! which [`crate::setup`] makes and `.cargo/config.toml` names.
+//! The order is torch-sys's own: a Python's torch (`LIBTORCH_USE_PYTORCH`), a folder (`LIBTORCH`), else
+//! `.libtorch/torch`, which [`crate::setup`] makes and `.cargo/config.toml` names.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -106,12 +106,15 @@ fn from_python(choice: &Choice) -> Result<Libtorch> {
     let mut lines = answer.lines();
     let (version, folder) = (plain(lines.next().unwrap_or_default()), lines.next().unwrap_or_default());
     if version != VERSION && !choice.any_version {
-        bail!("LIBTORCH_USE_PYTORCH is set, but {python} has torch {version} and mm needs {VERSION}: {remedy}");
+        bail!(
+            "LIBTORCH_USE_PYTORCH is set, but {python} has torch {version} and mm needs {VERSION}: {remedy}"
+        );
     }
     Ok(Libtorch { folder: folder.into(), ours: false })
 }
 
-/// The version that a libtorch folder says it is: `build-version` of a plain libtorch, `version.py` of a wheel.
+/// The version that a libtorch folder says it is: `build-version` of a plain libtorch, `version.py` of a
+/// wheel.
 fn version_of(folder: &Path) -> Option<String> {
     if let Ok(text) = fs::read_to_string(folder.join("build-version")) {
         return Some(plain(&text));

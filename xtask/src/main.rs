@@ -1,7 +1,7 @@
 //! Automation for the workspace: `cargo xtask VERB`.
 //!
-//! It links no libtorch, so that it can bring libtorch. One file a verb; what needs libtorch prepares it and then starts
-//! `mm`. To add a verb, write its file with an `Args` and a `run`, and name it in [`Verb`].
+//! It links no libtorch, so that it can bring libtorch. One file a verb; what needs libtorch prepares it and
+//! then starts `mm`. To add a verb, write its file with an `Args` and a `run`, and name it in [`Verb`].
 
 mod bench;
 mod ci;

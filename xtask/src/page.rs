@@ -23,13 +23,15 @@ pub fn table<const N: usize>(lines: &[[String; N]]) -> String {
     text
 }
 
-/// Puts the text between `<!-- SECTION -->` and `<!-- /SECTION -->`; a page without them gets them at its end.
+/// Puts the text between `<!-- SECTION -->` and `<!-- /SECTION -->`; a page without them gets them at its
+/// end.
 pub fn write_section(page: &Path, section: &str, text: &str) -> Result<()> {
     let before = match fs::read_to_string(page) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         text => text.with_context(|| format!("cannot read {}", page.display()))?,
     };
-    let after = replaced(&before, section, text).with_context(|| format!("cannot write into {}", page.display()))?;
+    let after =
+        replaced(&before, section, text).with_context(|| format!("cannot write into {}", page.display()))?;
     fs::write(page, after).with_context(|| format!("cannot write {}", page.display()))
 }
 
@@ -60,7 +62,10 @@ mod tests {
         let page = "# Benchmarks\nwords\n";
         let first = replaced(page, "bench clip", "old\n").unwrap();
         let second = replaced(&format!("{first}more words\n"), "bench clip", "new\n").unwrap();
-        assert_eq!(second, "# Benchmarks\nwords\n\n<!-- bench clip -->\n\nnew\n\n<!-- /bench clip -->\nmore words\n");
+        assert_eq!(
+            second,
+            "# Benchmarks\nwords\n\n<!-- bench clip -->\n\nnew\n\n<!-- /bench clip -->\nmore words\n"
+        );
         assert!(replaced("<!-- bench clip -->", "bench clip", "").is_err());
     }
 }

@@ -34,13 +34,15 @@ impl Pip {
     pub fn find(python: &Path, purpose: Purpose) -> Result<Self> {
         let name = python.display();
         let Purpose { what, otherwise, .. } = &purpose;
-        let output =
-            match Command::new(python).args(["-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).output() {
-                Err(error) if is_absent(&error) => bail!(
-                    "{name} is not on the PATH; pip downloads {what}: install Python 3.10 or newer with pip{otherwise}"
-                ),
-                answer => answer.with_context(|| format!("cannot start {name}"))?,
-            };
+        let output = match Command::new(python)
+            .args(["-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
+            .output()
+        {
+            Err(error) if is_absent(&error) => bail!(
+                "{name} is not on the PATH; pip downloads {what}: install Python 3.10 or newer with pip{otherwise}"
+            ),
+            answer => answer.with_context(|| format!("cannot start {name}"))?,
+        };
         let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         if parsed(&version).is_none_or(|version| version < OLDEST_PYTHON) {
             let shown = if version.is_empty() { "broken" } else { &version };
@@ -75,23 +77,31 @@ impl Pip {
 
     /// Unpacks an archive that is a zip, as wheels are.
     pub fn unzip(&self, archive: &Path, folder: &Path) -> Result<()> {
-        let output = Command::new(&self.python).args(["-m", "zipfile", "-e"]).arg(archive).arg(folder).output();
+        let output =
+            Command::new(&self.python).args(["-m", "zipfile", "-e"]).arg(archive).arg(folder).output();
         let output = output.with_context(|| format!("cannot start {}", self.python.display()))?;
         let said = String::from_utf8_lossy(&output.stderr);
         match output.status.success() {
             true => Ok(()),
             false if is_full(&said) => bail!("{}", self.disk_is_full()),
-            false => bail!("cannot unpack {}: {}", archive.display(), said.lines().last().unwrap_or("no reason given")),
+            false => bail!(
+                "cannot unpack {}: {}",
+                archive.display(),
+                said.lines().last().unwrap_or("no reason given")
+            ),
         }
     }
 
     fn command(&self, target: &Path, verb: &str) -> Result<Command> {
-        // pip unpacks in TMPDIR and then moves: in the target it is one file system, and a small /tmp is no matter.
+        // pip unpacks in TMPDIR and then moves: in the target it is one file system, and a small /tmp is no
+        // matter.
         let temporary = target.join("tmp");
-        std::fs::create_dir_all(&temporary).with_context(|| format!("cannot make {}", temporary.display()))?;
+        std::fs::create_dir_all(&temporary)
+            .with_context(|| format!("cannot make {}", temporary.display()))?;
         let mut pip = Command::new(&self.python);
         pip.args(["-m", "pip", verb, "--no-input", "--disable-pip-version-check"]).env("TMPDIR", &temporary);
-        // A user's pip.conf may ask for what --target forbids; a torn download goes on where it stopped (pip 25.1 and later).
+        // A user's pip.conf may ask for what --target forbids; a torn download goes on where it stopped (pip
+        // 25.1 and later).
         pip.envs([
             ("PIP_USER", "0"),
             ("PIP_REQUIRE_VIRTUALENV", "0"),
@@ -103,7 +113,8 @@ impl Pip {
 
     /// Runs pip with its messages in the user's sight.
     fn run(&self, pip: &mut Command) -> Result<()> {
-        let mut child = pip.stdout(std::io::stderr()).stderr(Stdio::piped()).spawn().context("cannot start pip")?;
+        let mut child =
+            pip.stdout(std::io::stderr()).stderr(Stdio::piped()).spawn().context("cannot start pip")?;
         let mut said = String::new();
         for line in BufReader::new(child.stderr.take().context("pip has no stderr")?).lines() {
             let line = line.context("cannot read pip's messages")?;
@@ -128,20 +139,34 @@ impl Pip {
         if is_full(said) {
             return self.disk_is_full();
         }
-        let network =
-            ["NewConnectionError", "NameResolutionError", "ConnectTimeout", "ReadTimeout", "ProxyError", "SSLError"];
+        let network = [
+            "NewConnectionError",
+            "NameResolutionError",
+            "ConnectTimeout",
+            "ReadTimeout",
+            "ProxyError",
+            "SSLError",
+        ];
         if says(&network)
-            || says(&["Failed to establish a new connection", "Read timed out", "Connection reset", "IncompleteRead"])
+            || says(&[
+                "Failed to establish a new connection",
+                "Read timed out",
+                "Connection reset",
+                "IncompleteRead",
+            ])
         {
             let remedy = format!("check the network or proxy and run `{again}` again");
-            return format!("pip cannot reach its package index: {remedy}; whole downloads are kept in pip's cache");
+            return format!(
+                "pip cannot reach its package index: {remedy}; whole downloads are kept in pip's cache"
+            );
         }
         if says(&["No matching distribution found", "is not a supported wheel"]) {
             return format!(
                 "pip of {python} {version} finds no {wheel} wheel for this Python and machine: name a Python 3.10 to 3.14 with --python"
             );
         }
-        let reason = said.lines().rev().find(|line| line.contains("ERROR")).unwrap_or("no reason given").trim();
+        let reason =
+            said.lines().rev().find(|line| line.contains("ERROR")).unwrap_or("no reason given").trim();
         format!("pip stopped half way ({reason}): nothing was left behind; run `{again}` again")
     }
 }

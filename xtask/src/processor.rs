@@ -5,7 +5,8 @@ use std::fs;
 /// Its name and cores, for tables.
 pub fn name() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = text.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
+    let name =
+        text.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     format!("{} ({cores} cores)", name.map_or("an unnamed processor", |(_, name)| name.trim()))
 }

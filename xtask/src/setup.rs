@@ -1,8 +1,9 @@
 //! `cargo xtask setup`: brings libtorch into `.libtorch/`.
 //!
-//! The libraries come out of PyTorch's own wheel, fetched by pip and laid out as pip lays it out, so that the wheel's RPATH
-//! finds the two small CUDA libraries that `libtorch_cpu.so` needs even without a GPU. Everything happens in
-//! `.libtorch.partial`; a rename at the end makes it `.libtorch`, so a half-made folder is never taken for a whole one.
+//! The libraries come out of PyTorch's own wheel, fetched by pip and laid out as pip lays it out, so that the
+//! wheel's RPATH finds the two small CUDA libraries that `libtorch_cpu.so` needs even without a GPU.
+//! Everything happens in `.libtorch.partial`; a rename at the end makes it `.libtorch`, so a half-made folder
+//! is never taken for a whole one.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -18,7 +19,8 @@ use crate::workspace::Workspace;
 
 /// What libtorch without GPU needs beside torch itself, in the versions that the torch wheel asks for.
 const CPU_EXTRAS: [&str; 2] = ["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"];
-/// What compiling against NCCL's process group needs beside torch and its dependencies: headers that CUDA's own include.
+/// What compiling against NCCL's process group needs beside torch and its dependencies: headers that CUDA's
+/// own include.
 const CUDA_EXTRAS: [&str; 2] = ["nvidia-cuda-crt==13.0.88", "nvidia-cuda-cccl==13.0.85"];
 /// Room for the wheels and what they unpack to, in MB.
 const CPU_SPACE: u64 = 3_000;
@@ -55,7 +57,9 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
             let kind = if found.has_cuda() { "CUDA" } else { "CPU" };
             println!("libtorch {VERSION} ({kind}) is present in .libtorch");
             if cuda && !found.has_cuda() {
-                println!("this machine has an NVIDIA GPU: `cargo xtask setup --cuda` brings the libraries for it");
+                println!(
+                    "this machine has an NVIDIA GPU: `cargo xtask setup --cuda` brings the libraries for it"
+                );
             }
         }
         _ => {
@@ -76,7 +80,9 @@ pub fn ensure(workspace: &Workspace) -> Result<Libtorch> {
 
 fn install(workspace: &Workspace, python: &Path, cuda: bool) -> Result<Libtorch> {
     if !cfg!(target_os = "linux") {
-        bail!("setup knows only Linux's wheels: install libtorch {VERSION} by hand and set LIBTORCH to its folder");
+        bail!(
+            "setup knows only Linux's wheels: install libtorch {VERSION} by hand and set LIBTORCH to its folder"
+        );
     }
     let start = Instant::now();
     let target = workspace.path(".libtorch");
@@ -108,7 +114,9 @@ fn install(workspace: &Workspace, python: &Path, cuda: bool) -> Result<Libtorch>
     }
     if !libtorch::is_whole(&partial.join("torch")) {
         remove(&partial)?;
-        bail!("the torch {VERSION} wheel holds no lib/libtorch_cpu.so: set LIBTORCH to a libtorch {VERSION} instead");
+        bail!(
+            "the torch {VERSION} wheel holds no lib/libtorch_cpu.so: set LIBTORCH to a libtorch {VERSION} instead"
+        );
     }
     replace(&target, &partial)?;
     let kind = if cuda { "CUDA" } else { "CPU" };
@@ -161,10 +169,19 @@ mod tests {
     #[test]
     fn a_wheel_is_cut_down_to_what_cpu_programs_link() {
         let wheel = tempfile::tempdir().unwrap();
-        let files = ["torch/__init__.py", "torch/lib/libtorch.so", "torch/lib/libtorch_cpu.so", "torch/lib/libc10.so"]
-            .into_iter()
-            .chain(["torch/lib/libtorch_cuda_linalg.so", "torch/lib/libtorch_python.so", "torch/include/torch/x.h"])
-            .chain(["nvidia/cu13/lib/libcudart.so.13", "nvidia/cu13/include/cuda.h", "bin/torchrun"]);
+        let files = [
+            "torch/__init__.py",
+            "torch/lib/libtorch.so",
+            "torch/lib/libtorch_cpu.so",
+            "torch/lib/libc10.so",
+        ]
+        .into_iter()
+        .chain([
+            "torch/lib/libtorch_cuda_linalg.so",
+            "torch/lib/libtorch_python.so",
+            "torch/include/torch/x.h",
+        ])
+        .chain(["nvidia/cu13/lib/libcudart.so.13", "nvidia/cu13/include/cuda.h", "bin/torchrun"]);
         for file in files {
             let path = wheel.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -173,8 +190,13 @@ mod tests {
         slim(wheel.path(), false).unwrap();
         assert!(libtorch::is_whole(&wheel.path().join("torch")));
         assert!(wheel.path().join("nvidia/cu13/lib/libcudart.so.13").exists());
-        assert_eq!(fs::read_to_string(wheel.path().join("torch/lib/libtorch.so")).unwrap(), "INPUT(libtorch_cpu.so)\n");
-        for gone in ["torch/__init__.py", "torch/lib/libtorch_cuda_linalg.so", "torch/lib/libtorch_python.so", "bin"] {
+        assert_eq!(
+            fs::read_to_string(wheel.path().join("torch/lib/libtorch.so")).unwrap(),
+            "INPUT(libtorch_cpu.so)\n"
+        );
+        for gone in
+            ["torch/__init__.py", "torch/lib/libtorch_cuda_linalg.so", "torch/lib/libtorch_python.so", "bin"]
+        {
             assert!(!wheel.path().join(gone).exists(), "{gone} is still there");
         }
     }

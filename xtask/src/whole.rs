@@ -40,11 +40,11 @@ pub fn replace(target: &Path, partial: &Path) -> Result<()> {
 
 /// Removes a file or folder, if it is there.
 pub fn remove(path: &Path) -> Result<()> {
-    let done = if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    let done =
+        if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match done {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}: remove it by hand and run again", path.display()))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error)
+            .with_context(|| format!("cannot remove {}: remove it by hand and run again", path.display())),
         _ => Ok(()),
     }
 }
@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn free_space_is_read_from_df() {
-        let df = "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/x 100000 40000 51200 44% /\n";
+        let df =
+            "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/x 100000 40000 51200 44% /\n";
         assert_eq!(free_megabytes(df), Some(50));
         assert_eq!(free_megabytes(""), None);
     }

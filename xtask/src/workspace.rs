@@ -14,7 +14,8 @@ pub struct Workspace {
     root: PathBuf,
 }
 
-/// A program that ended badly after it told the user why: xtask adds no second error line, only the exit code.
+/// A program that ended badly after it told the user why: xtask adds no second error line, only the exit
+/// code.
 #[derive(Debug)]
 pub struct Ended(pub u8);
 
@@ -46,13 +47,15 @@ impl Workspace {
 
     /// `cargo` in the workspace, in the same environment as one that the user starts by hand.
     ///
-    /// What `cargo xtask` itself put there goes: a build script that watches one of these variables would else run again,
-    /// and torch-sys takes minutes.
+    /// What `cargo xtask` itself put there goes: a build script that watches one of these variables would
+    /// else run again, and torch-sys takes minutes.
     pub fn cargo(&self, libtorch: Option<&Libtorch>) -> Command {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(&self.root);
         let from_cargo = |name: &str| {
-            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_BIN_")
+            name.starts_with("CARGO_PKG_")
+                || name.starts_with("CARGO_MANIFEST_")
+                || name.starts_with("CARGO_BIN_")
         };
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(from_cargo)) {
             cargo.env_remove(name);
@@ -86,12 +89,13 @@ impl Workspace {
             bail!("the build of {package} failed: see cargo's messages above");
         }
         let name = target.last().copied().unwrap_or(package);
-        executable_in(&output.stdout, name).with_context(|| format!("cargo built {package} but no program {name}"))
+        executable_in(&output.stdout, name)
+            .with_context(|| format!("cargo built {package} but no program {name}"))
     }
 }
 
-/// A script of `xtask/peers`, started in the user's Python: without the network, and without the loader path of cargo and libtorch,
-/// which is not meant for the peers' own torch.
+/// A script of `xtask/peers`, started in the user's Python: without the network, and without the loader path
+/// of cargo and libtorch, which is not meant for the peers' own torch.
 pub fn peer_script(python: &Path, script: &Path) -> Command {
     let mut command = Command::new(python);
     command.arg(script).env_remove("LD_LIBRARY_PATH").env("HF_HUB_OFFLINE", "1");
@@ -141,7 +145,8 @@ fn cannot_start(command: &Command) -> String {
 fn loader_path(libtorch: &Libtorch) -> OsString {
     let lib = libtorch.lib();
     let before = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-    let rest = env::split_paths(&before).filter(|folder| folder.as_os_str() != OsStr::new("") && *folder != lib);
+    let rest =
+        env::split_paths(&before).filter(|folder| folder.as_os_str() != OsStr::new("") && *folder != lib);
     env::join_paths(std::iter::once(lib.clone()).chain(rest)).unwrap_or_else(|_| lib.into_os_string())
 }
 

@@ -1,9 +1,10 @@
-//! What `cargo xtask bench clip` measures of ours: ViT-B/32 with random weights, batch 16. Prints one line of JSON, as
-//! `xtask/peers/bench_clip.py` does for the peers.
+//! What `cargo xtask bench clip` measures of ours: ViT-B/32 with random weights, batch 16. Prints one line of
+//! JSON, as `xtask/peers/bench_clip.py` does for the peers.
 //!
-//! `bench_clip WORK [--precision f32|bf16|int8] [--iterations N] [--warmup N] [--captions FILE]`, WORK being `captions` (prints the
-//! emoji set's, the input of the others), `cosine` (prints how near bf16 and int8 come to f32), `limit`, `images`, `texts77`, `texts` or
-//! `train`; `bench_clip save DIR` writes the model into an existing folder.
+//! `bench_clip WORK [--precision f32|bf16|int8] [--iterations N] [--warmup N] [--captions FILE]`, WORK being
+//! `captions` (prints the emoji set's, the input of the others), `cosine` (prints how near bf16 and int8 come
+//! to f32), `limit`, `images`, `texts77`, `texts` or `train`; `bench_clip save DIR` writes the model into an
+//! existing folder.
 
 mod common;
 
@@ -27,7 +28,8 @@ const THREADS: i32 = 2;
 /// CLIP's end token.
 const EOS: u32 = 49407;
 /// The matrix products of one layer of either tower at batch 16: rows, inputs, outputs.
-const IMAGE_PRODUCTS: [(i64, i64, i64); 4] = [(800, 768, 2304), (800, 768, 768), (800, 768, 3072), (800, 3072, 768)];
+const IMAGE_PRODUCTS: [(i64, i64, i64); 4] =
+    [(800, 768, 2304), (800, 768, 768), (800, 768, 3072), (800, 3072, 768)];
 
 struct Options {
     work: String,
@@ -105,8 +107,8 @@ fn time(options: &Options, mut step: impl FnMut(usize)) -> Vec<f64> {
         .collect()
 }
 
-/// The machine's matrix limit: the image tower's own products, on operands that stay in place. In int8 each product includes the
-/// quantising of its inputs.
+/// The machine's matrix limit: the image tower's own products, on operands that stay in place. In int8 each
+/// product includes the quantising of its inputs.
 fn limit(options: &Options) -> (Vec<f64>, f64) {
     let kind = (options.precision.kind(), Device::Cpu);
     let operands: Vec<(Tensor, Linear)> = IMAGE_PRODUCTS
@@ -119,9 +121,11 @@ fn limit(options: &Options) -> (Vec<f64>, f64) {
             (Tensor::randn([rows, input], kind), linear)
         })
         .collect();
-    let seconds =
-        mm_sys::inference_mode(|| time(options, |_| operands.iter().for_each(|(x, linear)| drop(linear.forward(x)))));
-    let gflop = IMAGE_PRODUCTS.iter().map(|&(rows, input, output)| 2.0 * (rows * input * output) as f64 / 1e9).sum();
+    let seconds = mm_sys::inference_mode(|| {
+        time(options, |_| operands.iter().for_each(|(x, linear)| drop(linear.forward(x))))
+    });
+    let gflop =
+        IMAGE_PRODUCTS.iter().map(|&(rows, input, output)| 2.0 * (rows * input * output) as f64 / 1e9).sum();
     (seconds, gflop)
 }
 
@@ -133,7 +137,8 @@ fn inference(options: &Options) -> Result<(Vec<f64>, f64), Box<dyn std::error::E
     drop(vs); // a packed model does without the f32 weights
     let pixel_values = Tensor::randn([BATCH as i64, 3, 224, 224], (Kind::Float, Device::Cpu));
     if options.work == "images" {
-        let seconds = time(options, |_| mm_sys::inference_mode(|| drop(model.image.encode(&pixel_values, false))));
+        let seconds =
+            time(options, |_| mm_sys::inference_mode(|| drop(model.image.encode(&pixel_values, false))));
         return Ok((seconds, BATCH as f64 * image_gflop()));
     }
     let batches = batches(options)?;
@@ -145,7 +150,9 @@ fn inference(options: &Options) -> Result<(Vec<f64>, f64), Box<dyn std::error::E
 fn cosine(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     let pixel_values = Tensor::randn([BATCH as i64, 3, 224, 224], (Kind::Float, Device::Cpu));
     let tokens = batches(options)?.swap_remove(0);
-    let embed = |model: &Clip| tch::no_grad(|| [model.image.encode(&pixel_values, false), model.text.encode(&tokens)]);
+    let embed = |model: &Clip| {
+        tch::no_grad(|| [model.image.encode(&pixel_values, false), model.text.encode(&tokens)])
+    };
     for (name, precision) in [("bf16", Precision::Bf16), ("int8", Precision::Int8)] {
         let (_vs, mut model) = vit_b_32()?;
         let exact = embed(&model);
@@ -218,8 +225,8 @@ fn batches(options: &Options) -> Result<Vec<TokenBatch>, Box<dyn std::error::Err
     Ok((0..count).map(|k| TokenBatch::from_rows(&batch(k), CONTEXT, EOS)).collect())
 }
 
-/// The tokens of each caption in `file`: read from a file of ids, as the peers print them, or made by the goldens' tokenizer,
-/// which is CLIP's own with fewer merges.
+/// The tokens of each caption in `file`: read from a file of ids, as the peers print them, or made by the
+/// goldens' tokenizer, which is CLIP's own with fewer merges.
 fn token_rows(file: &Path) -> Result<Vec<Vec<u32>>, Box<dyn std::error::Error>> {
     let text = std::fs::read_to_string(file)?;
     if file.extension().is_some_and(|extension| extension == "ids") {
@@ -229,7 +236,8 @@ fn token_rows(file: &Path) -> Result<Vec<Vec<u32>>, Box<dyn std::error::Error>> 
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/text/clip_tokenizer");
     let tokenizer = Tokenizer::from_dir(&folder)?;
     let mut rows = tokenizer.encode_all(&text.lines().collect::<Vec<_>>())?;
-    rows.iter_mut().filter_map(|row| row.last_mut()).for_each(|end| *end = EOS); // the end token of the full vocabulary
+    // the end token of the full vocabulary
+    rows.iter_mut().filter_map(|row| row.last_mut()).for_each(|end| *end = EOS);
     Ok(rows)
 }
 

@@ -1,8 +1,10 @@
-//! What `cargo xtask bench small` measures of ours: training the demo's model, 4 M parameters at batch 128, as `mm train` does it, with its
-//! data read, decoded and augmented meanwhile. Prints one line of JSON, as `xtask/peers/bench_small.py` does for the peer.
+//! What `cargo xtask bench small` measures of ours: training the demo's model, 4 M parameters at batch 128,
+//! as `mm train` does it, with its data read, decoded and augmented meanwhile. Prints one line of JSON, as
+//! `xtask/peers/bench_small.py` does for the peer.
 //!
-//! `bench_small WORK [--precision f32|bf16] [--iterations N] [--warmup N]`, WORK being `lengths` (prints the longest caption of each batch in
-//! tokens, so that the peer's texts are as long), `limit` or `train`. It runs in the workspace's root.
+//! `bench_small WORK [--precision f32|bf16] [--iterations N] [--warmup N]`, WORK being `lengths` (prints the
+//! longest caption of each batch in tokens, so that the peer's texts are as long), `limit` or `train`. It
+//! runs in the workspace's root.
 
 mod common;
 
@@ -49,7 +51,8 @@ fn main() -> Result<()> {
         "limit" => limit(&options, batch as i64),
         "train" => {
             let lengths = &lengths(&config)?[options.warmup..];
-            let texts = lengths.iter().map(|&length| text_gflop(length as f64)).sum::<f64>() / lengths.len() as f64;
+            let texts =
+                lengths.iter().map(|&length| text_gflop(length as f64)).sum::<f64>() / lengths.len() as f64;
             (train(&options, config)?, 3.0 * batch as f64 * (image_gflop() + texts))
         }
         other => return Err(format!("unknown work {other:?}").into()),
@@ -86,9 +89,11 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
 fn lengths(config: &ClipRunConfig) -> Result<Vec<i64>> {
     let mut task = ClipTask::new(config, Device::Cpu, &Group::alone())?;
     let longest = |texts: &Texts| match texts {
-        Texts::Tokens(tokens) => {
-            tokens.attention_mask.sum_dim_intlist([1i64].as_slice(), false, Kind::Int64).max().int64_value(&[])
-        }
+        Texts::Tokens(tokens) => tokens
+            .attention_mask
+            .sum_dim_intlist([1i64].as_slice(), false, Kind::Int64)
+            .max()
+            .int64_value(&[]),
         Texts::Pooled(_) => 0,
     };
     (0..config.train.steps).map(|_| Ok(longest(&task.next_batch()?.texts))).collect()
@@ -121,15 +126,16 @@ fn limit(options: &Options, batch: i64) -> (Vec<f64>, f64) {
     let (rows, width) = (batch * IMAGE_TOKENS as i64, WIDTH as i64);
     let shapes = [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)];
     let kind = (options.precision.kind(), Device::Cpu);
-    let operands =
-        shapes.map(|(input, output)| (Tensor::randn([rows, input], kind), Tensor::randn([output, input], kind)));
+    let operands = shapes
+        .map(|(input, output)| (Tensor::randn([rows, input], kind), Tensor::randn([output, input], kind)));
     let pass = || operands.iter().for_each(|(x, weight)| drop(x.linear(weight, None::<&Tensor>)));
     let time = |_| {
         let start = Instant::now();
         pass();
         start.elapsed().as_secs_f64()
     };
-    let all: Vec<f64> = mm_sys::inference_mode(|| (0..options.warmup + options.iterations).map(time).collect());
+    let all: Vec<f64> =
+        mm_sys::inference_mode(|| (0..options.warmup + options.iterations).map(time).collect());
     let gflop = shapes.iter().map(|(input, output)| 2.0 * (rows * input * output) as f64 / 1e9).sum();
     (all[options.warmup..].to_vec(), gflop)
 }

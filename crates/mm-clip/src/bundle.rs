@@ -154,8 +154,9 @@ impl TextModel {
         Ok(rows)
     }
 
-    /// What `compute` makes of texts, a row each, `batch_size` at once. Texts of one length go together, as a batch takes the time
-    /// of its longest; the rows are in the order of the texts. Each process of `group` computes some of the batches.
+    /// What `compute` makes of texts, a row each, `batch_size` at once. Texts of one length go together, as a
+    /// batch takes the time of its longest; the rows are in the order of the texts. Each process of `group`
+    /// computes some of the batches.
     ///
     /// # Errors
     /// libtorch refuses a batch.
@@ -213,15 +214,17 @@ impl Bundle {
     /// Not as many texts as images, an image without pixels, or a text that the tokenizer has no tokens for.
     pub fn cosines(&self, images: &[RgbImage], texts: &[&str]) -> Result<Vec<f32>> {
         let (images, texts) = (self.image.embed(images)?, self.text.embed(texts, texts.len().max(1))?);
-        let cosines =
-            mm_sys::inference_mode(|| images.f_mul(&texts)?.f_sum_dim_intlist([-1i64].as_slice(), false, Kind::Float))?;
+        let cosines = mm_sys::inference_mode(|| {
+            images.f_mul(&texts)?.f_sum_dim_intlist([-1i64].as_slice(), false, Kind::Float)
+        })?;
         Ok(Vec::try_from(cosines.contiguous())?)
     }
 
     /// Opens the CLIP in a folder, or of a hub name, for inference.
     ///
     /// # Errors
-    /// A file is missing or damaged, the architecture is not known, or config, weights and tokenizer do not fit each other.
+    /// A file is missing or damaged, the architecture is not known, or config, weights and tokenizer do not
+    /// fit each other.
     pub fn open(model: &str, options: &OpenOptions) -> Result<Self> {
         let vs = VarStore::new(options.place()?);
         let mut bundle = Self::load(ModelFolder::open(model)?, &vs, options.resolution)?;
@@ -307,7 +310,11 @@ pub fn check_rows(rows: &Tensor, name: impl Fn(usize) -> String) -> Result<()> {
 }
 
 /// `processor` and `tower` for images of another resolution, where one is asked for.
-fn resized(processor: ImageProcessor, tower: &mut ImageTowerConfig, resolution: Option<i64>) -> Result<ImageProcessor> {
+fn resized(
+    processor: ImageProcessor,
+    tower: &mut ImageTowerConfig,
+    resolution: Option<i64>,
+) -> Result<ImageProcessor> {
     let Some(size) = resolution.filter(|&size| size != tower.image_size()) else { return Ok(processor) };
     *tower = tower.clone().with_image_size(size)?;
     Ok(processor.with_size(size as u32)?)

@@ -3,7 +3,8 @@
 use crate::encoder::TEXT_ROOT;
 use mm_core::checkpoint::{Form, Weights};
 
-/// open_clip's and OpenAI's form: one transformer's names for both towers, q, k and v joined, the projections transposed.
+/// open_clip's and OpenAI's form: one transformer's names for both towers, q, k and v joined, the projections
+/// transposed.
 pub const OPEN_CLIP: Form = Form { names: open_clip_names, is_transposed: is_transposed_in_open_clip };
 
 /// The projections that open_clip multiplies from the right.
@@ -41,9 +42,9 @@ fn open_clip_names(name: &str) -> Vec<String> {
     vec![PARTS.iter().fold(name.to_owned(), |name, (ours, theirs)| name.replacen(ours, theirs, 1))]
 }
 
-/// Brings the names of Hugging Face files, which differ in what stands before a lone tower's, to those of a whole CLIP: the tower's
-/// own below `root`. Old BERT files call a norm's parameters gamma and beta; heads of tasks that are not ours are forgotten, and of a
-/// whole pair's weights the other tower.
+/// Brings the names of Hugging Face files, which differ in what stands before a lone tower's, to those of a
+/// whole CLIP: the tower's own below `root`. Old BERT files call a norm's parameters gamma and beta; heads of
+/// tasks that are not ours are forgotten, and of a whole pair's weights the other tower.
 pub fn join_names(weights: &mut Weights, root: &str) {
     let (own, other) = match root {
         TEXT_ROOT => (["text_model.", "bert."], ["vision_model.", "visual_projection."]),
@@ -54,9 +55,12 @@ pub fn join_names(weights: &mut Weights, root: &str) {
     let forgotten: Vec<&str> = forgotten.collect();
     weights.retain(|name| !forgotten.iter().any(|head| name.starts_with(head)));
     weights.rename(|name| {
-        let name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias");
+        let name =
+            name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias");
         match name.strip_prefix(prefix) {
-            Some(rest) if !rest.starts_with("visual_projection.") && !rest.starts_with("text_projection.") => {
+            Some(rest)
+                if !rest.starts_with("visual_projection.") && !rest.starts_with("text_projection.") =>
+            {
                 format!("{root}.{rest}")
             }
             _ => name,

@@ -42,12 +42,14 @@ impl ClipRunConfig {
         config.run.validate(source)?;
         config.train.validate(source)?;
         if config.loss.tile < 1 {
-            return Err(source.error("loss.tile", format!("`loss.tile`: must be at least 1, is {}", config.loss.tile)));
+            return Err(source
+                .error("loss.tile", format!("`loss.tile`: must be at least 1, is {}", config.loss.tile)));
         }
         config.model.validate(source)?;
         let own = config.tokenizer.clone().unwrap_or_default();
         if !own.is_tokenizer() && config.model.from.is_none() && config.model.text_from.is_none() {
-            let problem = "`tokenizer`: needs `from` or `vocab_size` unless the text tower comes from a checkpoint";
+            let problem =
+                "`tokenizer`: needs `from` or `vocab_size` unless the text tower comes from a checkpoint";
             return Err(source.error("tokenizer", problem));
         }
         if own.from.is_some() && own.vocab_size.is_some() {
@@ -55,7 +57,8 @@ impl ClipRunConfig {
             return Err(source.error("tokenizer.vocab_size", problem));
         }
         if !(0.0..=1.0).contains(&config.data.canonical_share) {
-            let problem = format!("`data.canonical_share`: must be from 0 to 1, is {}", config.data.canonical_share);
+            let problem =
+                format!("`data.canonical_share`: must be from 0 to 1, is {}", config.data.canonical_share);
             return Err(source.error("data.canonical_share", problem));
         }
         config.data.augment.check().map_err(|error| source.error("data.augment", error.to_string()))?;
@@ -79,8 +82,8 @@ pub struct ClipConfig {
     pub image: ImageTowerConfig,
     /// The text tower.
     pub text: TextTowerConfig,
-    /// Whether a linear map leads from the image tower's output to the shared space; false: the output is in it, as SigLIP's and
-    /// the modified ResNet's always are.
+    /// Whether a linear map leads from the image tower's output to the shared space; false: the output is in
+    /// it, as SigLIP's and the modified ResNet's always are.
     #[serde(default = "yes")]
     pub image_projection: bool,
     /// The same for the text tower.
@@ -111,7 +114,8 @@ impl ClipConfig {
 
     /// The width that the text tower's output is projected to, if it is.
     pub fn text_projection_to(&self) -> Option<i64> {
-        let ends_there = matches!(&self.text, TextTowerConfig::Clip(text) if text.form == ClipTextForm::Siglip);
+        let ends_there =
+            matches!(&self.text, TextTowerConfig::Clip(text) if text.form == ClipTextForm::Siglip);
         (self.text_projection && !ends_there).then_some(self.embed_dim)
     }
 }
@@ -127,19 +131,20 @@ pub enum ContrastiveLoss {
     Siglip,
 }
 
-/// `[tokenizer]`: one that exists, or one that is trained on the training captions before the first step; with neither, the checkpoint's
-/// with another cleaning of texts.
+/// `[tokenizer]`: one that exists, or one that is trained on the training captions before the first step;
+/// with neither, the checkpoint's with another cleaning of texts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenizerConfig {
     /// A folder with `tokenizer.json`, or `vocab.json` and `merges.txt`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<PathBuf>,
-    /// The largest vocabulary of one that is trained: byte-pair encoding in CLIP's form. The text tower's `vocab_size` and `eos_token_id`
-    /// become the tokenizer's own.
+    /// The largest vocabulary of one that is trained: byte-pair encoding in CLIP's form. The text tower's
+    /// `vocab_size` and `eos_token_id` become the tokenizer's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vocab_size: Option<usize>,
-    /// How texts are cleaned first; none: as the folder or checkpoint has it, and not at all for one that is trained.
+    /// How texts are cleaned first; none: as the folder or checkpoint has it, and not at all for one that is
+    /// trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_clean: Option<TextClean>,
 }
@@ -163,14 +168,16 @@ pub struct DataConfig {
     /// Random changes of training images.
     #[serde(default)]
     pub augment: Augment,
-    /// In training, the share of samples that are shown with their canonical (first) caption; the others draw one of all.
+    /// In training, the share of samples that are shown with their canonical (first) caption; the others draw
+    /// one of all.
     #[serde(default)]
     pub canonical_share: f64,
     /// The colour behind transparent images, 0 to 255.
     #[serde(default = "white")]
     pub background: [u8; 3],
-    /// In training, whether a JPEG whose crop is several times as large as what the model sees is decoded at a half, a quarter or an
-    /// eighth of its size: faster, and off by a level or two. Evaluation decodes whole images.
+    /// In training, whether a JPEG whose crop is several times as large as what the model sees is decoded at
+    /// a half, a quarter or an eighth of its size: faster, and off by a level or two. Evaluation decodes
+    /// whole images.
     #[serde(default = "yes")]
     pub fast_decode: bool,
     /// Threads that decode; 0: one a core.
@@ -214,7 +221,8 @@ pub struct ClipEvalConfig {
     pub every: u64,
     /// Images or texts that are embedded at once.
     pub batch_size: usize,
-    /// A file of prompt templates for zero-shot classification, one a line with `{}` for the label; none: seven good ones.
+    /// A file of prompt templates for zero-shot classification, one a line with `{}` for the label; none:
+    /// seven good ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub templates: Option<PathBuf>,
 }
@@ -238,7 +246,8 @@ mod tests {
             files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
         assert!(files.len() >= 5);
         for file in files {
-            ClipRunConfig::from_source(&Source::read(&file, &[]).unwrap()).unwrap_or_else(|error| panic!("{error}"));
+            ClipRunConfig::from_source(&Source::read(&file, &[]).unwrap())
+                .unwrap_or_else(|error| panic!("{error}"));
         }
     }
 
@@ -254,7 +263,11 @@ mod tests {
         let trained = parse(&["tokenizer.text_clean=lower"]).unwrap();
         assert_eq!((trained.vocab_size.is_some(), trained.text_clean), (true, Some(TextClean::Lower)));
         assert!(parse(&["tokenizer.from=folder"]).unwrap_err().contains("keep one"));
-        assert!(parse(&["tokenizer={ text_clean = \"lower\" }"]).unwrap_err().contains("needs `from` or `vocab_size`"));
+        assert!(
+            parse(&["tokenizer={ text_clean = \"lower\" }"])
+                .unwrap_err()
+                .contains("needs `from` or `vocab_size`")
+        );
         assert!(parse(&["tokenizer.text_clean=upper"]).unwrap_err().contains("text_clean"));
         assert!(parse(&["tokenizer.vocab=5"]).unwrap_err().contains("vocab_size"));
     }

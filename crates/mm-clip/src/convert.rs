@@ -1,6 +1,8 @@
 //! Models from one form of folder to another, and between two models of one architecture.
 
-use crate::folder::{Architecture, Description, FolderForm, ModelFolder, Saved, StoredType, same_architecture, verify};
+use crate::folder::{
+    Architecture, Description, FolderForm, ModelFolder, Saved, StoredType, same_architecture, verify,
+};
 use crate::{Clip, ClipConfig, Error, ImageEncoder, Result, TextEncoder};
 use mm_text::Tokenizer;
 use mm_vision::ImageProcessor;
@@ -23,14 +25,19 @@ pub struct Conversion {
 }
 
 /// What a sentence-transformers folder has beside its BERT.
-const KEPT: [&str; 4] =
-    ["modules.json", "1_Pooling/config.json", "sentence_bert_config.json", "config_sentence_transformers.json"];
+const KEPT: [&str; 4] = [
+    "modules.json",
+    "1_Pooling/config.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+];
 
 impl Conversion {
     /// Reads the model in a folder or of a hub name, for images of `resolution` pixels where one is given.
     ///
     /// # Errors
-    /// The model cannot be opened. A tokenizer or preprocessing that is not there at all is no error: it is not written either.
+    /// The model cannot be opened. A tokenizer or preprocessing that is not there at all is no error: it is
+    /// not written either.
     pub fn read(model: &str, resolution: Option<i64>) -> Result<Self> {
         let folder = ModelFolder::open(model)?;
         let mut architecture = folder.architecture.clone();
@@ -63,10 +70,13 @@ impl Conversion {
         };
         folder.build(&vs, resized, |path| match &architecture {
             Architecture::Clip(config) => Clip::new(path, config).map(drop),
-            Architecture::Image { tower, projection } => ImageEncoder::new(path, tower, *projection).map(drop),
+            Architecture::Image { tower, projection } => {
+                ImageEncoder::new(path, tower, *projection).map(drop)
+            }
             Architecture::Text { tower, projection } => TextEncoder::new(path, tower, *projection).map(drop),
         })?;
-        let variables = vs.variables().into_iter().map(|(name, variable)| (name, variable.detach())).collect();
+        let variables =
+            vs.variables().into_iter().map(|(name, variable)| (name, variable.detach())).collect();
         Ok(Self { architecture, variables, tokenizer, processor, form, tokenizer_files, kept })
     }
 
@@ -75,8 +85,8 @@ impl Conversion {
         &self.architecture
     }
 
-    /// Moves each weight the share `alpha` of the way to `finetuned`'s (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models",
-    /// section 3): 0 leaves this model, 1 gives the other.
+    /// Moves each weight the share `alpha` of the way to `finetuned`'s (Wortsman et al. 2022, "Robust
+    /// fine-tuning of zero-shot models", section 3): 0 leaves this model, 1 gives the other.
     ///
     /// # Errors
     /// The two are not of one architecture.
@@ -87,14 +97,16 @@ impl Conversion {
         }
         for (name, weight) in &mut self.variables {
             let other = finetuned.variables.iter().find(|(other, _)| other == name);
-            let (_, other) = other.ok_or_else(|| Error::Model(format!("{name} is in one of the models only")))?;
+            let (_, other) =
+                other.ok_or_else(|| Error::Model(format!("{name} is in one of the models only")))?;
             *weight = tch::no_grad(|| weight.lerp(other, alpha));
         }
         Ok(())
     }
 
-    /// Writes the folder `to`, which is not there yet: whole or not at all. What was written is opened again before it gets its name, and
-    /// its config, tensors, preprocessing and tokenizer are compared with the model's.
+    /// Writes the folder `to`, which is not there yet: whole or not at all. What was written is opened again
+    /// before it gets its name, and its config, tensors, preprocessing and tokenizer are compared with the
+    /// model's.
     ///
     /// # Errors
     /// `to` exists, a file cannot be written, or `form` cannot hold the model.
@@ -131,7 +143,9 @@ impl Conversion {
 fn unless_absent<T>(read: Result<T>) -> Result<Option<T>> {
     match read {
         Err(Error::Text(mm_text::Error::NoTokenizer(_))) => Ok(None),
-        Err(Error::Vision(mm_vision::Error::Io { source, .. })) if source.kind() == std::io::ErrorKind::NotFound => {
+        Err(Error::Vision(mm_vision::Error::Io { source, .. }))
+            if source.kind() == std::io::ErrorKind::NotFound =>
+        {
             Ok(None)
         }
         read => read.map(Some),

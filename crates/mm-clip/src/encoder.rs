@@ -7,7 +7,8 @@ use mm_vision::{HeatMapTaps, ImageTower, ImageTowerConfig};
 use tch::nn::Path;
 use tch::{Kind, Tensor};
 
-/// An image tower and the linear map from its output to the space that it shares with texts, where it does not end there itself.
+/// An image tower and the linear map from its output to the space that it shares with texts, where it does
+/// not end there itself.
 #[derive(Debug)]
 pub struct ImageEncoder {
     tower: ImageTower,
@@ -16,7 +17,8 @@ pub struct ImageEncoder {
 }
 
 impl ImageEncoder {
-    /// Creates the parameters below `path`: the tower under `vision_model` (a modified ResNet under `visual`), the map to `projection` numbers as `visual_projection`.
+    /// Creates the parameters below `path`: the tower under `vision_model` (a modified ResNet under
+    /// `visual`), the map to `projection` numbers as `visual_projection`.
     ///
     /// # Errors
     /// The tower cannot be built, or `projection` is out of range.
@@ -24,7 +26,11 @@ impl ImageEncoder {
         check_projection(projection)?;
         let tower = tower.build(&(path / image_root(tower)))?;
         let (width, output_width) = (tower.output_width(), projection.unwrap_or(tower.output_width()));
-        Ok(Self { tower, projection: projection.map(|to| linear(path, "visual_projection", width, to)), output_width })
+        Ok(Self {
+            tower,
+            projection: projection.map(|to| linear(path, "visual_projection", width, to)),
+            output_width,
+        })
     }
 
     /// D, the width of the output.
@@ -32,7 +38,8 @@ impl ImageEncoder {
         self.output_width
     }
 
-    /// Maps `pixel_values` `[B, 3, S, S]` to `[B, D]`, in the weights' type. `train` turns on what differs in training.
+    /// Maps `pixel_values` `[B, 3, S, S]` to `[B, D]`, in the weights' type. `train` turns on what differs in
+    /// training.
     pub fn forward(&self, pixel_values: &Tensor, train: bool) -> Tensor {
         self.project(self.pool(pixel_values, train))
     }
@@ -62,7 +69,8 @@ impl ImageEncoder {
         (unit_rows(&self.project(pooled.shallow_clone())), taps)
     }
 
-    /// As [`Transformer::set_gradient_checkpointing`](mm_core::nn::Transformer::set_gradient_checkpointing), for the tower.
+    /// As [`Transformer::set_gradient_checkpointing`](mm_core::nn::Transformer::set_gradient_checkpointing),
+    /// for the tower.
     pub fn set_gradient_checkpointing(&mut self, on: bool) {
         self.tower.set_gradient_checkpointing(on);
     }
@@ -74,7 +82,8 @@ impl ImageEncoder {
     }
 }
 
-/// A text tower and the linear map from its output to the space that it shares with images, where it does not end there itself.
+/// A text tower and the linear map from its output to the space that it shares with images, where it does not
+/// end there itself.
 #[derive(Debug)]
 pub struct TextEncoder {
     tower: TextTower,
@@ -83,7 +92,8 @@ pub struct TextEncoder {
 }
 
 impl TextEncoder {
-    /// Creates the parameters below `path`: the tower under `text_model`, the map to `projection` numbers as `text_projection`.
+    /// Creates the parameters below `path`: the tower under `text_model`, the map to `projection` numbers as
+    /// `text_projection`.
     ///
     /// # Errors
     /// The tower cannot be built, or `projection` is out of range.
@@ -91,7 +101,11 @@ impl TextEncoder {
         check_projection(projection)?;
         let (width, output_width) = (tower.output_width(), projection.unwrap_or(tower.output_width()));
         let tower = tower.build(&(path / TEXT_ROOT))?;
-        Ok(Self { tower, projection: projection.map(|to| linear(path, "text_projection", width, to)), output_width })
+        Ok(Self {
+            tower,
+            projection: projection.map(|to| linear(path, "text_projection", width, to)),
+            output_width,
+        })
     }
 
     /// D, the width of the output.
@@ -119,7 +133,8 @@ impl TextEncoder {
         project(self.projection.as_ref(), pooled)
     }
 
-    /// As [`Transformer::set_gradient_checkpointing`](mm_core::nn::Transformer::set_gradient_checkpointing), for the tower.
+    /// As [`Transformer::set_gradient_checkpointing`](mm_core::nn::Transformer::set_gradient_checkpointing),
+    /// for the tower.
     pub fn set_gradient_checkpointing(&mut self, on: bool) {
         self.tower.set_gradient_checkpointing(on);
     }

@@ -54,7 +54,9 @@ impl Error {
         let problem = match self {
             Self::Model(problem) => problem,
             Self::Vision(error @ (Vision::Config(_) | Vision::Processor(_))) => error.to_string(),
-            Self::Text(error @ (Text::Config(_) | Text::Mismatch(_) | Text::Tokenizer(_))) => error.to_string(),
+            Self::Text(error @ (Text::Config(_) | Text::Mismatch(_) | Text::Tokenizer(_))) => {
+                error.to_string()
+            }
             error => return error,
         };
         Self::Folder { path: path.to_owned(), problem }

@@ -53,7 +53,12 @@ impl EvalSet {
     ///
     /// # Errors
     /// The set cannot be opened or is empty.
-    pub fn open(name: &str, config: &SourceConfig, background: [u8; 3], max_bad_samples: usize) -> Result<Self> {
+    pub fn open(
+        name: &str,
+        config: &SourceConfig,
+        background: [u8; 3],
+        max_bad_samples: usize,
+    ) -> Result<Self> {
         let source: Arc<dyn Source> = Arc::from(config.open()?);
         if source.is_empty() {
             return Err(Error::Evaluation(format!("the set {name} is empty: {}", source.name())));
@@ -65,8 +70,8 @@ impl EvalSet {
         Ok(Self { name: name.to_owned(), source, background, max_bad_samples, fast_decode: false })
     }
 
-    /// Whether JPEGs that are several times as large as what the model sees are decoded at a part of their size: see
-    /// [`mm_data::decode_reduced`]. Off at first, so that pixels are those of the Python peers.
+    /// Whether JPEGs that are several times as large as what the model sees are decoded at a part of their
+    /// size: see [`mm_data::decode_reduced`]. Off at first, so that pixels are those of the Python peers.
     pub fn fast_decode(self, fast_decode: bool) -> Self {
         Self { fast_decode, ..self }
     }
@@ -106,9 +111,10 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Reads and embeds all images of `set`, decoding ahead while the model computes, and with `text` the captions, if all samples
-    /// have one. The processes of `group` share the work in whole batches, so that each sample is embedded once and as one process would, and
-    /// all have all of it in the end. `progress` is told how many samples are done, by this process.
+    /// Reads and embeds all images of `set`, decoding ahead while the model computes, and with `text` the
+    /// captions, if all samples have one. The processes of `group` share the work in whole batches, so that
+    /// each sample is embedded once and as one process would, and all have all of it in the end. `progress`
+    /// is told how many samples are done, by this process.
     ///
     /// # Errors
     /// More samples are bad than the set allows, or none is good; another process is lost.
@@ -148,7 +154,8 @@ impl Embedded {
         for batch in loader.epoch() {
             let batch = batch?;
             let pair = |(item, index): (EvalItem, usize)| (item.image, EvalSample { index, ..item.kept });
-            let (pictures, kept): (Vec<_>, Vec<_>) = batch.items.into_iter().zip(batch.indices).map(pair).unzip();
+            let (pictures, kept): (Vec<_>, Vec<_>) =
+                batch.items.into_iter().zip(batch.indices).map(pair).unzip();
             images.push(image.embed_resized(&pictures)?);
             samples.extend(kept);
             progress(samples.len());
@@ -168,8 +175,10 @@ impl Embedded {
         }
         check_rows(&images, |row| samples[row].key.clone())?;
         let captions: Option<Vec<&str>> = samples.iter().map(|sample| sample.caption.as_deref()).collect();
-        let texts =
-            text.zip(captions).map(|(text, captions)| text.embed_among(&captions, batch_size, group)).transpose()?;
+        let texts = text
+            .zip(captions)
+            .map(|(text, captions)| text.embed_among(&captions, batch_size, group))
+            .transpose()?;
         Ok(Self { images, texts, bad, samples, waiting })
     }
 }
@@ -177,8 +186,9 @@ impl Embedded {
 /// What all processes have, in the order of their ranks.
 fn gather<T: Serialize + DeserializeOwned>(group: &Group, own: &[T]) -> Result<Vec<T>> {
     let pieces = group.gather_bytes(&serde_json::to_vec(own).expect("plain values are JSON"))?;
-    let parsed =
-        pieces.iter().map(|piece| serde_json::from_slice::<Vec<T>>(piece).expect("it was JSON before it was sent"));
+    let parsed = pieces
+        .iter()
+        .map(|piece| serde_json::from_slice::<Vec<T>>(piece).expect("it was JSON before it was sent"));
     Ok(parsed.flatten().collect())
 }
 
@@ -213,7 +223,8 @@ pub struct EvalReport {
     pub bad_samples: usize,
     /// Among all pairs, where samples have captions.
     pub all: Option<PairReport>,
-    /// Among the pairs that are no variant of another (emoji: no skin tone chosen), where the set has variants.
+    /// Among the pairs that are no variant of another (emoji: no skin tone chosen), where the set has
+    /// variants.
     pub without_variants: Option<PairReport>,
     /// Zero-shot classification, where samples have labels.
     pub zero_shot: Option<ZeroShotReport>,
@@ -245,7 +256,8 @@ impl EvalReport {
         })
     }
 
-    /// Retrieval as the rows of a table, chance included: pairs compared, which of them and which way, result.
+    /// Retrieval as the rows of a table, chance included: pairs compared, which of them and which way,
+    /// result.
     pub fn retrieval_rows(&self) -> Vec<(usize, String, Retrieval)> {
         let kinds = [("all pairs", &self.all), ("without variants", &self.without_variants)];
         let rows = kinds.into_iter().filter_map(|(kind, pairs)| Some((kind, pairs.as_ref()?)));
@@ -265,13 +277,19 @@ impl EvalReport {
         let mut metrics = Vec::new();
         for (suffix, pairs) in [("", &self.all), ("_without_variants", &self.without_variants)] {
             let Some(pairs) = pairs else { continue };
-            for (way, found) in [("image_to_text", pairs.image_to_text), ("text_to_image", pairs.text_to_image)] {
+            for (way, found) in
+                [("image_to_text", pairs.image_to_text), ("text_to_image", pairs.text_to_image)]
+            {
                 let named = found.named();
-                metrics.extend(named.map(|(metric, value)| (format!("{}/{way}_{metric}{suffix}", self.name), value)));
+                metrics.extend(
+                    named.map(|(metric, value)| (format!("{}/{way}_{metric}{suffix}", self.name), value)),
+                );
             }
         }
         metrics.extend(
-            self.zero_shot.as_ref().map(|report| (format!("{}/zero_shot_accuracy", self.name), report.accuracy)),
+            self.zero_shot
+                .as_ref()
+                .map(|report| (format!("{}/zero_shot_accuracy", self.name), report.accuracy)),
         );
         metrics
     }
@@ -298,7 +316,8 @@ fn zero_shot(
 ) -> Result<Option<ZeroShotReport>> {
     let Some(truth) = labels_of(&embedded.samples)? else { return Ok(None) };
     let labels: Vec<&str> = truth.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
-    let indices: Vec<usize> = truth.iter().map(|&label| labels.partition_point(|&other| other < label)).collect();
+    let indices: Vec<usize> =
+        truth.iter().map(|&label| labels.partition_point(|&other| other < label)).collect();
     let labels = labels.into_iter().map(str::to_owned).collect();
     let classifier = ZeroShot::new(bundle, labels, templates, batch_size)?;
     classifier.evaluate(&embedded.images, &indices).map(Some)
@@ -309,9 +328,9 @@ fn labels_of(samples: &[EvalSample]) -> Result<Option<Vec<&str>>> {
     let labels: Option<Vec<&str>> = samples.iter().map(|sample| sample.label.as_deref()).collect();
     let empty = |(sample, label): (&EvalSample, &&str)| label.trim().is_empty().then(|| sample.key.clone());
     match labels.as_ref().and_then(|labels| samples.iter().zip(labels).find_map(empty)) {
-        Some(key) => {
-            Err(Error::Evaluation(format!("the label of {key} is empty: fill it in, or leave labels out of the set")))
-        }
+        Some(key) => Err(Error::Evaluation(format!(
+            "the label of {key} is empty: fill it in, or leave labels out of the set"
+        ))),
         None => Ok(labels),
     }
 }
@@ -331,7 +350,9 @@ mod tests {
                 is_variant: false,
             };
             let samples: Vec<EvalSample> = labels.iter().enumerate().map(sample).collect();
-            labels_of(&samples).map(|labels| labels.map(|labels| labels.join(","))).map_err(|error| error.to_string())
+            labels_of(&samples)
+                .map(|labels| labels.map(|labels| labels.join(",")))
+                .map_err(|error| error.to_string())
         };
         assert_eq!(labels(&[Some("cat"), Some("dog")]).unwrap().as_deref(), Some("cat,dog"));
         assert_eq!(labels(&[Some("cat"), None]).unwrap(), None);

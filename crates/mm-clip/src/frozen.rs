@@ -4,8 +4,9 @@ use mm_dist::Group;
 use std::collections::{BTreeSet, HashMap};
 use tch::Tensor;
 
-/// The outputs of a text tower that is locked, each text of the training data computed once, before the first step. What a text
-/// becomes then depends on the data alone, not on the batch that it is drawn into, so that a resumed run sees the same numbers.
+/// The outputs of a text tower that is locked, each text of the training data computed once, before the first
+/// step. What a text becomes then depends on the data alone, not on the batch that it is drawn into, so that
+/// a resumed run sees the same numbers.
 #[derive(Debug)]
 pub(crate) struct FrozenTexts {
     /// `[texts, W]`.
@@ -20,7 +21,8 @@ const MOST: usize = 1 << 17;
 const BATCH_SIZE: usize = 64;
 
 impl FrozenTexts {
-    /// The texts of `source`; none where they are too many to keep or cannot be read beforehand, and are computed at every step instead.
+    /// The texts of `source`; none where they are too many to keep or cannot be read beforehand, and are
+    /// computed at every step instead.
     pub fn new(model: &TextModel, source: &dyn Source, group: &Group) -> Result<Option<Self>> {
         if source.stream().is_some() {
             return Ok(None);
@@ -33,14 +35,17 @@ impl FrozenTexts {
                 texts.insert(model.tokenizer.encode(&caption)?);
             }
             if texts.len() > MOST {
-                tracing::warn!("more than {MOST} different captions: the locked text tower runs at every step");
+                tracing::warn!(
+                    "more than {MOST} different captions: the locked text tower runs at every step"
+                );
                 return Ok(None);
             }
         }
         let texts: Vec<Vec<u32>> = texts.into_iter().collect();
         tracing::info!("the locked text tower reads the {} captions, once for the whole run", texts.len());
         let pooled = model.map_rows(&texts, BATCH_SIZE, group, |tokens| model.encoder.pool(tokens))?;
-        let pooled = pooled.to_device(model.device).copy(); // a tensor of inference mode could not take part in training
+        // a tensor of inference mode could not take part in training
+        let pooled = pooled.to_device(model.device).copy();
         let places = texts.into_iter().zip(0..).collect();
         Ok(Some(Self { pooled, places }))
     }

@@ -3,11 +3,14 @@ use mm_sys::RngState;
 use mm_train::{Loss, Pass, Result};
 use tch::{Kind, Tensor};
 
-/// The gradients of a loss that compares all samples of a batch, with a graph for only `chunk` of them at a time (GradCache: Gao et al. 2021,
-/// "Scaling deep contrastive learning batch size under memory limited setup"): all are embedded without a graph, the loss gives the gradients of
-/// their embeddings, and each chunk but the last is embedded again to carry its own on to the weights. Exact, for the price of a second forward pass.
+/// The gradients of a loss that compares all samples of a batch, with a graph for only `chunk` of them at a
+/// time (GradCache: Gao et al. 2021, "Scaling deep contrastive learning batch size under memory limited
+/// setup"): all are embedded without a graph, the loss gives the gradients of their embeddings, and each
+/// chunk but the last is embedded again to carry its own on to the weights. Exact, for the price of a second
+/// forward pass.
 ///
-/// `embed` gives unit rows of a chunk's images and texts, and draws the same random numbers both times; `compare` gives the loss of all rows.
+/// `embed` gives unit rows of a chunk's images and texts, and draws the same random numbers both times;
+/// `compare` gives the loss of all rows.
 pub(crate) fn backward(
     batch: &ClipBatch,
     chunk: i64,
@@ -49,6 +52,7 @@ pub(crate) fn backward(
         state.restore().map_err(mm_core::Error::from)?;
         carry_on(embed(one), chunk * number as i64, number + 1 == others.len())?;
     }
-    drawn.restore().map_err(mm_core::Error::from)?; // what comes next does not draw the last chunk's numbers again
+    // what comes next does not draw the last chunk's numbers again
+    drawn.restore().map_err(mm_core::Error::from)?;
     Ok(loss)
 }

@@ -1,4 +1,5 @@
-//! The groups of a tower's parameters, from its input to its output: what is locked and what learns slower counts in them.
+//! The groups of a tower's parameters, from its input to its output: what is locked and what learns slower
+//! counts in them.
 
 use crate::ClipConfig;
 use mm_text::TextTowerConfig;
@@ -15,8 +16,8 @@ pub(crate) struct Group {
 
 /// The group of the parameter `name` of a [`Clip`](crate::Clip); none for the temperature and the bias.
 ///
-/// Group 0 are the embeddings or a ResNet's stem, group n the n-th block or stage, the last with the norm and head behind it; then comes the
-/// projection, or what pools a modified ResNet.
+/// Group 0 are the embeddings or a ResNet's stem, group n the n-th block or stage, the last with the norm and
+/// head behind it; then comes the projection, or what pools a modified ResNet.
 pub(crate) fn group_of(name: &str, config: &ClipConfig) -> Option<Group> {
     let (root, rest) = name.split_once('.')?;
     let (is_image, blocks) = match root {
@@ -26,7 +27,9 @@ pub(crate) fn group_of(name: &str, config: &ClipConfig) -> Option<Group> {
     };
     let group = match rest {
         _ if root.ends_with("_projection") || rest.starts_with("attnpool.") => blocks + 1,
-        _ => block_of(rest).map_or_else(|| if is_input(rest) { 0 } else { blocks }, |block| block.min(blocks)),
+        _ => {
+            block_of(rest).map_or_else(|| if is_input(rest) { 0 } else { blocks }, |block| block.min(blocks))
+        }
     };
     Some(Group { is_image, behind: blocks + 1 - group })
 }
@@ -34,7 +37,8 @@ pub(crate) fn group_of(name: &str, config: &ClipConfig) -> Option<Group> {
 /// The block of a parameter, counted from 1.
 fn block_of(name: &str) -> Option<usize> {
     let number = |text: &str| text.split('.').next()?.parse::<usize>().ok();
-    let block = ["encoder.layers.", "encoder.layer."].iter().find_map(|prefix| number(name.strip_prefix(prefix)?));
+    let block =
+        ["encoder.layers.", "encoder.layer."].iter().find_map(|prefix| number(name.strip_prefix(prefix)?));
     block.map(|block| block + 1).or_else(|| number(name.strip_prefix("layer")?))
 }
 

@@ -26,7 +26,8 @@ pub struct ContrastiveHead {
 }
 
 impl ContrastiveHead {
-    /// Creates `logit_scale` and, for the sigmoid loss, `logit_bias` below `path`, with the values that CLIP and SigLIP start from.
+    /// Creates `logit_scale` and, for the sigmoid loss, `logit_bias` below `path`, with the values that CLIP
+    /// and SigLIP start from.
     pub fn new(path: &Path, loss: ContrastiveLoss) -> Self {
         match loss {
             ContrastiveLoss::InfoNce => {
@@ -35,12 +36,16 @@ impl ContrastiveHead {
             }
             ContrastiveLoss::Siglip => {
                 let logit_scale = parameter(path, "logit_scale", &[1], Init::Const(10f64.ln()));
-                Self { logit_scale, logit_bias: Some(parameter(path, "logit_bias", &[1], Init::Const(-10.0))) }
+                Self {
+                    logit_scale,
+                    logit_bias: Some(parameter(path, "logit_bias", &[1], Init::Const(-10.0))),
+                }
             }
         }
     }
 
-    /// The contrastive loss of paired unit rows `[B, D]`, or of this process's share of them, among the samples of all processes.
+    /// The contrastive loss of paired unit rows `[B, D]`, or of this process's share of them, among the
+    /// samples of all processes.
     ///
     /// # Errors
     /// Another process is lost.
@@ -56,14 +61,16 @@ impl ContrastiveHead {
         }
     }
 
-    /// The similarities `[N, M]` of unit rows `[N, D]` and `[M, D]` as the loss reads them, before softmax or sigmoid.
+    /// The similarities `[N, M]` of unit rows `[N, D]` and `[M, D]` as the loss reads them, before softmax or
+    /// sigmoid.
     pub fn logits(&self, image_embeds: &Tensor, text_embeds: &Tensor) -> Tensor {
         let logits = image_embeds.matmul(&text_embeds.transpose(0, 1)) * self.logit_scale.exp();
         self.logit_bias.as_ref().map_or(logits.shallow_clone(), |bias| &logits + bias)
     }
 
-    /// What the logits of images and labels `[N, M]` mean, as probabilities: under CLIP's loss the labels share each image (softmax over M), under
-    /// the sigmoid loss each pair stands alone (Zhai et al. 2023, section 3.2).
+    /// What the logits of images and labels `[N, M]` mean, as probabilities: under CLIP's loss the labels
+    /// share each image (softmax over M), under the sigmoid loss each pair stands alone (Zhai et al. 2023,
+    /// section 3.2).
     pub fn probabilities(&self, logits: &Tensor) -> Tensor {
         match self.probability() {
             Probability::Softmax => logits.softmax(-1, Kind::Float),
@@ -81,7 +88,8 @@ impl ContrastiveHead {
         &self.logit_scale
     }
 
-    /// Clamps the temperature after an optimiser step (Radford et al. 2021, section 2.5). The sigmoid loss's is free.
+    /// Clamps the temperature after an optimiser step (Radford et al. 2021, section 2.5). The sigmoid loss's
+    /// is free.
     pub fn clamp_logit_scale(&mut self) {
         if self.logit_bias.is_none() {
             let _ = tch::no_grad(|| self.logit_scale.clamp_(0.0, MAX_LOGIT_SCALE));

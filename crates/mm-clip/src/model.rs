@@ -2,8 +2,8 @@ use crate::{ClipConfig, ContrastiveHead, Error, ImageEncoder, Result, TextEncode
 use mm_core::Precision;
 use tch::nn::Path;
 
-/// Two towers whose outputs are compared in one space (Radford et al. 2021). Parameter names are Hugging Face's `CLIPModel`'s
-/// and `SiglipModel`'s; a modified ResNet bears open_clip's, below `visual`.
+/// Two towers whose outputs are compared in one space (Radford et al. 2021). Parameter names are Hugging
+/// Face's `CLIPModel`'s and `SiglipModel`'s; a modified ResNet bears open_clip's, below `visual`.
 #[derive(Debug)]
 pub struct Clip {
     /// Images to the shared space.
@@ -32,8 +32,8 @@ impl Clip {
         }
     }
 
-    /// Whether training keeps the inputs of the transformers' blocks alone and computes the rest again in the backward pass: less memory, more
-    /// time, the same gradients. ResNets train as ever.
+    /// Whether training keeps the inputs of the transformers' blocks alone and computes the rest again in the
+    /// backward pass: less memory, more time, the same gradients. ResNets train as ever.
     pub fn set_gradient_checkpointing(&mut self, on: bool) {
         self.image.set_gradient_checkpointing(on);
         self.text.set_gradient_checkpointing(on);

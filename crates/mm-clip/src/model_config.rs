@@ -14,7 +14,8 @@ pub struct ModelConfig {
     /// The checkpoint to start from: a folder or a hub name. It brings towers, tokenizer and preprocessing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// Side of the images in pixels, where it is not to be the checkpoint's own: its table of positions is resized.
+    /// Side of the images in pixels, where it is not to be the checkpoint's own: its table of positions is
+    /// resized.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolution: Option<i64>,
     /// Width of the shared space.
@@ -61,8 +62,9 @@ pub enum ModelKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lock {
-    /// How many of its last groups are trained all the same. Groups are, as in open_clip: the embeddings; each block but the last;
-    /// the last block with the norm and head behind it; the projection to the shared space.
+    /// How many of its last groups are trained all the same. Groups are, as in open_clip: the embeddings;
+    /// each block but the last; the last block with the norm and head behind it; the projection to the shared
+    /// space.
     pub unlocked_groups: usize,
 }
 
@@ -94,21 +96,31 @@ impl ModelConfig {
         ];
         if self.from.is_some() {
             return match written.iter().find(|(_, is_written)| *is_written) {
-                Some((key, _)) => error(key, "the checkpoint that `model.from` names has it already".to_owned()),
+                Some((key, _)) => {
+                    error(key, "the checkpoint that `model.from` names has it already".to_owned())
+                }
                 None => Ok(()),
             };
         }
         if self.kind.is_none() {
-            return error("kind", "missing; it is \"clip\", unless `model.from` names a checkpoint".to_owned());
+            return error(
+                "kind",
+                "missing; it is \"clip\", unless `model.from` names a checkpoint".to_owned(),
+            );
         }
         match self.embed_dim {
             None => return error("embed_dim", "missing".to_owned()),
-            Some(width) if width <= 0 => return error("embed_dim", format!("must be at least 1, is {width}")),
+            Some(width) if width <= 0 => {
+                return error("embed_dim", format!("must be at least 1, is {width}"));
+            }
             Some(_) => {}
         }
-        for (tower, from, own) in [("image", written[2].1, written[6].1), ("text", written[3].1, written[7].1)] {
+        for (tower, from, own) in
+            [("image", written[2].1, written[6].1), ("text", written[3].1, written[7].1)]
+        {
             if from == own {
-                let problem = if own { "is written out and taken from a checkpoint: keep one" } else { "missing" };
+                let problem =
+                    if own { "is written out and taken from a checkpoint: keep one" } else { "missing" };
                 return error(tower, format!("{problem} (`[model.{tower}]` or `model.{tower}_from`)"));
             }
         }

@@ -15,19 +15,23 @@ pub struct Relevance {
     pub similarity: f64,
 }
 
-/// Explains the similarity of `image` and `text`: for a ViT by gradient-weighted attention relevance through all layers (Chefer
-/// et al. 2021, "Generic attention-model explainability", section 3.1), for a ResNet by Grad-CAM (Selvaraju et al. 2017) on its
-/// last feature map. The cells cover what the processor keeps of the image: its centre crop.
+/// Explains the similarity of `image` and `text`: for a ViT by gradient-weighted attention relevance through
+/// all layers (Chefer et al. 2021, "Generic attention-model explainability", section 3.1), for a ResNet by
+/// Grad-CAM (Selvaraju et al. 2017) on its last feature map. The cells cover what the processor keeps of the
+/// image: its centre crop.
 ///
 /// # Errors
 /// An image without pixels, a text without tokens, or a packed model, which has no gradients.
 pub fn relevance(bundle: &Bundle, image: &RgbImage, text: &str) -> Result<Relevance> {
-    let pixel_values = upload(&bundle.image.processor.process_batch(std::slice::from_ref(image))?, bundle.image.device);
+    let pixel_values =
+        upload(&bundle.image.processor.process_batch(std::slice::from_ref(image))?, bundle.image.device);
     let text_embeds = bundle.text.embed(&[text], 1)?.to_device(bundle.image.device);
     let (image_embeds, taps) = tch::with_grad(|| bundle.image.encoder.encode_with_taps(&pixel_values));
     let similarity = tch::with_grad(|| (image_embeds * text_embeds.copy()).sum(Kind::Float));
     if !similarity.requires_grad() {
-        return Err(Error::Model("a packed model has no gradients to explain by: use --precision f32".to_owned()));
+        return Err(Error::Model(
+            "a packed model has no gradients to explain by: use --precision f32".to_owned(),
+        ));
     }
     let map = match &taps {
         HeatMapTaps::Attention(attention) => attention_relevance(attention, &similarity)?,
@@ -53,9 +57,10 @@ fn attention_relevance(attention: &VitAttention, score: &Tensor) -> Result<Tenso
             relevance = &relevance + speaking(layer, gradient).matmul(&relevance); // [L, L]
         }
         let patches = match &attention.pool {
-            Some(pool) => {
-                speaking(pool, &gradients[attention.layers.len()]).unsqueeze(0).matmul(&relevance).squeeze_dim(0)
-            }
+            Some(pool) => speaking(pool, &gradients[attention.layers.len()])
+                .unsqueeze(0)
+                .matmul(&relevance)
+                .squeeze_dim(0),
             None => relevance.get(0).narrow(0, 1, length - 1), // from the class token to the patches
         };
         let grid = (patches.size()[0] as f64).sqrt().round() as i64;

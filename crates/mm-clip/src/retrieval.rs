@@ -16,9 +16,10 @@ pub struct Retrieval {
 }
 
 impl Retrieval {
-    /// Finds, for each unit row of `queries` `[N, D]`, the rank of its best match among the unit rows of `candidates` `[M, D]`.
-    /// Query n and candidate m belong together where `query_ids[n] == candidate_ids[m]`: several captions of an image share its
-    /// id. A candidate that scores as high as the match counts as better, so a model that says the same of all gains nothing.
+    /// Finds, for each unit row of `queries` `[N, D]`, the rank of its best match among the unit rows of
+    /// `candidates` `[M, D]`. Query n and candidate m belong together where
+    /// `query_ids[n] == candidate_ids[m]`: several captions of an image share its id. A candidate that scores
+    /// as high as the match counts as better, so a model that says the same of all gains nothing.
     ///
     /// # Errors
     /// No query, as many ids as rows are not there, or a query nothing belongs to.
@@ -37,8 +38,9 @@ impl Retrieval {
         const ROWS: i64 = 256; // bounds the scores in memory to 256 a candidate
         for start in (0..n as i64).step_by(ROWS as usize) {
             let rows = ROWS.min(n as i64 - start);
-            let scores =
-                tch::no_grad(|| queries.narrow(0, start, rows).matmul(&candidates.transpose(0, 1)).contiguous());
+            let scores = tch::no_grad(|| {
+                queries.narrow(0, start, rows).matmul(&candidates.transpose(0, 1)).contiguous()
+            });
             let scores = Vec::<f32>::try_from(scores.view(-1))?;
             for (row, &id) in scores.chunks_exact(m).zip(&query_ids[start as usize..]) {
                 ranks.push(rank(row, id, candidate_ids)?);
@@ -92,7 +94,10 @@ mod tests {
         let eye = Tensor::eye(12, (Kind::Float, Device::Cpu));
         let ids: Vec<usize> = (0..12).collect();
         let found = Retrieval::measure(&eye, &ids, &eye, &ids).unwrap();
-        assert_eq!(found, Retrieval { recall_at_1: 1.0, recall_at_5: 1.0, recall_at_10: 1.0, median_rank: 1.0 });
+        assert_eq!(
+            found,
+            Retrieval { recall_at_1: 1.0, recall_at_5: 1.0, recall_at_10: 1.0, median_rank: 1.0 }
+        );
     }
 
     #[test]

@@ -20,11 +20,13 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    /// Opens the checkpoints of `model`, which is valid. A run that is resumed from `checkpoint` holds all that it began from: where a
-    /// folder of these is gone, the checkpoint takes its place.
+    /// Opens the checkpoints of `model`, which is valid. A run that is resumed from `checkpoint` holds all
+    /// that it began from: where a folder of these is gone, the checkpoint takes its place.
     pub fn open(model: &ModelConfig, checkpoint: Option<&FilePath>) -> Result<Self> {
         if let Some((gone, error)) = missing(model) {
-            let Some(saved) = checkpoint.filter(|checkpoint| ModelFolder::is_described_checkpoint(checkpoint)) else {
+            let Some(saved) =
+                checkpoint.filter(|checkpoint| ModelFolder::is_described_checkpoint(checkpoint))
+            else {
                 return Err(error.into());
             };
             tracing::warn!("{gone} is gone: the run goes on with what {} holds of it", saved.display());
@@ -66,7 +68,15 @@ impl Start {
         let folder = ModelFolder::open_last_step(saved)?;
         let config = folder.clip()?.clone();
         let (lock_image, lock_text) = (model.lock_image, model.lock_text);
-        Ok(Self { config, whole: Some(folder), image: None, text: None, resolution: None, lock_image, lock_text })
+        Ok(Self {
+            config,
+            whole: Some(folder),
+            image: None,
+            text: None,
+            resolution: None,
+            lock_image,
+            lock_text,
+        })
     }
 
     /// The checkpoint's tokenizer, where `config` names no other.
@@ -100,14 +110,18 @@ impl Start {
         let config = &self.config;
         let resized = self.resolution.map(|_| &config.image);
         let make = |path: &Path| Clip::new(path, config);
-        let mut towers: Vec<(ModelFolder, &str)> = [(self.image, "visual_projection"), (self.text, "text_projection")]
-            .into_iter()
-            .filter_map(|(folder, projection)| Some((folder?, projection)))
-            .collect();
+        let mut towers: Vec<(ModelFolder, &str)> =
+            [(self.image, "visual_projection"), (self.text, "text_projection")]
+                .into_iter()
+                .filter_map(|(folder, projection)| Some((folder?, projection)))
+                .collect();
         let variables_of = |vs: &VarStore, projection: &str| -> Vec<(String, Tensor)> {
             let is_image = projection.starts_with("visual");
             let is_own = |name: &str| group_of(name, config).is_some_and(|group| group.is_image == is_image);
-            vs.variables().into_iter().filter(|(name, _)| is_own(name) && !name.starts_with(projection)).collect()
+            vs.variables()
+                .into_iter()
+                .filter(|(name, _)| is_own(name) && !name.starts_with(projection))
+                .collect()
         };
         let clip = match self.whole {
             Some(folder) => folder.build(vs, resized, make)?,

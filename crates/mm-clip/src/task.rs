@@ -5,7 +5,8 @@ use crate::grad_cache;
 use crate::groups::group_of;
 use crate::start::{Start, set_vocabulary};
 use crate::{
-    Bundle, ClipConfig, ClipRunConfig, Embedded, EvalReport, EvalSet, Lock, Result, Templates, TokenizerConfig,
+    Bundle, ClipConfig, ClipRunConfig, Embedded, EvalReport, EvalSet, Lock, Result, Templates,
+    TokenizerConfig,
 };
 use mm_core::{seed, upload};
 use mm_data::image::RgbImage;
@@ -101,21 +102,28 @@ impl ClipBatch {
 }
 
 impl ClipTask {
-    /// Opens the data and the checkpoints for one of the processes of `group`, which computes on `device`, trains or opens the tokenizer, and makes the model: as the checkpoints have it, and where they
-    /// have nothing, with the initial weights that the run's seed gives.
+    /// Opens the data and the checkpoints for one of the processes of `group`, which computes on `device`,
+    /// trains or opens the tokenizer, and makes the model: as the checkpoints have it, and where they have
+    /// nothing, with the initial weights that the run's seed gives.
     ///
     /// # Errors
-    /// Data, checkpoint or tokenizer cannot be opened, the model cannot be built, or no form of folder could hold it in the end.
+    /// Data, checkpoint or tokenizer cannot be opened, the model cannot be built, or no form of folder could
+    /// hold it in the end.
     pub fn new(config: &ClipRunConfig, device: Device, group: &Group) -> Result<Self> {
         Self::resumed(config, device, group, None)
     }
 
-    /// As [`ClipTask::new`], for a run that goes on from `checkpoint`: what the run began from need not be there any more, and a tokenizer
-    /// that was trained is not trained again.
+    /// As [`ClipTask::new`], for a run that goes on from `checkpoint`: what the run began from need not be
+    /// there any more, and a tokenizer that was trained is not trained again.
     ///
     /// # Errors
     /// As [`ClipTask::new`].
-    pub fn resumed(config: &ClipRunConfig, device: Device, group: &Group, checkpoint: Option<&Path>) -> Result<Self> {
+    pub fn resumed(
+        config: &ClipRunConfig,
+        device: Device,
+        group: &Group,
+        checkpoint: Option<&Path>,
+    ) -> Result<Self> {
         let source: Arc<dyn Source> = Arc::from(config.data.train.open()?);
         let count = format!("{} samples", source.len());
         group.agree_on("training data", &count, |main, own| format!("its {own} instead of {main}"))?;
@@ -140,7 +148,8 @@ impl ClipTask {
             EvalSet::open(name, set, config.data.background, config.data.max_bad_samples)
         };
         let eval_sets = config.data.eval.iter().map(open).collect::<Result<Vec<_>>>()?;
-        let templates = config.eval.templates.as_deref().map_or_else(|| Ok(Templates::default()), Templates::read)?;
+        let templates =
+            config.eval.templates.as_deref().map_or_else(|| Ok(Templates::default()), Templates::read)?;
         let bundle = Bundle::new(clip, model_config, Arc::new(tokenizer), processor, vs.device());
         let form = bundle.form()?; // before the first step: what cannot be saved is not worth training
         if form != FolderForm::Hf {
@@ -180,7 +189,8 @@ impl ClipTask {
             .iter()
             .map(|set| {
                 let Bundle { image, text, .. } = &self.bundle;
-                let embedded = Embedded::read(image, Some(text), set, self.eval_batch_size, &self.group, &mut |_| {})?;
+                let embedded =
+                    Embedded::read(image, Some(text), set, self.eval_batch_size, &self.group, &mut |_| {})?;
                 EvalReport::new(&set.name, &self.bundle, &embedded, &self.templates, self.eval_batch_size)
             })
             .collect()
@@ -190,7 +200,9 @@ impl ClipTask {
     fn embed(&self, batch: &ClipBatch) -> [Tensor; 2] {
         let Bundle { image, text, .. } = &self.bundle;
         let pooled = match self.image_lock {
-            Some(lock) if lock.holds_tower() => tch::no_grad(|| image.encoder.pool(&batch.pixel_values, false)),
+            Some(lock) if lock.holds_tower() => {
+                tch::no_grad(|| image.encoder.pool(&batch.pixel_values, false))
+            }
             lock => image.encoder.pool(&batch.pixel_values, lock.is_none()),
         };
         let image_embeds = unit_rows(&image.encoder.project(pooled));
@@ -202,7 +214,11 @@ impl ClipTask {
     }
 
     /// The loss of unit rows `[B, D]` of images and texts.
-    fn compare(&self, [image_embeds, text_embeds]: &[Tensor; 2], cut_captions: f64) -> mm_train::Result<Loss> {
+    fn compare(
+        &self,
+        [image_embeds, text_embeds]: &[Tensor; 2],
+        cut_captions: f64,
+    ) -> mm_train::Result<Loss> {
         let head = &self.bundle.head;
         let total = head.loss(&self.contrastive, image_embeds, text_embeds)?;
         let logit_scale = head.logit_scale().detach().exp().mean(Kind::Float);
@@ -222,7 +238,11 @@ fn tokenizer(
     let saved = checkpoint.filter(|checkpoint| ModelFolder::is_described_checkpoint(checkpoint));
     let tokenizer = match (&config.from, config.vocab_size, saved) {
         (Some(from), _, Some(saved)) if !from.exists() => {
-            tracing::warn!("{} is gone: the run goes on with the tokenizer in {}", from.display(), saved.display());
+            tracing::warn!(
+                "{} is gone: the run goes on with the tokenizer in {}",
+                from.display(),
+                saved.display()
+            );
             Tokenizer::from_dir(saved)?.with_context_length(context_length)?
         }
         (Some(from), _, _) => Tokenizer::from_dir(from)?.with_context_length(context_length)?,
@@ -232,7 +252,8 @@ fn tokenizer(
             tokenizer
         }
         (None, Some(_), None) if source.stream().is_some() => {
-            let reason = "is a stream, which is read once: a tokenizer cannot be trained on its captions first";
+            let reason =
+                "is a stream, which is read once: a tokenizer cannot be trained on its captions first";
             let problem = format!("`{}` {reason}; name one with [tokenizer] from = \"DIR\"", source.name());
             return Err(crate::Error::Model(problem));
         }
@@ -272,7 +293,8 @@ impl Inputs {
             max_bad_samples: data.max_bad_samples,
             ..LoaderConfig::default()
         };
-        let (augment, background, canonical_share) = (data.augment.clone(), data.background, data.canonical_share);
+        let (augment, background, canonical_share) =
+            (data.augment.clone(), data.background, data.canonical_share);
         let fast_decode = data.fast_decode;
         let size = bundle.config.image.image_size() as u32;
         let tokenizer = Arc::clone(&bundle.text.tokenizer);
@@ -301,7 +323,11 @@ impl Inputs {
 }
 
 /// The canonical caption with probability `canonical_share`, else one of all.
-fn draw_caption<'a>(captions: &'a [String], canonical_share: f64, rng: &mut mm_data::SampleRng) -> Option<&'a str> {
+fn draw_caption<'a>(
+    captions: &'a [String],
+    canonical_share: f64,
+    rng: &mut mm_data::SampleRng,
+) -> Option<&'a str> {
     use rand::RngExt;
     let (canonical, any) = (rng.random::<f64>() < canonical_share, rng.random::<f64>());
     let index = if canonical { 0 } else { (any * captions.len() as f64) as usize };
@@ -317,8 +343,10 @@ impl Task for ClipTask {
 
     fn next_batch(&mut self) -> mm_train::Result<ClipBatch> {
         let batch = self.loader.next_batch().map_err(crate::Error::from)?;
-        let cut_captions = batch.items.iter().filter(|pair| pair.is_cut).count() as f64 / batch.items.len() as f64;
-        let (images, rows): (Vec<_>, Vec<_>) = batch.items.into_iter().map(|pair| (pair.image, pair.token_ids)).unzip();
+        let cut_captions =
+            batch.items.iter().filter(|pair| pair.is_cut).count() as f64 / batch.items.len() as f64;
+        let (images, rows): (Vec<_>, Vec<_>) =
+            batch.items.into_iter().map(|pair| (pair.image, pair.token_ids)).unzip();
         let (image, text) = (&self.bundle.image, &self.bundle.text);
         let pixel_values = image.processor.normalize_batch(&images).map_err(crate::Error::from)?;
         let device = self.vs.device();

@@ -24,7 +24,8 @@ impl Templates {
         let lines: Vec<(usize, &str)> =
             mm_data::text::lines(&text).enumerate().filter(|(_, line)| !line.trim().is_empty()).collect();
         if let Some((index, line)) = lines.iter().find(|(_, line)| !line.contains("{}")) {
-            let problem = format!("{}:{}: template {line:?} has no {{}} for the label", path.display(), index + 1);
+            let problem =
+                format!("{}:{}: template {line:?} has no {{}} for the label", path.display(), index + 1);
             return Err(Error::Evaluation(problem));
         }
         match lines.is_empty() {
@@ -54,7 +55,12 @@ impl ZeroShot {
     ///
     /// # Errors
     /// No label, one that is empty or given twice, or one that the tokenizer has no tokens for.
-    pub fn new(bundle: &Bundle, labels: Vec<String>, templates: &Templates, batch_size: usize) -> Result<Self> {
+    pub fn new(
+        bundle: &Bundle,
+        labels: Vec<String>,
+        templates: &Templates,
+        batch_size: usize,
+    ) -> Result<Self> {
         if labels.is_empty() {
             return Err(Error::Evaluation("zero-shot classification needs at least one label".to_owned()));
         }
@@ -69,8 +75,11 @@ impl ZeroShot {
         let embeds = bundle.text.embed(&prompts, batch_size)?; // [labels * templates, D]
         let (weights, means) = mm_sys::inference_mode(|| {
             let per_label = templates.0.len() as i64;
-            let mean =
-                embeds.view([labels.len() as i64, per_label, -1]).mean_dim([1i64].as_slice(), false, Kind::Float);
+            let mean = embeds.view([labels.len() as i64, per_label, -1]).mean_dim(
+                [1i64].as_slice(),
+                false,
+                Kind::Float,
+            );
             let norm = mean.norm_scalaropt_dim(2.0, [1i64].as_slice(), true).clamp_min(1e-12);
             (&mean / norm, mean)
         });
@@ -82,10 +91,12 @@ impl ZeroShot {
         &self.labels
     }
 
-    /// Each image's probabilities `[N, labels]` for unit rows `[N, embed_dim]`, of the kind that the model's loss gives them.
+    /// Each image's probabilities `[N, labels]` for unit rows `[N, embed_dim]`, of the kind that the model's
+    /// loss gives them.
     ///
-    /// Under the sigmoid loss a label's logit is the mean of its prompts' logits. The unit row of several prompts would not do: it is nearer to
-    /// an image than its prompts are, which scale and bias, learned on single texts, do not know.
+    /// Under the sigmoid loss a label's logit is the mean of its prompts' logits. The unit row of several
+    /// prompts would not do: it is nearer to an image than its prompts are, which scale and bias, learned on
+    /// single texts, do not know.
     pub fn probabilities(&self, bundle: &Bundle, image_embeds: &Tensor) -> Tensor {
         let rows = match bundle.head.probability() {
             Probability::Softmax => &self.weights,
@@ -104,8 +115,11 @@ impl ZeroShot {
         if predicted.len() != truth.len() || truth.is_empty() {
             return Err(Error::Evaluation(format!("{} images with {} labels", predicted.len(), truth.len())));
         }
-        let mut classes: Vec<ClassReport> =
-            self.labels.iter().map(|label| ClassReport { label: label.clone(), ..Default::default() }).collect();
+        let mut classes: Vec<ClassReport> = self
+            .labels
+            .iter()
+            .map(|label| ClassReport { label: label.clone(), ..Default::default() })
+            .collect();
         for (&predicted, &truth) in predicted.iter().zip(truth) {
             classes[truth].images += 1;
             classes[predicted as usize].predicted += 1;

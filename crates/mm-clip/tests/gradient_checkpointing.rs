@@ -19,7 +19,8 @@ const EOS: i64 = 9;
 
 fn image_towers() -> Vec<ImageTowerConfig> {
     let vit = |form| {
-        let sizes = VitConfig { hidden_size: 16, intermediate_size: 32, num_hidden_layers: 3, ..Default::default() };
+        let sizes =
+            VitConfig { hidden_size: 16, intermediate_size: 32, num_hidden_layers: 3, ..Default::default() };
         let config = VitConfig { form, num_attention_heads: 2, image_size: 32, patch_size: 8, ..sizes };
         ImageTowerConfig::Vit(VitConfig { patch_dropout: 0.5, ..config })
     };
@@ -28,13 +29,18 @@ fn image_towers() -> Vec<ImageTowerConfig> {
 
 fn text_towers() -> Vec<TextTowerConfig> {
     let clip = |form| {
-        let sizes =
-            ClipTextConfig { hidden_size: 16, intermediate_size: 32, num_hidden_layers: 3, ..Default::default() };
+        let sizes = ClipTextConfig {
+            hidden_size: 16,
+            intermediate_size: 32,
+            num_hidden_layers: 3,
+            ..Default::default()
+        };
         let context = ClipTextConfig { max_position_embeddings: 6, num_attention_heads: 2, ..sizes };
         TextTowerConfig::Clip(ClipTextConfig { form, vocab_size: 10, eos_token_id: EOS, ..context })
     };
     let bert = |pooling| {
-        let sizes = BertConfig { hidden_size: 16, intermediate_size: 32, num_hidden_layers: 3, ..Default::default() };
+        let sizes =
+            BertConfig { hidden_size: 16, intermediate_size: 32, num_hidden_layers: 3, ..Default::default() };
         let context = BertConfig { max_position_embeddings: 6, num_attention_heads: 2, ..sizes };
         TextTowerConfig::Bert(BertConfig { pooling, vocab_size: 10, ..context })
     };
@@ -95,7 +101,10 @@ fn gradients(vs: &VarStore, loss: &Tensor) -> BTreeMap<String, Tensor> {
     parameters.values_mut().for_each(Tensor::zero_grad);
     loss.backward();
     let gradients = parameters.into_iter().map(|(name, parameter)| (name, parameter.grad()));
-    gradients.filter(|(_, gradient)| gradient.defined()).map(|(name, gradient)| (name, gradient.copy())).collect()
+    gradients
+        .filter(|(_, gradient)| gradient.defined())
+        .map(|(name, gradient)| (name, gradient.copy()))
+        .collect()
 }
 
 const CONFIG: &str = r#"
@@ -126,7 +135,8 @@ fn the_config_switches_it_and_locked_groups_stay_locked() {
     let _turn = GENERATOR.lock();
     let [plain, checkpointed] = [false, true].map(|on| {
         let key = format!("train.gradient_checkpointing={on}");
-        let config = ClipRunConfig::from_source(&Source::from_text("tiny.toml", CONFIG, &[key]).unwrap()).unwrap();
+        let config =
+            ClipRunConfig::from_source(&Source::from_text("tiny.toml", CONFIG, &[key]).unwrap()).unwrap();
         let mut task = ClipTask::new(&config, Device::Cpu, &Group::alone()).unwrap();
         let batch = task.next_batch().unwrap();
         let parameters = task.variables().variables();

@@ -1,7 +1,8 @@
 //! A tiny CLIP learns, in seconds, what an untrained one cannot know.
 
 use mm_clip::{
-    Bundle, ClipRunConfig, ClipTask, Embedded, EvalReport, EvalSet, OpenOptions, Templates, relevance, write_report,
+    Bundle, ClipRunConfig, ClipTask, Embedded, EvalReport, EvalSet, OpenOptions, Templates, relevance,
+    write_report,
 };
 use mm_core::Precision;
 use mm_core::config::Source;
@@ -42,7 +43,8 @@ checkpoint_every = 0
 #[test]
 fn a_tiny_clip_learns_to_find_images_it_has_never_seen() {
     let folder = tempfile::tempdir().unwrap();
-    let source = Source::from_text("tiny.toml", CONFIG, &[format!("run.out={}", folder.path().display())]).unwrap();
+    let source =
+        Source::from_text("tiny.toml", CONFIG, &[format!("run.out={}", folder.path().display())]).unwrap();
     let config = ClipRunConfig::from_source(&source).unwrap();
     let mut task = ClipTask::new(&config, Device::Cpu, &Group::alone()).unwrap();
     let value = |metrics: &[mm_train::Metric], name: &str| {
@@ -53,7 +55,8 @@ fn a_tiny_clip_learns_to_find_images_it_has_never_seen() {
 
     let run = RunFolder::open(&config.run, &Resume::No, CONFIG, &Group::alone()).unwrap();
     let place = Run { config: &config.run, folder: &run, group: &Group::alone(), precision: Precision::F32 };
-    let outcome = mm_train::train(&mut task, place, &config.train, 0, &AtomicBool::new(false), &mut |_| {}).unwrap();
+    let outcome =
+        mm_train::train(&mut task, place, &config.train, 0, &AtomicBool::new(false), &mut |_| {}).unwrap();
     let Outcome::Finished(trained) = outcome else { panic!("{outcome:?}") };
     assert!(value(&trained, "held_out/text_to_image_r@10") > 0.30, "{trained:?}");
     assert!(value(&trained, "held_out/image_to_text_r@10") > 0.30, "{trained:?}");
@@ -61,14 +64,19 @@ fn a_tiny_clip_learns_to_find_images_it_has_never_seen() {
     // What was saved is what was measured, and it can be looked at.
     let bundle = Bundle::open(run.path.join("model").to_str().unwrap(), &OpenOptions::default()).unwrap();
     let set = EvalSet::open("held_out", &config.data.eval["held_out"], [255; 3], 0).unwrap();
-    let embedded = Embedded::read(&bundle.image, Some(&bundle.text), &set, 64, &Group::alone(), &mut |_| {}).unwrap();
+    let embedded =
+        Embedded::read(&bundle.image, Some(&bundle.text), &set, 64, &Group::alone(), &mut |_| {}).unwrap();
     let evaluation = EvalReport::new("held_out", &bundle, &embedded, &Templates::default(), 64).unwrap();
     for (name, measured) in evaluation.metrics() {
         assert!((measured - value(&trained, &name)).abs() < 1e-9, "{name}: {measured}");
     }
-    let map = relevance(&bundle, &set.image(0).unwrap(), embedded.samples[0].caption.as_ref().unwrap()).unwrap();
+    let map =
+        relevance(&bundle, &set.image(0).unwrap(), embedded.samples[0].caption.as_ref().unwrap()).unwrap();
     assert_eq!((map.columns, map.values.len()), (3, 9));
-    assert!(map.values.iter().all(|value| (0.0..=1.0).contains(value)) && map.values.contains(&1.0), "{map:?}");
+    assert!(
+        map.values.iter().all(|value| (0.0..=1.0).contains(value)) && map.values.contains(&1.0),
+        "{map:?}"
+    );
 
     let metrics = std::fs::read_to_string(run.path.join("metrics.jsonl")).unwrap();
     let page = folder.path().join("report.html");

@@ -1,5 +1,5 @@
-//! Model folders whose JSON files are damaged or lie: whatever is in them, opening gives a model or an error of one line that names the
-//! file, and takes no memory that the weights do not ask for.
+//! Model folders whose JSON files are damaged or lie: whatever is in them, opening gives a model or an error
+//! of one line that names the file, and takes no memory that the weights do not ask for.
 
 #[path = "../../mm-core/tests/common/memory.rs"]
 mod memory;
@@ -8,8 +8,8 @@ mod slips;
 
 use memory::peak_memory;
 use mm_clip::{
-    Architecture, Bundle, Clip, ClipConfig, FolderForm, ImageEncoder, ModelFolder, OpenOptions, Result, StoredType,
-    TextEncoder,
+    Architecture, Bundle, Clip, ClipConfig, FolderForm, ImageEncoder, ModelFolder, OpenOptions, Result,
+    StoredType, TextEncoder,
 };
 use mm_data::image::RgbImage;
 use mm_text::{ClipTextConfig, TextTowerConfig, TokenBatch, train_bpe};
@@ -37,7 +37,8 @@ struct Subject {
 
 impl Subject {
     fn new(folder: tempfile::TempDir, is_whole: bool) -> Self {
-        let mut files: Vec<PathBuf> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut files: Vec<PathBuf> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
         files.sort();
         let files = files.into_iter().map(|file| (file.clone(), fs::read(file).unwrap())).collect();
@@ -123,7 +124,8 @@ impl Subject {
                     assert_eq!(encoder.forward(&pixel_values, false).size(), [1, encoder.output_width()]);
                 }
                 if let Some((encoder, tower)) = text {
-                    let input_ids = Tensor::zeros([1, tower.context_length().min(8)], (Kind::Int64, Device::Cpu));
+                    let input_ids =
+                        Tensor::zeros([1, tower.context_length().min(8)], (Kind::Int64, Device::Cpu));
                     let tokens = TokenBatch { attention_mask: input_ids.ones_like(), input_ids };
                     assert_eq!(encoder.forward(&tokens).size(), [1, encoder.output_width()]);
                 }
@@ -133,7 +135,8 @@ impl Subject {
 
 fn subjects() -> Vec<Subject> {
     let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/clip");
-    let mut folders: Vec<PathBuf> = fs::read_dir(goldens).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut folders: Vec<PathBuf> =
+        fs::read_dir(goldens).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
     let goldens = folders.iter().map(|folder| Subject::golden(folder));
     let wholes = [FolderForm::Hf, FolderForm::OpenClip].map(Subject::whole);
@@ -148,7 +151,8 @@ fn three_thousand_folders_with_mutated_files_give_a_model_or_an_error_that_names
     subjects.iter().for_each(|subject| subject.open().unwrap());
     let (opened, refused, before) = (Cell::new(0), Cell::new(0), peak_memory());
     // A whole folder has four times the files of a golden one.
-    let shares: Vec<usize> = (0..subjects.len()).flat_map(|index| vec![index; subjects[index].files.len()]).collect();
+    let shares: Vec<usize> =
+        (0..subjects.len()).flat_map(|index| vec![index; subjects[index].files.len()]).collect();
     let cases = (proptest::sample::select(shares), 0..8usize, vec(slip(), 1..3));
     let config = ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() };
     let run = TestRunner::new(config).run(&cases, |(subject, file, slips)| {
@@ -163,7 +167,8 @@ fn three_thousand_folders_with_mutated_files_give_a_model_or_an_error_that_names
             Ok(()) => opened.set(opened.get() + 1),
             Err(error) => {
                 let message = error.to_string();
-                // A tokenizer may lack a token for what is in a text: that is told of the text, not of a file.
+                // A tokenizer may lack a token for what is in a text: that is told of the text, not of a
+                // file.
                 let is_told = message.contains(subject.path()) || message.starts_with("tokenizer: ");
                 assert!(is_told && !message.contains(char::is_control), "{message}");
                 refused.set(refused.get() + 1);
@@ -181,7 +186,8 @@ fn three_thousand_folders_with_mutated_files_give_a_model_or_an_error_that_names
 #[test]
 fn a_config_that_disagrees_with_the_weights_or_asks_for_the_impossible_says_in_what() {
     let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/clip");
-    let (hf, open_clip) = (Subject::golden(&goldens.join("clip")), Subject::golden(&goldens.join("open-clip-vit")));
+    let (hf, open_clip) =
+        (Subject::golden(&goldens.join("clip")), Subject::golden(&goldens.join("open-clip-vit")));
     let before = peak_memory();
     for (subject, place, value, expected) in [
         (
@@ -204,14 +210,44 @@ fn a_config_that_disagrees_with_the_weights_or_asks_for_the_impossible_says_in_w
         ),
         (&hf, "/text_config/num_hidden_layers", json!(1024), "missing (text_model.encoder.layers."),
         (&hf, "/vision_config/num_hidden_layers", json!(1 << 30), "num_hidden_layers is 1073741824"),
-        (&hf, "/vision_config/image_size", json!(4096), "misshapen (vision_model.embeddings.position_embedding.weight"),
+        (
+            &hf,
+            "/vision_config/image_size",
+            json!(4096),
+            "misshapen (vision_model.embeddings.position_embedding.weight",
+        ),
         (&hf, "/projection_dim", json!(-1), "config.json: the width of the shared space is -1"),
-        (&hf, "/projection_dim", json!("wide"), "config.json: projection_dim is \"wide\": it must be a whole number"),
+        (
+            &hf,
+            "/projection_dim",
+            json!("wide"),
+            "config.json: projection_dim is \"wide\": it must be a whole number",
+        ),
         (&hf, "/vision_config", json!(7), "config.json: vision_config is 7: it must be an object"),
-        (&open_clip, "/model_cfg/quick_gelu", json!("yes"), "open_clip_config.json: model_cfg.quick_gelu is \"yes\""),
-        (&open_clip, "/model_cfg/vision_cfg/mlp_ratio", json!("4"), "vision_cfg.mlp_ratio is \"4\": expected a number"),
-        (&open_clip, "/model_cfg/vision_cfg/width", json!(i64::MAX), "vision_cfg.width is 9223372036854775807"),
-        (&open_clip, "/model_cfg/vision_cfg/image_size", json!(2048), "misshapen (visual.positional_embedding"),
+        (
+            &open_clip,
+            "/model_cfg/quick_gelu",
+            json!("yes"),
+            "open_clip_config.json: model_cfg.quick_gelu is \"yes\"",
+        ),
+        (
+            &open_clip,
+            "/model_cfg/vision_cfg/mlp_ratio",
+            json!("4"),
+            "vision_cfg.mlp_ratio is \"4\": expected a number",
+        ),
+        (
+            &open_clip,
+            "/model_cfg/vision_cfg/width",
+            json!(i64::MAX),
+            "vision_cfg.width is 9223372036854775807",
+        ),
+        (
+            &open_clip,
+            "/model_cfg/vision_cfg/image_size",
+            json!(2048),
+            "misshapen (visual.positional_embedding",
+        ),
     ] {
         let (file, content) = &subject.files[0];
         let mut config: serde_json::Value = serde_json::from_slice(content).unwrap();

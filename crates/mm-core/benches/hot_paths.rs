@@ -1,4 +1,5 @@
-//! The parts of a training step that are not a tower: the contrastive loss and the optimiser; and a linear layer, packed and not.
+//! The parts of a training step that are not a tower: the contrastive loss and the optimiser; and a linear
+//! layer, packed and not.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use mm_core::Precision;
@@ -19,8 +20,9 @@ fn contrastive_loss(criterion: &mut Criterion) {
     };
     let (image, text, scale) = (unit_rows(), unit_rows(), Tensor::from(2.66f32).set_requires_grad(true));
     criterion.bench_function("info_nce 1024 x 512", |bencher| {
-        bencher
-            .iter(|| Tensor::run_backward(&[info_nce(&image, &text, &scale)], &[&image, &text, &scale], false, false));
+        bencher.iter(|| {
+            Tensor::run_backward(&[info_nce(&image, &text, &scale)], &[&image, &text, &scale], false, false)
+        });
     });
 }
 

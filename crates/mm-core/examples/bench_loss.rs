@@ -1,6 +1,7 @@
-//! What the contrastive losses take, whole and in tiles, and a transformer with and without gradient checkpointing: seconds of each forward and
-//! backward pass, and the most memory above that of what goes in (embeddings, weights) and its gradients. Prints one line of JSON. The peak is
-//! the process's, so that a measurement is a process of its own.
+//! What the contrastive losses take, whole and in tiles, and a transformer with and without gradient
+//! checkpointing: seconds of each forward and backward pass, and the most memory above that of what goes in
+//! (embeddings, weights) and its gradients. Prints one line of JSON. The peak is the process's, so that a
+//! measurement is a process of its own.
 //!
 //! `bench_loss plain|tiled|plain-siglip|tiled-siglip B D [TILE]` or `bench_loss checkpointing on|off`
 
@@ -33,7 +34,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         _ => {
             return Err(
-                "usage: bench_loss plain|tiled|plain-siglip|tiled-siglip B D [TILE] | checkpointing on|off".into()
+                "usage: bench_loss plain|tiled|plain-siglip|tiled-siglip B D [TILE] | checkpointing on|off"
+                    .into(),
             );
         }
     };

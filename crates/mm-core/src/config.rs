@@ -1,7 +1,8 @@
 //! Strict TOML configuration.
 //!
-//! A typo is found before the first step, not an hour in: an unknown or ill-typed key is an error that names the file, the line,
-//! the key and the nearest valid key. `--set a.b=c` overrides single values and is held to the same rules.
+//! A typo is found before the first step, not an hour in: an unknown or ill-typed key is an error that names
+//! the file, the line, the key and the nearest valid key. `--set a.b=c` overrides single values and is held
+//! to the same rules.
 //!
 //! ```
 //! # use serde::Deserialize;
@@ -65,16 +66,20 @@ pub struct Source {
 }
 
 impl Source {
-    /// Reads `file` and applies `overrides` of the form `a.b=value`. A value that is not TOML is taken as a string.
+    /// Reads `file` and applies `overrides` of the form `a.b=value`. A value that is not TOML is taken as a
+    /// string.
     ///
     /// # Errors
-    /// The file cannot be read or is not TOML, or an override has no `=` or goes through something that is not a table.
+    /// The file cannot be read or is not TOML, or an override has no `=` or goes through something that is
+    /// not a table.
     pub fn read(file: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(file).map_err(|error| ConfigError {
             origin: Origin::File(file.to_owned()),
             problem: match error.kind() {
                 ErrorKind::NotFound => "there is no such configuration".to_owned(),
-                ErrorKind::IsADirectory => "is a folder, where a configuration (.toml) is expected".to_owned(),
+                ErrorKind::IsADirectory => {
+                    "is a folder, where a configuration (.toml) is expected".to_owned()
+                }
                 ErrorKind::InvalidData => "is no configuration: it is not UTF-8 text".to_owned(),
                 _ => format!("cannot read the configuration: {error}"),
             },
@@ -86,7 +91,11 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::read`].
-    pub fn from_text(file: impl Into<PathBuf>, text: &str, overrides: &[String]) -> Result<Self, ConfigError> {
+    pub fn from_text(
+        file: impl Into<PathBuf>,
+        text: &str,
+        overrides: &[String],
+    ) -> Result<Self, ConfigError> {
         let file = file.into();
         let mut table: Table = text.parse().map_err(|error: toml::de::Error| {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
@@ -162,7 +171,8 @@ fn set(table: &mut Table, argument: &str) -> Result<(), String> {
         .and_then(|mut parsed| parsed.remove("value"))
         .unwrap_or_else(|| Value::String(text.to_owned()));
     let mut parts: Vec<&str> = path.trim().split('.').collect();
-    let last = parts.pop().filter(|last| !last.is_empty()).ok_or("expected KEY=VALUE, as in train.lr=1e-4")?;
+    let last =
+        parts.pop().filter(|last| !last.is_empty()).ok_or("expected KEY=VALUE, as in train.lr=1e-4")?;
     let mut inner = table;
     for part in parts {
         inner = inner
@@ -241,7 +251,8 @@ mod tests {
 
     #[test]
     fn a_good_config_parses_and_overrides_win() {
-        let source = Source::from_text("c.toml", GOOD, &["train.lr=0.5".into(), "data.path=b c.csv".into()]).unwrap();
+        let source =
+            Source::from_text("c.toml", GOOD, &["train.lr=0.5".into(), "data.path=b c.csv".into()]).unwrap();
         let config: Config = source.parse().unwrap();
         assert_eq!(format!("{:?} {:?}", config.train.lr, config.data), "0.5 Csv(Csv { path: \"b c.csv\" })");
     }
@@ -249,7 +260,10 @@ mod tests {
     #[test]
     fn an_unknown_key_is_named_with_its_line_and_the_nearest_valid_key() {
         let text = GOOD.replace("batch_size", "batchsize");
-        assert_eq!(message(&text, &[]), "c.toml:2: unknown key `train.batchsize`; did you mean `batch_size`?");
+        assert_eq!(
+            message(&text, &[]),
+            "c.toml:2: unknown key `train.batchsize`; did you mean `batch_size`?"
+        );
     }
 
     #[test]
@@ -268,7 +282,10 @@ mod tests {
 
     #[test]
     fn an_override_is_named_as_such() {
-        assert_eq!(message(GOOD, &["train.lrr=1"]), "--set train.lrr=1: unknown key `train.lrr`; did you mean `lr`?");
+        assert_eq!(
+            message(GOOD, &["train.lrr=1"]),
+            "--set train.lrr=1: unknown key `train.lrr`; did you mean `lr`?"
+        );
         assert!(message(GOOD, &["train.lr.x=1"]).contains("`lr` is a value, not a table"));
         assert!(message(GOOD, &["train.lr"]).contains("expected KEY=VALUE"));
     }

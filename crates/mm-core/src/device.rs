@@ -22,8 +22,8 @@ impl DeviceConfig {
         self.resolve_for(0)
     }
 
-    /// The device of the process with this number among those of a run on this machine, each of which has a GPU of its own: `"auto"` counts from
-    /// the first GPU, `"cuda:N"` from N.
+    /// The device of the process with this number among those of a run on this machine, each of which has a
+    /// GPU of its own: `"auto"` counts from the first GPU, `"cuda:N"` from N.
     ///
     /// # Errors
     /// As [`DeviceConfig::resolve`].
@@ -58,8 +58,8 @@ impl From<Device> for DeviceConfig {
     }
 }
 
-/// Brings a batch from the loader to `device`. To a GPU it goes through pinned memory, so that the copy runs beside what the GPU
-/// computes already; on the CPU it is the same tensor. (Not run on a GPU yet.)
+/// Brings a batch from the loader to `device`. To a GPU it goes through pinned memory, so that the copy runs
+/// beside what the GPU computes already; on the CPU it is the same tensor. (Not run on a GPU yet.)
 pub fn upload(batch: &Tensor, device: Device) -> Tensor {
     match device {
         Device::Cuda(_) => batch.pin_memory(device).to_device_(device, batch.kind(), true, false),

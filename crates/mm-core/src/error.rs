@@ -61,7 +61,8 @@ impl Error {
     }
 }
 
-/// `text` with its control characters escaped: names in a file may hold such, and a message is one line that no terminal obeys.
+/// `text` with its control characters escaped: names in a file may hold such, and a message is one line that
+/// no terminal obeys.
 pub fn one_line(text: &str) -> String {
     let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(escape).collect()

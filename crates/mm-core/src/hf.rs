@@ -4,14 +4,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// The largest size that a config may name: beyond it lies a slip of the keyboard, and an allocation that cannot succeed.
+/// The largest size that a config may name: beyond it lies a slip of the keyboard, and an allocation that
+/// cannot succeed.
 const MAX_SIZE: i64 = 1 << 20;
 
 /// The most blocks of a stack: each costs some work before it is found that the weights have none like it.
 const MAX_LAYERS: i64 = 1 << 10;
 
-/// `defaults` with the fields that `config` sets. A `config.json` holds many more (dropout, `torch_dtype`, ...), which say nothing
-/// about a tower's shape and are passed over; a field that is null means its default, as in transformers.
+/// `defaults` with the fields that `config` sets. A `config.json` holds many more (dropout, `torch_dtype`,
+/// ...), which say nothing about a tower's shape and are passed over; a field that is null means its default,
+/// as in transformers.
 ///
 /// # Errors
 /// A field has another type.
@@ -86,7 +88,10 @@ mod tests {
     fn absent_and_null_fields_keep_their_defaults_and_unknown_ones_are_passed_over() {
         let defaults = Sizes { width: 8, depth: 2 };
         let read = |config| overlay(&defaults, &config);
-        assert_eq!(read(json!({"width": 16, "depth": null, "dropout": 0.1})).unwrap(), Sizes { width: 16, depth: 2 });
+        assert_eq!(
+            read(json!({"width": 16, "depth": null, "dropout": 0.1})).unwrap(),
+            Sizes { width: 16, depth: 2 }
+        );
         assert!(read(json!({"width": "wide"})).is_err());
     }
 
@@ -95,7 +100,8 @@ mod tests {
         assert!(check_sizes(&[("width", 1), ("depth", 0)]).unwrap_err().starts_with("depth is 0"));
         assert!(check_heads(32, 5).is_err() && check_heads(32, 4).is_ok());
         assert!(
-            check_layers("depth", 1025).unwrap_err().starts_with("depth is 1025") && check_layers("depth", 24).is_ok()
+            check_layers("depth", 1025).unwrap_err().starts_with("depth is 1025")
+                && check_layers("depth", 24).is_ok()
         );
         for eps in [0.0, -1e-5, 1.0, f64::NAN] {
             assert!(check_eps(eps).unwrap_err().starts_with("layer_norm_eps is"));

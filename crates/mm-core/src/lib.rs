@@ -7,7 +7,8 @@
 //! - [`hf`]: what the configs that Hugging Face writes have in common.
 //! - [`hub`]: models by folder or by name, from the local cache of the Hugging Face hub or fetched into it.
 //! - [`checkpoint`]: safetensors in and out, strictly by name and shape, written whole or not at all.
-//! - [`Precision`], [`DeviceConfig`], [`seed`]: how and where numbers are computed, and from which randomness.
+//! - [`Precision`], [`DeviceConfig`], [`seed`]: how and where numbers are computed, and from which
+//!   randomness.
 //!
 //! ```
 //! use mm_core::nn::{Activation, AttentionMask, BlockConfig, NormOrder, Transformer};
@@ -23,7 +24,8 @@
 //! assert_eq!(transformer.forward(x, &AttentionMask::Causal).size(), [2, 7, 32]);
 //! ```
 //!
-//! To add a loss, write a function in `loss/` from tensors to a scalar and test its gradient; to add a layer, a struct in `nn/`.
+//! To add a loss, write a function in `loss/` from tensors to a scalar and test its gradient; to add a layer,
+//! a struct in `nn/`.
 
 pub mod checkpoint;
 pub mod config;

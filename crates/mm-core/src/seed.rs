@@ -1,9 +1,10 @@
 //! Randomness as a function of where it is used, never of what ran before.
 //!
-//! A run has one seed. What is drawn at step n comes from `derive(seed, "step", n)`, so that a resumed run draws what the
-//! unbroken one would have drawn without any generator's state being stored.
+//! A run has one seed. What is drawn at step n comes from `derive(seed, "step", n)`, so that a resumed run
+//! draws what the unbroken one would have drawn without any generator's state being stored.
 
-/// A seed for the `index`-th use of `purpose` under the run's `seed`. Uses with different purposes or indices are independent.
+/// A seed for the `index`-th use of `purpose` under the run's `seed`. Uses with different purposes or indices
+/// are independent.
 pub fn derive(seed: u64, purpose: &str, index: u64) -> u64 {
     let mut state = mix(seed);
     for &byte in purpose.as_bytes() {
@@ -34,6 +35,10 @@ mod tests {
     fn seeds_depend_on_seed_purpose_and_index() {
         let base = derive(1, "step", 1);
         assert_eq!(base, derive(1, "step", 1));
-        assert!([derive(2, "step", 1), derive(1, "init", 1), derive(1, "step", 2)].iter().all(|&other| other != base));
+        assert!(
+            [derive(2, "step", 1), derive(1, "init", 1), derive(1, "step", 2)]
+                .iter()
+                .all(|&other| other != base)
+        );
     }
 }

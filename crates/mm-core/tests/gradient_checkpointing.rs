@@ -1,5 +1,5 @@
-//! A checkpointed transformer has the gradients of a plain one, in half of the memory. The most memory that a process has had never falls, so
-//! that it is measured in processes of their own.
+//! A checkpointed transformer has the gradients of a plain one, in half of the memory. The most memory that a
+//! process has had never falls, so that it is measured in processes of their own.
 
 #[path = "common/memory.rs"]
 mod memory;
@@ -107,7 +107,8 @@ fn a_step_takes_at_most_half_of_the_memory_above_the_weights() {
         child.args(["--exact", "a_step_takes_at_most_half_of_the_memory_above_the_weights", "--nocapture"]);
         let output = child.env(CHECKPOINTING, checkpointing).output().unwrap();
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
-        let bytes = told.lines().find_map(|line| line.strip_prefix(checkpointing)?.trim().parse::<u64>().ok());
+        let bytes =
+            told.lines().find_map(|line| line.strip_prefix(checkpointing)?.trim().parse::<u64>().ok());
         bytes.unwrap_or_else(|| panic!("{output:?}"))
     });
     println!("{} MB without, {} MB with checkpointing", off / 1_000_000, on / 1_000_000);

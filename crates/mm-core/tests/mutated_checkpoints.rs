@@ -1,5 +1,5 @@
-//! Checkpoints as disks, downloads and liars leave them: whatever is in the files, opening, filling and taking give tensors or an
-//! error of one line, and no more memory than the files have bytes for.
+//! Checkpoints as disks, downloads and liars leave them: whatever is in the files, opening, filling and
+//! taking give tensors or an error of one line, and no more memory than the files have bytes for.
 
 #[path = "common/memory.rs"]
 mod memory;
@@ -75,7 +75,9 @@ fn whole(is_sharded: bool) -> Files {
         std::fs::write(folder.path().join(INDEX), json!({ "weight_map": map }).to_string()).unwrap();
     }
     let entries = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap());
-    entries.map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())).collect()
+    entries
+        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
+        .collect()
 }
 
 /// One thing that is wrong. Numbers choose a file, a tensor or a place, whatever there is of them.
@@ -113,13 +115,23 @@ fn mutation() -> impl Strategy<Value = Mutation> {
     const NUMBERS: [u64; 12] = [0, 1, 2, 4, 7, 8, 96, 1 << 31, 1 << 32, 1 << 61, 1 << 63, u64::MAX];
     const BYTES: [u8; 8] = *b"90\",:[]}";
     const TYPES: [&str; 11] = ["F64", "F32", "F16", "BF16", "I64", "I8", "U8", "BOOL", "F4", "C64", "f32"];
-    const SHARDS: [&str; 9] =
-        ["0.safetensors", "1.safetensors", "9.safetensors", "../0.safetensors", "/etc/passwd", "", ".", "..", INDEX];
+    const SHARDS: [&str; 9] = [
+        "0.safetensors",
+        "1.safetensors",
+        "9.safetensors",
+        "../0.safetensors",
+        "/etc/passwd",
+        "",
+        ".",
+        "..",
+        INDEX,
+    ];
     let number = || prop_oneof![select(&NUMBERS[..]), 0u64..2000, any::<u64>()];
     let byte = || prop_oneof![select(&BYTES[..]), any::<u8>()];
     let bytes = |places: std::ops::Range<usize>| vec((places, byte()), 1..5);
-    let any_value =
-        || select(vec![json!(null), json!(-1), json!(1.5), json!("0"), json!({}), json!([[[]]]), json!([true])]);
+    let any_value = || {
+        select(vec![json!(null), json!(-1), json!(1.5), json!("0"), json!({}), json!([[[]]]), json!([true])])
+    };
     let field = prop_oneof![
         vec(number(), 0..5).prop_map(|shape| ("shape", json!(shape))),
         [number(), number()].prop_map(|offsets| ("data_offsets", json!(offsets))),
@@ -191,7 +203,9 @@ impl Mutation {
 
 /// Lets `edit` change the header of a safetensors file, whose length is told right again.
 fn edit_header_text(bytes: &mut Vec<u8>, edit: impl FnOnce(&str) -> Option<String>) {
-    let Some(length) = bytes.first_chunk::<8>().map(|length| u64::from_le_bytes(*length) as usize) else { return };
+    let Some(length) = bytes.first_chunk::<8>().map(|length| u64::from_le_bytes(*length) as usize) else {
+        return;
+    };
     let Some((header, data)) = bytes[8..].split_at_checked(length) else { return };
     let Some(header) = std::str::from_utf8(header).ok().and_then(edit) else { return };
     *bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat();
@@ -199,7 +213,9 @@ fn edit_header_text(bytes: &mut Vec<u8>, edit: impl FnOnce(&str) -> Option<Strin
 
 /// Lets `edit` change the entry of a tensor and its name.
 fn edit_header(bytes: &mut Vec<u8>, tensor: usize, edit: impl FnOnce(&mut String, &mut Value)) {
-    edit_header_text(bytes, |text| Some(edit_entry(serde_json::from_str(text).ok()?, tensor, edit)?.to_string()));
+    edit_header_text(bytes, |text| {
+        Some(edit_entry(serde_json::from_str(text).ok()?, tensor, edit)?.to_string())
+    });
 }
 
 fn edit_index(files: &mut Files, tensor: usize, edit: impl FnOnce(&mut String, &mut Value)) {
@@ -235,7 +251,10 @@ fn count(outcome: &Cell<usize>) {
 fn use_up(folder: &Path, model: &VarStore, outcomes: &Outcomes) {
     let told = |error: mm_core::Error| {
         let message = error.to_string();
-        assert!(message.contains(folder.to_str().unwrap()) && !message.contains(char::is_control), "{message}");
+        assert!(
+            message.contains(folder.to_str().unwrap()) && !message.contains(char::is_control),
+            "{message}"
+        );
     };
     let mut weights = match Weights::open_folder(folder, "model") {
         Ok(weights) => weights,
@@ -271,10 +290,12 @@ fn put(folder: &Path, files: &Files) {
     }
 }
 
-/// Headers that are valid JSON for long and no header: a parser's memory is a multiple of the file, whatever it reads.
+/// Headers that are valid JSON for long and no header: a parser's memory is a multiple of the file, whatever
+/// it reads.
 fn refuse_heaps_of_brackets(folder: &Path) {
     let brackets = "[],".repeat(1 << 20);
-    for header in [format!("{{\"a\":[{brackets}[]]}}"), "[".repeat(3 << 20), format!("{{\"__metadata__\":{{{brackets}")]
+    for header in
+        [format!("{{\"a\":[{brackets}[]]}}"), "[".repeat(3 << 20), format!("{{\"__metadata__\":{{{brackets}")]
     {
         let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
         std::fs::write(folder.join("model.safetensors"), bytes).unwrap();
@@ -311,7 +332,10 @@ fn fifteen_thousand_mutated_checkpoints_give_tensors_or_an_error_in_bounded_memo
     let [not_opened, not_filled, filled] =
         [outcomes.not_opened, outcomes.not_filled, outcomes.filled].map(Cell::into_inner);
     let grown = peak_memory() - before;
-    println!("{not_opened} were not opened, {not_filled} not filled, {filled} filled; {} KiB more memory", grown >> 10);
+    println!(
+        "{not_opened} were not opened, {not_filled} not filled, {filled} filled; {} KiB more memory",
+        grown >> 10
+    );
     assert!(not_opened > 1000 && not_filled > 100 && filled > 100, "every outcome is met");
     assert!(grown < 64 << 20, "{grown} bytes more for files of 2 kB");
 

@@ -1,5 +1,5 @@
-//! Loading a model takes the memory of its f32 weights and little more, whatever the file's form. The most memory that a process
-//! has had never falls, so that each form is loaded in a process of its own.
+//! Loading a model takes the memory of its f32 weights and little more, whatever the file's form. The most
+//! memory that a process has had never falls, so that each form is loaded in a process of its own.
 
 #[path = "common/memory.rs"]
 mod memory;
@@ -32,7 +32,8 @@ fn build(vs: &VarStore, layers: i64, rows: i64) {
     });
 }
 
-/// Writes the checkpoint of such a model in `form` without ever holding it in memory, and gives the size of its weights in f32.
+/// Writes the checkpoint of such a model in `form` without ever holding it in memory, and gives the size of
+/// its weights in f32.
 fn write(folder: &Path, form: &str, layers: i64, rows: i64) -> u64 {
     let vs = VarStore::new(Device::Cpu);
     build(&vs, layers, rows);
@@ -98,7 +99,8 @@ fn loading_takes_at_most_a_seventh_more_than_the_f32_weights() {
     assert!(grown > weights / 2, "the measure sees the weights: {grown} bytes");
     assert!(grown as f64 <= 1.15 * weights as f64, "{grown} bytes for {weights} bytes of weights");
     for (name, variable) in vs.variables() {
-        let bounds = (variable.min().double_value(&[]), variable.max().to_kind(Kind::Float).double_value(&[]));
+        let bounds =
+            (variable.min().double_value(&[]), variable.max().to_kind(Kind::Float).double_value(&[]));
         assert_eq!(bounds, (f64::from(VALUE), f64::from(VALUE)), "{name}");
     }
 }

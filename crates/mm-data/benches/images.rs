@@ -25,16 +25,22 @@ fn encoded(image: &RgbImage, format: ImageFormat) -> Vec<u8> {
 fn images(criterion: &mut Criterion) {
     let photo = photo();
     let mut group = criterion.benchmark_group("640x480 to 224");
-    for (name, format) in [("jpeg", ImageFormat::Jpeg), ("png", ImageFormat::Png), ("webp", ImageFormat::WebP)] {
+    for (name, format) in
+        [("jpeg", ImageFormat::Jpeg), ("png", ImageFormat::Png), ("webp", ImageFormat::WebP)]
+    {
         let bytes = encoded(&photo, format);
-        group.bench_function(format!("decode {name}"), |bench| bench.iter(|| decode(black_box(&bytes), [255; 3])));
+        group.bench_function(format!("decode {name}"), |bench| {
+            bench.iter(|| decode(black_box(&bytes), [255; 3]))
+        });
     }
     group.bench_function("resize and crop", |bench| {
         bench.iter(|| resize::short_side_center_crop(black_box(&photo), 224));
     });
     let cropped = resize::short_side_center_crop(&photo, 224);
     let mut out = vec![0.0; 3 * 224 * 224];
-    group.bench_function("normalise", |bench| bench.iter(|| Normalize::CLIP.write(black_box(&cropped), &mut out)));
+    group.bench_function("normalise", |bench| {
+        bench.iter(|| Normalize::CLIP.write(black_box(&cropped), &mut out))
+    });
     let bytes = encoded(&photo, ImageFormat::Jpeg);
     group.bench_function("all, from jpeg", |bench| {
         bench.iter(|| {
@@ -53,7 +59,8 @@ fn noisy(width: u32, height: u32) -> RgbImage {
         let radius = f64::from(width) / 4.0 / f64::from(1 + disc).sqrt();
         let (x, y) = (rng.random_range(0.0..f64::from(width)), rng.random_range(0.0..f64::from(height)));
         let colour: [u8; 3] = std::array::from_fn(|_| rng.random_range(20..236));
-        let side = |centre: f64, most: u32| (centre - radius).max(0.0) as u32..((centre + radius) as u32).min(most);
+        let side =
+            |centre: f64, most: u32| (centre - radius).max(0.0) as u32..((centre + radius) as u32).min(most);
         for (row, column) in side(y, height).flat_map(|row| side(x, width).map(move |column| (row, column))) {
             if (f64::from(column) - x).hypot(f64::from(row) - y) < radius {
                 image[(column, row)].0 = colour;
@@ -66,8 +73,8 @@ fn noisy(width: u32, height: u32) -> RgbImage {
     image
 }
 
-/// Photographs of several megapixels to a crop of 224. `MM_BENCH_JPEGS` names a folder of other JPEGs, such as progressive ones, to
-/// measure instead.
+/// Photographs of several megapixels to a crop of 224. `MM_BENCH_JPEGS` names a folder of other JPEGs, such
+/// as progressive ones, to measure instead.
 fn reduced(criterion: &mut Criterion) {
     let files: Vec<(String, Vec<u8>)> = match std::env::var_os("MM_BENCH_JPEGS") {
         None => [(2048, 1536), (4000, 3000)]
@@ -79,7 +86,10 @@ fn reduced(criterion: &mut Criterion) {
             paths.retain(|path| path.extension().is_some_and(|end| end == "jpg"));
             paths.sort();
             let read = |path: &std::path::PathBuf| std::fs::read(path).expect("a readable JPEG");
-            paths.iter().map(|path| (path.file_stem().unwrap_or_default().display().to_string(), read(path))).collect()
+            paths
+                .iter()
+                .map(|path| (path.file_stem().unwrap_or_default().display().to_string(), read(path)))
+                .collect()
         }
     };
     let mut group = criterion.benchmark_group("photograph to 224");

@@ -23,7 +23,8 @@ fn shapes(criterion: &mut Criterion) {
     group.bench_function("edits", |bench| bench.iter(|| scenes[next()].edits()));
     for size in [64, 224] {
         group.bench_function(format!("render {size}"), |bench| bench.iter(|| scenes[next()].render(size)));
-        let source = SourceConfig::Shapes(ShapesConfig { size, ..config.clone() }).open().expect("a fine config");
+        let source =
+            SourceConfig::Shapes(ShapesConfig { size, ..config.clone() }).open().expect("a fine config");
         group.bench_function(format!("sample and pixels {size}"), |bench| {
             bench.iter(|| {
                 let sample = source.sample(next()).expect("a scene");

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use mm_data::image::RgbImage;
 use mm_data::{
-    Augment, Error, Loader, LoaderConfig, Map, Normalize, Position, Result, Sample, SampleRng, Source, SourceConfig,
-    Split,
+    Augment, Error, Loader, LoaderConfig, Map, Normalize, Position, Result, Sample, SampleRng, Source,
+    SourceConfig, Split,
 };
 
 const BATCH_SIZE: usize = 64;
@@ -57,14 +57,17 @@ fn number(word: &str) -> Result<usize> {
 
 fn map() -> Map<RgbImage> {
     let augment = Augment::default();
-    Arc::new(move |sample: &Sample, rng: &mut SampleRng| Ok(augment.apply(&sample.image.decode([255; 3])?, SIZE, rng)))
+    Arc::new(move |sample: &Sample, rng: &mut SampleRng| {
+        Ok(augment.apply(&sample.image.decode([255; 3])?, SIZE, rng))
+    })
 }
 
 /// Batches as a model reads them, from the first one on: what the start of the process takes is not counted.
 fn load(shards: &str, workers: &str, keys: &str) -> Result<String> {
     let source = open(shards, keys)?;
     let batches = source.len() / BATCH_SIZE;
-    let config = LoaderConfig { batch_size: BATCH_SIZE, workers: number(workers)?, ..LoaderConfig::default() };
+    let config =
+        LoaderConfig { batch_size: BATCH_SIZE, workers: number(workers)?, ..LoaderConfig::default() };
     let mut loader = Loader::new(source, config, Split::default(), map(), Position::default())?;
     let plane = 3 * (SIZE * SIZE) as usize;
     let mut pixel_values = vec![0.0; BATCH_SIZE * plane]; // [B, 3, H, W]
@@ -84,7 +87,8 @@ fn load(shards: &str, workers: &str, keys: &str) -> Result<String> {
 }
 
 fn shapes(seconds: &str) -> Result<String> {
-    let config: SourceConfig = toml::from_str("kind = 'shapes'").map_err(|error| Error::Setting(error.to_string()))?;
+    let config: SourceConfig =
+        toml::from_str("kind = 'shapes'").map_err(|error| Error::Setting(error.to_string()))?;
     let (source, most) = (config.open()?, Duration::from_secs(number(seconds)? as u64));
     let (begun, mut samples) = (Instant::now(), 0);
     while begun.elapsed() < most {
@@ -92,7 +96,11 @@ fn shapes(seconds: &str) -> Result<String> {
         std::hint::black_box((sample.image.decode([255; 3])?, sample.captions, sample.questions));
         samples += 1;
     }
-    Ok(format!(r#"{{"samples": {samples}, "seconds": {}, "peak_mb": {}}}"#, begun.elapsed().as_secs_f64(), peak_mb()))
+    Ok(format!(
+        r#"{{"samples": {samples}, "seconds": {}, "peak_mb": {}}}"#,
+        begun.elapsed().as_secs_f64(),
+        peak_mb()
+    ))
 }
 
 fn shards(out: &Path, count: usize) -> Result<String> {
@@ -125,13 +133,18 @@ fn restore(shards: &str) -> Result<String> {
     let middle = Position { epoch: 3, index: samples / 2 / BATCH_SIZE * BATCH_SIZE, ..Position::default() };
     let map: Map<RgbImage> = Arc::new(|_, _| Ok(RgbImage::new(1, 1)));
     Loader::new(source, config, Split::default(), map, middle)?.next_batch()?;
-    Ok(format!(r#"{{"samples": {samples}, "seconds": {}, "peak_mb": {}}}"#, begun.elapsed().as_secs_f64(), peak_mb()))
+    Ok(format!(
+        r#"{{"samples": {samples}, "seconds": {}, "peak_mb": {}}}"#,
+        begun.elapsed().as_secs_f64(),
+        peak_mb()
+    ))
 }
 
 /// The most memory that this process held.
 fn peak_mb() -> f64 {
     let status = std::fs::read_to_string(Path::new("/proc/self/status")).unwrap_or_default();
-    let peak =
-        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
     peak.map_or(f64::NAN, |kilobytes: f64| kilobytes / 1024.0)
 }

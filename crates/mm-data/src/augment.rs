@@ -19,11 +19,13 @@ use crate::{Error, Result, SampleImage, colour, largest_divisor};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augment {
-    /// The part of the area that a random crop keeps, from and to. `[1.0, 1.0]` with `ratio = [1.0, 1.0]` keeps what fits.
+    /// The part of the area that a random crop keeps, from and to. `[1.0, 1.0]` with `ratio = [1.0, 1.0]`
+    /// keeps what fits.
     pub scale: [f64; 2],
     /// The crop's width to height, from and to, before it is made square.
     pub ratio: [f64; 2],
-    /// The probability of a mirror image. Off unless asked for: captions say "left" and "right", and letters do not mirror.
+    /// The probability of a mirror image. Off unless asked for: captions say "left" and "right", and letters
+    /// do not mirror.
     pub flip: f64,
     /// The change of colours.
     pub jitter: Jitter,
@@ -91,8 +93,9 @@ impl Augment {
         self.change(resize::crop_resize(image, rect, size), rng)
     }
 
-    /// As [`apply`](Self::apply) to the decoded image, with the same draws from `rng`, but a JPEG whose crop is several times as large as
-    /// `size` is decoded at a part of its size ([`largest_divisor`]), so that the result differs by a level or two.
+    /// As [`apply`](Self::apply) to the decoded image, with the same draws from `rng`, but a JPEG whose crop
+    /// is several times as large as `size` is decoded at a part of its size ([`largest_divisor`]), so that
+    /// the result differs by a level or two.
     ///
     /// Errors: those of [`SampleImage::decode`].
     pub fn decode_and_apply(
@@ -119,7 +122,8 @@ impl Augment {
         out
     }
 
-    /// torchvision's `RandomResizedCrop.get_params`: ten tries, then the middle with the nearest allowed ratio.
+    /// torchvision's `RandomResizedCrop.get_params`: ten tries, then the middle with the nearest allowed
+    /// ratio.
     fn crop(&self, width: u32, height: u32, rng: &mut impl Rng) -> Rect {
         let (w, h) = (f64::from(width), f64::from(height));
         let [narrow, wide] = self.ratio;

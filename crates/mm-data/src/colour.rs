@@ -27,7 +27,8 @@ pub(crate) fn saturation(image: &mut RgbImage, factor: f32) {
     }
 }
 
-/// Turns the hue by a part of the circle, from -0.5 to 0.5. Pillow does it in whole numbers of HSV; here it is exact.
+/// Turns the hue by a part of the circle, from -0.5 to 0.5. Pillow does it in whole numbers of HSV; here it
+/// is exact.
 pub(crate) fn hue(image: &mut RgbImage, turn: f32) {
     for pixel in image.pixels_mut() {
         let [red, green, blue] = pixel.0.map(f32::from);
@@ -103,7 +104,9 @@ mod tests {
     #[test]
     fn changes_are_those_of_pillow() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/goldens/images/colours");
-        let read = |name: &str| crate::decode(&std::fs::read(format!("{folder}/{name}.png")).unwrap(), [0; 3]).unwrap();
+        let read = |name: &str| {
+            crate::decode(&std::fs::read(format!("{folder}/{name}.png")).unwrap(), [0; 3]).unwrap()
+        };
         type Change = fn(&mut RgbImage, f32);
         let all: [(&str, Change, [f32; 2], u8); 4] = [
             ("brightness", brightness, [0.6, 1.4], 1),

@@ -16,14 +16,15 @@ pub const MAX_PIXELS: u64 = 178_956_970;
 /// The most bytes of an encoded image: no photograph has as many.
 pub const MAX_BYTES: usize = 1 << 28;
 
-/// Decodes JPEG, PNG, WebP, GIF, BMP, TIFF or PNM of any colour type to 8-bit RGB, turned as its EXIF orientation says, with
-/// transparent pixels over `background`.
+/// Decodes JPEG, PNG, WebP, GIF, BMP, TIFF or PNM of any colour type to 8-bit RGB, turned as its EXIF
+/// orientation says, with transparent pixels over `background`.
 ///
-/// The format is told from the bytes, never from a name. 16-bit channels are rounded to 8 bits, numbers from 0 to 1 are scaled, grey is
-/// repeated, CMYK is converted without a profile as Pillow does, other profiles are ignored as Pillow does; of an animation the first
-/// frame is taken, of a TIFF the first page.
+/// The format is told from the bytes, never from a name. 16-bit channels are rounded to 8 bits, numbers from
+/// 0 to 1 are scaled, grey is repeated, CMYK is converted without a profile as Pillow does, other profiles
+/// are ignored as Pillow does; of an animation the first frame is taken, of a TIFF the first page.
 ///
-/// Errors: another format, a corrupt or truncated file, more than [`MAX_PIXELS`] or [`MAX_BYTES`]. No input panics.
+/// Errors: another format, a corrupt or truncated file, more than [`MAX_PIXELS`] or [`MAX_BYTES`]. No input
+/// panics.
 ///
 /// ```
 /// let pair = &mm_data::emoji::pairs(Default::default())[0];
@@ -36,12 +37,14 @@ pub fn decode(bytes: &[u8], background: [u8; 3]) -> Result<RgbImage> {
     decode_reduced(bytes, background, |_, _| 1).map(|reduced| reduced.pixels.into_owned())
 }
 
-/// As [`decode`], but gives a JPEG at a half, a quarter or an eighth of its width and height where that is allowed, in a fraction of the
-/// time. `most` is told the image's width and height, after the turn that EXIF asks for, and gives the largest divisor that will do:
-/// [`largest_divisor`](crate::largest_divisor) of what the image is resized to. The divisor depends on that and on the file alone.
+/// As [`decode`], but gives a JPEG at a half, a quarter or an eighth of its width and height where that is
+/// allowed, in a fraction of the time. `most` is told the image's width and height, after the turn that EXIF
+/// asks for, and gives the largest divisor that will do: [`largest_divisor`](crate::largest_divisor) of what
+/// the image is resized to. The divisor depends on that and on the file alone.
 ///
-/// A pixel of a reduced image stands for a square of the whole one, computed from the lower frequencies of each block. Grey and YCbCr
-/// JPEGs with Huffman codes are reduced, which are nearly all; others are decoded whole.
+/// A pixel of a reduced image stands for a square of the whole one, computed from the lower frequencies of
+/// each block. Grey and YCbCr JPEGs with Huffman codes are reduced, which are nearly all; others are decoded
+/// whole.
 ///
 /// Errors: those of [`decode`].
 pub fn decode_reduced(
@@ -56,8 +59,9 @@ pub fn decode_reduced(
     let orientation = decoder.orientation().map_err(|error| bad(error.to_string()))?;
     let (width, height) = turned(decoder.dimensions(), orientation);
     let most = most(width, height);
-    let reduced =
-        (format == ImageFormat::Jpeg).then(|| jpeg::decode_reduced(bytes, decoder.dimensions(), most)).flatten();
+    let reduced = (format == ImageFormat::Jpeg)
+        .then(|| jpeg::decode_reduced(bytes, decoder.dimensions(), most))
+        .flatten();
     let (mut image, divisor) = match reduced {
         Some((image, divisor)) => (DynamicImage::from(image), divisor),
         None => {
@@ -161,8 +165,9 @@ fn over(image: &DynamicImage, background: [u8; 3]) -> RgbImage {
     out
 }
 
-/// The JPEG decoder fills what is missing with grey and says nothing. A whole file has an end-of-image marker after its
-/// last start-of-scan marker; neither can stand inside compressed data. Bytes after the end are allowed.
+/// The JPEG decoder fills what is missing with grey and says nothing. A whole file has an end-of-image marker
+/// after its last start-of-scan marker; neither can stand inside compressed data. Bytes after the end are
+/// allowed.
 fn is_truncated_jpeg(bytes: &[u8]) -> bool {
     let last = |code: u8| bytes.windows(2).rposition(|pair| pair == [0xff, code]);
     last(0xd9).is_none() || last(0xd9) < last(0xda)
@@ -186,7 +191,8 @@ mod tests {
 
     #[test]
     fn every_colour_type_becomes_rgb() {
-        let one = |image: DynamicImage| decode(&encoded(image, ImageFormat::Png), [255, 0, 0]).unwrap()[(0, 0)].0;
+        let one =
+            |image: DynamicImage| decode(&encoded(image, ImageFormat::Png), [255, 0, 0]).unwrap()[(0, 0)].0;
         assert_eq!(one(ImageBuffer::from_pixel(2, 2, Luma([7u8])).into()), [7, 7, 7]);
         assert_eq!(one(ImageBuffer::from_pixel(2, 2, Luma([0x8080u16])).into()), [128, 128, 128]);
         assert_eq!(one(ImageBuffer::from_pixel(2, 2, LumaA([9u8, 255])).into()), [9, 9, 9]);
@@ -199,7 +205,8 @@ mod tests {
     #[test]
     fn exif_orientation_is_applied() {
         // A wide image, red at its left, and the EXIF block that says it was turned by 90 degrees clockwise.
-        let image = RgbImage::from_fn(32, 16, |x, _| if x < 16 { Rgb([255, 0, 0]) } else { Rgb([0, 0, 255]) });
+        let image =
+            RgbImage::from_fn(32, 16, |x, _| if x < 16 { Rgb([255, 0, 0]) } else { Rgb([0, 0, 255]) });
         let exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
         let mut png = Vec::new();
         let mut encoder = image::codecs::png::PngEncoder::new(&mut png);
@@ -241,7 +248,8 @@ mod tests {
 
     fn crc32(bytes: &[u8]) -> u32 {
         !bytes.iter().fold(!0u32, |crc, &byte| {
-            (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & 0u32.wrapping_sub(crc & 1)))
+            (0..8)
+                .fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & 0u32.wrapping_sub(crc & 1)))
         })
     }
 }

@@ -10,7 +10,8 @@ pub(crate) const HEAD_BYTES: usize = 64;
 /// What is said of a [Git LFS pointer](is_git_lfs_pointer).
 pub(crate) const GIT_LFS_POINTER: &str = "a Git LFS pointer, not the file itself: run `git lfs pull`";
 
-/// Whether a file that begins with these bytes is the pointer that Git LFS leaves where the file itself was not fetched.
+/// Whether a file that begins with these bytes is the pointer that Git LFS leaves where the file itself was
+/// not fetched.
 ///
 /// ```
 /// assert!(mm_data::is_git_lfs_pointer(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"));

@@ -2,14 +2,16 @@
 
 use image::ImageFormat;
 
-/// The extensions of images that are decoded, in lower case. Where a sample of a tar has several images, the first of these is taken.
+/// The extensions of images that are decoded, in lower case. Where a sample of a tar has several images, the
+/// first of these is taken.
 pub const IMAGE_EXTENSIONS: [&str; 14] =
     ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "pgm", "pbm", "pnm"];
 
 /// The formats that are decoded, as messages list them.
 pub(crate) const FORMATS: &str = "JPEG, PNG, WebP, GIF, BMP, TIFF or PNM";
 
-/// Whether a file of this extension, without its dot, should be an image that is decoded. Upper and lower case are one.
+/// Whether a file of this extension, without its dot, should be an image that is decoded. Upper and lower
+/// case are one.
 pub fn is_image_extension(extension: &str) -> bool {
     IMAGE_EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
@@ -46,7 +48,9 @@ pub(crate) fn unread_format(bytes: &[u8]) -> Option<&'static str> {
         [0, 0, 0, 0x0c, b'j', b'P', b' ', b' ', ..] | [0xff, 0x4f, 0xff, 0x51, ..] => Some("JPEG 2000"),
         [b'8', b'B', b'P', b'S', ..] => Some("a Photoshop file"),
         [b'%', b'P', b'D', b'F', ..] => Some("a PDF"),
-        _ if text().starts_with("<svg") || text().starts_with("<?xml") && text().contains("<svg") => Some("SVG"),
+        _ if text().starts_with("<svg") || text().starts_with("<?xml") && text().contains("<svg") => {
+            Some("SVG")
+        }
         _ if text().starts_with("<!doctype html") || text().starts_with("<html") => {
             Some("a web page, probably what a server said in place of the image")
         }
@@ -62,7 +66,8 @@ mod tests {
     fn every_extension_is_that_of_a_decoded_format() {
         for extension in IMAGE_EXTENSIONS {
             // `jpe` is a JPEG's too; the library does not know it.
-            let format = ImageFormat::from_extension(extension).or((extension == "jpe").then_some(ImageFormat::Jpeg));
+            let format =
+                ImageFormat::from_extension(extension).or((extension == "jpe").then_some(ImageFormat::Jpeg));
             assert!(format.is_some_and(is_decoded), "{extension}");
             assert!(is_image_extension(&extension.to_uppercase()));
         }

@@ -59,7 +59,12 @@ impl<'a> InOrder<'a> {
 
     /// The account of a sample that cannot be read.
     pub fn bad(&self, key: String, error: &Error) -> BadSample {
-        BadSample { source: self.source.name().to_owned(), key, fault: error.fault(), reason: error.to_string() }
+        BadSample {
+            source: self.source.name().to_owned(),
+            key,
+            fault: error.fault(),
+            reason: error.to_string(),
+        }
     }
 }
 
@@ -72,8 +77,13 @@ pub(crate) fn threads(source: &dyn Source, asked: usize) -> usize {
     }
 }
 
-/// Does `work` with each of the numbers, in order as threads are free. The first error ends it, when what is begun is done.
-pub(crate) fn each(numbers: &[usize], threads: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
+/// Does `work` with each of the numbers, in order as threads are free. The first error ends it, when what is
+/// begun is done.
+pub(crate) fn each(
+    numbers: &[usize],
+    threads: usize,
+    work: impl Fn(usize) -> Result<()> + Sync,
+) -> Result<()> {
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
     let failed_now = || failed.lock().unwrap_or_else(PoisonError::into_inner);
     let thread = || {

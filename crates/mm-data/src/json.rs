@@ -2,8 +2,8 @@
 
 use serde::de::DeserializeOwned;
 
-/// Parses JSON. `NaN`, `Infinity`, `-Infinity` and numbers that no double holds are null; half of a surrogate pair, which no text
-/// can hold here, is U+FFFD.
+/// Parses JSON. `NaN`, `Infinity`, `-Infinity` and numbers that no double holds are null; half of a surrogate
+/// pair, which no text can hold here, is U+FFFD.
 pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
     serde_json::from_str(text).or_else(|error| match standard(text) {
         Some(text) => serde_json::from_str(&text),
@@ -11,7 +11,8 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
     })
 }
 
-/// The text with all that Python alone reads written as the standard has it; none where there is nothing of the kind.
+/// The text with all that Python alone reads written as the standard has it; none where there is nothing of
+/// the kind.
 pub(crate) fn standard(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let (mut out, mut copied, mut at) = (String::new(), 0, 0);
@@ -28,8 +29,10 @@ pub(crate) fn standard(text: &str) -> Option<String> {
                 let end = at + bytes[at..].iter().take_while(|byte| is_part(byte)).count();
                 let token = &text[at..end];
                 // Rust takes "inf" for a number too.
-                let is_infinite =
-                    || token.ends_with(|last: char| last.is_ascii_digit()) && token.parse().is_ok_and(f64::is_infinite);
+                let is_infinite = || {
+                    token.ends_with(|last: char| last.is_ascii_digit())
+                        && token.parse().is_ok_and(f64::is_infinite)
+                };
                 if ["NaN", "Infinity", "-Infinity"].contains(&token) || is_infinite() {
                     replace(at, end, "null");
                 }
@@ -70,8 +73,10 @@ mod tests {
 
     #[test]
     fn what_python_writes_is_read() {
-        let text = r#"{"nan": NaN, "list": [Infinity, -Infinity,1e999,-2.5e+3], "NaN": "NaN \" Infinity", "é": -1}"#;
-        let expected = json!({"nan": null, "list": [null, null, null, -2500.0], "NaN": "NaN \" Infinity", "é": -1});
+        let text =
+            r#"{"nan": NaN, "list": [Infinity, -Infinity,1e999,-2.5e+3], "NaN": "NaN \" Infinity", "é": -1}"#;
+        let expected =
+            json!({"nan": null, "list": [null, null, null, -2500.0], "NaN": "NaN \" Infinity", "é": -1});
         assert_eq!(parse::<Value>(text).unwrap(), expected);
         let text = r#"["\ud83d\udc08", "\ud83d", "\udc08x", "\\ud83d", "\ud83d\u00e9"]"#;
         let expected = json!(["🐈", "\u{fffd}", "\u{fffd}x", "\\ud83d", "\u{fffd}é"]);
@@ -81,7 +86,9 @@ mod tests {
     #[test]
     fn what_neither_reads_is_an_error() {
         assert_eq!(standard(r#"{"a": 1, "b": "\ud83d\udc08"}"#), None);
-        for wrong in ["", "{", "[nan]", "[NaNs]", "[-]", "[Inf]", "[\"\\ud8", "\"\\", "[1,]", "NaN NaN", "['a']"] {
+        for wrong in
+            ["", "{", "[nan]", "[NaNs]", "[-]", "[Inf]", "[\"\\ud8", "\"\\", "[1,]", "NaN NaN", "['a']"]
+        {
             assert!(parse::<Value>(wrong).is_err(), "{wrong}");
         }
     }

@@ -1,17 +1,20 @@
-//! Images with their texts, from files to batches. Tensor-free: what comes out is 8-bit pixels, `f32` slices and text.
+//! Images with their texts, from files to batches. Tensor-free: what comes out is 8-bit pixels, `f32` slices
+//! and text.
 //!
 //! The way of a sample, in the order of this crate's parts:
 //!
-//! 1. A [`SourceConfig`] of the TOML opens a [`Source`]: samples by number. A [`Sample`] has a key, encoded bytes,
-//!    captions, questions and a label; making one is cheap. Built in are tables (CSV, TSV, JSON lines), image folders,
-//!    the field's own files (COCO captions, Karpathy's splits, Flickr30k, VQA v2, Parquet with images inside), and
-//!    WebDataset shards, several sets mixed, and [`emoji`] and [`shapes`], data sets inside the program.
-//! 2. [`decode()`] makes 8-bit RGB of any JPEG, PNG, WebP, GIF, BMP, TIFF or PNM. [`resize`] is Pillow's to a level; [`Augment`] is
-//!    torchvision's; [`Normalize`] writes the numbers that a model reads.
-//! 3. A [`Loader`] does this on threads, in an order that follows from the seed alone, and tells a [`Position`] from
-//!    which it goes on exactly.
+//! 1. A [`SourceConfig`] of the TOML opens a [`Source`]: samples by number. A [`Sample`] has a key, encoded
+//!    bytes, captions, questions and a label; making one is cheap. Built in are tables (CSV, TSV, JSON
+//!    lines), image folders, the field's own files (COCO captions, Karpathy's splits, Flickr30k, VQA v2,
+//!    Parquet with images inside), and WebDataset shards, several sets mixed, and [`emoji`] and [`shapes`],
+//!    data sets inside the program.
+//! 2. [`decode()`] makes 8-bit RGB of any JPEG, PNG, WebP, GIF, BMP, TIFF or PNM. [`resize`] is Pillow's to a
+//!    level; [`Augment`] is torchvision's; [`Normalize`] writes the numbers that a model reads.
+//! 3. A [`Loader`] does this on threads, in an order that follows from the seed alone, and tells a
+//!    [`Position`] from which it goes on exactly.
 //!
-//! Beside that way, [`shards`] packs any source as tars, [`Stats`] counts what is in one and a [`sheet`] shows it.
+//! Beside that way, [`shards`] packs any source as tars, [`Stats`] counts what is in one and a [`sheet`]
+//! shows it.
 //!
 //! ```
 //! use mm_data::{Normalize, SourceConfig, resize};
@@ -30,8 +33,9 @@
 //!
 //! # To extend
 //!
-//! A new data set is a file with a config struct and a [`Source`], and a variant of [`SourceConfig`]. Give a sample
-//! that cannot be read back as an `Err`: the loader counts it and goes on. See `docs/data.md` for the user's side.
+//! A new data set is a file with a config struct and a [`Source`], and a variant of [`SourceConfig`]. Give a
+//! sample that cannot be read back as an `Err`: the loader counts it and goes on. See `docs/data.md` for the
+//! user's side.
 
 mod augment;
 mod colour;
@@ -75,7 +79,9 @@ pub use format::{IMAGE_EXTENSIONS, is_image_extension};
 pub use loader::{Batch, Item, Loader, LoaderConfig, Map, Position, Tally};
 pub use mix::{MixConfig, Weighted};
 pub use pixels::Normalize;
-pub use readers::{CocoConfig, FlickrConfig, FolderConfig, KarpathyConfig, ParquetConfig, TableConfig, VqaConfig};
+pub use readers::{
+    CocoConfig, FlickrConfig, FolderConfig, KarpathyConfig, ParquetConfig, TableConfig, VqaConfig,
+};
 pub use reduced::{Reduced, largest_divisor};
 pub use sample::{BadSample, Question, Sample, SampleImage};
 pub use source::{Part, Reading, Source, Split, Stream, StreamOrder, Watch};

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Part, Result, Sample, Source, SourceConfig};
 
-/// Data sets to mix. Of any stretch of samples each has its share, to one sample, and goes through its own epochs. In the config:
+/// Data sets to mix. Of any stretch of samples each has its share, to one sample, and goes through its own
+/// epochs. In the config:
 ///
 /// ```
 /// let config: mm_data::SourceConfig = toml::from_str(r#"
@@ -42,14 +43,19 @@ impl MixConfig {
         let mut parts = Vec::with_capacity(self.sources.len());
         for Weighted { weight, source } in &self.sources {
             if !(weight.is_finite() && *weight > 0.0) {
-                return Err(Error::Setting(format!("weight = {weight}: a source of a mix needs a weight above 0")));
+                return Err(Error::Setting(format!(
+                    "weight = {weight}: a source of a mix needs a weight above 0"
+                )));
             }
             if matches!(source, SourceConfig::Mix(_)) {
                 return Err(Error::Setting("a mix in a mix: name all sources in one".into()));
             }
             let source: Arc<dyn Source> = Arc::from(source.open()?);
             if source.is_empty() {
-                return Err(Error::Empty { name: source.name().to_owned(), hint: "take it out of the mix".into() });
+                return Err(Error::Empty {
+                    name: source.name().to_owned(),
+                    hint: "take it out of the mix".into(),
+                });
             }
             parts.push(Part { weight: *weight, source });
         }

@@ -13,8 +13,10 @@ pub struct Normalize {
 
 impl Normalize {
     /// OpenAI CLIP's, of its training images; most CLIP checkpoints keep it.
-    pub const CLIP: Self =
-        Self { mean: [0.481_454_66, 0.457_827_5, 0.408_210_73], std: [0.268_629_54, 0.261_302_6, 0.275_777_1] };
+    pub const CLIP: Self = Self {
+        mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+        std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
+    };
     /// ImageNet's, of torchvision's classifiers.
     pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
     /// To the range -1 to 1: SigLIP, ViT and diffusion models.
@@ -61,8 +63,8 @@ mod tests {
         Normalize::CLIP.write(&image, &mut out);
         for (x, y, pixel) in image.enumerate_pixels() {
             for channel in 0..3 {
-                let expected =
-                    (f32::from(pixel[channel]) / 255.0 - Normalize::CLIP.mean[channel]) / Normalize::CLIP.std[channel];
+                let expected = (f32::from(pixel[channel]) / 255.0 - Normalize::CLIP.mean[channel])
+                    / Normalize::CLIP.std[channel];
                 assert_eq!(out[channel * 6 + y as usize * 3 + x as usize], expected);
             }
         }

@@ -6,12 +6,12 @@ use image::RgbImage;
 
 use crate::resize::{self, Filter, Rect, Stretch};
 
-/// How many times the sides of the result a reduced image must have at least. At 2 the result is off by half a level in the middle (root
-/// mean square over noisy photographs of 3 and 12 megapixels), at 1 by two.
+/// How many times the sides of the result a reduced image must have at least. At 2 the result is off by half
+/// a level in the middle (root mean square over noisy photographs of 3 and 12 megapixels), at 1 by two.
 const MARGIN: u32 = 2;
 
-/// The pixels of an image, or of one that is `divisor` times smaller: one for each square, the last ones in a row and column for a part
-/// of a square.
+/// The pixels of an image, or of one that is `divisor` times smaller: one for each square, the last ones in a
+/// row and column for a part of a square.
 #[derive(Debug, Clone)]
 pub struct Reduced<'a> {
     /// The pixels.
@@ -24,8 +24,8 @@ pub struct Reduced<'a> {
     pub height: u32,
 }
 
-/// By how much an image, or the part of it that counts, may be reduced before it is resized: the result of `to` (width, height) is
-/// within a level or two of that of the whole. At least 1.
+/// By how much an image, or the part of it that counts, may be reduced before it is resized: the result of
+/// `to` (width, height) is within a level or two of that of the whole. At least 1.
 pub fn largest_divisor(from: (u32, u32), to: (u32, u32)) -> u32 {
     let fits = |from: u32, to: u32| from / to.saturating_mul(MARGIN).max(1);
     fits(from.0, to.0).min(fits(from.1, to.1)).max(1)
@@ -51,7 +51,8 @@ impl<'a> Reduced<'a> {
         resize::stretch(&self.pixels, columns, rows, rows_first, filter)
     }
 
-    /// As [`resize::crop_resize`] of the whole image. Of a reduced one, the squares that the rectangle cuts count too.
+    /// As [`resize::crop_resize`] of the whole image. Of a reduced one, the squares that the rectangle cuts
+    /// count too.
     pub fn crop_resize(&self, rect: Rect, size: u32) -> RgbImage {
         let first = |start: u32| start / self.divisor;
         let count = |start: u32, length: u32| (start + length).div_ceil(self.divisor) - first(start);
@@ -85,7 +86,8 @@ mod tests {
     fn reduce(image: &RgbImage, divisor: u32) -> Reduced<'static> {
         let (width, height) = image.dimensions();
         let pixels = RgbImage::from_fn(width.div_ceil(divisor), height.div_ceil(divisor), |x, y| {
-            let (xs, ys) = (divisor * x..width.min(divisor * (x + 1)), divisor * y..height.min(divisor * (y + 1)));
+            let (xs, ys) =
+                (divisor * x..width.min(divisor * (x + 1)), divisor * y..height.min(divisor * (y + 1)));
             let count = xs.len() as u32 * ys.len() as u32;
             let sum = |channel: usize| {
                 ys.clone()

@@ -1,5 +1,5 @@
-//! Resizing that equals Pillow's, and so that of torchvision and transformers on Pillow's images: 8 bits between the passes,
-//! bicubic unless a [`Filter`] is given.
+//! Resizing that equals Pillow's, and so that of torchvision and transformers on Pillow's images: 8 bits
+//! between the passes, bicubic unless a [`Filter`] is given.
 
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
@@ -8,8 +8,8 @@ use image::{Rgb, RgbImage, imageops};
 use std::iter;
 use std::ops::Range;
 
-/// How a pixel is made of those around its place, with Pillow's names. All but [`Filter::Nearest`] widen as an image shrinks, so that
-/// each of its pixels counts.
+/// How a pixel is made of those around its place, with Pillow's names. All but [`Filter::Nearest`] widen as
+/// an image shrinks, so that each of its pixels counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Filter {
     /// The pixel at the place.
@@ -39,7 +39,8 @@ impl Filter {
         }
     }
 
-    /// The library's. None for the filters that end in a step, where the last bit of a place decides and must be Pillow's.
+    /// The library's. None for the filters that end in a step, where the last bit of a place decides and must
+    /// be Pillow's.
     fn kernel(self) -> Option<FilterType> {
         match self {
             Self::Nearest | Self::Box => None,
@@ -64,11 +65,13 @@ pub struct Rect {
     pub height: u32,
 }
 
-/// Width and height after the short side is brought to `size`; the long side is rounded down, as torchvision does it.
+/// Width and height after the short side is brought to `size`; the long side is rounded down, as torchvision
+/// does it.
 pub fn short_side_size(width: u32, height: u32, size: u32) -> (u32, u32) {
     // In whole numbers: torchvision's `int(size * long / short)` is exact at these magnitudes.
-    let long =
-        |long: u32, short: u32| (u64::from(size) * u64::from(long) / u64::from(short)).min(u32::MAX.into()) as u32;
+    let long = |long: u32, short: u32| {
+        (u64::from(size) * u64::from(long) / u64::from(short)).min(u32::MAX.into()) as u32
+    };
     if width <= height { (size, long(height, width)) } else { (long(width, height), size) }
 }
 
@@ -83,23 +86,31 @@ pub fn exact(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbIm
     exact_part(image, width, height, Rect { left: 0, top: 0, width, height }, filter)
 }
 
-/// The rectangle `part` of [`exact`]'s image, to a level: only its pixels are computed, so an image that is resized to any length
-/// costs the same. Where a [`Filter::Box`] ends or a [`Filter::Nearest`] falls between two pixels, the part may see the other.
+/// The rectangle `part` of [`exact`]'s image, to a level: only its pixels are computed, so an image that is
+/// resized to any length costs the same. Where a [`Filter::Box`] ends or a [`Filter::Nearest`] falls between
+/// two pixels, the part may see the other.
 pub fn exact_part(image: &RgbImage, width: u32, height: u32, part: Rect, filter: Filter) -> RgbImage {
     let columns = Stretch::of_part(image.width().into(), width, part.left, part.width);
     let rows = Stretch::of_part(image.height().into(), height, part.top, part.height);
     stretch(image, columns, rows, rows_come_first(image.dimensions(), (width, height)), filter)
 }
 
-/// Whether rows are resized before columns. Pillow's order since its version 13; before, columns were always first. It shows where the
-/// first pass cuts off what overshoots: there the results are up to tens of levels apart.
+/// Whether rows are resized before columns. Pillow's order since its version 13; before, columns were always
+/// first. It shows where the first pass cuts off what overshoots: there the results are up to tens of levels
+/// apart.
 pub(crate) fn rows_come_first(from: (u32, u32), to: (u32, u32)) -> bool {
     let lost = |from: u32, to: u32| i64::from(from) - i64::from(to);
     lost(from.1, to.1) > (2 * lost(from.0, to.0)).max(0)
 }
 
 /// Resizes a part of an image, in two passes.
-pub(crate) fn stretch(image: &RgbImage, columns: Stretch, rows: Stretch, rows_first: bool, filter: Filter) -> RgbImage {
+pub(crate) fn stretch(
+    image: &RgbImage,
+    columns: Stretch,
+    rows: Stretch,
+    rows_first: bool,
+    filter: Filter,
+) -> RgbImage {
     if rows_first {
         let read = columns.read(filter, image.width());
         let rows = pass(image, read, rows, filter);
@@ -111,12 +122,15 @@ pub(crate) fn stretch(image: &RgbImage, columns: Stretch, rows: Stretch, rows_fi
     }
 }
 
-/// The middle `size` x `size` of an image. An image smaller than that is set into the middle of black, as torchvision
-/// does it; the odd pixel goes where Python's rounding puts it.
+/// The middle `size` x `size` of an image. An image smaller than that is set into the middle of black, as
+/// torchvision does it; the odd pixel goes where Python's rounding puts it.
 pub fn center_crop(image: &RgbImage, size: u32) -> RgbImage {
     let (width, height) = image.dimensions();
     if width >= size && height >= size {
-        return cut(image, Rect { left: middle(width, size), top: middle(height, size), width: size, height: size });
+        return cut(
+            image,
+            Rect { left: middle(width, size), top: middle(height, size), width: size, height: size },
+        );
     }
     let mut padded = RgbImage::new(width.max(size), height.max(size));
     let offset = |side: u32| i64::from(size.saturating_sub(side) / 2);
@@ -124,8 +138,8 @@ pub fn center_crop(image: &RgbImage, size: u32) -> RgbImage {
     center_crop(&padded, size)
 }
 
-/// [`short_side`] and [`center_crop`] in one: only the pixels that remain are computed, so an image of any ratio costs
-/// the same. Equal to the two steps.
+/// [`short_side`] and [`center_crop`] in one: only the pixels that remain are computed, so an image of any
+/// ratio costs the same. Equal to the two steps.
 pub fn short_side_center_crop(image: &RgbImage, size: u32) -> RgbImage {
     let (width, height) = short_side_size(image.width(), image.height(), size);
     let part = Rect { left: middle(width, size), top: middle(height, size), width: size, height: size };
@@ -207,18 +221,19 @@ impl Stretch {
     }
 }
 
-/// Resizes along one side; along the other, the stretch has as many pixels as it is long. (The library would do both at once,
-/// but rows first.)
+/// Resizes along one side; along the other, the stretch has as many pixels as it is long. (The library would
+/// do both at once, but rows first.)
 fn pass(image: &RgbImage, columns: Stretch, rows: Stretch, filter: Filter) -> RgbImage {
     let Some(kernel) = filter.kernel() else {
         return means(image, &columns.ranges(filter, image.width()), &rows.ranges(filter, image.height()));
     };
-    // Typed images, and in this one place: `Resizer::resize` compiles every pixel type there is, which takes minutes.
+    // Typed images, and in this one place: `Resizer::resize` compiles every pixel type there is, which takes
+    // minutes.
     let source = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw())
         .expect("an RgbImage is 8-bit RGB");
     let mut out = RgbImage::new(columns.count, rows.count);
-    let mut target =
-        TypedImage::<U8x3>::from_buffer(columns.count, rows.count, &mut out).expect("an RgbImage is 8-bit RGB");
+    let mut target = TypedImage::<U8x3>::from_buffer(columns.count, rows.count, &mut out)
+        .expect("an RgbImage is 8-bit RGB");
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(kernel)).use_alpha(false).crop(
         columns.start,
         rows.start,
@@ -244,7 +259,8 @@ fn means(image: &RgbImage, columns: &[Range<u32>], rows: &[Range<u32>]) -> RgbIm
     })
 }
 
-/// Where the middle `size` of `side` begins: `int(round((side - size) / 2))` with Python's rounding of halves to even.
+/// Where the middle `size` of `side` begins: `int(round((side - size) / 2))` with Python's rounding of halves
+/// to even.
 fn middle(side: u32, size: u32) -> u32 {
     (f64::from(side - size) / 2.0).round_ties_even() as u32
 }
@@ -254,7 +270,9 @@ mod tests {
     use super::*;
 
     fn picture(width: u32, height: u32) -> RgbImage {
-        RgbImage::from_fn(width, height, |x, y| Rgb([(x * 7 + y * 5) as u8, (x * x + y) as u8, (y * 11) as u8]))
+        RgbImage::from_fn(width, height, |x, y| {
+            Rgb([(x * 7 + y * 5) as u8, (x * x + y) as u8, (y * 11) as u8])
+        })
     }
 
     fn apart(a: &RgbImage, b: &RgbImage) -> Option<u8> {
@@ -292,8 +310,14 @@ mod tests {
     fn a_part_of_a_resized_image_is_the_same_alone_whatever_the_filter() {
         // No edge or place lies between two pixels at these sizes.
         let image = picture(96, 62);
-        let filters =
-            [Filter::Nearest, Filter::Box, Filter::Bilinear, Filter::Hamming, Filter::Bicubic, Filter::Lanczos];
+        let filters = [
+            Filter::Nearest,
+            Filter::Box,
+            Filter::Bilinear,
+            Filter::Hamming,
+            Filter::Bicubic,
+            Filter::Lanczos,
+        ];
         for (filter, (width, height)) in filters.into_iter().flat_map(|f| [(f, (40, 30)), (f, (150, 200))]) {
             let part = Rect { left: 7, top: 11, width: 25, height: 13 };
             let whole = exact(&image, width, height, filter);

@@ -23,8 +23,8 @@ pub struct Sample {
     pub label: Option<String>,
     /// Questions about the image.
     pub questions: Vec<Question>,
-    /// The key of the sample that this one is a variation of (an emoji with a chosen skin tone: the one without),
-    /// so that evaluation can tell near twins from other pairs.
+    /// The key of the sample that this one is a variation of (an emoji with a chosen skin tone: the one
+    /// without), so that evaluation can tell near twins from other pairs.
     pub variant_of: Option<String>,
     /// What of the sample could not be read and is not needed: it is whole without it.
     pub warning: Option<String>,
@@ -34,7 +34,15 @@ impl Sample {
     /// A sample that is nothing but an image: `Sample { captions, ..Sample::new(key, image) }` adds to it.
     pub fn new(key: impl Into<String>, image: SampleImage) -> Self {
         let key = key.into();
-        Self { key, image, captions: Vec::new(), label: None, questions: Vec::new(), variant_of: None, warning: None }
+        Self {
+            key,
+            image,
+            captions: Vec::new(),
+            label: None,
+            questions: Vec::new(),
+            variant_of: None,
+            warning: None,
+        }
     }
 }
 
@@ -86,7 +94,8 @@ impl SampleImage {
         }
     }
 
-    /// The pixels, with transparent ones over `background`. Errors: those of [`bytes`](Self::bytes) and [`decode`].
+    /// The pixels, with transparent ones over `background`. Errors: those of [`bytes`](Self::bytes) and
+    /// [`decode`].
     pub fn decode(&self, background: [u8; 3]) -> Result<RgbImage> {
         match self {
             Self::Drawn(drawing) => Ok(drawing.render()),
@@ -95,7 +104,11 @@ impl SampleImage {
     }
 
     /// As [`decode`](Self::decode), but at a part of the size where `most` allows it: see [`decode_reduced`].
-    pub fn decode_reduced(&self, background: [u8; 3], most: impl FnOnce(u32, u32) -> u32) -> Result<Reduced<'static>> {
+    pub fn decode_reduced(
+        &self,
+        background: [u8; 3],
+        most: impl FnOnce(u32, u32) -> u32,
+    ) -> Result<Reduced<'static>> {
         match self {
             Self::Drawn(drawing) => {
                 let pixels = drawing.render();

@@ -33,13 +33,15 @@ pub trait Source: Send + Sync {
         format!("{} #{index}", self.name())
     }
 
-    /// How many consecutive samples lie together and are best read one after the other, block by block to the end of the
-    /// source; none where samples lie anywhere. Shuffling keeps blocks together, as far as its window goes.
+    /// How many consecutive samples lie together and are best read one after the other, block by block to the
+    /// end of the source; none where samples lie anywhere. Shuffling keeps blocks together, as far as its
+    /// window goes.
     fn blocks(&self) -> Option<Vec<u32>> {
         None
     }
 
-    /// How many blocks can be read from in turns without reading any of them twice; none where any number can.
+    /// How many blocks can be read from in turns without reading any of them twice; none where any number
+    /// can.
     fn blocks_at_once(&self) -> Option<usize> {
         None
     }
@@ -69,10 +71,11 @@ pub struct Part {
     pub source: Arc<dyn Source>,
 }
 
-/// Samples that come one after the other and cannot be asked for by number: a command's output, a compressed tar.
+/// Samples that come one after the other and cannot be asked for by number: a command's output, a compressed
+/// tar.
 pub trait Stream: Send + Sync {
-    /// Reads from the beginning, without end unless what is read ends for good; epoch follows epoch. What comes follows from
-    /// `order` alone, if the commands and files give the same bytes again.
+    /// Reads from the beginning, without end unless what is read ends for good; epoch follows epoch. What
+    /// comes follows from `order` alone, if the commands and files give the same bytes again.
     ///
     /// Errors: there is less than one shard for each process.
     fn read(&self, order: StreamOrder) -> Result<Box<dyn Reading>>;

@@ -115,10 +115,11 @@ impl Measure {
         })
     }
 
-    /// The values in at most `bins` ranges of one width, from the least to the 99th percentile, the last with all beyond it: first
-    /// value, last value, count.
+    /// The values in at most `bins` ranges of one width, from the least to the 99th percentile, the last with
+    /// all beyond it: first value, last value, count.
     pub fn histogram(&self, bins: u32) -> Vec<(u32, u32, u64)> {
-        let (Some((&first, _)), Some((&last, _))) = (self.0.first_key_value(), self.0.last_key_value()) else {
+        let (Some((&first, _)), Some((&last, _))) = (self.0.first_key_value(), self.0.last_key_value())
+        else {
             return Vec::new();
         };
         let rank = (self.count() * 99).div_ceil(100);
@@ -140,10 +141,12 @@ impl Measure {
 }
 
 impl Stats {
-    /// Counts a data set on `workers` threads, one a core where it is 0. Of images the headers alone are read. `progress` is told how many
-    /// samples are done. A stream is counted for as many samples as make its epoch.
+    /// Counts a data set on `workers` threads, one a core where it is 0. Of images the headers alone are
+    /// read. `progress` is told how many samples are done. A stream is counted for as many samples as make
+    /// its epoch.
     ///
-    /// Errors: a stream that cannot begin, a mix with a stream in it. A sample that cannot be read is counted.
+    /// Errors: a stream that cannot begin, a mix with a stream in it. A sample that cannot be read is
+    /// counted.
     pub fn of(source: &dyn Source, workers: usize, progress: &(dyn Fn(usize) + Sync)) -> Result<Self> {
         let samples = InOrder::new(source)?;
         let chunks: Vec<usize> = (0..source.len().div_ceil(CHUNK)).collect();
@@ -154,7 +157,8 @@ impl Stats {
             let mut some = Self::default();
             for (_, sample) in samples.read(range) {
                 let counted = sample.map_err(|bad| bad.fault).and_then(|sample| {
-                    let (header, bytes) = Error::guarded(|| header(&sample.image)).map_err(|error| error.fault())?;
+                    let (header, bytes) =
+                        Error::guarded(|| header(&sample.image)).map_err(|error| error.fault())?;
                     some.add(&sample, &header, bytes);
                     Ok(())
                 });
@@ -219,7 +223,8 @@ impl Stats {
 
     /// The most frequent labels with their counts, `most` of them at most; equal ones by name.
     pub fn top_labels(&self, most: usize) -> Vec<(&str, u64)> {
-        let mut labels: Vec<(&str, u64)> = self.labels.iter().map(|(label, count)| (label.as_str(), *count)).collect();
+        let mut labels: Vec<(&str, u64)> =
+            self.labels.iter().map(|(label, count)| (label.as_str(), *count)).collect();
         labels.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         labels.truncate(most);
         labels
@@ -256,7 +261,10 @@ mod tests {
     fn a_spread_is_that_of_the_sorted_values() {
         let values: Vec<u64> = (1..=200).rev().collect();
         let spread = measure(&values).spread(1.0).unwrap();
-        assert_eq!((spread.min, spread.p5, spread.median, spread.p95, spread.max), (1.0, 10.0, 100.0, 190.0, 200.0));
+        assert_eq!(
+            (spread.min, spread.p5, spread.median, spread.p95, spread.max),
+            (1.0, 10.0, 100.0, 190.0, 200.0)
+        );
         assert_eq!((spread.mean, measure(&[7]).spread(100.0).unwrap().p25), (100.5, 0.07));
         assert_eq!(measure(&[]).spread(1.0), None);
     }
@@ -291,7 +299,8 @@ mod tests {
         std::fs::write(folder.path().join("b.png"), crate::emoji::pairs(Default::default())[0].png).unwrap();
         std::os::unix::fs::symlink(folder.path().join("none"), folder.path().join("c.png")).unwrap();
         let config = toml::Table::from_iter(
-            [("kind", "folder"), ("path", folder.path().to_str().unwrap())].map(|(k, v)| (k.into(), v.into())),
+            [("kind", "folder"), ("path", folder.path().to_str().unwrap())]
+                .map(|(k, v)| (k.into(), v.into())),
         );
         let source = config.try_into::<SourceConfig>().unwrap().open().unwrap();
         let stats = Stats::of(&*source, 2, &|_| {}).unwrap();

@@ -1,4 +1,5 @@
-//! Text files as they lie about: the one place where bytes become text, so that no byte order mark becomes a part of it.
+//! Text files as they lie about: the one place where bytes become text, so that no byte order mark becomes a
+//! part of it.
 //!
 //! Text is UTF-8, with or without a byte order mark, or UTF-16 with one, as Windows programs write it.
 //!
@@ -31,7 +32,8 @@ pub fn read(path: impl AsRef<Path>) -> Result<String> {
     into_text(read_bytes(path)?).map_err(|not_text| not_text.of_file(path))
 }
 
-/// The lines of a text without their ends, and without the byte order marks that files have left in it that were joined.
+/// The lines of a text without their ends, and without the byte order marks that files have left in it that
+/// were joined.
 pub fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(|line| line.trim_start_matches(MARK))
 }
@@ -43,8 +45,8 @@ pub(crate) fn decode(bytes: Vec<u8>) -> std::result::Result<String, NotText> {
     into_text(utf_8(bytes)?)
 }
 
-/// The bytes of a file as UTF-8, without its byte order mark. What is no text in a file of UTF-8 stays as it is, for readers
-/// that judge each line by itself.
+/// The bytes of a file as UTF-8, without its byte order mark. What is no text in a file of UTF-8 stays as it
+/// is, for readers that judge each line by itself.
 ///
 /// Errors: the file cannot be read, is marked as UTF-16 and is none, or is a Git LFS pointer.
 pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
@@ -147,7 +149,8 @@ mod tests {
     fn read_both(bytes: &[u8]) -> std::result::Result<String, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        let without_path = |error: Error| error.to_string().replace(&file.path().display().to_string(), "FILE");
+        let without_path =
+            |error: Error| error.to_string().replace(&file.path().display().to_string(), "FILE");
         let whole = read(file.path()).map_err(without_path);
         let mut pieces = Vec::new();
         let opened = open(file.path()).map_err(without_path);
@@ -177,7 +180,10 @@ mod tests {
         assert_eq!(said(b"one\ncaf\xe9"), "FILE:2: column 4: not UTF-8 text: convert it with iconv");
         assert_eq!(said(b"\xff\xfea\0\n\0b\0c"), "FILE:2: column 2: half a character of UTF-16");
         assert_eq!(said(b"\xff\xfe\x00\xd8a\0"), "FILE:1: column 1: half a character of UTF-16");
-        assert_eq!(said(b"\xff\xfe\0\0a\0\0\0"), "FILE:1: column 1: UTF-32 text: convert it to UTF-8 with iconv");
+        assert_eq!(
+            said(b"\xff\xfe\0\0a\0\0\0"),
+            "FILE:1: column 1: UTF-32 text: convert it to UTF-8 with iconv"
+        );
         let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
         assert_eq!(said(pointer), "FILE: a Git LFS pointer, not the file itself: run `git lfs pull`");
     }

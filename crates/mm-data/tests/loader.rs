@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mm_data::{
-    Batch, Error, Fault, Item, Loader, LoaderConfig, Map, Position, Result, Sample, SampleImage, SampleRng, Source,
-    Split,
+    Batch, Error, Fault, Item, Loader, LoaderConfig, Map, Position, Result, Sample, SampleImage, SampleRng,
+    Source, Split,
 };
 use proptest::prelude::*;
 use rand::RngExt;
@@ -53,7 +53,13 @@ fn map() -> Map<Drawn> {
 }
 
 fn loader(len: usize, bad: &[usize], config: &LoaderConfig, position: Position) -> Result<Loader<Drawn>> {
-    Loader::new(Arc::new(Numbers { len, bad: bad.to_vec() }), config.clone(), Split::default(), map(), position)
+    Loader::new(
+        Arc::new(Numbers { len, bad: bad.to_vec() }),
+        config.clone(),
+        Split::default(),
+        map(),
+        position,
+    )
 }
 
 fn batches(loader: &mut Loader<Drawn>, count: usize) -> Vec<Batch<Drawn>> {
@@ -118,7 +124,8 @@ fn an_epoch_for_evaluation_gives_every_sample_once_and_in_order() {
     for epoch in 0..2 {
         let all: Vec<_> = loader.epoch().map(|batch| batch.unwrap()).collect();
         assert_eq!(all.iter().map(|batch| batch.items.len()).collect::<Vec<_>>(), [8, 8, 5]);
-        let numbers: Vec<usize> = all.iter().flat_map(|batch| batch.items.iter().map(|item| item.0)).collect();
+        let numbers: Vec<usize> =
+            all.iter().flat_map(|batch| batch.items.iter().map(|item| item.0)).collect();
         assert_eq!(numbers, (0..21).collect::<Vec<_>>());
         assert!(all.iter().all(|batch| batch.epoch == epoch));
     }
@@ -150,18 +157,29 @@ fn a_training_epoch_has_no_sample_twice_and_leaves_out_the_rest() {
 
 #[test]
 fn bad_samples_of_an_evaluation_are_left_out_counted_and_named() {
-    let config =
-        LoaderConfig { batch_size: 5, max_bad_samples: 3, shuffle: false, drop_last: false, ..LoaderConfig::default() };
+    let config = LoaderConfig {
+        batch_size: 5,
+        max_bad_samples: 3,
+        shuffle: false,
+        drop_last: false,
+        ..LoaderConfig::default()
+    };
     let mut loader = loader(20, &[3, 11, 17], &config, Position::default()).unwrap();
     for epoch in 1..3 {
         let sizes: Vec<_> = loader.epoch().map(|batch| batch.unwrap().items.len()).collect();
         assert_eq!(sizes, [4, 5, 4, 4]);
         let tally = &loader.position().tally;
-        assert_eq!((tally.read, tally.all_skipped(), tally.skipped[&Fault::Image]), (17 * epoch, 3 * epoch, 3 * epoch));
+        assert_eq!(
+            (tally.read, tally.all_skipped(), tally.skipped[&Fault::Image]),
+            (17 * epoch, 3 * epoch, 3 * epoch)
+        );
     }
     assert_eq!(loader.position().bad.len(), 3); // the same three again are no new ones
-    let named: Vec<_> =
-        loader.bad_samples().iter().map(|bad| format!("{} {}: {}", bad.source, bad.key, bad.reason)).collect();
+    let named: Vec<_> = loader
+        .bad_samples()
+        .iter()
+        .map(|bad| format!("{} {}: {}", bad.source, bad.key, bad.reason))
+        .collect();
     assert_eq!(named[1], "numbers #11: number 11 is broken");
     assert_eq!(named.len(), 3);
 }
@@ -210,7 +228,8 @@ fn many_processes_see_the_batches_of_one() {
 
 #[test]
 fn more_bad_samples_than_allowed_stop_with_the_list() {
-    let config = LoaderConfig { batch_size: 5, max_bad_samples: 1, shuffle: false, ..LoaderConfig::default() };
+    let config =
+        LoaderConfig { batch_size: 5, max_bad_samples: 1, shuffle: false, ..LoaderConfig::default() };
     let mut loader = loader(20, &[3, 11], &config, Position::default()).unwrap();
     assert!(loader.next_batch().is_ok());
     let message = said((0..3).try_for_each(|_| loader.next_batch().map(drop)));
@@ -222,7 +241,8 @@ fn more_bad_samples_than_allowed_stop_with_the_list() {
 fn bad_samples_are_written_down_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bad_samples.jsonl");
-    let config = LoaderConfig { batch_size: 5, max_bad_samples: 3, drop_last: false, ..LoaderConfig::default() };
+    let config =
+        LoaderConfig { batch_size: 5, max_bad_samples: 3, drop_last: false, ..LoaderConfig::default() };
     for _ in 0..2 {
         let mut loader = loader(20, &[3, 11], &config, Position::default()).unwrap();
         loader.log_bad_samples(&path).unwrap();
@@ -231,18 +251,30 @@ fn bad_samples_are_written_down_once() {
     let mut lines: Vec<String> = std::fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
     lines.sort();
     assert_eq!(lines.len(), 2);
-    assert_eq!(lines[1], r##"{"source":"numbers","key":"#3","fault":"image","reason":"number 3 is broken"}"##);
+    assert_eq!(
+        lines[1],
+        r##"{"source":"numbers","key":"#3","fault":"image","reason":"number 3 is broken"}"##
+    );
 }
 
 #[test]
 fn a_panic_in_the_map_is_a_bad_sample() {
-    let map: Map<Drawn> = Arc::new(|sample, _| if sample.key == "2" { panic!("decoder bug") } else { Ok(Drawn(0, 0)) });
-    let config =
-        LoaderConfig { batch_size: 4, max_bad_samples: 1, shuffle: false, drop_last: false, ..LoaderConfig::default() };
+    let map: Map<Drawn> =
+        Arc::new(|sample, _| if sample.key == "2" { panic!("decoder bug") } else { Ok(Drawn(0, 0)) });
+    let config = LoaderConfig {
+        batch_size: 4,
+        max_bad_samples: 1,
+        shuffle: false,
+        drop_last: false,
+        ..LoaderConfig::default()
+    };
     let source = Arc::new(Numbers { len: 4, bad: Vec::new() });
     let mut loader = Loader::new(source, config, Split::default(), map, Position::default()).unwrap();
     let batch = loader.next_batch().unwrap();
-    assert_eq!((batch.keys, batch.indices), (vec!["0".to_owned(), "1".to_owned(), "3".to_owned()], vec![0, 1, 3]));
+    assert_eq!(
+        (batch.keys, batch.indices),
+        (vec!["0".to_owned(), "1".to_owned(), "3".to_owned()], vec![0, 1, 3])
+    );
     assert_eq!(loader.bad_samples()[0].reason, "panicked: decoder bug");
 }
 
@@ -283,8 +315,7 @@ fn memory_for_reading_ahead_is_bounded() {
 
 #[test]
 fn a_loader_that_waits_says_for_what() {
-    let expected =
-        "waiting for numbers #7; 0.0 MB/s meanwhile, 8 samples ready behind it, 1 of 2 workers busy, 2 of them alive";
+    let expected = "waiting for numbers #7; 0.0 MB/s meanwhile, 8 samples ready behind it, 1 of 2 workers busy, 2 of them alive";
     let log = Log::default();
     let map: Map<Drawn> = Arc::new({
         let log = log.clone();
@@ -295,8 +326,13 @@ fn a_loader_that_waits_says_for_what() {
             Ok(Drawn(0, 0))
         }
     });
-    let config =
-        LoaderConfig { batch_size: 8, workers: 2, shuffle: false, stall_seconds: 0.1, ..LoaderConfig::default() };
+    let config = LoaderConfig {
+        batch_size: 8,
+        workers: 2,
+        shuffle: false,
+        stall_seconds: 0.1,
+        ..LoaderConfig::default()
+    };
     let source = Arc::new(Numbers { len: 20, bad: Vec::new() });
     let mut loader = Loader::new(source, config, Split::default(), map, Position::default()).unwrap();
     log.during(|| drop(loader.next_batch().unwrap()));
@@ -307,7 +343,10 @@ fn a_loader_that_waits_says_for_what() {
 fn impossible_settings_are_refused_in_words() {
     let config = LoaderConfig { batch_size: 8, ..LoaderConfig::default() };
     assert!(said(loader(0, &[], &config, Position::default())).contains("`numbers` has no samples"));
-    assert!(said(loader(7, &[], &config, Position::default())).contains("batch_size = 8 is larger than `numbers`"));
+    assert!(
+        said(loader(7, &[], &config, Position::default()))
+            .contains("batch_size = 8 is larger than `numbers`")
+    );
     let none = LoaderConfig { batch_size: 0, ..config.clone() };
     assert!(said(loader(7, &[], &none, Position::default())).contains("at least 1"));
     let saved = loader(30, &[], &config, Position::default()).unwrap().next_batch().unwrap().position;

@@ -1,5 +1,5 @@
-//! Annotation files as disks, downloads and scripts leave them: opening them and reading their samples gives samples or
-//! errors, soon, and in bounded memory.
+//! Annotation files as disks, downloads and scripts leave them: opening them and reading their samples gives
+//! samples or errors, soon, and in bounded memory.
 
 use std::fs;
 use std::path::Path;
@@ -70,7 +70,8 @@ fn four_thousand_mutated_files_give_samples_or_errors() {
         // A file that is written over is brought to the disk, a new one is not yet.
         let _ = fs::remove_file(&file);
         fs::write(&file, mutated(bytes, &mut rng)).unwrap();
-        let config = config.replace("FILE", file.to_str().unwrap()).replace("QUESTIONS", questions.to_str().unwrap());
+        let config =
+            config.replace("FILE", file.to_str().unwrap()).replace("QUESTIONS", questions.to_str().unwrap());
         let config: SourceConfig = toml::from_str(&config).unwrap();
         let began = Instant::now();
         match config.open() {
@@ -94,7 +95,9 @@ fn four_thousand_mutated_files_give_samples_or_errors() {
         }
         assert!(began.elapsed() < Duration::from_secs(60), "file {number} took {:?}", began.elapsed());
     }
-    println!("{refused} files refused; of the others {whole} samples whole, {bad} bad, {panics} of them by a panic");
+    println!(
+        "{refused} files refused; of the others {whole} samples whole, {bad} bad, {panics} of them by a panic"
+    );
     println!("peak memory: {:?}", peak_bytes());
     assert!(refused > 400 && bad > 400 && whole > 2000);
     assert!(peak_bytes().is_none_or(|bytes| bytes < 1 << 30), "{:?}", peak_bytes());

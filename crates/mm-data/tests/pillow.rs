@@ -1,4 +1,5 @@
-//! What Pillow makes of files and photographs, against what this crate makes of them. See `data/goldens/images/README.md`.
+//! What Pillow makes of files and photographs, against what this crate makes of them. See
+//! `data/goldens/images/README.md`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -83,7 +84,8 @@ fn error(a: &RgbImage, b: &RgbImage) -> f64 {
 
 #[test]
 fn a_reduced_jpeg_is_no_further_from_the_whole_than_pillows_draft() {
-    let jpegs: Vec<_> = files("reduced").into_iter().filter(|path| path.extension().unwrap() == "jpg").collect();
+    let jpegs: Vec<_> =
+        files("reduced").into_iter().filter(|path| path.extension().unwrap() == "jpg").collect();
     assert_eq!(jpegs.len(), 7);
     for path in jpegs {
         let name = path.file_stem().unwrap().to_str().unwrap();
@@ -101,7 +103,8 @@ fn a_reduced_jpeg_is_no_further_from_the_whole_than_pillows_draft() {
             let ours = reduced.exact(whole.width(), whole.height(), Filter::Bicubic);
             let (ours, theirs) = (error(&ours, &whole), error(&draft, &whole));
             println!("{name} over {divisor}: {ours:.3}, Pillow's draft {theirs:.3}");
-            // Pillow draws on the same decoder for both: ours begins with what two decoders differ by, half a level.
+            // Pillow draws on the same decoder for both: ours begins with what two decoders differ by, half a
+            // level.
             assert!(
                 ours <= theirs.max(0.5) * 1.02,
                 "{name} over {divisor}: {ours} levels from the whole, Pillow {theirs}"
@@ -154,5 +157,8 @@ fn a_random_crop_is_the_same_from_a_reduced_image() {
     let large = augment.decode_and_apply(&image, BACKGROUND, 96, &mut SampleRng::seed_from_u64(1)).unwrap();
     let whole = augment.apply(&decode(&bytes, BACKGROUND).unwrap(), 96, &mut SampleRng::seed_from_u64(1));
     assert_eq!(large, whole, "there is nothing to reduce");
-    assert_eq!(Reduced::whole(std::borrow::Cow::Borrowed(&whole)).divisor, largest_divisor((96, 96), (96, 96)));
+    assert_eq!(
+        Reduced::whole(std::borrow::Cow::Borrowed(&whole)).divisor,
+        largest_divisor((96, 96), (96, 96))
+    );
 }

@@ -1,4 +1,5 @@
-//! Each reader through the loader, as a config names it: what there is equals what is read and what is skipped.
+//! Each reader through the loader, as a config names it: what there is equals what is read and what is
+//! skipped.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,8 +15,13 @@ fn epoch(config: &str) -> (BTreeSet<String>, Vec<String>) {
     assert_eq!(toml::from_str::<SourceConfig>(&written).unwrap(), config);
     let source: Arc<dyn Source> = Arc::from(config.open().unwrap());
     let len = source.len();
-    let settings =
-        LoaderConfig { batch_size: 2, workers: 2, drop_last: false, max_bad_samples: 100, ..LoaderConfig::default() };
+    let settings = LoaderConfig {
+        batch_size: 2,
+        workers: 2,
+        drop_last: false,
+        max_bad_samples: 100,
+        ..LoaderConfig::default()
+    };
     let decode = Arc::new(|sample: &Sample, _: &mut SampleRng| sample.image.decode([0; 3]));
     let mut loader = Loader::new(source, settings, Split::default(), decode, Position::default()).unwrap();
     let batches: Vec<_> = loader.epoch().map(|batch| batch.unwrap()).collect();
@@ -52,7 +58,10 @@ fn an_epoch_of_each_reader_is_read_or_skipped() {
     let (keys, _) = epoch(&format!("kind = 'karpathy'\nsplit = 'test'\npath = '{}'", path("dataset.json")));
     assert_eq!(keys.len(), 1);
 
-    write("results.csv", "image_name| comment_number| comment\n000000000001.jpg| 0| a\n000000000001.jpg| 1 b\n");
+    write(
+        "results.csv",
+        "image_name| comment_number| comment\n000000000001.jpg| 0| a\n000000000001.jpg| 1 b\n",
+    );
     let (keys, skipped) = epoch(&format!("kind = 'flickr30k'\npath = '{}'", path("results.csv")));
     assert_eq!((keys.len(), skipped.len()), (1, 1));
 
@@ -66,6 +75,7 @@ fn an_epoch_of_each_reader_is_read_or_skipped() {
     let readers = goldens.join("readers").display().to_string();
     let (keys, skipped) = epoch(&format!("kind = 'parquet'\npath = '{readers}/captioned'\nsplit = 'train'"));
     assert_eq!((keys.len(), skipped.len()), (8, 0));
-    let (keys, skipped) = epoch(&format!("kind = 'parquet'\npath = '{readers}/odd/gzip.parquet'\ncache_bytes = 0"));
+    let (keys, skipped) =
+        epoch(&format!("kind = 'parquet'\npath = '{readers}/odd/gzip.parquet'\ncache_bytes = 0"));
     assert_eq!((keys.len(), skipped.len()), (2, 5));
 }

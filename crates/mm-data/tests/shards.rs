@@ -38,7 +38,9 @@ fn pack(data: &SourceConfig, out: &Path, options: &PackOptions) -> Result<Summar
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let written = entries.filter(|path| path.is_file() && path.extension().is_none_or(|end| end != "index"));
-    written.map(|path| (path.strip_prefix(folder).unwrap().to_owned(), std::fs::read(&path).unwrap())).collect()
+    written
+        .map(|path| (path.strip_prefix(folder).unwrap().to_owned(), std::fs::read(&path).unwrap()))
+        .collect()
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -125,11 +127,21 @@ fn a_packing_that_was_ended_goes_on_to_the_same_bytes() {
             // A panic in the middle of the work is as good as a kill: nothing is tidied up by the packing.
             let out = tempfile::tempdir().unwrap();
             let stop = |progress: Progress| assert!(!progress.writing || progress.done < end, "killed");
-            let packing =
-                Packing { source: &*source, data: &data, options: options.clone(), score: None, progress: &stop };
-            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| packing.run(out.path()))).is_err());
+            let packing = Packing {
+                source: &*source,
+                data: &data,
+                options: options.clone(),
+                score: None,
+                progress: &stop,
+            };
+            assert!(
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| packing.run(out.path()))).is_err()
+            );
             for name in names(out.path()).iter().filter(|name| name.ends_with(".tar")) {
-                assert_eq!(std::fs::read(out.path().join(name)).unwrap(), files(whole.path())[Path::new(name)]);
+                assert_eq!(
+                    std::fs::read(out.path().join(name)).unwrap(),
+                    files(whole.path())[Path::new(name)]
+                );
             }
             let summary = pack(&data, out.path(), &options).unwrap();
             assert!(summary.made <= 8 && (end < 200 || summary.made < 8), "{}", summary.made);
@@ -171,7 +183,8 @@ fn a_spoilt_shard_is_found_by_its_size_and_with_verify_by_its_sum() {
 fn a_folder_of_something_else_is_left_alone() {
     let out = tempfile::tempdir().unwrap();
     let data = config("kind = 'shapes'\nsamples = 21\nsize = 32");
-    let said = |data: &SourceConfig, options: &PackOptions| pack(data, out.path(), options).unwrap_err().to_string();
+    let said =
+        |data: &SourceConfig, options: &PackOptions| pack(data, out.path(), options).unwrap_err().to_string();
     std::fs::write(out.path().join("mine"), "x").unwrap();
     assert!(said(&data, &small()).contains("holds something else than shards"));
     assert_eq!(names(out.path()), ["mine"]);
@@ -197,8 +210,14 @@ fn what_cannot_be_read_is_dropped_counted_and_named() {
     let out = tempfile::tempdir().unwrap();
     let summary = pack(&data, out.path(), &small()).unwrap();
     // Half a JPEG has a whole header.
-    assert_eq!((summary.all.samples, &summary.all.bad), (4, &[(Fault::Image, 1), (Fault::NoCaption, 1)].into()));
-    assert_eq!(summary.stats.formats, [("jpg", 2), ("png", 1), ("webp", 1)].map(|(k, v)| (k.to_owned(), v)).into());
+    assert_eq!(
+        (summary.all.samples, &summary.all.bad),
+        (4, &[(Fault::Image, 1), (Fault::NoCaption, 1)].into())
+    );
+    assert_eq!(
+        summary.stats.formats,
+        [("jpg", 2), ("png", 1), ("webp", 1)].map(|(k, v)| (k.to_owned(), v)).into()
+    );
     let lines = std::fs::read_to_string(out.path().join("bad_samples.jsonl")).unwrap();
     let bad: Vec<BadSample> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(bad[0].key.ends_with("e.jpg") && bad[0].reason.contains("neither JPEG, PNG, WebP"));
@@ -250,7 +269,9 @@ impl Source for Twins {
     fn sample(&self, index: usize) -> Result<Sample> {
         let side = if index == 3 { 20 } else { 96 * (1 + index as u32 / 10) };
         let mut png = std::io::Cursor::new(Vec::new());
-        picture((index % 10) as u32, side, side).write_to(&mut png, mm_data::image::ImageFormat::Png).unwrap();
+        picture((index % 10) as u32, side, side)
+            .write_to(&mut png, mm_data::image::ImageFormat::Png)
+            .unwrap();
         let captions = vec![format!("number {index}")];
         Ok(Sample { captions, ..Sample::new(index.to_string(), SampleImage::Memory(png.into_inner())) })
     }
@@ -263,13 +284,20 @@ fn of_images_that_look_the_same_the_first_that_passes_the_other_filters_stays() 
     let options = PackOptions { filters: filters(&["duplicates=6", "min_side=30"]), ..small() };
     let packing = Packing { source: &Twins, data: &data, options, score: None, progress: &|_| {} };
     let summary = packing.run(out.path()).unwrap();
-    assert_eq!(summary.all.filtered, [("duplicates", 13), ("min_side", 1)].map(|(k, v)| (k.to_owned(), v)).into());
+    assert_eq!(
+        summary.all.filtered,
+        [("duplicates", 13), ("min_side", 1)].map(|(k, v)| (k.to_owned(), v)).into()
+    );
     let back = read_back(out.path());
-    let kept: Vec<String> = (0..back.len()).map(|index| back.sample(index).unwrap().captions.remove(0)).collect();
+    let kept: Vec<String> =
+        (0..back.len()).map(|index| back.sample(index).unwrap().captions.remove(0)).collect();
     let expected = [0, 1, 2, 4, 5, 6, 7, 8, 9, 13].map(|index| format!("number {index}"));
     assert_eq!(kept, expected);
     // Two shards were left without a sample: there is no file of them.
-    assert_eq!((summary.shards, names(out.path()).iter().filter(|name| name.ends_with(".tar")).count()), (2, 2));
+    assert_eq!(
+        (summary.shards, names(out.path()).iter().filter(|name| name.ends_with(".tar")).count()),
+        (2, 2)
+    );
 }
 
 #[test]
@@ -285,9 +313,11 @@ fn a_score_decides_and_what_has_none_goes() {
             .map(|caption| if caption.contains("red") { f32::NAN } else { caption.len() as f32 / 1e3 })
             .collect())
     };
-    let options = PackOptions { filters: filters(&["clip_score=0.05"]), model: Some("lengths".into()), ..small() };
+    let options =
+        PackOptions { filters: filters(&["clip_score=0.05"]), model: Some("lengths".into()), ..small() };
     let out = tempfile::tempdir().unwrap();
-    let packing = |score| Packing { source: &*source, data: &data, options: options.clone(), score, progress: &|_| {} };
+    let packing =
+        |score| Packing { source: &*source, data: &data, options: options.clone(), score, progress: &|_| {} };
     assert!(packing(None).run(out.path()).unwrap_err().to_string().contains("it needs a model"));
     let summary = packing(Some(&score)).run(out.path()).unwrap();
     let back = read_back(out.path());

@@ -1,6 +1,8 @@
 use crate::{Group, Result};
 use mm_core::loss;
-use mm_core::loss::tiles::{EmbedGradients, ImageSums, LogitTiles, PairSums, no_log_sum_exps, with_gradients};
+use mm_core::loss::tiles::{
+    EmbedGradients, ImageSums, LogitTiles, PairSums, no_log_sum_exps, with_gradients,
+};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -26,16 +28,18 @@ impl Default for ContrastiveConfig {
 pub enum Logits {
     /// All of them, as open_clip does by default: N times the work.
     Gathered,
-    /// Those of its own images and texts, B x B/N, as open_clip does with `--local-loss`. SigLIP's are held B/N x B/N at a time, while texts go
-    /// round a ring (Zhai et al. 2023, section 3.3).
+    /// Those of its own images and texts, B x B/N, as open_clip does with `--local-loss`. SigLIP's are held
+    /// B/N x B/N at a time, while texts go round a ring (Zhai et al. 2023, section 3.3).
     Local,
-    /// A tile at a time, computed again for the gradients, while texts go round a ring (Cheng et al. 2025, "Breaking the memory barrier of
-    /// contrastive loss via tile-based strategy"): memory grows with B/N. The same for one process.
+    /// A tile at a time, computed again for the gradients, while texts go round a ring (Cheng et al. 2025,
+    /// "Breaking the memory barrier of contrastive loss via tile-based strategy"): memory grows with B/N. The
+    /// same for one process.
     Tiled,
 }
 
-/// The contrastive losses of a batch that is spread over processes. Each process gives its share: the mean over the processes is the loss of the
-/// whole batch, and with gradients averaged over the processes its gradient.
+/// The contrastive losses of a batch that is spread over processes. Each process gives its share: the mean
+/// over the processes is the loss of the whole batch, and with gradients averaged over the processes its
+/// gradient.
 #[derive(Clone, Debug)]
 pub struct Contrastive {
     group: Group,
@@ -48,12 +52,17 @@ impl Contrastive {
         Self { group: group.clone(), config }
     }
 
-    /// InfoNCE, as [`mm_core::loss::info_nce`]: this process's share, of paired unit rows `[B/N, D]` and the scalar log of the inverse
-    /// temperature.
+    /// InfoNCE, as [`mm_core::loss::info_nce`]: this process's share, of paired unit rows `[B/N, D]` and the
+    /// scalar log of the inverse temperature.
     ///
     /// # Errors
     /// Another process is lost.
-    pub fn info_nce(&self, image_embeds: &Tensor, text_embeds: &Tensor, logit_scale: &Tensor) -> Result<Tensor> {
+    pub fn info_nce(
+        &self,
+        image_embeds: &Tensor,
+        text_embeds: &Tensor,
+        logit_scale: &Tensor,
+    ) -> Result<Tensor> {
         if self.config.logits == Logits::Tiled {
             return self.info_nce_in_ring(image_embeds, text_embeds, logit_scale);
         }
@@ -158,6 +167,12 @@ impl Contrastive {
 }
 
 /// The logits of `images` against the texts that are here after `hop` hops: its own before the first.
-fn tiles<'a>(images: &'a Tensor, texts: &'a Tensor, logit_scale: &'a Tensor, tile: i64, hop: usize) -> LogitTiles<'a> {
+fn tiles<'a>(
+    images: &'a Tensor,
+    texts: &'a Tensor,
+    logit_scale: &'a Tensor,
+    tile: i64,
+    hop: usize,
+) -> LogitTiles<'a> {
     LogitTiles { image_embeds: images, text_embeds: texts, logit_scale, tile, is_paired: hop == 0 }
 }

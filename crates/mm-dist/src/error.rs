@@ -67,7 +67,8 @@ impl From<tch::TchError> for Error {
 /// Gloo's own words, without where in its sources they stand and without the advice that it adds.
 fn without_advice(problem: &str) -> String {
     let line = first_line(problem);
-    let words = line.split_once("] ").filter(|(place, _)| place.starts_with('[')).map_or(&*line, |(_, words)| words);
+    let words =
+        line.split_once("] ").filter(|(place, _)| place.starts_with('[')).map_or(&*line, |(_, words)| words);
     words.split(". ").next().unwrap_or(words).trim_end_matches('.').to_owned()
 }
 

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 use tch::nn::VarStore;
 
-/// Gradients below this together are one message (Li et al. 2020, section 5.1: neither many small nor one late).
+/// Gradients below this together are one message (Li et al. 2020, section 5.1: neither many small nor one
+/// late).
 const BUCKET_BYTES: usize = 25 << 20;
 
-/// Averages the gradients of a model over the processes while the backward pass still runs. For a process alone it does nothing.
+/// Averages the gradients of a model over the processes while the backward pass still runs. For a process
+/// alone it does nothing.
 ///
-/// A step arms it before its last backward pass and finishes it afterwards. What passes before that accumulated is averaged with it, in one
-/// exchange a step.
+/// A step arms it before its last backward pass and finishes it afterwards. What passes before that
+/// accumulated is averaged with it, in one exchange a step.
 #[derive(Debug)]
 pub struct GradientAverage {
     group: Group,
@@ -44,12 +46,17 @@ impl GradientAverage {
     /// Another process is lost, or has another model.
     pub fn new(group: &Group, vs: &VarStore) -> Result<Self> {
         let all: BTreeMap<String, Tensor> = vs.variables().into_iter().collect();
-        let mut average =
-            Self { group: group.clone(), reducer: None, names: vec![], is_ordered: false, overlap: Overlap::default() };
+        let mut average = Self {
+            group: group.clone(),
+            reducer: None,
+            names: vec![],
+            is_ordered: false,
+            overlap: Overlap::default(),
+        };
         let Some(engine) = group.gradients() else { return Ok(average) };
-        let described = all
-            .iter()
-            .map(|(name, v)| format!("{name} {:?} {}\n", v.size(), if v.requires_grad() { "trained" } else { "kept" }));
+        let described = all.iter().map(|(name, v)| {
+            format!("{name} {:?} {}\n", v.size(), if v.requires_grad() { "trained" } else { "kept" })
+        });
         group.agree_on("model", &described.collect::<String>(), first_difference)?;
         let values: Vec<Tensor> = all.values().map(Tensor::shallow_clone).collect();
         crate::broadcast_together(group, 0, &values)?;
@@ -66,7 +73,8 @@ impl GradientAverage {
         self.reducer.iter().for_each(Reducer::arm);
     }
 
-    /// Ends what [`GradientAverage::arm`] began. A parameter that no process had a gradient for has none, as in one process.
+    /// Ends what [`GradientAverage::arm`] began. A parameter that no process had a gradient for has none, as
+    /// in one process.
     ///
     /// # Errors
     /// Another process is lost.
@@ -98,7 +106,8 @@ impl GradientAverage {
         self.overlap
     }
 
-    /// Lays the buckets out in the order in which rank 0's gradients came: that is the order in which they fill.
+    /// Lays the buckets out in the order in which rank 0's gradients came: that is the order in which they
+    /// fill.
     fn follow_arrival(&self, reducer: &Reducer) -> Result<()> {
         let own: Vec<i64> = reducer.arrival().into_iter().map(|index| index as i64).collect();
         let mut order = Tensor::from_slice(&own);

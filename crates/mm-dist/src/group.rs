@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
-/// The processes of a run, as one of them sees them. One process alone is a group as well: then nothing is sent and no socket opened.
+/// The processes of a run, as one of them sees them. One process alone is a group as well: then nothing is
+/// sent and no socket opened.
 ///
 /// Every process calls the same functions in the same order. Clones are the same group.
 #[derive(Clone, Debug, Default)]
@@ -34,8 +35,8 @@ impl Group {
         Self(None)
     }
 
-    /// Meets the other processes of `launch`, over NCCL where `device` is a GPU and Gloo where it is not. Who does not come, or does not
-    /// answer later, within `timeout` fails the run.
+    /// Meets the other processes of `launch`, over NCCL where `device` is a GPU and Gloo where it is not. Who
+    /// does not come, or does not answer later, within `timeout` fails the run.
     ///
     /// # Errors
     /// The meeting place cannot be held or reached, a process does not come, or two claim one rank.
@@ -104,7 +105,8 @@ impl Group {
         self.on(tensor, |engine, tensor| engine.all_reduce(tensor, op))
     }
 
-    /// `values` reduced over all processes, element by element. They go through the CPU: for numbers that are printed or decided on.
+    /// `values` reduced over all processes, element by element. They go through the CPU: for numbers that are
+    /// printed or decided on.
     ///
     /// # Errors
     /// Another process is lost.
@@ -130,8 +132,9 @@ impl Group {
         Ok(out)
     }
 
-    /// As [`Group::all_gather`], for training: going back, a row gets the sum of what all processes want of it. With gradients averaged
-    /// over the processes afterwards, that is the gradient of the mean of their losses.
+    /// As [`Group::all_gather`], for training: going back, a row gets the sum of what all processes want of
+    /// it. With gradients averaged over the processes afterwards, that is the gradient of the mean of their
+    /// losses.
     ///
     /// # Errors
     /// Another process is lost; the backward pass then fails likewise.
@@ -140,8 +143,9 @@ impl Group {
         Ok(joined.engine(x.device()).all_gather_with_gradient(x)?)
     }
 
-    /// The sum of all processes' `x`, which going back sums gradients likewise, for use deep inside a forward pass, where no error can be
-    /// returned: a lost process makes the sum this process's own, and [`Group::check`] fails ever after.
+    /// The sum of all processes' `x`, which going back sums gradients likewise, for use deep inside a forward
+    /// pass, where no error can be returned: a lost process makes the sum this process's own, and
+    /// [`Group::check`] fails ever after.
     pub fn sum_with_gradient(&self, x: &Tensor) -> Tensor {
         let Some(joined) = &self.0 else { return x.shallow_clone() };
         joined.engine(x.device()).all_reduce_with_gradient(x).unwrap_or_else(|error| {
@@ -155,8 +159,10 @@ impl Group {
     /// # Errors
     /// It did not.
     pub fn check(&self) -> Result<()> {
-        let failure =
-            self.0.as_ref().and_then(|joined| joined.failure.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let failure = self
+            .0
+            .as_ref()
+            .and_then(|joined| joined.failure.lock().unwrap_or_else(PoisonError::into_inner).clone());
         failure.map_or(Ok(()), |text| Err(Error::from_torch(&text)))
     }
 
@@ -208,8 +214,11 @@ impl Group {
         shape[0] = most - count;
         let padding = Tensor::zeros(shape, (own.kind(), own.device()));
         let all = self.all_gather(&Tensor::f_cat(&[own, &padding], 0)?)?;
-        let pieces: Vec<Tensor> =
-            counts.iter().enumerate().map(|(rank, &count)| all.narrow(0, rank as i64 * most, count)).collect();
+        let pieces: Vec<Tensor> = counts
+            .iter()
+            .enumerate()
+            .map(|(rank, &count)| all.narrow(0, rank as i64 * most, count))
+            .collect();
         Ok(Tensor::f_cat(&pieces, 0)?)
     }
 
@@ -221,12 +230,17 @@ impl Group {
         self.0.as_ref().map_or(Ok(()), |joined| Ok(joined.host.barrier()?))
     }
 
-    /// Makes sure that all processes have the same `text`, which says all there is to their `what`. `differences` tells wherein rank 0's text and
-    /// this process's differ.
+    /// Makes sure that all processes have the same `text`, which says all there is to their `what`.
+    /// `differences` tells wherein rank 0's text and this process's differ.
     ///
     /// # Errors
     /// Some have another; every process then says which, and wherein.
-    pub fn agree_on(&self, what: &'static str, text: &str, differences: impl Fn(&str, &str) -> String) -> Result<()> {
+    pub fn agree_on(
+        &self,
+        what: &'static str,
+        text: &str,
+        differences: impl Fn(&str, &str) -> String,
+    ) -> Result<()> {
         let Some(joined) = &self.0 else { return Ok(()) };
         if joined.rank == 0 {
             joined.store.set(what, text.as_bytes())?;
@@ -242,9 +256,11 @@ impl Group {
             let main = joined.store.get(what, joined.timeout)?;
             own = differences(&String::from_utf8_lossy(&main), text);
         }
-        // Rank 0 holds the store and must not end before the others have read it; what each found is told by all.
+        // Rank 0 holds the store and must not end before the others have read it; what each found is told by
+        // all.
         let found = self.gather_bytes(own.as_bytes())?;
-        let told = others.iter().map(|&rank| format!("rank {rank} in {}", String::from_utf8_lossy(&found[rank])));
+        let told =
+            others.iter().map(|&rank| format!("rank {rank} in {}", String::from_utf8_lossy(&found[rank])));
         Err(Error::Differs { what, processes: told.collect::<Vec<_>>().join(", ") })
     }
 
@@ -275,10 +291,13 @@ impl Joined {
 
 /// FNV-1a.
 fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Gives every process the `tensors` of process `root`, in place, as one message for each type. They lie on one device.
+/// Gives every process the `tensors` of process `root`, in place, as one message for each type. They lie on
+/// one device.
 ///
 /// # Errors
 /// Another process is lost.

@@ -29,11 +29,13 @@ impl Launch {
         Self { rank: 0, world: 1, local_rank: 0, host, port: 0, is_held_by_launcher: false, prefix }
     }
 
-    /// Reads what torchrun, Kubernetes' PyTorchJob and `cargo xtask train` set (`RANK`, `WORLD_SIZE`, `LOCAL_RANK`, `MASTER_ADDR`,
-    /// `MASTER_PORT`), else srun's variables, else Open MPI's. None of them: one process.
+    /// Reads what torchrun, Kubernetes' PyTorchJob and `cargo xtask train` set (`RANK`, `WORLD_SIZE`,
+    /// `LOCAL_RANK`, `MASTER_ADDR`, `MASTER_PORT`), else srun's variables, else Open MPI's. None of them: one
+    /// process.
     ///
     /// # Errors
-    /// Some variables are there and others that belong to them are not, or are no numbers, or contradict each other.
+    /// Some variables are there and others that belong to them are not, or are no numbers, or contradict each
+    /// other.
     pub fn from_env() -> Result<Self> {
         Self::from_variables(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
@@ -77,16 +79,23 @@ impl Variables<'_> {
         }
         let attempt = self.text("TORCHELASTIC_RESTART_COUNT").unwrap_or_else(|| "0".to_owned());
         Ok(Launch {
-            host: self.text("MASTER_ADDR").ok_or_else(|| missing("MASTER_ADDR", "RANK and WORLD_SIZE are"))?,
-            port: self.number("MASTER_PORT")?.ok_or_else(|| missing("MASTER_PORT", "RANK and WORLD_SIZE are"))?,
-            is_held_by_launcher: self.text("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value == "True"),
+            host: self
+                .text("MASTER_ADDR")
+                .ok_or_else(|| missing("MASTER_ADDR", "RANK and WORLD_SIZE are"))?,
+            port: self
+                .number("MASTER_PORT")?
+                .ok_or_else(|| missing("MASTER_PORT", "RANK and WORLD_SIZE are"))?,
+            is_held_by_launcher: self
+                .text("TORCHELASTIC_USE_AGENT_STORE")
+                .is_some_and(|value| value == "True"),
             prefix: format!("/mm/attempt_{attempt}"),
             ..alone
         })
     }
 
     fn slurm(&self) -> Result<Launch> {
-        let tasks = if self.text("SLURM_STEP_NUM_TASKS").is_some() { "SLURM_STEP_NUM_TASKS" } else { "SLURM_NTASKS" };
+        let tasks =
+            if self.text("SLURM_STEP_NUM_TASKS").is_some() { "SLURM_STEP_NUM_TASKS" } else { "SLURM_NTASKS" };
         let (rank, world) = (self.needed("SLURM_PROCID", "")?, self.number(tasks)?.unwrap_or(1));
         let local_rank = self.number("SLURM_LOCALID")?.unwrap_or(0);
         let nodes = ["SLURM_STEP_NODELIST", "SLURM_NODELIST", "SLURM_JOB_NODELIST"]
@@ -98,7 +107,8 @@ impl Variables<'_> {
             (None, None) if world == 1 => Launch::alone().host,
             (None, None) => return Err(missing("SLURM_NODELIST or MASTER_ADDR", "SLURM_PROCID is")),
         };
-        // Two jobs on one node must not meet: a port that follows from the job's number, which all its processes know.
+        // Two jobs on one node must not meet: a port that follows from the job's number, which all its
+        // processes know.
         let job: u64 = self.number("SLURM_JOB_ID")?.unwrap_or(0);
         let port = self.number("MASTER_PORT")?.unwrap_or(15_000 + (job % 20_000) as u16);
         Ok(Launch { rank, world, local_rank, host, port, ..Launch::alone() })
@@ -113,7 +123,10 @@ impl Variables<'_> {
             Some(host) => host,
             None if is_one_machine => Launch::alone().host,
             None => {
-                return Err(missing("MASTER_ADDR", "OMPI_COMM_WORLD_RANK is; pass it with mpirun -x MASTER_ADDR=HOST"));
+                return Err(missing(
+                    "MASTER_ADDR",
+                    "OMPI_COMM_WORLD_RANK is; pass it with mpirun -x MASTER_ADDR=HOST",
+                ));
             }
         };
         let port = self.number("MASTER_PORT")?.unwrap_or(DEFAULT_PORT);
@@ -126,7 +139,11 @@ impl Variables<'_> {
 
     fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>> {
         let Some(value) = self.text(name) else { return Ok(None) };
-        value.trim().parse().map(Some).map_err(|_| Error::Environment(format!("{name}={value} is no number in range")))
+        value
+            .trim()
+            .parse()
+            .map(Some)
+            .map_err(|_| Error::Environment(format!("{name}={value} is no number in range")))
     }
 
     fn needed(&self, name: &str, beside: &str) -> Result<usize> {
@@ -160,9 +177,16 @@ mod tests {
         let plain = launch(&base).unwrap();
         assert_eq!((plain.rank, plain.world, plain.local_rank), (3, 4, 0));
         assert_eq!((plain.host.as_str(), plain.port, plain.is_held_by_launcher), ("a", 77, false));
-        let more = [("LOCAL_RANK", "1"), ("TORCHELASTIC_USE_AGENT_STORE", "True"), ("TORCHELASTIC_RESTART_COUNT", "2")];
+        let more = [
+            ("LOCAL_RANK", "1"),
+            ("TORCHELASTIC_USE_AGENT_STORE", "True"),
+            ("TORCHELASTIC_RESTART_COUNT", "2"),
+        ];
         let held = launch(&[&base[..], &more].concat()).unwrap();
-        assert_eq!((held.local_rank, held.is_held_by_launcher, held.prefix.as_str()), (1, true, "/mm/attempt_2"));
+        assert_eq!(
+            (held.local_rank, held.is_held_by_launcher, held.prefix.as_str()),
+            (1, true, "/mm/attempt_2")
+        );
     }
 
     #[test]
@@ -181,7 +205,11 @@ mod tests {
 
     #[test]
     fn open_mpi_on_one_machine_needs_no_address_and_on_several_does() {
-        let base = [("OMPI_COMM_WORLD_RANK", "1"), ("OMPI_COMM_WORLD_SIZE", "2"), ("OMPI_COMM_WORLD_LOCAL_RANK", "1")];
+        let base = [
+            ("OMPI_COMM_WORLD_RANK", "1"),
+            ("OMPI_COMM_WORLD_SIZE", "2"),
+            ("OMPI_COMM_WORLD_LOCAL_RANK", "1"),
+        ];
         let one = launch(&[&base[..], &[("OMPI_COMM_WORLD_LOCAL_SIZE", "2")]].concat()).unwrap();
         assert_eq!((one.host.as_str(), one.port), ("127.0.0.1", 29500));
         let several = launch(&[&base[..], &[("OMPI_COMM_WORLD_LOCAL_SIZE", "1")]].concat());

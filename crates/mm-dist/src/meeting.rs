@@ -20,7 +20,9 @@ pub(crate) fn meet(launch: &Launch, timeout: Duration) -> Result<TcpStore> {
         Error::meeting(format!("the meeting place {place} is gone, with rank 0 or the launcher: {reason}"))
     };
     if store.add(&format!("claimed/{rank}"), 1).map_err(lost)? > 1 {
-        return Err(Error::meeting(format!("two processes call themselves rank {rank}: give each a RANK of its own")));
+        return Err(Error::meeting(format!(
+            "two processes call themselves rank {rank}: give each a RANK of its own"
+        )));
     }
     store.set(&came(rank), b"").map_err(lost)?;
     // Rank 0 waits for each; the others wait for its word, a little longer than it does.
@@ -30,7 +32,9 @@ pub(crate) fn meet(launch: &Launch, timeout: Duration) -> Result<TcpStore> {
     };
     for key in awaited {
         let begun = Instant::now();
-        while let Err(error) = store.get(&key, WORD_EVERY.min(deadline.saturating_duration_since(Instant::now()))) {
+        while let Err(error) =
+            store.get(&key, WORD_EVERY.min(deadline.saturating_duration_since(Instant::now())))
+        {
             let missing = missing(&store, world).map_err(|_| lost(error))?;
             if Instant::now() >= deadline {
                 let timeout = seconds(timeout);
@@ -38,7 +42,10 @@ pub(crate) fn meet(launch: &Launch, timeout: Duration) -> Result<TcpStore> {
                     "of {world} processes, rank {missing} did not come to {place} within {timeout}: start all of them, with the same WORLD_SIZE"
                 )));
             }
-            tracing::warn!("rank {rank} has waited {} for rank {missing} to come to {place}", seconds(begun.elapsed()));
+            tracing::warn!(
+                "rank {rank} has waited {} for rank {missing} to come to {place}",
+                seconds(begun.elapsed())
+            );
         }
     }
     if rank == 0 {

@@ -1,4 +1,5 @@
-//! Averaging gradients: in every order, with parameters that nobody or not everybody uses, and when a process is lost.
+//! Averaging gradients: in every order, with parameters that nobody or not everybody uses, and when a process
+//! is lost.
 
 mod common;
 
@@ -41,8 +42,10 @@ fn buckets_follow_the_order_of_gradients_and_all_arrive_in_each_step() {
             let scale = (1 + group.rank()) as f64 * (1 + step) as f64;
             let mut variables: Vec<(String, Tensor)> = vs.variables().into_iter().collect();
             variables.sort_by(|(a, _), (b, _)| a.cmp(b));
-            let terms =
-                variables.iter().enumerate().map(|(index, (_, v))| v.sum(Kind::Float) * (scale * (1 + index) as f64));
+            let terms = variables
+                .iter()
+                .enumerate()
+                .map(|(index, (_, v))| v.sum(Kind::Float) * (scale * (1 + index) as f64));
             terms.sum::<Tensor>().backward();
             average.finish().unwrap();
             for (index, (_, v)) in variables.iter().enumerate() {
@@ -83,13 +86,15 @@ fn what_accumulated_without_an_exchange_is_averaged_with_the_last_pass() {
         let vs = store(group, &[6]);
         let mut average = GradientAverage::new(group, &vs).unwrap();
         let v = vs.variables()["v0"].shallow_clone();
-        let pass = |number: u64| (&v * normal(number + 10 * group.rank() as u64, &[6])).sum(Kind::Float).backward();
+        let pass =
+            |number: u64| (&v * normal(number + 10 * group.rank() as u64, &[6])).sum(Kind::Float).backward();
         pass(1);
         pass(2);
         average.arm();
         pass(3);
         average.finish().unwrap();
-        let expected: Tensor = [1, 2, 3, 11, 12, 13].map(|seed| normal(seed, &[6])).into_iter().sum::<Tensor>() / 2.0;
+        let expected: Tensor =
+            [1, 2, 3, 11, 12, 13].map(|seed| normal(seed, &[6])).into_iter().sum::<Tensor>() / 2.0;
         assert!(difference(&v.grad(), &expected) < 1e-5);
     });
 }
@@ -102,7 +107,8 @@ fn models_that_differ_are_named_before_anything_is_exchanged() {
     });
     assert!(
         told.iter()
-            .all(|told| told.contains("differ in their model: rank 1 in v1 [5] trained instead of v1 [4] trained")),
+            .all(|told| told
+                .contains("differ in their model: rank 1 in v1 [5] trained instead of v1 [4] trained")),
         "{told:?}"
     );
 }

@@ -90,7 +90,10 @@ fn configurations_that_differ_are_named_by_all() {
         group.agree_on("letters", "alike", |_, _| unreachable!("nothing differs")).unwrap();
         group.agree_on("letter", own, |main, own| format!("{own} instead of {main}")).unwrap_err().to_string()
     });
-    assert!(told.iter().all(|told| told.contains("differ in their letter: rank 2 in b instead of a;")), "{told:?}");
+    assert!(
+        told.iter().all(|told| told.contains("differ in their letter: rank 2 in b instead of a;")),
+        "{told:?}"
+    );
 }
 
 /// Joins as `rank` of `world` within a short time, in which the others come even on a busy machine.
@@ -126,7 +129,9 @@ fn two_processes_of_one_rank_are_refused() {
         let threads = [0, 1, 1].map(|rank| scope.spawn(move || run(rank)));
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    let twice = told.iter().filter(|told| matches!(told, Err(e) if e.contains("two processes call themselves rank 1")));
+    let twice = told
+        .iter()
+        .filter(|told| matches!(told, Err(e) if e.contains("two processes call themselves rank 1")));
     assert_eq!(twice.count(), 1, "{told:?}");
 }
 

@@ -1,5 +1,5 @@
-//! N processes give one process's loss and gradients, whatever the loss and however its logits are held. The classic mistake, gradients that are
-//! off by a factor of N, fails each of these.
+//! N processes give one process's loss and gradients, whatever the loss and however its logits are held. The
+//! classic mistake, gradients that are off by a factor of N, fails each of these.
 
 mod common;
 
@@ -62,7 +62,12 @@ fn train(group: &Group, logits: Logits, is_siglip: bool, accumulate: i64) -> (f6
         if pass + 1 == accumulate {
             average.arm();
         }
-        let loss = towers.loss(&contrastive, is_siglip, &rows(normal(3, &[BATCH, 7])), &rows(normal(4, &[BATCH, 6])));
+        let loss = towers.loss(
+            &contrastive,
+            is_siglip,
+            &rows(normal(3, &[BATCH, 7])),
+            &rows(normal(4, &[BATCH, 6])),
+        );
         (&loss / accumulate as f64).backward();
         total += loss.double_value(&[]) / accumulate as f64;
     }
@@ -113,7 +118,8 @@ fn without_a_graph_only_the_value_is_computed() {
             let count = BATCH / group.world() as i64;
             let rows = |x: Tensor| x.narrow(0, group.rank() as i64 * count, count);
             let (images, texts) = (rows(normal(3, &[BATCH, 7])), rows(normal(4, &[BATCH, 6])));
-            let loss = tch::no_grad(|| towers.loss(&Contrastive::new(group, config), is_siglip, &images, &texts));
+            let loss =
+                tch::no_grad(|| towers.loss(&Contrastive::new(group, config), is_siglip, &images, &texts));
             assert!(!loss.requires_grad() && loss.kind() == Kind::Float);
             group.reduce(&[loss.double_value(&[])], ReduceOp::Average).unwrap()[0]
         };

@@ -37,8 +37,8 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// Updates `parameters` and both moments in place, in one pass over memory. Gradients are first divided by `gradient_divisor`, a
-/// scalar f32, which clips them without a pass of its own.
+/// Updates `parameters` and both moments in place, in one pass over memory. Gradients are first divided by
+/// `gradient_divisor`, a scalar f32, which clips them without a pass of its own.
 ///
 /// # Errors
 /// Shapes or types that do not match.
@@ -57,10 +57,11 @@ pub fn fused_adamw(
     let same = [gradients, first_moments, second_moments].iter().all(|tensors| tensors.len() == count);
     assert!(same, "fused_adamw needs one gradient and two moments a parameter");
     let pointers = |tensors: &[Tensor]| tensors.iter().map(Tensor::as_ptr).collect::<Vec<_>>();
-    let (p, g, m, v) = (pointers(parameters), pointers(gradients), pointers(first_moments), pointers(second_moments));
-    // SAFETY: each array holds `count` pointers to tensors that the borrowed slices keep alive through the call, the divisor is
-    // null or borrowed too, and the shim keeps none of them. In-place changes go through libtorch's own reference-counted
-    // storage, as with every in-place function of tch.
+    let (p, g, m, v) =
+        (pointers(parameters), pointers(gradients), pointers(first_moments), pointers(second_moments));
+    // SAFETY: each array holds `count` pointers to tensors that the borrowed slices keep alive through the
+    // call, the divisor is null or borrowed too, and the shim keeps none of them. In-place changes go through
+    // libtorch's own reference-counted storage, as with every in-place function of tch.
     check(unsafe {
         mm_fused_adamw(
             p.as_ptr(),

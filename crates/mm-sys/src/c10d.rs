@@ -49,7 +49,11 @@ unsafe extern "C" {
     fn mm_group_broadcast(group: *mut RawGroup, tensor: *mut C_tensor, root: c_int) -> *mut c_char;
     fn mm_group_all_reduce(group: *mut RawGroup, tensor: *mut C_tensor, op: c_int) -> *mut c_char;
     fn mm_group_all_gather(group: *mut RawGroup, out: *mut C_tensor, input: *const C_tensor) -> *mut c_char;
-    fn mm_group_reduce_scatter(group: *mut RawGroup, out: *mut C_tensor, input: *const C_tensor) -> *mut c_char;
+    fn mm_group_reduce_scatter(
+        group: *mut RawGroup,
+        out: *mut C_tensor,
+        input: *const C_tensor,
+    ) -> *mut c_char;
     fn mm_group_exchange(
         group: *mut RawGroup,
         send: *const C_tensor,
@@ -58,8 +62,16 @@ unsafe extern "C" {
         from: c_int,
     ) -> *mut c_char;
     fn mm_group_barrier(group: *mut RawGroup) -> *mut c_char;
-    fn mm_all_gather_with_gradient(group: *mut RawGroup, x: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
-    fn mm_all_reduce_with_gradient(group: *mut RawGroup, x: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
+    fn mm_all_gather_with_gradient(
+        group: *mut RawGroup,
+        x: *const C_tensor,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn mm_all_reduce_with_gradient(
+        group: *mut RawGroup,
+        x: *const C_tensor,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
 }
 
 /// c10d's TCPStore: keys and values where processes meet before they form groups.
@@ -74,8 +86,8 @@ unsafe impl Send for TcpStore {}
 unsafe impl Sync for TcpStore {}
 
 impl TcpStore {
-    /// Connects to the store at `host` and `port` and waits for it up to `timeout`; with `is_server` this process holds it. All
-    /// keys begin with `prefix`.
+    /// Connects to the store at `host` and `port` and waits for it up to `timeout`; with `is_server` this
+    /// process holds it. All keys begin with `prefix`.
     ///
     /// # Errors
     /// The port is taken, the host is unknown, or nobody answers in time.
@@ -83,7 +95,9 @@ impl TcpStore {
         let (host, prefix) = (text(host)?, text(prefix)?);
         let mut raw = std::ptr::null_mut();
         // SAFETY: two NUL-terminated strings and a place to write to that outlive the call.
-        check(unsafe { mm_store_open(host.as_ptr(), port, is_server, millis(timeout), prefix.as_ptr(), &mut raw) })?;
+        check(unsafe {
+            mm_store_open(host.as_ptr(), port, is_server, millis(timeout), prefix.as_ptr(), &mut raw)
+        })?;
         Ok(Self { raw })
     }
 
@@ -141,7 +155,8 @@ impl TcpStore {
 
 impl Drop for TcpStore {
     fn drop(&mut self) {
-        // SAFETY: made by `mm_store_open` and freed once. Groups hold the store's parts that they need themselves.
+        // SAFETY: made by `mm_store_open` and freed once. Groups hold the store's parts that they need
+        // themselves.
         unsafe { mm_store_free(self.raw) }
     }
 }
@@ -167,8 +182,8 @@ pub enum ReduceOp {
     Max = 4,
 }
 
-/// A c10d process group. Every process of the group calls the same functions in the same order, with tensors of one shape and type; a call
-/// waits until its tensors are whole (on a GPU: until the current stream does).
+/// A c10d process group. Every process of the group calls the same functions in the same order, with tensors
+/// of one shape and type; a call waits until its tensors are whole (on a GPU: until the current stream does).
 #[derive(Debug)]
 pub struct ProcessGroup {
     pub(crate) raw: *mut RawGroup,
@@ -176,12 +191,13 @@ pub struct ProcessGroup {
 
 // SAFETY: c10d's groups may be used from any thread, and the handle is freed once.
 unsafe impl Send for ProcessGroup {}
-// SAFETY: c10d queues collectives under locks of its own; which of two threads comes first is for the caller to settle.
+// SAFETY: c10d queues collectives under locks of its own; which of two threads comes first is for the caller
+// to settle.
 unsafe impl Sync for ProcessGroup {}
 
 impl ProcessGroup {
-    /// Joins the group called `name` of `size` processes that meet in `store`, as process `rank`. A collective that takes longer than
-    /// `timeout` fails.
+    /// Joins the group called `name` of `size` processes that meet in `store`, as process `rank`. A
+    /// collective that takes longer than `timeout` fails.
     ///
     /// # Errors
     /// Processes cannot be reached in time, or this libtorch has no NCCL.
@@ -196,9 +212,18 @@ impl ProcessGroup {
         let name = text(name)?;
         let (rank, size) = (number(rank)?, number(size)?);
         let mut raw = std::ptr::null_mut();
-        // SAFETY: the store is alive, the name NUL-terminated, the place outlives the call. The group holds what it needs of the store.
+        // SAFETY: the store is alive, the name NUL-terminated, the place outlives the call. The group holds
+        // what it needs of the store.
         check(unsafe {
-            mm_group_new(store.raw, name.as_ptr(), backend == Backend::Nccl, rank, size, millis(timeout), &mut raw)
+            mm_group_new(
+                store.raw,
+                name.as_ptr(),
+                backend == Backend::Nccl,
+                rank,
+                size,
+                millis(timeout),
+                &mut raw,
+            )
         })?;
         Ok(Self { raw })
     }
@@ -217,7 +242,8 @@ impl ProcessGroup {
     /// # Errors
     /// A process is lost or does not come in time.
     pub fn broadcast(&self, tensor: &mut Tensor, root: usize) -> Result<()> {
-        // SAFETY: both handles are alive through the call, which waits for the end; the tensor is changed in place as by tch's own.
+        // SAFETY: both handles are alive through the call, which waits for the end; the tensor is changed in
+        // place as by tch's own.
         check(unsafe { mm_group_broadcast(self.raw, tensor.as_mut_ptr(), number(root)?) })
     }
 
@@ -230,7 +256,8 @@ impl ProcessGroup {
         check(unsafe { mm_group_all_reduce(self.raw, tensor.as_mut_ptr(), op as c_int) })
     }
 
-    /// Puts the `input`s of all processes one after the other into `out`, which holds that many rows. Both are contiguous.
+    /// Puts the `input`s of all processes one after the other into `out`, which holds that many rows. Both
+    /// are contiguous.
     ///
     /// # Errors
     /// As [`ProcessGroup::broadcast`], or shapes that do not fit.
@@ -239,7 +266,8 @@ impl ProcessGroup {
         check(unsafe { mm_group_all_gather(self.raw, out.as_mut_ptr(), input.as_ptr()) })
     }
 
-    /// Sums the `input`s of all processes and leaves each process its part of the rows in `out`. Both are contiguous.
+    /// Sums the `input`s of all processes and leaves each process its part of the rows in `out`. Both are
+    /// contiguous.
     ///
     /// # Errors
     /// As [`ProcessGroup::all_gather_into`].
@@ -254,7 +282,9 @@ impl ProcessGroup {
     /// As [`ProcessGroup::broadcast`].
     pub fn exchange(&self, send: &Tensor, to: usize, receive: &mut Tensor, from: usize) -> Result<()> {
         // SAFETY: as in `broadcast`.
-        check(unsafe { mm_group_exchange(self.raw, send.as_ptr(), number(to)?, receive.as_mut_ptr(), number(from)?) })
+        check(unsafe {
+            mm_group_exchange(self.raw, send.as_ptr(), number(to)?, receive.as_mut_ptr(), number(from)?)
+        })
     }
 
     /// Waits until every process is here.
@@ -266,12 +296,14 @@ impl ProcessGroup {
         check(unsafe { mm_group_barrier(self.raw) })
     }
 
-    /// The rows of `x` of all processes, one after the other. Going back, a row gets the sum of what all processes want of it.
+    /// The rows of `x` of all processes, one after the other. Going back, a row gets the sum of what all
+    /// processes want of it.
     ///
     /// # Errors
     /// As [`ProcessGroup::broadcast`]; so may the backward pass fail.
     pub fn all_gather_with_gradient(&self, x: &Tensor) -> Result<Tensor> {
-        // SAFETY: both handles are alive; the shim makes a new tensor, whose graph holds the group's engine itself.
+        // SAFETY: both handles are alive; the shim makes a new tensor, whose graph holds the group's engine
+        // itself.
         unsafe { made(|out| mm_all_gather_with_gradient(self.raw, x.as_ptr(), out)) }
     }
 

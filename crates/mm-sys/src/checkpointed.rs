@@ -16,13 +16,15 @@ unsafe extern "C" {
     fn mm_tell_failure(failure: *mut c_void, bytes: *const c_char, length: usize);
 }
 
-/// `body(input)`, of which the graph keeps the input alone: the backward pass runs `body` again for what its gradients need (Chen et al. 2016,
-/// "Training deep nets with sublinear memory cost"). The second run draws the same random numbers and is under the same autocast as the first,
-/// so that gradients are those without checkpointing; parameters that `body` owns get theirs. Where nothing in `body` needs a gradient, this is a
+/// `body(input)`, of which the graph keeps the input alone: the backward pass runs `body` again for what its
+/// gradients need (Chen et al. 2016, "Training deep nets with sublinear memory cost"). The second run draws
+/// the same random numbers and is under the same autocast as the first, so that gradients are those without
+/// checkpointing; parameters that `body` owns get theirs. Where nothing in `body` needs a gradient, this is a
 /// plain call.
 ///
-/// The backward pass may run on a thread of libtorch's (on a GPU it does), hence `Send`. Only a whole backward pass goes through: gradients of
-/// chosen inputs (`Tensor::run_backward`) and second derivatives are errors.
+/// The backward pass may run on a thread of libtorch's (on a GPU it does), hence `Send`. Only a whole
+/// backward pass goes through: gradients of chosen inputs (`Tensor::run_backward`) and second derivatives are
+/// errors.
 ///
 /// # Errors
 /// `body` panics; if it does so in the backward pass, that fails with the message.
@@ -31,21 +33,23 @@ where
     F: Fn(&Tensor) -> Tensor + Send + 'static,
 {
     let context = Box::into_raw(Box::new(body)).cast::<c_void>();
-    // SAFETY: `input` lives through the call. The shim takes `context` over, whether it fails or not: it gives it to `run::<F>` any number of
-    // times, never to two at a time (a node of the graph locks itself), and at last once to `drop::<F>`. F is 'static and Send, so it may
-    // live as long as the graph and be run and dropped on whichever thread that is on.
+    // SAFETY: `input` lives through the call. The shim takes `context` over, whether it fails or not: it
+    // gives it to `run::<F>` any number of times, never to two at a time (a node of the graph locks itself),
+    // and at last once to `drop::<F>`. F is 'static and Send, so it may live as long as the graph and be run
+    // and dropped on whichever thread that is on.
     unsafe { made(|out| mm_checkpointed(input.as_ptr(), context, run::<F>, drop::<F>, out)) }
 }
 
 /// # Safety
-/// `context` is a live, unshared `Box<F>` made raw, `input` a live at::Tensor, `failure` a live std::string of the shim's.
+/// `context` is a live, unshared `Box<F>` made raw, `input` a live at::Tensor, `failure` a live std::string
+/// of the shim's.
 unsafe extern "C" fn run<F: Fn(&Tensor) -> Tensor>(
     context: *mut c_void,
     input: *mut C_tensor,
     failure: *mut c_void,
 ) -> *mut C_tensor {
-    // SAFETY: as promised by the caller; the input is a handle of its own, so `body` may keep it. What a panic leaves half done is `body`'s own
-    // and is only ever given back to it.
+    // SAFETY: as promised by the caller; the input is a handle of its own, so `body` may keep it. What a
+    // panic leaves half done is `body`'s own and is only ever given back to it.
     let output = catch_unwind(AssertUnwindSafe(|| unsafe {
         let body = &*context.cast::<F>();
         body(&Tensor::clone_from_ptr(input))
@@ -55,8 +59,9 @@ unsafe extern "C" fn run<F: Fn(&Tensor) -> Tensor>(
         Ok(output) => ManuallyDrop::new(output).as_mut_ptr(),
         Err(panic) => {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text =
-                text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panicked".to_owned());
+            let text = text
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_else(|| "panicked".to_owned());
             // SAFETY: `failure` is live, and the bytes are read within the call.
             unsafe { mm_tell_failure(failure, text.as_ptr().cast(), text.len()) };
             std::ptr::null_mut()
@@ -98,7 +103,10 @@ mod tests {
             let (weight, runs) = (self.weight.shallow_clone(), Arc::clone(&self.runs));
             move |x| {
                 runs.fetch_add(1, Ordering::Relaxed);
-                x.linear(&weight, None::<Tensor>).gelu("none").dropout(0.4, true).linear(&weight, None::<Tensor>)
+                x.linear(&weight, None::<Tensor>)
+                    .gelu("none")
+                    .dropout(0.4, true)
+                    .linear(&weight, None::<Tensor>)
             }
         }
 

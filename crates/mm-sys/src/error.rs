@@ -22,7 +22,8 @@ unsafe extern "C" {
     fn mm_free_error(error: *mut c_char);
 }
 
-/// Turns what a shim function returned into a result. The pointer is null or one that the shim allocated for us.
+/// Turns what a shim function returned into a result. The pointer is null or one that the shim allocated for
+/// us.
 pub(crate) fn check(error: *mut c_char) -> Result<()> {
     if error.is_null() {
         return Ok(());
@@ -39,7 +40,8 @@ pub(crate) fn check(error: *mut c_char) -> Result<()> {
 /// The tensor that `make` puts into the place it is given.
 ///
 /// # Safety
-/// `make` keeps to the shim's rule: it returns null and puts a new at::Tensor there that nobody else owns, or returns an error's text.
+/// `make` keeps to the shim's rule: it returns null and puts a new at::Tensor there that nobody else owns, or
+/// returns an error's text.
 pub(crate) unsafe fn made(make: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Result<Tensor> {
     let mut out = std::ptr::null_mut();
     check(make(&mut out))?;

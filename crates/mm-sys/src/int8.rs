@@ -18,8 +18,9 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// A linear layer computed in int8 on the CPU, laid out once for oneDNN: a scale for each row of the weight, and for each row of the
-/// input, found as it comes, a scale and an offset. A row's output does not depend on the rows beside it.
+/// A linear layer computed in int8 on the CPU, laid out once for oneDNN: a scale for each row of the weight,
+/// and for each row of the input, found as it comes, a scale and an offset. A row's output does not depend on
+/// the rows beside it.
 #[derive(Debug)]
 pub struct Int8Linear {
     weight: Tensor,
@@ -31,7 +32,8 @@ pub struct Int8Linear {
 }
 
 impl Int8Linear {
-    /// Lays out the weight whose row r is `integers` `[out, in]` (i8) times `scales` `[out]` (f32); `bias` is `[out]`, f32.
+    /// Lays out the weight whose row r is `integers` `[out, in]` (i8) times `scales` `[out]` (f32); `bias` is
+    /// `[out]`, f32.
     ///
     /// # Errors
     /// The shapes do not fit, or this processor has no such kernel in libtorch.
@@ -39,7 +41,8 @@ impl Int8Linear {
         let integers = integers.detach().to_device(Device::Cpu).contiguous();
         let row = |tensor: &Tensor| tensor.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
         let scales = row(scales);
-        let sums = integers.sum_dim_intlist([1i64].as_slice(), false, Kind::Int64).to_kind(Kind::Float) * &scales;
+        let sums =
+            integers.sum_dim_intlist([1i64].as_slice(), false, Kind::Int64).to_kind(Kind::Float) * &scales;
         let bias = bias.map_or_else(|| scales.zeros_like(), row);
         let zero_points = scales.zeros_like().to_kind(Kind::Int64);
         Ok(Self { weight: pack(&integers)?, scales, zero_points, sums, bias })
@@ -59,8 +62,8 @@ impl Int8Linear {
 
     fn run(&self, x: &Tensor) -> Result<Tensor> {
         let Self { weight, scales, zero_points, sums, bias } = self;
-        // SAFETY: all tensors live through the call; x is [rows, in], contiguous, f32 and on the CPU, scales, sums and bias have
-        // out contiguous f32 each, and oneDNN checks x's width against the weight's.
+        // SAFETY: all tensors live through the call; x is [rows, in], contiguous, f32 and on the CPU, scales,
+        // sums and bias have out contiguous f32 each, and oneDNN checks x's width against the weight's.
         unsafe {
             made(|out| {
                 mm_int8_linear(
@@ -83,16 +86,19 @@ fn pack(integers: &Tensor) -> Result<Tensor> {
     unsafe { made(|out| mm_pack_int8(integers.as_ptr(), out)) }
 }
 
-/// The largest integer of an input. Without VNNI two products are summed in 16 bits, which 7-bit inputs cannot overflow.
+/// The largest integer of an input. Without VNNI two products are summed in 16 bits, which 7-bit inputs
+/// cannot overflow.
 fn levels() -> c_int {
     static LEVELS: OnceLock<c_int> = OnceLock::new();
     *LEVELS.get_or_init(|| {
-        let limit = ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"].into_iter().find_map(|name| std::env::var(name).ok());
+        let limit =
+            ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"].into_iter().find_map(|name| std::env::var(name).ok());
         if has_wide_sums(limit.as_deref()) { 255 } else { 127 }
     })
 }
 
-/// Whether oneDNN's kernels sum products in 32 bits here, where the user may have limited it to an instruction set.
+/// Whether oneDNN's kernels sum products in 32 bits here, where the user may have limited it to an
+/// instruction set.
 fn has_wide_sums(limit: Option<&str>) -> bool {
     #[cfg(target_arch = "x86_64")]
     let (avx512, avx) = (is_x86_feature_detected!("avx512vnni"), is_x86_feature_detected!("avxvnni"));
@@ -123,7 +129,8 @@ mod tests {
         let x = normal(3, &[2, 5, 96]) + 3.0;
         let exact = x.linear(&weight, Some(&bias));
         // Half a step of each input at most, times its weight.
-        let step = (x.amax([-1i64].as_slice(), true) - x.amin([-1i64].as_slice(), true)) / f64::from(levels());
+        let step =
+            (x.amax([-1i64].as_slice(), true) - x.amin([-1i64].as_slice(), true)) / f64::from(levels());
         let most = step * 0.51 * weight.abs().sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
         let y = int8.forward(&x);
         assert_eq!(y.size(), [2, 5, 40]);

@@ -14,26 +14,34 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// Whether this thread builds graphs: false within `tch::no_grad` and [`inference_mode`](crate::inference_mode).
+/// Whether this thread builds graphs: false within `tch::no_grad` and
+/// [`inference_mode`](crate::inference_mode).
 pub fn grad_mode() -> bool {
     // SAFETY: reads a thread-local flag.
     unsafe { mm_grad_mode() }
 }
 
-/// The scalar `value` as a node of the graph whose gradients are known already: pairs of an input and the gradient of `value` for it, of the
-/// input's shape. A loss that computes its gradients beside its value, piece by piece, needs no graph for the pieces.
+/// The scalar `value` as a node of the graph whose gradients are known already: pairs of an input and the
+/// gradient of `value` for it, of the input's shape. A loss that computes its gradients beside its value,
+/// piece by piece, needs no graph for the pieces.
 ///
-/// The backward pass multiplies the gradients, in their own memory, by the one that comes in, and hands them on. So the caller gives them away,
-/// and a second backward pass is an error, as is a second derivative. An input that needs no gradient is left out of the graph.
+/// The backward pass multiplies the gradients, in their own memory, by the one that comes in, and hands them
+/// on. So the caller gives them away, and a second backward pass is an error, as is a second derivative. An
+/// input that needs no gradient is left out of the graph.
 ///
 /// # Errors
 /// `value` is not one number, or a gradient has not the shape of its input.
 pub fn scalar_with_gradients(value: &Tensor, gradients: Vec<(&Tensor, Tensor)>) -> Result<Tensor> {
     let inputs: Vec<_> = gradients.iter().map(|(input, _)| input.as_ptr()).collect();
     let known: Vec<_> = gradients.iter().map(|(_, gradient)| gradient.as_ptr()).collect();
-    // SAFETY: both arrays hold as many pointers as is said, to tensors that live through the call; the shim keeps handles of its own, which
-    // share the gradients' memory by libtorch's reference counts. `gradients` is taken by value so that no caller reads what backward rescales.
-    unsafe { made(|out| mm_scalar_with_gradients(value.as_ptr(), inputs.as_ptr(), known.as_ptr(), inputs.len(), out)) }
+    // SAFETY: both arrays hold as many pointers as is said, to tensors that live through the call; the shim
+    // keeps handles of its own, which share the gradients' memory by libtorch's reference counts. `gradients`
+    // is taken by value so that no caller reads what backward rescales.
+    unsafe {
+        made(|out| {
+            mm_scalar_with_gradients(value.as_ptr(), inputs.as_ptr(), known.as_ptr(), inputs.len(), out)
+        })
+    }
 }
 
 #[cfg(test)]
@@ -72,13 +80,15 @@ mod tests {
     #[test]
     fn a_second_backward_pass_is_an_error_in_words() {
         let x = leaf(&[1.0]);
-        let loss = scalar_with_gradients(&Tensor::from(0.0f32), vec![(&x, Tensor::from_slice(&[1.0f32]))]).unwrap();
+        let loss =
+            scalar_with_gradients(&Tensor::from(0.0f32), vec![(&x, Tensor::from_slice(&[1.0f32]))]).unwrap();
         Tensor::f_run_backward(&[&loss], &[&x], true, false).unwrap();
         for keep_graph in [true, false] {
             let error = Tensor::f_run_backward(&[&loss], &[&x], keep_graph, false).unwrap_err().to_string();
             assert!(error.contains("compute the loss again"), "{error}");
         }
-        let again = scalar_with_gradients(&Tensor::from(0.0f32), vec![(&x, Tensor::from_slice(&[1.0f32]))]).unwrap();
+        let again =
+            scalar_with_gradients(&Tensor::from(0.0f32), vec![(&x, Tensor::from_slice(&[1.0f32]))]).unwrap();
         let error = Tensor::f_run_backward(&[&again], &[&x], true, true).unwrap_err().to_string();
         assert!(error.contains("no second"), "{error}");
     }
@@ -88,7 +98,9 @@ mod tests {
         let (x, gradient) = (leaf(&[1.0]), || Tensor::from_slice(&[1.0f32]));
         let value = Tensor::from(0.0f32);
         assert!(grad_mode() && !tch::no_grad(grad_mode));
-        assert!(!tch::no_grad(|| scalar_with_gradients(&value, vec![(&x, gradient())])).unwrap().requires_grad());
+        assert!(
+            !tch::no_grad(|| scalar_with_gradients(&value, vec![(&x, gradient())])).unwrap().requires_grad()
+        );
         assert!(!scalar_with_gradients(&value, vec![(&x.detach(), gradient())]).unwrap().requires_grad());
     }
 
@@ -96,7 +108,8 @@ mod tests {
     fn gradients_of_another_shape_and_losses_of_many_numbers_are_refused() {
         let x = leaf(&[1.0, 2.0]);
         let gradient = || Tensor::from_slice(&[1.0f32]);
-        let error = scalar_with_gradients(&Tensor::from(0.0f32), vec![(&x, gradient())]).unwrap_err().to_string();
+        let error =
+            scalar_with_gradients(&Tensor::from(0.0f32), vec![(&x, gradient())]).unwrap_err().to_string();
         assert!(error.contains("[1] for an input [2]"), "{error}");
         assert!(scalar_with_gradients(&x.detach(), vec![]).is_err());
     }

@@ -1,10 +1,11 @@
 //! What libtorch has and `tch` lacks, behind safe functions.
 //!
-//! A few C++ files (`shim/`) reach the entry points that training and fast inference need: the fused AdamW step, CPU and CUDA autocast,
-//! inference mode, clearing a gradient, gradient checkpointing, gradients that are known already, the state of generators, the processor's vector instructions, mapped files,
-//! linear layers whose weights are laid out once for oneDNN, in floats or in int8, and c10d: the process groups of PyTorch's own distributed
-//! training, Gloo and NCCL.
-//! This crate holds no policy: when to use which is for `mm-core`.
+//! A few C++ files (`shim/`) reach the entry points that training and fast inference need: the fused AdamW
+//! step, CPU and CUDA autocast, inference mode, clearing a gradient, gradient checkpointing, gradients that
+//! are known already, the state of generators, the processor's vector instructions, mapped files, linear
+//! layers whose weights are laid out once for oneDNN, in floats or in int8, and c10d: the process groups of
+//! PyTorch's own distributed training, Gloo and NCCL. This crate holds no policy: when to use which is for
+//! `mm-core`.
 //!
 //! ```
 //! use tch::{Kind, Tensor};
@@ -42,6 +43,7 @@ pub use packed::{PackedLinear, PostOp};
 pub use reducer::{Reduced, Reducer};
 pub use rng::RngState;
 
-/// libtorch's CPU generator is one a process: tests that draw from it, or let a checkpoint restore it, take turns.
+/// libtorch's CPU generator is one a process: tests that draw from it, or let a checkpoint restore it, take
+/// turns.
 #[cfg(test)]
 static GENERATOR: std::sync::Mutex<()> = std::sync::Mutex::new(());

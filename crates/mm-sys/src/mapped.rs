@@ -2,7 +2,8 @@ use std::fs::File;
 use std::ops::{Deref, Range};
 use std::path::Path;
 
-/// A file's bytes, mapped into memory rather than read: pages come in as they are touched and are shared with other processes.
+/// A file's bytes, mapped into memory rather than read: pages come in as they are touched and are shared with
+/// other processes.
 #[derive(Debug)]
 pub struct MappedFile(memmap2::Mmap);
 
@@ -13,21 +14,23 @@ impl MappedFile {
     /// The file cannot be opened or mapped.
     pub fn open(path: &Path) -> std::io::Result<Self> {
         let file = File::open(path)?;
-        // SAFETY: the mapping is read-only and private to this value. Another process that truncates the file meanwhile could
-        // end this one with SIGBUS, never with a wrong reference: checkpoints are replaced by rename, not rewritten in place.
+        // SAFETY: the mapping is read-only and private to this value. Another process that truncates the file
+        // meanwhile could end this one with SIGBUS, never with a wrong reference: checkpoints are replaced by
+        // rename, not rewritten in place.
         Ok(Self(unsafe { memmap2::Mmap::map(&file)? }))
     }
 
-    /// Lets go of the memory behind `bytes`, whose content is no longer needed soon; touched again, it comes in again. Without
-    /// it every page that was read counts as this process's memory until the map ends.
+    /// Lets go of the memory behind `bytes`, whose content is no longer needed soon; touched again, it comes
+    /// in again. Without it every page that was read counts as this process's memory until the map ends.
     pub fn release(&self, bytes: Range<usize>) {
         if bytes.is_empty() || bytes.end > self.0.len() {
             return;
         }
-        // SAFETY: the map is shared, read-only and backed by a file, so a dropped page is read again from the file with the same
-        // content: no reference to it sees a change.
-        let released =
-            unsafe { self.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, bytes.start, bytes.len()) };
+        // SAFETY: the map is shared, read-only and backed by a file, so a dropped page is read again from the
+        // file with the same content: no reference to it sees a change.
+        let released = unsafe {
+            self.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, bytes.start, bytes.len())
+        };
         drop(released); // it is advice: memory that stays is no error
     }
 }

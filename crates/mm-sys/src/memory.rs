@@ -7,11 +7,13 @@ unsafe extern "C" {
 
 /// Drops the gradient of `tensor` and its memory, instead of filling it with zeros.
 pub fn clear_gradient(tensor: &mut Tensor) {
-    // SAFETY: the pointer is the live at::Tensor that `tensor` owns; the call only resets its gradient's handle.
+    // SAFETY: the pointer is the live at::Tensor that `tensor` owns; the call only resets its gradient's
+    // handle.
     unsafe { mm_clear_gradient(tensor.as_mut_ptr()) }
 }
 
-/// Copies `bytes`, the little-endian elements of a dense row-major tensor of type `kind`, into `target`, converting to its type.
+/// Copies `bytes`, the little-endian elements of a dense row-major tensor of type `kind`, into `target`,
+/// converting to its type.
 ///
 /// # Errors
 /// `bytes` does not hold exactly as many elements as `target`.
@@ -22,8 +24,9 @@ pub fn copy_from_bytes(target: &mut Tensor, bytes: &[u8], kind: Kind) -> Result<
     }
     let shape = target.size();
     if (bytes.as_ptr() as usize).is_multiple_of(kind.elt_size_in_bytes()) {
-        // SAFETY: the blob views exactly `bytes`, which outlives it (it is dropped before this block ends and nothing else
-        // holds it), is aligned for `kind`, is only read from, and has the length that shape and kind ask for.
+        // SAFETY: the blob views exactly `bytes`, which outlives it (it is dropped before this block ends and
+        // nothing else holds it), is aligned for `kind`, is only read from, and has the length that shape and
+        // kind ask for.
         let view = unsafe { Tensor::f_from_blob(bytes.as_ptr(), &shape, &[], kind, tch::Device::Cpu)? };
         tch::no_grad(|| target.f_copy_(&view))
     } else {
@@ -32,12 +35,13 @@ pub fn copy_from_bytes(target: &mut Tensor, bytes: &[u8], kind: Kind) -> Result<
     }
 }
 
-/// A new f32 tensor on the CPU whose elements, in row-major order, `fill` writes in place: nothing is copied. They start at zero.
+/// A new f32 tensor on the CPU whose elements, in row-major order, `fill` writes in place: nothing is copied.
+/// They start at zero.
 pub fn filled(shape: &[i64], fill: impl FnOnce(&mut [f32])) -> Tensor {
     let tensor = Tensor::zeros(shape, (Kind::Float, tch::Device::Cpu));
-    // SAFETY: the tensor was made just now, so nobody else sees its memory; it is contiguous and holds `numel` initialised f32
-    // from `data_ptr` on, which libtorch aligns to 64 bytes. The slice ends with this block, before the tensor is given away.
-    // An empty tensor has no memory to point to.
+    // SAFETY: the tensor was made just now, so nobody else sees its memory; it is contiguous and holds
+    // `numel` initialised f32 from `data_ptr` on, which libtorch aligns to 64 bytes. The slice ends with this
+    // block, before the tensor is given away. An empty tensor has no memory to point to.
     if tensor.numel() > 0 {
         fill(unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<f32>(), tensor.numel()) });
     }

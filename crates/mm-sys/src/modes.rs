@@ -8,13 +8,15 @@ unsafe extern "C" {
     fn mm_autocast_leave(device: c_int, was_enabled: bool, was_dtype: c_int);
 }
 
-/// Runs `body` in libtorch's inference mode: no graph, no version counters. Tensors made inside cannot be trained on later.
+/// Runs `body` in libtorch's inference mode: no graph, no version counters. Tensors made inside cannot be
+/// trained on later.
 pub fn inference_mode<T>(body: impl FnOnce() -> T) -> T {
     struct Guard(*mut c_void);
     impl Drop for Guard {
         fn drop(&mut self) {
-            // SAFETY: made by `mm_inference_mode_enter` on this thread (the guard never leaves this function's frame, so guards
-            // end in the reverse order of their start, as the C++ type demands) and dropped once, in a panic too.
+            // SAFETY: made by `mm_inference_mode_enter` on this thread (the guard never leaves this
+            // function's frame, so guards end in the reverse order of their start, as the C++ type demands)
+            // and dropped once, in a panic too.
             unsafe { mm_inference_mode_leave(self.0) }
         }
     }
@@ -41,11 +43,13 @@ fn with_autocast<T>(device: Device, enabled: bool, body: impl FnOnce() -> T) -> 
     }
     impl Drop for Guard {
         fn drop(&mut self) {
-            // SAFETY: restores thread-local flags to the values read when this guard was made, on the same thread.
+            // SAFETY: restores thread-local flags to the values read when this guard was made, on the same
+            // thread.
             unsafe { mm_autocast_leave(self.device, self.was_enabled, self.was_dtype) }
         }
     }
-    let mut guard = Guard { device: c_int::from(matches!(device, Device::Cuda(_))), was_enabled: false, was_dtype: 0 };
+    let mut guard =
+        Guard { device: c_int::from(matches!(device, Device::Cuda(_))), was_enabled: false, was_dtype: 0 };
     // SAFETY: 0 is c10::DeviceType::CPU and 1 is CUDA; the two out pointers are to fields of a live local.
     unsafe { mm_autocast_enter(guard.device, enabled, &mut guard.was_enabled, &mut guard.was_dtype) };
     let _guard = guard;

@@ -54,8 +54,8 @@ impl PostOp {
     }
 }
 
-/// A linear layer whose weight is laid out once for oneDNN's kernels on this processor. Off the CPU, or where oneDNN cannot take
-/// the weight, it keeps the plain layout and computes the same.
+/// A linear layer whose weight is laid out once for oneDNN's kernels on this processor. Off the CPU, or where
+/// oneDNN cannot take the weight, it keeps the plain layout and computes the same.
 #[derive(Debug)]
 pub struct PackedLinear {
     weight: Tensor,
@@ -98,8 +98,13 @@ fn pack(weight: &Tensor) -> Result<Tensor> {
 fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, post: PostOp) -> Result<Tensor> {
     let (name, algorithm) = post.names();
     let bias = bias.map_or(std::ptr::null(), Tensor::as_ptr);
-    // SAFETY: all tensors live through the call, the strings are static and NUL-terminated, a null bias is allowed by the shim.
-    unsafe { made(|out| mm_packed_linear(x.as_ptr(), weight.as_ptr(), bias, name.as_ptr(), algorithm.as_ptr(), out)) }
+    // SAFETY: all tensors live through the call, the strings are static and NUL-terminated, a null bias is
+    // allowed by the shim.
+    unsafe {
+        made(|out| {
+            mm_packed_linear(x.as_ptr(), weight.as_ptr(), bias, name.as_ptr(), algorithm.as_ptr(), out)
+        })
+    }
 }
 
 #[cfg(test)]

@@ -30,15 +30,17 @@ unsafe extern "C" {
     fn mm_reducer_lay_out(reducer: *mut RawReducer, order: *const usize, bucket_bytes: usize) -> *mut c_char;
 }
 
-/// Averages the gradients of parameters over a process group while the backward pass still runs (Li et al. 2020, "PyTorch Distributed",
-/// section 3.2): hooks move each gradient into a bucket, and a full bucket is on its way at once.
+/// Averages the gradients of parameters over a process group while the backward pass still runs (Li et al.
+/// 2020, "PyTorch Distributed", section 3.2): hooks move each gradient into a bucket, and a full bucket is on
+/// its way at once.
 #[derive(Debug)]
 pub struct Reducer {
     raw: *mut RawReducer,
     parameters: usize,
 }
 
-// SAFETY: the shim locks what hooks, which run on a device's thread, and callers share; the handle is freed once.
+// SAFETY: the shim locks what hooks, which run on a device's thread, and callers share; the handle is freed
+// once.
 unsafe impl Send for Reducer {}
 
 /// How an averaging went.
@@ -53,27 +55,34 @@ pub struct Reduced {
 }
 
 impl Reducer {
-    /// Hooks on to `parameters`, in buckets of up to `bucket_bytes` that are filled in `order`, a permutation of the parameters' numbers.
+    /// Hooks on to `parameters`, in buckets of up to `bucket_bytes` that are filled in `order`, a permutation
+    /// of the parameters' numbers.
     ///
     /// # Errors
     /// libtorch has no memory for the buckets.
     ///
     /// # Panics
     /// `order` is no permutation.
-    pub fn new(group: &ProcessGroup, parameters: &[Tensor], order: &[usize], bucket_bytes: usize) -> Result<Self> {
+    pub fn new(
+        group: &ProcessGroup,
+        parameters: &[Tensor],
+        order: &[usize],
+        bucket_bytes: usize,
+    ) -> Result<Self> {
         assert_permutation(order, parameters.len());
         let pointers: Vec<_> = parameters.iter().map(Tensor::as_ptr).collect();
         let mut raw = std::ptr::null_mut();
-        // SAFETY: both arrays hold as many entries as is said, every number is that of a parameter (checked above), and the shim keeps
-        // handles of its own to tensors and engine. Hooks hold the reducer weakly: after it is freed they do nothing.
+        // SAFETY: both arrays hold as many entries as is said, every number is that of a parameter (checked
+        // above), and the shim keeps handles of its own to tensors and engine. Hooks hold the reducer weakly:
+        // after it is freed they do nothing.
         check(unsafe {
             mm_reducer_new(group.raw, pointers.as_ptr(), order.as_ptr(), order.len(), bucket_bytes, &mut raw)
         })?;
         Ok(Self { raw, parameters: parameters.len() })
     }
 
-    /// Averages the gradients of the next backward pass, together with what has accumulated before it. Passes without this leave gradients
-    /// where they are.
+    /// Averages the gradients of the next backward pass, together with what has accumulated before it. Passes
+    /// without this leave gradients where they are.
     pub fn arm(&self) {
         // SAFETY: the reducer lives as long as `self`.
         unsafe { mm_reducer_arm(self.raw) }
@@ -87,7 +96,12 @@ impl Reducer {
         let mut reduced = Reduced { unused: vec![false; self.parameters], waited: 0.0, sending: 0.0 };
         // SAFETY: there is a flag for each parameter, and all three places outlive the call.
         check(unsafe {
-            mm_reducer_finish(self.raw, reduced.unused.as_mut_ptr(), &mut reduced.waited, &mut reduced.sending)
+            mm_reducer_finish(
+                self.raw,
+                reduced.unused.as_mut_ptr(),
+                &mut reduced.waited,
+                &mut reduced.sending,
+            )
         })?;
         Ok(reduced)
     }

@@ -8,7 +8,8 @@ unsafe extern "C" {
     fn mm_set_generator_state(device: c_int, index: c_int, state: *const C_tensor) -> *mut c_char;
 }
 
-/// Where libtorch's generator of a device stands: what is drawn after [`RngState::restore`] is what was drawn after [`RngState::of`].
+/// Where libtorch's generator of a device stands: what is drawn after [`RngState::restore`] is what was drawn
+/// after [`RngState::of`].
 #[derive(Debug)]
 pub struct RngState {
     device: Device,

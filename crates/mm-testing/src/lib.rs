@@ -1,11 +1,14 @@
 //! What the tests of several crates share. It is a dev-dependency: nothing here is part of a program.
 //!
-//! Tests run beside each other in one process, libtorch has one generator a process, and processors round differently. So
+//! Tests run beside each other in one process, libtorch has one generator a process, and processors round
+//! differently. So
 //!
-//! - inputs are drawn with [`normal`], [`uniform`] and [`integers`], whose numbers depend on the seed alone; [`initialize`] does the same for
-//!   the parameters of a model. `tch::manual_seed` is for tests of what libtorch's own generator does, which take turns with a lock;
-//! - results are compared with [`assert_close`], whose tolerance is the rounding of the terms that a result is the sum of. Bits are compared
-//!   between two computations on one machine only, and counts of iterations within a band.
+//! - inputs are drawn with [`normal`], [`uniform`] and [`integers`], whose numbers depend on the seed alone;
+//!   [`initialize`] does the same for the parameters of a model. `tch::manual_seed` is for tests of what
+//!   libtorch's own generator does, which take turns with a lock;
+//! - results are compared with [`assert_close`], whose tolerance is the rounding of the terms that a result
+//!   is the sum of. Bits are compared between two computations on one machine only, and counts of iterations
+//!   within a band.
 //!
 //! ```
 //! use mm_testing::{assert_close, normal};
@@ -24,7 +27,8 @@ use std::ops::Range;
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 
-/// Roundings of f32 that [`assert_close`] allows: terms are products that are rounded, and are added in another order.
+/// Roundings of f32 that [`assert_close`] allows: terms are products that are rounded, and are added in
+/// another order.
 const ROUNDINGS: f64 = 8.0;
 
 /// A tensor of f32 from the standard normal distribution.
@@ -44,8 +48,8 @@ pub fn integers(seed: u64, range: Range<i64>, shape: &[i64]) -> Tensor {
     Tensor::from_slice(&values).view(shape)
 }
 
-/// Draws the parameters of a model anew, from `seed` alone: those that its initialisation drew. Matrices get a standard deviation of
-/// 1 / sqrt(inputs), vectors of 0.02; constants, as the weights of norms, stay.
+/// Draws the parameters of a model anew, from `seed` alone: those that its initialisation drew. Matrices get
+/// a standard deviation of 1 / sqrt(inputs), vectors of 0.02; constants, as the weights of norms, stay.
 pub fn initialize(vs: &VarStore, seed: u64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut variables: Vec<(String, Tensor)> = vs.variables().into_iter().collect();
@@ -61,8 +65,9 @@ pub fn initialize(vs: &VarStore, seed: u64) {
     }
 }
 
-/// Asserts that `found` is `expected` within the rounding of f32. `terms`, of a shape that broadcasts to theirs, is the size of what each
-/// element was computed from: the sum of the absolute values where it is a sum, which may itself cancel to nothing.
+/// Asserts that `found` is `expected` within the rounding of f32. `terms`, of a shape that broadcasts to
+/// theirs, is the size of what each element was computed from: the sum of the absolute values where it is a
+/// sum, which may itself cancel to nothing.
 ///
 /// # Panics
 /// An element is off by more, or not a number, or the shapes differ.
@@ -72,7 +77,10 @@ pub fn assert_close(what: &str, found: &Tensor, expected: &Tensor, terms: &Tenso
     let roundings = off / (terms.to_kind(Kind::Double) * f64::from(f32::EPSILON) + f64::MIN_POSITIVE);
     if roundings.numel() > 0 {
         let most = roundings.max().double_value(&[]);
-        assert!(most <= ROUNDINGS, "{what} is off by {most} roundings of its terms: {found:?} is not {expected:?}");
+        assert!(
+            most <= ROUNDINGS,
+            "{what} is off by {most} roundings of its terms: {found:?} is not {expected:?}"
+        );
     }
 }
 

@@ -20,8 +20,8 @@ pub struct TokenBatch {
 }
 
 impl TokenBatch {
-    /// Lays `rows` out as one batch of at least `min_length` columns, filled up with `pad` on the right. Takes one allocation a
-    /// tensor.
+    /// Lays `rows` out as one batch of at least `min_length` columns, filled up with `pad` on the right.
+    /// Takes one allocation a tensor.
     pub fn from_rows(rows: &[Vec<u32>], min_length: usize, pad: u32) -> Self {
         Self::padded(rows, min_length, pad, false)
     }
@@ -39,7 +39,10 @@ impl TokenBatch {
             mask[start..start + tokens.len()].fill(1);
         }
         let shape = [rows.len() as i64, length as i64];
-        Self { input_ids: Tensor::from_slice(&ids).view(shape), attention_mask: Tensor::from_slice(&mask).view(shape) }
+        Self {
+            input_ids: Tensor::from_slice(&ids).view(shape),
+            attention_mask: Tensor::from_slice(&mask).view(shape),
+        }
     }
 
     /// Number of texts, B.
@@ -49,7 +52,10 @@ impl TokenBatch {
 
     /// The same batch on `device`.
     pub fn to_device(&self, device: Device) -> Self {
-        Self { input_ids: upload(&self.input_ids, device), attention_mask: upload(&self.attention_mask, device) }
+        Self {
+            input_ids: upload(&self.input_ids, device),
+            attention_mask: upload(&self.attention_mask, device),
+        }
     }
 }
 

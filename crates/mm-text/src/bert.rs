@@ -17,7 +17,8 @@ pub enum BertPooling {
     Cls,
     /// Their mean, padding left out.
     Mean,
-    /// The first token's, through BERT's own `pooler` (a linear layer and tanh): transformers' `pooler_output`.
+    /// The first token's, through BERT's own `pooler` (a linear layer and tanh): transformers'
+    /// `pooler_output`.
     Pooler,
 }
 
@@ -105,7 +106,8 @@ impl Bert {
     /// Creates the encoder below `path`, initialised as BERT was.
     pub fn new(path: &Path, config: &BertConfig) -> Result<Self> {
         config.validate()?;
-        let (width, embeddings, layers) = (config.hidden_size, path / "embeddings", path / "encoder" / "layer");
+        let (width, embeddings, layers) =
+            (config.hidden_size, path / "embeddings", path / "encoder" / "layer");
         let table = |name: &str, rows| Embedding::new(&(&embeddings / name), rows, width, INIT_STD);
         Ok(Self {
             word_embeddings: table("word_embeddings", config.vocab_size),
@@ -125,8 +127,9 @@ impl Bert {
         })
     }
 
-    /// Maps `input_ids` `[B, L]`, L within the context length, to one vector a text `[B, hidden_size]`, in the weights' type.
-    /// `attention_mask` `[B, L]` is 1 for tokens, of which each text has one at least, and 0 for padding.
+    /// Maps `input_ids` `[B, L]`, L within the context length, to one vector a text `[B, hidden_size]`, in
+    /// the weights' type. `attention_mask` `[B, L]` is 1 for tokens, of which each text has one at least, and
+    /// 0 for padding.
     ///
     /// The batch is cut after the longest text: the result is the same, and so are the gradients.
     pub fn forward(&self, input_ids: &Tensor, attention_mask: &Tensor) -> Tensor {
@@ -134,9 +137,11 @@ impl Bert {
             return self.position_embeddings.first(0); // [0, D]: there is no longest text
         }
         let full = attention_mask.size()[1];
-        let ends = attention_mask.ne(0) * Tensor::arange_start(1, full + 1, (Kind::Int64, attention_mask.device()));
+        let ends =
+            attention_mask.ne(0) * Tensor::arange_start(1, full + 1, (Kind::Int64, attention_mask.device()));
         let length = ends.max().int64_value(&[]).max(1);
-        let (input_ids, attention_mask) = (input_ids.narrow(1, 0, length), attention_mask.narrow(1, 0, length));
+        let (input_ids, attention_mask) =
+            (input_ids.narrow(1, 0, length), attention_mask.narrow(1, 0, length));
 
         let x = self.word_embeddings.forward(&input_ids)
             + (self.position_embeddings.first(length) + self.token_type_embeddings.first(1));

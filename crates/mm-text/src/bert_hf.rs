@@ -1,4 +1,5 @@
-//! BERT's config in the form that transformers writes, and the pooling that sentence-transformers keeps beside it.
+//! BERT's config in the form that transformers writes, and the pooling that sentence-transformers keeps
+//! beside it.
 
 use crate::config::{check_only, overlay};
 use crate::{BertConfig, BertPooling, Error, Result};
@@ -8,7 +9,8 @@ use std::fs;
 use std::path::Path;
 
 impl BertConfig {
-    /// Reads a Hugging Face `config.json`, whose absent and null fields mean transformers' defaults. It does not say the pooling.
+    /// Reads a Hugging Face `config.json`, whose absent and null fields mean transformers' defaults. It does
+    /// not say the pooling.
     ///
     /// # Errors
     /// A field of another type, what the tower here does not have, or [`BertConfig::validate`]'s.
@@ -39,8 +41,8 @@ impl BertConfig {
 }
 
 impl BertPooling {
-    /// The pooling of the sentence-transformers model in `dir`, which `1_Pooling/config.json` (or the folder that `modules.json`
-    /// names) says; none where there is no such file.
+    /// The pooling of the sentence-transformers model in `dir`, which `1_Pooling/config.json` (or the folder
+    /// that `modules.json` names) says; none where there is no such file.
     ///
     /// # Errors
     /// A damaged file, or a pooling or module that is not offered.
@@ -99,7 +101,8 @@ fn modes(config: &Value) -> Vec<&str> {
 fn read_json(path: &Path) -> Result<Value> {
     let bytes = fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
     refuse_lfs_pointer(&bytes).map_err(|reason| Error::Format { path: path.to_owned(), reason })?;
-    serde_json::from_slice(&bytes).map_err(|reason| Error::Format { path: path.to_owned(), reason: reason.to_string() })
+    serde_json::from_slice(&bytes)
+        .map_err(|reason| Error::Format { path: path.to_owned(), reason: reason.to_string() })
 }
 
 #[cfg(test)]
@@ -135,7 +138,12 @@ mod tests {
         let message = pooling(&[("1_Pooling/config.json", max)]).unwrap_err().to_string();
         assert!(message.contains("max with mean is not offered"), "{message}");
         let dense = json!([{"path": "2_Dense", "type": "sentence_transformers.models.Dense"}]);
-        assert!(pooling(&[("modules.json", dense)]).unwrap_err().to_string().contains("module Dense is not offered"));
+        assert!(
+            pooling(&[("modules.json", dense)])
+                .unwrap_err()
+                .to_string()
+                .contains("module Dense is not offered")
+        );
     }
 
     #[test]

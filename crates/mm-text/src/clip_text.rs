@@ -1,7 +1,9 @@
 use crate::config::check_tower;
 use crate::{Error, Result};
 use mm_core::Precision;
-use mm_core::nn::{Activation, AttentionMask, BlockConfig, Embedding, LayerNorm, Linear, NormOrder, Transformer};
+use mm_core::nn::{
+    Activation, AttentionMask, BlockConfig, Embedding, LayerNorm, Linear, NormOrder, Transformer,
+};
 use serde::{Deserialize, Serialize};
 use tch::nn::Path;
 use tch::{Kind, Tensor};
@@ -10,15 +12,17 @@ use tch::{Kind, Tensor};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClipTextForm {
-    /// CLIP's (Radford et al. 2021, section 2.4): a token sees those before it; the end token's output stands for the text.
+    /// CLIP's (Radford et al. 2021, section 2.4): a token sees those before it; the end token's output stands
+    /// for the text.
     #[default]
     Clip,
-    /// SigLIP's (Zhai et al. 2023): every token sees all, padding too; the last position's output, through a linear `head`,
-    /// stands for the text.
+    /// SigLIP's (Zhai et al. 2023): every token sees all, padding too; the last position's output, through a
+    /// linear `head`, stands for the text.
     Siglip,
 }
 
-/// The sizes of a CLIP or SigLIP text tower, named as in a Hugging Face `text_config`. Defaults are CLIP ViT-B/32's.
+/// The sizes of a CLIP or SigLIP text tower, named as in a Hugging Face `text_config`. Defaults are CLIP
+/// ViT-B/32's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClipTextConfig {
@@ -40,8 +44,8 @@ pub struct ClipTextConfig {
     pub hidden_act: Activation,
     /// Epsilon of the layer norms.
     pub layer_norm_eps: f64,
-    /// CLIP's form: the end token, whose first occurrence is pooled. 2 stands for "the largest id", for configs from before
-    /// transformers 4.31, which all have a wrong 2 here.
+    /// CLIP's form: the end token, whose first occurrence is pooled. 2 stands for "the largest id", for
+    /// configs from before transformers 4.31, which all have a wrong 2 here.
     pub eos_token_id: i64,
     /// SigLIP's form: output width of `head`; `hidden_size` if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,10 +92,9 @@ impl ClipTextConfig {
             ClipTextForm::Clip if self.projection_size.is_some() => {
                 Err(Error::Config("projection_size belongs to form = \"siglip\"".to_owned()))
             }
-            ClipTextForm::Clip if !(0..self.vocab_size).contains(&self.eos_token_id) => Err(Error::Config(format!(
-                "eos_token_id = {} lies outside vocab_size = {}",
-                self.eos_token_id, self.vocab_size
-            ))),
+            ClipTextForm::Clip if !(0..self.vocab_size).contains(&self.eos_token_id) => Err(Error::Config(
+                format!("eos_token_id = {} lies outside vocab_size = {}", self.eos_token_id, self.vocab_size),
+            )),
             _ => Ok(()),
         }
     }
@@ -103,7 +106,8 @@ impl ClipTextConfig {
 
     /// The end token that the tower looks for; None where it takes the largest id or the last position.
     pub fn pooled_token(&self) -> Option<i64> {
-        (self.form == ClipTextForm::Clip && self.eos_token_id != Self::LARGEST_ID).then_some(self.eos_token_id)
+        (self.form == ClipTextForm::Clip && self.eos_token_id != Self::LARGEST_ID)
+            .then_some(self.eos_token_id)
     }
 
     fn blocks(&self) -> BlockConfig {
@@ -145,15 +149,23 @@ impl ClipText {
         config.validate()?;
         let (width, embeddings) = (config.hidden_size, path / "embeddings");
         let pooling = match config.form {
-            ClipTextForm::Siglip => {
-                Pooling::Last(Linear::new(&(path / "head"), width, config.output_width(), (width as f64).powf(-0.5)))
-            }
+            ClipTextForm::Siglip => Pooling::Last(Linear::new(
+                &(path / "head"),
+                width,
+                config.output_width(),
+                (width as f64).powf(-0.5),
+            )),
             ClipTextForm::Clip if config.eos_token_id == ClipTextConfig::LARGEST_ID => Pooling::LargestId,
             ClipTextForm::Clip => Pooling::FirstEos(config.eos_token_id),
         };
         let positions = config.max_position_embeddings;
         Ok(Self {
-            token_embedding: Embedding::new(&(&embeddings / "token_embedding"), config.vocab_size, width, 0.02),
+            token_embedding: Embedding::new(
+                &(&embeddings / "token_embedding"),
+                config.vocab_size,
+                width,
+                0.02,
+            ),
             position_embedding: Embedding::new(&(&embeddings / "position_embedding"), positions, width, 0.01),
             encoder: Transformer::new(&(path / "encoder" / "layers"), &config.blocks()),
             final_layer_norm: LayerNorm::new(&(path / "final_layer_norm"), width, config.layer_norm_eps),
@@ -161,10 +173,11 @@ impl ClipText {
         })
     }
 
-    /// Maps `input_ids` `[B, L]`, L within the context length, to one vector a text `[B, output_width]`, in the weights' type.
+    /// Maps `input_ids` `[B, L]`, L within the context length, to one vector a text `[B, output_width]`, in
+    /// the weights' type.
     ///
-    /// In CLIP's form nothing behind a text's end token can reach its output, so the batch is cut after the last end token that
-    /// any of its texts has; the result is the same, and so are the gradients.
+    /// In CLIP's form nothing behind a text's end token can reach its output, so the batch is cut after the
+    /// last end token that any of its texts has; the result is the same, and so are the gradients.
     pub fn forward(&self, input_ids: &Tensor) -> Tensor {
         match &self.pooling {
             Pooling::Last(head) => {

@@ -34,16 +34,19 @@ impl ClipTextForm {
 }
 
 impl ClipTextConfig {
-    /// Reads the `config.json` of a text tower of the family `form`, or the `text_config` of a pair, as transformers writes it: absent
-    /// and null fields have the family's defaults, and fields of no consequence here are passed over. A `text_config` of old files
-    /// has no `model_type`, which is why the caller says the family.
+    /// Reads the `config.json` of a text tower of the family `form`, or the `text_config` of a pair, as
+    /// transformers writes it: absent and null fields have the family's defaults, and fields of no
+    /// consequence here are passed over. A `text_config` of old files has no `model_type`, which is why the
+    /// caller says the family.
     ///
     /// # Errors
     /// The `model_type` of another tower, a field of another type, or [`ClipTextConfig::validate`]'s.
     pub fn from_hf(config: &Value, form: ClipTextForm) -> Result<Self> {
         if let Some(given) = config["model_type"].as_str().filter(|given| *given != form.model_type()) {
             let expected = form.model_type();
-            return Err(Error::Config(format!("model_type of the text_config is {given}: it must be {expected}")));
+            return Err(Error::Config(format!(
+                "model_type of the text_config is {given}: it must be {expected}"
+            )));
         }
         let mut config = config.clone();
         // Some configs list the tokens that may end a text. A tower looks for one.
@@ -60,7 +63,8 @@ impl ClipTextConfig {
         Ok(read)
     }
 
-    /// The fields of transformers' own config of the family, with the begin and padding tokens of the tokenizer.
+    /// The fields of transformers' own config of the family, with the begin and padding tokens of the
+    /// tokenizer.
     pub fn to_hf(&self, bos: Option<u32>, pad: u32) -> Value {
         let mut config = json!({
             "model_type": self.form.model_type(),
@@ -89,11 +93,11 @@ mod tests {
 
     #[test]
     fn absent_and_null_fields_have_the_defaults_of_the_family() {
-        let clip =
-            json!({"hidden_size": 768, "num_attention_heads": 12, "eos_token_id": null, "attention_dropout": 0.1});
+        let clip = json!({"hidden_size": 768, "num_attention_heads": 12, "eos_token_id": null, "attention_dropout": 0.1});
         let clip = ClipTextConfig::from_hf(&clip, ClipTextForm::Clip).unwrap();
         assert_eq!((clip.hidden_size, clip.eos_token_id, clip.max_position_embeddings), (768, 49407, 77));
-        let siglip = ClipTextConfig::from_hf(&json!({"projection_size": null}), ClipTextForm::Siglip).unwrap();
+        let siglip =
+            ClipTextConfig::from_hf(&json!({"projection_size": null}), ClipTextForm::Siglip).unwrap();
         assert_eq!((siglip.vocab_size, siglip.output_width(), siglip.layer_norm_eps), (32000, 768, 1e-6));
     }
 
@@ -118,7 +122,8 @@ mod tests {
 
     #[test]
     fn what_is_not_offered_is_refused_with_its_value() {
-        let message = |config: Value| ClipTextConfig::from_hf(&config, ClipTextForm::Clip).unwrap_err().to_string();
+        let message =
+            |config: Value| ClipTextConfig::from_hf(&config, ClipTextForm::Clip).unwrap_err().to_string();
         assert!(message(json!({"model_type": "bert"})).contains("is bert: it must be clip_text_model"));
         assert!(message(json!({"hidden_size": 100})).contains("num_attention_heads"));
         let unknown = message(json!({"hidden_act": "mish"}));

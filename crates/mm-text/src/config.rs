@@ -6,8 +6,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Refuses sizes out of range, too many layers, heads that do not divide the width, and an epsilon that is none.
-pub(crate) fn check_tower(sizes: &[(&str, i64)], layers: i64, hidden_size: i64, heads: i64, eps: f64) -> Result<()> {
+/// Refuses sizes out of range, too many layers, heads that do not divide the width, and an epsilon that is
+/// none.
+pub(crate) fn check_tower(
+    sizes: &[(&str, i64)],
+    layers: i64,
+    hidden_size: i64,
+    heads: i64,
+    eps: f64,
+) -> Result<()> {
     hf::check_sizes(sizes)
         .and_then(|()| hf::check_layers("num_hidden_layers", layers))
         .and_then(|()| hf::check_heads(hidden_size, heads))
@@ -20,7 +27,8 @@ pub(crate) fn overlay<T: Serialize + DeserializeOwned>(defaults: &T, config: &Va
     hf::overlay(defaults, config).map_err(|reason| Error::Config(format!("text config: {reason}")))
 }
 
-/// Refuses a field whose value stands for what a tower here does not have; absent and null stand for what it has.
+/// Refuses a field whose value stands for what a tower here does not have; absent and null stand for what it
+/// has.
 pub(crate) fn check_only(config: &Value, name: &str, offered: Value) -> Result<()> {
     match &config[name] {
         Value::Null => Ok(()),

@@ -22,7 +22,9 @@ pub enum Error {
         reason: String,
     },
     /// A folder without any tokenizer file.
-    #[error("{0} holds no tokenizer: expected tokenizer.json, vocab.json and merges.txt, vocab.txt, or spiece.model")]
+    #[error(
+        "{0} holds no tokenizer: expected tokenizer.json, vocab.json and merges.txt, vocab.txt, or spiece.model"
+    )]
     NoTokenizer(PathBuf),
     /// A config that describes no tower.
     #[error("{}", one_line(.0))]

@@ -1,13 +1,15 @@
 //! Texts to vectors: tokenizers, and the text towers of CLIP, SigLIP and BERT.
 //!
-//! A [`Tokenizer`] turns a text into token ids. It opens what Hugging Face models ship (`tokenizer.json`, CLIP's `vocab.json` and
-//! `merges.txt`, BERT's `vocab.txt`, SigLIP's `spiece.model`), is OpenAI's own, or is trained on captions ([`train_bpe`]). A [`TextTower`] turns a batch of ids into one vector a text.
+//! A [`Tokenizer`] turns a text into token ids. It opens what Hugging Face models ship (`tokenizer.json`,
+//! CLIP's `vocab.json` and `merges.txt`, BERT's `vocab.txt`, SigLIP's `spiece.model`), is OpenAI's own, or is
+//! trained on captions ([`train_bpe`]). A [`TextTower`] turns a batch of ids into one vector a text.
 //!
-//! The towers do less work than a padded batch asks for, with the same result. CLIP's is causal: a token sees only those before
-//! it, and the text's vector is read at its end token (Radford et al. 2021, section 2.4), so whatever stands behind the longest
-//! text of the batch is never computed. BERT (Devlin et al. 2019) masks padding out, so its batches are cut in the same place.
-//! Captions are short and CLIP's context is 77: that is most of the work. SigLIP's tower (Zhai et al. 2023) sees its padding and
-//! needs it ([`TextTowerConfig::padding`]).
+//! The towers do less work than a padded batch asks for, with the same result. CLIP's is causal: a token sees
+//! only those before it, and the text's vector is read at its end token (Radford et al. 2021, section 2.4),
+//! so whatever stands behind the longest text of the batch is never computed. BERT (Devlin et al. 2019) masks
+//! padding out, so its batches are cut in the same place. Captions are short and CLIP's context is 77: that
+//! is most of the work. SigLIP's tower (Zhai et al. 2023) sees its padding and needs it
+//! ([`TextTowerConfig::padding`]).
 //!
 //! ```
 //! use mm_text::{ClipTextConfig, TextTowerConfig, train_bpe};
@@ -39,18 +41,20 @@
 //!
 //! # Which ids, transformers' or open_clip's
 //!
-//! By default those of transformers' `CLIPTokenizer`, which is what CLIP checkpoints on the hub are used with: it composes texts (NFC), makes one
-//! space of white space, and lower case. open_clip and OpenAI's own code clean texts first, which [`TextClean`] does: ftfy mends broken
-//! Unicode and makes curly quotation marks, ligatures and full-width letters plain, and HTML's character references are resolved
-//! (`&amp;` is an ampersand there; in transformers it is punctuation and letters).
-//! [`Tokenizer::with_text_clean`] asks for it, or `text_clean` in `tokenizer_config.json`. ftfy's repair is written anew here; it equals ftfy
-//! 6.3.1 on all of the golden texts. open_clip also pads with 0 where transformers pads with the end token; the vectors are the same.
+//! By default those of transformers' `CLIPTokenizer`, which is what CLIP checkpoints on the hub are used
+//! with: it composes texts (NFC), makes one space of white space, and lower case. open_clip and OpenAI's own
+//! code clean texts first, which [`TextClean`] does: ftfy mends broken Unicode and makes curly quotation
+//! marks, ligatures and full-width letters plain, and HTML's character references are resolved (`&amp;` is an
+//! ampersand there; in transformers it is punctuation and letters). [`Tokenizer::with_text_clean`] asks for
+//! it, or `text_clean` in `tokenizer_config.json`. ftfy's repair is written anew here; it equals ftfy 6.3.1
+//! on all of the golden texts. open_clip also pads with 0 where transformers pads with the end token; the
+//! vectors are the same.
 //!
 //! # To extend
 //!
-//! A new tower is a file with a config and a struct made of [`mm_core::nn`]'s layers, a variant in [`TextTowerConfig`] and one in
-//! [`TextTower`]; its golden is a function in `xtask/goldens/text.py` and a test in `tests/goldens.rs`. A new tokenizer is
-//! a `tokenizer.json`: nothing changes here.
+//! A new tower is a file with a config and a struct made of [`mm_core::nn`]'s layers, a variant in
+//! [`TextTowerConfig`] and one in [`TextTower`]; its golden is a function in `xtask/goldens/text.py` and a
+//! test in `tests/goldens.rs`. A new tokenizer is a `tokenizer.json`: nothing changes here.
 
 mod batch;
 mod bert;

@@ -1,4 +1,6 @@
-use crate::{Bert, BertConfig, ClipText, ClipTextConfig, ClipTextForm, Error, Padding, Result, TokenBatch, Tokenizer};
+use crate::{
+    Bert, BertConfig, ClipText, ClipTextConfig, ClipTextForm, Error, Padding, Result, TokenBatch, Tokenizer,
+};
 use mm_core::Precision;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -72,7 +74,8 @@ impl TextTowerConfig {
         }
     }
 
-    /// The tensors that transformers' class of this tower takes from a tokenizer. SigLIP's sees its padding, so it gets no mask.
+    /// The tensors that transformers' class of this tower takes from a tokenizer. SigLIP's sees its padding,
+    /// so it gets no mask.
     pub fn input_names(&self) -> &'static [&'static str] {
         match self {
             Self::Clip(config) if config.form == ClipTextForm::Siglip => &["input_ids"],
@@ -81,12 +84,14 @@ impl TextTowerConfig {
         }
     }
 
-    /// Refuses a tokenizer whose batches this tower cannot take: ids outside the embedding, texts over the context length, or
-    /// an end token that is not the one that CLIP's form pools.
+    /// Refuses a tokenizer whose batches this tower cannot take: ids outside the embedding, texts over the
+    /// context length, or an end token that is not the one that CLIP's form pools.
     pub fn check_tokenizer(&self, tokenizer: &Tokenizer) -> Result<()> {
         let (ids, rows) = (tokenizer.vocab_size(), self.vocab_size());
         if ids as i64 > rows {
-            return Err(Error::Mismatch(format!("its vocabulary has {ids} tokens, the tower's embedding {rows} rows")));
+            return Err(Error::Mismatch(format!(
+                "its vocabulary has {ids} tokens, the tower's embedding {rows} rows"
+            )));
         }
         let (length, limit) = (tokenizer.context_length(), self.context_length());
         if length as i64 > limit {
@@ -105,8 +110,9 @@ impl TextTowerConfig {
 }
 
 impl TextTowerConfig {
-    /// Refuses a tokenizer whose end token is not the largest id of its texts, where the tower reads a text there. Tokens that were
-    /// added behind the vocabulary may be larger: a text that has one is read at it, as by the peers.
+    /// Refuses a tokenizer whose end token is not the largest id of its texts, where the tower reads a text
+    /// there. Tokens that were added behind the vocabulary may be larger: a text that has one is read at it,
+    /// as by the peers.
     ///
     /// # Errors
     /// A token of the vocabulary is larger than the end token.
@@ -127,8 +133,8 @@ impl TextTowerConfig {
 }
 
 impl TextTower {
-    /// Maps `tokens` to one vector a text, `[B, output_width]`, in the weights' type. The tokens come from a tokenizer that
-    /// [`TextTowerConfig::check_tokenizer`] accepts.
+    /// Maps `tokens` to one vector a text, `[B, output_width]`, in the weights' type. The tokens come from a
+    /// tokenizer that [`TextTowerConfig::check_tokenizer`] accepts.
     pub fn forward(&self, tokens: &TokenBatch) -> Tensor {
         match self {
             Self::Clip(tower) => tower.forward(&tokens.input_ids),

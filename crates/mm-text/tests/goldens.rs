@@ -57,7 +57,8 @@ fn ids_of_a_cased_vocab_txt_equal_transformers() {
 #[test]
 fn ids_of_siglips_sentencepiece_model_equal_transformers() {
     let tokenizer = Tokenizer::from_dir(&golden("siglip_spiece")).unwrap();
-    // Of splits that are equally likely each takes another; and the library normalises no letter under three accents.
+    // Of splits that are equally likely each takes another; and the library normalises no letter under three
+    // accents.
     let is_repeated = |text: &str, letter: char| text.len() > 9 && text.chars().all(|other| other == letter);
     assert_tokenizer_equals(&tokenizer, "siglip_spiece", |text| {
         is_repeated(text, 'x') || is_repeated(text, '😀') || text == "a\u{300}\u{301}\u{302} stacked"
@@ -71,7 +72,8 @@ fn ids_of_siglip_2_equal_transformers() {
 
 #[test]
 fn ids_of_openais_own_tokenizer_equal_open_clips() {
-    // As in transformers, a special token that is written out is that token, and a sigma at a word's end is like any other.
+    // As in transformers, a special token that is written out is that token, and a sigma at a word's end is
+    // like any other.
     assert_tokenizer_equals(&Tokenizer::openai_clip().unwrap(), "openai_tokenizer", |text| {
         text.contains("<|startoftext|>") || text.contains("<|endoftext|>") || text.contains("ΟΔΟΣ")
     });
@@ -151,8 +153,11 @@ fn siglip_tower_equals_transformers() {
 
 #[test]
 fn bert_towers_equal_transformers_in_each_pooling() {
-    let cases =
-        [("bert_cls", BertPooling::Cls), ("bert_mean", BertPooling::Mean), ("bert_pooler", BertPooling::Pooler)];
+    let cases = [
+        ("bert_cls", BertPooling::Cls),
+        ("bert_mean", BertPooling::Mean),
+        ("bert_pooler", BertPooling::Pooler),
+    ];
     for (folder, pooling) in cases {
         let config = BertConfig::from_hf(&json(&golden(folder).join("config.json")), pooling).unwrap();
         assert_tower_equals(folder, &TextTowerConfig::Bert(config));

@@ -1,5 +1,5 @@
-//! Tokenizer folders whose files are damaged or lie: whatever is in them, opening gives a tokenizer or an error of one line that names
-//! the file.
+//! Tokenizer folders whose files are damaged or lie: whatever is in them, opening gives a tokenizer or an
+//! error of one line that names the file.
 
 #[path = "../../mm-core/tests/common/json.rs"]
 mod json;

@@ -6,12 +6,14 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
-const CAPTIONS: [&str; 4] = ["A red apple", "a green apple, a red car", "Smörgåsbord 🍏", "two red apples' cars"];
+const CAPTIONS: [&str; 4] =
+    ["A red apple", "a green apple, a red car", "Smörgåsbord 🍏", "two red apples' cars"];
 
 const INPUTS: [&str; 2] = ["input_ids", "attention_mask"];
 
 fn golden(folder: &str) -> Tokenizer {
-    Tokenizer::from_dir(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/text").join(folder)).unwrap()
+    Tokenizer::from_dir(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/text").join(folder))
+        .unwrap()
 }
 
 fn trained(captions: &[&str], vocab_size: usize) -> Tokenizer {
@@ -72,7 +74,10 @@ fn a_trained_vocabulary_is_numbered_as_clips() {
     for (token, id) in [("!", 0), ("a", 64), ("!</w>", 256), ("a</w>", 320), ("\u{143}</w>", 511)] {
         assert_eq!(vocab[token], id, "{token}");
     }
-    assert_eq!((&vocab["<|startoftext|>"], &vocab["<|endoftext|>"]), (&(size - 2).into(), &(size - 1).into()));
+    assert_eq!(
+        (&vocab["<|startoftext|>"], &vocab["<|endoftext|>"]),
+        (&(size - 2).into(), &(size - 1).into())
+    );
     assert_eq!(tokenizer.encode("A  RED apple").unwrap().len(), 5, "each word is one token");
 }
 
@@ -114,7 +119,11 @@ fn what_a_tokenizers_files_say_is_in_those_that_are_written() {
     let reopened = Tokenizer::from_dir(dir.path()).unwrap();
     for tokenizer in [&siglip2, &reopened] {
         let batch = tokenizer.encode_batch(&["a cat"], Padding::Fixed).unwrap();
-        assert_eq!(batch.input_ids.int64_value(&[0, 63]), i64::from(tokenizer.eos_id()), "Gemma's pad on the left");
+        assert_eq!(
+            batch.input_ids.int64_value(&[0, 63]),
+            i64::from(tokenizer.eos_id()),
+            "Gemma's pad on the left"
+        );
         let batch = tokenizer.encode_batch(&["a cat", "the cat"], Padding::Longest).unwrap();
         assert_ne!(batch.input_ids.int64_value(&[0, 0]), i64::from(tokenizer.pad_id()));
     }
@@ -146,7 +155,11 @@ fn how_texts_are_cleaned_is_kept_in_the_files_and_changes_none_of_the_steps_ther
         assert_eq!(saved(&cleaned), steps, "{name}");
         cleaned.save(dir.path(), &INPUTS).unwrap();
         let opened = Tokenizer::from_dir(dir.path()).unwrap().or_text_clean(TextClean::Whitespace).unwrap();
-        assert_eq!((opened.text_clean(), opened.encode(curly).unwrap()), (TextClean::Lower, expected), "{name}");
+        assert_eq!(
+            (opened.text_clean(), opened.encode(curly).unwrap()),
+            (TextClean::Lower, expected),
+            "{name}"
+        );
         let restored = opened.with_text_clean(TextClean::None).unwrap();
         assert_eq!(restored.encode(curly).unwrap(), golden(name).encode(curly).unwrap(), "{name}");
     }
@@ -154,7 +167,10 @@ fn how_texts_are_cleaned_is_kept_in_the_files_and_changes_none_of_the_steps_ther
     let text = fs::read_to_string(&config).unwrap().replace("\"lower\"", "\"upper\"");
     fs::write(&config, text).unwrap();
     let error = Tokenizer::from_dir(dir.path()).unwrap_err().to_string();
-    assert!(error.contains("text_clean is \"upper\": known are none, whitespace, lower and canonicalize"), "{error}");
+    assert!(
+        error.contains("text_clean is \"upper\": known are none, whitespace, lower and canonicalize"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -165,7 +181,10 @@ fn a_special_token_in_a_cleaned_text_is_text() {
         ids[1..ids.len() - 1].contains(&tokenizer.eos_id())
     };
     assert!(is_special(&golden("clip_tokenizer")), "as in transformers");
-    assert!(!is_special(&golden("clip_tokenizer").with_text_clean(TextClean::Lower).unwrap()), "as in open_clip");
+    assert!(
+        !is_special(&golden("clip_tokenizer").with_text_clean(TextClean::Lower).unwrap()),
+        "as in open_clip"
+    );
 }
 
 #[test]
@@ -173,7 +192,11 @@ fn a_batch_is_padded_to_the_longest_text_or_to_the_context() {
     let tokenizer = trained(&CAPTIONS, 10_000);
     let batch = tokenizer.encode_batch(&["a red apple", "car"], Padding::Longest).unwrap();
     assert_eq!(batch.input_ids.size(), [2, 5]);
-    assert_eq!(batch.input_ids.int64_value(&[1, 4]), i64::from(tokenizer.eos_id()), "CLIP pads with its end token");
+    assert_eq!(
+        batch.input_ids.int64_value(&[1, 4]),
+        i64::from(tokenizer.eos_id()),
+        "CLIP pads with its end token"
+    );
     assert_eq!(batch.attention_mask.sum_dim_intlist(1, false, None), tch::Tensor::from_slice(&[5i64, 3]));
     assert_eq!(tokenizer.encode_batch(&["car"], Padding::Fixed).unwrap().input_ids.size(), [1, 16]);
 }
@@ -193,13 +216,17 @@ fn broken_folders_name_the_file_and_the_fault() {
     assert!(fault(&[("tokenizer.json", "{")]).contains("tokenizer.json: "));
     assert!(fault(&[("vocab.json", "[]"), ("merges.txt", "")]).contains("vocab.json: expected an object"));
     assert!(fault(&[("vocab.json", "{}"), ("merges.txt", "")]).contains("no <|startoftext|>"));
-    assert!(fault(&[("vocab.json", vocab), ("merges.txt", "#version: 0.2\na b</w> c")]).contains("merges.txt: line 2"));
+    assert!(
+        fault(&[("vocab.json", vocab), ("merges.txt", "#version: 0.2\na b</w> c")])
+            .contains("merges.txt: line 2")
+    );
     assert!(fault(&[("vocab.json", vocab), ("merges.txt", "a c</w>")]).contains("c</w>"));
     let word_level = r#"{"model":{"type":"WordLevel","vocab":{"a":0},"unk_token":"a"}}"#;
     assert!(fault(&[("tokenizer.json", word_level)]).contains("empty text"));
 }
 
-/// A copy of a golden folder with `files` beside its own, and the fields of `config` in its `tokenizer_config.json`.
+/// A copy of a golden folder with `files` beside its own, and the fields of `config` in its
+/// `tokenizer_config.json`.
 fn golden_with(
     folder: &str,
     config: &[(&str, serde_json::Value)],
@@ -211,8 +238,8 @@ fn golden_with(
         fs::copy(&entry, dir.path().join(entry.file_name().unwrap())).unwrap();
     }
     let file = dir.path().join("tokenizer_config.json");
-    let mut fields: serde_json::Value =
-        fs::read(&file).map_or_else(|_| serde_json::json!({}), |bytes| serde_json::from_slice(&bytes).unwrap());
+    let mut fields: serde_json::Value = fs::read(&file)
+        .map_or_else(|_| serde_json::json!({}), |bytes| serde_json::from_slice(&bytes).unwrap());
     for (name, value) in config {
         fields[*name] = value.clone();
     }
@@ -245,7 +272,8 @@ fn tokens_that_were_added_to_a_vocabulary_have_their_ids() {
     let ids = Tokenizer::from_dir(special.path()).unwrap().encode("a cat <New> dog <NEW>").unwrap();
     assert_eq!(ids, [4512, 320, 2368, 4514, 1929, 283, 686, 285, 4513]);
 
-    let bert = golden_with("bert_vocab_txt", &[], &[("added_tokens.json", serde_json::json!({ "[new]": 580 }))]);
+    let bert =
+        golden_with("bert_vocab_txt", &[], &[("added_tokens.json", serde_json::json!({ "[new]": 580 }))]);
     let ids = Tokenizer::from_dir(bert.path()).unwrap().encode("a cat [new] [NEW]").unwrap();
     assert_eq!(ids, [2, 7, 541, 580, 56, 1, 55, 3]);
 

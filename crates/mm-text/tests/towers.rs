@@ -1,8 +1,10 @@
-//! What the towers promise beyond their goldens: cut batches change nothing, packed weights little, and misfits are refused.
+//! What the towers promise beyond their goldens: cut batches change nothing, packed weights little, and
+//! misfits are refused.
 
 use mm_core::Precision;
 use mm_text::{
-    BertConfig, BertPooling, ClipTextConfig, ClipTextForm, Error, TextTower, TextTowerConfig, TokenBatch, train_bpe,
+    BertConfig, BertPooling, ClipTextConfig, ClipTextForm, Error, TextTower, TextTowerConfig, TokenBatch,
+    train_bpe,
 };
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -45,8 +47,10 @@ fn build(config: &TextTowerConfig) -> (VarStore, TextTower) {
 
 /// Texts of the lengths given, each ending in EOS, padded to 16.
 fn texts(lengths: &[usize]) -> TokenBatch {
-    let rows: Vec<Vec<u32>> =
-        lengths.iter().map(|&length| (1..length).map(|i| (i * 7 % 90) as u32).chain([EOS as u32]).collect()).collect();
+    let rows: Vec<Vec<u32>> = lengths
+        .iter()
+        .map(|&length| (1..length).map(|i| (i * 7 % 90) as u32).chain([EOS as u32]).collect())
+        .collect();
     TokenBatch::from_rows(&rows, LENGTH as usize, 0)
 }
 
@@ -88,7 +92,8 @@ fn packed_towers_point_where_the_full_ones_do() {
         tower.pack(Precision::Bf16);
         let packed = tch::no_grad(|| tower.forward(&tokens));
         assert_eq!(packed.kind(), Kind::BFloat16);
-        let cosine = Tensor::cosine_similarity(&full, &packed.to_kind(Kind::Float), 1, 1e-8).min().double_value(&[]);
+        let cosine =
+            Tensor::cosine_similarity(&full, &packed.to_kind(Kind::Float), 1, 1e-8).min().double_value(&[]);
         assert!(cosine >= 0.999, "{config:?}: {cosine}");
     }
 }
@@ -145,6 +150,8 @@ fn a_tokenizer_that_does_not_fit_is_refused() {
     };
     TextTowerConfig::Clip(fitting.clone()).check_tokenizer(&tokenizer).unwrap();
     assert!(refused(ClipTextConfig { vocab_size: 100, ..fitting.clone() }).contains("embedding 100 rows"));
-    assert!(refused(ClipTextConfig { max_position_embeddings: 15, ..fitting.clone() }).contains("15 positions"));
+    assert!(
+        refused(ClipTextConfig { max_position_embeddings: 15, ..fitting.clone() }).contains("15 positions")
+    );
     assert!(refused(ClipTextConfig { eos_token_id: 3, ..fitting }).contains("eos_token_id 3"));
 }

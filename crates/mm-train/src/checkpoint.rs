@@ -81,8 +81,8 @@ fn as_is(name: &str) -> Vec<String> {
     vec![name.to_owned()]
 }
 
-/// Writes `checkpoints/step-N` of the run in `folder`, points `latest` to it and removes all but the last `keep`. All processes take part, and rank 0
-/// writes; `position` is each one's own.
+/// Writes `checkpoints/step-N` of the run in `folder`, points `latest` to it and removes all but the last
+/// `keep`. All processes take part, and rank 0 writes; `position` is each one's own.
 pub(crate) fn save(
     folder: &Path,
     state: &mut State,
@@ -94,8 +94,9 @@ pub(crate) fn save(
     let name = format!("step-{}", state.step);
     let (done, partial) = (checkpoints.join(&name), checkpoints.join(format!(".{name}.partial")));
     let positions = trained.group.gather_bytes(position.to_string().as_bytes())?;
-    let parsed =
-        positions.iter().map(|text| serde_json::from_slice(text).expect("a position was JSON before it was sent"));
+    let parsed = positions
+        .iter()
+        .map(|text| serde_json::from_slice(text).expect("a position was JSON before it was sent"));
     state.positions = parsed.collect();
     let moments = trained.moments()?;
     if !trained.group.is_main() {
@@ -150,7 +151,8 @@ fn sync(folder: &Path) -> Result<()> {
 
 /// The files of a checkpoint and their bytes.
 fn sizes(partial: &Path) -> Result<BTreeMap<String, u64>> {
-    let size = |entry: fs::DirEntry| Ok((entry.file_name().to_string_lossy().into_owned(), entry.metadata()?.len()));
+    let size =
+        |entry: fs::DirEntry| Ok((entry.file_name().to_string_lossy().into_owned(), entry.metadata()?.len()));
     let sizes = fs::read_dir(partial).and_then(|entries| entries.map(|entry| size(entry?)).collect());
     Ok(sizes.map_err(|source| mm_core::Error::io("read", partial, source))?)
 }
@@ -168,10 +170,12 @@ pub(crate) fn steps(checkpoints: &Path) -> Vec<(u64, PathBuf)> {
     steps
 }
 
-/// Removes all checkpoints but the last `keep` up to `step`, the one just written: those of later steps are from before the run was resumed at an
-/// earlier one, and what a killed process left half written is of no use. One that cannot be removed costs space, not work.
+/// Removes all checkpoints but the last `keep` up to `step`, the one just written: those of later steps are
+/// from before the run was resumed at an earlier one, and what a killed process left half written is of no
+/// use. One that cannot be removed costs space, not work.
 fn prune(checkpoints: &Path, step: u64, keep: usize) {
-    let (before, after): (Vec<_>, Vec<_>) = steps(checkpoints).into_iter().partition(|(other, _)| *other <= step);
+    let (before, after): (Vec<_>, Vec<_>) =
+        steps(checkpoints).into_iter().partition(|(other, _)| *other <= step);
     let old = before.into_iter().rev().skip(keep).chain(after).map(|(_, path)| path);
     let is_partial = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -185,7 +189,8 @@ fn prune(checkpoints: &Path, step: u64, keep: usize) {
     }
 }
 
-/// Checks that the checkpoint in a folder is whole, without reading its tensors: its state, and each file's header and length.
+/// Checks that the checkpoint in a folder is whole, without reading its tensors: its state, and each file's
+/// header and length.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -194,7 +199,8 @@ pub(crate) fn check(checkpoint: &Path) -> std::result::Result<(), String> {
         return Err("is gone".to_owned());
     }
     let state = State::read(checkpoint).map_err(|error| error.to_string())?;
-    let mut names: BTreeSet<&str> = state.files.keys().map(String::as_str).chain([MODEL, OPTIMIZER]).collect();
+    let mut names: BTreeSet<&str> =
+        state.files.keys().map(String::as_str).chain([MODEL, OPTIMIZER]).collect();
     if checkpoint.join(EMA).exists() {
         names.insert(EMA);
     }

@@ -16,11 +16,15 @@ impl Compute {
     pub(crate) fn of_all(group: &Group) -> Result<Vec<Self>> {
         let own = Self { threads: tch::get_num_threads(), cpu_capability: mm_sys::cpu_capability() };
         let all = group.gather_bytes(&serde_json::to_vec(&own).expect("plain values are JSON"))?;
-        Ok(all.iter().map(|one| serde_json::from_slice(one).expect("it was JSON before it was sent")).collect())
+        Ok(all
+            .iter()
+            .map(|one| serde_json::from_slice(one).expect("it was JSON before it was sent"))
+            .collect())
     }
 }
 
-/// What to tell of a run that went on with `now` after `before`; none where both are the same, or where the checkpoint does not say.
+/// What to tell of a run that went on with `now` after `before`; none where both are the same, or where the
+/// checkpoint does not say.
 pub(crate) fn difference(before: &[Compute], now: &[Compute]) -> Option<String> {
     let one = before.first().filter(|_| before != now)?;
     let mut ways = Vec::new();
@@ -49,8 +53,9 @@ pub(crate) fn difference(before: &[Compute], now: &[Compute]) -> Option<String> 
 
 /// "1 process with 2 threads (AVX2)".
 fn describe(all: &[Compute]) -> String {
-    let kind =
-        |one: &Compute| format!("{} ({})", counted(one.threads as usize, "thread", "threads"), one.cpu_capability);
+    let kind = |one: &Compute| {
+        format!("{} ({})", counted(one.threads as usize, "thread", "threads"), one.cpu_capability)
+    };
     let kinds: Vec<String> = all.iter().map(kind).collect();
     let processes = counted(all.len(), "process", "processes");
     match kinds.iter().all(|kind| *kind == kinds[0]) {
@@ -79,12 +84,17 @@ mod tests {
         assert_eq!(difference(&[], &two), None, "an older checkpoint does not say");
         let told = difference(&two, &all(&[(4, "AVX2")])).unwrap();
         assert!(
-            told.contains("1 process with 2 threads (AVX2), and the run goes on with 1 process with 4 threads"),
+            told.contains(
+                "1 process with 2 threads (AVX2), and the run goes on with 1 process with 4 threads"
+            ),
             "{told}"
         );
         assert!(told.ends_with("for the same bits set OMP_NUM_THREADS=2"), "{told}");
         let told = difference(&two, &all(&[(2, "AVX512")])).unwrap();
-        assert!(told.ends_with("for the same bits set ATEN_CPU_CAPABILITY=avx2, where the processor has it"), "{told}");
+        assert!(
+            told.ends_with("for the same bits set ATEN_CPU_CAPABILITY=avx2, where the processor has it"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -17,11 +17,12 @@ pub struct RunConfig {
     /// The folder of all runs.
     #[serde(default = "default_out")]
     pub out: PathBuf,
-    /// `"auto"`, `"cpu"` or `"cuda:N"`. Of several processes on a machine each takes a GPU of its own, counted from this one.
+    /// `"auto"`, `"cpu"` or `"cuda:N"`. Of several processes on a machine each takes a GPU of its own,
+    /// counted from this one.
     #[serde(default)]
     pub device: DeviceConfig,
-    /// Seconds that processes of a run wait for each other, at the start and in any exchange, before they give up: more than rank 0 takes to
-    /// write a checkpoint.
+    /// Seconds that processes of a run wait for each other, at the start and in any exchange, before they
+    /// give up: more than rank 0 takes to write a checkpoint.
     #[serde(default = "default_timeout")]
     pub timeout_seconds: f64,
 }
@@ -68,22 +69,24 @@ pub struct TrainConfig {
     pub steps: u64,
     /// Samples a step, over all micro-batches and processes.
     pub batch_size: usize,
-    /// Micro-batches a step; divides `batch_size`. Gradients are averaged over them, and a loss that compares samples compares
-    /// those of one micro-batch.
+    /// Micro-batches a step; divides `batch_size`. Gradients are averaged over them, and a loss that compares
+    /// samples compares those of one micro-batch.
     #[serde(default = "one")]
     pub accumulate: usize,
-    /// `"f32"`, `"bf16"` (autocast), or `"auto"`: the faster of the two, measured when the run starts and written into its `config.toml`.
+    /// `"f32"`, `"bf16"` (autocast), or `"auto"`: the faster of the two, measured when the run starts and
+    /// written into its `config.toml`.
     #[serde(default)]
     pub precision: PrecisionConfig,
-    /// GradCache (Gao et al. 2021): a loss that compares samples compares all of a micro-batch while only this many of a process are embedded with a
-    /// graph at once, at the price of embedding each twice; none: all at once.
+    /// GradCache (Gao et al. 2021): a loss that compares samples compares all of a micro-batch while only
+    /// this many of a process are embedded with a graph at once, at the price of embedding each twice; none:
+    /// all at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grad_cache_chunk: Option<usize>,
     /// Whether each of several processes holds only its share of AdamW's moments (ZeRO, stage 1).
     #[serde(default)]
     pub shard_optimizer: bool,
-    /// Whether transformers keep the inputs of their blocks alone and compute the rest again in the backward pass: less memory, a third more
-    /// time, the same gradients.
+    /// Whether transformers keep the inputs of their blocks alone and compute the rest again in the backward
+    /// pass: less memory, a third more time, the same gradients.
     #[serde(default)]
     pub gradient_checkpointing: bool,
     /// Peak learning rate.
@@ -97,8 +100,8 @@ pub struct TrainConfig {
     /// Steps of linear warm-up.
     #[serde(default)]
     pub warmup: u64,
-    /// Layer-wise decay of the learning rate (Clark et al. 2020; Bao et al. 2022): each group of a tower learns this many times as
-    /// fast as the group behind it. 1: all alike.
+    /// Layer-wise decay of the learning rate (Clark et al. 2020; Bao et al. 2022): each group of a tower
+    /// learns this many times as fast as the group behind it. 1: all alike.
     #[serde(default = "no_decay")]
     pub layer_decay: f64,
     /// AdamW's decoupled weight decay.
@@ -179,17 +182,33 @@ impl TrainConfig {
         let chunk = self.grad_cache_chunk.unwrap_or(1);
         check(chunk > 0, "grad_cache_chunk", "must be at least 1".into())?;
         let is_for_training = self.precision != PrecisionConfig::Int8;
-        check(is_for_training, "precision", "int8 is for inference alone: train in f32, bf16 or auto".into())?;
+        check(
+            is_for_training,
+            "precision",
+            "int8 is for inference alone: train in f32, bf16 or auto".into(),
+        )?;
         check(self.lr > 0.0, "lr", format!("must be above 0, is {}", self.lr))?;
         check(
             (0.0..=self.lr).contains(&self.min_lr),
             "min_lr",
             format!("must be from 0 to lr {}, is {}", self.lr, self.min_lr),
         )?;
-        check(self.warmup <= self.steps, "warmup", format!("{} is more than the {} steps", self.warmup, self.steps))?;
+        check(
+            self.warmup <= self.steps,
+            "warmup",
+            format!("{} is more than the {} steps", self.warmup, self.steps),
+        )?;
         let decay = self.layer_decay;
-        check(decay > 0.0 && decay <= 1.0, "layer_decay", format!("must be above 0 and at most 1, is {decay}"))?;
-        check(self.weight_decay >= 0.0, "weight_decay", format!("must not be negative, is {}", self.weight_decay))?;
+        check(
+            decay > 0.0 && decay <= 1.0,
+            "layer_decay",
+            format!("must be above 0 and at most 1, is {decay}"),
+        )?;
+        check(
+            self.weight_decay >= 0.0,
+            "weight_decay",
+            format!("must not be negative, is {}", self.weight_decay),
+        )?;
         check((0.0..1.0).contains(&self.beta1), "beta1", format!("must be in [0, 1), is {}", self.beta1))?;
         check((0.0..1.0).contains(&self.beta2), "beta2", format!("must be in [0, 1), is {}", self.beta2))?;
         check(self.eps > 0.0, "eps", format!("must be above 0, is {}", self.eps))?;
@@ -226,6 +245,12 @@ impl TrainConfig {
     }
 
     pub(crate) fn schedule(&self) -> Schedule {
-        Schedule { kind: self.schedule, lr: self.lr, min_lr: self.min_lr, warmup: self.warmup, steps: self.steps }
+        Schedule {
+            kind: self.schedule,
+            lr: self.lr,
+            min_lr: self.min_lr,
+            warmup: self.warmup,
+            steps: self.steps,
+        }
     }
 }

@@ -4,7 +4,8 @@ use std::path::Path;
 use tch::Tensor;
 use tch::nn::VarStore;
 
-/// Exponentially averaged weights (Polyak & Juditsky 1992), which generalise better than the last step's at no cost in training.
+/// Exponentially averaged weights (Polyak & Juditsky 1992), which generalise better than the last step's at
+/// no cost in training.
 #[derive(Debug)]
 pub struct Ema {
     decay: f64,
@@ -23,8 +24,8 @@ impl Ema {
         Self { decay, entries: entries.collect() }
     }
 
-    /// Moves the averages towards the variables after step `step`, counted from 1. Early steps move them faster, so that the
-    /// random start is soon forgotten.
+    /// Moves the averages towards the variables after step `step`, counted from 1. Early steps move them
+    /// faster, so that the random start is soon forgotten.
     pub fn update(&mut self, step: u64) {
         let decay = self.decay.min((1.0 + step as f64) / (10.0 + step as f64));
         tch::no_grad(|| {

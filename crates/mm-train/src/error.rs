@@ -16,7 +16,9 @@ pub enum Error {
     #[error("stopped with another process of the run, whose data failed: its own error says why")]
     Stopped,
     /// A process does not see the folder that rank 0 writes to.
-    #[error("rank {rank} does not see {path}, which rank 0 reads: run.out must be a folder that all nodes share")]
+    #[error(
+        "rank {rank} does not see {path}, which rank 0 reads: run.out must be a folder that all nodes share"
+    )]
     NotShared {
         /// The process that does not see it.
         rank: usize,

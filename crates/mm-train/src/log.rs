@@ -16,8 +16,8 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Opens the logs of the run in `folder` after `step` steps. Lines of later steps, which a killed run wrote after its last
-    /// checkpoint, are dropped: the resumed run writes them again.
+    /// Opens the logs of the run in `folder` after `step` steps. Lines of later steps, which a killed run
+    /// wrote after its last checkpoint, are dropped: the resumed run writes them again.
     pub(crate) fn open(folder: &Path, step: u64) -> Result<Self> {
         let path = folder.join("metrics.jsonl");
         let mut evaluated = None;
@@ -34,8 +34,8 @@ impl Log {
         }
         let file = OpenOptions::new().create(true).append(true).open(&path);
         let file = file.map_err(|source| Error::io("write", &path, source))?;
-        let events =
-            EventWriter::create(folder).map_err(|source| Error::io("write TensorBoard events to", folder, source))?;
+        let events = EventWriter::create(folder)
+            .map_err(|source| Error::io("write TensorBoard events to", folder, source))?;
         Ok(Self { path, file, events, evaluated })
     }
 

@@ -3,9 +3,10 @@ use mm_core::{Precision, PrecisionConfig, PrecisionProbe};
 use mm_dist::Group;
 use tch::nn::VarStore;
 
-/// What a run computes in: `train.precision`, and where that is `"auto"` the faster of f32 and bf16 for the model with the variables of `vs`, as rank 0
-/// measures them. A resumed run keeps what its `config.toml` says, because another precision gives other numbers. bf16 that
-/// is asked for and slower than f32 is warned of.
+/// What a run computes in: `train.precision`, and where that is `"auto"` the faster of f32 and bf16 for the
+/// model with the variables of `vs`, as rank 0 measures them. A resumed run keeps what its `config.toml`
+/// says, because another precision gives other numbers. bf16 that is asked for and slower than f32 is warned
+/// of.
 ///
 /// # Errors
 /// Another process is lost.
@@ -26,7 +27,8 @@ pub fn resolve_precision(
         (None, None) if group.is_main() => measured(vs),
         (None, None) => Precision::F32,
     };
-    let decided = group.gather_bytes(&serde_json::to_vec(&own).expect("a unit variant is JSON"))?.swap_remove(0);
+    let decided =
+        group.gather_bytes(&serde_json::to_vec(&own).expect("a unit variant is JSON"))?.swap_remove(0);
     Ok(serde_json::from_slice(&decided).expect("it was JSON before it was sent"))
 }
 
@@ -67,7 +69,8 @@ mod tests {
             timeout_seconds: 60.0,
         };
         let train = |precision: &str| -> TrainConfig {
-            toml::from_str(&format!("steps = 1\nbatch_size = 1\nlr = 1.0\nprecision = \"{precision}\"\n")).unwrap()
+            toml::from_str(&format!("steps = 1\nbatch_size = 1\nlr = 1.0\nprecision = \"{precision}\"\n"))
+                .unwrap()
         };
         let resolve = |precision: &str, resume| {
             resolve_precision(&run, &train(precision), &resume, &vs, &Group::alone()).unwrap()
@@ -75,7 +78,8 @@ mod tests {
         assert!(matches!(resolve("auto", Resume::No), Precision::F32 | Precision::Bf16));
         std::fs::create_dir(out.path().join("a")).unwrap();
         for (written, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
-            std::fs::write(out.path().join("a/config.toml"), format!("[train]\nprecision = \"{written}\"\n")).unwrap();
+            std::fs::write(out.path().join("a/config.toml"), format!("[train]\nprecision = \"{written}\"\n"))
+                .unwrap();
             assert_eq!(resolve("auto", Resume::Latest), precision);
         }
         assert_eq!(resolve("f32", Resume::Latest), Precision::F32, "what is asked for by name wins");

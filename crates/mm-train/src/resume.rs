@@ -8,20 +8,23 @@ use std::path::{Path, PathBuf};
 pub enum Resume {
     /// From step 0, in a folder that does not exist yet.
     No,
-    /// From the run's latest checkpoint, or from step 0 where it has none yet: one command for the first start and every restart.
+    /// From the run's latest checkpoint, or from step 0 where it has none yet: one command for the first
+    /// start and every restart.
     Latest,
-    /// As [`Resume::Latest`], but where the latest checkpoint is broken or gone, from the whole one before it.
+    /// As [`Resume::Latest`], but where the latest checkpoint is broken or gone, from the whole one before
+    /// it.
     LastGood,
     /// From this checkpoint's folder.
     Path(PathBuf),
 }
 
 impl Resume {
-    /// The checkpoint that the run in `folder` starts from, whole as far as its headers and the lengths of its files tell; none: step 0.
+    /// The checkpoint that the run in `folder` starts from, whole as far as its headers and the lengths of
+    /// its files tell; none: step 0.
     ///
     /// # Errors
-    /// A new run's folder exists; the checkpoint is broken or gone (the error names the whole one before it); the run has ended and has no
-    /// checkpoint any more.
+    /// A new run's folder exists; the checkpoint is broken or gone (the error names the whole one before it);
+    /// the run has ended and has no checkpoint any more.
     pub fn checkpoint(&self, folder: &Path) -> Result<Option<PathBuf>> {
         let checkpoints = folder.join("checkpoints");
         let wanted = match self {
@@ -30,7 +33,9 @@ impl Resume {
             Self::Path(path) => path.clone(),
             Self::Latest | Self::LastGood => match latest(&checkpoints) {
                 Some(latest) => latest,
-                None if folder.join("model").exists() => return Err(Error::NothingToResume(folder.to_owned())),
+                None if folder.join("model").exists() => {
+                    return Err(Error::NothingToResume(folder.to_owned()));
+                }
                 None => return Ok(None),
             },
         };
@@ -38,7 +43,11 @@ impl Resume {
         let good = last_good(wanted.parent().unwrap_or(&checkpoints), &wanted);
         match (self, good) {
             (Self::LastGood, Some(good)) => {
-                tracing::warn!("checkpoint {}: {problem}; the run goes on from {}", wanted.display(), good.display());
+                tracing::warn!(
+                    "checkpoint {}: {problem}; the run goes on from {}",
+                    wanted.display(),
+                    good.display()
+                );
                 Ok(Some(good))
             }
             (_, good) => {
@@ -47,7 +56,9 @@ impl Resume {
                     (Self::Path(_), Some(good)) => {
                         format!("{0} is whole: --resume {0} goes on from it", good.display())
                     }
-                    (_, Some(good)) => format!("{} is whole: --resume last-good goes on from it", good.display()),
+                    (_, Some(good)) => {
+                        format!("{} is whole: --resume last-good goes on from it", good.display())
+                    }
                 };
                 Err(Error::BrokenCheckpoint { path: wanted, problem, way_out })
             }
@@ -55,8 +66,8 @@ impl Resume {
     }
 }
 
-/// The checkpoint that `latest` points to, whether or not it is there; without that link, as where a run was killed before it made its first, the
-/// newest.
+/// The checkpoint that `latest` points to, whether or not it is there; without that link, as where a run was
+/// killed before it made its first, the newest.
 fn latest(checkpoints: &Path) -> Option<PathBuf> {
     let link = checkpoints.join("latest");
     match fs::read_link(&link) {

@@ -19,11 +19,13 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes the folder of a new run, or finds the checkpoint of one to resume, and writes `resolved`, the whole configuration
-    /// as it will run, to `config.toml`. Of several processes rank 0 does so, and all go on from the checkpoint that it found.
+    /// Makes the folder of a new run, or finds the checkpoint of one to resume, and writes `resolved`, the
+    /// whole configuration as it will run, to `config.toml`. Of several processes rank 0 does so, and all go
+    /// on from the checkpoint that it found.
     ///
     /// # Errors
-    /// As [`Resume::checkpoint`]; another run is in the folder; the disk refuses; the processes do not share the folder, or one is lost.
+    /// As [`Resume::checkpoint`]; another run is in the folder; the disk refuses; the processes do not share
+    /// the folder, or one is lost.
     pub fn open(config: &RunConfig, resume: &Resume, resolved: &str, group: &Group) -> Result<Self> {
         let mut found = Vec::new();
         let own = match group.is_main() {
@@ -32,7 +34,8 @@ impl RunFolder {
         };
         if let Some(checkpoint) = own.as_ref().and_then(|run| run.checkpoint.as_ref()) {
             // `latest` may point elsewhere by the time that another process looks.
-            let real = checkpoint.canonicalize().map_err(|source| mm_core::Error::io("read", checkpoint, source))?;
+            let real =
+                checkpoint.canonicalize().map_err(|source| mm_core::Error::io("read", checkpoint, source))?;
             found = real.into_os_string().into_encoded_bytes();
         }
         let found = group.gather_bytes(&found)?.swap_remove(0);
@@ -41,7 +44,11 @@ impl RunFolder {
             Some(path) if !path.join("state.json").is_file() => {
                 Err(Error::NotShared { rank: group.rank(), path: path.clone() })
             }
-            _ => Ok(Self { path: config.out.join(&config.name), checkpoint, _lock: own.and_then(|run| run._lock) }),
+            _ => Ok(Self {
+                path: config.out.join(&config.name),
+                checkpoint,
+                _lock: own.and_then(|run| run._lock),
+            }),
         }
     }
 
@@ -49,7 +56,8 @@ impl RunFolder {
         let path = config.out.join(&config.name);
         let checkpoint = resume.checkpoint(&path)?;
         let checkpoints = path.join("checkpoints");
-        std::fs::create_dir_all(&checkpoints).map_err(|source| mm_core::Error::io("create", &checkpoints, source))?;
+        std::fs::create_dir_all(&checkpoints)
+            .map_err(|source| mm_core::Error::io("create", &checkpoints, source))?;
         let lock = lock(&path)?;
         let run = Self { path, checkpoint, _lock: Some(lock) };
         run.write_config(resolved)?;
@@ -115,7 +123,13 @@ mod tests {
     use super::*;
 
     fn config(out: &Path) -> RunConfig {
-        RunConfig { name: "a".into(), seed: 0, out: out.to_owned(), device: Default::default(), timeout_seconds: 60.0 }
+        RunConfig {
+            name: "a".into(),
+            seed: 0,
+            out: out.to_owned(),
+            device: Default::default(),
+            timeout_seconds: 60.0,
+        }
     }
 
     #[test]

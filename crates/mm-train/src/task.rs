@@ -59,7 +59,11 @@ impl Pass<'_> {
     pub fn whole(&self, loss: impl FnOnce() -> Result<Loss>) -> Result<Loss> {
         let loss = self.forward(loss)?;
         self.average_next();
-        self.backward(&if self.share == 1.0 { loss.total.shallow_clone() } else { &loss.total * self.share })?;
+        self.backward(&if self.share == 1.0 {
+            loss.total.shallow_clone()
+        } else {
+            &loss.total * self.share
+        })?;
         Ok(loss)
     }
 
@@ -71,7 +75,8 @@ impl Pass<'_> {
         Ok(part.f_backward().map_err(mm_dist::Error::from)?)
     }
 
-    /// Averages gradients over the processes during the next backward pass, where it is the last of a step: what comes in several parts calls it before its last.
+    /// Averages gradients over the processes during the next backward pass, where it is the last of a step:
+    /// what comes in several parts calls it before its last.
     pub fn average_next(&self) {
         self.average.iter().for_each(|average| average.arm());
     }
@@ -120,8 +125,8 @@ pub trait Task {
     /// The data cannot be read.
     fn evaluate(&mut self) -> Result<Vec<Metric>>;
 
-    /// Tells in which folder the run is, before the first batch, for what the task has to write beside metrics: the samples that cannot be
-    /// read.
+    /// Tells in which folder the run is, before the first batch, for what the task has to write beside
+    /// metrics: the samples that cannot be read.
     ///
     /// # Errors
     /// A file cannot be written.
@@ -133,7 +138,8 @@ pub trait Task {
     /// This process's place in the data after the last batch, for the checkpoint.
     fn position(&self) -> serde_json::Value;
 
-    /// Goes to the place that [`Task::position`] gave each process, in the order of their ranks. There may have been more or fewer than now.
+    /// Goes to the place that [`Task::position`] gave each process, in the order of their ranks. There may
+    /// have been more or fewer than now.
     ///
     /// # Errors
     /// A value is not such a place.
@@ -148,8 +154,8 @@ pub trait Task {
     /// A file cannot be written.
     fn save_model(&self, folder: &Path) -> Result<()>;
 
-    /// Writes into the existing folder `folder` of a checkpoint what it needs beside the loop's weights to be opened as a model: config,
-    /// tokenizer, preprocessing.
+    /// Writes into the existing folder `folder` of a checkpoint what it needs beside the loop's weights to be
+    /// opened as a model: config, tokenizer, preprocessing.
     ///
     /// # Errors
     /// A file cannot be written.

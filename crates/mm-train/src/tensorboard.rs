@@ -1,4 +1,5 @@
-//! TensorBoard's event files: TFRecords of `Event` messages, written by hand as both formats are a few fields.
+//! TensorBoard's event files: TFRecords of `Event` messages, written by hand as both formats are a few
+//! fields.
 
 use std::fs::File;
 use std::io::{Result, Write};
@@ -25,7 +26,11 @@ impl EventWriter {
     }
 
     /// Appends scalars of one step.
-    pub(crate) fn scalars<'a>(&mut self, step: u64, values: impl Iterator<Item = (&'a str, f64)>) -> Result<()> {
+    pub(crate) fn scalars<'a>(
+        &mut self,
+        step: u64,
+        values: impl Iterator<Item = (&'a str, f64)>,
+    ) -> Result<()> {
         let mut summary = Message::default();
         for (tag, value) in values {
             let mut entry = Message::default();
@@ -121,7 +126,8 @@ mod tests {
         assert_eq!(events.len(), 2);
         // After the wall time: step 300 as a varint, then a summary with one value of tag and float.
         let expected =
-            [&[0x10, 0xac, 0x02, 0x2a, 19, 0x0a, 17, 0x0a, 10][..], b"train/loss", &[0x15, 0, 0, 0, 0x3f]].concat();
+            [&[0x10, 0xac, 0x02, 0x2a, 19, 0x0a, 17, 0x0a, 10][..], b"train/loss", &[0x15, 0, 0, 0, 0x3f]]
+                .concat();
         assert_eq!(events[1][9..], expected);
     }
 }

@@ -69,11 +69,13 @@ pub struct Run<'a> {
     pub precision: Precision,
 }
 
-/// Trains `task` as `config` says, from the run's checkpoint if it has one, evaluating it every `eval_every` steps (0: only at the end).
-/// `interrupt`, in any of the processes, stops the run after the step it is in; `watch` sees every event.
+/// Trains `task` as `config` says, from the run's checkpoint if it has one, evaluating it every `eval_every`
+/// steps (0: only at the end). `interrupt`, in any of the processes, stops the run after the step it is in;
+/// `watch` sees every event.
 ///
 /// # Errors
-/// The task, the disk or libtorch fails, another process is lost, or the loss stops being a number. The last checkpoint is whole whatever happens.
+/// The task, the disk or libtorch fails, another process is lost, or the loss stops being a number. The last
+/// checkpoint is whole whatever happens.
 pub fn train<T: Task>(
     task: &mut T,
     run: Run,
@@ -97,7 +99,9 @@ pub fn train<T: Task>(
         state = checkpoint::load(checkpoint, &mut trained(task, &mut optimizer, ema.as_mut(), group))?;
         task.restore(std::mem::take(&mut state.positions))?;
         let before = std::mem::replace(&mut state.compute, compute);
-        if let Some(told) = difference(&before, &state.compute).filter(|_| device == Device::Cpu && group.is_main()) {
+        if let Some(told) =
+            difference(&before, &state.compute).filter(|_| device == Device::Cpu && group.is_main())
+        {
             tracing::warn!("{told}");
         }
     }
@@ -116,7 +120,14 @@ pub fn train<T: Task>(
             Err(error) => {
                 if error.is_together && state.step > first && !is_due(config.checkpoint_every, state.step) {
                     let trained = trained(task, &mut optimizer, ema.as_mut(), group);
-                    save_before_ending(&folder.path, &mut state, position, &trained, config.keep_checkpoints, watch)?;
+                    save_before_ending(
+                        &folder.path,
+                        &mut state,
+                        position,
+                        &trained,
+                        config.keep_checkpoints,
+                        watch,
+                    )?;
                 }
                 return Err(error.error);
             }
@@ -159,7 +170,14 @@ pub fn train<T: Task>(
                 Err(error) if group.is_alone() => {
                     let position = task.position();
                     let trained = trained(task, &mut optimizer, ema.as_mut(), group);
-                    save_before_ending(&folder.path, &mut state, position, &trained, config.keep_checkpoints, watch)?;
+                    save_before_ending(
+                        &folder.path,
+                        &mut state,
+                        position,
+                        &trained,
+                        config.keep_checkpoints,
+                        watch,
+                    )?;
                     return Err(error);
                 }
                 Err(error) => return Err(error),
@@ -174,7 +192,8 @@ pub fn train<T: Task>(
         if last || stop || is_due(config.checkpoint_every, state.step) {
             let position = task.position();
             let trained = trained(task, &mut optimizer, ema.as_mut(), group);
-            let saved = checkpoint::save(&folder.path, &mut state, position, &trained, config.keep_checkpoints)?;
+            let saved =
+                checkpoint::save(&folder.path, &mut state, position, &trained, config.keep_checkpoints)?;
             watch(Event::Saved(&saved));
             if stop && !last {
                 return Ok(Outcome::Interrupted(saved));
@@ -207,7 +226,8 @@ fn trained<'a, T: Task>(
     Trained { vs: task.variables(), optimizer, ema, group, describe }
 }
 
-/// Saves the steps that are done before a run ends because its data failed: once that is mended, the run goes on with the next step.
+/// Saves the steps that are done before a run ends because its data failed: once that is mended, the run goes
+/// on with the next step.
 fn save_before_ending(
     folder: &Path,
     state: &mut State,
@@ -274,7 +294,8 @@ fn step<T: Task>(
     Ok(step)
 }
 
-/// The next micro-batch, if every process has one: otherwise all stop here, and none waits in an exchange that never comes about.
+/// The next micro-batch, if every process has one: otherwise all stop here, and none waits in an exchange
+/// that never comes about.
 fn next_batch<T: Task>(task: &mut T, group: &Group) -> std::result::Result<T::Batch, StepError> {
     let batch = task.next_batch();
     let failed = group.reduce(&[f64::from(batch.is_err())], ReduceOp::Max);
@@ -287,13 +308,14 @@ fn next_batch<T: Task>(task: &mut T, group: &Group) -> std::result::Result<T::Ba
     }
 }
 
-/// Loss, gradient norm and parts as means over the processes, in one exchange. The norm is every process's own already, but for the last bit where
-/// machines differ: all must clip alike, or their weights part.
+/// Loss, gradient norm and parts as means over the processes, in one exchange. The norm is every process's
+/// own already, but for the last bit where machines differ: all must clip alike, or their weights part.
 fn mean_over_processes(group: &Group, step: Step, norm: Tensor) -> Result<(Step, Tensor)> {
     if group.is_alone() {
         return Ok((step, norm));
     }
-    let own = [step.loss, norm.double_value(&[])].into_iter().chain(step.parts.iter().map(|(_, value)| *value));
+    let own =
+        [step.loss, norm.double_value(&[])].into_iter().chain(step.parts.iter().map(|(_, value)| *value));
     let means = group.reduce(&own.collect::<Vec<_>>(), ReduceOp::Average)?;
     let parts = step.parts.iter().zip(&means[2..]).map(|((name, _), mean)| (*name, *mean)).collect();
     Ok((Step { loss: means[0], parts }, Tensor::from(means[1] as f32).to_device(norm.device())))
@@ -334,7 +356,9 @@ fn evaluate<T: Task>(task: &mut T, ema: Option<&mut Ema>) -> Result<Vec<Metric>>
 }
 
 fn save_model<T: Task>(task: &T, ema: Option<&mut Ema>, folder: &Path) -> Result<()> {
-    mm_core::checkpoint::write_folder(&folder.join("model"), |partial| with_averages(ema, || task.save_model(partial)))
+    mm_core::checkpoint::write_folder(&folder.join("model"), |partial| {
+        with_averages(ema, || task.save_model(partial))
+    })
 }
 
 fn with_averages<T>(mut ema: Option<&mut Ema>, body: impl FnOnce() -> Result<T>) -> Result<T> {

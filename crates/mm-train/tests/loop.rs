@@ -1,8 +1,11 @@
-//! The loop on a task of one weight matrix: what is trained does not matter here, what the loop does with it does.
+//! The loop on a task of one weight matrix: what is trained does not matter here, what the loop does with it
+//! does.
 
 use mm_core::{Precision, PrecisionConfig, optim::ScheduleKind};
 use mm_dist::Group;
-use mm_train::{Error, Event, Loss, Metric, Outcome, Result, Resume, Run, RunConfig, RunFolder, Task, TrainConfig};
+use mm_train::{
+    Error, Event, Loss, Metric, Outcome, Result, Resume, Run, RunConfig, RunFolder, Task, TrainConfig,
+};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -80,7 +83,9 @@ impl Task for Regression {
     }
 
     fn save_model(&self, folder: &Path) -> Result<()> {
-        Ok(mm_core::checkpoint::save(&self.vs, &folder.join("model.safetensors"), |name| vec![name.to_owned()])?)
+        Ok(mm_core::checkpoint::save(&self.vs, &folder.join("model.safetensors"), |name| {
+            vec![name.to_owned()]
+        })?)
     }
 }
 
@@ -121,8 +126,13 @@ fn run_until(
     interrupt: &AtomicBool,
     watch: &mut dyn FnMut(Event),
 ) -> Result<Outcome> {
-    let run =
-        RunConfig { name: "r".into(), seed: 3, out: out.to_owned(), device: Default::default(), timeout_seconds: 60.0 };
+    let run = RunConfig {
+        name: "r".into(),
+        seed: 3,
+        out: out.to_owned(),
+        device: Default::default(),
+        timeout_seconds: 60.0,
+    };
     let group = Group::alone();
     let folder = RunFolder::open(&run, &resume, "a = 1\n", &group)?;
     let run = Run { config: &run, folder: &folder, group: &group, precision: Precision::F32 };
@@ -156,9 +166,11 @@ fn a_resumed_run_equals_the_unbroken_run_bit_for_bit() {
     run(broken.path(), Resume::Latest, &mut Regression::new(), &mut |_| {}).unwrap();
 
     assert_eq!(numbers(straight.path()), numbers(broken.path()));
-    for file in
-        ["model/model.safetensors", "checkpoints/latest/optimizer.safetensors", "checkpoints/step-20/ema.safetensors"]
-    {
+    for file in [
+        "model/model.safetensors",
+        "checkpoints/latest/optimizer.safetensors",
+        "checkpoints/step-20/ema.safetensors",
+    ] {
         let read = |out: &Path| std::fs::read(out.join("r").join(file)).unwrap();
         assert_eq!(read(straight.path()), read(broken.path()), "{file}");
     }
@@ -196,8 +208,12 @@ fn a_broken_latest_checkpoint_is_told_and_the_whole_one_before_it_leads_to_the_s
     let optimizer = broken.path().join("r/checkpoints/step-10/optimizer.safetensors");
     let whole = std::fs::read(&optimizer).unwrap();
     std::fs::write(&optimizer, &whole[..whole.len() - 1]).unwrap();
-    let told = run(broken.path(), Resume::Latest, &mut Regression::new(), &mut |_| {}).unwrap_err().to_string();
-    assert!(told.contains("step-10: optimizer.safetensors has") && told.contains("step-5 is whole"), "{told}");
+    let told =
+        run(broken.path(), Resume::Latest, &mut Regression::new(), &mut |_| {}).unwrap_err().to_string();
+    assert!(
+        told.contains("step-10: optimizer.safetensors has") && told.contains("step-5 is whole"),
+        "{told}"
+    );
     run(broken.path(), Resume::LastGood, &mut Regression::new(), &mut |_| {}).unwrap();
     assert_eq!(numbers(straight.path()), numbers(broken.path()));
     let model = |out: &Path| std::fs::read(out.join("r/model/model.safetensors")).unwrap();
@@ -245,7 +261,10 @@ fn a_model_that_cannot_be_saved_costs_no_step_and_the_way_to_it_is_told() {
     std::fs::write(&obstacle, "a file where the folder belongs").unwrap();
     let error = run(out.path(), Resume::Latest, &mut Regression::new(), &mut |_| {}).unwrap_err();
     let checkpoint = out.path().join("r/checkpoints/step-20");
-    assert!(matches!(&error, Error::ModelNotSaved { checkpoint: last, .. } if *last == checkpoint), "{error}");
+    assert!(
+        matches!(&error, Error::ModelNotSaved { checkpoint: last, .. } if *last == checkpoint),
+        "{error}"
+    );
     assert!(error.to_string().contains(&format!("mm convert --from {}", checkpoint.display())), "{error}");
     std::fs::remove_file(obstacle).unwrap();
     run(out.path(), Resume::Latest, &mut Regression::new(), &mut |_| {}).unwrap();

@@ -31,9 +31,10 @@ impl Rows {
 
 /// Multi-head attention with a single query an image, which is all that pooling needs.
 ///
-/// With one query it is cheaper to bring the key projection to the query than to project every key: `q (W_k x + b_k)` is
-/// `(W_k^T q) x + q b_k`, and the weighted mean of `W_v x + b_v` is `W_v` of the weighted mean of `x`, plus `b_v`. For L
-/// positions that is L times less work, with the same result: RN50's pooling takes 0.02 GFLOP an image instead of 0.85.
+/// With one query it is cheaper to bring the key projection to the query than to project every key:
+/// `q (W_k x + b_k)` is `(W_k^T q) x + q b_k`, and the weighted mean of `W_v x + b_v` is `W_v` of the
+/// weighted mean of `x`, plus `b_v`. For L positions that is L times less work, with the same result: RN50's
+/// pooling takes 0.02 GFLOP an image instead of 0.85.
 #[derive(Debug)]
 pub(crate) struct AttentionPool {
     q_proj: Linear,
@@ -44,7 +45,8 @@ pub(crate) struct AttentionPool {
 }
 
 impl AttentionPool {
-    /// OpenAI CLIP's: `q_proj`, `k_proj`, `v_proj` `[width, width]` and `c_proj` `[output, width]` below `path`.
+    /// OpenAI CLIP's: `q_proj`, `k_proj`, `v_proj` `[width, width]` and `c_proj` `[output, width]` below
+    /// `path`.
     pub(crate) fn clip(path: &Path, width: i64, output: i64, heads: i64) -> Self {
         let std = (width as f64).powf(-0.5);
         Self {
@@ -56,10 +58,12 @@ impl AttentionPool {
         }
     }
 
-    /// PyTorch's `nn.MultiheadAttention`: `in_proj_weight` `[3 width, width]`, `in_proj_bias` and `out_proj` below `path`.
+    /// PyTorch's `nn.MultiheadAttention`: `in_proj_weight` `[3 width, width]`, `in_proj_bias` and `out_proj`
+    /// below `path`.
     pub(crate) fn multihead(path: &Path, width: i64, heads: i64) -> Self {
         let std = (width as f64).powf(-0.5);
-        let weight = parameter(path, "in_proj_weight", &[3 * width, width], Init::Randn { mean: 0.0, stdev: std });
+        let weight =
+            parameter(path, "in_proj_weight", &[3 * width, width], Init::Randn { mean: 0.0, stdev: std });
         let bias = parameter(path, "in_proj_bias", &[3 * width], Init::Const(0.0));
         let part = |tensor: &Tensor, index: i64| tensor.narrow(0, index * width, width);
         Self {
@@ -71,15 +75,19 @@ impl AttentionPool {
         }
     }
 
-    /// Maps `query` `[B or 1, width]` over `context` `[B, L, width]` to `[B, output]`, and gives the weights `[B, heads, L]`.
+    /// Maps `query` `[B or 1, width]` over `context` `[B, L, width]` to `[B, output]`, and gives the weights
+    /// `[B, heads, L]`.
     pub(crate) fn forward(&self, query: &Tensor, context: &Tensor) -> (Tensor, Tensor) {
         let (batch, _, width) = context.size3().expect("context is [B, L, width]");
         let (heads, head) = (self.heads, width / self.heads);
-        let q = self.q_proj.forward(query).view([-1, heads, head]) / (head as f64).sqrt(); // [B or 1, heads, head]
-        let folded = q.transpose(0, 1).matmul(&self.k_proj.heads(heads)).transpose(0, 1); // [B or 1, heads, width]
-        // The key bias shifts all scores of a query alike, so softmax ignores it. It stays in the graph: a parameter without
-        // a gradient would be an exception to everyone who walks over all of them.
-        let shift = (&q * self.k_proj.bias.view([heads, head])).sum_dim_intlist(-1, true, None); // [B or 1, heads, 1]
+        // [B or 1, heads, head]
+        let q = self.q_proj.forward(query).view([-1, heads, head]) / (head as f64).sqrt();
+        // [B or 1, heads, width]
+        let folded = q.transpose(0, 1).matmul(&self.k_proj.heads(heads)).transpose(0, 1);
+        // The key bias shifts all scores of a query alike, so softmax ignores it. It stays in the graph: a
+        // parameter without a gradient would be an exception to everyone who walks over all of them.
+        // [B or 1, heads, 1]
+        let shift = (&q * self.k_proj.bias.view([heads, head])).sum_dim_intlist(-1, true, None);
         let scores = folded.matmul(&context.transpose(1, 2)) + shift; // [B, heads, L]
         let weights = scores.softmax(-1, None);
         let means = weights.matmul(context).transpose(0, 1); // [heads, B, width]

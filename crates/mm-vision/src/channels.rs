@@ -26,7 +26,8 @@ impl Channels {
 pub(crate) fn normalize(factor: f64, mean: [f64; 3], std: [f64; 3]) -> Result<Normalize> {
     // (level factor - mean) / std = (level / 255 - mean s) / (std s) with s = 1 / (255 factor).
     let scale = 1.0 / (255.0 * factor);
-    let scaled = Normalize { mean: mean.map(|mean| (mean * scale) as f32), std: std.map(|std| (std * scale) as f32) };
+    let scaled =
+        Normalize { mean: mean.map(|mean| (mean * scale) as f32), std: std.map(|std| (std * scale) as f32) };
     let is_above_0 = |value: f32| value.is_finite() && value > 0.0;
     if !(factor > 0.0 && is_above_0(scale as f32)) {
         return Err(Error::Processor(format!("rescale_factor is {factor}: it must be above 0")));
@@ -38,7 +39,8 @@ pub(crate) fn normalize(factor: f64, mean: [f64; 3], std: [f64; 3]) -> Result<No
     Ok(scaled)
 }
 
-/// The f64 with the fewest digits that is this f32, so that files say 0.5 and 0.48145466 rather than 0.4814546704292297.
+/// The f64 with the fewest digits that is this f32, so that files say 0.5 and 0.48145466 rather than
+/// 0.4814546704292297.
 pub(crate) fn shortest(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
 }

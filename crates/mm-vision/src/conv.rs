@@ -47,8 +47,8 @@ impl ConvNorm {
         Self { weights: Weights::Plain { conv, norm }, stride: shape.stride, padding: shape.kernel / 2 }
     }
 
-    /// Maps `x` `[B, input, H, W]` to `[B, output, H / stride, W / stride]`. In training the batch's own statistics normalise,
-    /// and the running ones follow them.
+    /// Maps `x` `[B, input, H, W]` to `[B, output, H / stride, W / stride]`. In training the batch's own
+    /// statistics normalise, and the running ones follow them.
     pub(crate) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
         match &self.weights {
@@ -59,12 +59,14 @@ impl ConvNorm {
         }
     }
 
-    /// As [`ConvNorm::forward`], followed by ReLU in place: the normalisation's gradient needs its input, not its output.
+    /// As [`ConvNorm::forward`], followed by ReLU in place: the normalisation's gradient needs its input, not
+    /// its output.
     pub(crate) fn forward_relu(&self, x: &Tensor, train: bool) -> Tensor {
         self.forward(x, train).relu_()
     }
 
-    /// Moves the normalisation with its running statistics into the convolution's weight and a bias, for inference in `precision`.
+    /// Moves the normalisation with its running statistics into the convolution's weight and a bias, for
+    /// inference in `precision`.
     pub(crate) fn pack(&mut self, precision: Precision) {
         if let Weights::Plain { conv, norm } = &self.weights {
             let (factors, terms) = norm.factors_and_terms();

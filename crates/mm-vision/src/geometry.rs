@@ -21,8 +21,8 @@ pub(crate) enum Resize {
 }
 
 impl Resize {
-    /// Width and height that an image of `width` x `height` is brought to, in the peers' order of operations: where the result is
-    /// near a whole number, their rounding errors decide.
+    /// Width and height that an image of `width` x `height` is brought to, in the peers' order of operations:
+    /// where the result is near a whole number, their rounding errors decide.
     pub(crate) fn size(self, width: u32, height: u32) -> (u32, u32) {
         let (w, h) = (f64::from(width), f64::from(height));
         let (width, height) = match self {
@@ -82,7 +82,8 @@ impl Resize {
 fn within_long_side(width: u32, height: u32, short: u32, long: u32) -> (u32, u32) {
     let (w, h) = (f64::from(width), f64::from(height));
     let (shorter, longer) = (w.min(h), w.max(h));
-    let cut = (longer / shorter * f64::from(short) > f64::from(long)).then(|| f64::from(long) * shorter / longer);
+    let cut =
+        (longer / shorter * f64::from(short) > f64::from(long)).then(|| f64::from(long) * shorter / longer);
     let side = cut.map_or(short, |side| side.round_ties_even() as u32);
     if width.min(height) == side {
         return (width, height);
@@ -107,7 +108,8 @@ pub(crate) struct Crop {
 pub(crate) enum Margins {
     /// What is cut off: the larger margin comes last. What is filled: first. transformers on Pillow.
     Transformers,
-    /// What is cut off: the first margin is even. What is filled: the larger comes last. torchvision and open_clip.
+    /// What is cut off: the first margin is even. What is filled: the larger comes last. torchvision and
+    /// open_clip.
     Torchvision,
 }
 

@@ -4,10 +4,11 @@
 //! - [`ResNet`]: 18, 34, 50 and 101 layers (He et al. 2016) as torchvision has it.
 //! - [`ModifiedResNet`]: CLIP's own, with attention pooling (Radford et al. 2021, section 2.4).
 //! - [`ImageTower`]: any of them behind one `forward`, made from the [`ImageTowerConfig`] that a TOML holds.
-//! - [`ImageProcessor`]: `preprocessor_config.json` to resized, cropped, normalised `pixel_values`, equal to Pillow's.
+//! - [`ImageProcessor`]: `preprocessor_config.json` to resized, cropped, normalised `pixel_values`, equal to
+//!   Pillow's.
 //!
-//! Parameters have the names of the checkpoints that transformers, torchvision and open_clip write, below the path that the
-//! caller gives; `tests/goldens.rs` compares outputs and gradients with theirs.
+//! Parameters have the names of the checkpoints that transformers, torchvision and open_clip write, below the
+//! path that the caller gives; `tests/goldens.rs` compares outputs and gradients with theirs.
 //!
 //! ```
 //! use image::RgbImage;
@@ -35,8 +36,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! To add a tower: a file with a config (`validate` says what is wrong, with the numbers) and a struct with `new`, `forward` and
-//! `pack`; a variant in `tower.rs`; a golden in `xtask/goldens/vision.py`.
+//! To add a tower: a file with a config (`validate` says what is wrong, with the numbers) and a struct with
+//! `new`, `forward` and `pack`; a variant in `tower.rs`; a golden in `xtask/goldens/vision.py`.
 
 mod attention_pool;
 mod channels;

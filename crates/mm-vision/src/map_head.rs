@@ -17,7 +17,12 @@ impl MapHead {
     pub(crate) fn new(path: &Path, block: &BlockConfig) -> Self {
         let width = block.width as f64;
         Self {
-            probe: parameter(path, "probe", &[1, 1, block.width], Init::Randn { mean: 0.0, stdev: width.powf(-0.5) }),
+            probe: parameter(
+                path,
+                "probe",
+                &[1, 1, block.width],
+                Init::Randn { mean: 0.0, stdev: width.powf(-0.5) },
+            ),
             attention: AttentionPool::multihead(&(path / "attention"), block.width, block.heads),
             norm: LayerNorm::new(&(path / "layernorm"), block.width, block.layer_norm_eps),
             mlp: Mlp::new(&(path / "mlp"), block, (2.0 * width).powf(-0.5), width.powf(-0.5)),

@@ -11,8 +11,8 @@ use tch::nn::{Init, Path};
 /// A bottleneck's output has this many times its inner width.
 const EXPANSION: i64 = 4;
 
-/// The sizes of a [`ModifiedResNet`]. The defaults are CLIP's RN50; RN101 has layers `[3, 4, 23, 3]` and output 512, RN50x4 has
-/// layers `[4, 6, 10, 6]`, width 80, output 640 and image size 288.
+/// The sizes of a [`ModifiedResNet`]. The defaults are CLIP's RN50; RN101 has layers `[3, 4, 23, 3]` and
+/// output 512, RN50x4 has layers `[4, 6, 10, 6]`, width 80, output 640 and image size 288.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Written")]
 pub struct ModifiedResNetConfig {
@@ -20,8 +20,8 @@ pub struct ModifiedResNetConfig {
     pub layers: [i64; 4],
     /// Channels after the stem; the features before pooling have 32 times as many.
     pub width: i64,
-    /// Heads of the attention pooling; divides `32 width`. Where a config is read, 0 or nothing means half of `width`: 64 numbers a
-    /// head, as all of CLIP's have.
+    /// Heads of the attention pooling; divides `32 width`. Where a config is read, 0 or nothing means half of
+    /// `width`: 64 numbers a head, as all of CLIP's have.
     pub heads: i64,
     /// Width of the pooled output, which is CLIP's embedding width.
     pub output_dim: i64,
@@ -48,7 +48,8 @@ struct Written {
 
 impl Default for Written {
     fn default() -> Self {
-        let ModifiedResNetConfig { layers, width, output_dim, image_size, .. } = ModifiedResNetConfig::default();
+        let ModifiedResNetConfig { layers, width, output_dim, image_size, .. } =
+            ModifiedResNetConfig::default();
         Self { layers, width, heads: 0, output_dim, image_size }
     }
 }
@@ -94,8 +95,9 @@ impl ModifiedResNetConfig {
     }
 }
 
-/// CLIP's modified residual network (Radford et al. 2021, section 2.4): three convolutions as stem, average pooling before
-/// every stride, and attention pooling at the end. Parameter names are open_clip's below `visual`.
+/// CLIP's modified residual network (Radford et al. 2021, section 2.4): three convolutions as stem, average
+/// pooling before every stride, and attention pooling at the end. Parameter names are open_clip's below
+/// `visual`.
 #[derive(Debug)]
 pub struct ModifiedResNet {
     stem: [ConvNorm; 3],
@@ -125,7 +127,12 @@ impl ModifiedResNet {
             let inner = width << stage;
             for index in 0..count {
                 let stride = if stage > 0 && index == 0 { 2 } else { 1 };
-                blocks.push(Bottleneck::new(&(path / format!("layer{}", stage + 1) / index), input, inner, stride));
+                blocks.push(Bottleneck::new(
+                    &(path / format!("layer{}", stage + 1) / index),
+                    input,
+                    inner,
+                    stride,
+                ));
                 input = EXPANSION * inner;
             }
         }
@@ -141,8 +148,8 @@ impl ModifiedResNet {
         })
     }
 
-    /// Maps `pixel_values` `[B, 3, image_size, image_size]` to `[B, output_dim]`. With `train`, the batch's own statistics
-    /// normalise and the running ones follow them.
+    /// Maps `pixel_values` `[B, 3, image_size, image_size]` to `[B, output_dim]`. With `train`, the batch's
+    /// own statistics normalise and the running ones follow them.
     ///
     /// # Panics
     /// `pixel_values` has another shape.
@@ -150,7 +157,8 @@ impl ModifiedResNet {
         self.pool(&self.forward_features(pixel_values, train))
     }
 
-    /// Maps `pixel_values` `[B, 3, image_size, image_size]` to `[B, 32 width, image_size / 32, image_size / 32]`.
+    /// Maps `pixel_values` `[B, 3, image_size, image_size]` to
+    /// `[B, 32 width, image_size / 32, image_size / 32]`.
     pub fn forward_features(&self, pixel_values: &Tensor, train: bool) -> Tensor {
         let x = pixel_values.to_kind(self.stem[0].kind());
         let x = self.stem.iter().fold(x, |x, conv| conv.forward_relu(&x, train)); // [B, width, H / 2, W / 2]
@@ -170,7 +178,8 @@ impl ModifiedResNet {
         &self.config
     }
 
-    /// Readies for inference in `precision`, with the batch norms moved into the convolutions; outputs are of its kind.
+    /// Readies for inference in `precision`, with the batch norms moved into the convolutions; outputs are of
+    /// its kind.
     pub fn pack(&mut self, precision: Precision) {
         self.stem.iter_mut().for_each(|conv| conv.pack(precision));
         self.blocks.iter_mut().for_each(|block| block.pack(precision));
@@ -219,7 +228,8 @@ impl Bottleneck {
     }
 
     fn pack(&mut self, precision: Precision) {
-        let convs = [&mut self.conv1, &mut self.conv2, &mut self.conv3].into_iter().chain(&mut self.downsample);
+        let convs =
+            [&mut self.conv1, &mut self.conv2, &mut self.conv3].into_iter().chain(&mut self.downsample);
         convs.for_each(|conv| conv.pack(precision));
     }
 }
@@ -245,11 +255,15 @@ mod tests {
     #[test]
     fn heads_follow_the_width_unless_they_are_given() {
         let heads = |text| toml::from_str::<ModifiedResNetConfig>(text).unwrap().heads;
-        assert_eq!(["", "width = 80", "width = 80\nheads = 0", "width = 80\nheads = 20"].map(heads), [32, 40, 40, 20]);
+        assert_eq!(
+            ["", "width = 80", "width = 80\nheads = 0", "width = 80\nheads = 20"].map(heads),
+            [32, 40, 40, 20]
+        );
         assert_eq!(ModifiedResNetConfig::default(), toml::from_str("").unwrap());
         let unknown = toml::from_str::<ModifiedResNetConfig>("head = 4").unwrap_err().to_string();
         assert!(unknown.contains("unknown field `head`"), "{unknown}");
-        let narrow = toml::from_str::<ModifiedResNetConfig>("width = 1").unwrap().validate().unwrap_err().to_string();
+        let narrow =
+            toml::from_str::<ModifiedResNetConfig>("width = 1").unwrap().validate().unwrap_err().to_string();
         assert!(narrow.contains("heads is 0"), "{narrow}");
     }
 }

@@ -51,8 +51,8 @@ enum ResizeMode {
 }
 
 impl ImageProcessor {
-    /// The processing that the `preprocess_cfg` of an `open_clip_config.json` stands for outside training. Absent and null keys have
-    /// open_clip's defaults.
+    /// The processing that the `preprocess_cfg` of an `open_clip_config.json` stands for outside training.
+    /// Absent and null keys have open_clip's defaults.
     ///
     /// # Errors
     /// A value that open_clip does not know, a side that is not 1 to 4,096, or a `std` that is not above 0.
@@ -61,7 +61,8 @@ impl ImageProcessor {
         if !preprocess_cfg.is_object() {
             return Err(wrong(format!("{preprocess_cfg} is no object"))); // serde would take a list for one
         }
-        let config = PreprocessConfig::deserialize(preprocess_cfg).map_err(|error| wrong(error.to_string()))?;
+        let config =
+            PreprocessConfig::deserialize(preprocess_cfg).map_err(|error| wrong(error.to_string()))?;
         if let Some(mode) = config.mode.filter(|mode| mode != "RGB") {
             return Err(wrong(format!("mode is {mode}: only RGB is offered")));
         }
@@ -80,21 +81,26 @@ impl ImageProcessor {
             // open_clip does not hand its interpolation on here.
             ResizeMode::Shortest => (Resize::Cover(width, height), Filter::Bicubic, crop(0)),
             ResizeMode::Squash => (Resize::Exact(width, height), filter, None),
-            ResizeMode::Longest => (Resize::RoundedWithin(width, height), filter, crop(config.fill_color.unwrap_or(0))),
+            ResizeMode::Longest => {
+                (Resize::RoundedWithin(width, height), filter, crop(config.fill_color.unwrap_or(0)))
+            }
         };
         let mean = config.mean.map_or(Normalize::CLIP.mean.map(shortest), Channels::each);
         let std = config.std.map_or(Normalize::CLIP.std.map(shortest), Channels::each);
         Self::new(Some(resize), filter, crop, normalize(1.0 / 255.0, mean, std)?)
     }
 
-    /// The `preprocess_cfg` that stands for this processing. Of a processor in transformers' form, the odd pixel of a crop's margins
-    /// goes the way of open_clip there, which can shift an image by one; here it stays where it was.
+    /// The `preprocess_cfg` that stands for this processing. Of a processor in transformers' form, the odd
+    /// pixel of a crop's margins goes the way of open_clip there, which can shift an image by one; here it
+    /// stays where it was.
     ///
     /// # Errors
-    /// open_clip cannot say it: a crop of another size than the resizing's, or another filter than bicubic and bilinear.
+    /// open_clip cannot say it: a crop of another size than the resizing's, or another filter than bicubic
+    /// and bilinear.
     pub fn to_open_clip(&self) -> Result<Value> {
-        let absent =
-            |what: String| Error::Processor(format!("open_clip has no {what}: keep it in Hugging Face's form"));
+        let absent = |what: String| {
+            Error::Processor(format!("open_clip has no {what}: keep it in Hugging Face's form"))
+        };
         let interpolation = match self.filter {
             Filter::Bicubic => "bicubic",
             Filter::Bilinear => "bilinear",
@@ -159,9 +165,15 @@ mod tests {
             let other = ImageProcessor::from_open_clip(&processor.to_open_clip().unwrap()).unwrap();
             assert_eq!(other, processor);
         }
-        for config in [json!({"size": 64}), json!({"size": 48, "resize_mode": "squash", "interpolation": "bilinear"})] {
+        for config in
+            [json!({"size": 64}), json!({"size": 48, "resize_mode": "squash", "interpolation": "bilinear"})]
+        {
             let processor = ImageProcessor::from_open_clip(&config).unwrap();
-            assert_eq!(ImageProcessor::from_json(&processor.to_json().unwrap()).unwrap(), processor, "{config}");
+            assert_eq!(
+                ImageProcessor::from_json(&processor.to_json().unwrap()).unwrap(),
+                processor,
+                "{config}"
+            );
         }
     }
 
@@ -173,7 +185,8 @@ mod tests {
             processor.to_open_clip().unwrap_err().to_string()
         };
         assert!(
-            message(Some(Resize::ShortSide(256)), Filter::Bicubic).contains("ShortSide(256) with an output of 224")
+            message(Some(Resize::ShortSide(256)), Filter::Bicubic)
+                .contains("ShortSide(256) with an output of 224")
         );
         assert!(message(None, Filter::Bicubic).contains("no resizing with an output of 224 x 224"));
         assert!(message(Some(Resize::ShortSide(224)), Filter::Lanczos).contains("lanczos filter"));

@@ -12,12 +12,14 @@ pub struct PositionTable {
     pub grid: i64,
 }
 
-/// Brings a table of positions `[extra_tokens + g * g, width]` to `[extra_tokens + grid * grid, width]`, in f32, so that a tower can
-/// go on at another resolution. Places are interpolated as open_clip's `resize_pos_embed` does (bicubic, antialiased, corners
-/// not aligned); the first rows stay. A leading dimension of 1 is kept.
+/// Brings a table of positions `[extra_tokens + g * g, width]` to `[extra_tokens + grid * grid, width]`, in
+/// f32, so that a tower can go on at another resolution. Places are interpolated as open_clip's
+/// `resize_pos_embed` does (bicubic, antialiased, corners not aligned); the first rows stay. A leading
+/// dimension of 1 is kept.
 ///
 /// # Errors
-/// The table is of another shape or its places are no square, or `grid` is below 1 or too large for the memory.
+/// The table is of another shape or its places are no square, or `grid` is below 1 or too large for the
+/// memory.
 pub fn resize_positions(table: &Tensor, extra_tokens: i64, grid: i64) -> Result<Tensor> {
     let size = table.size();
     let (rows, width) = match *size.as_slice() {
@@ -31,13 +33,18 @@ pub fn resize_positions(table: &Tensor, extra_tokens: i64, grid: i64) -> Result<
         return Err(Error::Config(format!("positions: {problem}")));
     }
     if grid < 1 {
-        return Err(Error::Config(format!("positions: a grid of {grid} places a side: it must be at least 1")));
+        return Err(Error::Config(format!(
+            "positions: a grid of {grid} places a side: it must be at least 1"
+        )));
     }
     tch::no_grad(|| {
         let table = table.f_to_kind(Kind::Float)?.f_reshape([rows, width])?;
-        let places =
-            table.f_narrow(0, extra_tokens, places)?.f_reshape([1, side, side, width])?.f_permute([0, 3, 1, 2])?;
-        let resized = places.f_internal_upsample_bicubic2d_aa([grid, grid], false, None, None)?; // [1, width, grid, grid]
+        let places = table
+            .f_narrow(0, extra_tokens, places)?
+            .f_reshape([1, side, side, width])?
+            .f_permute([0, 3, 1, 2])?;
+        // [1, width, grid, grid]
+        let resized = places.f_internal_upsample_bicubic2d_aa([grid, grid], false, None, None)?;
         let resized = resized.f_permute([0, 2, 3, 1])?.f_reshape([-1, width])?;
         let all = Tensor::f_cat(&[table.f_narrow(0, 0, extra_tokens)?, resized], 0)?;
         if size.len() == 3 { Ok(all.f_unsqueeze(0)?) } else { Ok(all) }
@@ -62,7 +69,8 @@ mod tests {
     #[test]
     fn a_table_that_is_no_square_is_an_error_with_its_numbers() {
         let table = |dims: &[i64]| Tensor::zeros(dims, (Kind::Float, Device::Cpu));
-        let message = |table: Tensor, extra, grid| resize_positions(&table, extra, grid).unwrap_err().to_string();
+        let message =
+            |table: Tensor, extra, grid| resize_positions(&table, extra, grid).unwrap_err().to_string();
         assert!(message(table(&[10, 3]), 0, 4).contains("10 rows without the first 0 are no square"));
         assert!(message(table(&[1, 3]), 1, 4).contains("1 rows without the first 1"));
         assert!(message(table(&[10]), 1, 4).contains("not [10]"));

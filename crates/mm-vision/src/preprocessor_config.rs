@@ -27,8 +27,8 @@ const RESAMPLE: [Filter; 6] =
 /// transformers' factor that brings 255 to 1.
 const PER_LEVEL: f64 = 1.0 / 255.0;
 
-/// What a file may hold; transformers adds many keys that have no bearing on the pixels, so unknown ones are passed over, and
-/// `do_convert_rgb` with them: images here have three channels always.
+/// What a file may hold; transformers adds many keys that have no bearing on the pixels, so unknown ones are
+/// passed over, and `do_convert_rgb` with them: images here have three channels always.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct PreprocessorConfig {
@@ -144,7 +144,8 @@ const BLIP: Class = Class {
 const CLASSES: [Class; 4] = [CLIP, VIT, SIGLIP, BLIP];
 
 impl PreprocessorConfig {
-    /// The class that the file names. The oldest files name none: those that crop are CLIP's, the others ViT's.
+    /// The class that the file names. The oldest files name none: those that crop are CLIP's, the others
+    /// ViT's.
     fn class(&self) -> Result<&'static Class> {
         let Some(name) = self.image_processor_type.as_ref().or(self.feature_extractor_type.as_ref()) else {
             let crops = self.do_center_crop.unwrap_or(self.crop_size.is_some());
@@ -192,7 +193,9 @@ impl PreprocessorConfig {
         match (self.do_pad, padded) {
             (Some(true), Some(size)) if size != Some(processor.output_size()) => {
                 let (width, height) = processor.output_size();
-                wrong(&format!("do_pad is true with a pad_size other than {width} x {height}, which is not offered"))
+                wrong(&format!(
+                    "do_pad is true with a pad_size other than {width} x {height}, which is not offered"
+                ))
             }
             _ => Ok(processor),
         }
@@ -209,15 +212,25 @@ impl PreprocessorConfig {
             return Ok(Resize::Exact(width, height));
         }
         match given {
-            Size::Named(NamedSize { shortest_edge: Some(short), longest_edge, height: None, width: None, .. }) => {
-                Ok(longest_edge.map_or(Resize::ShortSide(short), |long| Resize::ShortSideWithin { short, long }))
+            Size::Named(NamedSize {
+                shortest_edge: Some(short),
+                longest_edge,
+                height: None,
+                width: None,
+                ..
+            }) => {
+                Ok(longest_edge
+                    .map_or(Resize::ShortSide(short), |long| Resize::ShortSideWithin { short, long }))
             }
-            Size::Named(NamedSize { max_height: Some(height), max_width: Some(width), longest_edge: None, .. }) => {
-                Ok(Resize::Within(width, height))
-            }
-            Size::Named(NamedSize { longest_edge: Some(_), .. }) => {
-                wrong("size has longest_edge without shortest_edge, which these processors of transformers refuse too")
-            }
+            Size::Named(NamedSize {
+                max_height: Some(height),
+                max_width: Some(width),
+                longest_edge: None,
+                ..
+            }) => Ok(Resize::Within(width, height)),
+            Size::Named(NamedSize { longest_edge: Some(_), .. }) => wrong(
+                "size has longest_edge without shortest_edge, which these processors of transformers refuse too",
+            ),
             _ => wrong("size must have height and width, shortest_edge, or max_height and max_width"),
         }
     }
@@ -238,16 +251,18 @@ impl PreprocessorConfig {
 }
 
 impl ImageProcessor {
-    /// Reads the preprocessing of the model in `folder` and tells its file. As in transformers 5, the `image_processor` of a
-    /// `processor_config.json` goes before a `preprocessor_config.json`, which programs that write the former may leave behind stale;
-    /// and where neither names a class it is that of the model, `class`.
+    /// Reads the preprocessing of the model in `folder` and tells its file. As in transformers 5, the
+    /// `image_processor` of a `processor_config.json` goes before a `preprocessor_config.json`, which
+    /// programs that write the former may leave behind stale; and where neither names a class it is that of
+    /// the model, `class`.
     ///
     /// # Errors
     /// The folder has neither ([`Error::Io`], of the latter), or as [`ImageProcessor::from_file`].
     pub fn from_folder(folder: &Path, class: &str) -> Result<(PathBuf, Self)> {
         let whole = folder.join(WHOLE_FILE);
         let mut file = folder.join(PREPROCESSOR_FILE);
-        let mut config = if whole.exists() { read_object(&whole)?["image_processor"].take() } else { Value::Null };
+        let mut config =
+            if whole.exists() { read_object(&whole)?["image_processor"].take() } else { Value::Null };
         if config.is_null() {
             config = read_object(&file)?;
         } else {
@@ -264,12 +279,12 @@ impl ImageProcessor {
     }
 
     /// Reads a `preprocessor_config.json`, or the `image_processor` of a `processor_config.json`. The classes
-    /// `CLIPImageProcessor`, `SiglipImageProcessor`, `ViTImageProcessor` and `BlipImageProcessor` are known; absent and null keys
-    /// have their defaults.
+    /// `CLIPImageProcessor`, `SiglipImageProcessor`, `ViTImageProcessor` and `BlipImageProcessor` are known;
+    /// absent and null keys have their defaults.
     ///
     /// # Errors
-    /// The file cannot be read, is no JSON of this form, or asks for what is not offered: another class, outputs that differ in
-    /// size, or a border around the normalised image.
+    /// The file cannot be read, is no JSON of this form, or asks for what is not offered: another class,
+    /// outputs that differ in size, or a border around the normalised image.
     pub fn from_file(path: &Path) -> Result<Self> {
         let mut config = read_object(path)?;
         if !config["image_processor"].is_null() {
@@ -293,20 +308,22 @@ impl ImageProcessor {
         PreprocessorConfig::deserialize(config).map_err(|error| wrong(error.to_string()))?.processor()
     }
 
-    /// Writes a `preprocessor_config.json` that transformers reads: as a `CLIPImageProcessor` where there is a crop, else as a
-    /// `SiglipImageProcessor`, or a `ViTImageProcessor` where the filter is its bilinear one.
+    /// Writes a `preprocessor_config.json` that transformers reads: as a `CLIPImageProcessor` where there is
+    /// a crop, else as a `SiglipImageProcessor`, or a `ViTImageProcessor` where the filter is its bilinear
+    /// one.
     ///
-    /// Of a processor in open_clip's form, the odd pixel of a crop's margins goes the way of transformers there, which can shift an
-    /// image by one; here it stays where it was.
+    /// Of a processor in open_clip's form, the odd pixel of a crop's margins goes the way of transformers
+    /// there, which can shift an image by one; here it stays where it was.
     ///
     /// # Errors
-    /// The file cannot be written, or transformers has no name for the resizing: open_clip's `longest`, and its `shortest` where
-    /// height and width differ.
+    /// The file cannot be written, or transformers has no name for the resizing: open_clip's `longest`, and
+    /// its `shortest` where height and width differ.
     pub fn save(&self, path: &Path) -> Result<()> {
         write(path, &self.to_json().map_err(|error| at(path, error))?)
     }
 
-    /// The form that holds every processor: [`ImageProcessor::to_json`]'s, or open_clip's words where transformers has none.
+    /// The form that holds every processor: [`ImageProcessor::to_json`]'s, or open_clip's words where
+    /// transformers has none.
     ///
     /// # Errors
     /// Neither has words for it: never for one that was read from a file.
@@ -375,7 +392,8 @@ fn read_object(path: &Path) -> Result<Value> {
 }
 
 fn write(path: &Path, config: &Value) -> Result<()> {
-    std::fs::write(path, format!("{config:#}\n")).map_err(|source| Error::Io { path: path.to_owned(), source })
+    std::fs::write(path, format!("{config:#}\n"))
+        .map_err(|source| Error::Io { path: path.to_owned(), source })
 }
 
 /// The error with the file that it is of.

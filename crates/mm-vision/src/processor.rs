@@ -10,15 +10,16 @@ use tch::Tensor;
 /// The largest side of an output, in pixels.
 const MAX_SIDE: u32 = 1 << 12;
 
-/// Of an image that is resized to more than this many times the pixels that the crop keeps, only these are computed.
+/// Of an image that is resized to more than this many times the pixels that the crop keeps, only these are
+/// computed.
 const MAX_EXCESS: u64 = 16;
 
-/// Resizes, crops and normalises images, as the `preprocessor_config.json` beside a checkpoint says, or open_clip's
-/// `preprocess_cfg`.
+/// Resizes, crops and normalises images, as the `preprocessor_config.json` beside a checkpoint says, or
+/// open_clip's `preprocess_cfg`.
 ///
-/// Pixels are those of transformers' processors on Pillow (`CLIPImageProcessorPil`, ...) and of open_clip's transforms, to a
-/// level. The processors that transformers takes by default run on torchvision's tensors instead, which resize with other
-/// rounding, and pad an odd margin on the other side.
+/// Pixels are those of transformers' processors on Pillow (`CLIPImageProcessorPil`, ...) and of open_clip's
+/// transforms, to a level. The processors that transformers takes by default run on torchvision's tensors
+/// instead, which resize with other rounding, and pad an odd margin on the other side.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageProcessor {
     pub(crate) resize: Option<Resize>,
@@ -48,7 +49,8 @@ impl ImageProcessor {
         Ok(Self { resize, filter, crop, normalize, output })
     }
 
-    /// OpenAI CLIP's: the short side to `size` (1 to 4,096, else the nearest of these), bicubic, and its middle square.
+    /// OpenAI CLIP's: the short side to `size` (1 to 4,096, else the nearest of these), bicubic, and its
+    /// middle square.
     pub fn default_clip(size: u32) -> Self {
         let size = size.clamp(1, MAX_SIDE);
         Self {
@@ -60,7 +62,8 @@ impl ImageProcessor {
         }
     }
 
-    /// SigLIP's: to `size` x `size` (1 to 4,096, else the nearest of these) whatever the ratio, bicubic, to the range -1 to 1.
+    /// SigLIP's: to `size` x `size` (1 to 4,096, else the nearest of these) whatever the ratio, bicubic, to
+    /// the range -1 to 1.
     pub fn default_siglip(size: u32) -> Self {
         let size = size.clamp(1, MAX_SIDE);
         Self {
@@ -71,7 +74,8 @@ impl ImageProcessor {
         }
     }
 
-    /// The same processing to squares of `size` pixels a side: what is resized and what is cropped grow or shrink alike.
+    /// The same processing to squares of `size` pixels a side: what is resized and what is cropped grow or
+    /// shrink alike.
     ///
     /// # Errors
     /// A side would not lie in 1 to 4,096.
@@ -104,7 +108,8 @@ impl ImageProcessor {
         Ok(())
     }
 
-    /// Resizes and crops an image to [`ImageProcessor::output_size`], 8-bit; [`ImageProcessor::normalize_batch`] does the rest.
+    /// Resizes and crops an image to [`ImageProcessor::output_size`], 8-bit;
+    /// [`ImageProcessor::normalize_batch`] does the rest.
     ///
     /// # Errors
     /// The image has no pixels.
@@ -112,8 +117,9 @@ impl ImageProcessor {
         self.pixels(&Reduced::whole(Cow::Borrowed(image)), 0)
     }
 
-    /// By how much an image of `width` x `height` may be reduced while it is decoded, so that [`ImageProcessor::resize_reduced`] gives
-    /// nearly what [`ImageProcessor::resize`] gives of the whole: for [`mm_data::decode_reduced`].
+    /// By how much an image of `width` x `height` may be reduced while it is decoded, so that
+    /// [`ImageProcessor::resize_reduced`] gives nearly what [`ImageProcessor::resize`] gives of the whole:
+    /// for [`mm_data::decode_reduced`].
     pub fn largest_divisor(&self, width: u32, height: u32) -> u32 {
         match self.resize {
             // A single pixel is no mean of others.
@@ -124,7 +130,8 @@ impl ImageProcessor {
         }
     }
 
-    /// As [`ImageProcessor::resize`] of the whole image, where it was reduced by [`ImageProcessor::largest_divisor`] at most.
+    /// As [`ImageProcessor::resize`] of the whole image, where it was reduced by
+    /// [`ImageProcessor::largest_divisor`] at most.
     ///
     /// # Errors
     /// The image has no pixels.
@@ -144,7 +151,8 @@ impl ImageProcessor {
         self.normalize_batch(&resized.collect::<Result<Vec<_>>>()?)
     }
 
-    /// Normalises images of [`ImageProcessor::output_size`] in parallel to `pixel_values` `[B, 3, H, W]`, one allocation a batch.
+    /// Normalises images of [`ImageProcessor::output_size`] in parallel to `pixel_values` `[B, 3, H, W]`, one
+    /// allocation a batch.
     ///
     /// # Errors
     /// An image has another size.
@@ -152,7 +160,9 @@ impl ImageProcessor {
         let (width, height) = self.output;
         if let Some(other) = images.iter().find(|image| image.dimensions() != self.output) {
             let (w, h) = other.dimensions();
-            return Err(Error::Processor(format!("an image of {w} x {h} pixels among those of {width} x {height}")));
+            return Err(Error::Processor(format!(
+                "an image of {w} x {h} pixels among those of {width} x {height}"
+            )));
         }
         let length = 3 * width as usize * height as usize;
         Ok(mm_sys::filled(&[images.len() as i64, 3, height.into(), width.into()], |batch| {
@@ -170,7 +180,9 @@ impl ImageProcessor {
         let resized = self.resize.map_or((width, height), |resize| resize.size(width, height));
         let Some(crop) = self.crop else { return Ok(image.exact(resized.0, resized.1, self.filter)) };
         let (kept, (left, top)) = crop.keep(resized.0, resized.1);
-        let cut = |image: &RgbImage| imageops::crop_imm(image, kept.left, kept.top, kept.width, kept.height).to_image();
+        let cut = |image: &RgbImage| {
+            imageops::crop_imm(image, kept.left, kept.top, kept.width, kept.height).to_image()
+        };
         let cut = match self.resize {
             None => cut(&image.pixels),
             Some(_) if exceeds(resized, kept) => image.exact_part(resized.0, resized.1, kept, self.filter),
@@ -208,14 +220,19 @@ mod tests {
 
     #[test]
     fn another_size_scales_resize_and_crop_alike() {
-        let new = |resize, crop| ImageProcessor::new(Some(resize), Filter::Bilinear, crop, Normalize::HALF).unwrap();
+        let new = |resize, crop| {
+            ImageProcessor::new(Some(resize), Filter::Bilinear, crop, Normalize::HALF).unwrap()
+        };
         let larger = new(Resize::ShortSide(256), crop(224, 224)).with_size(336).unwrap();
         assert_eq!(larger, new(Resize::ShortSide(384), crop(336, 336)));
         let squashed = new(Resize::Exact(40, 30), None).with_size(60).unwrap();
         assert_eq!(squashed, new(Resize::Exact(60, 60), None));
         let within = new(Resize::Within(40, 20), crop(40, 20)).with_size(20).unwrap();
         assert_eq!(within, new(Resize::Within(20, 20), crop(20, 20)));
-        assert_eq!(ImageProcessor::default_clip(224).with_size(64).unwrap(), ImageProcessor::default_clip(64));
+        assert_eq!(
+            ImageProcessor::default_clip(224).with_size(64).unwrap(),
+            ImageProcessor::default_clip(64)
+        );
         for size in [0, 4097, u32::MAX] {
             let error = ImageProcessor::default_siglip(64).with_size(size).unwrap_err().to_string();
             assert!(error.contains(&format!("a side of {size} pixels")), "{error}");
@@ -234,7 +251,10 @@ mod tests {
     #[test]
     fn an_image_is_reduced_where_twice_the_result_remains_and_its_pixels_are_means() {
         let clip = ImageProcessor::default_clip(224);
-        assert_eq!([(4000, 3000), (640, 480), (448, 9000)].map(|(w, h)| clip.largest_divisor(w, h)), [6, 1, 1]);
+        assert_eq!(
+            [(4000, 3000), (640, 480), (448, 9000)].map(|(w, h)| clip.largest_divisor(w, h)),
+            [6, 1, 1]
+        );
         let nearest = ImageProcessor { filter: Filter::Nearest, ..clip.clone() };
         assert_eq!(nearest.largest_divisor(4000, 3000), 1);
         let uncut = ImageProcessor { resize: None, ..clip };
@@ -244,9 +264,11 @@ mod tests {
         let image = RgbImage::from_fn(401, 303, |x, y| Rgb([wave(x), wave(y), wave(x + y)]));
         let half = RgbImage::from_fn(201, 152, |x, y| image[((2 * x).min(400), (2 * y).min(302))]);
         let reduced = Reduced { pixels: Cow::Owned(half), divisor: 2, width: 401, height: 303 };
-        let (found, expected) = (processor.resize_reduced(&reduced).unwrap(), processor.resize(&image).unwrap());
+        let (found, expected) =
+            (processor.resize_reduced(&reduced).unwrap(), processor.resize(&image).unwrap());
         let apart = std::iter::zip(found.as_raw(), expected.as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
-        assert!(apart <= Some(4), "{apart:?} levels apart"); // half a pixel of the whole: the left upper of four was taken
+        // half a pixel of the whole: the left upper of four was taken
+        assert!(apart <= Some(4), "{apart:?} levels apart");
     }
 
     #[test]

@@ -57,8 +57,8 @@ enum BlockKind {
     Bottleneck,
 }
 
-/// A residual network (He et al. 2016) in torchvision's form, whose stride sits in the bottleneck's 3 x 3 convolution, without
-/// the classifier. Parameter names are torchvision's.
+/// A residual network (He et al. 2016) in torchvision's form, whose stride sits in the bottleneck's 3 x 3
+/// convolution, without the classifier. Parameter names are torchvision's.
 #[derive(Debug)]
 pub struct ResNet {
     stem: ConvNorm,
@@ -68,7 +68,8 @@ pub struct ResNet {
 }
 
 impl ResNet {
-    /// Creates the tower's parameters below `path`, initialised as torchvision does (He et al. 2015, by fan-out).
+    /// Creates the tower's parameters below `path`, initialised as torchvision does (He et al. 2015, by
+    /// fan-out).
     ///
     /// # Errors
     /// As [`ResNetConfig::validate`].
@@ -83,7 +84,8 @@ impl ResNet {
             let width = config.width << stage;
             for index in 0..count {
                 let stride = if stage > 0 && index == 0 { 2 } else { 1 };
-                let block = Block::new(&(path / format!("layer{}", stage + 1) / index), kind, input, width, stride);
+                let block =
+                    Block::new(&(path / format!("layer{}", stage + 1) / index), kind, input, width, stride);
                 input = block.output;
                 blocks.push(block);
             }
@@ -91,8 +93,8 @@ impl ResNet {
         Ok(Self { stem, blocks, output_width: input, config })
     }
 
-    /// Maps `pixel_values` `[B, 3, H, W]` to `[B, C]`, the mean of [`ResNet::forward_features`] over all places. With `train`,
-    /// the batch's own statistics normalise and the running ones follow them.
+    /// Maps `pixel_values` `[B, 3, H, W]` to `[B, C]`, the mean of [`ResNet::forward_features`] over all
+    /// places. With `train`, the batch's own statistics normalise and the running ones follow them.
     ///
     /// # Panics
     /// `pixel_values` has another shape.
@@ -102,7 +104,8 @@ impl ResNet {
 
     /// Maps `pixel_values` `[B, 3, H, W]` to `[B, C, H / 32, W / 32]`.
     pub fn forward_features(&self, pixel_values: &Tensor, train: bool) -> Tensor {
-        let x = self.stem.forward_relu(&pixel_values.to_kind(self.stem.kind()), train); // [B, width, H / 2, W / 2]
+        // [B, width, H / 2, W / 2]
+        let x = self.stem.forward_relu(&pixel_values.to_kind(self.stem.kind()), train);
         let x = x.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false); // [B, width, H / 4, W / 4]
         self.blocks.iter().fold(x, |x, block| block.forward(&x, train))
     }
@@ -122,7 +125,8 @@ impl ResNet {
         &self.config
     }
 
-    /// Readies for inference in `precision`, with the batch norms moved into the convolutions; outputs are of its kind.
+    /// Readies for inference in `precision`, with the batch norms moved into the convolutions; outputs are of
+    /// its kind.
     pub fn pack(&mut self, precision: Precision) {
         self.stem.pack(precision);
         self.blocks.iter_mut().for_each(|block| block.pack(precision));
@@ -144,12 +148,21 @@ impl Block {
             BlockKind::Basic => (vec![shape(input, width, 3, stride), shape(width, width, 3, 1)], width),
             BlockKind::Bottleneck => {
                 let output = 4 * width;
-                (vec![shape(input, width, 1, 1), shape(width, width, 3, stride), shape(width, output, 1, 1)], output)
+                (
+                    vec![
+                        shape(input, width, 1, 1),
+                        shape(width, width, 3, stride),
+                        shape(width, output, 1, 1),
+                    ],
+                    output,
+                )
             }
         };
         let convs = (1..)
             .zip(shapes)
-            .map(|(n, shape)| ConvNorm::new(&(path / format!("conv{n}")), &(path / format!("bn{n}")), shape, he_init()))
+            .map(|(n, shape)| {
+                ConvNorm::new(&(path / format!("conv{n}")), &(path / format!("bn{n}")), shape, he_init())
+            })
             .collect();
         let downsample = (stride > 1 || input != output).then(|| {
             let path = path / "downsample";

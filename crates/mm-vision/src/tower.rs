@@ -119,8 +119,8 @@ pub enum HeatMapTaps {
 }
 
 impl ImageTower {
-    /// Maps `pixel_values` `[B, 3, image_size, image_size]` to `[B, output_width]`. `train` turns on what differs in training: a
-    /// ViT's patch dropout, a ResNet's batch statistics.
+    /// Maps `pixel_values` `[B, 3, image_size, image_size]` to `[B, output_width]`. `train` turns on what
+    /// differs in training: a ViT's patch dropout, a ResNet's batch statistics.
     ///
     /// # Panics
     /// `pixel_values` has another shape.
@@ -169,7 +169,8 @@ impl ImageTower {
         }
     }
 
-    /// As [`Transformer::set_gradient_checkpointing`](mm_core::nn::Transformer::set_gradient_checkpointing); a ResNet has no blocks to do so.
+    /// As [`Transformer::set_gradient_checkpointing`](mm_core::nn::Transformer::set_gradient_checkpointing);
+    /// a ResNet has no blocks to do so.
     pub fn set_gradient_checkpointing(&mut self, on: bool) {
         match self {
             Self::Vit(vit) => vit.set_gradient_checkpointing(on),
@@ -208,8 +209,10 @@ mod tests {
             ..Default::default()
         };
         let resnet = ResNetConfig { depth: 18, width: 4, image_size: 64 };
-        let modified = ModifiedResNetConfig { layers: [1; 4], width: 4, heads: 2, output_dim: 8, image_size: 64 };
-        let vits = [VitForm::Clip, VitForm::Siglip, VitForm::Vit].map(|form| ImageTowerConfig::Vit(vit(form)));
+        let modified =
+            ModifiedResNetConfig { layers: [1; 4], width: 4, heads: 2, output_dim: 8, image_size: 64 };
+        let vits =
+            [VitForm::Clip, VitForm::Siglip, VitForm::Vit].map(|form| ImageTowerConfig::Vit(vit(form)));
         let others = [ImageTowerConfig::ResNet(resnet), ImageTowerConfig::ModifiedResNet(modified)];
         vits.into_iter().chain(others).collect()
     }
@@ -221,14 +224,16 @@ mod tests {
             assert_eq!(other.image_size(), 96);
             let tables = [&config, &other].map(|config| {
                 let vs = VarStore::new(Device::Cpu);
-                shapes_only(|| config.build(&vs.root())).unwrap(); // values would be drawn, while other tests draw
+                // values would be drawn, while other tests draw
+                shapes_only(|| config.build(&vs.root())).unwrap();
                 config.position_table().map(|table| vs.variables().remove(table.name).unwrap())
             });
             let Some(place) = other.position_table() else {
                 assert!(matches!(config, ImageTowerConfig::ResNet(_)));
                 continue;
             };
-            let resized = resize_positions(tables[0].as_ref().unwrap(), place.extra_tokens, place.grid).unwrap();
+            let resized =
+                resize_positions(tables[0].as_ref().unwrap(), place.extra_tokens, place.grid).unwrap();
             assert_eq!(resized.size(), tables[1].as_ref().unwrap().size(), "{config:?}");
         }
     }

@@ -3,8 +3,8 @@ use crate::map_head::MapHead;
 use crate::vit_config::{VitConfig, VitForm};
 use mm_core::Precision;
 use mm_core::nn::{
-    Attention, AttentionMask, Block, BlockConfig, LayerNorm, Linear, Mlp, NormOrder, PatchEmbedding, Transformer,
-    parameter,
+    Attention, AttentionMask, Block, BlockConfig, LayerNorm, Linear, Mlp, NormOrder, PatchEmbedding,
+    Transformer, parameter,
 };
 use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
@@ -14,8 +14,8 @@ const VIT_STD: f64 = 0.02;
 
 /// A vision transformer (Dosovitskiy et al. 2021) in the form of CLIP, of SigLIP or of the first ViT.
 ///
-/// Parameter names are those in the files of Hugging Face's `CLIPVisionModel` (`pre_layrnorm` is spelt so there),
-/// `SiglipVisionModel` and `ViTModel`.
+/// Parameter names are those in the files of Hugging Face's `CLIPVisionModel` (`pre_layrnorm` is spelt so
+/// there), `SiglipVisionModel` and `ViTModel`.
 #[derive(Debug)]
 pub struct Vit {
     patch_embedding: PatchEmbedding,
@@ -46,15 +46,16 @@ enum Pooling {
 pub struct VitAttention {
     /// As [`Vit::forward`] gives it, `[B, hidden]`.
     pub pooled: Tensor,
-    /// Of each layer, `[B, heads, L, L]`, rows are queries. L counts the class token, which comes first, and the patches.
+    /// Of each layer, `[B, heads, L, L]`, rows are queries. L counts the class token, which comes first, and
+    /// the patches.
     pub layers: Vec<Tensor>,
     /// Of SigLIP's pooling head, `[B, heads, L]`.
     pub pool: Option<Tensor>,
 }
 
 impl Vit {
-    /// Creates the tower's parameters below `path`, initialised as OpenAI's CLIP does; those of [`VitForm::Vit`] as transformers
-    /// does.
+    /// Creates the tower's parameters below `path`, initialised as OpenAI's CLIP does; those of
+    /// [`VitForm::Vit`] as transformers does.
     ///
     /// # Errors
     /// As [`VitConfig::validate`].
@@ -86,7 +87,8 @@ impl Vit {
                 (Some(class), None, if config.pooler { Pooling::Pooler(pooler()) } else { Pooling::Class })
             }
         };
-        // CLIP keeps PyTorch's default for convolutions (a third of the variance), SigLIP is made with LeCun's.
+        // CLIP keeps PyTorch's default for convolutions (a third of the variance), SigLIP is made with
+        // LeCun's.
         let (patches, patch_std) = match config.form {
             VitForm::Clip => (&embeddings / "patch_embedding", (3.0 * fan_in).powf(-0.5)),
             VitForm::Siglip => (&embeddings / "patch_embedding", fan_in.powf(-0.5)),
@@ -99,7 +101,9 @@ impl Vit {
             VitForm::Clip | VitForm::Siglip => {
                 parameter(&(&embeddings / "position_embedding"), "weight", &[length, width], normal(std))
             }
-            VitForm::Vit => parameter(&embeddings, "position_embeddings", &[1, length, width], normal(VIT_STD)),
+            VitForm::Vit => {
+                parameter(&embeddings, "position_embeddings", &[1, length, width], normal(VIT_STD))
+            }
         };
         let (encoder, post_norm) = match config.form {
             VitForm::Clip | VitForm::Siglip => {
@@ -108,7 +112,16 @@ impl Vit {
             VitForm::Vit => (vit_encoder(&(path / "encoder" / "layer"), &block), path / "layernorm"),
         };
         let post_norm = LayerNorm::new(&post_norm, width, eps);
-        Ok(Self { patch_embedding, class_token, position_embedding, pre_norm, encoder, post_norm, pooling, config })
+        Ok(Self {
+            patch_embedding,
+            class_token,
+            position_embedding,
+            pre_norm,
+            encoder,
+            post_norm,
+            pooling,
+            config,
+        })
     }
 
     /// Maps `pixel_values` `[B, 3, image_size, image_size]` to `[B, hidden]`.
@@ -119,8 +132,9 @@ impl Vit {
         self.forward_train(pixel_values, 1.0)
     }
 
-    /// As [`Vit::forward`], on a random share `keep` of each image's patches, at least one (FLIP, Li et al. 2023). The choice
-    /// comes from torch's generator, so `tch::manual_seed` fixes it; 1 keeps all and draws nothing.
+    /// As [`Vit::forward`], on a random share `keep` of each image's patches, at least one (FLIP, Li et al.
+    /// 2023). The choice comes from torch's generator, so `tch::manual_seed` fixes it; 1 keeps all and draws
+    /// nothing.
     pub fn forward_train(&self, pixel_values: &Tensor, keep: f64) -> Tensor {
         let x = self.embed(pixel_values, keep);
         match &self.pooling {
@@ -136,7 +150,8 @@ impl Vit {
 
     /// As [`Vit::forward`], with the attention weights. Slower: for looking at a model.
     pub fn forward_with_attention(&self, pixel_values: &Tensor) -> VitAttention {
-        let (x, layers) = self.encoder.forward_with_weights(self.embed(pixel_values, 1.0), &AttentionMask::None);
+        let (x, layers) =
+            self.encoder.forward_with_weights(self.embed(pixel_values, 1.0), &AttentionMask::None);
         match &self.pooling {
             Pooling::Map(head) => {
                 let (pooled, pool) = head.forward(&self.post_norm.forward(&x));
@@ -246,7 +261,8 @@ mod tests {
     static GENERATOR: Mutex<()> = Mutex::new(());
 
     fn tiny(form: VitForm) -> Vit {
-        let sizes = VitConfig { hidden_size: 16, intermediate_size: 32, num_hidden_layers: 2, ..Default::default() };
+        let sizes =
+            VitConfig { hidden_size: 16, intermediate_size: 32, num_hidden_layers: 2, ..Default::default() };
         let config = VitConfig { form, num_attention_heads: 2, image_size: 32, patch_size: 8, ..sizes };
         Vit::new(&VarStore::new(Device::Cpu).root(), config).unwrap()
     }
@@ -271,7 +287,8 @@ mod tests {
     #[test]
     fn each_image_keeps_its_own_whole_patches() {
         let _turn = GENERATOR.lock();
-        let patches = Tensor::arange(2 * 16, (Kind::Float, Device::Cpu)).view([2, 16, 1]).expand([2, 16, 5], false);
+        let patches =
+            Tensor::arange(2 * 16, (Kind::Float, Device::Cpu)).view([2, 16, 1]).expand([2, 16, 5], false);
         let kept = keep_patches(patches, 0.25);
         assert_eq!(kept.size(), [2, 4, 5]);
         assert_eq!(kept, kept.narrow(2, 0, 1).expand([2, 4, 5], false));

@@ -7,19 +7,20 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VitForm {
-    /// A class token, a layer norm before the encoder, no bias in the patch embedding; the pooled output is the normalised
-    /// class token (Radford et al. 2021, section 2.4).
+    /// A class token, a layer norm before the encoder, no bias in the patch embedding; the pooled output is
+    /// the normalised class token (Radford et al. 2021, section 2.4).
     #[default]
     Clip,
-    /// No class token; all tokens are normalised and pooled by a learned query with attention and an MLP (Zhai et al. 2022,
-    /// section 3.4; Zhai et al. 2023).
+    /// No class token; all tokens are normalised and pooled by a learned query with attention and an MLP
+    /// (Zhai et al. 2022, section 3.4; Zhai et al. 2023).
     Siglip,
-    /// The first ViT (Dosovitskiy et al. 2021): a class token and a bias in the patch embedding; the pooled output is the
-    /// normalised class token, which the `pooler` may map on.
+    /// The first ViT (Dosovitskiy et al. 2021): a class token and a bias in the patch embedding; the pooled
+    /// output is the normalised class token, which the `pooler` may map on.
     Vit,
 }
 
-/// The sizes of a [`Vit`](crate::Vit), with the field names of Hugging Face's `vision_config`. The defaults are CLIP's ViT-B/32.
+/// The sizes of a [`Vit`](crate::Vit), with the field names of Hugging Face's `vision_config`. The defaults
+/// are CLIP's ViT-B/32.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct VitConfig {
@@ -41,7 +42,8 @@ pub struct VitConfig {
     pub hidden_act: Activation,
     /// Epsilon of the layer norms.
     pub layer_norm_eps: f64,
-    /// Share of the patches dropped at random in training (FLIP, Li et al. 2023), 0 for none. As in open_clip.
+    /// Share of the patches dropped at random in training (FLIP, Li et al. 2023), 0 for none. As in
+    /// open_clip.
     pub patch_dropout: f64,
     /// Whether a linear map and a tanh end the tower. Only [`VitForm::Vit`] can have them.
     pub pooler: bool,
@@ -85,10 +87,15 @@ impl VitConfig {
         let wrong = |text: String| Err(Error::Config(text));
         if self.patch_size > self.image_size {
             let (patch, image) = (self.patch_size, self.image_size);
-            return wrong(format!("patch_size {patch} is larger than image_size {image}: there would be no patch"));
+            return wrong(format!(
+                "patch_size {patch} is larger than image_size {image}: there would be no patch"
+            ));
         }
         if !(0.0..1.0).contains(&self.patch_dropout) {
-            return wrong(format!("patch_dropout is {}: it must be at least 0 and below 1", self.patch_dropout));
+            return wrong(format!(
+                "patch_dropout is {}: it must be at least 0 and below 1",
+                self.patch_dropout
+            ));
         }
         if self.pooler && self.form != VitForm::Vit {
             return wrong("pooler is true: only a tower of form = \"vit\" has one".to_owned());
@@ -120,12 +127,18 @@ mod tests {
         let heads = VitConfig { num_attention_heads: 7, ..Default::default() };
         assert!(message(heads).contains("hidden_size 768 is no multiple of num_attention_heads 7"));
         assert!(message(VitConfig { patch_size: 225, ..Default::default() }).contains("patch_size 225"));
-        assert!(message(VitConfig { num_hidden_layers: -1, ..Default::default() }).contains("num_hidden_layers is -1"));
         assert!(
-            message(VitConfig { num_attention_heads: 0, ..Default::default() }).contains("num_attention_heads is 0")
+            message(VitConfig { num_hidden_layers: -1, ..Default::default() })
+                .contains("num_hidden_layers is -1")
+        );
+        assert!(
+            message(VitConfig { num_attention_heads: 0, ..Default::default() })
+                .contains("num_attention_heads is 0")
         );
         assert!(message(VitConfig { layer_norm_eps: f64::NAN, ..Default::default() }).contains("NaN"));
-        assert!(message(VitConfig { patch_dropout: 1.0, ..Default::default() }).contains("patch_dropout is 1"));
+        assert!(
+            message(VitConfig { patch_dropout: 1.0, ..Default::default() }).contains("patch_dropout is 1")
+        );
         assert!(message(VitConfig { pooler: true, ..Default::default() }).contains("pooler is true"));
     }
 

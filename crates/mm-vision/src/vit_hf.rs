@@ -21,21 +21,27 @@ impl VitForm {
         let clip = VitConfig { form: self, ..VitConfig::default() };
         match self {
             Self::Clip => clip,
-            Self::Siglip => {
-                VitConfig { patch_size: 16, hidden_act: Activation::GeluPytorchTanh, layer_norm_eps: 1e-6, ..clip }
+            Self::Siglip => VitConfig {
+                patch_size: 16,
+                hidden_act: Activation::GeluPytorchTanh,
+                layer_norm_eps: 1e-6,
+                ..clip
+            },
+            Self::Vit => {
+                VitConfig { patch_size: 16, hidden_act: Activation::Gelu, layer_norm_eps: 1e-12, ..clip }
             }
-            Self::Vit => VitConfig { patch_size: 16, hidden_act: Activation::Gelu, layer_norm_eps: 1e-12, ..clip },
         }
     }
 }
 
 impl VitConfig {
-    /// Reads the `config.json` of a tower of the family `form`, or the `vision_config` of a pair, as transformers writes it: absent
-    /// and null fields have the family's defaults, and fields of no consequence here are passed over. A `vision_config` of old
-    /// files has no `model_type`, which is why the caller says the family.
+    /// Reads the `config.json` of a tower of the family `form`, or the `vision_config` of a pair, as
+    /// transformers writes it: absent and null fields have the family's defaults, and fields of no
+    /// consequence here are passed over. A `vision_config` of old files has no `model_type`, which is why the
+    /// caller says the family.
     ///
-    /// A config does not tell whether its ViT has a pooler: `pooler` is false, and is to be set where the checkpoint has
-    /// `pooler.dense.weight`.
+    /// A config does not tell whether its ViT has a pooler: `pooler` is false, and is to be set where the
+    /// checkpoint has `pooler.dense.weight`.
     ///
     /// # Errors
     /// The `model_type` of another tower, a field of another type, what the tower here does not have, or
@@ -56,14 +62,15 @@ impl VitConfig {
         }
         check_offered(config, form)?;
         let config = with_squares(config)?;
-        let given =
-            overlay(&form.defaults(), &config).map_err(|error| Error::Config(format!("vision_config: {error}")))?;
+        let given = overlay(&form.defaults(), &config)
+            .map_err(|error| Error::Config(format!("vision_config: {error}")))?;
         let config = Self { form, ..given };
         config.validate()?;
         Ok(config)
     }
 
-    /// The fields of transformers' own config of the family. `patch_dropout` and `pooler` have no place in it.
+    /// The fields of transformers' own config of the family. `patch_dropout` and `pooler` have no place in
+    /// it.
     pub fn to_hf(&self) -> Value {
         json!({
             "model_type": self.form.model_type(),
@@ -110,7 +117,9 @@ fn with_squares(config: &Value) -> Result<Value> {
         match config[name].as_array().map(Vec::as_slice) {
             None => {}
             Some([height, width]) if height == width => config[name] = height.clone(),
-            Some(_) => return Err(Error::Config(format!("{name} is {}: only squares are offered", config[name]))),
+            Some(_) => {
+                return Err(Error::Config(format!("{name} is {}: only squares are offered", config[name])));
+            }
         }
     }
     Ok(config)
@@ -126,19 +135,27 @@ mod tests {
 
     #[test]
     fn absent_and_null_fields_have_the_defaults_of_the_family() {
-        let clip = json!({"hidden_size": 1024, "num_attention_heads": 16, "dtype": "float32", "patch_size": null});
+        let clip =
+            json!({"hidden_size": 1024, "num_attention_heads": 16, "dtype": "float32", "patch_size": null});
         let clip = VitConfig::from_hf(&clip, VitForm::Clip).unwrap();
         assert_eq!((clip.hidden_size, clip.patch_size, clip.layer_norm_eps), (1024, 32, 1e-5));
-        let siglip = VitConfig::from_hf(&json!({"model_type": "siglip_vision_model"}), VitForm::Siglip).unwrap();
+        let siglip =
+            VitConfig::from_hf(&json!({"model_type": "siglip_vision_model"}), VitForm::Siglip).unwrap();
         assert_eq!((siglip.form, siglip.patch_size, siglip.layer_norm_eps), (VitForm::Siglip, 16, 1e-6));
-        let vit = VitConfig::from_hf(&json!({"model_type": "vit", "image_size": [384, 384]}), VitForm::Vit).unwrap();
+        let vit = VitConfig::from_hf(&json!({"model_type": "vit", "image_size": [384, 384]}), VitForm::Vit)
+            .unwrap();
         assert_eq!((vit.hidden_act, vit.image_size, vit.layer_norm_eps), (Activation::Gelu, 384, 1e-12));
     }
 
     #[test]
     fn what_is_written_reads_back_the_same() {
         for form in [VitForm::Clip, VitForm::Siglip, VitForm::Vit] {
-            let config = VitConfig { hidden_size: 96, image_size: 48, hidden_act: Activation::Relu, ..form.defaults() };
+            let config = VitConfig {
+                hidden_size: 96,
+                image_size: 48,
+                hidden_act: Activation::Relu,
+                ..form.defaults()
+            };
             assert_eq!(VitConfig::from_hf(&config.to_hf(), form).unwrap(), config);
         }
     }
@@ -151,7 +168,11 @@ mod tests {
             (json!({"vision_use_head": false}), VitForm::Siglip, "vision_use_head is false"),
             (json!({"qkv_bias": false}), VitForm::Vit, "qkv_bias is false"),
             (json!({"pooler_act": "relu"}), VitForm::Vit, "pooler_act is \"relu\": only \"tanh\" is offered"),
-            (json!({"pooler_output_size": 512}), VitForm::Vit, "pooler_output_size is 512: only 768 is offered"),
+            (
+                json!({"pooler_output_size": 512}),
+                VitForm::Vit,
+                "pooler_output_size is 512: only 768 is offered",
+            ),
             (json!({"num_channels": 1}), VitForm::Clip, "num_channels is 1"),
             (json!({"image_size": [224, 160]}), VitForm::Vit, "image_size is [224,160]: only squares"),
             (json!({"hidden_size": "wide"}), VitForm::Clip, "vision_config: invalid type: string \"wide\""),

@@ -32,7 +32,8 @@ fn golden(name: &str) -> Golden {
     let vs = VarStore::new(Device::Cpu);
     let tower = config.build(&vs.root()).unwrap();
     checkpoint::load(&vs, &folder.join("model.safetensors"), hf_names).unwrap();
-    let expected = Tensor::read_safetensors(folder.join("expected.safetensors")).unwrap().into_iter().collect();
+    let expected =
+        Tensor::read_safetensors(folder.join("expected.safetensors")).unwrap().into_iter().collect();
     Golden { vs, tower, expected }
 }
 
@@ -41,7 +42,8 @@ fn max_difference(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).abs().max().double_value(&[])
 }
 
-/// Compares an output with the peer's: within 1e-4, of the largest element where that is above 1, for each is a sum of terms of that size.
+/// Compares an output with the peer's: within 1e-4, of the largest element where that is above 1, for each is
+/// a sum of terms of that size.
 fn assert_equals_peer(what: &str, output: &Tensor, expected: &Tensor) {
     let scale = expected.abs().max().double_value(&[]).max(1.0);
     let difference = max_difference(output, expected) / scale;
@@ -53,7 +55,8 @@ impl Golden {
         &self.expected["pixel_values"]
     }
 
-    /// The gradient of the weight that the peer calls `name`: a block of rows where the projections are kept as one.
+    /// The gradient of the weight that the peer calls `name`: a block of rows where the projections are kept
+    /// as one.
     fn gradient(&self, name: &str) -> Tensor {
         let variables = self.vs.variables();
         let (variable, part) = variables
@@ -76,7 +79,9 @@ impl Golden {
         (output * &self.expected["direction"]).sum(Kind::Float).backward();
         let prefix = format!("{mode}grad.");
         let mut compared = 0;
-        for (name, expected) in self.expected.iter().filter_map(|(name, t)| Some((name.strip_prefix(&prefix)?, t))) {
+        for (name, expected) in
+            self.expected.iter().filter_map(|(name, t)| Some((name.strip_prefix(&prefix)?, t)))
+        {
             let scale = expected.abs().max().double_value(&[]);
             let difference = max_difference(&self.gradient(name), expected) / scale;
             assert!(difference <= 1e-3, "{prefix}{name} differs by {difference} of {scale}");
@@ -90,7 +95,11 @@ impl Golden {
         let _guard = tch::no_grad_guard();
         let expected = &self.expected["output"];
         self.tower.pack(Precision::F32);
-        assert_equals_peer("packed output", &self.tower.forward(&self.expected["pixel_values"], false), expected);
+        assert_equals_peer(
+            "packed output",
+            &self.tower.forward(&self.expected["pixel_values"], false),
+            expected,
+        );
     }
 }
 
@@ -145,7 +154,8 @@ fn packed_bf16_outputs_point_the_same_way() {
         let _guard = tch::no_grad_guard();
         golden.tower.pack(Precision::Bf16);
         let output = golden.tower.forward(golden.pixel_values(), false).to_kind(Kind::Float);
-        let cosine = Tensor::cosine_similarity(&output, &golden.expected["output"], 1, 1e-8).min().double_value(&[]);
+        let cosine =
+            Tensor::cosine_similarity(&output, &golden.expected["output"], 1, 1e-8).min().double_value(&[]);
         assert!(cosine > 0.999, "{name}: cosine {cosine}");
     }
 }
@@ -171,12 +181,14 @@ fn taps_come_with_the_same_output_and_carry_gradients() {
 #[test]
 fn processors_equal_transformers_on_pillow() {
     let folder = folder("processor");
-    let images = ["wide", "tall"].map(|name| image::open(folder.join(name).with_extension("png")).unwrap().to_rgb8());
+    let images =
+        ["wide", "tall"].map(|name| image::open(folder.join(name).with_extension("png")).unwrap().to_rgb8());
     for (name, expected) in Tensor::read_safetensors(folder.join("expected.safetensors")).unwrap() {
         let processor = ImageProcessor::from_file(&folder.join(&name).with_extension("json")).unwrap();
         let pixel_values = processor.process_batch(&images).unwrap();
         // One level of 255 in the normalised range, and a rounding error.
-        let level = f64::from(1.0 / (255.0 * processor.normalize().std.into_iter().fold(f32::INFINITY, f32::min)));
+        let level =
+            f64::from(1.0 / (255.0 * processor.normalize().std.into_iter().fold(f32::INFINITY, f32::min)));
         let difference = max_difference(&pixel_values, &expected);
         assert!(difference <= level * 1.001, "{name} differs by {} levels", difference / level);
     }

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 
 /// Draw which parts of an image speak for a text.
 #[derive(clap::Args)]
-#[command(after_help = "Example: mm attention --model runs/demo/model photo.png \"red heart\" --out heat.png")]
+#[command(
+    after_help = "Example: mm attention --model runs/demo/model photo.png \"red heart\" --out heat.png"
+)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -38,10 +40,13 @@ pub fn run(args: &Args) -> Result<()> {
     if args.json {
         let (similarity, columns) = (relevance.similarity, relevance.columns);
         let values = &relevance.values;
-        let report =
-            serde_json::json!({ "out": args.out, "similarity": similarity, "columns": columns, "values": values });
+        let report = serde_json::json!({ "out": args.out, "similarity": similarity, "columns": columns, "values": values });
         output::print_line(report)
     } else {
-        output::print_line(format_args!("cosine {:.3}, heat map in {}", relevance.similarity, args.out.display()))
+        output::print_line(format_args!(
+            "cosine {:.3}, heat map in {}",
+            relevance.similarity,
+            args.out.display()
+        ))
     }
 }

@@ -21,7 +21,8 @@ pub struct Args {
     /// The labels, separated by commas; one that has a comma stands in double quotes: '"red, green",blue'.
     #[arg(long, required_unless_present = "labels_file", conflicts_with = "labels_file")]
     labels: Option<String>,
-    /// File with one label a line; or .json: a list, or ImageNet's map of classes ({"0": ["n01440764", "tench"], ...} or {"n01440764": "tench", ...}).
+    /// File with one label a line; or .json: a list, or ImageNet's map of classes ({"0": ["n01440764",
+    /// "tench"], ...} or {"n01440764": "tench", ...}).
     #[arg(long, value_name = "FILE")]
     labels_file: Option<PathBuf>,
     /// File of prompt templates, one a line with {} for the label [default: seven good ones].
@@ -72,7 +73,12 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// Prints what the labels get for each of `images`.
-fn classify(args: &Args, bundle: &Bundle, classifier: &ZeroShot, images: Vec<(&PathBuf, RgbImage)>) -> Result<()> {
+fn classify(
+    args: &Args,
+    bundle: &Bundle,
+    classifier: &ZeroShot,
+    images: Vec<(&PathBuf, RgbImage)>,
+) -> Result<()> {
     let (paths, images): (Vec<_>, Vec<_>) = images.into_iter().unzip();
     let rows = bundle.image.embed(&images)?;
     check_rows(&rows, |row| paths[row].display().to_string())?;
@@ -82,14 +88,18 @@ fn classify(args: &Args, bundle: &Bundle, classifier: &ZeroShot, images: Vec<(&P
         let mut ranked: Vec<(&String, f32)> = classifier.labels().iter().zip(row).collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
         if args.json {
-            let labels: Vec<_> =
-                ranked.iter().map(|(label, p)| serde_json::json!({ "label": label, "probability": p })).collect();
+            let labels: Vec<_> = ranked
+                .iter()
+                .map(|(label, p)| serde_json::json!({ "label": label, "probability": p }))
+                .collect();
             let kind = bundle.head.probability();
             let report = serde_json::json!({ "image": path, "probabilities": kind, "labels": labels });
             output::print(&format!("{report}\n"))?;
         } else {
-            let rows: Vec<Vec<String>> =
-                ranked.iter().map(|(label, p)| vec![(*label).clone(), table::percent(f64::from(*p))]).collect();
+            let rows: Vec<Vec<String>> = ranked
+                .iter()
+                .map(|(label, p)| vec![(*label).clone(), table::percent(f64::from(*p))])
+                .collect();
             let table = table::render(&["label", "probability"], &rows);
             output::print(&format!("{}\n{table}\n", path.display()))?;
         }

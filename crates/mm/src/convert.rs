@@ -72,14 +72,21 @@ pub fn run(args: &Args) -> Result<()> {
         FormatArg::OpenClip => FolderForm::OpenClip,
         FormatArg::Openai => FolderForm::Openai,
     };
-    anyhow::ensure!(!args.int8 || form == FolderForm::Hf, "--int8 is for --format hf: no other program reads it");
+    anyhow::ensure!(
+        !args.int8 || form == FolderForm::Hf,
+        "--int8 is for --format hf: no other program reads it"
+    );
     let dtype = match args.dtype {
         _ if args.int8 => StoredType::Int8,
         TypeArg::F32 => StoredType::F32,
         TypeArg::F16 => StoredType::F16,
         TypeArg::Bf16 => StoredType::Bf16,
     };
-    anyhow::ensure!(!args.to.exists(), "{} exists already: remove it or name another folder", args.to.display());
+    anyhow::ensure!(
+        !args.to.exists(),
+        "{} exists already: remove it or name another folder",
+        args.to.display()
+    );
     out::try_folder(&args.to)?;
     let read = |model: &str| {
         Conversion::read(model, args.resolution).with_context(|| format!("cannot open the model {model}"))

@@ -69,8 +69,11 @@ pub fn run(args: &Args) -> Result<()> {
 /// The time that `rows` took, and what could not be read.
 fn speed(rows: usize, bad: usize, seconds: f64, waiting: f64) -> String {
     let rate = rows as f64 / seconds;
-    let waited =
-        if waiting > seconds / 20.0 { format!(", {waiting:.1} s of it waiting for images") } else { String::new() };
+    let waited = if waiting > seconds / 20.0 {
+        format!(", {waiting:.1} s of it waiting for images")
+    } else {
+        String::new()
+    };
     let unread = if bad > 0 { format!("; {bad} could not be read") } else { String::new() };
     format!("{seconds:.1} s, {rate:.1}/s{waited}{unread}")
 }

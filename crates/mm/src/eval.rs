@@ -3,7 +3,9 @@ use crate::out::OutFile;
 use crate::{output, progress, ranks, table};
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
-use mm_clip::{Bundle, ClipRunConfig, Embedded, EvalReport, EvalSet, OpenOptions, Report, Templates, write_report};
+use mm_clip::{
+    Bundle, ClipRunConfig, Embedded, EvalReport, EvalSet, OpenOptions, Report, Templates, write_report,
+};
 use mm_core::config::Source;
 use mm_core::{DeviceConfig, Precision};
 use mm_data::SourceConfig;
@@ -19,7 +21,8 @@ pub struct Args {
     /// Override a value of the configuration.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// Measure this model, a folder or a hub name, on the configuration's sets instead of the run's own; the numbers are printed alone.
+    /// Measure this model, a folder or a hub name, on the configuration's sets instead of the run's own; the
+    /// numbers are printed alone.
     #[arg(long, value_name = "DIR|NAME")]
     model: Option<String>,
     /// Also write a page to look at, in .html: curves, searches, heat maps.
@@ -48,12 +51,14 @@ pub fn run(args: &Args) -> Result<()> {
         None => model_of_run(&folder, group.is_main())?,
     };
     let main_alone = |path: Option<PathBuf>| path.filter(|_| group.is_main());
-    let page = main_alone(args.report.clone()).map(|file| OutFile::open(&file, &["html", "htm"])).transpose()?;
+    let page =
+        main_alone(args.report.clone()).map(|file| OutFile::open(&file, &["html", "htm"])).transpose()?;
     let metrics = args.model.is_none().then(|| folder.join(metrics_file(args.precision)));
     let metrics = main_alone(metrics).map(|file| OutFile::open(&file, &["json"])).transpose()?;
     let options = OpenOptions { device: DeviceConfig::from(device), precision, ..OpenOptions::default() };
     let bundle = Bundle::open(&model, &options).with_context(|| format!("cannot open the model {model}"))?;
-    let templates = config.eval.templates.as_deref().map_or_else(|| Ok(Templates::default()), Templates::read)?;
+    let templates =
+        config.eval.templates.as_deref().map_or_else(|| Ok(Templates::default()), Templates::read)?;
     let mut reports = Vec::new();
     for (name, source) in &config.data.eval {
         let set = EvalSet::open(name, source, config.data.background, config.data.max_bad_samples)?;
@@ -98,7 +103,8 @@ fn config_file(run: &Path) -> Result<PathBuf> {
     if !run.is_dir() || config.exists() {
         return Ok(if run.is_dir() { config } else { run.to_owned() });
     }
-    let model_files = ["config.json", "open_clip_config.json", "model.safetensors", "open_clip_model.safetensors"];
+    let model_files =
+        ["config.json", "open_clip_config.json", "model.safetensors", "open_clip_model.safetensors"];
     if !model_files.iter().any(|name| run.join(name).exists()) {
         bail!("{shown} is no run's folder: it holds no config.toml; give a run's folder or a configuration");
     }
@@ -171,17 +177,26 @@ fn print(report: &EvalReport) -> Result<()> {
     let (name, samples, bad) = (&report.name, report.samples, report.bad_samples);
     let mut text = format!("\n{name}: {samples} samples, {bad} could not be read\n");
     if !rows.is_empty() {
-        text += &format!("\n{}", table::render(&["retrieval", "pairs", "R@1", "R@5", "R@10", "median rank"], &rows));
+        text += &format!(
+            "\n{}",
+            table::render(&["retrieval", "pairs", "R@1", "R@5", "R@10", "median rank"], &rows)
+        );
     }
     if let Some(zero_shot) = &report.zero_shot {
-        let share =
-            |part: usize, of: usize| if of == 0 { "-".to_owned() } else { table::percent(part as f64 / of as f64) };
+        let share = |part: usize, of: usize| {
+            if of == 0 { "-".to_owned() } else { table::percent(part as f64 / of as f64) }
+        };
         let rows: Vec<Vec<String>> = zero_shot
             .classes
             .iter()
             .map(|class| {
                 let recall = share(class.correct, class.images);
-                vec![class.label.clone(), class.images.to_string(), recall, share(class.correct, class.predicted)]
+                vec![
+                    class.label.clone(),
+                    class.images.to_string(),
+                    recall,
+                    share(class.correct, class.predicted),
+                ]
             })
             .collect();
         let chance = table::percent(1.0 / zero_shot.classes.len() as f64);

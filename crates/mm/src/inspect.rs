@@ -25,17 +25,20 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let folder = ModelFolder::open(&args.model).with_context(|| format!("cannot open the model {}", args.model))?;
+    let folder =
+        ModelFolder::open(&args.model).with_context(|| format!("cannot open the model {}", args.model))?;
     let tensors = folder.weights.list();
     let files: Vec<FileFacts> = folder.weights.files().map(FileFacts::of).collect::<Result<_>>()?;
     if args.json {
         return output::print(&format!("{:#}\n", json(&folder, &tensors, &files)));
     }
     let rows: Vec<_> = files.iter().map(FileFacts::row).collect();
-    let mut tables = vec![summary(&folder), parts(&tensors), table::render(&["file", "size", "sha256"], &rows)];
+    let mut tables =
+        vec![summary(&folder), parts(&tensors), table::render(&["file", "size", "sha256"], &rows)];
     if args.tensors {
         let row = |t: &TensorInfo| vec![t.name.clone(), format!("{:?}", t.shape), t.dtype.clone()];
-        tables.push(table::render(&["tensor", "shape", "type"], &tensors.iter().map(row).collect::<Vec<_>>()));
+        tables
+            .push(table::render(&["tensor", "shape", "type"], &tensors.iter().map(row).collect::<Vec<_>>()));
     }
     output::print(&tables.join("\n"))
 }
@@ -137,7 +140,10 @@ fn image_tower(tower: &ImageTowerConfig) -> String {
             format!("ResNet of {} layers, width {}; {} px", resnet.depth, resnet.width, resnet.image_size)
         }
         ImageTowerConfig::ModifiedResNet(resnet) => {
-            format!("CLIP's ResNet: blocks {:?}, width {}; {} px", resnet.layers, resnet.width, resnet.image_size)
+            format!(
+                "CLIP's ResNet: blocks {:?}, width {}; {} px",
+                resnet.layers, resnet.width, resnet.image_size
+            )
         }
     }
 }

@@ -9,7 +9,8 @@ use std::path::Path;
 pub fn from_line(text: &str) -> Result<Vec<String>> {
     let (mut labels, mut rest) = (Vec::new(), text);
     loop {
-        let (label, behind) = field(rest).with_context(|| format!("--labels {text:?}, label {}", labels.len() + 1))?;
+        let (label, behind) =
+            field(rest).with_context(|| format!("--labels {text:?}, label {}", labels.len() + 1))?;
         labels.push(label);
         match behind {
             Some(behind) => rest = behind,
@@ -30,7 +31,8 @@ pub fn from_line(text: &str) -> Result<Vec<String>> {
 /// The first field of a line of CSV, and what is behind its comma, where there is one.
 fn field(text: &str) -> Result<(String, Option<&str>)> {
     let Some(quoted) = text.trim_start().strip_prefix('"') else {
-        let (label, behind) = text.split_once(',').map_or((text, None), |(label, behind)| (label, Some(behind)));
+        let (label, behind) =
+            text.split_once(',').map_or((text, None), |(label, behind)| (label, Some(behind)));
         return Ok((label.trim().to_owned(), behind));
     };
     let (mut label, mut rest) = (String::new(), quoted);
@@ -60,7 +62,8 @@ pub fn from_file(file: &Path) -> Result<Vec<String>> {
 
 fn from_lines(text: &str, file: &Path) -> Result<Vec<String>> {
     let (mut labels, mut lines) = (Vec::new(), HashMap::new());
-    for (line, label) in mm_data::text::lines(text).enumerate().map(|(index, line)| (index + 1, line.trim())) {
+    for (line, label) in mm_data::text::lines(text).enumerate().map(|(index, line)| (index + 1, line.trim()))
+    {
         if label.is_empty() {
             continue;
         }
@@ -72,8 +75,9 @@ fn from_lines(text: &str, file: &Path) -> Result<Vec<String>> {
     Ok(labels)
 }
 
-/// The classes of a list, `["tench", ...]`, or of a map by number or WordNet id: `{"0": ["n01440764", "tench"], ...}`,
-/// `{"n01440764": "tench", ...}`, in the order of the keys. There `_` stands for a space, and classes of one name are one label.
+/// The classes of a list, `["tench", ...]`, or of a map by number or WordNet id:
+/// `{"0": ["n01440764", "tench"], ...}`, `{"n01440764": "tench", ...}`, in the order of the keys. There `_`
+/// stands for a space, and classes of one name are one label.
 fn from_json(text: &str) -> Result<Vec<String>> {
     let classes: Vec<(String, String)> = match serde_json::from_str(text)? {
         Value::Array(classes) => {
@@ -161,8 +165,7 @@ mod tests {
                 .contains("b.txt:4: \"cat\" is given twice, first in line 1")
         );
         assert!(read("c.txt", "\n").unwrap_err().contains("c.txt: no label"));
-        let numbers =
-            r#"{"10": ["n3", "crane"], "2": ["n2", "great_white_shark"], "0": ["n1", "tench"], "11": ["n4", "crane"]}"#;
+        let numbers = r#"{"10": ["n3", "crane"], "2": ["n2", "great_white_shark"], "0": ["n1", "tench"], "11": ["n4", "crane"]}"#;
         assert_eq!(read("a.json", numbers).unwrap(), ["tench", "great white shark", "crane"]);
         assert_eq!(read("b.json", r#"{"n02": "goldfish", "n01": "tench"}"#).unwrap(), ["tench", "goldfish"]);
         assert_eq!(read("c.json", "\u{feff}[\"b_c\", \"a\"]").unwrap(), ["b_c", "a"]);

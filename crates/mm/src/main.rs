@@ -1,4 +1,5 @@
-//! `mm`: train, evaluate and use vision-language models. Each command parses its arguments, calls a crate and prints.
+//! `mm`: train, evaluate and use vision-language models. Each command parses its arguments, calls a crate and
+//! prints.
 #![deny(clippy::print_stdout, clippy::print_stderr)] // they panic where the reader has gone: `output` does not
 
 mod attention;
@@ -93,7 +94,8 @@ fn is_usage(error: &anyhow::Error) -> bool {
 /// The error and its causes on one line, each said once: many an error repeats its cause in its own message.
 fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
-    for cause in error.chain().map(|cause| cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ")) {
+    for cause in error.chain().map(|cause| cause.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
+    {
         if !line.contains(&cause) {
             line = if line.is_empty() { cause } else { format!("{line}: {cause}") };
         }

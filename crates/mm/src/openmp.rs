@@ -1,16 +1,19 @@
 //! How long libtorch's OpenMP threads spin while they wait for each other.
 //!
-//! They spin for milliseconds by default, which costs nothing on a core of their own. Beside another busy process a spinning thread
-//! keeps the core from the thread that it waits for, and a step takes ten times as long.
+//! They spin for milliseconds by default, which costs nothing on a core of their own. Beside another busy
+//! process a spinning thread keeps the core from the thread that it waits for, and a step takes ten times as
+//! long.
 
 use std::env;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Rounds of libgomp's waiting loop before a thread sleeps, some microseconds: as fast as spinning on quiet cores, and near a fair share of busy ones.
+/// Rounds of libgomp's waiting loop before a thread sleeps, some microseconds: as fast as spinning on quiet
+/// cores, and near a fair share of busy ones.
 const SPIN_COUNT: &str = "1000";
 
-/// Starts the program again with a short spin, unless the user has set one: libgomp reads its settings before `main`.
+/// Starts the program again with a short spin, unless the user has set one: libgomp reads its settings before
+/// `main`.
 pub fn shorten_spin() {
     if ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"].iter().any(|name| env::var_os(name).is_some()) {
         return;

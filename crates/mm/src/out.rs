@@ -1,4 +1,5 @@
-//! Where a command writes its result: tried before the work, so that an hour of it is not lost to a wrong name.
+//! Where a command writes its result: tried before the work, so that an hour of it is not lost to a wrong
+//! name.
 
 use anyhow::{Context, Result, ensure};
 use mm_core::checkpoint::{partial_file, write_atomically};
@@ -17,25 +18,32 @@ impl OutFile {
     /// Makes the folders of `path` and a temporary file beside it, which is removed where the command fails.
     ///
     /// # Errors
-    /// `path` is a folder or something else that no file should replace, its extension is none of `extensions`, or the disk refuses.
+    /// `path` is a folder or something else that no file should replace, its extension is none of
+    /// `extensions`, or the disk refuses.
     pub fn open(path: &Path, extensions: &[&str]) -> Result<Self> {
         let shown = path.display();
         let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default().to_lowercase();
         ensure!(!path.is_dir(), "cannot write {shown}: it is a folder; name a file in it");
         let is_known = extensions.contains(&extension.as_str());
-        ensure!(is_known, "cannot write {shown}: the extension says the format; name a file in {}", listed(extensions));
+        ensure!(
+            is_known,
+            "cannot write {shown}: the extension says the format; name a file in {}",
+            listed(extensions)
+        );
         // A link stays: the file that it points to is replaced.
         let path = match path.is_symlink() {
             true => fs::canonicalize(path).with_context(|| format!("cannot write {shown}, a link"))?,
             false => path.to_owned(),
         };
         ensure!(path.is_file() || !path.exists(), "cannot write {shown}: it is a device, no file");
-        let made = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| File::create(partial_file(&path)));
+        let made =
+            path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| File::create(partial_file(&path)));
         made.with_context(|| format!("cannot write {shown}"))?;
         Ok(Self { path, extension })
     }
 
-    /// The file; what is written to it by [`write_atomically`] goes through the temporary file that is open already.
+    /// The file; what is written to it by [`write_atomically`] goes through the temporary file that is open
+    /// already.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -91,7 +99,8 @@ mod tests {
     }
 
     fn names(folder: &Path) -> Vec<String> {
-        let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut names: Vec<_> = names.collect();
         names.sort();
         names

@@ -16,7 +16,8 @@ pub fn print_line(line: impl std::fmt::Display) -> anyhow::Result<()> {
     print(&format!("{line}\n"))
 }
 
-/// Writes a line to standard error. No work ends because nobody reads it: a terminal that was closed, a log on a full disk.
+/// Writes a line to standard error. No work ends because nobody reads it: a terminal that was closed, a log
+/// on a full disk.
 pub fn note(line: impl std::fmt::Display) {
     let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }

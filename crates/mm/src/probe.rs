@@ -29,7 +29,8 @@ pub struct Args {
     /// What decides which images the sweep sets apart.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Write the classifier in .safetensors: `weight` and `bias`, a row a class, and the names of the classes as metadata.
+    /// Write the classifier in .safetensors: `weight` and `bias`, a row a class, and the names of the classes
+    /// as metadata.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -52,7 +53,8 @@ pub fn run(args: &Args) -> Result<()> {
         anyhow::Ok(embedded)
     };
     let (train, test) = (embed(&args.train)?, embed(&args.test)?);
-    let classes: Vec<&str> = labels(&train, &args.train)?.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+    let classes: Vec<&str> =
+        labels(&train, &args.train)?.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
     let (train, test) = (labelled(&train, &args.train, &classes)?, labelled(&test, &args.test, &classes)?);
     let config = ProbeConfig::default();
     let (probe, c, tried) = match args.c {
@@ -70,7 +72,9 @@ pub fn run(args: &Args) -> Result<()> {
     if args.json {
         let sweep: Vec<_> = tried
             .iter()
-            .map(|tried| serde_json::json!({ "c": tried.c, "validation_accuracy": tried.validation_accuracy }))
+            .map(
+                |tried| serde_json::json!({ "c": tried.c, "validation_accuracy": tried.validation_accuracy }),
+            )
             .collect();
         let report = serde_json::json!({
             "accuracy": confusion.accuracy(), "mean_per_class_accuracy": confusion.mean_per_class_accuracy(), "c": c,
@@ -114,7 +118,9 @@ fn summary(
     if !confused.is_empty() {
         let rows: Vec<Vec<String>> = confused
             .into_iter()
-            .map(|(truth, said, count)| vec![classes[truth].to_owned(), classes[said].to_owned(), count.to_string()])
+            .map(|(truth, said, count)| {
+                vec![classes[truth].to_owned(), classes[said].to_owned(), count.to_string()]
+            })
             .collect();
         text += &format!("\n{}", table::render(&["most often, this", "was taken for", "times"], &rows));
     }

@@ -6,10 +6,12 @@ use mm_train::{RunConfig, changed_keys};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use tch::Device;
 
-/// The exit code of a process that ended only because another one did, so that a launcher knows whose error to show.
+/// The exit code of a process that ended only because another one did, so that a launcher knows whose error
+/// to show.
 pub const LOST: u8 = 75;
 
-/// Meets the other processes that were started with this one, if any, and makes sure that all run the same `resolved` configuration.
+/// Meets the other processes that were started with this one, if any, and makes sure that all run the same
+/// `resolved` configuration.
 pub fn join(run: &RunConfig, resolved: &str) -> Result<(Group, Device)> {
     follow_launcher();
     let launch = Launch::from_env()?;
@@ -19,7 +21,8 @@ pub fn join(run: &RunConfig, resolved: &str) -> Result<(Group, Device)> {
     Ok((group, device))
 }
 
-/// Has this process interrupted, as by Ctrl-C, when its launcher is killed: `cargo xtask` gives its number in `MM_LAUNCHER`. Nothing else would end it.
+/// Has this process interrupted, as by Ctrl-C, when its launcher is killed: `cargo xtask` gives its number in
+/// `MM_LAUNCHER`. Nothing else would end it.
 fn follow_launcher() {
     let launcher = std::env::var("MM_LAUNCHER").ok().and_then(|number| Pid::from_raw(number.parse().ok()?));
     if launcher.is_some() && launcher == getppid() {

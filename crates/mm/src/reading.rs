@@ -11,11 +11,12 @@ pub struct ReadingArgs {
     /// Images or texts that are embedded at once.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
-    /// Images that may be unreadable: they are named and left out. With more, the command does what it can and ends with exit code 1.
+    /// Images that may be unreadable: they are named and left out. With more, the command does what it can
+    /// and ends with exit code 1.
     #[arg(long, default_value_t = 0)]
     max_bad_samples: usize,
-    /// Decode JPEGs that are several times as large as what the model sees at a half, a quarter or an eighth of their size: faster, and
-    /// off by a level or two.
+    /// Decode JPEGs that are several times as large as what the model sees at a half, a quarter or an eighth
+    /// of their size: faster, and off by a level or two.
     #[arg(long)]
     fast_decode: bool,
 }
@@ -26,7 +27,8 @@ impl ReadingArgs {
         self.batch_size as usize
     }
 
-    /// Embeds all images of `folder` that can be read, with a bar; [`ReadingArgs::check_bad`] judges the others.
+    /// Embeds all images of `folder` that can be read, with a bar; [`ReadingArgs::check_bad`] judges the
+    /// others.
     pub fn embed(&self, model: &ImageModel, folder: &Path) -> Result<Embedded> {
         let set = EvalSet::open(&folder.to_string_lossy(), &source(folder)?, [255; 3], usize::MAX)?;
         let set = set.fast_decode(self.fast_decode);
@@ -42,10 +44,12 @@ impl ReadingArgs {
 const NAMED: usize = 3;
 
 impl ReadingArgs {
-    /// Fails where more of `total` images are `bad` than the arguments allow; `kept` says what became of the others.
+    /// Fails where more of `total` images are `bad` than the arguments allow; `kept` says what became of the
+    /// others.
     pub fn check_bad(&self, bad: &[BadSample], total: usize, kept: &str) -> Result<()> {
         let (count, allowed) = (bad.len(), self.max_bad_samples);
-        let first: Vec<String> = bad.iter().take(NAMED).map(|bad| format!("{}: {}", bad.key, bad.reason)).collect();
+        let first: Vec<String> =
+            bad.iter().take(NAMED).map(|bad| format!("{}: {}", bad.key, bad.reason)).collect();
         let more = if count > NAMED { "; ..." } else { "" };
         ensure!(
             count <= allowed,

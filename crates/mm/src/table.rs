@@ -28,6 +28,9 @@ mod tests {
     #[test]
     fn columns_are_aligned() {
         let rows = [vec!["a cat".to_owned(), "9.5%".to_owned()], vec!["dog".to_owned(), "90.5%".to_owned()]];
-        assert_eq!(super::render(&["label", "p"], &rows), "label      p\n─────  ─────\na cat   9.5%\ndog    90.5%\n");
+        assert_eq!(
+            super::render(&["label", "p"], &rows),
+            "label      p\n─────  ─────\na cat   9.5%\ndog    90.5%\n"
+        );
     }
 }

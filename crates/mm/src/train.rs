@@ -23,8 +23,8 @@ pub struct Args {
     /// Override a value of the configuration.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// latest: go on from the run's latest checkpoint, or begin where it has none. last-good: where the latest is broken, from the whole one
-    /// before it. PATH: from the checkpoint in this folder.
+    /// latest: go on from the run's latest checkpoint, or begin where it has none. last-good: where the
+    /// latest is broken, from the whole one before it. PATH: from the checkpoint in this folder.
     #[arg(long, value_name = "latest|last-good|PATH")]
     resume: Option<String>,
     /// Print one JSON object with the final metrics instead of a table.
@@ -65,7 +65,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let interrupt = interrupt_flag()?;
 
-    let bar = if group.is_main() { progress::bar(config.train.steps, "steps") } else { ProgressBar::hidden() };
+    let bar =
+        if group.is_main() { progress::bar(config.train.steps, "steps") } else { ProgressBar::hidden() };
     let terminal = std::io::stderr().is_terminal();
     let mut last_line = Instant::now();
     let mut estimate = Estimate::default();
@@ -76,10 +77,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             bar.set_message(describe(report));
             if let Some(rest) = estimate.step(config.train.steps - report.step) {
                 let left = config.train.steps - report.step;
-                bar.suspend(|| output::note(format_args!("about {} for the other {left} steps", HumanDuration(rest))));
+                bar.suspend(|| {
+                    output::note(format_args!("about {} for the other {left} steps", HumanDuration(rest)))
+                });
             }
             if !terminal && last_line.elapsed() > LINE_EVERY {
-                output::note(format_args!("step {}/{}  {}", report.step, config.train.steps, describe(report)));
+                output::note(format_args!(
+                    "step {}/{}  {}",
+                    report.step,
+                    config.train.steps,
+                    describe(report)
+                ));
                 last_line = Instant::now();
             }
         }
@@ -96,7 +104,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     match outcome {
         Outcome::Interrupted(checkpoint) => {
             if group.is_main() {
-                output::note(format_args!("stopped; {} is whole: go on with --resume latest", checkpoint.display()));
+                output::note(format_args!(
+                    "stopped; {} is whole: go on with --resume latest",
+                    checkpoint.display()
+                ));
             }
             Ok(ExitCode::from(INTERRUPTED))
         }
@@ -109,7 +120,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
 }
 
-/// The time that the rest of a run takes, estimated once it runs evenly: its first steps build kernels and take memory.
+/// The time that the rest of a run takes, estimated once it runs evenly: its first steps build kernels and
+/// take memory.
 #[derive(Default)]
 struct Estimate {
     steps: u32,
@@ -146,15 +158,22 @@ fn interrupt_flag() -> Result<Arc<AtomicBool>> {
 
 fn describe(report: &StepReport) -> String {
     let StepReport { loss, lr, samples_per_second, waiting, .. } = report;
-    let waiting =
-        if *waiting > 0.05 { format!("  waiting for data {}", table::percent(*waiting)) } else { String::new() };
+    let waiting = if *waiting > 0.05 {
+        format!("  waiting for data {}", table::percent(*waiting))
+    } else {
+        String::new()
+    };
     format!("loss {loss:.3}  lr {lr:.1e}  {samples_per_second:.0} samples/s{waiting}")
 }
 
 /// The metrics that fit a line.
 fn summary(metrics: &[Metric]) -> String {
-    let short = metrics.iter().filter(|metric| metric.name.ends_with("@1") || metric.name.ends_with("accuracy"));
-    short.map(|metric| format!("{} {}", metric.name, table::percent(metric.value))).collect::<Vec<_>>().join("  ")
+    let short =
+        metrics.iter().filter(|metric| metric.name.ends_with("@1") || metric.name.ends_with("accuracy"));
+    short
+        .map(|metric| format!("{} {}", metric.name, table::percent(metric.value)))
+        .collect::<Vec<_>>()
+        .join("  ")
 }
 
 fn print(json: bool, folder: &Path, metrics: &[Metric]) -> Result<()> {

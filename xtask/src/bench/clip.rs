@@ -49,7 +49,15 @@ const COMPARISONS: [Comparison; 6] = [
         BATCHES,
     ),
     comparison("training pairs", "train", "train", &PRECISIONS, "peers pad to 77", &PEERS, STEPS),
-    comparison("training pairs", "train", "train_dynamic", &["f32"], "peer pads to the longest", &DYNAMIC_PEERS, STEPS),
+    comparison(
+        "training pairs",
+        "train",
+        "train_dynamic",
+        &["f32"],
+        "peer pads to the longest",
+        &DYNAMIC_PEERS,
+        STEPS,
+    ),
 ];
 
 const fn comparison(
@@ -78,8 +86,12 @@ pub fn run(workspace: &Workspace, options: &ClipOptions) -> Result<()> {
     let example = workspace.build(&libtorch, "mm-clip", &["--example", "bench_clip"])?;
     let captions = write_captions(workspace, &example, &libtorch)?;
     let script = workspace.path("xtask/peers/bench_clip.py");
-    let tokens =
-        options.compared.peer_python.as_deref().map(|python| write_tokens(python, &script, &captions)).transpose()?;
+    let tokens = options
+        .compared
+        .peer_python
+        .as_deref()
+        .map(|python| write_tokens(python, &script, &captions))
+        .transpose()?;
     let ours = Program::ours(example, libtorch.lib(), tokens.unwrap_or_else(|| captions.clone()));
     let peers: Vec<Program> = match &options.compared.peer_python {
         Some(python) => {
@@ -137,8 +149,8 @@ pub fn run(workspace: &Workspace, options: &ClipOptions) -> Result<()> {
 
 fn plan(options: &ClipOptions) -> Vec<Seen> {
     let wanted = COMPARISONS.iter().filter(|comparison| options.wants(comparison.ours));
-    let rows =
-        wanted.flat_map(|comparison| comparison.precisions.iter().map(move |precision| (comparison, *precision)));
+    let rows = wanted
+        .flat_map(|comparison| comparison.precisions.iter().map(move |precision| (comparison, *precision)));
     rows.map(|(comparison, precision)| Seen {
         comparison,
         precision,
@@ -150,7 +162,8 @@ fn plan(options: &ClipOptions) -> Vec<Seen> {
 
 /// Measures each row once: ours, then each peer.
 fn measure_round(ours: &Program, peers: &[Program], seen: &mut [Seen]) -> Result<()> {
-    // A work that answers two questions is measured for both, so that ours and the peer's always stand side by side.
+    // A work that answers two questions is measured for both, so that ours and the peer's always stand side
+    // by side.
     for row in seen {
         let Comparison { ours: our_work, theirs, iterations, warmup, .. } = *row.comparison;
         let precision = row.precision;
@@ -172,7 +185,8 @@ fn tell(program: &str, work: &str, precision: &str, sample: &Sample) {
 }
 
 fn summary(seen: &Seen, limits: &[Limit]) -> Row {
-    let limit = limits.iter().find(|limit| limit.precision == seen.precision).map_or(f64::NAN, |limit| limit.gflops);
+    let limit =
+        limits.iter().find(|limit| limit.precision == seen.precision).map_or(f64::NAN, |limit| limit.gflops);
     let measured = seen.comparison.peers.iter().zip(&seen.peers).filter(|(_, samples)| !samples.is_empty());
     let peers = measured.map(|(name, samples)| PeerResult::new(name, &seen.ours, samples, limit));
     Row::new([seen.comparison.title, seen.precision, seen.comparison.note], &seen.ours, limit, peers)

@@ -76,7 +76,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let example = workspace.build(&libtorch, "mm-data", &["--example", "bench_data"])?;
     let mm = workspace.build(&libtorch, "mm", &["--bin", "mm"])?;
     let script = workspace.path("xtask/peers/bench_data.py");
-    let (shards, many) = (example.with_file_name("bench_data_shards"), example.with_file_name("bench_data_many"));
+    let (shards, many) =
+        (example.with_file_name("bench_data_shards"), example.with_file_name("bench_data_many"));
     let packed = example.with_file_name("bench_data_packed");
     let peer = |arguments: &[&Path]| {
         let mut command = peer_script(&options.peer_python, &script);
@@ -167,10 +168,17 @@ fn markdown(report: &Report) -> String {
     let line = |program: &str, how: &str, rate: f64, peak: f64, ratio: String| {
         [program.to_owned(), how.to_owned(), format!("{rate:.0}"), format!("{peak:.0}"), ratio]
     };
-    let ratio = format!("{:.2}x, {:.2}x of the memory", report.times_open_clip, report.share_of_open_clips_memory);
+    let ratio =
+        format!("{:.2}x, {:.2}x of the memory", report.times_open_clip, report.share_of_open_clips_memory);
     let lines = [
         ["program", "shards", "samples/s", "peak MB", "mm is"].map(String::from),
-        line("open_clip", "streamed", report.open_clip_samples_per_second, report.open_clip_peak_mb, String::new()),
+        line(
+            "open_clip",
+            "streamed",
+            report.open_clip_samples_per_second,
+            report.open_clip_peak_mb,
+            String::new(),
+        ),
         line("mm", "by number", report.samples_per_second, report.peak_mb, ratio),
         line("mm", "streamed", report.streamed_samples_per_second, report.streamed_peak_mb, String::new()),
     ];

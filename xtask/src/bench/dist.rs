@@ -77,7 +77,8 @@ struct Report {
     tiled_times_plain: f64,
 }
 
-/// What a loss takes: seconds, memory above the embeddings and their gradients, and floating-point operations a second.
+/// What a loss takes: seconds, memory above the embeddings and their gradients, and floating-point operations
+/// a second.
 #[derive(Serialize, Clone, Copy)]
 struct Loss {
     seconds: f64,
@@ -163,10 +164,11 @@ impl Bench<'_> {
 
         let (whole, _) = self.train(1, 64, &["train.steps=4"])?;
         let (chunked, _) = self.train(1, 64, &["train.steps=4", "train.grad_cache_chunk=8"])?;
-        let [kept, recomputed] = ["off", "on"].map(|switch| self.example(&self.loss, &["checkpointing", switch]));
+        let [kept, recomputed] =
+            ["off", "on"].map(|switch| self.example(&self.loss, &["checkpointing", switch]));
         let (kept, recomputed) = (kept?, recomputed?);
-        let [plain, small, large] =
-            [["plain", "8192"], ["tiled", "8192"], ["tiled", "32768"]].map(|[work, batch]| self.loss(work, batch));
+        let [plain, small, large] = [["plain", "8192"], ["tiled", "8192"], ["tiled", "32768"]]
+            .map(|[work, batch]| self.loss(work, batch));
         let (plain_8192, tiled_8192, tiled_32768) = (plain?, small?, large?);
         eprintln!("  plain loss {:.2} s, tiled {:.2} s", plain_8192.seconds, tiled_8192.seconds);
         Ok(Report {
@@ -190,22 +192,26 @@ impl Bench<'_> {
         })
     }
 
-    /// Trains as `world` processes, which share two cores; gives samples a second and the share of the exchange that cost no time.
+    /// Trains as `world` processes, which share two cores; gives samples a second and the share of the
+    /// exchange that cost no time.
     fn train(&self, world: u32, batch: u32, options: &[&str]) -> Result<(f64, f64)> {
         let (run, config) = (self.folder.join("bench"), self.folder.join("bench.toml"));
         let _ = fs::remove_dir_all(&run);
         let sets = [format!("run.out={}", self.folder.display()), format!("train.batch_size={batch}")];
-        let sets = sets.iter().map(String::as_str).chain(options.iter().copied()).flat_map(|set| ["--set", set]);
+        let sets =
+            sets.iter().map(String::as_str).chain(options.iter().copied()).flat_map(|set| ["--set", set]);
         let sets: Vec<&str> = sets.collect();
         self.as_processes(world, &|| {
             let mut mm = self.workspace.program(&self.mm, &self.libtorch);
             mm.arg("train").arg(&config).args(&sets);
             mm
         })?;
-        let metrics = fs::read_to_string(run.join("metrics.jsonl")).context("the run left no metrics.jsonl")?;
+        let metrics =
+            fs::read_to_string(run.join("metrics.jsonl")).context("the run left no metrics.jsonl")?;
         let steps: Vec<Step> = metrics.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
         let steps: Vec<Step> = steps.into_iter().filter(|step| step.kind == "train").collect();
-        let seconds: Vec<f64> = steps[WARMUP - 1..].windows(2).map(|pair| pair[1].seconds - pair[0].seconds).collect();
+        let seconds: Vec<f64> =
+            steps[WARMUP - 1..].windows(2).map(|pair| pair[1].seconds - pair[0].seconds).collect();
         Ok((f64::from(batch) / median(&seconds), steps.last().map_or(0.0, |step| step.overlap)))
     }
 
@@ -222,10 +228,16 @@ impl Bench<'_> {
             let of = |values: &[f64]| values.last().copied().unwrap_or(f64::NAN);
             eprintln!("  round {}: mm {:.2} GB/s, torch {:.2}", round + 1, of(&ours), of(&theirs));
         }
-        for (name, values) in [("mm, GB/s", &ours), ("torch.distributed, GB/s", &theirs), ("ratio", &ratios)] {
+        for (name, values) in [("mm, GB/s", &ours), ("torch.distributed, GB/s", &theirs), ("ratio", &ratios)]
+        {
             if !values.is_empty() {
-                let (least, most) = values.iter().fold((f64::MAX, f64::MIN), |(a, b), &v| (a.min(v), b.max(v)));
-                println!("{name}: {:.2} (from {least:.2} to {most:.2} over {} rounds)", median(values), values.len());
+                let (least, most) =
+                    values.iter().fold((f64::MAX, f64::MIN), |(a, b), &v| (a.min(v), b.max(v)));
+                println!(
+                    "{name}: {:.2} (from {least:.2} to {most:.2} over {} rounds)",
+                    median(values),
+                    values.len()
+                );
             }
         }
         Ok(())

@@ -71,7 +71,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let example = workspace.build(&libtorch, "mm-clip", &["--example", "bench_clip"])?;
     let mm = workspace.build(&libtorch, "mm", &["--bin", "mm"])?;
     let script = workspace.path("xtask/peers/bench_embed.py");
-    let (model, images) = (example.with_file_name("bench_embed_model"), example.with_file_name("bench_embed_images"));
+    let (model, images) =
+        (example.with_file_name("bench_embed_model"), example.with_file_name("bench_embed_images"));
     prepare(workspace, &libtorch, &example, &model)?;
     let peer = |arguments: &[&Path]| {
         let mut command = peer_script(&options.peer_python, &script);
@@ -98,10 +99,15 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
             let measure = |name, counts| alone.measure(Work::new(name, seen.precision, counts));
             let (limit, model_alone) = (measure("limit", LIMIT)?, measure("images", ALONE)?);
             let mut ours = workspace.program(&mm, &libtorch);
-            ours.args(["embed", "--json", "--batch-size", "16", "--precision", seen.precision, "--model"]).arg(&model);
+            ours.args(["embed", "--json", "--batch-size", "16", "--precision", seen.precision, "--model"])
+                .arg(&model);
             let ours = embedded(ours.arg("--images").arg(&images).arg("--out").arg(&rows_file))?;
             let rate = ours.rows / ours.seconds;
-            eprintln!("  mm {}: {rate:.1} images/s, {:.1} without reading", seen.precision, model_alone.rate());
+            eprintln!(
+                "  mm {}: {rate:.1} images/s, {:.1} without reading",
+                seen.precision,
+                model_alone.rate()
+            );
             seen.rates.push(rate);
             seen.of_model.push(rate / model_alone.rate());
             seen.of_limit.push(model_alone.gflops() * rate / model_alone.rate() / limit.gflops());
@@ -109,7 +115,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
             seen.of_peer.push(rate / peer_rate);
         }
     }
-    let start = start::measure(workspace, &libtorch, &model, Some(&options.peer_python), options.output.rounds)?;
+    let start =
+        start::measure(workspace, &libtorch, &model, Some(&options.peer_python), options.output.rounds)?;
     let report = Report {
         date: today(),
         images: options.images,
@@ -139,7 +146,8 @@ fn prepare(workspace: &Workspace, libtorch: &Libtorch, example: &Path, model: &P
 
 /// All precisions, bf16 only where its products are as fast as f32's: nobody takes it elsewhere.
 fn precisions(ours: &Program) -> Result<Vec<&'static str>> {
-    let limit = |precision| Ok::<f64, anyhow::Error>(ours.measure(Work::new("limit", precision, LIMIT))?.gflops());
+    let limit =
+        |precision| Ok::<f64, anyhow::Error>(ours.measure(Work::new("limit", precision, LIMIT))?.gflops());
     let has_bf16 = limit("bf16")? >= limit("f32")?;
     Ok(["f32", "bf16", "int8"].into_iter().filter(|precision| has_bf16 || *precision != "bf16").collect())
 }
@@ -164,7 +172,14 @@ struct Seen {
 impl Seen {
     fn new(precision: &'static str) -> Self {
         let none = Vec::new;
-        Self { precision, rates: none(), of_model: none(), of_limit: none(), waiting: none(), of_peer: none() }
+        Self {
+            precision,
+            rates: none(),
+            of_model: none(),
+            of_limit: none(),
+            waiting: none(),
+            of_peer: none(),
+        }
     }
 
     fn row(&self) -> Row {

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: our speed beside the machine's limit and beside the Python peers, in one run.
 //!
-//! Every measurement is a process of its own, and ours and the peers' take turns, so that a machine that slows down slows all
-//! of them down. A ratio is the median of the ratios within each round.
+//! Every measurement is a process of its own, and ours and the peers' take turns, so that a machine that
+//! slows down slows all of them down. A ratio is the median of the ratios within each round.
 
 mod clip;
 mod data;
@@ -34,13 +34,15 @@ enum What {
     /// Training the demo's model: 4 M parameters, read, decoded and augmented meanwhile
     #[command(after_help = SMALL_HELP)]
     Small(Compared),
-    /// A folder of JPEGs through ViT-B/32, read and decoded meanwhile; a 605 MB checkpoint from start to answer
+    /// A folder of JPEGs through ViT-B/32, read and decoded meanwhile; a 605 MB checkpoint from start to
+    /// answer
     #[command(after_help = EMBED_HELP)]
     Embed(embed::Options),
     /// Shards of JPEGs to training batches; drawn scenes, resuming, packing
     #[command(after_help = DATA_HELP)]
     Data(data::Options),
-    /// Two processes beside one, sums beside torch.distributed's, and what saves memory: GradCache, recomputation, tiled losses
+    /// Two processes beside one, sums beside torch.distributed's, and what saves memory: GradCache,
+    /// recomputation, tiled losses
     #[command(after_help = DIST_HELP)]
     Dist(dist::Options),
 }
@@ -100,7 +102,8 @@ pub struct Compared {
 /// Options of `bench clip`.
 #[derive(clap::Args)]
 pub struct ClipOptions {
-    /// Measure only these kinds of work (images, texts77, texts, train, start); docs/benchmarks.md then stays as it is
+    /// Measure only these kinds of work (images, texts77, texts, train, start); docs/benchmarks.md then stays
+    /// as it is
     #[arg(long, value_name = "WORK", value_parser = ["images", "texts77", "texts", "train", "start"])]
     only: Vec<String>,
     #[command(flatten)]

@@ -61,7 +61,8 @@ fn middle(samples: &[Sample], figure: impl Fn(&Sample) -> f64) -> f64 {
 }
 
 impl Row {
-    /// The medians of our `samples`, one a round; `limit` is the matrix limit in GFLOP/s. `work` is title, precision and note.
+    /// The medians of our `samples`, one a round; `limit` is the matrix limit in GFLOP/s. `work` is title,
+    /// precision and note.
     pub fn new(
         work: [&'static str; 3],
         samples: &[Sample],
@@ -84,7 +85,8 @@ impl Row {
 impl PeerResult {
     /// The medians of a peer's samples, and of the ratios of `ours` to them within a round.
     pub fn new(name: &'static str, ours: &[Sample], theirs: &[Sample], limit: f64) -> Self {
-        let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours.rate() / theirs.rate()).collect();
+        let ratios: Vec<f64> =
+            ours.iter().zip(theirs).map(|(ours, theirs)| ours.rate() / theirs.rate()).collect();
         Self {
             name,
             rate: middle(theirs, Sample::rate),
@@ -103,9 +105,13 @@ impl Report {
 
     /// A table with one line for ours and one for each peer.
     pub fn markdown(&self) -> String {
-        let mut text = format!("Measured on {}, {}, batch {}, medians.\n", self.date, self.processor, self.batch);
-        let limits: Vec<_> =
-            self.limits.iter().map(|limit| format!("{:.0} GFLOP/s in {}", limit.gflops, limit.precision)).collect();
+        let mut text =
+            format!("Measured on {}, {}, batch {}, medians.\n", self.date, self.processor, self.batch);
+        let limits: Vec<_> = self
+            .limits
+            .iter()
+            .map(|limit| format!("{:.0} GFLOP/s in {}", limit.gflops, limit.precision))
+            .collect();
         if !limits.is_empty() {
             let _ = writeln!(text, "Matrix limit in the same run: {}.", limits.join(", "));
         }
@@ -129,7 +135,11 @@ impl Report {
         let head = ["work", "precision", "program", "items/s", "of the limit", "peak MB", "mm is"];
         let mut lines = vec![head.map(String::from)];
         for row in &self.rows {
-            let work = if row.note.is_empty() { row.work.to_owned() } else { format!("{} ({})", row.work, row.note) };
+            let work = if row.note.is_empty() {
+                row.work.to_owned()
+            } else {
+                format!("{} ({})", row.work, row.note)
+            };
             let figures = |name: &str, rate: f64, share: f64, peak: f64, ratio: String| {
                 let (rate, share, peak) =
                     (format!("{rate:.1}"), format!("{:.0}%", share * 100.0), format!("{peak:.0}"));
@@ -151,7 +161,8 @@ mod tests {
 
     #[test]
     fn a_peer_stands_under_ours_with_its_ratio() {
-        let peer = PeerResult { name: "open_clip", rate: 16.0, share_of_limit: 0.8, peak_mb: 1400.0, ratio: 1.125 };
+        let peer =
+            PeerResult { name: "open_clip", rate: 16.0, share_of_limit: 0.8, peak_mb: 1400.0, ratio: 1.125 };
         let (rate, share_of_limit, peak_mb) = (18.0, 0.9, 900.0);
         let row = Row {
             work: "texts",
@@ -162,7 +173,8 @@ mod tests {
             peak_mb,
             peers: vec![peer],
         };
-        let text = Report::new(16, vec![Limit { precision: "f32", gflops: 185.4 }], vec![row], None).markdown();
+        let text =
+            Report::new(16, vec![Limit { precision: "f32", gflops: 185.4 }], vec![row], None).markdown();
         assert!(text.contains("185 GFLOP/s in f32"), "{text}");
         assert!(
             text.contains(

@@ -29,7 +29,8 @@ pub fn run(workspace: &Workspace, options: &Compared) -> Result<()> {
         .with_context(|| format!("cannot write {}", lengths.display()))?;
     let ours = Program::ours(example, libtorch.lib(), lengths.clone()).in_folder(workspace.path(""));
     let script = workspace.path("xtask/peers/bench_small.py");
-    let peer = options.peer_python.as_deref().map(|python| Program::peer("transformers", python, script, lengths));
+    let peer =
+        options.peer_python.as_deref().map(|python| Program::peer("transformers", python, script, lengths));
 
     let (mut limits, mut mine, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..options.output.rounds {
@@ -45,7 +46,8 @@ pub fn run(workspace: &Workspace, options: &Compared) -> Result<()> {
     }
     let limit = median(&limits.iter().map(|sample| sample.gflops()).collect::<Vec<_>>());
     let peers = (!theirs.is_empty()).then(|| PeerResult::new("transformers", &mine, &theirs, limit));
-    let row = Row::new(["training the demo's model", "f32", "the peer's data is in memory"], &mine, limit, peers);
+    let row =
+        Row::new(["training the demo's model", "f32", "the peer's data is in memory"], &mine, limit, peers);
     let report = Report::new(128, vec![Limit { precision: "f32", gflops: limit }], vec![row], None);
     write_section(&workspace.path("docs/benchmarks.md"), "bench small", &report.markdown())?;
     match options.output.json {

@@ -24,7 +24,8 @@ pub fn measure(
     rounds: u32,
 ) -> Result<Start> {
     let mm = workspace.build(libtorch, "mm", &["--bin", "mm"])?;
-    // Beside the program and not in the system's temporary folder: cargo's target folder is ours to leave things in.
+    // Beside the program and not in the system's temporary folder: cargo's target folder is ours to leave
+    // things in.
     let emoji = mm.with_file_name("bench_emoji");
     if !emoji.exists() {
         run_command(data::emoji(workspace, &emoji).stdout(Stdio::null()))?;

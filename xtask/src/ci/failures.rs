@@ -1,4 +1,5 @@
-//! What of a `cargo test --no-fail-fast` failed, read from what it prints: thousands of lines lie between a failure and the end.
+//! What of a `cargo test --no-fail-fast` failed, read from what it prints: thousands of lines lie between a
+//! failure and the end.
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::process::{Command, ExitStatus, Stdio};
@@ -34,8 +35,10 @@ pub fn watch(cargo: &mut Command) -> Result<(ExitStatus, Failures)> {
     if io::stderr().is_terminal() && std::env::var_os("CARGO_TERM_COLOR").is_none() {
         cargo.env("CARGO_TERM_COLOR", "always"); // a pipe would switch them off
     }
-    let mut child = cargo.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("cannot start cargo")?;
-    let (stdout, stderr) = (child.stdout.take().expect("it is piped"), child.stderr.take().expect("it is piped"));
+    let mut child =
+        cargo.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let (stdout, stderr) =
+        (child.stdout.take().expect("it is piped"), child.stderr.take().expect("it is piped"));
     let (mut results, mut messages) = (Failures::default(), Failures::default());
     let passed_on = thread::scope(|scope| {
         let results = scope.spawn(|| pass_on(stdout, io::stdout(), |line| results.read_result(line)));
@@ -111,12 +114,16 @@ impl Failures {
         }
     }
 
-    /// A line for each failed test, with the options that `cargo test` runs it by, and for each target that crashed.
+    /// A line for each failed test, with the options that `cargo test` runs it by, and for each target that
+    /// crashed.
     pub fn lines(&self) -> Vec<String> {
-        let is_doc = |tests: &&Vec<String>| tests.iter().all(|name| name.contains(" - ") && name.contains("(line "));
+        let is_doc =
+            |tests: &&Vec<String>| tests.iter().all(|name| name.contains(" - ") && name.contains("(line "));
         let (of_docs, of_binaries): (Vec<_>, Vec<_>) = self.tests.iter().partition(is_doc);
-        let (crashed, failed): (Vec<_>, Vec<_>) = self.targets.iter().partition(|target| target.crash.is_some());
-        let failed: Vec<&Target> = failed.into_iter().filter(|target| !target.options.ends_with("--doc")).collect();
+        let (crashed, failed): (Vec<_>, Vec<_>) =
+            self.targets.iter().partition(|target| target.crash.is_some());
+        let failed: Vec<&Target> =
+            failed.into_iter().filter(|target| !target.options.ends_with("--doc")).collect();
         let mut lines = Vec::new();
         if failed.len() == of_binaries.len() {
             for (target, tests) in failed.iter().zip(&of_binaries) {

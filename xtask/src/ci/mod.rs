@@ -1,7 +1,8 @@
 //! `cargo xtask test` and `ci`.
 //!
-//! All steps share the release profile: torch-sys is then built once. RUSTFLAGS stays as it is, because another value would
-//! build everything again; the lints are denied in the root `Cargo.toml` and on clippy's own command line.
+//! All steps share the release profile: torch-sys is then built once. RUSTFLAGS stays as it is, because
+//! another value would build everything again; the lints are denied in the root `Cargo.toml` and on clippy's
+//! own command line.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -100,9 +101,14 @@ fn all_steps(workspace: &Workspace, took: &mut Vec<(&'static str, Duration)>) ->
         let run: fn(&mut Command) -> Result<()> = if name == "test" { run_tests } else { run_command };
         match timed(name, &mut || run(&mut cargo)) {
             Ok(()) => {}
-            Err(error) if name == "test" && !error.is::<Ended>() => return Err(error.context("ci stopped at test")),
+            Err(error) if name == "test" && !error.is::<Ended>() => {
+                return Err(error.context("ci stopped at test"));
+            }
             Err(_) => {
-                bail!("ci stopped at {name}: see the messages above, and repeat it with `cargo {}`", args.join(" "))
+                bail!(
+                    "ci stopped at {name}: see the messages above, and repeat it with `cargo {}`",
+                    args.join(" ")
+                )
             }
         }
     }

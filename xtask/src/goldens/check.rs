@@ -1,5 +1,6 @@
-//! `goldens --check`: the round trip. `mm convert` writes each model in every form that can hold it, and the peers
-//! open what it wrote and compute the same; `mm embed` makes of the peers' own folders what the peers make of them.
+//! `goldens --check`: the round trip. `mm convert` writes each model in every form that can hold it, and the
+//! peers open what it wrote and compute the same; `mm embed` makes of the peers' own folders what the peers
+//! make of them.
 
 use std::path::{Path, PathBuf};
 use std::{fs, process::Command};
@@ -15,8 +16,8 @@ use crate::workspace::{Workspace, last_line, peer_script, run as run_command};
 
 const PAGE: &str = "docs/checkpoints.md";
 
-/// The models of data/goldens/clip, and each chain of forms that they are written in. The last of a chain has a peer
-/// that opens it; what is not here has no place in the form, and `mm convert` says so.
+/// The models of data/goldens/clip, and each chain of forms that they are written in. The last of a chain has
+/// a peer that opens it; what is not here has no place in the form, and `mm convert` says so.
 const MODELS: [(&str, &[&str]); 17] = [
     ("clip", &["hf", "hf f16", "hf bf16", "open_clip", "open_clip > hf"]),
     ("clip-gelu-14", &["hf", "open_clip", "open_clip > hf"]),
@@ -37,7 +38,8 @@ const MODELS: [(&str, &[&str]); 17] = [
     ("bert", &["hf"]),
 ];
 
-/// The folders that the script makes, with tokenizer and image processor: the forms, and what `mm embed` reads.
+/// The folders that the script makes, with tokenizer and image processor: the forms, and what `mm embed`
+/// reads.
 const FOLDERS: [(&str, &[&str], &[&str]); 12] = [
     ("clip-words", &["hf", "open_clip", "open_clip > hf"], &["texts", "images"]),
     ("clip-openai-words", &["hf", "open_clip", "openai", "openai > hf"], &["texts", "images"]),
@@ -121,8 +123,10 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 
     eprintln!("== the peers open and compute");
     let plan = scratch.join("plan.json");
-    let asked: Vec<&Request> = trips.iter().filter(|trip| trip.broken.is_none()).map(|trip| &trip.request).collect();
-    fs::write(&plan, serde_json::to_vec(&asked)?).with_context(|| format!("cannot write {}", plan.display()))?;
+    let asked: Vec<&Request> =
+        trips.iter().filter(|trip| trip.broken.is_none()).map(|trip| &trip.request).collect();
+    fs::write(&plan, serde_json::to_vec(&asked)?)
+        .with_context(|| format!("cannot write {}", plan.display()))?;
     let (versions, mut answers) =
         ask(peer_script(&args.python, &script).arg("check").args([&goldens, &plan]), asked.len())?;
     let found: Vec<Found> = trips
@@ -164,13 +168,20 @@ impl Mm<'_> {
             let (form, option) = words.split_once(' ').unwrap_or((words, "f32"));
             let resolution = option.strip_suffix("px");
             let dtype = if resolution.is_some() { "f32" } else { option };
-            let to =
-                scratch.join("written").join(format!("{model}.{}.{step}", chain.replace(" > ", ".").replace(' ', "-")));
+            let to = scratch
+                .join("written")
+                .join(format!("{model}.{}.{step}", chain.replace(" > ", ".").replace(' ', "-")));
             let mut command = self.command("convert");
-            command.arg("--from").arg(&request.written).arg("--to").arg(&to).args(["--format", form, "--dtype", dtype]);
+            command
+                .arg("--from")
+                .arg(&request.written)
+                .arg("--to")
+                .arg(&to)
+                .args(["--format", form, "--dtype", dtype]);
             command.args(resolution.map(|pixels| format!("--resolution={pixels}")));
             broken = broken.or(failure(&mut command));
-            let (form, dtype, resolution) = (form.to_owned(), dtype.to_owned(), resolution.map(str::to_owned));
+            let (form, dtype, resolution) =
+                (form.to_owned(), dtype.to_owned(), resolution.map(str::to_owned));
             request = Request { written: to, form, dtype, resolution, ..request };
         }
         Trip { model, chain: chain.replace(" > ", ", then "), broken, request }
@@ -189,7 +200,8 @@ impl Mm<'_> {
         let no_folder = fs::create_dir_all(&folder).err().map(|error| error.to_string());
         let broken = no_folder.or_else(|| failure(&mut command));
         let (form, dtype) = (String::new(), "f32".to_owned());
-        let request = Request { source: source.to_owned(), written: rows, form, dtype, resolution: None, rows: true };
+        let request =
+            Request { source: source.to_owned(), written: rows, form, dtype, resolution: None, rows: true };
         Trip { model, chain: "left as it is".to_owned(), broken, request }
     }
 
@@ -211,11 +223,13 @@ fn failure(command: &mut Command) -> Option<String> {
 
 /// The versions of the peers, and their answers to `count` requests.
 fn ask(command: &mut Command, count: usize) -> Result<(String, std::vec::IntoIter<Found>)> {
-    let output = command.output().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    let output =
+        command.output().with_context(|| format!("cannot start {}", command.get_program().display()))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let mut lines = text.lines();
     let versions = lines.next().unwrap_or_default().to_owned();
-    let answers: Vec<Found> = lines.map(serde_json::from_str).collect::<Result<_, _>>().context("the peers' answer")?;
+    let answers: Vec<Found> =
+        lines.map(serde_json::from_str).collect::<Result<_, _>>().context("the peers' answer")?;
     if !output.status.success() || answers.len() != count {
         let (said, reason) = (answers.len(), last_line(&output.stderr));
         bail!("the peers answered {said} of {count} questions: {reason}");
@@ -232,13 +246,15 @@ fn tables(trips: &[Trip], found: &[Found], models: usize) -> String {
         .map(|(trip, found)| {
             let opened_by = found.opened_by.clone().unwrap_or_else(|| "nobody".to_owned());
             let texts = found.texts.map(|texts| texts.to_string());
-            let pixels = found.pixels.zip(found.photos).map(|(apart, photos)| format!("{photos}: {}", number(apart)));
-            let [texts, pixels, outputs] = [texts, pixels, found.difference.map(number)].map(Option::unwrap_or_default);
+            let pixels =
+                found.pixels.zip(found.photos).map(|(apart, photos)| format!("{photos}: {}", number(apart)));
+            let [texts, pixels, outputs] =
+                [texts, pixels, found.difference.map(number)].map(Option::unwrap_or_default);
             [trip.model.to_owned(), trip.chain.clone(), opened_by, texts, pixels, outputs]
         })
         .collect();
-    let head =
-        ["model", "written as", "opened by", "equal texts", "photos: pixels apart", "outputs apart"].map(String::from);
+    let head = ["model", "written as", "opened by", "equal texts", "photos: pixels apart", "outputs apart"]
+        .map(String::from);
     let short = |line: &[String; 6]| [0, 1, 2, 5].map(|column| line[column].clone());
     let first: Vec<_> = std::iter::once(&head).chain(&lines[..models]).map(short).collect();
     let second: Vec<_> = std::iter::once(&head).chain(&lines[models..]).cloned().collect();

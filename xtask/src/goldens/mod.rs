@@ -1,8 +1,8 @@
-//! `cargo xtask goldens`: runs the scripts of `xtask/goldens`, which write what the Python peers compute, or checks
-//! that the peers open what `mm` writes.
+//! `cargo xtask goldens`: runs the scripts of `xtask/goldens`, which write what the Python peers compute, or
+//! checks that the peers open what `mm` writes.
 //!
-//! Each script takes the folder to write into as its one argument. It writes beside the old one, which is replaced only by a
-//! script that ends well.
+//! Each script takes the folder to write into as its one argument. It writes beside the old one, which is
+//! replaced only by a script that ends well.
 
 mod check;
 
@@ -24,7 +24,8 @@ pub struct Args {
     /// A Python that has the peers (each script names the versions it pins)
     #[arg(long, default_value = "python3")]
     python: PathBuf,
-    /// Make nothing: let mm convert the goldens and the peers open them, and write the table of docs/checkpoints.md
+    /// Make nothing: let mm convert the goldens and the peers open them, and write the table of
+    /// docs/checkpoints.md
     #[arg(long, conflicts_with = "names")]
     check: bool,
 }

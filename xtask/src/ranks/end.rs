@@ -10,7 +10,8 @@ use super::Rank;
 use crate::terminal::note;
 use crate::workspace::Ended;
 
-/// What `mm` ends with when it could not go on only because another rank had ended (`EX_TEMPFAIL` of sysexits.h).
+/// What `mm` ends with when it could not go on only because another rank had ended (`EX_TEMPFAIL` of
+/// sysexits.h).
 const FOLLOWED: u8 = 75;
 /// What `mm` ends with after Ctrl-C, and what a shell calls a program that Ctrl-C has killed.
 const INTERRUPTED: u8 = 130;
@@ -44,7 +45,8 @@ pub fn breaks_the_group(code: u8) -> bool {
     !matches!(code, 0 | INTERRUPTED)
 }
 
-/// Prints the error of the rank that failed first, of those that failed for a reason of their own, and then how the others ended.
+/// Prints the error of the rank that failed first, of those that failed for a reason of their own, and then
+/// how the others ended.
 pub fn verdict(ranks: &[Rank], interrupted: bool) -> Result<()> {
     let mut ends: Vec<_> = ranks.iter().filter_map(|rank| Some((rank, rank.end.as_ref()?))).collect();
     ends.retain(|(_, end)| end.of_itself);
@@ -71,7 +73,8 @@ fn reason(rank: &Rank, end: &End) -> String {
     let words = rank.words.lock().unwrap_or_else(PoisonError::into_inner);
     match (words.error(), words.message()) {
         (None, _) if end.status.signal() == Some(9) => {
-            ": the system or another program ended it, the system most often for want of memory (see `dmesg`)".into()
+            ": the system or another program ended it, the system most often for want of memory (see `dmesg`)"
+                .into()
         }
         (_, Some(message)) => format!(": {message}"),
         _ => String::new(),

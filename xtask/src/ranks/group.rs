@@ -80,7 +80,9 @@ impl Options {
             (Some(nodes), Some(node), _) if node >= nodes => {
                 bail!("--node-rank {node} is none of {nodes} nodes, which count from 0 to {}", nodes - 1)
             }
-            _ => bail!("a group of nodes needs --nnodes M, --node-rank R and --rdzv HOST:PORT, an address of node 0"),
+            _ => bail!(
+                "a group of nodes needs --nnodes M, --node-rank R and --rdzv HOST:PORT, an address of node 0"
+            ),
         };
         Ok(Some(Group { nproc, nnodes, node_rank, master }))
     }
@@ -118,7 +120,8 @@ impl Group {
         command.envs(variables.map(|(name, value)| (name, value.to_string())));
         command.env("MASTER_ADDR", &self.master.host);
         command.env("MM_LAUNCHER", process::id().to_string()); // without which a rank ends too
-        // Left over from a torchrun around us, it would make rank 0 look for a store that nobody serves at our address.
+        // Left over from a torchrun around us, it would make rank 0 look for a store that nobody serves at
+        // our address.
         command.env_remove("TORCHELASTIC_USE_AGENT_STORE");
         // Each process alone would take all cores, and all of them together would wait for each other.
         if env::var_os("OMP_NUM_THREADS").is_none() {

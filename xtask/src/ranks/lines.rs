@@ -40,7 +40,8 @@ pub fn prefix(rank: u32, world_size: u32, dimmed: bool) -> String {
     if dimmed { format!("\x1b[2m[rank {rank:>width$}]\x1b[0m ") } else { format!("[rank {rank:>width$}] ") }
 }
 
-/// Copies a rank's stream to its end, each line in one write and behind the prefix, and calls `heard` with it.
+/// Copies a rank's stream to its end, each line in one write and behind the prefix, and calls `heard` with
+/// it.
 pub fn copy(stream: impl Read, prefix: &str, out: &mut dyn Write, mut heard: impl FnMut(&str)) {
     let mut stream = BufReader::new(stream);
     loop {

@@ -1,8 +1,9 @@
 //! `--nproc N`: the processes of a group on this node, from their start to the end of the last.
 //!
-//! Each is an `mm` with torchrun's variables, and a process group of its own in the system's sense. So a terminal's Ctrl-C comes
-//! to the launcher alone, which hands it on: a rank gets it once, whoever sent it, and what a rank started can end with it.
-//! Where one rank ends badly the others, which may wait for it for ever, are ended too, and the one that began is named.
+//! Each is an `mm` with torchrun's variables, and a process group of its own in the system's sense. So a
+//! terminal's Ctrl-C comes to the launcher alone, which hands it on: a rank gets it once, whoever sent it,
+//! and what a rank started can end with it. Where one rank ends badly the others, which may wait for it for
+//! ever, are ended too, and the one that began is named.
 
 mod end;
 mod group;
@@ -29,13 +30,15 @@ use self::end::{End, breaks_the_group, verdict};
 use self::lines::LastWords;
 use crate::terminal::is_coloured;
 
-/// After a rank's bad end the others have this long to find out and to end by themselves, with an error of their own ...
+/// After a rank's bad end the others have this long to find out and to end by themselves, with an error of
+/// their own ...
 const UNTIL_TERM: Duration = Duration::from_secs(4);
 /// ... this long until they are not asked any more ...
 const UNTIL_KILL: Duration = Duration::from_secs(7);
 /// ... and this long until those that even the system cannot end, as they wait for a device, are left behind.
 const UNTIL_LEFT: Duration = Duration::from_secs(9);
-/// How long the last lines may take to arrive when every rank has ended; a program that left its group may hold the pipe open.
+/// How long the last lines may take to arrive when every rank has ended; a program that left its group may
+/// hold the pipe open.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 struct Rank {
@@ -48,7 +51,8 @@ struct Rank {
 }
 
 enum Event {
-    /// The rank at this index ended. It waits to be reaped: until then its number cannot become another process's.
+    /// The rank at this index ended. It waits to be reaped: until then its number cannot become another
+    /// process's.
     Ended(usize),
     /// A stream of a rank came to its end.
     Closed,
@@ -64,8 +68,8 @@ enum Step {
 /// Runs `mm` once for each rank of this node and waits for all of them.
 ///
 /// # Errors
-/// [`Ended`](crate::workspace::Ended) with the exit code of the rank that failed first, after its error was printed, or with 130 after
-/// Ctrl-C; any other where a rank cannot be started.
+/// [`Ended`](crate::workspace::Ended) with the exit code of the rank that failed first, after its error was
+/// printed, or with 130 after Ctrl-C; any other where a rank cannot be started.
 pub fn run(group: &Group, mm: &dyn Fn() -> Command) -> Result<()> {
     let (sender, events) = mpsc::channel();
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for Ctrl-C")?;
@@ -108,7 +112,10 @@ fn watch(ranks: &mut [Rank], mut streams: usize, events: &Receiver<Event>) -> Re
             Ok(Event::Interrupted) if !interrupted && plan.is_empty() => {
                 interrupted = true;
                 // To the rank alone: what it started may be of use while it saves.
-                ranks.iter().filter(|rank| rank.end.is_none()).for_each(|rank| rank.send(kill_process, Signal::INT));
+                ranks
+                    .iter()
+                    .filter(|rank| rank.end.is_none())
+                    .for_each(|rank| rank.send(kill_process, Signal::INT));
             }
             Ok(Event::Interrupted) => {
                 interrupted = true;
@@ -147,7 +154,8 @@ impl Rank {
         Ok(Self { number, child, words: Arc::default(), end: None, ended_by_us: false })
     }
 
-    /// Has the end of the rank and of its streams told to `events`, and its lines copied; returns how many streams there are.
+    /// Has the end of the rank and of its streams told to `events`, and its lines copied; returns how many
+    /// streams there are.
     fn listen(&mut self, index: usize, world_size: u32, events: &Sender<Event>) -> usize {
         let (pid, ended) = (self.pid(), events.clone());
         thread::spawn(move || {
@@ -170,10 +178,12 @@ impl Rank {
         count
     }
 
-    /// Takes the exit status of the rank, which has ended as the `place`th, and returns its exit code; whatever it left running ends.
+    /// Takes the exit status of the rank, which has ended as the `place`th, and returns its exit code;
+    /// whatever it left running ends.
     fn reap(&mut self, place: usize) -> Result<u8> {
         self.send(kill_process_group, Signal::KILL);
-        let status = self.child.wait().with_context(|| format!("cannot learn how rank {} ended", self.number))?;
+        let status =
+            self.child.wait().with_context(|| format!("cannot learn how rank {} ended", self.number))?;
         Ok(self.end.insert(End { status, place, of_itself: !self.ended_by_us }).code())
     }
 

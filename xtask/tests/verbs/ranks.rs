@@ -1,4 +1,5 @@
-//! `--nproc`: what each rank is told, what becomes of its lines, and what follows when one ends badly or the user stops them.
+//! `--nproc`: what each rank is told, what becomes of its lines, and what follows when one ends badly or the
+//! user stops them.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -19,7 +20,11 @@ fn with_mm(script: &str) -> Checkout {
 
 /// Trains in several processes to the end.
 fn train(script: &str, options: &[&str]) -> Output {
-    with_mm(script).command(&[&["train", "a.toml"], options].concat()).env_remove("OMP_NUM_THREADS").output().unwrap()
+    with_mm(script)
+        .command(&[&["train", "a.toml"], options].concat())
+        .env_remove("OMP_NUM_THREADS")
+        .output()
+        .unwrap()
 }
 
 fn stderr(output: &Output) -> String {
@@ -68,13 +73,18 @@ fn each_rank_of_a_node_is_told_its_place_and_a_share_of_the_cores() {
         assert!(stderr(&output).contains(&line), "{}", stderr(&output));
     }
     let output = command.env("OMP_NUM_THREADS", "7").output().unwrap();
-    assert!(stderr(&output).contains(" 127.0.0.1 7 train"), "a user's OMP_NUM_THREADS stays: {}", stderr(&output));
+    assert!(
+        stderr(&output).contains(" 127.0.0.1 7 train"),
+        "a user's OMP_NUM_THREADS stays: {}",
+        stderr(&output)
+    );
 }
 
 #[test]
 fn the_ranks_of_a_later_node_count_on_from_those_before_it() {
     let options = ["--nproc", "4", "--nnodes", "3", "--node-rank", "2", "--rdzv", "node1:29500"];
-    let output = train("echo $RANK $LOCAL_RANK $WORLD_SIZE $LOCAL_WORLD_SIZE $MASTER_ADDR $MASTER_PORT", &options);
+    let output =
+        train("echo $RANK $LOCAL_RANK $WORLD_SIZE $LOCAL_WORLD_SIZE $MASTER_ADDR $MASTER_PORT", &options);
     assert!(output.status.success() && output.stdout.is_empty());
     for local in 0..4 {
         let rank = 8 + local;
@@ -98,9 +108,12 @@ i=0; while [ $i -lt 300 ]; do printf 'half of %s, ' $RANK >&2; echo half of $RAN
     assert_eq!(text.lines().count(), 3 * 300 + 2 * 2);
 }
 
-/// Makes a script wait until the launcher has taken notice of the end of another rank, which wrote its number down.
+/// Makes a script wait until the launcher has taken notice of the end of another rank, which wrote its number
+/// down.
 fn after(rank: u32) -> String {
-    format!("until [ -s pid.{rank} ]; do sleep 0.02; done; while kill -0 $(cat pid.{rank}) 2>&-; do sleep 0.02; done")
+    format!(
+        "until [ -s pid.{rank} ]; do sleep 0.02; done; while kill -0 $(cat pid.{rank}) 2>&-; do sleep 0.02; done"
+    )
 }
 
 #[test]
@@ -171,9 +184,11 @@ fn ctrl_c_reaches_each_rank_once_whether_a_terminal_or_a_job_manager_sends_it() 
         until [ -e interrupted.$RANK ]; do sleep 0.05; done; sleep 0.3; exit 130";
     // A terminal tells all programs in the foreground, a job manager the one that it started.
     type Sender = fn(Pid, Signal) -> rustix::io::Result<()>;
-    for (send, signal) in
-        [(kill_process_group as Sender, Signal::INT), (kill_process, Signal::INT), (kill_process, Signal::TERM)]
-    {
+    for (send, signal) in [
+        (kill_process_group as Sender, Signal::INT),
+        (kill_process, Signal::INT),
+        (kill_process, Signal::TERM),
+    ] {
         let checkout = with_mm(script);
         let launcher = started(&checkout);
         send(Pid::from_child(&launcher), signal).unwrap();
@@ -195,12 +210,17 @@ fn a_rank_that_cannot_save_after_ctrl_c_is_named() {
     kill_process(Pid::from_child(&launcher), Signal::INT).unwrap();
     let output = launcher.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(closing(&output).starts_with("error: rank 0 failed (exit code 1): no room\n"), "{}", stderr(&output));
+    assert!(
+        closing(&output).starts_with("error: rank 0 failed (exit code 1): no room\n"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
 fn a_second_ctrl_c_ends_ranks_that_do_not_heed_the_first() {
-    let checkout = with_mm("trap 'touch heard.$RANK' INT; echo $$ > ready.$RANK; while :; do sleep 0.05; done");
+    let checkout =
+        with_mm("trap 'touch heard.$RANK' INT; echo $$ > ready.$RANK; while :; do sleep 0.05; done");
     let mut launcher = started(&checkout);
     let pid = Pid::from_child(&launcher);
     kill_process(pid, Signal::INT).unwrap();
@@ -222,7 +242,10 @@ fn options_that_make_no_group_are_refused_with_one_clear_line() {
         (&["--nproc", "2", "--nproc", "3"], "cannot be used multiple times"),
         (&["--nproc", "2", "--nnodes", "2"], "needs --nnodes M, --node-rank R and --rdzv HOST:PORT"),
         (&["--nproc", "2", "--nnodes", "2", "--node-rank", "0"], "needs --nnodes M"),
-        (&["--nproc", "2", "--nnodes", "2", "--node-rank", "2", "--rdzv", "a:1"], "--node-rank 2 is none of 2 nodes"),
+        (
+            &["--nproc", "2", "--nnodes", "2", "--node-rank", "2", "--rdzv", "a:1"],
+            "--node-rank 2 is none of 2 nodes",
+        ),
         (&["--nproc", "2", "--rdzv", "node1"], "expected HOST:PORT"),
         (&["--nnodes", "2"], "need --nproc N"),
     ];

@@ -1,4 +1,5 @@
-//! `config.json`, as transformers writes it, and this project's own for pairs of towers that transformers has no class for.
+//! `config.json`, as transformers writes it, and this project's own for pairs of towers that transformers has
+//! no class for.
 
 use super::{Architecture, HF_CONFIG, read_json};
 use crate::{ClipConfig, ContrastiveLoss, Error, Result};
@@ -12,14 +13,13 @@ use std::path::Path;
 const OWN_TYPE: &str = "mm-clip";
 
 /// The `model_type`s that can be read.
-const KNOWN: &str =
-    "clip, siglip, clip_text_model, clip_vision_model, siglip_text_model, siglip_vision_model, bert, vit and mm-clip";
+const KNOWN: &str = "clip, siglip, clip_text_model, clip_vision_model, siglip_text_model, siglip_vision_model, bert, vit and mm-clip";
 
 /// transformers' default of `projection_dim`.
 const PROJECTION_DIM: i64 = 512;
 
-/// Reads the `config.json` of the model folder `folder`, whose tensors `weights` tell what a config leaves open: whether a lone
-/// tower has its projection and its pooler.
+/// Reads the `config.json` of the model folder `folder`, whose tensors `weights` tell what a config leaves
+/// open: whether a lone tower has its projection and its pooler.
 ///
 /// # Errors
 /// The file is missing or no JSON, its architecture is none of those known, or a field is out of range.
@@ -28,7 +28,8 @@ pub(super) fn read(folder: &Path, weights: &Weights) -> Result<Architecture> {
     if let Some(pair) = read_pair(&config)? {
         return Ok(Architecture::Clip(pair));
     }
-    let projection = |name: &str| weights.shape(name).and_then(|shape| shape.first()).map(|&rows| rows as i64);
+    let projection =
+        |name: &str| weights.shape(name).and_then(|shape| shape.first()).map(|&rows| rows as i64);
     let image = |form| -> Result<Architecture> {
         let mut vit = VitConfig::from_hf(&config, form)?;
         vit.pooler = form == VitForm::Vit && weights.has_suffix("pooler.dense.weight");
@@ -110,9 +111,9 @@ fn nested(config: &Value, name: &str) -> Result<Value> {
 fn projection_dim(config: &Value) -> Result<i64> {
     match &config["projection_dim"] {
         Value::Null => Ok(PROJECTION_DIM),
-        given => {
-            given.as_i64().ok_or_else(|| Error::Model(format!("projection_dim is {given}: it must be a whole number")))
-        }
+        given => given
+            .as_i64()
+            .ok_or_else(|| Error::Model(format!("projection_dim is {given}: it must be a whole number"))),
     }
 }
 
@@ -135,13 +136,18 @@ pub(super) fn write(architecture: &Architecture, tokenizer: Option<&Tokenizer>) 
                 (ClipTextForm::Clip, None) => "CLIPTextModel",
                 (ClipTextForm::Siglip, _) => "SiglipTextModel",
             };
-            with(text_config(text, tokenizer), json!({ "architectures": [class], "projection_dim": projection }))
+            with(
+                text_config(text, tokenizer),
+                json!({ "architectures": [class], "projection_dim": projection }),
+            )
         }
         Architecture::Text { tower: TextTowerConfig::Bert(bert), .. } => {
             with(bert.to_hf(), json!({ "architectures": ["BertModel"] }))
         }
         Architecture::Image { .. } => {
-            return Err(Error::Model("a ResNet alone has no form in transformers: save it within its CLIP".to_owned()));
+            return Err(Error::Model(
+                "a ResNet alone has no form in transformers: save it within its CLIP".to_owned(),
+            ));
         }
     })
 }
@@ -184,7 +190,9 @@ fn text_config(text: &ClipTextConfig, tokenizer: Option<&Tokenizer>) -> Value {
     match tokenizer {
         // Where a text's largest id is its end token for certain, that says the same in newer words.
         Some(tokenizer)
-            if text.form == ClipTextForm::Clip && tokenizer.eos_is_largest() && text.pooled_token().is_none() =>
+            if text.form == ClipTextForm::Clip
+                && tokenizer.eos_is_largest()
+                && text.pooled_token().is_none() =>
         {
             let text = ClipTextConfig { eos_token_id: tokenizer.eos_id().into(), ..text.clone() };
             text.to_hf(tokenizer.bos_id(), tokenizer.pad_id())

@@ -16,7 +16,8 @@ const SENTENCE_CLIP: &str = "0_CLIPModel";
 /// The folder of the model itself, in what was named as one.
 ///
 /// # Errors
-/// The folder is known to hold models, but is none: a run's, a checkpoint that holds no config, or a pipeline of diffusers.
+/// The folder is known to hold models, but is none: a run's, a checkpoint that holds no config, or a pipeline
+/// of diffusers.
 pub(super) fn model_folder(folder: PathBuf) -> Result<PathBuf> {
     let has = |name: &str| folder.join(name).exists();
     if has(HF_CONFIG) || has(OPEN_CLIP_CONFIG) {
@@ -48,7 +49,8 @@ pub(super) fn is_checkpoint(folder: &Path) -> bool {
     ["state.json", "optimizer.safetensors"].iter().all(|name| folder.join(name).exists())
 }
 
-/// Where the tokenizer of the model in `folder` is: beside it, or, in a pipeline of diffusers, in the folder that belongs to its encoder.
+/// Where the tokenizer of the model in `folder` is: beside it, or, in a pipeline of diffusers, in the folder
+/// that belongs to its encoder.
 pub(super) fn tokenizer_folder(folder: &Path) -> PathBuf {
     let sibling = |name: &str| folder.with_file_name(name);
     match folder.file_name().and_then(|name| name.to_str()) {

@@ -34,11 +34,11 @@ pub enum FolderForm {
     OpenClip,
     /// OpenAI's state dict alone: `model.safetensors`.
     Openai,
-    /// This project's own, for pairs that no other form holds: as transformers', with a config and preprocessing in words of our own. It
-    /// is read as [`FolderForm::Hf`].
+    /// This project's own, for pairs that no other form holds: as transformers', with a config and
+    /// preprocessing in words of our own. It is read as [`FolderForm::Hf`].
     Own,
-    /// A checkpoint of a training run of this project: `config.json`, and `model.safetensors` or `ema.safetensors` with the names that
-    /// variables have in memory.
+    /// A checkpoint of a training run of this project: `config.json`, and `model.safetensors` or
+    /// `ema.safetensors` with the names that variables have in memory.
     Checkpoint,
 }
 
@@ -94,14 +94,15 @@ pub struct ModelFolder {
 const HF_CONFIG: &str = "config.json";
 const OPEN_CLIP_CONFIG: &str = "open_clip_config.json";
 const PREPROCESSING: &str = "preprocessor_config.json";
-/// The stem of int8 weights, which no other program reads as it should: by their own name it does not find them.
+/// The stem of int8 weights, which no other program reads as it should: by their own name it does not find
+/// them.
 const INT8_STEM: &str = "model.int8";
 /// What OpenAI's state dicts hold beside the weights.
 const OPENAI_NUMBERS: [&str; 3] = ["input_resolution", "context_length", "vocab_size"];
 
 impl ModelFolder {
-    /// Reads the config in the folder or of the hub name `model` and maps its weights: of a checkpoint of a training run, the averaged
-    /// ones where there are any.
+    /// Reads the config in the folder or of the hub name `model` and maps its weights: of a checkpoint of a
+    /// training run, the averaged ones where there are any.
     ///
     /// # Errors
     /// The model cannot be found, a file is missing or damaged, or the architecture is not known.
@@ -116,7 +117,8 @@ impl ModelFolder {
         }
     }
 
-    /// As [`ModelFolder::open`], of a checkpoint of a training run, with the weights of its last step and not their averages.
+    /// As [`ModelFolder::open`], of a checkpoint of a training run, with the weights of its last step and not
+    /// their averages.
     ///
     /// # Errors
     /// As [`ModelFolder::open`].
@@ -157,7 +159,13 @@ impl ModelFolder {
             weights.retain(|name| !OPENAI_NUMBERS.contains(&name));
             let clip = open_clip::infer(&weights).map_err(|error| error.at(weights.path()))?;
             let architecture = Architecture::Clip(clip);
-            return Ok(Self { path, form: FolderForm::Openai, architecture, weights, open_clip: Value::Null });
+            return Ok(Self {
+                path,
+                form: FolderForm::Openai,
+                architecture,
+                weights,
+                open_clip: Value::Null,
+            });
         }
         let architecture = hf::read(&path, &weights).map_err(|error| error.at(&path.join(HF_CONFIG)))?;
         match &architecture {
@@ -213,7 +221,8 @@ impl ModelFolder {
         Error::Folder { path: self.path.clone(), problem: format!("the model has no {what}") }
     }
 
-    /// The tokenizer, which fits the text tower. OpenAI's own where open_clip's or OpenAI's folder brings none and names none.
+    /// The tokenizer, which fits the text tower. OpenAI's own where open_clip's or OpenAI's folder brings
+    /// none and names none.
     ///
     /// # Errors
     /// Files are missing or malformed, or the tokenizer does not fit.
@@ -256,7 +265,10 @@ impl ModelFolder {
                 let processor = processor.map_err(|error| error.at(&file))?;
                 (file, processor)
             }
-            form => match ImageProcessor::from_folder(&layout::processor_folder(&self.path), processor_class(&tower)) {
+            form => match ImageProcessor::from_folder(
+                &layout::processor_folder(&self.path),
+                processor_class(&tower),
+            ) {
                 Err(mm_vision::Error::Io { source, .. })
                     if form == FolderForm::Openai && source.kind() == std::io::ErrorKind::NotFound =>
                 {
@@ -268,14 +280,16 @@ impl ModelFolder {
         match processor.output_size() {
             output if output == (size, size) => Ok(processor),
             (width, height) => {
-                let problem = format!("images become {width} x {height} pixels, but the tower takes {size} x {size}");
+                let problem =
+                    format!("images become {width} x {height} pixels, but the tower takes {size} x {size}");
                 Err(Error::Folder { path: file, problem })
             }
         }
     }
 
-    /// Makes a model on `vs` and fills it. Its parameters are those of one tower or both, named as in [`Clip`](crate::Clip). `make` runs
-    /// twice, first for shapes alone: a config that asks for other sizes than the weights have is refused before it takes memory.
+    /// Makes a model on `vs` and fills it. Its parameters are those of one tower or both, named as in
+    /// [`Clip`](crate::Clip). `make` runs twice, first for shapes alone: a config that asks for other sizes
+    /// than the weights have is refused before it takes memory.
     ///
     /// # Errors
     /// As `make` and [`ModelFolder::fill`].
@@ -310,9 +324,9 @@ impl ModelFolder {
         self.check(plan.variables().into_iter().collect(), resized)
     }
 
-    /// Copies the weights to the variables of `vs`, which are those of one tower or both, named as in [`Clip`](crate::Clip). Tensors of
-    /// a side that `vs` does not have are passed over. Where the image tower is `resized`, to another resolution than the folder's, so
-    /// is its table of positions.
+    /// Copies the weights to the variables of `vs`, which are those of one tower or both, named as in
+    /// [`Clip`](crate::Clip). Tensors of a side that `vs` does not have are passed over. Where the image
+    /// tower is `resized`, to another resolution than the folder's, so is its table of positions.
     ///
     /// # Errors
     /// Tensors and variables do not match.
@@ -349,8 +363,10 @@ impl ModelFolder {
     ) -> Result<()> {
         self.keep_sides(&variables);
         if let Some((index, stored, _)) = self.positions(&variables, resized) {
-            let shape: Vec<i64> = self.weights.shape(&stored).into_iter().flatten().map(|&n| n as i64).collect();
-            variables[index].1 = Tensor::zeros([0i64; 0], (Kind::Float, Device::Cpu)).f_expand(shape, false)?;
+            let shape: Vec<i64> =
+                self.weights.shape(&stored).into_iter().flatten().map(|&n| n as i64).collect();
+            variables[index].1 =
+                Tensor::zeros([0i64; 0], (Kind::Float, Device::Cpu)).f_expand(shape, false)?;
         }
         Ok(self.weights.check(variables, &self.weights_form())?)
     }
@@ -366,8 +382,8 @@ impl ModelFolder {
         });
     }
 
-    /// Where the table of positions of the tower `resized` is, if it differs from the folder's: its place among `variables`, and the
-    /// tensor's name.
+    /// Where the table of positions of the tower `resized` is, if it differs from the folder's: its place
+    /// among `variables`, and the tensor's name.
     fn positions(
         &self,
         variables: &[(String, Tensor)],
@@ -420,7 +436,7 @@ fn processor_class(tower: &ImageTowerConfig) -> &'static str {
 
 fn read_json(file: &Path) -> Result<Value> {
     let text = std::fs::read(file).map_err(|source| mm_core::Error::io("read", file, source))?;
-    let read =
-        refuse_lfs_pointer(&text).and_then(|()| serde_json::from_slice(&text).map_err(|error| error.to_string()));
+    let read = refuse_lfs_pointer(&text)
+        .and_then(|()| serde_json::from_slice(&text).map_err(|error| error.to_string()));
     read.map_err(|problem| Error::Folder { path: file.to_owned(), problem })
 }

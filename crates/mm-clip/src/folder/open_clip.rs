@@ -1,4 +1,5 @@
-//! open_clip's `open_clip_config.json`, and OpenAI's state dicts, whose config is in the shapes of their tensors.
+//! open_clip's `open_clip_config.json`, and OpenAI's state dicts, whose config is in the shapes of their
+//! tensors.
 
 use crate::{ClipConfig, ContrastiveLoss, Error, Result};
 use mm_core::checkpoint::Weights;
@@ -44,7 +45,8 @@ const PLAIN_WORDS: [(&str, &[&str]); 4] = [
 /// The model that an open_clip `model_cfg` describes.
 ///
 /// # Errors
-/// A tower is not open_clip's own ViT, modified ResNet or text transformer, or has a setting that is not offered: it is named.
+/// A tower is not open_clip's own ViT, modified ResNet or text transformer, or has a setting that is not
+/// offered: it is named.
 pub(super) fn read(model_cfg: &Value) -> Result<ClipConfig> {
     let (vision, text) = (&model_cfg["vision_cfg"], &model_cfg["text_cfg"]);
     if !vision.is_object() || !text.is_object() {
@@ -88,7 +90,8 @@ fn refuse_unoffered(place: &str, config: &Value) -> Result<()> {
         }
     }
     for (name, plain) in PLAIN_WORDS {
-        if let Some(value) = config.get(name).filter(|value| value.as_str().is_some_and(|word| !plain.contains(&word)))
+        if let Some(value) =
+            config.get(name).filter(|value| value.as_str().is_some_and(|word| !plain.contains(&word)))
         {
             return refuse(name, value);
         }
@@ -125,7 +128,9 @@ fn side(config: &Value, name: &str, default: i64) -> Result<i64> {
         Value::Array(sides) if sides.len() == 2 && sides[0] == sides[1] => {
             number(&json!({ name: sides[0] }), "vision_cfg", name, None)
         }
-        Value::Array(sides) => Err(Error::Model(format!("vision_cfg.{name} is {sides:?}: only squares are offered"))),
+        Value::Array(sides) => {
+            Err(Error::Model(format!("vision_cfg.{name} is {sides:?}: only squares are offered")))
+        }
         _ => number(config, "vision_cfg", name, Some(default)),
     }
 }
@@ -137,7 +142,8 @@ fn image_config(config: &Value, activation: Activation, embed_dim: i64) -> Resul
     if let Value::Array(layers) = &config["layers"] {
         let layers: Option<Vec<i64>> = layers.iter().map(Value::as_i64).collect();
         let layers = layers.and_then(|layers| <[i64; 4]>::try_from(layers).ok());
-        let layers = layers.ok_or_else(|| Error::Model("vision_cfg.layers: a ResNet has four numbers".to_owned()))?;
+        let layers =
+            layers.ok_or_else(|| Error::Model("vision_cfg.layers: a ResNet has four numbers".to_owned()))?;
         let (heads, output_dim) = (width * 32 / head_width, embed_dim);
         let resnet = ModifiedResNetConfig { layers, width, heads, output_dim, image_size };
         return Ok(ImageTowerConfig::ModifiedResNet(resnet));
@@ -163,8 +169,7 @@ fn text_config(config: &Value, activation: Activation) -> Result<ClipTextConfig>
     let eos_token_id = match config["pool_type"].as_str() {
         Some("eos") => match number(config, "text_cfg", "eos_id", Some(ClipTextConfig::LARGEST_ID))? {
             ClipTextConfig::LARGEST_ID => {
-                let problem =
-                    "text_cfg.eos_id = 2 is not offered with pool_type eos: it is the mark of the largest id here";
+                let problem = "text_cfg.eos_id = 2 is not offered with pool_type eos: it is the mark of the largest id here";
                 return Err(Error::Model(problem.to_owned()));
             }
             eos_id => eos_id,
@@ -193,7 +198,9 @@ fn mlp_width(config: &Value, place: &str, width: i64) -> Result<i64> {
 fn eps(config: &Value, place: &str) -> Result<f64> {
     match &config["norm_kwargs"] {
         Value::Null => Ok(DEFAULT_EPS),
-        Value::Object(_) => decimal(&config["norm_kwargs"], &format!("{place}.norm_kwargs"), "eps", DEFAULT_EPS),
+        Value::Object(_) => {
+            decimal(&config["norm_kwargs"], &format!("{place}.norm_kwargs"), "eps", DEFAULT_EPS)
+        }
         other => Err(wrong(place, "norm_kwargs", other, "an object")),
     }
 }
@@ -213,8 +220,9 @@ fn shaped(activation: Activation, config: &Value) -> Result<Activation> {
 /// # Errors
 /// open_clip has no towers of this form of its own.
 pub(super) fn write(config: &ClipConfig) -> Result<Value> {
-    let absent =
-        |what: &str| Error::Model(format!("open_clip has no {what} of its own: keep it in Hugging Face's form"));
+    let absent = |what: &str| {
+        Error::Model(format!("open_clip has no {what} of its own: keep it in Hugging Face's form"))
+    };
     let TextTowerConfig::Clip(text) = &config.text else { return Err(absent("BERT")) };
     if text.form != ClipTextForm::Clip {
         return Err(absent("text tower in SigLIP's form (it takes timm's)"));
@@ -243,7 +251,13 @@ pub(super) fn write(config: &ClipConfig) -> Result<Value> {
                 "head_width": vit.hidden_size / vit.num_attention_heads,
                 "patch_size": vit.patch_size,
             });
-            extend(&mut vision_cfg, vit.hidden_size, vit.intermediate_size, vit.layer_norm_eps, vit.hidden_act);
+            extend(
+                &mut vision_cfg,
+                vit.hidden_size,
+                vit.intermediate_size,
+                vit.layer_norm_eps,
+                vit.hidden_act,
+            );
             if vit.patch_dropout > 0.0 {
                 vision_cfg["patch_dropout"] = vit.patch_dropout.into();
             }
@@ -261,7 +275,9 @@ pub(super) fn write(config: &ClipConfig) -> Result<Value> {
         ImageTowerConfig::ResNet(_) => return Err(absent("ResNet in torchvision's form")),
     };
     let is_quick = |activation| activation == Activation::QuickGelu;
-    if is_quick(activation) != is_quick(text.hidden_act) || [activation, text.hidden_act].contains(&Activation::Relu) {
+    if is_quick(activation) != is_quick(text.hidden_act)
+        || [activation, text.hidden_act].contains(&Activation::Relu)
+    {
         return Err(absent("pair of towers with these activations"));
     }
     let mut model_cfg = json!({
@@ -310,7 +326,8 @@ fn told_by_shapes(weights: &Weights) -> Result<Value> {
             Error::Folder { path: weights.path().to_owned(), problem }
         })
     };
-    let blocks = |prefix: &str| (0..).take_while(|index| weights.has_prefix(&format!("{prefix}.{index}."))).count();
+    let blocks =
+        |prefix: &str| (0..).take_while(|index| weights.has_prefix(&format!("{prefix}.{index}."))).count();
     let root = |count: i64| ((count - 1) as f64).sqrt().round() as i64;
     let width = size("ln_final.weight", 0)?;
     let mut vision_cfg = if weights.shape("visual.proj").is_some() {
@@ -344,7 +361,8 @@ fn told_by_shapes(weights: &Weights) -> Result<Value> {
     }))
 }
 
-/// Refuses a model whose tensors do not tell its config by their shapes, which is all that OpenAI's form has of it.
+/// Refuses a model whose tensors do not tell its config by their shapes, which is all that OpenAI's form has
+/// of it.
 ///
 /// # Errors
 /// The first field that readers would take for another.
@@ -354,7 +372,8 @@ pub(super) fn check_told_by_shapes(config: &ClipConfig, weights: &Weights) -> Re
         let parts = ["vision_cfg", "text_cfg"].map(|part| (format!("{part}."), config[part].clone()));
         let all = parts.into_iter().chain([(String::new(), config.clone())]);
         all.flat_map(|(place, part)| {
-            let named = part.as_object().cloned().into_iter().flatten().filter(|(_, value)| !value.is_object());
+            let named =
+                part.as_object().cloned().into_iter().flatten().filter(|(_, value)| !value.is_object());
             named.map(|(name, value)| (format!("{place}{name}"), value)).collect::<Vec<_>>()
         })
         .collect()
@@ -365,7 +384,8 @@ pub(super) fn check_told_by_shapes(config: &ClipConfig, weights: &Weights) -> Re
         Some((name, value)) => {
             let other = told.iter().find(|(other, _)| other == name).map_or(&Value::Null, |(_, other)| other);
             let other = if other.is_null() { "open_clip's default".to_owned() } else { other.to_string() };
-            let reason = format!("its {name} is {value}, and readers would take {other}: keep it in another form");
+            let reason =
+                format!("its {name} is {value}, and readers would take {other}: keep it in another form");
             Err(Error::Model(format!("OpenAI's form has no place for the model's config: {reason}")))
         }
     }
@@ -392,7 +412,8 @@ impl TokenizerSettings<'_> {
 /// # Errors
 /// It has a setting that is not offered.
 pub(super) fn tokenizer_settings(text_cfg: &Value) -> Result<TokenizerSettings<'_>> {
-    let refuse = |name: &str| Err(Error::Model(format!("text_cfg.{name} = {} is not offered", text_cfg[name])));
+    let refuse =
+        |name: &str| Err(Error::Model(format!("text_cfg.{name} = {} is not offered", text_cfg[name])));
     if !(text_cfg["tokenizer_mode"].is_null() || text_cfg["tokenizer_mode"] == json!("")) {
         return refuse("tokenizer_mode");
     }
@@ -401,7 +422,8 @@ pub(super) fn tokenizer_settings(text_cfg: &Value) -> Result<TokenizerSettings<'
         Value::Null => {}
         Value::Object(settings) => {
             for (name, value) in settings {
-                let known = value.as_str().and_then(TextClean::from_name).filter(|&known| known != TextClean::None);
+                let known =
+                    value.as_str().and_then(TextClean::from_name).filter(|&known| known != TextClean::None);
                 let is_off = name == "strip_sep_token" && *value == json!(false);
                 match (name.as_str(), known) {
                     ("clean", Some(known)) => clean = Some(known),
@@ -437,8 +459,9 @@ mod tests {
 
     #[test]
     fn a_tokenizer_is_named_with_its_cleaning_and_other_settings_are_refused() {
-        let settings =
-            |config: Value| tokenizer_settings(&config).map(|found| (found.name.map(str::to_owned), found.clean));
+        let settings = |config: Value| {
+            tokenizer_settings(&config).map(|found| (found.name.map(str::to_owned), found.clean))
+        };
         let named = json!({ "hf_tokenizer_name": "org/name", "tokenizer_kwargs": {} });
         assert_eq!(settings(named).unwrap(), (Some("org/name".to_owned()), None));
         let kwargs = json!({ "clean": "canonicalize", "strip_sep_token": false });

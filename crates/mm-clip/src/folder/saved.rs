@@ -1,4 +1,6 @@
-use super::{Architecture, FolderForm, HF_CONFIG, INT8_STEM, OPEN_CLIP_CONFIG, PREPROCESSING, hf, open_clip, verify};
+use super::{
+    Architecture, FolderForm, HF_CONFIG, INT8_STEM, OPEN_CLIP_CONFIG, PREPROCESSING, hf, open_clip, verify,
+};
 use crate::checkpoint::OPEN_CLIP;
 use crate::encoder::{TEXT_ROOT, image_root};
 use crate::{ClipConfig, Error, Result};
@@ -74,7 +76,8 @@ impl Saved<'_> {
 }
 
 impl Description<'_> {
-    /// The form of folder that holds this pair of towers: transformers' where it can, else open_clip's, else this project's own.
+    /// The form of folder that holds this pair of towers: transformers' where it can, else open_clip's, else
+    /// this project's own.
     ///
     /// # Errors
     /// None holds it.
@@ -85,7 +88,8 @@ impl Description<'_> {
         }
     }
 
-    /// Checks that `form` holds the model's config and preprocessing, and that they read back as the same, without a file.
+    /// Checks that `form` holds the model's config and preprocessing, and that they read back as the same,
+    /// without a file.
     ///
     /// # Errors
     /// What the form has no place for.
@@ -115,7 +119,8 @@ impl Description<'_> {
         }
     }
 
-    /// Writes config, preprocessing and tokenizer into the existing `folder`: all but the weights, which are of type `dtype`.
+    /// Writes config, preprocessing and tokenizer into the existing `folder`: all but the weights, which are
+    /// of type `dtype`.
     ///
     /// # Errors
     /// A file cannot be written, or the form cannot hold the model.
@@ -165,7 +170,9 @@ impl Description<'_> {
     /// The text tower, if there is one.
     fn text(&self) -> Option<&TextTowerConfig> {
         match self.architecture {
-            Architecture::Clip(ClipConfig { text, .. }) | Architecture::Text { tower: text, .. } => Some(text),
+            Architecture::Clip(ClipConfig { text, .. }) | Architecture::Text { tower: text, .. } => {
+                Some(text)
+            }
             Architecture::Image { .. } => None,
         }
     }
@@ -174,9 +181,9 @@ impl Description<'_> {
     fn pair(&self) -> Result<&ClipConfig> {
         match self.architecture {
             Architecture::Clip(config) => Ok(config),
-            _ => {
-                Err(Error::Model("a tower alone has a form in transformers only: keep it in Hugging Face's".to_owned()))
-            }
+            _ => Err(Error::Model(
+                "a tower alone has a form in transformers only: keep it in Hugging Face's".to_owned(),
+            )),
         }
     }
 
@@ -211,7 +218,8 @@ impl StoredType {
     }
 }
 
-/// The JSON of `processor` beside `config`: in words of our own only where the config has them too, and no other program reads it.
+/// The JSON of `processor` beside `config`: in words of our own only where the config has them too, and no
+/// other program reads it.
 fn preprocessing(processor: &ImageProcessor, config: &Value) -> Result<Value> {
     Ok(if hf::is_own(config) { processor.to_own_json()? } else { processor.to_json()? })
 }

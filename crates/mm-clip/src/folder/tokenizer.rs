@@ -40,16 +40,18 @@ impl TokenizerSource {
         Ok(tokenizer)
     }
 
-    /// The folder's own, or OpenAI's where it has none, its config names none and the tower has room for it. Texts are cleaned as the
-    /// config says, else as the tokenizer's files do, else as open_clip does by default.
+    /// The folder's own, or OpenAI's where it has none, its config names none and the tower has room for it.
+    /// Texts are cleaned as the config says, else as the tokenizer's files do, else as open_clip does by
+    /// default.
     fn open_clips(&self, tower: &TextTowerConfig) -> Result<Tokenizer> {
         let file = self.path.join(OPEN_CLIP_CONFIG);
         let settings = open_clip::tokenizer_settings(&self.text_cfg).map_err(|error| error.at(&file))?;
         let tokenizer = match Tokenizer::from_dir(&self.path) {
             Err(absent @ mm_text::Error::NoTokenizer(_)) => {
                 if let Some(name) = settings.name {
-                    let problem =
-                        format!("the tokenizer is {name}, whose files are not here: save them beside this one");
+                    let problem = format!(
+                        "the tokenizer is {name}, whose files are not here: save them beside this one"
+                    );
                     return Err(Error::Folder { path: file, problem });
                 }
                 let openais = Tokenizer::openai_clip()?;

@@ -1,4 +1,5 @@
-//! Whether what was written is what was meant: a model that opens with other inputs or outputs would be found by its user, if at all.
+//! Whether what was written is what was meant: a model that opens with other inputs or outputs would be found
+//! by its user, if at all.
 
 use super::{Architecture, Description, FolderForm, ModelFolder};
 use crate::{Clip, ClipConfig, Error, ImageEncoder, Result, TextEncoder};
@@ -6,8 +7,8 @@ use mm_text::{TextTowerConfig, Tokenizer};
 use mm_vision::{ImageProcessor, ImageTowerConfig};
 use std::path::Path;
 
-/// Opens what was written into `folder` and compares it with `description`: config, names and shapes of the tensors, preprocessing, and
-/// tokenizer. Weights are not computed with.
+/// Opens what was written into `folder` and compares it with `description`: config, names and shapes of the
+/// tensors, preprocessing, and tokenizer. Weights are not computed with.
 ///
 /// # Errors
 /// It cannot be opened, or differs: in what, and that the form cannot hold the model.
@@ -66,9 +67,11 @@ fn inference_only(architecture: &Architecture, tokenizer: Option<&Tokenizer>) ->
     if let Architecture::Clip(ClipConfig { text: TextTowerConfig::Clip(text), .. })
     | Architecture::Text { tower: TextTowerConfig::Clip(text), .. } = &mut architecture
     {
-        // SigLIP's tower looks for no token; the last id of the vocabulary is the largest of its text wherever it is.
-        let largest =
-            tokenizer.filter(|tokenizer| tokenizer.eos_is_largest()).map(|tokenizer| tokenizer.eos_id().into());
+        // SigLIP's tower looks for no token; the last id of the vocabulary is the largest of its text
+        // wherever it is.
+        let largest = tokenizer
+            .filter(|tokenizer| tokenizer.eos_is_largest())
+            .map(|tokenizer| tokenizer.eos_id().into());
         let is_largest = |token: i64| Some(token) == largest || token == text.vocab_size - 1;
         if text.pooled_token().is_none_or(is_largest) {
             text.eos_token_id = mm_text::ClipTextConfig::LARGEST_ID;
@@ -84,7 +87,10 @@ fn first_difference(read: &Architecture, meant: &Architecture) -> String {
     let (mut place, mut read, mut meant) = (String::new(), json(read), json(meant));
     while let (Some(fields), Some(others)) = (read.as_object(), meant.as_object()) {
         let names = fields.keys().chain(others.keys());
-        let Some(name) = names.into_iter().find(|name| fields.get(*name) != others.get(*name)).cloned() else { break };
+        let Some(name) = names.into_iter().find(|name| fields.get(*name) != others.get(*name)).cloned()
+        else {
+            break;
+        };
         place = if place.is_empty() { name.clone() } else { format!("{place}.{name}") };
         (read, meant) = (read[name.as_str()].take(), meant[name.as_str()].take());
     }

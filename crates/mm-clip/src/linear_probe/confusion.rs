@@ -6,7 +6,8 @@ pub struct Confusion {
 }
 
 impl Confusion {
-    /// Counts what was `said` of samples whose `truth` is known; both are numbers below `class_count`, of the same samples.
+    /// Counts what was `said` of samples whose `truth` is known; both are numbers below `class_count`, of the
+    /// same samples.
     pub(super) fn new(truth: &[usize], said: &[usize], class_count: usize) -> Self {
         let mut counts = vec![vec![0; class_count]; class_count];
         for (&truth, &said) in truth.iter().zip(said) {
@@ -21,10 +22,11 @@ impl Confusion {
         right as f64 / self.counts.iter().flatten().sum::<usize>() as f64
     }
 
-    /// The mean, over the classes that have samples, of the share of a class that got it: a rare class counts as much as a common
-    /// one (VTAB's and scikit-learn's balanced accuracy).
+    /// The mean, over the classes that have samples, of the share of a class that got it: a rare class counts
+    /// as much as a common one (VTAB's and scikit-learn's balanced accuracy).
     pub fn mean_per_class_accuracy(&self) -> f64 {
-        let classes = self.counts.iter().enumerate().map(|(class, said)| (said[class], said.iter().sum::<usize>()));
+        let classes =
+            self.counts.iter().enumerate().map(|(class, said)| (said[class], said.iter().sum::<usize>()));
         let shares: Vec<f64> =
             classes.filter(|(_, all)| *all > 0).map(|(right, all)| right as f64 / all as f64).collect();
         shares.iter().sum::<f64>() / shares.len() as f64
@@ -32,13 +34,12 @@ impl Confusion {
 
     /// The at most `limit` pairs that were confused most often: the truth, what was said, and how often.
     pub fn most_confused(&self, limit: usize) -> Vec<(usize, usize, usize)> {
-        let all = self
-            .counts
-            .iter()
-            .enumerate()
-            .flat_map(|(truth, said)| said.iter().enumerate().map(move |(said, &count)| (truth, said, count)));
+        let all = self.counts.iter().enumerate().flat_map(|(truth, said)| {
+            said.iter().enumerate().map(move |(said, &count)| (truth, said, count))
+        });
         let mut confused: Vec<_> = all.filter(|(truth, said, count)| truth != said && *count > 0).collect();
-        confused.sort_by_key(|&(_, _, count)| std::cmp::Reverse(count)); // stable: equal counts stay in the order of the classes
+        // stable: equal counts stay in the order of the classes
+        confused.sort_by_key(|&(_, _, count)| std::cmp::Reverse(count));
         confused.truncate(limit);
         confused
     }

@@ -14,11 +14,12 @@ pub struct LabelledFeatures {
 }
 
 impl LabelledFeatures {
-    /// Rows of `features` `[N, D]`, on any device and of any type, with their `classes`, numbers below `class_count`.
+    /// Rows of `features` `[N, D]`, on any device and of any type, with their `classes`, numbers below
+    /// `class_count`.
     ///
     /// # Errors
-    /// There are fewer than two classes, no row, as many classes as rows are not there, a class is out of range, or a feature is
-    /// not finite.
+    /// There are fewer than two classes, no row, as many classes as rows are not there, a class is out of
+    /// range, or a feature is not finite.
     pub fn new(features: &Tensor, classes: &[usize], class_count: usize) -> Result<Self> {
         let fail = |problem: String| Err(Error::Evaluation(problem));
         let size = features.size();
@@ -70,8 +71,8 @@ impl LabelledFeatures {
         counts
     }
 
-    /// Sets a tenth of each class apart, at least one sample of a class that has two: what is left, and what is set apart. The same
-    /// `seed` takes the same rows.
+    /// Sets a tenth of each class apart, at least one sample of a class that has two: what is left, and what
+    /// is set apart. The same `seed` takes the same rows.
     ///
     /// # Errors
     /// No class has two samples.
@@ -89,8 +90,9 @@ impl LabelledFeatures {
         }
         if apart.is_empty() {
             let classes = self.class_count;
-            let problem =
-                format!("each of {classes} classes has one sample: none can be set apart to choose C by; give C");
+            let problem = format!(
+                "each of {classes} classes has one sample: none can be set apart to choose C by; give C"
+            );
             return Err(Error::Evaluation(problem));
         }
         Ok((self.rows(kept)?, self.rows(apart)?))
@@ -106,7 +108,8 @@ impl LabelledFeatures {
     fn rows(&self, mut rows: Vec<usize>) -> Result<Self> {
         rows.sort_unstable();
         let index: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
-        let features = self.features.f_index_select(0, &Tensor::from_slice(&index).f_to_device(self.device())?)?;
+        let features =
+            self.features.f_index_select(0, &Tensor::from_slice(&index).f_to_device(self.device())?)?;
         Self::of(features, rows.iter().map(|&row| self.classes[row]).collect(), self.class_count)
     }
 

@@ -19,7 +19,8 @@ use tch::{Device, Kind, Tensor};
 pub struct ProbeConfig {
     /// The most iterations of L-BFGS; Radford et al. allow 1000.
     pub max_iterations: usize,
-    /// The largest element of the gradient of the mean loss a sample at which training has converged: scikit-learn's `tol`.
+    /// The largest element of the gradient of the mean loss a sample at which training has converged:
+    /// scikit-learn's `tol`.
     pub tolerance: f64,
 }
 
@@ -29,11 +30,12 @@ impl Default for ProbeConfig {
     }
 }
 
-/// Multinomial logistic regression on features that stay as they are, by which Radford et al. 2021 (section 3.2, appendix A.3)
-/// measure what an image tower has learned.
+/// Multinomial logistic regression on features that stay as they are, by which Radford et al. 2021 (section
+/// 3.2, appendix A.3) measure what an image tower has learned.
 ///
-/// It is scikit-learn's `LogisticRegression`: the lowest `0.5 * |W|^2 + C * sum of cross entropies`, with the bias free, found by
-/// L-BFGS in f64. As there, two classes share one vector of weights, here as its halves of opposite sign.
+/// It is scikit-learn's `LogisticRegression`: the lowest `0.5 * |W|^2 + C * sum of cross entropies`, with the
+/// bias free, found by L-BFGS in f64. As there, two classes share one vector of weights, here as its halves
+/// of opposite sign.
 ///
 /// ```
 /// use mm_clip::{LabelledFeatures, LinearProbe, ProbeConfig};
@@ -76,7 +78,8 @@ impl LinearProbe {
             return Err(Error::Evaluation(format!("class {class} has no sample to train a linear probe on")));
         }
         let objective = Objective::new(data, c);
-        let zero = || Tensor::zeros([data.class_count() as i64, data.width() + 1], (Kind::Double, data.device()));
+        let zero =
+            || Tensor::zeros([data.class_count() as i64, data.width() + 1], (Kind::Double, data.device()));
         let start = start.map_or_else(zero, |probe| probe.parameters.shallow_clone());
         let config = LbfgsConfig {
             max_iterations: config.max_iterations,
@@ -105,11 +108,16 @@ impl LinearProbe {
     pub fn predict(&self, features: &Tensor) -> Result<Vec<usize>> {
         if features.dim() != 2 || features.size()[1] != self.width() {
             let (size, width) = (features.size(), self.width());
-            return Err(Error::Evaluation(format!("features of shape {size:?} for a linear probe of [N, {width}]")));
+            return Err(Error::Evaluation(format!(
+                "features of shape {size:?} for a linear probe of [N, {width}]"
+            )));
         }
         let features = features.f_to_device(self.parameters.device())?.f_to_kind(Kind::Double)?;
         let best = logits(&features, &self.parameters)?.f_argmax(1, false)?;
-        Ok(Vec::<i64>::try_from(best.f_to_device(Device::Cpu)?)?.into_iter().map(|class| class as usize).collect())
+        Ok(Vec::<i64>::try_from(best.f_to_device(Device::Cpu)?)?
+            .into_iter()
+            .map(|class| class as usize)
+            .collect())
     }
 
     /// Compares what the probe says of `data` with its classes.
@@ -120,19 +128,22 @@ impl LinearProbe {
         let classes = self.parameters.size()[0] as usize;
         if data.class_count() != classes {
             let given = data.class_count();
-            return Err(Error::Evaluation(format!("data of {given} classes for a linear probe of {classes}")));
+            return Err(Error::Evaluation(format!(
+                "data of {given} classes for a linear probe of {classes}"
+            )));
         }
         Ok(Confusion::new(data.classes(), &self.predict(data.features())?, classes))
     }
 
-    /// Writes the safetensors `file`: `weight` `[K, D]` and `bias` `[K]` in f32, and in its metadata `classes`, a JSON list of the
-    /// names of the K classes.
+    /// Writes the safetensors `file`: `weight` `[K, D]` and `bias` `[K]` in f32, and in its metadata
+    /// `classes`, a JSON list of the names of the K classes.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn save(&self, file: &Path, classes: &[&str]) -> Result<()> {
         let tensors = [("weight", self.weights()), ("bias", self.bias())];
-        let tensors = tensors.map(|(name, tensor)| (name.to_owned(), tensor.to_kind(Kind::Float).contiguous()));
+        let tensors =
+            tensors.map(|(name, tensor)| (name.to_owned(), tensor.to_kind(Kind::Float).contiguous()));
         Ok(write_with_metadata(file, &tensors, ("classes", serde_json::json!(classes).to_string()))?)
     }
 
@@ -149,8 +160,8 @@ fn logits(features: &Tensor, parameters: &Tensor) -> std::result::Result<Tensor,
     parameters.select(1, width).f_addmm(features, &weights.f_transpose(0, 1)?)
 }
 
-/// What training minimises: the objective of [`LinearProbe`] over `C * N`, which keeps the gradient's size near that of one sample
-/// whatever C is.
+/// What training minimises: the objective of [`LinearProbe`] over `C * N`, which keeps the gradient's size
+/// near that of one sample whatever C is.
 struct Objective<'a> {
     data: &'a LabelledFeatures,
     /// The factor of `0.5 * |W|^2`.
@@ -173,8 +184,11 @@ impl<'a> Objective<'a> {
         let cross_entropy = -log_probabilities.f_gather(1, labels, false)?.f_mean(Kind::Double)?;
         let square = weights.f_square()?.f_sum(Kind::Double)?;
         // Softmax less the truth, [N, K].
-        let errors =
-            log_probabilities.f_exp()?.f_scatter_add(1, labels, &labels.ones_like().neg().to_kind(Kind::Double))?;
+        let errors = log_probabilities.f_exp()?.f_scatter_add(
+            1,
+            labels,
+            &labels.ones_like().neg().to_kind(Kind::Double),
+        )?;
         let errors = errors / count;
         let of_weights = errors.f_transpose(0, 1)?.f_matmul(features)? + weights * self.penalty;
         let of_bias = errors.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Double)?;

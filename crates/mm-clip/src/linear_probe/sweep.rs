@@ -31,9 +31,9 @@ pub struct CSweep {
 
 /// Chooses C by accuracy on `validation`, and trains with it on both sets together.
 ///
-/// The search is that of Radford et al. 2021, appendix A.3: over the 96 steps between 1e-6 and 1e6 it tries 1e-6, 1e-4, ... 1e6,
-/// then twice as fine on both sides of the best, until the steps are an eighth of a decade. Each training starts from where that of
-/// the nearest C tried ended.
+/// The search is that of Radford et al. 2021, appendix A.3: over the 96 steps between 1e-6 and 1e6 it tries
+/// 1e-6, 1e-4, ... 1e6, then twice as fine on both sides of the best, until the steps are an eighth of a
+/// decade. Each training starts from where that of the nearest C tried ended.
 ///
 /// # Errors
 /// As [`LinearProbe::fit`] and [`LinearProbe::evaluate`].
@@ -43,12 +43,18 @@ pub fn sweep_c(
     config: &ProbeConfig,
 ) -> Result<(LinearProbe, CSweep)> {
     if (validation.class_count(), validation.width()) != (train.class_count(), train.width()) {
-        let shape = |data: &LabelledFeatures| format!("{} classes of {} numbers", data.class_count(), data.width());
-        return Err(Error::Evaluation(format!("validation has {}, training {}", shape(validation), shape(train))));
+        let shape =
+            |data: &LabelledFeatures| format!("{} classes of {} numbers", data.class_count(), data.width());
+        return Err(Error::Evaluation(format!(
+            "validation has {}, training {}",
+            shape(validation),
+            shape(train)
+        )));
     }
     let mut probes: BTreeMap<i32, (LinearProbe, f64)> = BTreeMap::new();
     let best = search(|step| {
-        let nearest = probes.iter().min_by_key(|&(&other, _)| (other - step).abs()).map(|(_, (probe, _))| probe);
+        let nearest =
+            probes.iter().min_by_key(|&(&other, _)| (other - step).abs()).map(|(_, (probe, _))| probe);
         let probe = LinearProbe::fit_from(nearest, train, c_of(step), config)?;
         let accuracy = probe.evaluate(validation)?.accuracy();
         probes.insert(step, (probe, accuracy));
@@ -61,7 +67,8 @@ pub fn sweep_c(
         converged: probe.converged,
     };
     let sweep = CSweep { best: tried((&best, &probes[&best])), tried: probes.iter().map(tried).collect() };
-    let probe = LinearProbe::fit_from(Some(&probes[&best].0), &train.with(validation)?, sweep.best.c, config)?;
+    let probe =
+        LinearProbe::fit_from(Some(&probes[&best].0), &train.with(validation)?, sweep.best.c, config)?;
     Ok((probe, sweep))
 }
 

@@ -23,7 +23,8 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).abs().max().double_value(&[])
 }
 
-/// Points of `classes` clouds around the corners of a simplex, the same at each call; no generator is drawn from.
+/// Points of `classes` clouds around the corners of a simplex, the same at each call; no generator is drawn
+/// from.
 fn clouds(samples: usize, classes: usize, noise: f64) -> LabelledFeatures {
     let truth: Vec<usize> = (0..samples).map(|row| row % classes).collect();
     let values: Vec<f64> = (0..samples * classes)
@@ -54,7 +55,11 @@ fn probes_equal_those_of_scikit_learn() {
             assert!(largest_difference(&weights, peer("coef")) < 1e-4, "{name}");
             assert!(largest_difference(&bias, peer("intercept")) < 1e-4, "{name}");
             let objective = peer("objective").double_value(&[0]);
-            assert!((probe.objective / objective - 1.0).abs() < 1e-9, "{name}: {} is not {objective}", probe.objective);
+            assert!(
+                (probe.objective / objective - 1.0).abs() < 1e-9,
+                "{name}: {} is not {objective}",
+                probe.objective
+            );
             assert_eq!(probe.predict(&expected["features"]).unwrap(), numbers(peer("predicted")), "{name}");
         }
     }
@@ -113,7 +118,10 @@ fn a_sweep_finds_a_c_that_generalises_and_trains_on_both_sets() {
     assert_eq!(sweep.tried.len(), 15);
     assert!(sweep.tried.windows(2).all(|pair| pair[0].c < pair[1].c));
     assert!(
-        sweep.tried.iter().all(|tried| tried.validation_accuracy <= sweep.best.validation_accuracy && tried.converged)
+        sweep
+            .tried
+            .iter()
+            .all(|tried| tried.validation_accuracy <= sweep.best.validation_accuracy && tried.converged)
     );
     let both = train.with(&validation).unwrap();
     let again = LinearProbe::fit(&both, sweep.best.c, &TIGHT).unwrap();
@@ -124,28 +132,34 @@ fn a_sweep_finds_a_c_that_generalises_and_trains_on_both_sets() {
 
 #[test]
 fn iterations_that_run_out_are_told() {
-    let probe = LinearProbe::fit(&clouds(60, 3, 2.0), 10.0, &ProbeConfig { max_iterations: 2, ..TIGHT }).unwrap();
+    let probe =
+        LinearProbe::fit(&clouds(60, 3, 2.0), 10.0, &ProbeConfig { max_iterations: 2, ..TIGHT }).unwrap();
     assert_eq!((probe.iterations, probe.converged), (2, false));
 }
 
 #[test]
 fn what_no_probe_can_be_trained_on_is_refused_in_words() {
     let rows = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0]).view([4, 1]);
-    let refusal =
-        |rows: &Tensor, classes: &[usize], count| LabelledFeatures::new(rows, classes, count).unwrap_err().to_string();
+    let refusal = |rows: &Tensor, classes: &[usize], count| {
+        LabelledFeatures::new(rows, classes, count).unwrap_err().to_string()
+    };
     assert!(refusal(&rows, &[0, 1, 0], 2).contains("[4, 1] with 3 classes"));
     assert!(refusal(&rows.view([2, 2, 1]), &[0, 1], 2).contains("[2, 2, 1]"));
     assert!(refusal(&rows.narrow(0, 0, 0), &[], 2).contains("[0, 1] with 0"));
     assert!(refusal(&rows, &[0, 0, 0, 0], 1).contains("at least two classes"));
     assert!(refusal(&rows, &[0, 1, 2, 1], 2).contains("class 2 among 2"));
-    assert!(refusal(&(&rows / (&rows - 3.0)), &[0, 1, 0, 1], 2).contains("row 2 of the features is not finite"));
+    assert!(
+        refusal(&(&rows / (&rows - 3.0)), &[0, 1, 0, 1], 2).contains("row 2 of the features is not finite")
+    );
 
     let data = LabelledFeatures::new(&rows, &[0, 1, 0, 1], 2).unwrap();
     for c in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         assert!(LinearProbe::fit(&data, c, &TIGHT).unwrap_err().to_string().contains(&format!("C is {c}")));
     }
     let lacking = LabelledFeatures::new(&rows, &[0, 1, 0, 1], 3).unwrap();
-    assert!(LinearProbe::fit(&lacking, 1.0, &TIGHT).unwrap_err().to_string().contains("class 2 has no sample"));
+    assert!(
+        LinearProbe::fit(&lacking, 1.0, &TIGHT).unwrap_err().to_string().contains("class 2 has no sample")
+    );
     let probe = LinearProbe::fit(&data, 1.0, &TIGHT).unwrap();
     assert!(probe.predict(&rows.view([2, 2])).unwrap_err().to_string().contains("[2, 2]"));
     assert!(probe.evaluate(&lacking).unwrap_err().to_string().contains("3 classes"));

@@ -49,14 +49,23 @@ impl Curve {
         let (low, high) = (0.0, if high > 0.0 { high * 1.05 } else { 1.0 });
         let x = |step: f64| LEFT + (step - first) / (last - first).max(1e-9) * (WIDTH - LEFT - 8.0);
         let y = |value: f64| 8.0 + (high - value) / (high - low) * (HEIGHT - BOTTOM - 8.0);
-        let mut svg =
-            format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{} by step\">", self.name);
+        let mut svg = format!(
+            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{} by step\">",
+            self.name
+        );
         for tick in 0..=4 {
             let value = low + (high - low) * f64::from(tick) / 4.0;
             let at = y(value);
-            let _ = write!(svg, "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>");
-            let _ =
-                write!(svg, "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{value:.2}</text>", LEFT - 6.0, at + 4.0);
+            let _ = write!(
+                svg,
+                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>"
+            );
+            let _ = write!(
+                svg,
+                "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{value:.2}</text>",
+                LEFT - 6.0,
+                at + 4.0
+            );
         }
         for (step, anchor) in [(first, "start"), (last, "end")] {
             let _ = write!(
@@ -66,7 +75,8 @@ impl Curve {
                 HEIGHT - 8.0
             );
         }
-        let points: Vec<String> = self.points.iter().map(|&(s, v)| format!("{:.1},{:.1}", x(s), y(v))).collect();
+        let points: Vec<String> =
+            self.points.iter().map(|&(s, v)| format!("{:.1},{:.1}", x(s), y(v))).collect();
         let _ = write!(svg, "<polyline points=\"{}\"/></svg>", points.join(" "));
         svg
     }
@@ -78,7 +88,8 @@ mod tests {
 
     #[test]
     fn curves_are_read_from_all_lines_and_broken_lines_are_passed_over() {
-        let text = "{\"step\":1,\"loss\":4.0,\"kind\":\"train\"}\nbroken\n{\"step\":2,\"loss\":2.0,\"r@1\":0.5}\n";
+        let text =
+            "{\"step\":1,\"loss\":4.0,\"kind\":\"train\"}\nbroken\n{\"step\":2,\"loss\":2.0,\"r@1\":0.5}\n";
         let curves = Curve::read_all(text);
         assert_eq!(
             curves.iter().map(|c| (c.name.as_str(), c.last())).collect::<Vec<_>>(),

@@ -43,10 +43,16 @@ fn results(evaluation: &EvalReport) -> String {
             percent(chance)
         );
         for class in &zero_shot.classes {
-            let share = |of: usize| if of == 0 { "–".to_owned() } else { percent(class.correct as f64 / of as f64) };
+            let share = |of: usize| {
+                if of == 0 { "–".to_owned() } else { percent(class.correct as f64 / of as f64) }
+            };
             let (label, images) = (escape(&class.label), class.images);
-            let _ =
-                writeln!(html, "<tr><td>{label}<td>{images}<td>{}<td>{}</tr>", share(images), share(class.predicted));
+            let _ = writeln!(
+                html,
+                "<tr><td>{label}<td>{images}<td>{}<td>{}</tr>",
+                share(images),
+                share(class.predicted)
+            );
         }
         html.push_str("</table>\n");
     }
@@ -86,7 +92,8 @@ fn search_section(searches: &[Search]) -> String {
 
 fn heat_map_section(heat_maps: &[HeatMap]) -> String {
     let mut html =
-        "<h2>Where it looks</h2>\n<p>Red is what speaks most for the caption.</p>\n<div class=\"row\">".to_owned();
+        "<h2>Where it looks</h2>\n<p>Red is what speaks most for the caption.</p>\n<div class=\"row\">"
+            .to_owned();
     for HeatMap { caption, similarity, picture, heat } in heat_maps {
         let caption = escape(caption);
         let _ = write!(

@@ -60,10 +60,13 @@ pub fn write_report(report: &Report, bundle: &Bundle, file: &Path) -> Result<()>
     let texts = texts.ok_or_else(|| Error::Evaluation("a report needs a set with captions".to_owned()))?;
     let count = report.embedded.samples.len();
     let searches = spread(count, TEXTS).map(|row| search(report, texts, row)).collect::<Result<Vec<_>>>()?;
-    let heat_maps = spread(count, HEAT_MAPS).map(|row| explain(bundle, report, row)).collect::<Result<Vec<_>>>()?;
+    let heat_maps =
+        spread(count, HEAT_MAPS).map(|row| explain(bundle, report, row)).collect::<Result<Vec<_>>>()?;
     let curves = Curve::read_all(report.metrics);
     let page = html::page(report, &curves, &searches, &heat_maps);
-    write_atomically(file, |to| std::fs::write(to, page).map_err(|source| mm_core::Error::io("write", file, source)))?;
+    write_atomically(file, |to| {
+        std::fs::write(to, page).map_err(|source| mm_core::Error::io("write", file, source))
+    })?;
     Ok(())
 }
 
@@ -96,7 +99,12 @@ fn explain(bundle: &Bundle, report: &Report, row: usize) -> Result<HeatMap> {
     let relevance: Relevance = relevance(bundle, &image, &caption)?;
     let crop = bundle.image.processor.resize(&image)?;
     let heat = heat_map::draw(&relevance, &crop, 160);
-    Ok(HeatMap { caption, similarity: relevance.similarity, picture: picture(&crop, 160), heat: data_url(&heat) })
+    Ok(HeatMap {
+        caption,
+        similarity: relevance.similarity,
+        picture: picture(&crop, 160),
+        heat: data_url(&heat),
+    })
 }
 
 /// The image as a data URL, its longer side at most `side` pixels.

@@ -1,4 +1,5 @@
-//! Every golden model in every form: it opens again and gives the same rows, or is refused and nothing is written.
+//! Every golden model in every form: it opens again and gives the same rows, or is refused and nothing is
+//! written.
 
 use crate::folders::{VARIANTS, Variant, Whole, all, assert_same, rows};
 use mm_clip::{Conversion, FolderForm, StoredType};
@@ -60,7 +61,8 @@ fn every_conversion_gives_the_same_rows_or_is_refused() {
 fn a_shorter_length_of_texts_is_refused_with_both_numbers() {
     let whole = Whole::new("clip/clip", Variant::Short).unwrap();
     let to = whole.folder.path().join("converted");
-    let written = Conversion::read(whole.path(), None).unwrap().write(&to, FolderForm::OpenClip, StoredType::F32);
+    let written =
+        Conversion::read(whole.path(), None).unwrap().write(&to, FolderForm::OpenClip, StoredType::F32);
     let message = written.unwrap_err().to_string();
     assert!(message.contains("cuts texts at 6 tokens and the tower has 12 positions"), "{message}");
 }

@@ -1,4 +1,5 @@
-//! Golden folders made whole: with a tokenizer and preprocessing, which the peers' random models come without.
+//! Golden folders made whole: with a tokenizer and preprocessing, which the peers' random models come
+//! without.
 
 use mm_clip::{Architecture, Bundle, FolderForm, ImageModel, ModelFolder, OpenOptions, TextModel};
 use mm_data::image::{Rgb, RgbImage};
@@ -112,7 +113,8 @@ impl Whole {
         match (text, variant) {
             (None, Variant::Added | Variant::Short) => return None,
             (Some(_), Variant::Added | Variant::Short) if brings_tokenizer => return None,
-            (Some(_), Variant::Short) if opened.form != FolderForm::Hf => return None, // they go by the positions
+            // they go by the positions
+            (Some(_), Variant::Short) if opened.form != FolderForm::Hf => return None,
             (Some(text), _) if !brings_tokenizer => {
                 let pooled = match &text {
                     mm_text::TextTowerConfig::Clip(config) => config.pooled_token(),
@@ -141,7 +143,8 @@ impl Whole {
 
 /// A tokenizer of a few words whose end token is `eos`, with the token `<new>` of the id `added`.
 fn tokenizer(eos: i64, added: Option<i64>) -> Value {
-    let words = ["[UNK]", "[PAD]", "<start>", "a", "photo", "of", "the", "cat", "dog", "red", "two", "heart", "face"];
+    let words =
+        ["[UNK]", "[PAD]", "<start>", "a", "photo", "of", "the", "cat", "dog", "red", "two", "heart", "face"];
     let mut vocab: serde_json::Map<String, Value> =
         words.iter().zip(0..).map(|(word, id)| ((*word).to_owned(), id.into())).collect();
     vocab.extend((words.len() as i64..eos).map(|id| (format!("word{id}"), id.into())));
@@ -181,10 +184,13 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The rows of a few images and texts by the model in `folder`: odd margins, tall and wide images, texts that are cut, an added token.
+/// The rows of a few images and texts by the model in `folder`: odd margins, tall and wide images, texts that
+/// are cut, an added token.
 pub fn rows(folder: &str) -> Vec<Tensor> {
     let image = |width, height| {
-        RgbImage::from_fn(width, height, |x, y| Rgb([(7 * x + y) as u8, (x * y) as u8, (255 - 3 * y % 256) as u8]))
+        RgbImage::from_fn(width, height, |x, y| {
+            Rgb([(7 * x + y) as u8, (x * y) as u8, (255 - 3 * y % 256) as u8])
+        })
     };
     let images = [image(61, 40), image(40, 83), image(97, 64), image(32, 32)];
     let long = "a red cat of the two red dog face heart ".repeat(3);
@@ -196,8 +202,12 @@ pub fn rows(folder: &str) -> Vec<Tensor> {
             let bundle = Bundle::open(folder, &options).unwrap_or_else(|error| panic!("{error}"));
             vec![bundle.image.embed(&images).unwrap(), bundle.text.embed(&texts, 2).unwrap()]
         }
-        Architecture::Image { .. } => vec![ImageModel::open(folder, &options).unwrap().embed(&images).unwrap()],
-        Architecture::Text { .. } => vec![TextModel::open(folder, &options).unwrap().embed(&texts, 2).unwrap()],
+        Architecture::Image { .. } => {
+            vec![ImageModel::open(folder, &options).unwrap().embed(&images).unwrap()]
+        }
+        Architecture::Text { .. } => {
+            vec![TextModel::open(folder, &options).unwrap().embed(&texts, 2).unwrap()]
+        }
     }
 }
 

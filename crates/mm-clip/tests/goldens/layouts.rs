@@ -35,7 +35,8 @@ fn a_clip_of_sentence_transformers_lies_in_its_folder() {
     let whole = Whole::new("clip/clip", Variant::Plain).unwrap();
     let expected = rows(whole.path());
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("modules.json"), r#"[{"idx": 0, "name": "0", "path": "0_CLIPModel"}]"#).unwrap();
+    fs::write(folder.path().join("modules.json"), r#"[{"idx": 0, "name": "0", "path": "0_CLIPModel"}]"#)
+        .unwrap();
     fs::rename(whole.folder.path(), folder.path().join("0_CLIPModel")).unwrap();
     assert_same(&expected, &rows(text(folder.path())), "0_CLIPModel");
 }
@@ -84,9 +85,13 @@ fn weights_of_a_variant_are_opened_and_weights_elsewhere_are_told() {
 #[test]
 fn a_pointer_of_git_lfs_is_named_whichever_file_it_is() {
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 605157884\n";
-    for name in
-        ["model.safetensors", "config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"]
-    {
+    for name in [
+        "model.safetensors",
+        "config.json",
+        "preprocessor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ] {
         let whole = Whole::new("clip/clip", Variant::Plain).unwrap();
         fs::write(whole.folder.path().join(name), pointer).unwrap();
         let message = Bundle::open(whole.path(), &OpenOptions::default()).unwrap_err().to_string();
@@ -103,10 +108,12 @@ fn preprocessing_that_another_program_left_behind_is_not_read() {
     let expected = rows(whole.path());
     let own = whole.folder.path().join("preprocessor_config.json");
     let current: serde_json::Value = serde_json::from_slice(&fs::read(&own).unwrap()).unwrap();
-    fs::write(whole.folder.path().join("processor_config.json"), json!({ "image_processor": current }).to_string())
-        .unwrap();
-    let stale =
-        json!({ "image_processor_type": "CLIPImageProcessor", "size": 99, "crop_size": 32, "image_mean": [0, 0, 0] });
+    fs::write(
+        whole.folder.path().join("processor_config.json"),
+        json!({ "image_processor": current }).to_string(),
+    )
+    .unwrap();
+    let stale = json!({ "image_processor_type": "CLIPImageProcessor", "size": 99, "crop_size": 32, "image_mean": [0, 0, 0] });
     fs::write(own, stale.to_string()).unwrap();
     assert_same(&expected, &rows(whole.path()), "processor_config.json");
 }
@@ -171,7 +178,10 @@ fn a_runs_folder_and_an_older_checkpoint_say_what_they_are() {
     fs::create_dir_all(folder.path().join("checkpoints")).unwrap();
     fs::write(folder.path().join("config.toml"), "").unwrap();
     let message = error(folder.path());
-    assert!(message.contains("is a run's folder: its model is") && message.contains("checkpoints/latest"), "{message}");
+    assert!(
+        message.contains("is a run's folder: its model is") && message.contains("checkpoints/latest"),
+        "{message}"
+    );
     let older = tempfile::tempdir().unwrap();
     for name in ["state.json", "optimizer.safetensors"] {
         fs::write(older.path().join(name), "").unwrap();

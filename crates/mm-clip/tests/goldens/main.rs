@@ -1,5 +1,5 @@
-//! The models that the peers saved (`xtask/goldens/clip.py`): what they give, what becomes of them in training, in other forms, and as
-//! pickles.
+//! The models that the peers saved (`xtask/goldens/clip.py`): what they give, what becomes of them in
+//! training, in other forms, and as pickles.
 
 mod conversions;
 mod folders;

@@ -1,12 +1,13 @@
-//! The lines that errors print for pickled weights, run by the Python that `MM_PEER_PYTHON` names, which needs torch and safetensors.
+//! The lines that errors print for pickled weights, run by the Python that `MM_PEER_PYTHON` names, which
+//! needs torch and safetensors.
 
 use crate::folders::golden;
 use mm_clip::ModelFolder;
 use std::path::Path;
 use std::process::Command;
 
-/// Saves the golden weights as each program does that saves pickles: the first argument is the file of weights, the second the folder to
-/// fill, the third the kind.
+/// Saves the golden weights as each program does that saves pickles: the first argument is the file of
+/// weights, the second the folder to fill, the third the kind.
 const SAVE: &str = r#"
 import sys, torch, safetensors.torch
 weights, folder, kind = sys.argv[1:]
@@ -71,7 +72,8 @@ fn the_line_for_each_kind_of_pickle_converts_it() {
         let (mut converted, mut original) = (open(folder.path()).unwrap(), open(&from).unwrap());
         assert_eq!(converted.architecture, original.architecture, "{kind}");
         for tensor in original.weights.list() {
-            let (a, b) = (original.weights.take(&tensor.name).unwrap(), converted.weights.take(&tensor.name).unwrap());
+            let (a, b) =
+                (original.weights.take(&tensor.name).unwrap(), converted.weights.take(&tensor.name).unwrap());
             assert!(a.equal(&b), "{kind}: {}", tensor.name);
         }
     }

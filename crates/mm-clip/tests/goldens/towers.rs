@@ -1,4 +1,5 @@
-//! Whole models and lone towers against their peers: what `xtask/goldens/clip.py` saved, in every form of folder.
+//! Whole models and lone towers against their peers: what `xtask/goldens/clip.py` saved, in every form of
+//! folder.
 
 use crate::folders::golden;
 use mm_clip::{Clip, ImageEncoder, ModelFolder, Probability, TextEncoder};
@@ -28,7 +29,8 @@ fn load(name: &str) -> (VarStore, Clip) {
 
 fn tokens(expected: &HashMap<String, Tensor>) -> TokenBatch {
     let input_ids = expected["input_ids"].shallow_clone();
-    let attention_mask = expected.get("attention_mask").map_or_else(|| input_ids.ones_like(), Tensor::shallow_clone);
+    let attention_mask =
+        expected.get("attention_mask").map_or_else(|| input_ids.ones_like(), Tensor::shallow_clone);
     TokenBatch { input_ids, attention_mask }
 }
 
@@ -44,9 +46,12 @@ fn assert_pair_equals_peer(name: &str) {
     let logits = clip.head.logits(&image_embeds, &text_embeds);
     let contrastive = Contrastive::new(&Group::alone(), ContrastiveConfig::default());
     let loss = clip.head.loss(&contrastive, &image_embeds, &text_embeds).unwrap();
-    for (what, value) in
-        [("image_embeds", &image_embeds), ("text_embeds", &text_embeds), ("logits_per_image", &logits), ("loss", &loss)]
-    {
+    for (what, value) in [
+        ("image_embeds", &image_embeds),
+        ("text_embeds", &text_embeds),
+        ("logits_per_image", &logits),
+        ("loss", &loss),
+    ] {
         let difference = largest_difference(value, &expected[what]);
         assert!(difference <= 1e-4, "{name}: {what} differs by {difference}");
     }
@@ -56,12 +61,16 @@ fn assert_pair_equals_peer(name: &str) {
     let gradients = vs.variables().into_iter().filter(|(_, variable)| variable.grad().defined());
     let gradients: HashMap<String, Tensor> =
         stored(gradients.map(|(name, variable)| (name, variable.grad())), &form).into_iter().collect();
-    for (variable, gradient) in expected.iter().filter_map(|(key, value)| Some((key.strip_prefix("gradient.")?, value)))
+    for (variable, gradient) in
+        expected.iter().filter_map(|(key, value)| Some((key.strip_prefix("gradient.")?, value)))
     {
         let ours = &gradients[variable.strip_prefix("text.").unwrap_or(variable)];
         let scale = gradient.abs().max().double_value(&[]).max(1e-6);
         let difference = largest_difference(ours, gradient) / scale;
-        assert!(difference <= 1e-3, "{name}: the gradient of {variable} differs by {difference} of its largest value");
+        assert!(
+            difference <= 1e-3,
+            "{name}: the gradient of {variable} differs by {difference} of its largest value"
+        );
     }
 }
 
@@ -117,7 +126,8 @@ fn lone_image_towers_equal_transformers() {
         let encoder = ImageEncoder::new(&vs.root(), &tower, projection).unwrap();
         assert!(folder.text().unwrap_err().to_string().contains("image tower alone"));
         folder.fill(&vs, None).unwrap();
-        let difference = largest_difference(&encoder.forward(&expected["pixel_values"], false), &expected["output"]);
+        let difference =
+            largest_difference(&encoder.forward(&expected["pixel_values"], false), &expected["output"]);
         assert!(difference <= 1e-4, "{name} differs by {difference}");
     }
 }
@@ -153,7 +163,9 @@ fn one_side_of_a_pair_loads_alone() {
 fn narrow_models_stay_close_to_f32() {
     let expected = expected("clip");
     let embed = |clip: &Clip| {
-        tch::no_grad(|| (clip.image.encode(&expected["pixel_values"], false), clip.text.encode(&tokens(&expected))))
+        tch::no_grad(|| {
+            (clip.image.encode(&expected["pixel_values"], false), clip.text.encode(&tokens(&expected)))
+        })
     };
     // In int8 a processor without VNNI has 7 bits for inputs.
     for (precision, least) in [(Precision::Bf16, 0.999), (Precision::Int8, 0.998)] {
@@ -162,8 +174,10 @@ fn narrow_models_stay_close_to_f32() {
         clip.pack(precision);
         let (packed_images, packed_texts) = embed(&clip);
         for (exact, packed) in [(images, packed_images), (texts, packed_texts)] {
-            let cosine =
-                (exact * packed).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).min().double_value(&[]);
+            let cosine = (exact * packed)
+                .sum_dim_intlist([1i64].as_slice(), false, Kind::Float)
+                .min()
+                .double_value(&[]);
             assert!(cosine >= least, "{precision:?}: cosine {cosine}");
         }
     }

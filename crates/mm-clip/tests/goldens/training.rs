@@ -1,4 +1,5 @@
-//! A step of training on every golden model: what it is saved as opens again and gives the rows of the last step.
+//! A step of training on every golden model: what it is saved as opens again and gives the rows of the last
+//! step.
 
 use crate::folders::{VARIANTS, Variant, Whole, all, assert_same, rows};
 use mm_clip::{Architecture, ClipRunConfig, ClipTask, ModelFolder};
@@ -30,7 +31,8 @@ fn train(config: &ClipRunConfig, resume: &Resume) -> PathBuf {
     let group = Group::alone();
     let checkpoint = config.run.out.join("tuned/checkpoints/latest");
     let checkpoint = (*resume == Resume::Latest).then_some(checkpoint.as_path());
-    let mut task = ClipTask::resumed(config, Device::Cpu, &group, checkpoint).unwrap_or_else(|error| panic!("{error}"));
+    let mut task =
+        ClipTask::resumed(config, Device::Cpu, &group, checkpoint).unwrap_or_else(|error| panic!("{error}"));
     let folder = RunFolder::open(&config.run, resume, "", &group).unwrap();
     let run = Run { config: &config.run, folder: &folder, group: &group, precision: Precision::F32 };
     mm_train::train(&mut task, run, &config.train, 0, &AtomicBool::new(false), &mut |_| {}).unwrap();
@@ -49,7 +51,9 @@ fn every_model_that_opens_is_trained_and_saved_as_one_that_opens_again() {
         let from = whole.path();
         let model = match &whole.architecture {
             Architecture::Clip(_) => format!("from = {from:?}"),
-            Architecture::Image { .. } => format!("kind = \"clip\"\nembed_dim = 32\nimage_from = {from:?}\n{TEXT}"),
+            Architecture::Image { .. } => {
+                format!("kind = \"clip\"\nembed_dim = 32\nimage_from = {from:?}\n{TEXT}")
+            }
             Architecture::Text { tower, .. } => {
                 let width = tower.output_width(); // SigLIP's ends in the shared space itself
                 format!("kind = \"clip\"\nembed_dim = {width}\ntext_from = {from:?}\n{IMAGE}")
@@ -81,8 +85,11 @@ fn every_model_that_opens_is_trained_and_saved_as_one_that_opens_again() {
 fn a_pair_that_neither_transformers_nor_open_clip_holds_has_a_form_of_its_own() {
     let image = Whole::new("clip/open-clip-vit", Variant::Longest).unwrap();
     let text = Whole::new("clip/bert", Variant::Plain).unwrap();
-    let model =
-        format!("kind = \"clip\"\nembed_dim = 32\nimage_from = {:?}\ntext_from = {:?}", image.path(), text.path());
+    let model = format!(
+        "kind = \"clip\"\nembed_dim = 32\nimage_from = {:?}\ntext_from = {:?}",
+        image.path(),
+        text.path()
+    );
     let run = train(&config(image.folder.path(), &model, &[]), &Resume::No);
     let (saved, last) = (run.join("model"), run.join("checkpoints/latest"));
     assert_same(&rows(last.to_str().unwrap()), &rows(saved.to_str().unwrap()), "longest beside a BERT");

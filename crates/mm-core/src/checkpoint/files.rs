@@ -20,13 +20,16 @@ impl ShardIndex {
     /// Reads an index.
     ///
     /// # Errors
-    /// It is none, or it names what is not a file beside it: such a name would reach outside of the checkpoint.
+    /// It is none, or it names what is not a file beside it: such a name would reach outside of the
+    /// checkpoint.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
         refuse_lfs_pointer(json)?;
-        let index: Self = serde_json::from_slice(json).map_err(|error| format!("not an index of shards: {error}"))?;
+        let index: Self =
+            serde_json::from_slice(json).map_err(|error| format!("not an index of shards: {error}"))?;
         let is_beside = |shard: &str| {
             let mut parts = Path::new(shard).components();
-            parts.next().is_some_and(|part| part == Component::Normal(shard.as_ref())) && parts.next().is_none()
+            parts.next().is_some_and(|part| part == Component::Normal(shard.as_ref()))
+                && parts.next().is_none()
         };
         match index.weight_map.values().find(|shard| !is_beside(shard)) {
             Some(shard) => Err(format!("{shard:?} is not the name of a file beside it")),
@@ -43,7 +46,10 @@ impl ShardIndex {
 /// The files directly in `folder`; a link to nothing is none.
 pub(crate) fn file_names(folder: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.path().is_file()).filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    entries
+        .filter(|entry| entry.path().is_file())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
 }
 
 /// Where the weights `stem` of a folder are.
@@ -54,8 +60,8 @@ pub(super) enum Found {
     Sharded(PathBuf),
 }
 
-/// The weights `stem` of `folder`: `STEM.safetensors`, the index of its shards, or either with a variant in its name
-/// (`model.fp16.safetensors`).
+/// The weights `stem` of `folder`: `STEM.safetensors`, the index of its shards, or either with a variant in
+/// its name (`model.fp16.safetensors`).
 pub(super) fn find(folder: &Path, stem: &str) -> Option<Found> {
     let with = |variant: Option<&str>| {
         let variant = variant.map(|variant| format!(".{variant}")).unwrap_or_default();
@@ -76,12 +82,16 @@ pub(super) fn absence(folder: &Path, stem: &str) -> String {
     let other = |names: &BTreeSet<String>| names.iter().find(|name| name.ends_with(".safetensors")).cloned();
     match (other(&names), pickle(&names)) {
         (Some(name), _) if name.contains("adapter") => {
-            return format!("there is only {name}, an adapter (LoRA): merge it into its model first and save that");
+            return format!(
+                "there is only {name}, an adapter (LoRA): merge it into its model first and save that"
+            );
         }
         (Some(name), _) if name.starts_with("diffusion_") => {
             return format!("there is only {name}, a part of a diffusion model, which is not offered");
         }
-        (Some(name), None) => return format!("there is only {name} here: if these are the weights, call it {target}"),
+        (Some(name), None) => {
+            return format!("there is only {name} here: if these are the weights, call it {target}");
+        }
         (_, Some(name)) => return conversion(folder, name, &target),
         (None, None) => {}
     }
@@ -94,7 +104,11 @@ pub(super) fn absence(folder: &Path, stem: &str) -> String {
     });
     if let Some((below, name)) = below {
         let seen = below.join(name);
-        return format!("there are no weights here, but {}: name the folder {}", seen.display(), below.display());
+        return format!(
+            "there are no weights here, but {}: name the folder {}",
+            seen.display(),
+            below.display()
+        );
     }
     let foreign = [".h5", ".msgpack", ".onnx", ".gguf", ".npz", ".tflite"];
     match names.iter().find(|name| foreign.iter().any(|ending| name.ends_with(ending))) {
@@ -112,12 +126,15 @@ const LFS_POINTER: &[u8] = b"version https://git-lfs.";
 /// It is one: what to do, to go on from the file's name.
 pub fn refuse_lfs_pointer(bytes: &[u8]) -> Result<(), String> {
     match bytes.starts_with(LFS_POINTER) {
-        true => Err("is a Git LFS pointer, not the file itself: run `git lfs pull` in its repository".to_owned()),
+        true => {
+            Err("is a Git LFS pointer, not the file itself: run `git lfs pull` in its repository".to_owned())
+        }
         false => Ok(()),
     }
 }
 
-/// As [`refuse_lfs_pointer`], of the file itself, which may be large: why it cannot be read, if it is a pointer.
+/// As [`refuse_lfs_pointer`], of the file itself, which may be large: why it cannot be read, if it is a
+/// pointer.
 pub(super) fn is_lfs_pointer_file(file: &Path) -> Option<String> {
     let mut start = [0; LFS_POINTER.len()];
     File::open(file).ok()?.read_exact(&mut start).ok()?;

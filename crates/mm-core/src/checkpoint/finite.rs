@@ -1,6 +1,7 @@
 use tch::Kind;
 
-/// Whether `bytes`, numbers of type `kind`, hold one that is NaN or infinite: in all types, one whose exponent has all bits set.
+/// Whether `bytes`, numbers of type `kind`, hold one that is NaN or infinite: in all types, one whose
+/// exponent has all bits set.
 pub(super) fn has_non_finite(bytes: &[u8], kind: Kind) -> bool {
     match kind {
         Kind::Float => any(bytes, |number| u32::from_le_bytes(number) & 0x7f80_0000 == 0x7f80_0000),
@@ -11,7 +12,8 @@ pub(super) fn has_non_finite(bytes: &[u8], kind: Kind) -> bool {
     }
 }
 
-/// Whether `is_it` holds for any number of N bytes. Looks at all of a block before it decides, which vectorises.
+/// Whether `is_it` holds for any number of N bytes. Looks at all of a block before it decides, which
+/// vectorises.
 fn any<const N: usize>(bytes: &[u8], is_it: impl Fn([u8; N]) -> bool) -> bool {
     let (numbers, _) = bytes.as_chunks::<N>();
     numbers.chunks(1024).any(|block| block.iter().fold(false, |found, number| found | is_it(*number)))
@@ -40,9 +42,14 @@ mod tests {
                 bytes
             };
             for at in [0, 1500, 2999] {
-                assert!([largest, -largest, 1e-30].iter().all(|&odd| !has_non_finite(&bytes_with(odd, at), kind)));
+                assert!(
+                    [largest, -largest, 1e-30].iter().all(|&odd| !has_non_finite(&bytes_with(odd, at), kind))
+                );
                 let odds = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
-                assert!(odds.iter().all(|&odd| has_non_finite(&bytes_with(odd, at), kind)), "{kind:?} at {at}");
+                assert!(
+                    odds.iter().all(|&odd| has_non_finite(&bytes_with(odd, at), kind)),
+                    "{kind:?} at {at}"
+                );
             }
         }
         assert!(!has_non_finite(&[255; 64], Kind::Int8));

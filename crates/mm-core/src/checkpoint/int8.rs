@@ -2,8 +2,8 @@ use super::weights::scale_of;
 use crate::nn::quantise_rows;
 use tch::Tensor;
 
-/// The matrices of linear layers as int8, each with the f32 scales of its rows (absmax / 127) beside it as `NAME_scale`; all other
-/// tensors as they are. [`Weights`](super::Weights) reads both as one f32 matrix.
+/// The matrices of linear layers as int8, each with the f32 scales of its rows (absmax / 127) beside it as
+/// `NAME_scale`; all other tensors as they are. [`Weights`](super::Weights) reads both as one f32 matrix.
 pub fn quantise(tensors: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
     let mut stored = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {

@@ -1,7 +1,8 @@
 //! Weights in safetensors files: read strictly, written whole or not at all.
 //!
-//! A model's variables bear Hugging Face's names, but for those that are kept joined (see [`crate::nn`]); a [`Form`] tells how a
-//! family of checkpoints stores each. A missing, extra or misshapen tensor is an error that names the first three.
+//! A model's variables bear Hugging Face's names, but for those that are kept joined (see [`crate::nn`]); a
+//! [`Form`] tells how a family of checkpoints stores each. A missing, extra or misshapen tensor is an error
+//! that names the first three.
 
 mod files;
 mod finite;
@@ -27,8 +28,9 @@ use tch::{Kind, Tensor};
 /// Gives the names in the file whose rows, stacked, are the variable of the name given.
 pub type NameMap = fn(&str) -> Vec<String>;
 
-/// The Hugging Face names: `self_attn.in_proj` is `q_proj`, `k_proj`, `v_proj`; BERT's `attention.self.in_proj` and ViT's
-/// `attention.attention.in_proj` are `query`, `key`, `value`; all others are as they are.
+/// The Hugging Face names: `self_attn.in_proj` is `q_proj`, `k_proj`, `v_proj`; BERT's
+/// `attention.self.in_proj` and ViT's `attention.attention.in_proj` are `query`, `key`, `value`; all others
+/// are as they are.
 pub fn hf_names(name: &str) -> Vec<String> {
     let split = |joined: &str, parts: [&str; 3]| parts.map(|part| name.replacen(joined, part, 1)).to_vec();
     if name.contains("self_attn.in_proj.") {
@@ -57,10 +59,12 @@ impl Form {
     pub const AS_IS: Self = Self { names: |name| vec![name.to_owned()], is_transposed: |_| false };
 }
 
-/// Fills every variable of `vs` from the safetensors `file`, converting f16, bf16, f64 and int8 to the variable's type.
+/// Fills every variable of `vs` from the safetensors `file`, converting f16, bf16, f64 and int8 to the
+/// variable's type.
 ///
 /// # Errors
-/// The file cannot be read, is damaged, or lacks a tensor, has one too many, one of another shape or one with NaN or infinite numbers.
+/// The file cannot be read, is damaged, or lacks a tensor, has one too many, one of another shape or one with
+/// NaN or infinite numbers.
 pub fn load(vs: &VarStore, file: &Path, names: NameMap) -> Result<()> {
     Weights::open(file)?.fill(vs.variables().into_iter().collect(), &Form { names, ..Form::HF })
 }
@@ -88,7 +92,8 @@ pub fn stored(variables: impl IntoIterator<Item = (String, Tensor)>, form: &Form
     tensors
 }
 
-/// Fills `targets`, by name, from the safetensors `file`. They need not be finite, as an optimizer's moments at times are not.
+/// Fills `targets`, by name, from the safetensors `file`. They need not be finite, as an optimizer's moments
+/// at times are not.
 ///
 /// # Errors
 /// As [`load`].

@@ -7,7 +7,8 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Why a pickle is not read, to go on with how to convert it.
-pub(crate) const PICKLE: &str = "a pickle, and reading one runs whatever code is in it; convert it where you trust it";
+pub(crate) const PICKLE: &str =
+    "a pickle, and reading one runs whatever code is in it; convert it where you trust it";
 
 /// The most bytes at the end of a zip archive that are searched for the names of its entries.
 const DIRECTORY_BYTES: u64 = 4 << 20;
@@ -15,10 +16,12 @@ const DIRECTORY_BYTES: u64 = 4 << 20;
 /// What begins an entry of a zip archive's central directory.
 const DIRECTORY_ENTRY: &[u8] = b"PK\x01\x02";
 
-/// The file among `names` that holds weights as a pickle: a model's before an optimiser's, the last epoch before earlier ones. Its name
-/// goes into a command to be pasted, so that one with quotes in it is passed over.
+/// The file among `names` that holds weights as a pickle: a model's before an optimiser's, the last epoch
+/// before earlier ones. Its name goes into a command to be pasted, so that one with quotes in it is passed
+/// over.
 pub(crate) fn pickle(names: &BTreeSet<String>) -> Option<&str> {
-    let is_plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let is_plain =
+        |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     let is_pickle = |name: &str| [".bin", ".pt", ".pth", ".ckpt"].iter().any(|ending| name.ends_with(ending));
     let pickles = || names.iter().map(String::as_str).filter(|name| is_pickle(name) && is_plain(name));
     pickles()
@@ -33,7 +36,8 @@ fn epoch(name: &str) -> Option<u64> {
     if epoch == "latest" { Some(u64::MAX) } else { epoch.parse().ok() }
 }
 
-/// What to say where the weights of `folder` are only in the pickle `name`: the line that writes them as `target`.
+/// What to say where the weights of `folder` are only in the pickle `name`: the line that writes them as
+/// `target`.
 pub(crate) fn conversion(folder: &Path, name: &str, target: &str) -> String {
     let file = folder.join(name);
     if let Some(problem) = is_lfs_pointer_file(&file) {
@@ -90,7 +94,11 @@ fn end_of_zip(file: &Path) -> Option<Vec<u8>> {
 
 /// Where `needle` begins in `haystack`.
 fn memmem<'a>(haystack: &'a [u8], needle: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-    haystack.windows(needle.len()).enumerate().filter(move |(_, window)| *window == needle).map(|(start, _)| start)
+    haystack
+        .windows(needle.len())
+        .enumerate()
+        .filter(move |(_, window)| *window == needle)
+        .map(|(start, _)| start)
 }
 
 #[cfg(test)]
@@ -121,19 +129,23 @@ mod tests {
         let script = archive(&["ViT-B-32/data.pkl", "ViT-B-32/code/__torch__.py", "ViT-B-32/constants.pkl"]);
         assert!(line("epoch_3.pt", &state).contains("torch.load(f, map_location='cpu', weights_only=True)"));
         assert!(
-            line("epoch_3.pt", &state).contains("'state_dict'") && line("epoch_3.pt", &state).contains("'module.'")
+            line("epoch_3.pt", &state).contains("'state_dict'")
+                && line("epoch_3.pt", &state).contains("'module.'")
         );
         assert!(line("ViT-B-32.pt", &script).contains("torch.jit.load('ViT-B-32.pt', map_location='cpu')"));
         assert!(line("old.bin", b"\x80\x02 from before archives").contains("torch.load"));
         assert!(line("open_clip_pytorch_model.bin", &state).contains("'open_clip_model.safetensors'"));
-        let pointer =
-            line("pytorch_model.bin", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 605\n");
+        let pointer = line(
+            "pytorch_model.bin",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 605\n",
+        );
         assert!(pointer.contains("git lfs pull") && !pointer.contains("python"), "{pointer}");
     }
 
     #[test]
     fn a_model_goes_before_an_optimizer_and_the_last_epoch_before_the_others() {
-        let first = |names: &[&str]| pickle(&names.iter().map(|&name| name.to_owned()).collect()).map(str::to_owned);
+        let first =
+            |names: &[&str]| pickle(&names.iter().map(|&name| name.to_owned()).collect()).map(str::to_owned);
         assert_eq!(first(&["optimizer.pt", "pytorch_model.bin"]).unwrap(), "pytorch_model.bin");
         assert_eq!(first(&["epoch_10.pt", "epoch_2.pt", "epoch_9.pt"]).unwrap(), "epoch_10.pt");
         assert_eq!(first(&["epoch_10.pt", "epoch_latest.pt"]).unwrap(), "epoch_latest.pt");

@@ -18,8 +18,12 @@ fn joined_projections_are_split_in_the_file_and_come_back() {
     let file = folder.path().join("model.safetensors");
     let (from, to) = (store(2), store(2));
     save(&from, &file, hf_names).unwrap();
-    let names: BTreeSet<String> = Tensor::read_safetensors(&file).unwrap().into_iter().map(|(name, _)| name).collect();
-    assert!(names.contains("layers.0.self_attn.q_proj.weight") && !names.iter().any(|name| name.contains("in_proj")));
+    let names: BTreeSet<String> =
+        Tensor::read_safetensors(&file).unwrap().into_iter().map(|(name, _)| name).collect();
+    assert!(
+        names.contains("layers.0.self_attn.q_proj.weight")
+            && !names.iter().any(|name| name.contains("in_proj"))
+    );
     load(&to, &file, hf_names).unwrap();
     for (name, variable) in from.variables() {
         assert!(variable.equal(&to.variables()[&name]), "{name}");
@@ -48,8 +52,9 @@ fn a_model_of_other_sizes_is_refused_before_it_takes_memory() {
     let file = folder.path().join("model.safetensors");
     save(&store(2), &file, hf_names).unwrap();
     let huge = VarStore::new(Device::Cpu);
-    let _ =
-        crate::nn::shapes_only(|| crate::nn::parameter(&huge.root(), "logit_scale", &[1 << 40], nn::Init::Const(0.0)));
+    let _ = crate::nn::shapes_only(|| {
+        crate::nn::parameter(&huge.root(), "logit_scale", &[1 << 40], nn::Init::Const(0.0))
+    });
     let weights = Weights::open(&file).unwrap();
     let message = weights.check(huge.variables().into_iter().collect(), &Form::HF).unwrap_err().to_string();
     assert!(message.contains("1 misshapen (logit_scale is [], the model's [1099511627776])"), "{message}");
@@ -119,7 +124,8 @@ fn a_quantised_matrix_comes_back_within_half_a_step_and_quantises_to_the_same_ag
     let file = folder.path().join("model.safetensors");
     let rows = Tensor::arange(12, (Kind::Float, Device::Cpu)).view([3, 4]).sin()
         * Tensor::from_slice(&[1f32, 0.0, 90.0]).view([3, 1]);
-    let quantised = quantise(vec![("fc.weight".to_owned(), rows.shallow_clone()), ("bias".to_owned(), rows.get(0))]);
+    let quantised =
+        quantise(vec![("fc.weight".to_owned(), rows.shallow_clone()), ("bias".to_owned(), rows.get(0))]);
     write(&file, &quantised).unwrap();
     let mut weights = Weights::open(&file).unwrap();
     assert_eq!(weights.take("bias").unwrap(), rows.get(0));
@@ -139,7 +145,8 @@ fn shards(folder: &Path) {
 }
 
 fn index(folder: &Path, map: &str) {
-    std::fs::write(folder.join("model.safetensors.index.json"), format!(r#"{{"weight_map": {map}}}"#)).unwrap();
+    std::fs::write(folder.join("model.safetensors.index.json"), format!(r#"{{"weight_map": {map}}}"#))
+        .unwrap();
 }
 
 #[test]
@@ -178,7 +185,10 @@ fn a_pickle_is_refused_with_the_reason_and_the_way_out() {
     assert!(strange.contains("there are no weights here") && !strange.contains("evil"), "{strange}");
     assert!(message(&["optimizer.pt"]).contains("only optimizer.pt, a pickle"));
     let plain = message(&["pytorch_model.bin"]);
-    assert!(plain.contains("only pytorch_model.bin, a pickle, and reading one runs whatever code is in it"), "{plain}");
+    assert!(
+        plain.contains("only pytorch_model.bin, a pickle, and reading one runs whatever code is in it"),
+        "{plain}"
+    );
     assert!(plain.contains("glob.glob('pytorch_model.bin')") && plain.contains("save_file"), "{plain}");
     let sharded = message(&["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]);
     assert!(sharded.contains("glob.glob('pytorch_model-*')"), "{sharded}");
@@ -191,7 +201,8 @@ fn numbers_that_are_not_finite_are_refused_with_the_tensors_name() {
     let target = || vec![("layers.weight".to_owned(), Tensor::zeros([1 << 21], (Kind::Float, Device::Cpu)))];
     for (odd, kind) in [(f64::NAN, Kind::Float), (f64::INFINITY, Kind::Half)] {
         let tensor = Tensor::zeros([1 << 21], (kind, Device::Cpu));
-        let _ = tensor.narrow(0, (1 << 21) - 5, 1).fill_(odd); // behind the first rows that are copied at once
+        // behind the first rows that are copied at once
+        let _ = tensor.narrow(0, (1 << 21) - 5, 1).fill_(odd);
         write(&file, &[("layers.weight".to_owned(), tensor)]).unwrap();
         let weights = Weights::open(&file).unwrap();
         let message = weights.fill(target(), &Form::AS_IS).unwrap_err().to_string();
@@ -212,7 +223,9 @@ fn weights_with_a_variant_in_their_name_are_found_and_others_are_told() {
     assert!(message.contains("text_encoder/model.safetensors: name the folder"), "{message}");
     write(&folder.path().join("clip.safetensors"), &tensor(2.0)).unwrap();
     assert!(
-        open().unwrap_err().contains("only clip.safetensors here: if these are the weights, call it model.safetensors")
+        open()
+            .unwrap_err()
+            .contains("only clip.safetensors here: if these are the weights, call it model.safetensors")
     );
     write(&folder.path().join("model.fp16.safetensors"), &tensor(3.0)).unwrap();
     assert_eq!(open().unwrap().take("x").unwrap(), Tensor::from_slice(&[3f32]));
@@ -235,7 +248,9 @@ fn a_pointer_of_git_lfs_is_named_as_such() {
         std::fs::write(&path, pointer).unwrap();
         let message = Weights::open_folder(folder.path(), "model").unwrap_err().to_string();
         assert!(
-            message.contains(file) && message.contains("is a Git LFS pointer") && message.contains("git lfs pull"),
+            message.contains(file)
+                && message.contains("is a Git LFS pointer")
+                && message.contains("git lfs pull"),
             "{message}"
         );
         std::fs::remove_file(path).unwrap();

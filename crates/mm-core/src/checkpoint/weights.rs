@@ -32,10 +32,12 @@ impl TensorInfo {
     }
 }
 
-/// The tensors of a checkpoint, in one safetensors file or in the shards that an index names. The files are mapped, not read: a
-/// tensor's bytes come in when it is copied to its place, and go again, so that a model is never in memory twice.
+/// The tensors of a checkpoint, in one safetensors file or in the shards that an index names. The files are
+/// mapped, not read: a tensor's bytes come in when it is copied to its place, and go again, so that a model
+/// is never in memory twice.
 ///
-/// A tensor of type I8 is a quantised matrix: row r stands for its integers times element r of the tensor `NAME_scale`.
+/// A tensor of type I8 is a quantised matrix: row r stands for its integers times element r of the tensor
+/// `NAME_scale`.
 #[derive(Debug)]
 pub struct Weights {
     /// The file, or the index.
@@ -71,8 +73,8 @@ impl Weights {
         Ok(weights)
     }
 
-    /// Maps `STEM.safetensors` of `folder`, or the shards that `STEM.safetensors.index.json` names; where neither is there, those with a
-    /// variant in their name, as `STEM.fp16.safetensors`.
+    /// Maps `STEM.safetensors` of `folder`, or the shards that `STEM.safetensors.index.json` names; where
+    /// neither is there, those with a variant in their name, as `STEM.fp16.safetensors`.
     ///
     /// # Errors
     /// As [`Weights::open`]; the folder has none of these; a shard is missing, or index and shards disagree.
@@ -80,7 +82,9 @@ impl Weights {
         match find(folder, stem) {
             Some(Found::Whole(file)) => Self::open(&file),
             Some(Found::Sharded(index)) => Self::open_shards(folder, &index),
-            None => Err(Error::checkpoint(&folder.join(format!("{stem}.safetensors")), absence(folder, stem))),
+            None => {
+                Err(Error::checkpoint(&folder.join(format!("{stem}.safetensors")), absence(folder, stem)))
+            }
         }
     }
 
@@ -98,7 +102,12 @@ impl Weights {
         for (name, shard) in &shards.weight_map {
             match weights.tensors.get(name) {
                 Some(place) if weights.files[place.file].0 == folder.join(shard) => {}
-                _ => return Err(Error::checkpoint(index, format!("{name} should be in {shard}, where it is not"))),
+                _ => {
+                    return Err(Error::checkpoint(
+                        index,
+                        format!("{name} should be in {shard}, where it is not"),
+                    ));
+                }
             }
         }
         Ok(weights)
@@ -107,8 +116,9 @@ impl Weights {
     /// Adds the tensors of `file`.
     fn map(&mut self, file: &Path) -> Result<()> {
         let bytes = MappedFile::open(file).map_err(|source| Error::io("read", file, source))?;
-        // The library checks that tensors neither overlap nor leave gaps, that their sizes are those of their shapes, and that
-        // they end where the file does: no shape asks for more memory than the file has bytes for.
+        // The library checks that tensors neither overlap nor leave gaps, that their sizes are those of their
+        // shapes, and that they end where the file does: no shape asks for more memory than the file has
+        // bytes for.
         let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| {
             let damaged = format!("not a whole safetensors file ({error}); copy it again");
             Error::checkpoint(file, refuse_lfs_pointer(&bytes).err().unwrap_or(damaged))
@@ -178,7 +188,8 @@ impl Weights {
     /// It is not there, has a type that is not read, or holds NaN or infinite numbers.
     pub fn take(&mut self, name: &str) -> Result<Tensor> {
         let place = self.place(name)?;
-        self.kind(name, place)?; // before there is memory for it: elements of types that are not read may be less than a byte
+        // before there is memory for it: elements of types that are not read may be less than a byte
+        self.kind(name, place)?;
         let shape: Vec<i64> = place.shape.iter().map(|&n| n as i64).collect();
         let mut tensor = Tensor::f_empty(shape, (Kind::Float, tch::Device::Cpu))?;
         self.copy(name, &mut tensor, Numbers::Finite)?;
@@ -186,8 +197,8 @@ impl Weights {
         Ok(tensor)
     }
 
-    /// Checks that [`Weights::fill`] finds a tensor for every variable, of its shape, and uses every one. Variables need no memory for
-    /// it: see [`shapes_only`](crate::nn::shapes_only).
+    /// Checks that [`Weights::fill`] finds a tensor for every variable, of its shape, and uses every one.
+    /// Variables need no memory for it: see [`shapes_only`](crate::nn::shapes_only).
     ///
     /// # Errors
     /// Tensors are missing, too many or of another shape: the first three of each are named.
@@ -195,7 +206,8 @@ impl Weights {
         self.check_targets(&targets(variables, form))
     }
 
-    /// Copies the tensors into `variables`, converting to their types: strictly, every variable is filled and every tensor used.
+    /// Copies the tensors into `variables`, converting to their types: strictly, every variable is filled and
+    /// every tensor used.
     ///
     /// # Errors
     /// As [`Weights::check`]; a tensor is of a type that is not read, or holds NaN or infinite numbers.
@@ -220,7 +232,8 @@ impl Weights {
         Ok(())
     }
 
-    /// Copies the tensor `name` into `target`, which has its shape, some rows at once: the largest is never in memory twice either.
+    /// Copies the tensor `name` into `target`, which has its shape, some rows at once: the largest is never
+    /// in memory twice either.
     fn copy(&self, name: &str, target: &mut Tensor, numbers: Numbers) -> Result<()> {
         let place = self.place(name)?;
         let (kind, file) = (self.kind(name, place)?, &self.files[place.file].1);
@@ -237,7 +250,8 @@ impl Weights {
             let bytes = from..from + count * row_bytes;
             mm_sys::copy_from_bytes(&mut part, &file[bytes.clone()], kind)?;
             if numbers == Numbers::Finite && has_non_finite(&file[bytes.clone()], kind) {
-                let problem = format!("{name} holds NaN or infinite numbers: the model is broken, take an earlier one");
+                let problem =
+                    format!("{name} holds NaN or infinite numbers: the model is broken, take an earlier one");
                 return Err(Error::checkpoint(&self.files[place.file].0, problem));
             }
             file.release(bytes);
@@ -261,15 +275,20 @@ impl Weights {
     fn scale(&self, name: &str, target: &mut Tensor) -> Result<()> {
         let scale_name = scale_of(name);
         let rows = target.size().first().copied().unwrap_or(1);
-        let missing = || Error::checkpoint(&self.path, format!("{name} is int8 without its {scale_name} [{rows}]"));
-        let scale =
-            self.tensors.get(&scale_name).filter(|scale| scale.dtype == Dtype::F32 && scale.shape == [rows as usize]);
+        let missing =
+            || Error::checkpoint(&self.path, format!("{name} is int8 without its {scale_name} [{rows}]"));
+        let scale = self
+            .tensors
+            .get(&scale_name)
+            .filter(|scale| scale.dtype == Dtype::F32 && scale.shape == [rows as usize]);
         let scale = scale.ok_or_else(missing)?;
         let mut factors = Tensor::f_empty([rows], (Kind::Float, tch::Device::Cpu))?;
         mm_sys::copy_from_bytes(&mut factors, &self.files[scale.file].1[scale.bytes.clone()], Kind::Float)?;
         let mut shape = vec![1; target.dim().max(1)];
         shape[0] = rows;
-        Ok(tch::no_grad(|| target.f_mul_(&factors.view(shape.as_slice()).to_device(target.device())).map(drop))?)
+        Ok(tch::no_grad(|| {
+            target.f_mul_(&factors.view(shape.as_slice()).to_device(target.device())).map(drop)
+        })?)
     }
 
     fn check_targets(&self, targets: &[Target]) -> Result<()> {
@@ -287,7 +306,9 @@ impl Weights {
                 }
                 let shape: Vec<i64> = place.shape.iter().map(|&n| n as i64).collect();
                 // A scalar is written as [] by some savers and as [1] by others.
-                if shape != expected && (shape.iter().product::<i64>(), expected.iter().product::<i64>()) != (1, 1) {
+                if shape != expected
+                    && (shape.iter().product::<i64>(), expected.iter().product::<i64>()) != (1, 1)
+                {
                     misshapen.push(format!("{name} is {shape:?}, the model's {expected:?}"));
                 }
             }
@@ -296,19 +317,21 @@ impl Weights {
         let extra: Vec<String> = self.tensors.keys().filter(is_extra).cloned().collect();
         missing.sort();
         misshapen.sort();
-        let problems: Vec<String> = [("missing", missing), ("misshapen", misshapen), ("not in the model", extra)]
-            .into_iter()
-            .filter(|(_, names)| !names.is_empty())
-            .map(|(what, names)| {
-                let more = if names.len() > 3 { ", ..." } else { "" };
-                format!("{} {what} ({}{more})", names.len(), names[..names.len().min(3)].join("; "))
-            })
-            .collect();
+        let problems: Vec<String> =
+            [("missing", missing), ("misshapen", misshapen), ("not in the model", extra)]
+                .into_iter()
+                .filter(|(_, names)| !names.is_empty())
+                .map(|(what, names)| {
+                    let more = if names.len() > 3 { ", ..." } else { "" };
+                    format!("{} {what} ({}{more})", names.len(), names[..names.len().min(3)].join("; "))
+                })
+                .collect();
         match problems.is_empty() {
             true => Ok(()),
-            false => {
-                Err(Error::checkpoint(&self.path, format!("tensors do not match the model: {}", problems.join(", "))))
-            }
+            false => Err(Error::checkpoint(
+                &self.path,
+                format!("tensors do not match the model: {}", problems.join(", ")),
+            )),
         }
     }
 }

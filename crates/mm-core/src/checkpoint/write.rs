@@ -6,8 +6,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
-/// Writes named tensors to the safetensors `file`, in the order of their names' alignment, through a temporary file that is
-/// synced and renamed.
+/// Writes named tensors to the safetensors `file`, in the order of their names' alignment, through a
+/// temporary file that is synced and renamed.
 ///
 /// # Errors
 /// The file cannot be written; what stood there before is then untouched.
@@ -19,7 +19,11 @@ pub fn write(file: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
 ///
 /// # Errors
 /// As [`write()`].
-pub fn write_with_metadata(file: &Path, tensors: &[(String, Tensor)], metadata: (&str, String)) -> Result<()> {
+pub fn write_with_metadata(
+    file: &Path,
+    tensors: &[(String, Tensor)],
+    metadata: (&str, String),
+) -> Result<()> {
     let views = tensors
         .iter()
         .map(|(name, tensor)| Ok((name.as_str(), Stored::new(file, name, tensor)?)))
@@ -38,8 +42,8 @@ pub fn write_with_metadata(file: &Path, tensors: &[(String, Tensor)], metadata: 
     })
 }
 
-/// Lets `write` fill a temporary file beside `file`, syncs it and renames it to `file`: a reader finds the old file or the new
-/// one, never a part.
+/// Lets `write` fill a temporary file beside `file`, syncs it and renames it to `file`: a reader finds the
+/// old file or the new one, never a part.
 ///
 /// # Errors
 /// `write` fails, or the disk is full or not writable; the temporary file is then removed.
@@ -64,8 +68,8 @@ pub fn partial_file(file: &Path) -> PathBuf {
     partial.into()
 }
 
-/// Lets `write` fill a hidden folder beside `folder` and renames it to `folder`, in the place of what was there: a reader finds a whole
-/// folder or none.
+/// Lets `write` fill a hidden folder beside `folder` and renames it to `folder`, in the place of what was
+/// there: a reader finds a whole folder or none.
 ///
 /// # Errors
 /// `write` fails, or the disk is full or not writable; the hidden folder is then removed.
@@ -99,8 +103,9 @@ struct Stored {
 
 impl Stored {
     fn new(file: &Path, name: &str, tensor: &Tensor) -> Result<Self> {
-        let dtype = dtype_of(tensor.kind())
-            .ok_or_else(|| Error::checkpoint(file, format!("{name} has the unsupported type {:?}", tensor.kind())))?;
+        let dtype = dtype_of(tensor.kind()).ok_or_else(|| {
+            Error::checkpoint(file, format!("{name} has the unsupported type {:?}", tensor.kind()))
+        })?;
         let tensor = tensor.detach().f_to_device(tch::Device::Cpu)?.contiguous();
         let shape = tensor.size().iter().map(|&n| n as usize).collect();
         Ok(Self { tensor, shape, dtype })

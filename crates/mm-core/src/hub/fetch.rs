@@ -19,19 +19,24 @@ pub struct Download {
 }
 
 impl Hub {
-    /// Fetches what the model needs and the cache lacks, all of one commit, and gives the snapshot. The reference to the commit is
-    /// written last: a model that broke off is not taken for whole.
+    /// Fetches what the model needs and the cache lacks, all of one commit, and gives the snapshot. The
+    /// reference to the commit is written last: a model that broke off is not taken for whole.
     ///
     /// # Errors
     /// Why not, to go on from "and".
-    pub(super) fn fetch(&self, model: &HubName, progress: &mut dyn FnMut(&Download)) -> Result<PathBuf, String> {
+    pub(super) fn fetch(
+        &self,
+        model: &HubName,
+        progress: &mut dyn FnMut(&Download),
+    ) -> Result<PathBuf, String> {
         let cache = Cache::new(self.cache.clone());
         let mut builder = ApiBuilder::from_cache(cache.clone()).with_token(self.token.clone());
         if let Some(endpoint) = &self.endpoint {
             builder = builder.with_endpoint(endpoint.clone());
         }
         let api = builder.build().map_err(|error| format!("the hub cannot be asked: {error}"))?;
-        let at = |revision: &str| Repo::with_revision(model.id.to_owned(), RepoType::Model, revision.to_owned());
+        let at =
+            |revision: &str| Repo::with_revision(model.id.to_owned(), RepoType::Model, revision.to_owned());
         let (commit, names) = listing(&api.repo(at(model.revision)), model)?;
         let root = snapshot::root(&names);
         let names: BTreeSet<String> =
@@ -168,7 +173,9 @@ fn refusal(what: &str, error: &ApiError) -> String {
         (None, ApiError::LockAcquisition(lock)) => {
             format!("another program fetches {what} ({}); wait for it", lock.display())
         }
-        (None, ApiError::RequestError(error)) => format!("{what} cannot be fetched from the hub: {error}; try again"),
+        (None, ApiError::RequestError(error)) => {
+            format!("{what} cannot be fetched from the hub: {error}; try again")
+        }
         (None, error) => format!("{what} cannot be fetched from the hub: {error}; try again"),
     }
 }

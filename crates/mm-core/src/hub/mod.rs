@@ -1,4 +1,5 @@
-//! Models by name: a folder as it is, or a model of the Hugging Face hub from its local cache, fetched where it is not there yet.
+//! Models by name: a folder as it is, or a model of the Hugging Face hub from its local cache, fetched where
+//! it is not there yet.
 //!
 //! The cache is the one of `huggingface_hub`, so that what one program has fetched the other finds:
 //! `models--ORG--NAME/refs/REVISION` holds a commit, and `snapshots/COMMIT/` the files, as links to `blobs/`.
@@ -34,24 +35,29 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// The hub as `huggingface_hub` reads it from the environment: the cache is `HF_HUB_CACHE`, `HF_HOME/hub`,
-    /// `XDG_CACHE_HOME/huggingface/hub` or `~/.cache/huggingface/hub`; the rest is in `HF_ENDPOINT`, `HF_TOKEN` (or the file
-    /// `HF_HOME/token`, which logging in writes) and `HF_HUB_OFFLINE` (1, true, yes, on).
+    /// The hub as `huggingface_hub` reads it from the environment: the cache is `HF_HUB_CACHE`,
+    /// `HF_HOME/hub`, `XDG_CACHE_HOME/huggingface/hub` or `~/.cache/huggingface/hub`; the rest is in
+    /// `HF_ENDPOINT`, `HF_TOKEN` (or the file `HF_HOME/token`, which logging in writes) and `HF_HUB_OFFLINE`
+    /// (1, true, yes, on).
     pub fn from_env() -> Self {
         Self::from_variables(&|name| std::env::var(name).ok(), &std::env::home_dir().unwrap_or_default())
     }
 
     fn from_variables(variable: &dyn Fn(&str) -> Option<String>, user: &Path) -> Self {
-        let text = |name: &str| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        let text = |name: &str| {
+            variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+        };
         let path = |name: &str| {
             text(name).map(|value| match value.strip_prefix("~/") {
                 Some(below) => user.join(below),
                 None => PathBuf::from(value),
             })
         };
-        let home = path("HF_HOME")
-            .unwrap_or_else(|| path("XDG_CACHE_HOME").unwrap_or_else(|| user.join(".cache")).join("huggingface"));
-        let written = || std::fs::read_to_string(home.join("token")).ok().map(|token| token.trim().to_owned());
+        let home = path("HF_HOME").unwrap_or_else(|| {
+            path("XDG_CACHE_HOME").unwrap_or_else(|| user.join(".cache")).join("huggingface")
+        });
+        let written =
+            || std::fs::read_to_string(home.join("token")).ok().map(|token| token.trim().to_owned());
         let is_true = |value: String| ["1", "true", "yes", "on"].contains(&value.to_lowercase().as_str());
         Self {
             cache: path("HF_HUB_CACHE").unwrap_or_else(|| home.join("hub")),
@@ -61,13 +67,15 @@ impl Hub {
         }
     }
 
-    /// The folder of the model `name`. An existing folder is itself. Else `NAME` or `ORG/NAME`, and `@REVISION` after it (a branch,
-    /// a tag or a whole commit hash; else `main`), is a model of the hub: its snapshot in the cache, if that holds a config and
-    /// weights; if not, it is fetched. `progress` is told how much of a file has come.
+    /// The folder of the model `name`. An existing folder is itself. Else `NAME` or `ORG/NAME`, and
+    /// `@REVISION` after it (a branch, a tag or a whole commit hash; else `main`), is a model of the hub: its
+    /// snapshot in the cache, if that holds a config and weights; if not, it is fetched. `progress` is told
+    /// how much of a file has come.
     ///
     /// # Errors
-    /// There is neither such a folder nor such a model in the cache, and it cannot be fetched: the hub does not have it or does not
-    /// show it, has its weights as pickles alone, cannot be reached, or `offline` forbids it.
+    /// There is neither such a folder nor such a model in the cache, and it cannot be fetched: the hub does
+    /// not have it or does not show it, has its weights as pickles alone, cannot be reached, or `offline`
+    /// forbids it.
     pub fn resolve(&self, name: &str, progress: &mut dyn FnMut(&Download)) -> Result<PathBuf> {
         let path = Path::new(name);
         if path.is_dir() {
@@ -89,12 +97,17 @@ impl Hub {
     fn model(&self, name: &str, progress: &mut dyn FnMut(&Download)) -> std::result::Result<PathBuf, String> {
         let Some(model) = HubName::parse(name) else {
             let form = "NAME, ORG/NAME or ORG/NAME@REVISION";
-            return Err(format!("there is no such folder, nor a cached hub model, whose name would be {form}"));
+            return Err(format!(
+                "there is no such folder, nor a cached hub model, whose name would be {form}"
+            ));
         };
         let cached = self.cached(&model);
         let problem = match &cached {
             None => {
-                format!("there is neither such a folder nor such a hub model in the cache {}", self.cache.display())
+                format!(
+                    "there is neither such a folder nor such a hub model in the cache {}",
+                    self.cache.display()
+                )
             }
             Some(snapshot) => match snapshot::lacking(snapshot) {
                 None => return Ok(snapshot.clone()),
@@ -113,8 +126,10 @@ impl Hub {
     fn cached(&self, model: &HubName) -> Option<PathBuf> {
         let folder = self.cache.join(format!("models--{}", model.id.replace('/', "--")));
         let commit = std::fs::read_to_string(folder.join("refs").join(model.revision));
-        let commit = commit.ok().map(|commit| commit.trim().to_owned()).unwrap_or_else(|| model.revision.to_owned());
-        Some(folder.join("snapshots").join(&commit)).filter(|snapshot| is_commit(&commit) && snapshot.is_dir())
+        let commit =
+            commit.ok().map(|commit| commit.trim().to_owned()).unwrap_or_else(|| model.revision.to_owned());
+        Some(folder.join("snapshots").join(&commit))
+            .filter(|snapshot| is_commit(&commit) && snapshot.is_dir())
     }
 }
 
@@ -134,14 +149,20 @@ impl<'a> HubName<'a> {
     fn parse(name: &'a str) -> Option<Self> {
         let (id, revision) = name.split_once('@').unwrap_or((name, "main"));
         let consists_of = |text: &str, more: &[u8]| {
-            text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) || more.contains(&byte))
+            text.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) || more.contains(&byte))
         };
         let is_part = |part: &str| {
             let ends = |end: Option<char>| end.is_some_and(|end| end.is_ascii_alphanumeric() || end == '_');
-            part.len() <= 96 && consists_of(part, b"") && ends(part.chars().next()) && ends(part.chars().next_back())
+            part.len() <= 96
+                && consists_of(part, b"")
+                && ends(part.chars().next())
+                && ends(part.chars().next_back())
         };
-        let is_id =
-            id.split('/').count() <= 2 && id.split('/').all(is_part) && !id.contains("--") && !id.contains("..");
+        let is_id = id.split('/').count() <= 2
+            && id.split('/').all(is_part)
+            && !id.contains("--")
+            && !id.contains("..");
         let is_revision =
             consists_of(revision, b"/+") && revision.split('/').all(|part| !["", ".", ".."].contains(&part));
         (is_id && is_revision).then_some(Self { id, revision })
@@ -170,8 +191,9 @@ fn near_folder(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     let parent = path.parent().filter(|parent| parent.components().any(|part| part != Component::CurDir));
     let entries = std::fs::read_dir(parent.unwrap_or(Path::new("."))).ok()?.flatten();
-    let folders =
-        entries.filter(|entry| entry.path().is_dir()).filter_map(|entry| entry.file_name().into_string().ok());
+    let folders = entries
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok());
     let (similarity, nearest) = folders
         .filter(|other| !other.starts_with('.'))
         .map(|other| (strsim::jaro_winkler(name, &other), other))

@@ -24,8 +24,8 @@ pub const EXTRAS: [&str; 13] = [
     "sentence_bert_config.json",
 ];
 
-/// The files that weights are in or are indexed by, each with the config that it needs. Of a model that has several, the first is
-/// read.
+/// The files that weights are in or are indexed by, each with the config that it needs. Of a model that has
+/// several, the first is read.
 pub const WEIGHTS: [(&str, &str); 6] = [
     ("open_clip_model.safetensors", "open_clip_config.json"),
     ("open_clip_model.safetensors.index.json", "open_clip_config.json"),
@@ -38,16 +38,16 @@ pub const WEIGHTS: [(&str, &str); 6] = [
 /// The folder in which sentence-transformers keeps a CLIP.
 pub const SENTENCE_CLIP: &str = "0_CLIPModel";
 
-/// What stands before the names of a model's files, of all that it has: nothing, or the folder in which sentence-transformers keeps
-/// a CLIP.
+/// What stands before the names of a model's files, of all that it has: nothing, or the folder in which
+/// sentence-transformers keeps a CLIP.
 pub fn root(names: &BTreeSet<String>) -> String {
     let folder = format!("{SENTENCE_CLIP}/");
     let has_config = |root: &str| CONFIGS.iter().any(|config| names.contains(&format!("{root}{config}")));
     if !has_config("") && has_config(&folder) { folder } else { String::new() }
 }
 
-/// The file of [`WEIGHTS`] to read of a model with the files `names`. The config that is beside the weights need not be theirs:
-/// open_clip calls its weights `model.safetensors` at times.
+/// The file of [`WEIGHTS`] to read of a model with the files `names`. The config that is beside the weights
+/// need not be theirs: open_clip calls its weights `model.safetensors` at times.
 pub fn weights(names: &BTreeSet<String>) -> Option<&'static str> {
     let present = || WEIGHTS.iter().filter(|(weights, _)| names.contains(*weights));
     let (weights, _) = present().find(|(_, config)| names.contains(*config)).or_else(|| present().next())?;

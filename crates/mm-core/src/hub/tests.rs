@@ -103,8 +103,10 @@ fn names_that_no_model_can_have_never_reach_the_cache() {
     let hub = offline(folder.path());
     fs::create_dir_all(hub.cache.join("models--org--name/refs")).unwrap();
     let long = "x".repeat(97);
-    let bad =
-        ["", "/no/such", "./no", "../no", "a/b/c", "org/", "/name", "a b", "-a/b", "org/a.", "org/a--b", "a..b", "ä/b"];
+    let bad = [
+        "", "/no/such", "./no", "../no", "a/b/c", "org/", "/name", "a b", "-a/b", "org/a.", "org/a--b",
+        "a..b", "ä/b",
+    ];
     let revisions =
         ["org/name@", "org/name@../main", "org/name@a//b", "org/name@a b", "org/name@/etc", "org/name@a\\b"];
     for name in bad.into_iter().chain(revisions).chain([long.as_str()]) {
@@ -139,7 +141,8 @@ fn offline_the_cache_is_all_there_is() {
 fn a_snapshot_that_is_not_whole_says_what_it_lacks() {
     let folder = tempfile::tempdir().unwrap();
     let hub = offline(folder.path());
-    let index = ("model.safetensors.index.json", r#"{"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}"#);
+    let index =
+        ("model.safetensors.index.json", r#"{"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}"#);
     let (config, shard) = (("config.json", "{}"), ("a.safetensors", ""));
     let lacking = |id: &str, files: &[(&str, &str)]| {
         hub.store(id, Some("main"), COMMIT, files);
@@ -158,7 +161,12 @@ fn a_snapshot_that_is_not_whole_says_what_it_lacks() {
 
     hub.store("whole/shards", Some("main"), COMMIT, &[config, index, shard, ("b.safetensors", "")]);
     assert!(hub.find("whole/shards").is_ok());
-    hub.store_named("whole/open-clip", Some("main"), COMMIT, &["open_clip_config.json", "open_clip_model.safetensors"]);
+    hub.store_named(
+        "whole/open-clip",
+        Some("main"),
+        COMMIT,
+        &["open_clip_config.json", "open_clip_model.safetensors"],
+    );
     assert!(hub.find("whole/open-clip").is_ok());
 }
 
@@ -168,9 +176,20 @@ fn pickles_alone_are_refused_with_the_reason_and_the_way_out() {
     let hub = offline(folder.path());
     hub.store_named("org/old", Some("v1"), COMMIT, &["config.json", "pytorch_model.bin"]);
     let message = hub.refusal("org/old@v1");
-    assert!(message.contains("pytorch_model.bin, a pickle, and reading one runs whatever code is in it"), "{message}");
-    assert!(message.contains("from_pretrained('org/old', revision='v1').save_pretrained('DIR')"), "{message}");
-    hub.store_named("org/both", Some("main"), COMMIT, &["config.json", "pytorch_model.bin", "model.safetensors"]);
+    assert!(
+        message.contains("pytorch_model.bin, a pickle, and reading one runs whatever code is in it"),
+        "{message}"
+    );
+    assert!(
+        message.contains("from_pretrained('org/old', revision='v1').save_pretrained('DIR')"),
+        "{message}"
+    );
+    hub.store_named(
+        "org/both",
+        Some("main"),
+        COMMIT,
+        &["config.json", "pytorch_model.bin", "model.safetensors"],
+    );
     assert!(hub.find("org/both").is_ok(), "a pickle beside safetensors harms nobody");
 }
 
@@ -179,7 +198,8 @@ fn the_environment_says_where_the_cache_is_and_what_may_be_asked() {
     let user = tempfile::tempdir().unwrap();
     let user = user.path();
     let hub = |set: &[(&str, &str)]| {
-        let value = |name: &str| set.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned());
+        let value =
+            |name: &str| set.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned());
         Hub::from_variables(&value, user)
     };
     let plain = hub(&[]);
@@ -191,7 +211,9 @@ fn the_environment_says_where_the_cache_is_and_what_may_be_asked() {
     assert_eq!(hub(&[("HF_HOME", " ")]).cache, plain.cache, "what is empty is not set");
     let endpoint = hub(&[("HF_ENDPOINT", "https://mirror.example/")]).endpoint;
     assert_eq!(endpoint.as_deref(), Some("https://mirror.example"));
-    for (value, offline) in [("1", true), ("True", true), ("ON", true), ("yes", true), ("0", false), ("no", false)] {
+    for (value, offline) in
+        [("1", true), ("True", true), ("ON", true), ("yes", true), ("0", false), ("no", false)]
+    {
         assert_eq!(hub(&[("HF_HUB_OFFLINE", value)]).offline, offline, "{value}");
     }
 }

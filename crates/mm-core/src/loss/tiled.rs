@@ -2,20 +2,29 @@ use super::tiles::{EmbedGradients, ImageSums, LogitTiles, PairSums, no_log_sum_e
 use std::convert::Infallible;
 use tch::{Kind, Tensor};
 
-/// Rows and columns of a tile: 4 MB of logits. Smaller ones fit closer caches, but threads then wait for each other more than they compute.
+/// Rows and columns of a tile: 4 MB of logits. Smaller ones fit closer caches, but threads then wait for each
+/// other more than they compute.
 pub const DEFAULT_TILE: i64 = 1024;
 
-/// [`info_nce`](super::info_nce) in memory that grows with B: of the `[B, B]` logits `tile` rows and columns are held at a time, and they are
-/// computed once more for the gradients (Cheng et al. 2025, "Breaking the memory barrier of contrastive loss via tile-based strategy").
+/// [`info_nce`](super::info_nce) in memory that grows with B: of the `[B, B]` logits `tile` rows and columns
+/// are held at a time, and they are computed once more for the gradients (Cheng et al. 2025, "Breaking the
+/// memory barrier of contrastive loss via tile-based strategy").
 ///
-/// The gradients are computed beside the value, unless nothing needs them; so the backward pass is quick and can run once.
+/// The gradients are computed beside the value, unless nothing needs them; so the backward pass is quick and
+/// can run once.
 ///
 /// # Panics
 /// The shapes do not fit each other, or `tile` is less than 1.
-pub fn info_nce_tiled(image_embeds: &Tensor, text_embeds: &Tensor, logit_scale: &Tensor, tile: i64) -> Tensor {
+pub fn info_nce_tiled(
+    image_embeds: &Tensor,
+    text_embeds: &Tensor,
+    logit_scale: &Tensor,
+    tile: i64,
+) -> Tensor {
     let weight = 0.5 / image_embeds.size()[0] as f64;
     one_chunk(image_embeds, text_embeds, logit_scale, None, tile, |tiles, gradients| {
-        let (mut images, mut texts) = (ImageSums::new(tiles.image_embeds), no_log_sum_exps(tiles.text_embeds));
+        let (mut images, mut texts) =
+            (ImageSums::new(tiles.image_embeds), no_log_sum_exps(tiles.text_embeds));
         tiles.add_log_sum_exps(&mut images, &mut texts);
         if let Some(gradients) = gradients {
             tiles.add_info_nce_gradients(&images.log_sum_exp, &texts, weight, gradients);
@@ -52,10 +61,12 @@ fn one_chunk(
     tile: i64,
     compute: impl FnOnce(LogitTiles, Option<&mut EmbedGradients>) -> (Tensor, Option<Tensor>),
 ) -> Tensor {
-    let loss = with_gradients(image_embeds, text_embeds, logit_scale, logit_bias, |images, texts, gradients| {
-        let tiles = LogitTiles { image_embeds: images, text_embeds: texts, logit_scale, tile, is_paired: true };
-        Ok::<_, Infallible>(compute(tiles, gradients))
-    });
+    let loss =
+        with_gradients(image_embeds, text_embeds, logit_scale, logit_bias, |images, texts, gradients| {
+            let tiles =
+                LogitTiles { image_embeds: images, text_embeds: texts, logit_scale, tile, is_paired: true };
+            Ok::<_, Infallible>(compute(tiles, gradients))
+        });
     match loss {
         Ok(loss) => loss,
         Err(never) => match never {},
@@ -106,7 +117,8 @@ mod tests {
             for tile in [1, 4, 7, 20, 64] {
                 let found = outputs(|x| tiled(loss, x, tile), inputs, needed);
                 assert_eq!((found.len(), expected.len()), (terms.len(), terms.len()));
-                for (index, ((found, expected), terms)) in found.iter().zip(&expected).zip(&terms).enumerate() {
+                for (index, ((found, expected), terms)) in found.iter().zip(&expected).zip(&terms).enumerate()
+                {
                     assert_eq!(found.kind(), expected.kind());
                     assert_close(&format!("{loss}, tile {tile}, output {index}"), found, expected, terms);
                 }
@@ -166,9 +178,12 @@ mod tests {
         let [scale, bias] = numbers(MAX_LOGIT_SCALE, -10.0);
         let inputs = [unit_rows(8, 20, 8), unit_rows(9, 20, 8), scale, bias];
         for loss in ["InfoNCE", "SigLIP"] {
-            for compute in [|loss: &str, x: &Inputs| plain(loss, x), |loss: &str, x: &Inputs| tiled(loss, x, 7)] {
+            for compute in
+                [|loss: &str, x: &Inputs| plain(loss, x), |loss: &str, x: &Inputs| tiled(loss, x, 7)]
+            {
                 let expected = outputs(|x| compute(loss, x), &inputs, [true; 4]);
-                let found = outputs(|x| mm_sys::autocast_bf16(Device::Cpu, || compute(loss, x)), &inputs, [true; 4]);
+                let found =
+                    outputs(|x| mm_sys::autocast_bf16(Device::Cpu, || compute(loss, x)), &inputs, [true; 4]);
                 assert_eq!(found, expected, "{loss}");
             }
         }

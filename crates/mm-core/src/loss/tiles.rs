@@ -1,15 +1,19 @@
-//! Contrastive losses of which one tile of logits is held at a time (Cheng et al. 2025, "Breaking the memory barrier of contrastive loss via
-//! tile-based strategy", section 3).
+//! Contrastive losses of which one tile of logits is held at a time (Cheng et al. 2025, "Breaking the memory
+//! barrier of contrastive loss via tile-based strategy", section 3).
 //!
-//! A loss over all pairs is a sum over chunks of texts: alone a process has one chunk; in a ring every process's texts pass by, with what was
-//! gathered for them so far. InfoNCE takes two passes over all chunks: the log-sum-exps of rows and columns, then the gradients, which need them
-//! whole. SigLIP takes one. All is computed in f32, without a graph, and waits for no GPU.
+//! A loss over all pairs is a sum over chunks of texts: alone a process has one chunk; in a ring every
+//! process's texts pass by, with what was gathered for them so far. InfoNCE takes two passes over all chunks:
+//! the log-sum-exps of rows and columns, then the gradients, which need them whole. SigLIP takes one. All is
+//! computed in f32, without a graph, and waits for no GPU.
 //!
 //! InfoNCE of B pairs, with b images here and chunks of texts that come by:
 //!
-//! 1. `ImageSums::new`; for each chunk [`LogitTiles::add_log_sum_exps`], whose texts' sums start as [`no_log_sum_exps`] and travel with them;
-//! 2. this process's part of the loss is [`ImageSums::info_nce`] with the sums of its own texts, which have come home;
-//! 3. for each chunk [`LogitTiles::add_info_nce_gradients`], whose texts' gradients start as zeros and travel with them;
+//! 1. `ImageSums::new`; for each chunk [`LogitTiles::add_log_sum_exps`], whose texts' sums start as
+//!    [`no_log_sum_exps`] and travel with them;
+//! 2. this process's part of the loss is [`ImageSums::info_nce`] with the sums of its own texts, which have
+//!    come home;
+//! 3. for each chunk [`LogitTiles::add_info_nce_gradients`], whose texts' gradients start as zeros and travel
+//!    with them;
 //! 4. [`with_gradients`] derives the part of `logit_scale` from those of the images.
 
 use tch::{Device, Kind, Tensor};
@@ -25,13 +29,15 @@ pub struct LogitTiles<'a> {
     pub logit_scale: &'a Tensor,
     /// Rows and columns of a tile, at least 1.
     pub tile: i64,
-    /// Whether image i and text i are a pair; b and c are equal then. If not, no image has its text in this chunk.
+    /// Whether image i and text i are a pair; b and c are equal then. If not, no image has its text in this
+    /// chunk.
     pub is_paired: bool,
 }
 
-/// A loss of embeddings `[b, D]` and `[c, D]`, the log of the inverse temperature and, if there is one, a bias, whose gradients are computed beside
-/// its value. `compute` gets the embeddings in f32 and gives the value and the gradient of the bias; it adds those of the embeddings to what it is
-/// given, which is nothing where none is needed. That of the temperature follows from them.
+/// A loss of embeddings `[b, D]` and `[c, D]`, the log of the inverse temperature and, if there is one, a
+/// bias, whose gradients are computed beside its value. `compute` gets the embeddings in f32 and gives the
+/// value and the gradient of the bias; it adds those of the embeddings to what it is given, which is nothing
+/// where none is needed. That of the temperature follows from them.
 ///
 /// # Errors
 /// `compute` fails.
@@ -59,17 +65,20 @@ pub fn with_gradients<E>(
         gradients.images.as_ref().filter(|_| of_scale).map(|gradient| of_logit_scale(&images, gradient));
     let of_embeds = [(&images, gradients.images), (&texts, gradients.texts)];
     let of_numbers = [(Some(logit_scale), scale_gradient), (logit_bias, bias_gradient)];
-    let of_numbers = of_numbers.into_iter().filter_map(|(x, gradient)| Some((x?, gradient?.reshape(x?.size()))));
-    let known = of_embeds.into_iter().filter_map(|(x, gradient)| Some((x, gradient?))).chain(of_numbers).collect();
+    let of_numbers =
+        of_numbers.into_iter().filter_map(|(x, gradient)| Some((x?, gradient?.reshape(x?.size()))));
+    let known =
+        of_embeds.into_iter().filter_map(|(x, gradient)| Some((x, gradient?))).chain(of_numbers).collect();
     Ok(mm_sys::scalar_with_gradients(&value, known).expect("each gradient has the shape of its input"))
 }
 
-/// The gradient of the log of the inverse temperature, one number, of the loss of these images: what the gradients of their embeddings over all
-/// chunks say of the embeddings' common length.
+/// The gradient of the log of the inverse temperature, one number, of the loss of these images: what the
+/// gradients of their embeddings over all chunks say of the embeddings' common length.
 fn of_logit_scale(embeds: &Tensor, gradients: &Tensor) -> Tensor {
     plainly(embeds, || {
         let parts = embeds.split(ROWS_AT_ONCE, 0).into_iter().zip(gradients.split(ROWS_AT_ONCE, 0));
-        let sums = parts.map(|(embeds, gradients)| (embeds * gradients).sum(Kind::Float).to_kind(Kind::Double));
+        let sums =
+            parts.map(|(embeds, gradients)| (embeds * gradients).sum(Kind::Float).to_kind(Kind::Double));
         sums.sum::<Tensor>().to_kind(Kind::Float)
     })
 }
@@ -110,8 +119,8 @@ impl ImageSums {
         Self { log_sum_exp: no_log_sum_exps(image_embeds), paired: rows_of(image_embeds, 0.0) }
     }
 
-    /// `weight` times the sum over pairs of both cross-entropies, one number, once the sums and those of the images' own texts `[b]` are over all
-    /// chunks.
+    /// `weight` times the sum over pairs of both cross-entropies, one number, once the sums and those of the
+    /// images' own texts `[b]` are over all chunks.
     pub fn info_nce(&self, texts: &Tensor, weight: f64) -> Tensor {
         let image_to_text = &self.log_sum_exp - &self.paired;
         let text_to_image = texts - &self.paired;
@@ -158,7 +167,8 @@ struct Tile {
 }
 
 impl LogitTiles<'_> {
-    /// InfoNCE's first pass: adds this chunk to what is known of the images, and these images to the log-sum-exps of the texts `[c]`.
+    /// InfoNCE's first pass: adds this chunk to what is known of the images, and these images to the
+    /// log-sum-exps of the texts `[c]`.
     pub fn add_log_sum_exps(&self, images: &mut ImageSums, texts: &mut Tensor) {
         self.visit(1.0, None, |tile| {
             let add = |sums: &Tensor, (start, length), over: i64| {
@@ -173,9 +183,16 @@ impl LogitTiles<'_> {
         });
     }
 
-    /// InfoNCE's second pass, with log-sum-exps over all chunks, `[b]` of the images and `[c]` of these texts: adds the gradients of
-    /// `weight` times the sum over pairs of both cross-entropies. The weight is 1 / 2B for their mean over B pairs.
-    pub fn add_info_nce_gradients(&self, images: &Tensor, texts: &Tensor, weight: f64, gradients: &mut EmbedGradients) {
+    /// InfoNCE's second pass, with log-sum-exps over all chunks, `[b]` of the images and `[c]` of these
+    /// texts: adds the gradients of `weight` times the sum over pairs of both cross-entropies. The weight is
+    /// 1 / 2B for their mean over B pairs.
+    pub fn add_info_nce_gradients(
+        &self,
+        images: &Tensor,
+        texts: &Tensor,
+        weight: f64,
+        gradients: &mut EmbedGradients,
+    ) {
         let (images, texts) = (images.unsqueeze(1), texts.unsqueeze(0));
         self.visit(weight, Some(gradients), |tile| {
             let image_sums = images.narrow(0, tile.rows.0, tile.rows.1);
@@ -192,8 +209,8 @@ impl LogitTiles<'_> {
         });
     }
 
-    /// SigLIP's only pass, with `logit_bias`, one number: adds the loss of every pair times `weight`, and its gradients. The weight is 1 / B
-    /// for B texts over all.
+    /// SigLIP's only pass, with `logit_bias`, one number: adds the loss of every pair times `weight`, and its
+    /// gradients. The weight is 1 / B for B texts over all.
     pub fn add_siglip(
         &self,
         logit_bias: &Tensor,
@@ -220,13 +237,15 @@ impl LogitTiles<'_> {
         });
     }
 
-    /// Computes tile after tile of logits for `visit`. With `gradients`, `visit` turns the logits into the derivatives for them, which are
-    /// carried on to the embeddings, times `weight`.
+    /// Computes tile after tile of logits for `visit`. With `gradients`, `visit` turns the logits into the
+    /// derivatives for them, which are carried on to the embeddings, times `weight`.
     fn visit(&self, weight: f64, gradients: Option<&EmbedGradients>, mut visit: impl FnMut(&mut Tile)) {
         let (count, text_count) = (self.image_embeds.size()[0], self.text_embeds.size()[0]);
-        let (of_images, of_texts) = gradients.map_or((None, None), |all| (all.images.as_ref(), all.texts.as_ref()));
-        let parts =
-            |count: i64| (0..count).step_by(self.tile as usize).map(move |start| (start, self.tile.min(count - start)));
+        let (of_images, of_texts) =
+            gradients.map_or((None, None), |all| (all.images.as_ref(), all.texts.as_ref()));
+        let parts = |count: i64| {
+            (0..count).step_by(self.tile as usize).map(move |start| (start, self.tile.min(count - start)))
+        };
         plainly(self.image_embeds, || {
             let largest = self.tile.min(count) * self.tile.min(text_count);
             let memory = [(); 2].map(|()| Tensor::empty([largest], f32_on(self.image_embeds)));
@@ -238,7 +257,8 @@ impl LogitTiles<'_> {
                 for columns in parts(text_count) {
                     let texts = self.text_embeds.narrow(0, columns.0, columns.1); // [c, D]
                     let shape = [rows.1, columns.1];
-                    let [logits, scratch] = memory.each_ref().map(|m| m.narrow(0, 0, shape[0] * shape[1]).view(shape));
+                    let [logits, scratch] =
+                        memory.each_ref().map(|m| m.narrow(0, 0, shape[0] * shape[1]).view(shape));
                     let _ = images.mm_out(&logits, &texts.tr());
                     let is_diagonal = self.is_paired && rows == columns;
                     let mut tile = Tile { logits, scratch, rows, columns, is_diagonal };
@@ -284,7 +304,12 @@ mod tests {
     }
 
     /// Calls `meet` for every process's images and every process's texts, by their numbers.
-    fn ring(images: &[Tensor], texts: &[Tensor], logit_scale: &Tensor, mut meet: impl FnMut(usize, usize, LogitTiles)) {
+    fn ring(
+        images: &[Tensor],
+        texts: &[Tensor],
+        logit_scale: &Tensor,
+        mut meet: impl FnMut(usize, usize, LogitTiles),
+    ) {
         for (i, image_embeds) in images.iter().enumerate() {
             for (t, text_embeds) in texts.iter().enumerate() {
                 meet(i, t, LogitTiles { image_embeds, text_embeds, logit_scale, tile: 2, is_paired: i == t });
@@ -314,7 +339,9 @@ mod tests {
         let (images, texts, weight) = (chunks(&images), chunks(&texts), 0.5 / 7.0);
         let mut image_sums: Vec<_> = images.iter().map(ImageSums::new).collect();
         let mut text_sums: Vec<_> = texts.iter().map(no_log_sum_exps).collect();
-        ring(&images, &texts, &scale, |i, t, tiles| tiles.add_log_sum_exps(&mut image_sums[i], &mut text_sums[t]));
+        ring(&images, &texts, &scale, |i, t, tiles| {
+            tiles.add_log_sum_exps(&mut image_sums[i], &mut text_sums[t])
+        });
         let loss = image_sums.iter().zip(&text_sums).map(|(own, texts)| own.info_nce(texts, weight)).sum();
         let (of_images, of_texts) = (zeros(&images), zeros(&texts));
         ring(&images, &texts, &scale, |i, t, tiles| {

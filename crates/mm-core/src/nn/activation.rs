@@ -23,7 +23,8 @@ impl Activation {
     /// Applies the activation to each element of `x`, of any shape.
     pub fn forward(self, x: &Tensor) -> Tensor {
         match self {
-            // silu(ax) / a is the same function in two fused passes, where the plain form needs three and keeps two tensors.
+            // silu(ax) / a is the same function in two fused passes, where the plain form needs three and
+            // keeps two tensors.
             Self::QuickGelu => (x * QUICK_GELU_SLOPE).silu() / QUICK_GELU_SLOPE,
             Self::Gelu => x.gelu("none"),
             Self::GeluPytorchTanh => x.gelu("tanh"),

@@ -15,7 +15,8 @@ pub enum AttentionMask {
 }
 
 impl AttentionMask {
-    /// The mask of an `attention_mask` `[B, L]` (1 for tokens, 0 for padding), for activations of type `kind`.
+    /// The mask of an `attention_mask` `[B, L]` (1 for tokens, 0 for padding), for activations of type
+    /// `kind`.
     pub fn padding(attention_mask: &Tensor, kind: Kind) -> Self {
         let hidden = attention_mask.unsqueeze(1).unsqueeze(1).eq(0); // [B, 1, 1, L]
         Self::Additive(hidden.zeros_like().to_kind(kind).masked_fill(&hidden, f64::NEG_INFINITY))
@@ -44,8 +45,8 @@ impl AttentionMask {
     }
 }
 
-/// Multi-head self-attention (Vaswani et al. 2017, section 3.2) with the three projections in one product: `in_proj`
-/// `[3 width, width]` (rows of q, then k, then v) and `out_proj` `[width, width]`.
+/// Multi-head self-attention (Vaswani et al. 2017, section 3.2) with the three projections in one product:
+/// `in_proj` `[3 width, width]` (rows of q, then k, then v) and `out_proj` `[width, width]`.
 #[derive(Debug)]
 pub struct Attention {
     in_proj: Linear,
@@ -54,7 +55,8 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Creates `in_proj` (standard deviation `in_std`) and `out_proj` (`out_std`) below `path`. `width` is a multiple of `heads`.
+    /// Creates `in_proj` (standard deviation `in_std`) and `out_proj` (`out_std`) below `path`. `width` is a
+    /// multiple of `heads`.
     pub fn new(path: &Path, width: i64, heads: i64, in_std: f64, out_std: f64) -> Self {
         let in_proj = Linear::new(&(path / "in_proj"), width, 3 * width, in_std);
         let out_proj = Linear::new(&(path / "out_proj"), width, width, out_std);
@@ -78,8 +80,8 @@ impl Attention {
         self.out_proj.forward(&take_positions(&merge_heads(&attend(&q, &k, &v, mask)), positions))
     }
 
-    /// As [`Attention::forward`], also giving the attention weights `[B, heads, L, L]`, which are part of the graph. Slower:
-    /// for looking at a model, not for training it.
+    /// As [`Attention::forward`], also giving the attention weights `[B, heads, L, L]`, which are part of the
+    /// graph. Slower: for looking at a model, not for training it.
     pub fn forward_with_weights(&self, x: &Tensor, mask: &AttentionMask) -> (Tensor, Tensor) {
         let (q, k, v) = self.project(x);
         let scores = q.matmul(&k.transpose(-2, -1)) / (q.size()[3] as f64).sqrt();
@@ -91,7 +93,8 @@ impl Attention {
     fn project(&self, x: &Tensor) -> (Tensor, Tensor, Tensor) {
         let (batch, length, width) = x.size3().expect("attention input is [B, L, width]");
         let qkv =
-            self.in_proj.forward(x).view([batch, length, 3, self.heads, width / self.heads]).permute([2, 0, 3, 1, 4]); // [3, B, heads, L, width / heads]
+            // [3, B, heads, L, width / heads]
+            self.in_proj.forward(x).view([batch, length, 3, self.heads, width / self.heads]).permute([2, 0, 3, 1, 4]);
         (qkv.get(0), qkv.get(1), qkv.get(2))
     }
 
@@ -102,7 +105,8 @@ impl Attention {
     }
 }
 
-/// The longest sequence that [`attend_all_heads`] is faster for, forward and backward, than libtorch's fused kernel.
+/// The longest sequence that [`attend_all_heads`] is faster for, forward and backward, than libtorch's fused
+/// kernel.
 const SHORT: i64 = 128;
 
 fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask) -> Tensor {
@@ -117,8 +121,9 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask) -> Tensor {
     Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, causal, None, false)
 }
 
-/// Attention as two products over all heads of the batch, with scores in f32. In bf16 on a CPU libtorch's fused kernel calls oneDNN for each head of
-/// each sample, and each call takes microseconds before it multiplies: for 17 positions four times as long as this, forward and backward.
+/// Attention as two products over all heads of the batch, with scores in f32. In bf16 on a CPU libtorch's
+/// fused kernel calls oneDNN for each head of each sample, and each call takes microseconds before it
+/// multiplies: for 17 positions four times as long as this, forward and backward.
 fn attend_all_heads(q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask) -> Tensor {
     let scale = (q.size()[3] as f64).sqrt().recip();
     // Scores rounded to bf16 would have three times the error of the fused kernel.
@@ -169,7 +174,10 @@ mod tests {
             let bf16 = mm_sys::autocast_bf16(Device::Cpu, || run(Kind::BFloat16, &mask));
             for (what, found, exact) in [("output", &bf16.0, &exact.0), ("gradients", &bf16.1, &exact.1)] {
                 let error = error(found, exact);
-                assert!(error < 0.008, "{mask:?}: the error of {what} is {error}, twice bf16's step is 0.008");
+                assert!(
+                    error < 0.008,
+                    "{mask:?}: the error of {what} is {error}, twice bf16's step is 0.008"
+                );
             }
         }
     }
@@ -180,7 +188,8 @@ mod tests {
         let attention = Attention::new(&vs.root(), 16, 4, 0.3, 0.3);
         initialize(&vs, 2);
         let x = normal(3, &[3, 6, 16]);
-        let seen = Tensor::from_slice(&[1i64, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0]).view([3, 6]);
+        let seen =
+            Tensor::from_slice(&[1i64, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0]).view([3, 6]);
         for mask in [AttentionMask::None, AttentionMask::Causal, AttentionMask::padding(&seen, Kind::Float)] {
             let (y, weights) = attention.forward_with_weights(&x, &mask);
             let difference = (attention.forward(&x, &mask) - y).abs().max().double_value(&[]);

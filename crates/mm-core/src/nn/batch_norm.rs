@@ -4,7 +4,8 @@ use std::sync::Arc;
 use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
 
-/// Batch normalisation over `[B, C, H, W]` (Ioffe and Szegedy 2015), with torchvision's parameter names, eps and momentum.
+/// Batch normalisation over `[B, C, H, W]` (Ioffe and Szegedy 2015), with torchvision's parameter names, eps
+/// and momentum.
 #[derive(Debug)]
 pub struct BatchNorm {
     weight: Tensor,
@@ -26,7 +27,8 @@ thread_local! {
     static PROCESSES: RefCell<Option<Processes>> = const { RefCell::new(None) };
 }
 
-/// Runs `body`, in which every [`BatchNorm`] that trains normalises by the statistics of the batch of all `processes`, as torch's SyncBatchNorm does.
+/// Runs `body`, in which every [`BatchNorm`] that trains normalises by the statistics of the batch of all
+/// `processes`, as torch's SyncBatchNorm does.
 pub fn over_processes<T>(processes: Processes, body: impl FnOnce() -> T) -> T {
     struct Before(Option<Processes>);
     impl Drop for Before {
@@ -42,7 +44,8 @@ impl BatchNorm {
     const EPS: f64 = 1e-5;
     const MOMENTUM: f64 = 0.1;
 
-    /// Creates `weight` (each `scale`), `bias` (zero) and the running statistics (zero and one) below `path`, all `[channels]`.
+    /// Creates `weight` (each `scale`), `bias` (zero) and the running statistics (zero and one) below `path`,
+    /// all `[channels]`.
     pub fn new(path: &Path, channels: i64, scale: f64) -> Self {
         Self {
             weight: parameter(path, "weight", &[channels], Init::Const(scale)),
@@ -52,7 +55,8 @@ impl BatchNorm {
         }
     }
 
-    /// Normalises `x` `[B, C, H, W]`: in training by the batch's own statistics, which the running ones then follow, else by these.
+    /// Normalises `x` `[B, C, H, W]`: in training by the batch's own statistics, which the running ones then
+    /// follow, else by these.
     pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         if let Some(processes) = PROCESSES.with_borrow(Clone::clone).filter(|_| train) {
             return self.forward_over(x, &processes);
@@ -66,11 +70,13 @@ impl BatchNorm {
     fn forward_over(&self, x: &Tensor, processes: &Processes) -> Tensor {
         let x32 = x.to_kind(Kind::Float);
         let dims = [0i64, 2, 3];
-        let mean_of =
-            |x: &Tensor| (processes.sum)(&x.mean_dim(dims.as_slice(), true, Kind::Float)) / processes.count as f64;
+        let mean_of = |x: &Tensor| {
+            (processes.sum)(&x.mean_dim(dims.as_slice(), true, Kind::Float)) / processes.count as f64
+        };
         let mean = mean_of(&x32); // [1, C, 1, 1]
         let centred = x32 - &mean;
-        // Of the centred values, in a second exchange: the difference of two large sums would lose what matters.
+        // Of the centred values, in a second exchange: the difference of two large sums would lose what
+        // matters.
         let var = mean_of(&centred.square());
         tch::no_grad(|| {
             let count = (x.numel() as i64 / x.size()[1]) as f64 * processes.count as f64;
@@ -85,7 +91,8 @@ impl BatchNorm {
         y.to_kind(x.kind())
     }
 
-    /// Factors and terms, each `[C]`, that channels are multiplied by and that are then added outside training.
+    /// Factors and terms, each `[C]`, that channels are multiplied by and that are then added outside
+    /// training.
     pub fn factors_and_terms(&self) -> (Tensor, Tensor) {
         tch::no_grad(|| {
             let factors = &self.weight * (&self.running_var + Self::EPS).rsqrt();

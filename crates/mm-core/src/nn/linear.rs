@@ -58,8 +58,8 @@ impl Linear {
         !matches!(self.weights, Weights::Plain { .. })
     }
 
-    /// Converts to `precision` and lays the weights out for oneDNN; the layer then serves inference only. Where there are no int8 kernels
-    /// it computes in f32.
+    /// Converts to `precision` and lays the weights out for oneDNN; the layer then serves inference only.
+    /// Where there are no int8 kernels it computes in f32.
     pub fn pack(&mut self, precision: Precision) {
         self.pack_scaled(precision, 1.0, 1.0);
     }

@@ -43,8 +43,8 @@ impl Embedding {
         Self { weight: parameter(path, "weight", &[rows, width], Init::Randn { mean: 0.0, stdev: std }) }
     }
 
-    /// Looks up `ids` `[...]` (i64) and gives `[..., width]`. An id outside the table is an error of libtorch's; tokenizers and
-    /// tables are checked against each other when a model is loaded.
+    /// Looks up `ids` `[...]` (i64) and gives `[..., width]`. An id outside the table is an error of
+    /// libtorch's; tokenizers and tables are checked against each other when a model is loaded.
     pub fn forward(&self, ids: &Tensor) -> Tensor {
         Tensor::embedding(&self.weight, ids, -1, false, false)
     }

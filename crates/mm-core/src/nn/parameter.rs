@@ -17,12 +17,14 @@ thread_local! {
     static MAKING: Cell<Making> = const { Cell::new(Making::Values) };
 }
 
-/// Creates the trainable parameter `name` of shape `dims` below `path`. All parameters of all layers are made here.
+/// Creates the trainable parameter `name` of shape `dims` below `path`. All parameters of all layers are made
+/// here.
 pub fn parameter(path: &Path, name: &str, dims: &[i64], init: Init) -> Tensor {
     variable(path, name, dims, init, true)
 }
 
-/// Creates what belongs to a layer's state and is not trained, such as running statistics, each number of it `value`.
+/// Creates what belongs to a layer's state and is not trained, such as running statistics, each number of it
+/// `value`.
 pub fn buffer(path: &Path, name: &str, dims: &[i64], value: f64) -> Tensor {
     variable(path, name, dims, Init::Const(value), false)
 }
@@ -37,14 +39,15 @@ fn variable(path: &Path, name: &str, dims: &[i64], init: Init, is_trained: bool)
     }
 }
 
-/// Runs `build`, which makes a model whose parameters will all be read from a checkpoint: on this thread they have memory but no
-/// values yet. Drawing 150 million numbers only to overwrite them takes longer than reading them.
+/// Runs `build`, which makes a model whose parameters will all be read from a checkpoint: on this thread they
+/// have memory but no values yet. Drawing 150 million numbers only to overwrite them takes longer than
+/// reading them.
 pub fn uninitialised<T>(build: impl FnOnce() -> T) -> T {
     making(Making::Memory, build)
 }
 
-/// Runs `build`, which makes a model for its parameters' names and shapes alone: on this thread they take no memory, whatever sizes
-/// a config asks for, and cannot be written to.
+/// Runs `build`, which makes a model for its parameters' names and shapes alone: on this thread they take no
+/// memory, whatever sizes a config asks for, and cannot be written to.
 pub fn shapes_only<T>(build: impl FnOnce() -> T) -> T {
     making(Making::Shapes, build)
 }

@@ -3,8 +3,9 @@ use crate::Precision;
 use tch::Tensor;
 use tch::nn::{Init, Path};
 
-/// Cuts an image into patches and maps each to a vector: a convolution whose stride is its kernel (Dosovitskiy et al. 2021,
-/// section 3.1), computed as one matrix product. `weight` is `[width, 3, patch, patch]`, as the checkpoints have it.
+/// Cuts an image into patches and maps each to a vector: a convolution whose stride is its kernel
+/// (Dosovitskiy et al. 2021, section 3.1), computed as one matrix product. `weight` is
+/// `[width, 3, patch, patch]`, as the checkpoints have it.
 #[derive(Debug)]
 pub struct PatchEmbedding {
     weights: Weights,
@@ -13,8 +14,8 @@ pub struct PatchEmbedding {
 
 #[derive(Debug)]
 enum Weights {
-    /// As the checkpoints have them. A view of `weight` is made when it is used: one made before the weight is locked would have
-    /// gradients computed for it.
+    /// As the checkpoints have them. A view of `weight` is made when it is used: one made before the weight
+    /// is locked would have gradients computed for it.
     Plain {
         weight: Tensor,
         bias: Option<Tensor>,
@@ -25,13 +26,14 @@ enum Weights {
 impl PatchEmbedding {
     /// Creates `weight` (normal, standard deviation `std`) and, if asked, `bias` (zero) below `path`.
     pub fn new(path: &Path, patch: i64, width: i64, bias: bool, std: f64) -> Self {
-        let weight = parameter(path, "weight", &[width, 3, patch, patch], Init::Randn { mean: 0.0, stdev: std });
+        let weight =
+            parameter(path, "weight", &[width, 3, patch, patch], Init::Randn { mean: 0.0, stdev: std });
         let bias = bias.then(|| parameter(path, "bias", &[width], Init::Const(0.0)));
         Self { weights: Weights::Plain { weight, bias }, patch }
     }
 
-    /// Maps `pixel_values` `[B, 3, H, W]` to `[B, N, width]`, N patches in rows from the top left. Pixels right of and below the
-    /// last whole patch are dropped, as a convolution would.
+    /// Maps `pixel_values` `[B, 3, H, W]` to `[B, N, width]`, N patches in rows from the top left. Pixels
+    /// right of and below the last whole patch are dropped, as a convolution would.
     pub fn forward(&self, pixel_values: &Tensor) -> Tensor {
         let (batch, channels, height, width) = pixel_values.size4().expect("pixel_values is [B, 3, H, W]");
         let (rows, columns, patch) = (height / self.patch, width / self.patch, self.patch);
@@ -50,7 +52,8 @@ impl PatchEmbedding {
     /// Readies for inference in `precision`.
     pub fn pack(&mut self, precision: Precision) {
         if let Weights::Plain { weight, bias } = &self.weights {
-            let mut projection = Linear::from_tensors(weight.flatten(1, 3), bias.as_ref().map(Tensor::shallow_clone));
+            let mut projection =
+                Linear::from_tensors(weight.flatten(1, 3), bias.as_ref().map(Tensor::shallow_clone));
             projection.pack(precision);
             self.weights = Weights::Packed(projection);
         }

@@ -31,7 +31,8 @@ pub struct BlockConfig {
     pub layer_norm_eps: f64,
     /// Where the block normalises.
     pub norm_order: NormOrder,
-    /// Number of blocks in the stack, which scales the initial weights of the projections back into the residual stream.
+    /// Number of blocks in the stack, which scales the initial weights of the projections back into the
+    /// residual stream.
     pub layers: i64,
 }
 
@@ -70,8 +71,8 @@ impl Mlp {
         self.fc2.forward(&self.fc1.forward_then(x, post))
     }
 
-    /// Readies for inference in `precision`. oneDNN fuses `x sigmoid(x)` but not quick GELU's `x sigmoid(a x)`, so `a` moves into
-    /// the weights: `fc1` is scaled by `a` and `fc2`'s weight by `1 / a`.
+    /// Readies for inference in `precision`. oneDNN fuses `x sigmoid(x)` but not quick GELU's
+    /// `x sigmoid(a x)`, so `a` moves into the weights: `fc1` is scaled by `a` and `fc2`'s weight by `1 / a`.
     pub fn pack(&mut self, precision: Precision) {
         let slope = if self.activation == Activation::QuickGelu { QUICK_GELU_SLOPE } else { 1.0 };
         self.fc1.pack_scaled(precision, slope, slope);
@@ -79,8 +80,8 @@ impl Mlp {
     }
 }
 
-/// A transformer block: attention and an MLP, each with a residual connection and a layer norm. Names are those of CLIP's
-/// encoder layers: `self_attn`, `layer_norm1`, `mlp`, `layer_norm2`.
+/// A transformer block: attention and an MLP, each with a residual connection and a layer norm. Names are
+/// those of CLIP's encoder layers: `self_attn`, `layer_norm1`, `mlp`, `layer_norm2`.
 #[derive(Debug)]
 pub struct Block {
     attention: Attention,
@@ -106,7 +107,8 @@ impl Block {
         }
     }
 
-    /// Uses layers made elsewhere, for checkpoints that name them otherwise. `norm1` belongs to the attention, `norm2` to the MLP.
+    /// Uses layers made elsewhere, for checkpoints that name them otherwise. `norm1` belongs to the
+    /// attention, `norm2` to the MLP.
     pub fn from_parts(
         attention: Attention,
         norm1: LayerNorm,
@@ -138,7 +140,8 @@ impl Block {
         (y, weights.expect("a block attends once"))
     }
 
-    /// Runs the block on `x`; `residual` is `x` where the output is wanted, which is where `attend` gives its own.
+    /// Runs the block on `x`; `residual` is `x` where the output is wanted, which is where `attend` gives its
+    /// own.
     fn run(&self, x: &Tensor, residual: &Tensor, attend: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
         match self.norm_order {
             NormOrder::Pre => {
@@ -164,8 +167,8 @@ impl Block {
 /// A stack of [`Block`]s, named by their index.
 #[derive(Debug)]
 pub struct Transformer {
-    /// Shared with the graphs of checkpointed blocks. Those may be run on a thread of libtorch's, and tensors may be moved to another thread but
-    /// not be used from two: hence the lock, which nobody waits for.
+    /// Shared with the graphs of checkpointed blocks. Those may be run on a thread of libtorch's, and tensors
+    /// may be moved to another thread but not be used from two: hence the lock, which nobody waits for.
     blocks: Vec<Arc<Mutex<Block>>>,
     gradient_checkpointing: bool,
 }
@@ -182,8 +185,9 @@ impl Transformer {
         Self { blocks, gradient_checkpointing: false }
     }
 
-    /// Whether training keeps each block's input alone and computes the rest again in the backward pass (Chen et al. 2016): the same
-    /// gradients, a third more time, a fraction of the memory. Off at first, and without effect where nothing needs a gradient.
+    /// Whether training keeps each block's input alone and computes the rest again in the backward pass (Chen
+    /// et al. 2016): the same gradients, a third more time, a fraction of the memory. Off at first, and
+    /// without effect where nothing needs a gradient.
     pub fn set_gradient_checkpointing(&mut self, on: bool) {
         self.gradient_checkpointing = on;
     }
@@ -193,8 +197,9 @@ impl Transformer {
         self.blocks.iter().fold(x, |x, block| self.run(block, &x, mask, None))
     }
 
-    /// [`Transformer::forward`] where a pooled model reads it: at one position a row, `positions` `[B]` (i64), giving `[B, width]`.
-    /// Same numbers, less work: of the last block, only what these positions need is computed.
+    /// [`Transformer::forward`] where a pooled model reads it: at one position a row, `positions` `[B]`
+    /// (i64), giving `[B, width]`. Same numbers, less work: of the last block, only what these positions need
+    /// is computed.
     pub fn forward_at(&self, x: Tensor, mask: &AttentionMask, positions: &Tensor) -> Tensor {
         match self.blocks.split_last() {
             None => take_positions(&x, positions),
@@ -206,7 +211,13 @@ impl Transformer {
     }
 
     /// One block's output for `x`, at all positions or at those given.
-    fn run(&self, block: &Arc<Mutex<Block>>, x: &Tensor, mask: &AttentionMask, positions: Option<&Tensor>) -> Tensor {
+    fn run(
+        &self,
+        block: &Arc<Mutex<Block>>,
+        x: &Tensor,
+        mask: &AttentionMask,
+        positions: Option<&Tensor>,
+    ) -> Tensor {
         let forward = |block: &Mutex<Block>, x: &Tensor, mask: &AttentionMask, positions: Option<&Tensor>| {
             let block = lock(block);
             match positions {
@@ -217,7 +228,8 @@ impl Transformer {
         if !self.gradient_checkpointing {
             return forward(block, x, mask, positions);
         }
-        let (block, mask, positions) = (Arc::clone(block), mask.shallow_clone(), positions.map(Tensor::shallow_clone));
+        let (block, mask, positions) =
+            (Arc::clone(block), mask.shallow_clone(), positions.map(Tensor::shallow_clone));
         mm_sys::checkpointed(x, move |x| forward(&block, x, &mask, positions.as_ref()))
             .unwrap_or_else(|error| panic!("{error}"))
     }

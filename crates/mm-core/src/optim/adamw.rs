@@ -19,8 +19,9 @@ pub struct AdamWConfig {
     pub weight_decay: f64,
 }
 
-/// Which share of the moments a process holds (ZeRO, stage 1: Rajbhandari et al. 2020, section 5.1). Whole variables are dealt out so that
-/// all of `world` processes hold about as much; each updates its own, and somebody brings them to the others.
+/// Which share of the moments a process holds (ZeRO, stage 1: Rajbhandari et al. 2020, section 5.1). Whole
+/// variables are dealt out so that all of `world` processes hold about as much; each updates its own, and
+/// somebody brings them to the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     /// The process, from 0.
@@ -47,7 +48,8 @@ pub struct Moment {
     pub value: Option<Tensor>,
 }
 
-/// AdamW (Loshchilov & Hutter 2019) over a variable store, fused: one pass over parameters, moments and gradients a step.
+/// AdamW (Loshchilov & Hutter 2019) over a variable store, fused: one pass over parameters, moments and
+/// gradients a step.
 #[derive(Debug)]
 pub struct AdamW {
     config: AdamWConfig,
@@ -68,8 +70,8 @@ struct Group {
 }
 
 impl AdamW {
-    /// Optimises every variable of `vs` that requires a gradient, or the `shard` of them; `lr_scale` gives the share of the learning rate for
-    /// each name.
+    /// Optimises every variable of `vs` that requires a gradient, or the `shard` of them; `lr_scale` gives
+    /// the share of the learning rate for each name.
     pub fn new(vs: &VarStore, config: AdamWConfig, shard: Shard, lr_scale: impl Fn(&str) -> f64) -> Self {
         let variables: BTreeMap<String, Tensor> =
             vs.variables().into_iter().filter(|(_, v)| v.requires_grad()).collect();
@@ -116,8 +118,9 @@ impl AdamW {
         }
     }
 
-    /// Updates the parameters that have a gradient and whose moments are here, at learning rate `lr`. With `max_norm`, gradients are scaled so that their
-    /// norm, as [`AdamW::gradient_norm`] gave it in `norm`, is at most that.
+    /// Updates the parameters that have a gradient and whose moments are here, at learning rate `lr`. With
+    /// `max_norm`, gradients are scaled so that their norm, as [`AdamW::gradient_norm`] gave it in `norm`, is
+    /// at most that.
     ///
     /// # Errors
     /// libtorch refuses the step: a gradient of another type or device than its parameter.
@@ -173,14 +176,16 @@ impl AdamW {
         self.groups.iter().flat_map(of_group).collect()
     }
 
-    /// Reads this process's share of the moments after `step` steps from `file`, which holds all of them under their names (safetensors),
-    /// whatever number of processes shared them.
+    /// Reads this process's share of the moments after `step` steps from `file`, which holds all of them
+    /// under their names (safetensors), whatever number of processes shared them.
     ///
     /// # Errors
     /// The file is not readable, or its tensors are not those of this optimiser.
     pub fn load(&mut self, file: &Path, step: u64) -> Result<()> {
-        self.step = i64::try_from(step).map_err(|_| Error::checkpoint(file, format!("step {step} is out of range")))?;
-        let (own, others): (Vec<Moment>, Vec<Moment>) = self.moments().into_iter().partition(|m| m.value.is_some());
+        self.step = i64::try_from(step)
+            .map_err(|_| Error::checkpoint(file, format!("step {step} is out of range")))?;
+        let (own, others): (Vec<Moment>, Vec<Moment>) =
+            self.moments().into_iter().partition(|m| m.value.is_some());
         let others: BTreeSet<String> = others.into_iter().map(|moment| moment.name).collect();
         let targets = own.into_iter().filter_map(|moment| Some((moment.name, moment.value?))).collect();
         let mut weights = Weights::open(file)?;
@@ -203,7 +208,8 @@ fn deal(sizes: impl Iterator<Item = usize>, world: usize) -> Vec<usize> {
     owners
 }
 
-/// Matrices and tables decay; biases, norms and scales (one dimension or none) and class and position embeddings do not.
+/// Matrices and tables decay; biases, norms and scales (one dimension or none) and class and position
+/// embeddings do not.
 fn decays(name: &str, variable: &Tensor) -> bool {
     let embedding = ["class_embedding", "position_embedding", "positional_embedding"];
     variable.dim() > 1 && !embedding.iter().any(|kind| name.contains(kind))
@@ -245,12 +251,16 @@ mod tests {
     fn steps_equal_the_textbook_with_decay_on_matrices_only() {
         let vs = store();
         let mut optimizer = AdamW::new(&vs, CONFIG, Shard::WHOLE, |_| 1.0);
-        let start: BTreeMap<String, Tensor> = vs.variables().into_iter().map(|(n, v)| (n, v.detach().copy())).collect();
+        let start: BTreeMap<String, Tensor> =
+            vs.variables().into_iter().map(|(n, v)| (n, v.detach().copy())).collect();
         let mut seen: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();
         for step in 0..3 {
             optimizer.zero_grad();
-            let loss =
-                vs.variables().values().map(|v| (v.square() * (1.0 + step as f64)).sum(Kind::Float)).sum::<Tensor>();
+            let loss = vs
+                .variables()
+                .values()
+                .map(|v| (v.square() * (1.0 + step as f64)).sum(Kind::Float))
+                .sum::<Tensor>();
             loss.backward();
             let norm = optimizer.gradient_norm();
             let scale = (1.0 / norm.double_value(&[])).min(1.0);
@@ -261,7 +271,8 @@ mod tests {
         }
         for (name, v) in vs.variables() {
             let decay = if name == "fc_weight" { CONFIG.weight_decay } else { 0.0 };
-            let difference = (v.to_kind(Kind::Double) - expected(&start[&name], &seen[&name], 1e-2, decay)).abs().max();
+            let difference =
+                (v.to_kind(Kind::Double) - expected(&start[&name], &seen[&name], 1e-2, decay)).abs().max();
             assert!(difference.double_value(&[]) < 1e-6, "{name} differs by {difference:?}");
         }
     }
@@ -272,7 +283,8 @@ mod tests {
         let before: BTreeMap<String, Tensor> =
             vs.variables().into_iter().map(|(n, v)| (n, v.detach().copy())).collect();
         let plain = AdamWConfig { weight_decay: 0.0, ..CONFIG };
-        let mut optimizer = AdamW::new(&vs, plain, Shard::WHOLE, |name| if name == "fc_weight" { 0.25 } else { 1.0 });
+        let mut optimizer =
+            AdamW::new(&vs, plain, Shard::WHOLE, |name| if name == "fc_weight" { 0.25 } else { 1.0 });
         vs.variables().values().map(|v| v.sum(Kind::Float)).sum::<Tensor>().backward();
         optimizer.step(1e-2, &optimizer.gradient_norm(), None).unwrap();
         for (name, moved) in [("fc_weight", 0.25e-2), ("norm.weight", 1e-2)] {
@@ -327,7 +339,8 @@ mod tests {
             let mut optimizer = AdamW::new(&vs, CONFIG, shard, |_| 1.0);
             vs.variables().values().map(|v| v.square().sum(Kind::Float)).sum::<Tensor>().backward();
             optimizer.step(1e-2, &optimizer.gradient_norm(), Some(0.5)).unwrap();
-            let moments = optimizer.moments().into_iter().map(|m| (m.name.replace("exp_avg_sq.", ""), m.owner));
+            let moments =
+                optimizer.moments().into_iter().map(|m| (m.name.replace("exp_avg_sq.", ""), m.owner));
             (vs.variables(), moments.collect::<BTreeMap<String, usize>>())
         };
         let (whole, _) = step(Shard::WHOLE);

@@ -30,15 +30,17 @@ pub struct Minimum {
     pub gradient: f64,
     /// Iterations done.
     pub iterations: usize,
-    /// Whether the gradient is within the tolerance. It is not where the iterations ran out, or where rounding hides any descent.
+    /// Whether the gradient is within the tolerance. It is not where the iterations ran out, or where
+    /// rounding hides any descent.
     pub converged: bool,
 }
 
-/// Minimises a smooth function by L-BFGS (Nocedal & Wright 2006, "Numerical optimization", algorithms 7.4 and 7.5) with a line
-/// search for the strong Wolfe conditions (algorithms 3.5 and 3.6).
+/// Minimises a smooth function by L-BFGS (Nocedal & Wright 2006, "Numerical optimization", algorithms 7.4 and
+/// 7.5) with a line search for the strong Wolfe conditions (algorithms 3.5 and 3.6).
 ///
-/// `objective` gives the value and the gradient at a point, which has the shape, device and type (f64) of `start`. A point whose
-/// value is not finite is a step too far; a `start` whose value is not finite is the result.
+/// `objective` gives the value and the gradient at a point, which has the shape, device and type (f64) of
+/// `start`. A point whose value is not finite is a step too far; a `start` whose value is not finite is the
+/// result.
 ///
 /// ```
 /// use mm_core::optim::{LbfgsConfig, lbfgs};
@@ -64,7 +66,10 @@ pub fn lbfgs(
     let (mut point, mut value, mut gradient) = (start.copy(), value, gradient);
     let mut history = VecDeque::with_capacity(config.history);
     let mut iterations = 0;
-    while value.is_finite() && iterations < config.max_iterations && largest(&gradient) > config.gradient_tolerance {
+    while value.is_finite()
+        && iterations < config.max_iterations
+        && largest(&gradient) > config.gradient_tolerance
+    {
         let direction = -towards_minimum(&gradient, &history);
         // Without curvature the gradient's length says nothing about the step's.
         let first_step = if history.is_empty() { (1.0 / length(&gradient)).min(1.0) } else { 1.0 };
@@ -142,8 +147,8 @@ struct Trial {
 }
 
 impl Line<'_> {
-    /// A point that satisfies the strong Wolfe conditions (algorithm 3.5). If rounding leaves none, the lowest point that was seen
-    /// below the start; none if there is no such point.
+    /// A point that satisfies the strong Wolfe conditions (algorithm 3.5). If rounding leaves none, the
+    /// lowest point that was seen below the start; none if there is no such point.
     fn search(
         &self,
         first_step: f64,
@@ -197,7 +202,8 @@ impl Line<'_> {
     }
 
     fn start(&self) -> Trial {
-        let (point, gradient) = (self.point.shallow_clone(), self.direction.shallow_clone()); // never read: step 0 is no result
+        // never read: step 0 is no result
+        let (point, gradient) = (self.point.shallow_clone(), self.direction.shallow_clone());
         Trial { step: 0.0, value: self.value, slope: self.slope, point, gradient }
     }
 
@@ -218,8 +224,8 @@ impl Line<'_> {
     }
 }
 
-/// A step between two: the minimum of the cubic through values and slopes (equation 3.59), kept off the ends; the middle where
-/// there is none.
+/// A step between two: the minimum of the cubic through values and slopes (equation 3.59), kept off the ends;
+/// the middle where there is none.
 fn between(low: &Trial, high: &Trial) -> f64 {
     let (a, b) = (low, high);
     let d1 = a.slope + b.slope - 3.0 * (a.value - b.value) / (a.step - b.step);
@@ -246,7 +252,8 @@ mod tests {
     use super::*;
     use tch::Kind;
 
-    /// How many times the iterations of scipy may be needed: rounding, which processors do in other orders, bends every path.
+    /// How many times the iterations of scipy may be needed: rounding, which processors do in other orders,
+    /// bends every path.
     const AT_MOST: usize = 2;
 
     const TIGHT: LbfgsConfig = LbfgsConfig { history: 10, max_iterations: 1000, gradient_tolerance: 1e-9 };
@@ -272,7 +279,8 @@ mod tests {
 
     #[test]
     fn a_quadratic_of_condition_ten_thousand_is_solved_to_its_minimum() {
-        let scale = Tensor::from_slice(&(0..20).map(|i| 10f64.powf(4.0 * f64::from(i) / 19.0)).collect::<Vec<_>>());
+        let scale =
+            Tensor::from_slice(&(0..20).map(|i| 10f64.powf(4.0 * f64::from(i) / 19.0)).collect::<Vec<_>>());
         let target = Tensor::from_slice(&(0..20).map(|i| f64::from(i).sin()).collect::<Vec<_>>());
         let found = lbfgs(&target.zeros_like(), &TIGHT, |x| quadratic(x, &scale, &target)).unwrap();
         assert!(found.converged, "{found:?}");
@@ -296,7 +304,8 @@ mod tests {
         let mut before = rosenbrock(&start).unwrap();
         let mut from = start.copy();
         for iterations in 1..20 {
-            let found = lbfgs(&start, &LbfgsConfig { max_iterations: iterations, ..TIGHT }, rosenbrock).unwrap();
+            let found =
+                lbfgs(&start, &LbfgsConfig { max_iterations: iterations, ..TIGHT }, rosenbrock).unwrap();
             let after = rosenbrock(&found.point).unwrap();
             let step = &found.point - &from;
             let (slope, slope_after) = (dot(&before.1, &step), dot(&after.1, &step));
@@ -333,6 +342,11 @@ mod tests {
     #[test]
     fn errors_of_the_objective_are_the_callers() {
         let fail = |_: &Tensor| Err(tch::TchError::Torch("out of memory".to_owned()).into());
-        assert!(lbfgs(&Tensor::from_slice(&[0.0]), &TIGHT, fail).unwrap_err().to_string().contains("out of memory"));
+        assert!(
+            lbfgs(&Tensor::from_slice(&[0.0]), &TIGHT, fail)
+                .unwrap_err()
+                .to_string()
+                .contains("out of memory")
+        );
     }
 }

@@ -61,7 +61,9 @@ mod tests {
 
     #[test]
     fn every_schedule_climbs_to_the_peak_in_warm_up() {
-        for kind in [ScheduleKind::Cosine, ScheduleKind::Linear, ScheduleKind::Constant, ScheduleKind::InverseSqrt] {
+        for kind in
+            [ScheduleKind::Cosine, ScheduleKind::Linear, ScheduleKind::Constant, ScheduleKind::InverseSqrt]
+        {
             assert_eq!(schedule(kind).at(0), 0.1);
             assert_eq!(schedule(kind).at(9), 1.0);
             assert!((schedule(kind).at(10) - 1.0).abs() < 1e-12);

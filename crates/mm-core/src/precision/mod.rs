@@ -12,9 +12,11 @@ pub enum Precision {
     /// 32-bit floats: the reference.
     #[default]
     F32,
-    /// bfloat16 products with f32 weights, norms and losses (autocast) in training; bfloat16 weights, packed, in inference.
+    /// bfloat16 products with f32 weights, norms and losses (autocast) in training; bfloat16 weights, packed,
+    /// in inference.
     Bf16,
-    /// In inference on a CPU alone: linear layers in int8, with a scale for each row of weights and of inputs; all else in f32.
+    /// In inference on a CPU alone: linear layers in int8, with a scale for each row of weights and of
+    /// inputs; all else in f32.
     Int8,
 }
 
@@ -36,7 +38,8 @@ impl Precision {
     }
 }
 
-/// A configured precision: a [`Precision`], or `"auto"` for the faster of f32 and bf16 as [`PrecisionProbe`] measures them.
+/// A configured precision: a [`Precision`], or `"auto"` for the faster of f32 and bf16 as [`PrecisionProbe`]
+/// measures them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PrecisionConfig {

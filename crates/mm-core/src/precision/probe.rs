@@ -1,7 +1,7 @@
 //! The speed of f32 and bf16 products on this device, measured.
 //!
-//! Processor flags do not tell: of two processors with AVX-512 BF16 one multiplies bf16 four times as fast as f32, the other at two thirds of
-//! its speed, and processors without it emulate bf16 at a twentieth.
+//! Processor flags do not tell: of two processors with AVX-512 BF16 one multiplies bf16 four times as fast as
+//! f32, the other at two thirds of its speed, and processors without it emulate bf16 at a twentieth.
 
 use super::Precision;
 use crate::nn::Linear;
@@ -10,7 +10,8 @@ use std::time::Instant;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
-/// Rows of the measured product: enough for the conversion of the weights to weigh as little as it does in a real batch.
+/// Rows of the measured product: enough for the conversion of the weights to weigh as little as it does in a
+/// real batch.
 const ROWS: i64 = 512;
 /// Measurements of each precision; the best counts, because other programs can only slow one down.
 const ROUNDS: usize = 3;
@@ -29,8 +30,9 @@ pub struct PrecisionProbe {
 }
 
 impl PrecisionProbe {
-    /// Measures a training step's products, forward and backward under autocast, at the shape that the model with the variables of `vs` spends most
-    /// of its time on: some milliseconds for small models, some tenths of a second for large ones. `None` where nothing is multiplied.
+    /// Measures a training step's products, forward and backward under autocast, at the shape that the model
+    /// with the variables of `vs` spends most of its time on: some milliseconds for small models, some tenths
+    /// of a second for large ones. `None` where nothing is multiplied.
     pub fn training(vs: &VarStore) -> Option<Self> {
         let (shape @ [output, input], device) = (largest_product(vs)?, vs.device());
         let options = (Kind::Float, device);
@@ -43,7 +45,8 @@ impl PrecisionProbe {
         Some(measure(device, shape, 3.0, pass))
     }
 
-    /// Measures an inference pass's products, with weights that are packed once, at the same shape as [`PrecisionProbe::training`].
+    /// Measures an inference pass's products, with weights that are packed once, at the same shape as
+    /// [`PrecisionProbe::training`].
     pub fn inference(vs: &VarStore) -> Option<Self> {
         let (shape @ [output, input], device) = (largest_product(vs)?, vs.device());
         let operands = |precision: Precision| {
@@ -79,8 +82,8 @@ impl PrecisionProbe {
     }
 }
 
-/// `[output, input]` of the linear layers or convolutions of one shape that take the most work together. A convolution is the product of
-/// its unfolded input.
+/// `[output, input]` of the linear layers or convolutions of one shape that take the most work together. A
+/// convolution is the product of its unfolded input.
 fn largest_product(vs: &VarStore) -> Option<[i64; 2]> {
     let mut work: BTreeMap<[i64; 2], i64> = BTreeMap::new();
     for (name, variable) in vs.variables() {
@@ -94,8 +97,14 @@ fn largest_product(vs: &VarStore) -> Option<[i64; 2]> {
     work.into_iter().max_by_key(|&(_, work)| work).map(|(shape, _)| shape)
 }
 
-/// Times `pass`, which multiplies `products` times a product of [`ROWS`] rows and `shape`, in both precisions in turn.
-fn measure(device: Device, [output, input]: [i64; 2], products: f64, pass: impl Fn(Precision)) -> PrecisionProbe {
+/// Times `pass`, which multiplies `products` times a product of [`ROWS`] rows and `shape`, in both precisions
+/// in turn.
+fn measure(
+    device: Device,
+    [output, input]: [i64; 2],
+    products: f64,
+    pass: impl Fn(Precision),
+) -> PrecisionProbe {
     let seconds = |precision| {
         let start = Instant::now();
         pass(precision);
@@ -105,7 +114,8 @@ fn measure(device: Device, [output, input]: [i64; 2], products: f64, pass: impl 
         start.elapsed().as_secs_f64()
     };
     // The first pass of each builds kernels and takes memory.
-    let (mut f32, first_bf16) = (seconds(Precision::F32).min(seconds(Precision::F32)), seconds(Precision::Bf16));
+    let (mut f32, first_bf16) =
+        (seconds(Precision::F32).min(seconds(Precision::F32)), seconds(Precision::Bf16));
     let mut bf16 = first_bf16;
     for _ in 0..ROUNDS {
         f32 = f32.min(seconds(Precision::F32));
@@ -142,7 +152,11 @@ mod tests {
             ("head", &[128, 64]),
             ("norm", &[64]),
         ]);
-        assert_eq!(largest_product(&vs), Some([96, 64]), "two layers of 96 x 64 are more than one of 128 x 64");
+        assert_eq!(
+            largest_product(&vs),
+            Some([96, 64]),
+            "two layers of 96 x 64 are more than one of 128 x 64"
+        );
         assert_eq!(largest_product(&store(&[("patch_embedding", &[64, 3, 4, 4])])), Some([64, 48]));
         assert_eq!(PrecisionProbe::training(&store(&[("norm", &[64])])), None);
     }
@@ -152,7 +166,10 @@ mod tests {
         let vs = store(&[("fc1", &[48, 32])]);
         for probe in [PrecisionProbe::training(&vs), PrecisionProbe::inference(&vs)] {
             let probe = probe.unwrap();
-            assert!([probe.f32, probe.bf16].iter().all(|speed| speed.is_finite() && *speed > 0.0), "{probe:?}");
+            assert!(
+                [probe.f32, probe.bf16].iter().all(|speed| speed.is_finite() && *speed > 0.0),
+                "{probe:?}"
+            );
         }
     }
 

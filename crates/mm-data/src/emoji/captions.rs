@@ -2,9 +2,10 @@
 
 /// The canonical caption: the Unicode (CLDR) name as a phrase in lower case.
 ///
-/// The names put what varies behind a colon; a caption says it in words, so that a word means the same wherever it
-/// stands: `woman firefighter: medium skin tone` becomes `woman firefighter with medium skin tone`, `man: bald` becomes
-/// `bald man`, `kiss: woman, man` becomes `kiss of woman and man`, `flag: Peru` becomes `flag of peru`.
+/// The names put what varies behind a colon; a caption says it in words, so that a word means the same
+/// wherever it stands: `woman firefighter: medium skin tone` becomes
+/// `woman firefighter with medium skin tone`, `man: bald` becomes `bald man`, `kiss: woman, man` becomes
+/// `kiss of woman and man`, `flag: Peru` becomes `flag of peru`.
 pub fn phrase(name: &str) -> String {
     let name = name.to_lowercase().replace('’', "'").replace(['“', '”', '(', ')'], "");
     let Some((head, tail)) = name.split_once(": ") else { return name };
@@ -76,7 +77,10 @@ pub fn of_group(group: &str) -> String {
 
 /// The words of a caption, as the split counts them: parted at white space, without commas.
 pub fn words(caption: &str) -> impl Iterator<Item = &str> {
-    caption.split_whitespace().map(|word| word.trim_matches([',', '.', '!', '?'])).filter(|word| !word.is_empty())
+    caption
+        .split_whitespace()
+        .map(|word| word.trim_matches([',', '.', '!', '?']))
+        .filter(|word| !word.is_empty())
 }
 
 #[cfg(test)]

@@ -17,8 +17,9 @@ pub struct EmojiStats {
     pub image_bytes: usize,
 }
 
-/// Writes `out/images/KEY.png`, `out/train.tsv` and `out/held_out.tsv` (columns `image`, `caption`, `label`, with the
-/// canonical caption) and `out/LICENSE`. `out` appears whole or not at all: it is written beside and then renamed.
+/// Writes `out/images/KEY.png`, `out/train.tsv` and `out/held_out.tsv` (columns `image`, `caption`, `label`,
+/// with the canonical caption) and `out/LICENSE`. `out` appears whole or not at all: it is written beside and
+/// then renamed.
 ///
 /// Errors: `out` exists with something in it, or cannot be written.
 pub fn export(out: &Path) -> Result<EmojiStats> {
@@ -30,7 +31,8 @@ pub fn export(out: &Path) -> Result<EmojiStats> {
         _ => PathBuf::from("."),
     };
     fs::create_dir_all(&parent).map_err(Error::io(&parent))?;
-    let staging = tempfile::Builder::new().prefix(".emoji-").tempdir_in(&parent).map_err(Error::io(&parent))?;
+    let staging =
+        tempfile::Builder::new().prefix(".emoji-").tempdir_in(&parent).map_err(Error::io(&parent))?;
     // Inside the private temporary folder, because that one keeps its strict permissions when renamed.
     let folder = staging.path().join("emoji");
 
@@ -74,7 +76,8 @@ mod tests {
         let stats = export(&out).unwrap();
         assert_eq!((stats.train, stats.held_out), (3550, 394));
         for (split, rows) in [("train", 3550), ("held_out", 394)] {
-            let table = format!("kind = 'tsv'\nlabel_column = 'label'\npath = '{}/{split}.tsv'", out.display());
+            let table =
+                format!("kind = 'tsv'\nlabel_column = 'label'\npath = '{}/{split}.tsv'", out.display());
             let files = toml::from_str::<SourceConfig>(&table).unwrap().open().unwrap();
             let embedded = format!("kind = 'emoji'\nsplit = '{split}'");
             let embedded = toml::from_str::<SourceConfig>(&embedded).unwrap().open().unwrap();

@@ -1,27 +1,30 @@
 //! The emoji data set: 3,944 pictures with captions, inside the program, so that the demo needs no network.
 //!
-//! A pair is an emoji that has both a [Twemoji](https://github.com/jdecked/twemoji) picture (PNG, 72 x 72, transparent
-//! background) and a Unicode name. The skin-tone variants are pairs of their own. The canonical caption is the name in
-//! plain words (`woman firefighter with medium skin tone`); the others come from templates over name, group and GitHub
-//! shortcodes. The label is one of the nine Unicode groups.
+//! A pair is an emoji that has both a [Twemoji](https://github.com/jdecked/twemoji) picture (PNG, 72 x 72,
+//! transparent background) and a Unicode name. The skin-tone variants are pairs of their own. The canonical
+//! caption is the name in plain words (`woman firefighter with medium skin tone`); the others come from
+//! templates over name, group and GitHub shortcodes. The label is one of the nine Unicode groups.
 //!
 //! # The splits
 //!
-//! There are two ([`HeldOutBy`]). Either holds out a tenth; no caption of a held-out pair is a caption of a training pair,
-//! so a model cannot score by memory; and the choice is a fixed hash: no seed, the same everywhere.
+//! There are two ([`HeldOutBy`]). Either holds out a tenth; no caption of a held-out pair is a caption of a
+//! training pair, so a model cannot score by memory; and the choice is a fixed hash: no seed, the same
+//! everywhere.
 //!
-//! *By caption*, 394 pairs, is compositional: each word of a held-out canonical caption stands in the canonical caption of a
-//! training pair. A model scores on it by putting known words together, which is what CLIP is for, and is never asked for a
-//! word it has not seen.
+//! *By caption*, 394 pairs, is compositional: each word of a held-out canonical caption stands in the
+//! canonical caption of a training pair. A model scores on it by putting known words together, which is what
+//! CLIP is for, and is never asked for a word it has not seen.
 //!
-//! *By subgroup*, 393 pairs, holds out whole concepts: 31 of Unicode's subgroups, such as sweet food, reptiles and the signs
-//! of the zodiac. Most of their captions have words that no training caption has, so a text tower must bring them with it.
+//! *By subgroup*, 393 pairs, holds out whole concepts: 31 of Unicode's subgroups, such as sweet food,
+//! reptiles and the signs of the zodiac. Most of their captions have words that no training caption has, so a
+//! text tower must bring them with it.
 //!
-//! 2,030 of the pairs (297 of those held out by caption, none by subgroup) are skin-tone variants of another pair: near twins, which make retrieval
-//! hard. [`EmojiPair::tone`] and [`Sample::variant_of`] tell them, so that evaluation can report both with and without.
+//! 2,030 of the pairs (297 of those held out by caption, none by subgroup) are skin-tone variants of another
+//! pair: near twins, which make retrieval hard. [`EmojiPair::tone`] and [`Sample::variant_of`] tell them, so
+//! that evaluation can report both with and without.
 //!
-//! The graphics are © Twitter, Inc and other contributors, licensed CC-BY 4.0; who shows them must credit them
-//! ([`CREDIT`]).
+//! The graphics are © Twitter, Inc and other contributors, licensed CC-BY 4.0; who shows them must credit
+//! them ([`CREDIT`]).
 
 mod captions;
 mod export;
@@ -163,8 +166,8 @@ fn build(by: HeldOutBy) -> Vec<EmojiPair> {
     pairs
 }
 
-/// Marks the held-out pairs, and takes from training each caption that a held-out pair has too (a shortcode may equal
-/// the name of another emoji). Training alone has captions that say no more than the group.
+/// Marks the held-out pairs, and takes from training each caption that a held-out pair has too (a shortcode
+/// may equal the name of another emoji). Training alone has captions that say no more than the group.
 fn mark_held_out(pairs: &mut [EmojiPair], held_out: &[bool]) {
     for (pair, &held_out) in pairs.iter_mut().zip(held_out) {
         pair.held_out = held_out;
@@ -312,7 +315,10 @@ mod tests {
 
     #[test]
     fn training_pairs_keep_their_canonical_caption() {
-        assert!(BOTH.iter().all(|&by| side(by, false).all(|pair| pair.captions[0] == captions::phrase(pair.name))));
+        assert!(
+            BOTH.iter()
+                .all(|&by| side(by, false).all(|pair| pair.captions[0] == captions::phrase(pair.name)))
+        );
     }
 
     #[test]

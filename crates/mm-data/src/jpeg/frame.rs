@@ -42,17 +42,19 @@ pub(super) struct Component {
 }
 
 impl Frame {
-    /// Of the contents of a SOF segment. None: it is corrupt, or has what is not reduced: other than 8 bits, other than one or three
-    /// components, or samplings that do not come out even.
+    /// Of the contents of a SOF segment. None: it is corrupt, or has what is not reduced: other than 8 bits,
+    /// other than one or three components, or samplings that do not come out even.
     pub fn new(segment: &[u8], is_progressive: bool, divisor: usize) -> Option<Self> {
         let (&[8, h1, h0, w1, w0, count], rest) = segment.split_first_chunk::<6>()? else { return None };
-        let (height, width) = (usize::from(u16::from_be_bytes([h1, h0])), usize::from(u16::from_be_bytes([w1, w0])));
+        let (height, width) =
+            (usize::from(u16::from_be_bytes([h1, h0])), usize::from(u16::from_be_bytes([w1, w0])));
         let (parts, []) = rest.as_chunks::<3>() else { return None };
         if width == 0 || height == 0 || !matches!(count, 1 | 3) || parts.len() != usize::from(count) {
             return None;
         }
         // The sampling of a component alone has no meaning.
-        let sampling = |byte: u8| if count == 1 { (1, 1) } else { (usize::from(byte >> 4), usize::from(byte & 15)) };
+        let sampling =
+            |byte: u8| if count == 1 { (1, 1) } else { (usize::from(byte >> 4), usize::from(byte & 15)) };
         let samplings = parts.iter().map(|&[_, byte, _]| sampling(byte));
         let (h, v) = samplings.fold((1, 1), |(h, v), sampling| (h.max(sampling.0), v.max(sampling.1)));
         let units = (width.div_ceil(8 * h), height.div_ceil(8 * v));
@@ -64,7 +66,8 @@ impl Frame {
             let size = (8 * h / (own.0 * divisor), 8 * v / (own.1 * divisor));
             let (wide, high) = (units.0 * own.0, units.1 * own.1);
             let stored = if is_progressive { wide * high } else { 0 };
-            let is_needed = |at: &usize| usize::from(ZIGZAG[*at] % 8) < size.0 && usize::from(ZIGZAG[*at] / 8) < size.1;
+            let is_needed =
+                |at: &usize| usize::from(ZIGZAG[*at] % 8) < size.0 && usize::from(ZIGZAG[*at] / 8) < size.1;
             let last = (0..64).rfind(is_needed)?;
             Some(Component {
                 id,
@@ -117,7 +120,8 @@ impl Component {
         self.top = at;
     }
 
-    /// Makes the pixels of the block at work, which is the one at this column and row of blocks, and clears it.
+    /// Makes the pixels of the block at work, which is the one at this column and row of blocks, and clears
+    /// it.
     #[inline]
     pub fn transform_block(&mut self, (x, y): (usize, usize), inverse: &Inverse) {
         let (width, height) = self.size;

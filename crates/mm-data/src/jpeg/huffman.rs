@@ -3,7 +3,8 @@
 /// Bits that one look into a table decides.
 const LOOK: u32 = 10;
 
-/// Reads the bits of one segment, up to the marker behind it. Past the marker it gives zeros and notes how many were taken.
+/// Reads the bits of one segment, up to the marker behind it. Past the marker it gives zeros and notes how
+/// many were taken.
 pub(super) struct Bits<'a> {
     data: &'a [u8],
     /// The first byte that is not in `buffer`.
@@ -30,7 +31,8 @@ impl<'a> Bits<'a> {
         if let Some(next) = self.data.get(self.position..).and_then(|rest| rest.first_chunk::<8>()) {
             let word = u64::from_be_bytes(*next);
             if !has_ff(word) {
-                // The bits below `count` are the same ones that the next call brings: they may stand there early.
+                // The bits below `count` are the same ones that the next call brings: they may stand there
+                // early.
                 self.buffer |= word >> self.count;
                 self.position += ((63 - self.count) / 8) as usize;
                 self.count |= 56;
@@ -112,7 +114,8 @@ impl<'a> Bits<'a> {
         self.is_corrupt = true;
     }
 
-    /// The place of the marker behind the segment; none: what was read is not the whole segment and nothing else.
+    /// The place of the marker behind the segment; none: what was read is not the whole segment and nothing
+    /// else.
     pub fn end(&self) -> Option<usize> {
         let left = self.count.checked_sub(self.padding)?;
         let is_at_marker = self.data.get(self.position) == Some(&0xff);
@@ -138,7 +141,8 @@ fn extend(value: i32, bits: u32) -> i32 {
 pub(super) struct Table {
     /// Of the next bits: the code's length above its symbol; 0: a longer code.
     look: [u16; 1 << LOOK],
-    /// Of the next bits, where code and number fit: the number above the run of zeros above the length of both; else 0.
+    /// Of the next bits, where code and number fit: the number above the run of zeros above the length of
+    /// both; else 0.
     coefficients: [i32; 1 << LOOK],
     /// Of each length: what is at least this is a longer code, of 16 bits.
     limits: [u32; 17],
@@ -148,7 +152,8 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// The table of a DHT segment: how many codes have each length, and their symbols. None: more codes than there can be.
+    /// The table of a DHT segment: how many codes have each length, and their symbols. None: more codes than
+    /// there can be.
     pub fn new(counts: &[u8; 16], given: &[u8]) -> Option<Box<Self>> {
         let mut table = Box::new(Self {
             look: [0; 1 << LOOK],
@@ -177,7 +182,8 @@ impl Table {
             code <<= 1;
         }
         for (bits, (&entry, coefficient)) in table.look.iter().zip(&mut table.coefficients).enumerate() {
-            let (length, run, size) = (u32::from(entry >> 8), i32::from(entry >> 4 & 15), u32::from(entry & 15));
+            let (length, run, size) =
+                (u32::from(entry >> 8), i32::from(entry >> 4 & 15), u32::from(entry & 15));
             if length > 0 && size > 0 && length + size <= LOOK {
                 let number = bits as i32 >> (LOOK - length - size) & ((1 << size) - 1);
                 *coefficient = extend(number, size) << 16 | run << 8 | (length + size) as i32;
@@ -207,7 +213,8 @@ impl Table {
         0
     }
 
-    /// The next run of zeros and the number behind it, if both lie in few bits. At least 16 bits must be valid.
+    /// The next run of zeros and the number behind it, if both lie in few bits. At least 16 bits must be
+    /// valid.
     #[inline]
     pub fn coefficient(&self, bits: &mut Bits) -> Option<(usize, i32)> {
         let entry = self.coefficients[(bits.buffer >> (64 - LOOK)) as usize];

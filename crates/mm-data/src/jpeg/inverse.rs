@@ -4,14 +4,15 @@ use std::f64::consts::PI;
 
 use super::scan::ZIGZAG;
 
-/// The cosines of an inverse transform to N pixels: `[frequency][pixel]`, scaled so that a block keeps its brightness.
+/// The cosines of an inverse transform to N pixels: `[frequency][pixel]`, scaled so that a block keeps its
+/// brightness.
 type Cosines = [[f32; 8]; 8];
 
 /// The inverse transforms to 1, 2, 4 and 8 pixels.
 pub(super) struct Inverse([Cosines; 4]);
 
-/// Computes the pixels of a block from its coefficients, of which the last that is not zero stands at this place in the order of a scan.
-/// Writes them, row by row, at the beginning of each `stride` bytes.
+/// Computes the pixels of a block from its coefficients, of which the last that is not zero stands at this
+/// place in the order of a scan. Writes them, row by row, at the beginning of each `stride` bytes.
 pub(super) type Transform = fn(&Inverse, &[f32; 64], usize, &mut [u8], usize);
 
 impl Inverse {
@@ -58,7 +59,8 @@ fn pixels<const W: usize, const H: usize>(
     let frequencies = usize::from(ZIGZAG[top] % 8 + ZIGZAG[top] / 8) + 1;
     let mut rows = [[0.0f32; W]; H];
     for frequency in 0..frequencies.min(H) {
-        let values: &[f32; W] = block[8 * frequency..].first_chunk().expect("a row of a block has 8 coefficients");
+        let values: &[f32; W] =
+            block[8 * frequency..].first_chunk().expect("a row of a block has 8 coefficients");
         for (row, cosine) in rows.iter_mut().zip(cosines(H)[frequency]) {
             for (sum, value) in row.iter_mut().zip(values) {
                 *sum += cosine * value;
@@ -85,7 +87,9 @@ mod tests {
         let inverse = Inverse::new();
         let mut block = [0.0; 64];
         block[0] = 8.0 * 50.0;
-        for (width, height) in [(1, 1), (2, 2), (4, 4), (8, 8), (2, 1), (4, 2), (8, 4), (1, 2), (2, 4), (4, 8)] {
+        for (width, height) in
+            [(1, 1), (2, 2), (4, 4), (8, 8), (2, 1), (4, 2), (8, 4), (1, 2), (2, 4), (4, 8)]
+        {
             let mut out = [0; 64];
             transform(width, height).unwrap()(&inverse, &block, 0, &mut out, 8);
             for (place, level) in out.iter().enumerate() {

@@ -1,12 +1,14 @@
-//! JPEGs at a half, a quarter or an eighth of their width and height, in about a third of the time that the whole image takes.
+//! JPEGs at a half, a quarter or an eighth of their width and height, in about a third of the time that the
+//! whole image takes.
 //!
-//! Most of that time goes into transforms, colours and pixels of the whole image; its codes must be read in any case. Here only the
-//! lower frequencies of each block are kept, N x N of 8 x 8, and transformed to N x N pixels, as libjpeg does it in its own fashion
-//! (`scale_num`, Pillow's `draft`). Each component is reduced to the size of the result, so that the halved colours of a photograph
-//! lose less than its brightness, and nothing is scaled up.
+//! Most of that time goes into transforms, colours and pixels of the whole image; its codes must be read in
+//! any case. Here only the lower frequencies of each block are kept, N x N of 8 x 8, and transformed to N x N
+//! pixels, as libjpeg does it in its own fashion (`scale_num`, Pillow's `draft`). Each component is reduced
+//! to the size of the result, so that the halved colours of a photograph lose less than its brightness, and
+//! nothing is scaled up.
 //!
-//! The decoder that reads whole images, zune-jpeg, does not reduce. Whatever is unusual or corrupt is left to it: here it is no error,
-//! but no result.
+//! The decoder that reads whole images, zune-jpeg, does not reduce. Whatever is unusual or corrupt is left to
+//! it: here it is no error, but no result.
 
 mod frame;
 mod huffman;
@@ -20,9 +22,13 @@ use huffman::Table;
 use inverse::Inverse;
 use scan::{Part, Scan};
 
-/// Decodes a JPEG of this width and height at one over 8, 4 or 2, the largest that is at most `most`, and gives that divisor too. None:
-/// `most` is less than 2, or the file is one that must be decoded whole.
-pub(crate) fn decode_reduced(bytes: &[u8], (width, height): (u32, u32), most: u32) -> Option<(RgbImage, u32)> {
+/// Decodes a JPEG of this width and height at one over 8, 4 or 2, the largest that is at most `most`, and
+/// gives that divisor too. None: `most` is less than 2, or the file is one that must be decoded whole.
+pub(crate) fn decode_reduced(
+    bytes: &[u8],
+    (width, height): (u32, u32),
+    most: u32,
+) -> Option<(RgbImage, u32)> {
     let divisor = [8, 4, 2].into_iter().find(|divisor| *divisor <= most)?;
     let frame = Decoder::default().decode(bytes, (width as usize, height as usize), divisor as usize)?;
     Some((to_rgb(&frame, divisor as usize), divisor))
@@ -80,7 +86,8 @@ impl Decoder {
     fn huffman_tables(&mut self, mut segment: &[u8]) -> Option<()> {
         while let Some((&kind, rest)) = segment.split_first() {
             let (counts, rest) = rest.split_first_chunk::<16>()?;
-            let (symbols, rest) = rest.split_at_checked(counts.iter().map(|count| usize::from(*count)).sum())?;
+            let (symbols, rest) =
+                rest.split_at_checked(counts.iter().map(|count| usize::from(*count)).sum())?;
             let tables = match kind >> 4 {
                 0 => &mut self.dc,
                 1 => &mut self.ac,
@@ -95,13 +102,16 @@ impl Decoder {
     fn quantization_tables(&mut self, mut segment: &[u8]) -> Option<()> {
         while let Some((&kind, rest)) = segment.split_first() {
             let (steps, rest): (Vec<u16>, _) = match kind >> 4 {
-                0 => rest.split_at_checked(64).map(|(s, rest)| (s.iter().map(|&byte| byte.into()).collect(), rest))?,
-                1 => rest
-                    .split_at_checked(128)
-                    .map(|(s, rest)| (s.as_chunks().0.iter().map(|&pair| u16::from_be_bytes(pair)).collect(), rest))?,
+                0 => rest
+                    .split_at_checked(64)
+                    .map(|(s, rest)| (s.iter().map(|&byte| byte.into()).collect(), rest))?,
+                1 => rest.split_at_checked(128).map(|(s, rest)| {
+                    (s.as_chunks().0.iter().map(|&pair| u16::from_be_bytes(pair)).collect(), rest)
+                })?,
                 _ => return None,
             };
-            *self.steps.get_mut(usize::from(kind & 15))? = Some(std::array::from_fn(|at| f32::from(steps[at])));
+            *self.steps.get_mut(usize::from(kind & 15))? =
+                Some(std::array::from_fn(|at| f32::from(steps[at])));
             segment = rest;
         }
         Some(())
@@ -120,8 +130,10 @@ impl Decoder {
         };
         let parts = parts.as_chunks().0.iter().map(part).collect::<Option<Vec<_>>>()?;
         let band = if frame.is_progressive { (usize::from(first), usize::from(last)) } else { (0, 63) };
-        let is_twice = (1..parts.len()).any(|at| parts[..at].iter().any(|part| part.component == parts[at].component));
-        let is_band = band.1 <= 63 && band.0 <= band.1 && (!frame.is_progressive || (band.0 == 0) == (band.1 == 0));
+        let is_twice =
+            (1..parts.len()).any(|at| parts[..at].iter().any(|part| part.component == parts[at].component));
+        let is_band =
+            band.1 <= 63 && band.0 <= band.1 && (!frame.is_progressive || (band.0 == 0) == (band.1 == 0));
         let (high, low) = (u32::from(bits >> 4), u32::from(bits & 15));
         if parts.is_empty() || is_twice || !is_band || low > 13 || band.0 > 0 && parts.len() > 1 {
             return None;
@@ -145,7 +157,9 @@ fn to_rgb(frame: &Frame, divisor: usize) -> RgbImage {
         match &frame.components[..] {
             [luma, blue, red] => {
                 let parts = luma.row(y).iter().zip(blue.row(y)).zip(red.row(y));
-                row.iter_mut().zip(parts).for_each(|(pixel, ((&luma, &blue), &red))| *pixel = rgb(luma, blue, red));
+                row.iter_mut()
+                    .zip(parts)
+                    .for_each(|(pixel, ((&luma, &blue), &red))| *pixel = rgb(luma, blue, red));
             }
             planes => row.iter_mut().zip(planes[0].row(y)).for_each(|(pixel, &level)| *pixel = [level; 3]),
         }

@@ -1,4 +1,5 @@
-//! The scans of a JPEG (ITU-T T.81, annexes F and G): coefficients out of Huffman codes, as few of them as the reduced blocks need.
+//! The scans of a JPEG (ITU-T T.81, annexes F and G): coefficients out of Huffman codes, as few of them as
+//! the reduced blocks need.
 
 use super::frame::{Component, Frame};
 use super::huffman::{Bits, Table};
@@ -31,7 +32,13 @@ pub(super) struct Scan<'a> {
 }
 
 /// Decodes a scan. Gives the place of the marker behind it; none: it is corrupt, or needs what is not there.
-pub(super) fn decode(frame: &mut Frame, scan: &Scan, data: &[u8], position: usize, inverse: &Inverse) -> Option<usize> {
+pub(super) fn decode(
+    frame: &mut Frame,
+    scan: &Scan,
+    data: &[u8],
+    position: usize,
+    inverse: &Inverse,
+) -> Option<usize> {
     let is_valid = |part: &Part| {
         let needs_dc = scan.band.0 == 0 && scan.high == 0;
         let needs_ac = scan.band.1 > 0;
@@ -40,7 +47,8 @@ pub(super) fn decode(frame: &mut Frame, scan: &Scan, data: &[u8], position: usiz
     if !scan.parts.iter().all(is_valid) {
         return None;
     }
-    // A component alone comes block by block, and without the blocks that only fill up a unit of all components.
+    // A component alone comes block by block, and without the blocks that only fill up a unit of all
+    // components.
     let (wide, high) = match scan.parts[..] {
         [Part { component, .. }] => frame.components[component].blocks,
         _ => frame.units,
@@ -91,7 +99,13 @@ struct State {
 
 impl State {
     /// Reads all of a block, and keeps of it what the component needs.
-    fn baseline(&mut self, bits: &mut Bits, part: &Part, place: usize, component: &mut Component) -> Option<()> {
+    fn baseline(
+        &mut self,
+        bits: &mut Bits,
+        part: &Part,
+        place: usize,
+        component: &mut Component,
+    ) -> Option<()> {
         let (dc, ac) = (part.dc?, part.ac?);
         self.predictions[place] = self.predictions[place].wrapping_add(difference(bits, dc));
         component.set(0, self.predictions[place]);
@@ -234,8 +248,8 @@ impl StoredBlock<'_> {
         }
     }
 
-    /// Goes on from `at` over `zeros` coefficients that are zero and stops at the next one, or behind `last`. Reads a bit for each that
-    /// is not zero.
+    /// Goes on from `at` over `zeros` coefficients that are zero and stops at the next one, or behind `last`.
+    /// Reads a bit for each that is not zero.
     fn pass(&mut self, bits: &mut Bits, mut at: usize, last: usize, mut zeros: u32, low: u32) -> usize {
         while at <= last && at < self.values.len() {
             if *self.set >> at & 1 == 1 {

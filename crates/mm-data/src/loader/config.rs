@@ -28,7 +28,8 @@ pub struct LoaderConfig {
     pub seed: u64,
     /// How many different samples may be bad before the run stops.
     pub max_bad_samples: usize,
-    /// Whether it is for training: batches are always full, the rest of an epoch is left out and bad samples are replaced.
+    /// Whether it is for training: batches are always full, the rest of an epoch is left out and bad samples
+    /// are replaced.
     pub drop_last: bool,
     /// Seconds without a sample after which the loader says what it waits for.
     pub stall_seconds: f64,
@@ -63,7 +64,8 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// A process's share of the places of a batch of up to `batch_size`: as many as the others, but for the last of an epoch.
+    /// A process's share of the places of a batch of up to `batch_size`: as many as the others, but for the
+    /// last of an epoch.
     pub fn slice(&self, batch_size: usize, Split { rank, world }: Split) -> Range<usize> {
         let Range { start, end } = self.all;
         let share = batch_size.div_ceil(world);
@@ -85,7 +87,10 @@ impl LoaderConfig {
             return Err(Error::Setting("batch_size = 0: it must be at least 1".into()));
         }
         if split.world == 0 || split.rank >= split.world {
-            return Err(Error::Setting(format!("process {} of {}: there is no such process", split.rank, split.world)));
+            return Err(Error::Setting(format!(
+                "process {} of {}: there is no such process",
+                split.rank, split.world
+            )));
         }
         if drop_last && batch_size % split.world != 0 {
             return Err(Error::Setting(format!(

@@ -24,8 +24,9 @@ pub(super) struct Numbered {
 }
 
 impl Numbered {
-    /// The samples for a place: its own, and then those that stand in for it. They come from the other half of the epoch, so
-    /// that no batch has one twice; which they are depends on the place alone, not on who reads it.
+    /// The samples for a place: its own, and then those that stand in for it. They come from the other half
+    /// of the epoch, so that no batch has one twice; which they are depends on the place alone, not on who
+    /// reads it.
     pub fn candidates(&self, epoch: u64, place: usize, replace: bool) -> impl Iterator<Item = usize> {
         let len = self.source.len();
         let count = if replace { TRIES.min(len) } else { 1 };
@@ -34,7 +35,8 @@ impl Numbered {
     }
 }
 
-/// A stream, from which several workers take: each the sample of its number, in turn, so that their haste changes nothing.
+/// A stream, from which several workers take: each the sample of its number, in turn, so that their haste
+/// changes nothing.
 pub(super) struct Streamed {
     pub name: String,
     pub watch: Arc<Watch>,
@@ -56,8 +58,8 @@ impl Streamed {
         Self { name, watch, state, turn: Condvar::new() }
     }
 
-    /// The sample of this number; none at the end. Every number from `first` on is asked for, by one worker or another, and each waits until it
-    /// is its turn. What comes before `first` is read and passed over.
+    /// The sample of this number; none at the end. Every number from `first` on is asked for, by one worker
+    /// or another, and each waits until it is its turn. What comes before `first` is read and passed over.
     pub fn take(&self, number: u64, first: u64) -> Option<std::result::Result<Sample, BadSample>> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let not_yet = |state: &mut State| !state.stopped && number != state.next.max(first);

@@ -1,17 +1,20 @@
-//! The loader: threads decode ahead, the order depends on the seed alone, and a saved position goes on exactly.
+//! The loader: threads decode ahead, the order depends on the seed alone, and a saved position goes on
+//! exactly.
 //!
 //! # Order
-//! Draws are numbered from the beginning of the run. Which sample a draw takes, and the randomness of what is made of it, follow from
-//! the seed and the draw's number: not from threads, their speed, or how many processes share the work. A process takes its slice of each
-//! batch, so N processes together see the batches of one, and a run can go on with another number of them.
+//! Draws are numbered from the beginning of the run. Which sample a draw takes, and the randomness of what is
+//! made of it, follow from the seed and the draw's number: not from threads, their speed, or how many
+//! processes share the work. A process takes its slice of each batch, so N processes together see the batches
+//! of one, and a run can go on with another number of them.
 //!
 //! # Bad samples
-//! A sample that cannot be read is counted and named. In training another one stands in for it, from the other half of the epoch, so that
-//! batches stay full and every process takes the same number of steps; in evaluation its batch is smaller.
+//! A sample that cannot be read is counted and named. In training another one stands in for it, from the
+//! other half of the epoch, so that batches stay full and every process takes the same number of steps; in
+//! evaluation its batch is smaller.
 //!
 //! # Streams
-//! What can only be read from its beginning gives each process the samples of its own shards, in an order that follows from the seed and the
-//! number of processes. A resumed run reads again up to where it was.
+//! What can only be read from its beginning gives each process the samples of its own shards, in an order
+//! that follows from the seed and the number of processes. A resumed run reads again up to where it was.
 
 mod config;
 mod feed;
@@ -49,8 +52,8 @@ impl Item for image::RgbImage {
     }
 }
 
-/// What makes a training item of a sample: decode, augment, tokenise. It runs on many threads at once, and takes its
-/// randomness from the given generator alone.
+/// What makes a training item of a sample: decode, augment, tokenise. It runs on many threads at once, and
+/// takes its randomness from the given generator alone.
 pub type Map<T> = Arc<dyn Fn(&Sample, &mut SampleRng) -> Result<T> + Send + Sync>;
 
 /// Some mapped samples of one epoch: a process's slice of a batch.
@@ -103,10 +106,11 @@ pub struct Loader<T> {
 }
 
 impl<T: Item> Loader<T> {
-    /// A loader that goes on from `position`, for the process that `split` says. It reads nothing before the first batch is asked for.
+    /// A loader that goes on from `position`, for the process that `split` says. It reads nothing before the
+    /// first batch is asked for.
     ///
-    /// Errors: an empty source, a batch size of 0 or that the processes cannot share, a batch larger than the data set with `drop_last`, a
-    /// position of another data set.
+    /// Errors: an empty source, a batch size of 0 or that the processes cannot share, a batch larger than the
+    /// data set with `drop_last`, a position of another data set.
     pub fn new(
         source: Arc<dyn Source>,
         config: LoaderConfig,
@@ -123,7 +127,8 @@ impl<T: Item> Loader<T> {
         let alone = [Part { weight: 1.0, source: source.clone() }];
         let parts = source.parts().unwrap_or(&alone);
         let weights: Vec<f64> = parts.iter().map(|part| part.weight).collect();
-        let first: Vec<u64> = (0..parts.len()).map(|part| position.streams.get(&part).copied().unwrap_or(0)).collect();
+        let first: Vec<u64> =
+            (0..parts.len()).map(|part| position.streams.get(&part).copied().unwrap_or(0)).collect();
         let mut offset = 0;
         let mut feeds = Vec::with_capacity(parts.len());
         for (number, part) in parts.iter().enumerate() {
@@ -155,7 +160,8 @@ impl<T: Item> Loader<T> {
         })
     }
 
-    /// Also writes each bad sample as a line of JSON to the end of the file at `path`, once even over several runs.
+    /// Also writes each bad sample as a line of JSON to the end of the file at `path`, once even over several
+    /// runs.
     ///
     /// Errors: the file cannot be written or read.
     pub fn log_bad_samples(&mut self, path: &Path) -> Result<()> {
@@ -177,8 +183,8 @@ impl<T: Item> Loader<T> {
         }
     }
 
-    /// The batches from where the loader stands to the end of the epoch, for evaluation; nothing is read beyond it.
-    /// The next call gives the next epoch.
+    /// The batches from where the loader stands to the end of the epoch, for evaluation; nothing is read
+    /// beyond it. The next call gives the next epoch.
     pub fn epoch(&mut self) -> impl Iterator<Item = Result<Batch<T>>> + '_ {
         let epoch = self.position.epoch;
         let mut failed = false;
@@ -204,7 +210,8 @@ impl<T: Item> Loader<T> {
         self.report.bad_samples()
     }
 
-    /// How long the caller has waited for samples so far. Near the run's time: more workers or smaller files would help.
+    /// How long the caller has waited for samples so far. Near the run's time: more workers or smaller files
+    /// would help.
     pub fn time_waiting(&self) -> Duration {
         self.workers.waiting
     }
@@ -212,7 +219,8 @@ impl<T: Item> Loader<T> {
     /// The next batch; none where all of its samples are bad. Reads ahead into epochs before `end`.
     fn batch_before(&mut self, end: u64) -> Result<Option<Batch<T>>> {
         self.read_ahead(end);
-        let (Places { epoch, next, .. }, parts) = self.pending.pop_front().expect("at least a batch is read ahead");
+        let (Places { epoch, next, .. }, parts) =
+            self.pending.pop_front().expect("at least a batch is read ahead");
         let (mut items, mut keys, mut indices) = (Vec::new(), Vec::new(), Vec::new());
         for part in parts {
             if let Some((item, key, index)) = self.take(part)? {
@@ -228,7 +236,13 @@ impl<T: Item> Loader<T> {
         if self.position.epoch != begun {
             self.report.end_epoch(begun);
         }
-        Ok((!items.is_empty()).then(|| Batch { items, keys, indices, epoch, position: self.position.clone() }))
+        Ok((!items.is_empty()).then(|| Batch {
+            items,
+            keys,
+            indices,
+            epoch,
+            position: self.position.clone(),
+        }))
     }
 
     /// The next sample of a source of the mix; none where it is bad and nothing stands in for it.
@@ -303,7 +317,8 @@ fn feed(part: &Part, number: usize, offset: usize, config: &LoaderConfig, split:
     let source = part.source.clone();
     Ok(match source.stream() {
         Some(stream) => {
-            let order = StreamOrder { seed: shuffle.then(|| seed.wrapping_add(number as u64)), resample, split };
+            let order =
+                StreamOrder { seed: shuffle.then(|| seed.wrapping_add(number as u64)), resample, split };
             Feed::Streamed(Streamed::new(source.name().to_owned(), stream.read(order)?))
         }
         None => {
@@ -314,8 +329,14 @@ fn feed(part: &Part, number: usize, offset: usize, config: &LoaderConfig, split:
 }
 
 /// Tells a source which blocks are read next, a window ahead.
-fn announce(feed: &Numbered, (epoch, place): (u64, usize), split: Split, announced: &mut Option<(u64, usize)>) {
-    // Each of several processes needs a small part of each block: fetching whole blocks for all would read N times too much.
+fn announce(
+    feed: &Numbered,
+    (epoch, place): (u64, usize),
+    split: Split,
+    announced: &mut Option<(u64, usize)>,
+) {
+    // Each of several processes needs a small part of each block: fetching whole blocks for all would read N
+    // times too much.
     if split.world > 1 {
         return;
     }
@@ -324,6 +345,8 @@ fn announce(feed: &Numbered, (epoch, place): (u64, usize), split: Split, announc
         return;
     }
     let ahead = if announced.is_none() { 0..2 } else { 1..2 };
-    ahead.flat_map(|ahead| feed.order.ranges(epoch, window + ahead)).for_each(|range| feed.source.will_need(range));
+    ahead
+        .flat_map(|ahead| feed.order.ranges(epoch, window + ahead))
+        .for_each(|range| feed.source.will_need(range));
     *announced = Some((epoch, window));
 }

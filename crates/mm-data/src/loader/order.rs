@@ -1,8 +1,9 @@
 //! In which order the samples of a source come.
 //!
-//! An epoch is the blocks of the source in a shuffled order, cut into windows of some thousand samples; within a window the
-//! samples are shuffled again. So reads stay in the blocks of one window, and neighbours of the source still end far apart. A source without
-//! blocks is one window, shuffled whole. Everything follows from seed, epoch and place, and any place can be asked for.
+//! An epoch is the blocks of the source in a shuffled order, cut into windows of some thousand samples;
+//! within a window the samples are shuffled again. So reads stay in the blocks of one window, and neighbours
+//! of the source still end far apart. A source without blocks is one window, shuffled whole. Everything
+//! follows from seed, epoch and place, and any place can be asked for.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -95,13 +96,17 @@ impl Order {
         (window, epoch.windows[window].0)
     }
 
-    /// The blocks of a window, as ranges of samples; none where samples lie anywhere, or beyond the last window.
+    /// The blocks of a window, as ranges of samples; none where samples lie anywhere, or beyond the last
+    /// window.
     pub fn ranges(&self, epoch: u64, window: usize) -> Vec<Range<usize>> {
         let Some(starts) = &self.blocks else { return Vec::new() };
         let epoch = self.epoch(epoch);
         let Some(&(_, first)) = epoch.windows.get(window) else { return Vec::new() };
         let last = epoch.windows.get(window + 1).map_or(epoch.blocks.len(), |next| next.1);
-        epoch.blocks[first..last].iter().map(|&block| starts[block as usize]..starts[block as usize + 1]).collect()
+        epoch.blocks[first..last]
+            .iter()
+            .map(|&block| starts[block as usize]..starts[block as usize + 1])
+            .collect()
     }
 
     fn epoch(&self, number: u64) -> Arc<Epoch> {
@@ -137,7 +142,8 @@ impl Order {
         let (mut windows, mut place, mut first, mut first_block) = (Vec::new(), 0, 0, 0);
         for (at, &block) in blocks.iter().enumerate() {
             let count = at - first_block;
-            let full = (place - first >= self.config.window && count >= LEAST_BLOCKS) || count >= self.most_blocks;
+            let full =
+                (place - first >= self.config.window && count >= LEAST_BLOCKS) || count >= self.most_blocks;
             if windows.is_empty() || full {
                 windows.push((place, at));
                 (first, first_block) = (place, at);
@@ -172,8 +178,8 @@ impl Order {
     }
 }
 
-/// Which source of a mix the draw `number` is taken from, and how many draws of that source come before it. Each source gets
-/// its share of any stretch of draws, to one draw, so a mix needs no memory of what it drew.
+/// Which source of a mix the draw `number` is taken from, and how many draws of that source come before it.
+/// Each source gets its share of any stretch of draws, to one draw, so a mix needs no memory of what it drew.
 pub(super) fn mix(weights: &[f64], number: u64) -> (usize, u64) {
     let mut rest = number;
     let mut total: f64 = weights.iter().sum();

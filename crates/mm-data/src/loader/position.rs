@@ -8,7 +8,8 @@ use crate::{Fault, Split};
 
 /// What a run saves to go on with the very next sample. [`Position::default`] is the beginning.
 ///
-/// `epoch` and `index` say it all for samples by number, whatever the number of processes; `streams` is this process's own.
+/// `epoch` and `index` say it all for samples by number, whatever the number of processes; `streams` is this
+/// process's own.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
@@ -28,8 +29,9 @@ pub struct Position {
 }
 
 impl Position {
-    /// Where process `split` goes on, from where each process of a run stood when it was saved. With another number of processes than then,
-    /// samples by number go on exactly; what each has taken of a stream is then its share of what all had, about where they were.
+    /// Where process `split` goes on, from where each process of a run stood when it was saved. With another
+    /// number of processes than then, samples by number go on exactly; what each has taken of a stream is
+    /// then its share of what all had, about where they were.
     pub fn resumed(saved: Vec<Self>, split: Split) -> Self {
         let mut resumed = saved.get(split.rank).or(saved.first()).cloned().unwrap_or_default();
         if saved.len() != split.world && !resumed.streams.is_empty() {
@@ -38,8 +40,10 @@ impl Position {
                 split.world,
                 saved.len()
             );
-            let parts: BTreeSet<usize> = saved.iter().flat_map(|position| position.streams.keys().copied()).collect();
-            let taken = |part: &usize| saved.iter().filter_map(|position| position.streams.get(part)).sum::<u64>();
+            let parts: BTreeSet<usize> =
+                saved.iter().flat_map(|position| position.streams.keys().copied()).collect();
+            let taken =
+                |part: &usize| saved.iter().filter_map(|position| position.streams.get(part)).sum::<u64>();
             resumed.streams = parts.iter().map(|part| (*part, taken(part) / split.world as u64)).collect();
         }
         resumed.tally = Tally::default();
@@ -92,7 +96,8 @@ impl std::fmt::Display for Tally {
             write!(f, ", {} of them with a warning", self.warned)?;
         }
         write!(f, ", {} skipped", self.all_skipped())?;
-        let kinds: Vec<String> = self.skipped.iter().map(|(fault, count)| format!("{count} {fault}")).collect();
+        let kinds: Vec<String> =
+            self.skipped.iter().map(|(fault, count)| format!("{count} {fault}")).collect();
         if kinds.is_empty() { Ok(()) } else { write!(f, " ({})", kinds.join(", ")) }
     }
 }

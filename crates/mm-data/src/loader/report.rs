@@ -1,4 +1,5 @@
-//! What is told of bad samples: a log line each, a file, a tally at the end of an epoch, and an end when they are too many.
+//! What is told of bad samples: a log line each, a file, a tally at the end of an epoch, and an end when they
+//! are too many.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -30,9 +31,11 @@ impl Report {
     }
 
     pub fn log_to(&mut self, path: &Path) -> Result<()> {
-        let file = OpenOptions::new().create(true).read(true).append(true).open(path).map_err(Error::io(path))?;
+        let file =
+            OpenOptions::new().create(true).read(true).append(true).open(path).map_err(Error::io(path))?;
         let lines = BufReader::new(&file).lines().map_while(std::io::Result::ok);
-        let known = lines.filter_map(|line| serde_json::from_str(&line).ok()).map(|bad| identity(&bad)).collect();
+        let known =
+            lines.filter_map(|line| serde_json::from_str(&line).ok()).map(|bad| identity(&bad)).collect();
         self.log = Some((path.to_owned(), file, known));
         Ok(())
     }
@@ -41,10 +44,17 @@ impl Report {
         &self.bad
     }
 
-    /// Counts what became of a place of a source: the bad samples met there, its own first; none: it was read.
+    /// Counts what became of a place of a source: the bad samples met there, its own first; none: it was
+    /// read.
     ///
     /// Errors: too many different ones are bad.
-    pub fn count(&mut self, part: usize, position: &mut Position, bad: Vec<BadSample>, allowed: usize) -> Result<()> {
+    pub fn count(
+        &mut self,
+        part: usize,
+        position: &mut Position,
+        bad: Vec<BadSample>,
+        allowed: usize,
+    ) -> Result<()> {
         for tally in [&mut self.epoch[part].1, &mut position.tally] {
             match bad.first() {
                 Some(own) => *tally.skipped.entry(own.fault).or_default() += 1,

@@ -79,7 +79,8 @@ impl<T: Item> Workers<T> {
                 let shared = shared.clone();
                 let (to_do, done, stop) = (to_do.clone(), done.clone(), stop.clone());
                 let work = move || {
-                    // What computes with the samples goes first: it is what takes the time where these threads are well fed.
+                    // What computes with the samples goes first: it is what takes the time where these
+                    // threads are well fed.
                     let _ = rustix::process::nice(NICE);
                     for ticket in to_do {
                         *lock(&shared.at[number]) = Some(ticket);
@@ -106,7 +107,8 @@ impl<T: Item> Workers<T> {
     pub fn send(&mut self, part: usize, draw: u64, place: (u64, usize)) {
         let number = self.sent[part];
         self.sent[part] += 1;
-        // The draws of a stream move up where one is bad: its randomness follows from the sample's own number.
+        // The draws of a stream move up where one is bad: its randomness follows from the sample's own
+        // number.
         let draw = if matches!(self.shared.feeds[part], Feed::Streamed(_)) { number } else { draw };
         // It fails only when all workers are gone, which the next `take` reports.
         let _ = self.tickets.as_ref().map(|tickets| tickets.send(Ticket { part, number, draw, place }));
@@ -125,7 +127,8 @@ impl<T: Item> Workers<T> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::WorkersGone),
             }
-            // Others may arrive while the awaited one hangs: the clock counts, not the silence of the channel.
+            // Others may arrive while the awaited one hangs: the clock counts, not the silence of the
+            // channel.
             let stalls = (begun.elapsed().as_millis() / self.stall.as_millis().max(1)) as u64;
             if stalls > said && !self.early.contains_key(&wanted) {
                 said = stalls;
@@ -154,13 +157,14 @@ impl<T: Item> Workers<T> {
     fn stalled(&self, wanted: (usize, u64), waited: Duration, bytes: u64) -> String {
         let mut at = self.shared.at.iter().filter_map(|at| *lock(at));
         let busy = self.shared.at.iter().filter(|at| lock(at).is_some()).count();
-        let place = match (&self.shared.feeds[wanted.0], at.find(|ticket| (ticket.part, ticket.number) == wanted)) {
-            (Feed::Streamed(stream), _) => stream.status(),
-            (Feed::Numbered(feed), Some(ticket)) => {
-                feed.source.whereabouts(feed.order.at(ticket.place.0, ticket.place.1))
-            }
-            (Feed::Numbered(feed), None) => feed.source.name().to_owned(),
-        };
+        let place =
+            match (&self.shared.feeds[wanted.0], at.find(|ticket| (ticket.part, ticket.number) == wanted)) {
+                (Feed::Streamed(stream), _) => stream.status(),
+                (Feed::Numbered(feed), Some(ticket)) => {
+                    feed.source.whereabouts(feed.order.at(ticket.place.0, ticket.place.1))
+                }
+                (Feed::Numbered(feed), None) => feed.source.name().to_owned(),
+            };
         format!(
             "no sample for {:.0} s: waiting for {place}; {:.1} MB/s meanwhile, {} samples ready behind it, {busy} of {} workers busy, \
              {} of them alive: is the disk or network slow?",
@@ -218,8 +222,10 @@ impl<T> Shared<T> {
                             break;
                         }
                         Err(Bad { key, fault, reason }) => {
-                            let (source, key) =
-                                (feed.source.name().to_owned(), key.unwrap_or_else(|| feed.source.key(index)));
+                            let (source, key) = (
+                                feed.source.name().to_owned(),
+                                key.unwrap_or_else(|| feed.source.key(index)),
+                            );
                             outcome.bad.push(BadSample { source, key, fault, reason });
                         }
                     }
@@ -245,7 +251,8 @@ impl<T> Shared<T> {
         outcome
     }
 
-    /// Reads and maps one sample. A panic inside (a decoder's bug, say) makes the sample bad and nothing worse.
+    /// Reads and maps one sample. A panic inside (a decoder's bug, say) makes the sample bad and nothing
+    /// worse.
     fn guarded(
         &self,
         sample: impl FnOnce() -> Result<Sample>,
@@ -256,7 +263,8 @@ impl<T> Shared<T> {
             let sample = sample()?;
             key = Some(sample.key.clone());
             self.bytes.fetch_add(sample.image.stored_bytes(), Ordering::Relaxed);
-            let item = (self.map)(&sample, &mut rng(self.seed, ticket.part as u64, ticket.draw, Domain::Sample))?;
+            let item =
+                (self.map)(&sample, &mut rng(self.seed, ticket.part as u64, ticket.draw, Domain::Sample))?;
             Ok((item, sample.key, sample.warning))
         });
         done.map_err(|error| Bad { key, fault: error.fault(), reason: error.to_string() })

@@ -2,8 +2,8 @@
 
 use crate::{Error, Fault, Result};
 
-/// Something of a data set that is no sample. It takes a place among the samples, so that it is counted when the loader
-/// comes to it, and what there is equals what is read and what is skipped.
+/// Something of a data set that is no sample. It takes a place among the samples, so that it is counted when
+/// the loader comes to it, and what there is equals what is read and what is skipped.
 #[derive(Debug)]
 pub(crate) struct Broken {
     pub(crate) fault: Fault,

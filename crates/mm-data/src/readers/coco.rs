@@ -11,7 +11,8 @@ use crate::readers::json::{JsonFile, entry};
 use crate::readers::listed::{Listed, ListedSource};
 use crate::{Fault, Result};
 
-/// Captions as [COCO](https://cocodataset.org/#format-data) publishes them: `captions_train2017.json` and its like.
+/// Captions as [COCO](https://cocodataset.org/#format-data) publishes them: `captions_train2017.json` and its
+/// like.
 ///
 /// A sample is an image, its key the image's `id`, with all its captions in the order of theirs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,8 +46,8 @@ struct Annotation {
     caption: String,
 }
 
-/// Opens the file. An image without a caption is a bad sample in its place; an annotation that is broken, or of an image
-/// that the file does not list, is one behind the last image.
+/// Opens the file. An image without a caption is a bad sample in its place; an annotation that is broken, or
+/// of an image that the file does not list, is one behind the last image.
 pub(crate) fn open(config: &CocoConfig) -> Result<ListedSource> {
     let json = JsonFile::read(&config.path)?;
     let file: File = json.parse("COCO captions: an object with `images` and `annotations`")?;
@@ -71,12 +72,16 @@ pub(crate) fn open(config: &CocoConfig) -> Result<ListedSource> {
                     let captions = captions.into_iter().map(|(_, caption)| caption).collect();
                     Ok(Listed { key: id.to_string(), image: file_name, captions })
                 }
-                None => Err(Broken::new(Fault::NoCaption, format!("image {id} ({file_name}) has no caption"))),
+                None => {
+                    Err(Broken::new(Fault::NoCaption, format!("image {id} ({file_name}) has no caption")))
+                }
             }
         });
     }
-    let mut of_no_image: Vec<_> =
-        captions.iter().flat_map(|(image, captions)| captions.iter().map(move |(id, _)| (id, image))).collect();
+    let mut of_no_image: Vec<_> = captions
+        .iter()
+        .flat_map(|(image, captions)| captions.iter().map(move |(id, _)| (id, image)))
+        .collect();
     of_no_image.sort();
     lost.extend(of_no_image.into_iter().map(|(id, image)| {
         Broken::new(Fault::Json, format!("annotation {id}: its image_id {image} is no image of the file"))
@@ -139,7 +144,11 @@ mod tests {
     }
 
     fn open_lists(images: &[String], annotations: &[String]) -> Result<ListedSource> {
-        open_text(&format!(r#"{{{HEAD},"images": [{}],"annotations": [{}]}}"#, images.join(","), annotations.join(",")))
+        open_text(&format!(
+            r#"{{{HEAD},"images": [{}],"annotations": [{}]}}"#,
+            images.join(","),
+            annotations.join(",")
+        ))
     }
 
     fn samples(source: &ListedSource) -> Vec<Result<Sample>> {
@@ -153,10 +162,14 @@ mod tests {
 
     #[test]
     fn an_image_has_its_captions_in_the_order_of_their_ids() {
-        let annotations = [annotation(41, 139, "two"), annotation(9, 285, "bear"), annotation(38, 139, "one")];
+        let annotations =
+            [annotation(41, 139, "two"), annotation(9, 285, "bear"), annotation(38, 139, "one")];
         let source = open_lists(&[image(139), image(285)], &annotations).unwrap();
         let first = source.sample(0).unwrap();
-        assert_eq!((first.key.as_str(), &first.captions[..]), ("139", &["one".to_owned(), "two".to_owned()][..]));
+        assert_eq!(
+            (first.key.as_str(), &first.captions[..]),
+            ("139", &["one".to_owned(), "two".to_owned()][..])
+        );
         let SampleImage::File(path) = first.image else { panic!("a file") };
         assert_eq!(path, PathBuf::from("coco/val2017/000000000139.jpg"));
         assert_eq!(source.sample(1).unwrap().captions, ["bear"]);
@@ -190,10 +203,13 @@ mod tests {
     #[test]
     fn a_file_of_another_layout_says_so() {
         let error = |result: Result<ListedSource>| result.err().unwrap().to_string();
-        let instances = r#"{"id": 1,"image_id": 139,"category_id": 18,"bbox": [1.0,2.0,3.0,4.0],"iscrowd": 0}"#;
+        let instances =
+            r#"{"id": 1,"image_id": 139,"category_id": 18,"bbox": [1.0,2.0,3.0,4.0],"iscrowd": 0}"#;
         let message = error(open_lists(&[image(139)], &[instances.into()]));
         assert!(
-            message.contains("none of its 2 entries is whole; the first: annotations[0]: missing field `caption`"),
+            message.contains(
+                "none of its 2 entries is whole; the first: annotations[0]: missing field `caption`"
+            ),
             "{message}"
         );
         assert!(error(open_lists(&[], &[])).contains("the file lists none"));

@@ -1,4 +1,5 @@
-//! Files of comma- or tab-separated values: each row with the line that it begins at, and what its quotation marks enclose by mistake.
+//! Files of comma- or tab-separated values: each row with the line that it begins at, and what its quotation
+//! marks enclose by mistake.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,8 @@ pub(crate) type Row = (u64, std::result::Result<ByteRecord, String>);
 
 /// The rows of a file, the header being the first.
 ///
-/// Errors of an item: the file cannot be read on, or a quotation mark that is never closed would take the lines to its end.
+/// Errors of an item: the file cannot be read on, or a quotation mark that is never closed would take the
+/// lines to its end.
 pub(crate) struct Rows<R> {
     path: PathBuf,
     dialect: Dialect,
@@ -89,7 +91,10 @@ impl<R: Read> Iterator for Rows<R> {
             Some(Quote { at, closed: Some(closed) }) if spans_lines => {
                 let what = "the quotation mark that opens here is closed on line";
                 let last = opened(closed);
-                Ok((opened(at), Err(format!("{what} {last}, before something else than a delimiter: {way_out}"))))
+                Ok((
+                    opened(at),
+                    Err(format!("{what} {last}, before something else than a delimiter: {way_out}")),
+                ))
             }
             _ => Ok((line, Ok(record))),
         })
@@ -181,7 +186,9 @@ mod tests {
     /// Each row as its line and its columns, or what is wrong with it.
     fn rows(text: &str) -> Vec<(u64, String)> {
         let said = |row: Result<Row>| match row {
-            Ok((line, Ok(record))) => (line, record.iter().map(String::from_utf8_lossy).collect::<Vec<_>>().join("|")),
+            Ok((line, Ok(record))) => {
+                (line, record.iter().map(String::from_utf8_lossy).collect::<Vec<_>>().join("|"))
+            }
             Ok((line, Err(reason))) => (line, format!("bad: {reason}")),
             Err(Error::Line { line, reason, .. }) => (line, format!("error: {reason}")),
             Err(error) => panic!("{error}"),
@@ -223,7 +230,10 @@ mod tests {
         // The quotation mark of a later row closes it: two rows would be one.
         for text in ["a,b\n1,\"a dog\n2,\"a cat\"\n3,x\n", "a,b\n1,\"a dog\n2,a \"big\" cat\n3,x\n"] {
             let found = rows(text);
-            assert!(found[1].0 == 2 && found[1].1.contains("is closed on line 3, before something else"), "{found:?}");
+            assert!(
+                found[1].0 == 2 && found[1].1.contains("is closed on line 3, before something else"),
+                "{found:?}"
+            );
             assert_eq!(found[2], (4, "3|x".to_owned()));
         }
     }
@@ -231,8 +241,14 @@ mod tests {
     #[test]
     fn quotation_marks_that_do_no_harm_stay() {
         let text = "a,b\n1,\"big\" dog\n2,5\" screen\n3,\"two \"\"fine\"\"\nlines\"\n\"4\",\"\"\n5,\"last\"";
-        let expected =
-            [(1, "a|b"), (2, "1|big dog"), (3, "2|5\" screen"), (4, "3|two \"fine\"\nlines"), (6, "4|"), (7, "5|last")];
+        let expected = [
+            (1, "a|b"),
+            (2, "1|big dog"),
+            (3, "2|5\" screen"),
+            (4, "3|two \"fine\"\nlines"),
+            (6, "4|"),
+            (7, "5|last"),
+        ];
         assert_eq!(rows(text), expected.map(|(line, row)| (line, row.to_owned())));
         let tsv = Rows::new(
             Path::new("t"),

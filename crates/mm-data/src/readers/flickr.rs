@@ -13,9 +13,9 @@ use crate::readers::listed::{Listed, ListedSource};
 use crate::readers::splits::Splits;
 use crate::{Error, Fault, Result, json, text};
 
-/// The captions of [Flickr30k](https://shannon.cs.illinois.edu/DenotationGraph/). The file's first line tells which of
-/// three it is: `results_20130124.token` of the authors, `results.csv` of Kaggle, or `flickr_annotations_30k.csv` of
-/// Hugging Face.
+/// The captions of [Flickr30k](https://shannon.cs.illinois.edu/DenotationGraph/). The file's first line tells
+/// which of three it is: `results_20130124.token` of the authors, `results.csv` of Kaggle, or
+/// `flickr_annotations_30k.csv` of Hugging Face.
 ///
 /// A sample is an image, its key the file name, with all its captions in the order of their numbers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,15 +26,16 @@ pub struct FlickrConfig {
     /// The folder of the images; by default that of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images_root: Option<PathBuf>,
-    /// The split, or several: `train`, `val`, `test`; by default `train`. Only Hugging Face's form has splits: from the
-    /// others all images are read.
+    /// The split, or several: `train`, `val`, `test`; by default `train`. Only Hugging Face's form has
+    /// splits: from the others all images are read.
     #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub split: Vec<String>,
 }
 
 type Entries = Vec<std::result::Result<Listed, Broken>>;
 
-/// Opens the file. A row that is broken is a bad sample, told with its line; the rest of its image's captions remain.
+/// Opens the file. A row that is broken is a bad sample, told with its line; the rest of its image's captions
+/// remain.
 pub(crate) fn open(config: &FlickrConfig) -> Result<ListedSource> {
     let bytes = &text::read_bytes(&config.path)?;
     let head = String::from_utf8_lossy(bytes.split(|&byte| byte == b'\n').next().unwrap_or_default());
@@ -114,7 +115,8 @@ fn rows(bytes: &[u8], header: usize, parse: fn(&str) -> std::result::Result<Row<
     let mut captions: HashMap<&str, BTreeMap<u32, &str>> = HashMap::new();
     let mut broken = Vec::new();
     for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate().skip(header) {
-        let mut bad = |fault, reason: String| broken.push(Broken::new(fault, format!("line {}: {reason}", index + 1)));
+        let mut bad =
+            |fault, reason: String| broken.push(Broken::new(fault, format!("line {}: {reason}", index + 1)));
         let Ok(text) = std::str::from_utf8(line) else {
             bad(Fault::Text, "not UTF-8 text".into());
             continue;
@@ -179,8 +181,10 @@ fn annotations(config: &FlickrConfig, bytes: &[u8]) -> Result<Entries> {
         let annotation: Annotation = match record.deserialize(Some(&header)) {
             Ok(annotation) if record.len() == header.len() => annotation,
             Ok(_) => {
-                entries
-                    .push(bad(Fault::Row, format!("{} columns where the header has {}", record.len(), header.len())));
+                entries.push(bad(
+                    Fault::Row,
+                    format!("{} columns where the header has {}", record.len(), header.len()),
+                ));
                 continue;
             }
             Err(error) => {
@@ -199,7 +203,9 @@ fn annotations(config: &FlickrConfig, bytes: &[u8]) -> Result<Entries> {
                 Ok(_) if !seen.insert(annotation.filename.clone()) => {
                     bad(Fault::Row, format!("{} stands before it", annotation.filename))
                 }
-                Ok(captions) => Ok(Listed { key: annotation.filename.clone(), image: annotation.filename, captions }),
+                Ok(captions) => {
+                    Ok(Listed { key: annotation.filename.clone(), image: annotation.filename, captions })
+                }
             });
         }
     }
@@ -255,7 +261,8 @@ mod tests {
 
     #[test]
     fn the_authors_token_file_is_told_by_its_first_line() {
-        let text = b"1000092795.jpg#0\tTwo young guys .\n1000092795.jpg#1\tTwo men .\n10002456.jpg#0\tSeveral men\n\
+        let text =
+            b"1000092795.jpg#0\tTwo young guys .\n1000092795.jpg#1\tTwo men .\n10002456.jpg#0\tSeveral men\n\
             10002456.jpg#0\tagain\n10002456.jpg#x\ty\n10002456.jpg#1 y\n10002456.jpg#2\t\xff\n";
         let source = open_bytes(text, "").unwrap();
         assert_eq!((captions(&source, 0).len(), captions(&source, 1)), (2, vec!["Several men".to_owned()]));

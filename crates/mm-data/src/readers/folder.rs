@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use crate::readers::walk::Walk;
 use crate::{Error, Result, Sample, SampleImage, Source, text};
 
-/// A folder of images, in folders within it to any depth, links to folders included. Hidden files and folders are no data; files of
-/// other kinds are passed over and counted in one line.
+/// A folder of images, in folders within it to any depth, links to folders included. Hidden files and folders
+/// are no data; files of other kinds are passed over and counted in one line.
 ///
-/// The first folder below `path` is the class (torchvision's `ImageFolder`). The captions are the lines of a text file
-/// of the same name beside the image (`cat.png`, `cat.txt`), or else `caption` filled with the class.
+/// The first folder below `path` is the class (torchvision's `ImageFolder`). The captions are the lines of a
+/// text file of the same name beside the image (`cat.png`, `cat.txt`), or else `caption` filled with the
+/// class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FolderConfig {
@@ -70,7 +71,10 @@ impl Source for FolderSource {
             let text = text::read(&beside)?;
             text::lines(&text).map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
         } else {
-            label.iter().map(|label| self.config.caption.replace("{label}", &label.replace('_', " "))).collect()
+            label
+                .iter()
+                .map(|label| self.config.caption.replace("{label}", &label.replace('_', " ")))
+                .collect()
         };
         Ok(Sample { captions, label, ..Sample::new(path.display().to_string(), SampleImage::File(path)) })
     }
@@ -118,14 +122,16 @@ mod tests {
         std::os::unix::fs::symlink(birds.path(), folder.path().join("bird")).unwrap();
         let config = FolderConfig { path: folder.path().to_owned(), caption: caption() };
         let source = FolderSource::open(&config).unwrap();
-        let labels: Vec<_> = (0..source.len()).map(|index| source.sample(index).unwrap().label.unwrap()).collect();
+        let labels: Vec<_> =
+            (0..source.len()).map(|index| source.sample(index).unwrap().label.unwrap()).collect();
         assert_eq!(labels, ["bird", "cat"]);
     }
 
     #[test]
     fn a_folder_without_images_or_no_folder_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        let open = |path: PathBuf| FolderSource::open(&FolderConfig { path, caption: caption() }).err().unwrap();
+        let open =
+            |path: PathBuf| FolderSource::open(&FolderConfig { path, caption: caption() }).err().unwrap();
         assert!(open(folder.path().to_owned()).to_string().contains("no image (.jpg, .jpeg"));
         fs::write(folder.path().join("a.heic"), b"x").unwrap();
         fs::write(folder.path().join(".b.jpg"), b"x").unwrap();

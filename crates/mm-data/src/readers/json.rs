@@ -24,7 +24,8 @@ impl JsonFile {
         Ok(Self { path: path.to_owned(), text: text::read(path)?, standard: OnceCell::new() })
     }
 
-    /// The outer object. `layout` is what it should be, for the error: "COCO captions: `images` and `annotations`".
+    /// The outer object. `layout` is what it should be, for the error: "COCO captions: `images` and
+    /// `annotations`".
     pub(crate) fn parse<'a, T: Deserialize<'a>>(&'a self, layout: &str) -> Result<T> {
         let parsed = serde_json::from_str(&self.text).or_else(|error| {
             let standard = self.standard.get_or_init(|| json::standard(&self.text));
@@ -38,8 +39,8 @@ impl JsonFile {
     }
 }
 
-/// An entry of a list. The error is a reason without a place: the entry's number tells more than a column of a line
-/// that is the whole file.
+/// An entry of a list. The error is a reason without a place: the entry's number tells more than a column of
+/// a line that is the whole file.
 pub(crate) fn entry<T: DeserializeOwned>(raw: &RawValue) -> std::result::Result<T, String> {
     json::parse(raw.get()).map_err(|error| said(&error))
 }
@@ -79,8 +80,14 @@ mod tests {
             "2: column 2: invalid type: integer `7`, expected a sequence; the file should be numbers"
         );
         assert_eq!(error(b"{\n}"), "2: column 1: missing field `numbers`; the file should be numbers");
-        assert_eq!(error(b"{\"numbers\": [1,"), "1: column 15: EOF while parsing a value; the file should be numbers");
-        assert_eq!(error(b"{\n \"numbers\": [\"\xff\"]}"), "2: column 15: not UTF-8 text: convert it with iconv");
+        assert_eq!(
+            error(b"{\"numbers\": [1,"),
+            "1: column 15: EOF while parsing a value; the file should be numbers"
+        );
+        assert_eq!(
+            error(b"{\n \"numbers\": [\"\xff\"]}"),
+            "2: column 15: not UTF-8 text: convert it with iconv"
+        );
     }
 
     #[test]
@@ -100,7 +107,8 @@ mod tests {
         let text = "{\"numbers\": [\"\\ud83d.\", NaN]}";
         let expected = [Some("\u{fffd}.".to_owned()), None];
         assert_eq!(read(format!("\u{feff}{text}").as_bytes()), expected);
-        let utf_16: Vec<u8> = [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+        let utf_16: Vec<u8> =
+            [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
         assert_eq!(read(&utf_16), expected);
     }
 }

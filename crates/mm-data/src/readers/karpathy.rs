@@ -13,8 +13,9 @@ use crate::readers::listed::{Listed, ListedSource};
 use crate::readers::splits::Splits;
 use crate::{Fault, Result};
 
-/// `dataset_coco.json`, `dataset_flickr30k.json` and `dataset_flickr8k.json`, as Karpathy and Fei-Fei (2015, "Deep
-/// Visual-Semantic Alignments for Generating Image Descriptions") split them and captioning has been scored since.
+/// `dataset_coco.json`, `dataset_flickr30k.json` and `dataset_flickr8k.json`, as Karpathy and Fei-Fei (2015,
+/// "Deep Visual-Semantic Alignments for Generating Image Descriptions") split them and captioning has been
+/// scored since.
 ///
 /// A sample is an image, its key the file name, with all its captions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,11 +23,12 @@ use crate::{Fault, Result};
 pub struct KarpathyConfig {
     /// The JSON file.
     pub path: PathBuf,
-    /// The folder that holds `train2014` and `val2014` of COCO, or the images of Flickr; by default that of the JSON file.
+    /// The folder that holds `train2014` and `val2014` of COCO, or the images of Flickr; by default that of
+    /// the JSON file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images_root: Option<PathBuf>,
-    /// The split, or several: `train`, `restval`, `val`, `test`. By default `train`, with `restval` where the file has
-    /// it: BLIP and most others train COCO on these 113,287 images.
+    /// The split, or several: `train`, `restval`, `val`, `test`. By default `train`, with `restval` where the
+    /// file has it: BLIP and most others train COCO on these 113,287 images.
     #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub split: Vec<String>,
 }
@@ -55,7 +57,8 @@ struct Sentence {
 /// Opens the file. An entry that is broken belongs to no split that can be told: it is a bad sample of each.
 pub(crate) fn open(config: &KarpathyConfig) -> Result<ListedSource> {
     let json = JsonFile::read(&config.path)?;
-    let file: File = json.parse("a Karpathy split: an object with `images`, each with its `sentences` and `split`")?;
+    let file: File =
+        json.parse("a Karpathy split: an object with `images`, each with its `sentences` and `split`")?;
     let splits = Splits::of(&config.split);
     let mut present = BTreeMap::new();
     let mut seen = HashSet::new();
@@ -77,8 +80,12 @@ pub(crate) fn open(config: &KarpathyConfig) -> Result<ListedSource> {
             "" => image.filename.clone(),
             folder => format!("{folder}/{}", image.filename),
         };
-        let captions: Vec<_> =
-            image.sentences.into_iter().map(|sentence| sentence.raw).filter(|raw| !raw.trim().is_empty()).collect();
+        let captions: Vec<_> = image
+            .sentences
+            .into_iter()
+            .map(|sentence| sentence.raw)
+            .filter(|raw| !raw.trim().is_empty())
+            .collect();
         entries.push(if !seen.insert(path.clone()) {
             Err(Broken::new(Fault::Json, format!("images[{number}]: {path} stands before it")))
         } else if captions.is_empty() {
@@ -118,7 +125,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dataset_coco.json");
         fs::write(&path, format!(r#"{{"images": [{}], "dataset": "coco"}}"#, images.join(", "))).unwrap();
-        open(&toml::from_str(&format!("path = {:?}\nimages_root = 'coco'\n{keys}", path.to_str().unwrap())).unwrap())
+        open(
+            &toml::from_str(&format!("path = {:?}\nimages_root = 'coco'\n{keys}", path.to_str().unwrap()))
+                .unwrap(),
+        )
     }
 
     fn keys(source: ListedSource) -> Vec<String> {
@@ -151,16 +161,23 @@ mod tests {
     fn a_split_that_is_not_there_is_told_with_those_that_are() {
         let images = [flickr(1, "train"), flickr(2, "train"), flickr(3, "test")];
         let message = open_images(&images, "split = 'validation'").err().unwrap().to_string();
-        assert!(message.contains("no split `validation`; the file has `test` (1), `train` (2): set"), "{message}");
+        assert!(
+            message.contains("no split `validation`; the file has `test` (1), `train` (2): set"),
+            "{message}"
+        );
     }
 
     #[test]
     fn a_broken_entry_is_a_bad_sample() {
-        let mut images = vec![coco(3, "train"), coco(3, "train"), r#"{"filename": "a.jpg", "split": "train"}"#.into()];
+        let mut images =
+            vec![coco(3, "train"), coco(3, "train"), r#"{"filename": "a.jpg", "split": "train"}"#.into()];
         images.push(r#"{"filename": "b.jpg", "split": "train", "sentences": [{"raw": ""}]}"#.into());
         let source = open_images(&images, "").unwrap();
         let faults: Vec<_> = (1..4).map(|index| source.sample(index).unwrap_err()).collect();
-        assert_eq!(faults.iter().map(|e| e.fault()).collect::<Vec<_>>(), [Fault::Json, Fault::Json, Fault::NoCaption]);
+        assert_eq!(
+            faults.iter().map(|e| e.fault()).collect::<Vec<_>>(),
+            [Fault::Json, Fault::Json, Fault::NoCaption]
+        );
         assert!(faults[1].to_string().ends_with("json: images[2]: missing field `sentences`"));
         let message = open_images(&images[2..3], "").err().unwrap().to_string();
         assert!(message.contains("none of its 1 entries is whole; the first: images[0]"), "{message}");

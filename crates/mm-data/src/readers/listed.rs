@@ -1,4 +1,5 @@
-//! Data sets whose list of samples is read whole at opening: the common half of the COCO, Karpathy and Flickr readers.
+//! Data sets whose list of samples is read whole at opening: the common half of the COCO, Karpathy and Flickr
+//! readers.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,5 @@
-//! Readers of the files that data sets come in: one file each, with its config and its [`Source`](crate::Source).
+//! Readers of the files that data sets come in: one file each, with its config and its
+//! [`Source`](crate::Source).
 
 pub(crate) mod broken;
 pub(crate) mod coco;

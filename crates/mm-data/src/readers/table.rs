@@ -20,8 +20,8 @@ pub struct TableConfig {
     /// The column with the path of the image.
     #[serde(default = "image")]
     pub image_column: String,
-    /// The column with the caption, or several: `["title", "description"]`. The first that is not empty in a row is its
-    /// canonical caption. In JSON lines a column may also hold a list of captions.
+    /// The column with the caption, or several: `["title", "description"]`. The first that is not empty in a
+    /// row is its canonical caption. In JSON lines a column may also hold a list of captions.
     #[serde(default = "caption", deserialize_with = "one_or_many")]
     pub caption_column: Vec<String>,
     /// The column with the class.
@@ -33,8 +33,8 @@ pub struct TableConfig {
     /// What stands between columns, one ASCII character; by default a comma in CSV and a tab in TSV.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delimiter: Option<char>,
-    /// Whether quotation marks enclose what holds a delimiter; by default yes in CSV and no in TSV, whose captions often
-    /// hold quotation marks that enclose nothing.
+    /// Whether quotation marks enclose what holds a delimiter; by default yes in CSV and no in TSV, whose
+    /// captions often hold quotation marks that enclose nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quoting: Option<bool>,
 }
@@ -69,8 +69,9 @@ struct Row {
     label: Option<String>,
 }
 
-/// A table as a [`Source`]. A row that cannot be read is a bad sample like one whose image cannot be: it counts against
-/// `max_bad_samples` when the loader comes to it, and everything there is either read or skipped.
+/// A table as a [`Source`]. A row that cannot be read is a bad sample like one whose image cannot be: it
+/// counts against `max_bad_samples` when the loader comes to it, and everything there is either read or
+/// skipped.
 pub(crate) struct TableSource {
     name: String,
     path: PathBuf,
@@ -91,7 +92,9 @@ impl TableSource {
             TableFormat::Csv => csv_rows(config, file, ',', true)?,
             TableFormat::Tsv => csv_rows(config, file, '\t', false)?,
             TableFormat::Jsonl if config.delimiter.is_some() || config.quoting.is_some() => {
-                return Err(Error::Setting("delimiter, quoting: JSON lines have none, remove these keys".into()));
+                return Err(Error::Setting(
+                    "delimiter, quoting: JSON lines have none, remove these keys".into(),
+                ));
             }
             TableFormat::Jsonl => json_rows(config, file)?,
         };
@@ -115,7 +118,8 @@ impl Source for TableSource {
 
     fn sample(&self, index: usize) -> Result<Sample> {
         let (line, row) = &self.rows[index];
-        let bad = |reason: &String| Error::Line { path: self.path.clone(), line: *line, reason: reason.clone() };
+        let bad =
+            |reason: &String| Error::Line { path: self.path.clone(), line: *line, reason: reason.clone() };
         let row = row.as_ref().map_err(bad)?;
         let image = SampleImage::File(self.root.join(&row.image));
         Ok(Sample {
@@ -129,7 +133,9 @@ impl Source for TableSource {
 fn csv_rows(config: &TableConfig, file: impl BufRead, delimiter: char, quoting: bool) -> Result<Rows> {
     let delimiter = config.delimiter.unwrap_or(delimiter);
     let delimiter = u8::try_from(delimiter).ok().filter(u8::is_ascii).ok_or_else(|| {
-        Error::Setting(format!("delimiter = `{delimiter}`: it must be one ASCII character, such as `,`, `;` or `\\t`"))
+        Error::Setting(format!(
+            "delimiter = `{delimiter}`: it must be one ASCII character, such as `,`, `;` or `\\t`"
+        ))
     })?;
     let way_out = "close it, write it twice, or set quoting = false where quotation marks enclose nothing";
     let dialect = Dialect { delimiter, quoting: config.quoting.unwrap_or(quoting), way_out };
@@ -139,18 +145,30 @@ fn csv_rows(config: &TableConfig, file: impl BufRead, delimiter: char, quoting: 
         Some((line, header)) => {
             let names = |record: csv::ByteRecord| -> std::result::Result<Vec<String>, String> {
                 let name = |name: &[u8]| std::str::from_utf8(name).map(|name| name.trim().to_owned());
-                record.iter().map(name).collect::<std::result::Result<_, _>>().map_err(|_| "not UTF-8 text".into())
+                record
+                    .iter()
+                    .map(name)
+                    .collect::<std::result::Result<_, _>>()
+                    .map_err(|_| "not UTF-8 text".into())
             };
             let wrong = |reason| Error::Line { path: config.path.clone(), line, reason };
             header.and_then(names).map_err(wrong)?
         }
     };
     let column = |name: &String| {
-        header.iter().position(|there| there == name).ok_or_else(|| match other_delimiter(config, &header, dialect) {
-            Some(reason) => {
-                Error::Line { path: config.path.clone(), line: 1, reason: format!("no column `{name}`: {reason}") }
+        header.iter().position(|there| there == name).ok_or_else(|| {
+            match other_delimiter(config, &header, dialect) {
+                Some(reason) => Error::Line {
+                    path: config.path.clone(),
+                    line: 1,
+                    reason: format!("no column `{name}`: {reason}"),
+                },
+                None => Error::MissingColumn {
+                    path: config.path.clone(),
+                    column: name.clone(),
+                    present: header.clone(),
+                },
             }
-            None => Error::MissingColumn { path: config.path.clone(), column: name.clone(), present: header.clone() },
         })
     };
     let image = column(&config.image_column)?;
@@ -165,7 +183,8 @@ fn csv_rows(config: &TableConfig, file: impl BufRead, delimiter: char, quoting: 
     Ok(rows)
 }
 
-/// What to set where the header has the wanted columns with another delimiter, or is a single column with another one in it.
+/// What to set where the header has the wanted columns with another delimiter, or is a single column with
+/// another one in it.
 fn other_delimiter(config: &TableConfig, header: &[String], dialect: Dialect) -> Option<String> {
     let own = char::from(dialect.delimiter);
     let line = header.join(&own.to_string());
@@ -175,7 +194,8 @@ fn other_delimiter(config: &TableConfig, header: &[String], dialect: Dialect) ->
         let names: Vec<&str> = line.split(*delimiter).map(|name| name.trim().trim_matches('"')).collect();
         config.columns().all(|name| names.contains(&name.as_str()))
     };
-    let delimiter = others.clone().find(has_all).or_else(|| others.max_by_key(count).filter(|_| header.len() == 1))?;
+    let delimiter =
+        others.clone().find(has_all).or_else(|| others.max_by_key(count).filter(|_| header.len() == 1))?;
     let way_out = match delimiter {
         '\t' => "kind = \"tsv\", or delimiter = \"\\t\"".to_owned(),
         other => format!("delimiter = \"{other}\""),
@@ -194,8 +214,10 @@ fn csv_row(
         return Err(format!("{} columns where the header has {width}", record.len()));
     }
     let text = |column: usize| std::str::from_utf8(&record[column]).map_err(|_| "not UTF-8 text".to_owned());
-    let captions =
-        captions.iter().map(|&column| text(column).map(str::to_owned)).collect::<std::result::Result<_, _>>()?;
+    let captions = captions
+        .iter()
+        .map(|&column| text(column).map(str::to_owned))
+        .collect::<std::result::Result<_, _>>()?;
     let label = label.map(text).transpose()?.map(str::to_owned);
     row(text(image)?.to_owned(), captions, label)
 }
@@ -210,7 +232,8 @@ fn json_rows(config: &TableConfig, file: impl BufRead) -> Result<Rows> {
         if line.as_ref().is_ok_and(|line| line.trim_ascii().is_empty()) {
             continue;
         }
-        let object = line.and_then(|line| json::parse(&line).map_err(|error| format!("not a JSON object: {error}")));
+        let object =
+            line.and_then(|line| json::parse(&line).map_err(|error| format!("not a JSON object: {error}")));
         // No header says which fields there are: the first whole row stands for it.
         if let (Ok(object), false) = (&object, checked) {
             check_fields(config, object)?;
@@ -253,7 +276,11 @@ fn json_row(config: &TableConfig, object: &Object) -> std::result::Result<Row, S
             one => captions.push(text(name, one)?),
         }
     }
-    let label = config.label_column.as_ref().map(|name| field(name).and_then(|value| text(name, value))).transpose()?;
+    let label = config
+        .label_column
+        .as_ref()
+        .map(|name| field(name).and_then(|value| text(name, value)))
+        .transpose()?;
     row(text(&config.image_column, field(&config.image_column)?)?, captions, label)
 }
 
@@ -279,7 +306,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("table");
         fs::write(&path, text).unwrap();
-        let config: TableConfig = toml::from_str(&format!("path = {:?}\n{keys}", path.to_str().unwrap())).unwrap();
+        let config: TableConfig =
+            toml::from_str(&format!("path = {:?}\n{keys}", path.to_str().unwrap())).unwrap();
         TableSource::open(&config, format)
     }
 
@@ -290,8 +318,7 @@ mod tests {
     #[test]
     fn csv_columns_are_found_by_name() {
         let text = "\u{feff}id,file,title,text,kind\n1,a.png,\"one, two\",,cat\n2,b/c.jpg,,three,dog\n";
-        let keys =
-            "image_column = 'file'\ncaption_column = ['title', 'text']\nlabel_column = 'kind'\nimages_root = '/r'";
+        let keys = "image_column = 'file'\ncaption_column = ['title', 'text']\nlabel_column = 'kind'\nimages_root = '/r'";
         let source = open(TableFormat::Csv, text, keys).unwrap();
         assert_eq!(source.len(), 2);
         let (first, second) = (source.sample(0).unwrap(), source.sample(1).unwrap());
@@ -305,13 +332,15 @@ mod tests {
         let text = "image\tcaption\na.png\t\"hi\" she said\nb.png\t\"open\n";
         assert_eq!(open(TableFormat::Tsv, text, "").unwrap().sample(1).unwrap().captions, ["\"open"]);
         let quoted = "image\tcaption\na.png\t\"a\tb\"\n";
-        assert_eq!(open(TableFormat::Tsv, quoted, "quoting = true").unwrap().sample(0).unwrap().captions, ["a\tb"]);
+        assert_eq!(
+            open(TableFormat::Tsv, quoted, "quoting = true").unwrap().sample(0).unwrap().captions,
+            ["a\tb"]
+        );
     }
 
     #[test]
     fn json_lines_take_one_caption_or_a_list() {
-        let text =
-            "{\"image\": \"a.png\", \"caption\": [\"x\", \"y\"]}\n\n{\"image\": \"b.png\", \"caption\": \"z\"}\n";
+        let text = "{\"image\": \"a.png\", \"caption\": [\"x\", \"y\"]}\n\n{\"image\": \"b.png\", \"caption\": \"z\"}\n";
         let source = open(TableFormat::Jsonl, text, "").unwrap();
         assert_eq!(source.sample(0).unwrap().captions, ["x", "y"]);
         assert_eq!(source.sample(1).unwrap().captions, ["z"]);
@@ -340,8 +369,9 @@ mod tests {
 
     #[test]
     fn a_byte_order_mark_is_no_part_of_a_name_or_a_row() {
-        let utf_16 =
-            |text: &str| [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+        let utf_16 = |text: &str| {
+            [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect()
+        };
         let csv = "\"image\",caption\r\n\r\na.png,é\r\n";
         for bytes in [format!("\u{feff}{csv}").into_bytes(), utf_16(csv)] {
             let sample = open(TableFormat::Csv, bytes, "").unwrap().sample(0).unwrap();
@@ -353,8 +383,13 @@ mod tests {
             assert!((0..2).all(|row| source.sample(row).unwrap().captions == ["é"]));
         }
         let latin =
-            open(TableFormat::Jsonl, b"{\"image\": \"a.png\", \"caption\": \"\"}\n{\"caf\xe9\": 1}\n", "").unwrap();
-        assert!(said(latin.sample(1)).contains("table:2: column 6: not UTF-8 text"), "{}", said(latin.sample(1)));
+            open(TableFormat::Jsonl, b"{\"image\": \"a.png\", \"caption\": \"\"}\n{\"caf\xe9\": 1}\n", "")
+                .unwrap();
+        assert!(
+            said(latin.sample(1)).contains("table:2: column 6: not UTF-8 text"),
+            "{}",
+            said(latin.sample(1))
+        );
     }
 
     #[test]
@@ -365,8 +400,11 @@ mod tests {
             "{message}"
         );
         assert!(message.ends_with("separated by ';': set delimiter = \";\""), "{message}");
-        let message =
-            said(open(TableFormat::Csv, "image\tcaption,long\na.png\tx\n", "caption_column = 'caption,long'"));
+        let message = said(open(
+            TableFormat::Csv,
+            "image\tcaption,long\na.png\tx\n",
+            "caption_column = 'caption,long'",
+        ));
         assert!(message.contains("set kind = \"tsv\""), "{message}");
         let message = said(open(TableFormat::Tsv, "image,caption\na.png,x\n", ""));
         assert!(message.contains("set delimiter = \",\""), "{message}");
@@ -375,11 +413,15 @@ mod tests {
 
     #[test]
     fn a_quotation_mark_that_is_never_closed_is_told_with_its_line() {
-        let message = said(open(TableFormat::Csv, "image,caption\r\n\r\na.png,\"x\r\nb.png,y\r\nc.png,z\r\n", ""));
+        let message =
+            said(open(TableFormat::Csv, "image,caption\r\n\r\na.png,\"x\r\nb.png,y\r\nc.png,z\r\n", ""));
         assert!(message.contains("table:3: the quotation mark that opens here is never closed"), "{message}");
         assert!(message.contains("the 2 lines below"), "{message}");
         let source = open(TableFormat::Csv, "image,caption\na.png,\"x\nb.png,\"y\"\nc.png,z\n", "").unwrap();
-        assert!(said(source.sample(0)).contains("table:2: the quotation mark that opens here is closed on line 3"));
+        assert!(
+            said(source.sample(0))
+                .contains("table:2: the quotation mark that opens here is closed on line 3")
+        );
         assert_eq!((source.len(), source.sample(1).unwrap().captions), (2, vec!["z".to_owned()]));
     }
 
@@ -392,7 +434,10 @@ mod tests {
         assert!(said(open(TableFormat::Csv, b"image,caf\xe9\n", "")).contains("table:1: not UTF-8 text"));
         let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
         assert!(said(open(TableFormat::Csv, pointer, "")).contains("run `git lfs pull`"));
-        assert!(said(open(TableFormat::Csv, "image,caption\n", "delimiter = 'é'")).contains("one ASCII character"));
+        assert!(
+            said(open(TableFormat::Csv, "image,caption\n", "delimiter = 'é'"))
+                .contains("one ASCII character")
+        );
         assert!(said(open(TableFormat::Jsonl, "", "delimiter = ','")).contains("JSON lines have none"));
         assert!(toml::from_str::<TableConfig>("path = 'a'\nimages = 'b'").is_err());
     }

@@ -11,8 +11,8 @@ use crate::readers::json::{JsonFile, entry};
 use crate::readers::listed::root_beside;
 use crate::{Error, Fault, Question, Result, Sample, SampleImage, Source};
 
-/// Questions as [VQA v2](https://visualqa.org/download.html) publishes them: `v2_OpenEnded_mscoco_val2014_questions.json`
-/// with `v2_mscoco_val2014_annotations.json`.
+/// Questions as [VQA v2](https://visualqa.org/download.html) publishes them:
+/// `v2_OpenEnded_mscoco_val2014_questions.json` with `v2_mscoco_val2014_annotations.json`.
 ///
 /// A sample is a question, its key the question's id, with all ten answers; it has no captions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,8 +26,9 @@ pub struct VqaConfig {
     /// The folder of the images, such as `val2014`; by default that of the questions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images_root: Option<PathBuf>,
-    /// The path of an image below the folder. `{image_id}` becomes its number, `{image_id:012}` the number in twelve
-    /// digits, and `{data_subtype}` what the file of questions calls itself, but `test2015` for `test-dev2015`.
+    /// The path of an image below the folder. `{image_id}` becomes its number, `{image_id:012}` the number in
+    /// twelve digits, and `{data_subtype}` what the file of questions calls itself, but `test2015` for
+    /// `test-dev2015`.
     #[serde(default = "image_name")]
     pub image_name: String,
 }
@@ -69,7 +70,8 @@ struct Answer {
     answer: String,
 }
 
-/// A question with what was answered: texts by their number, for the four million answers are few different ones.
+/// A question with what was answered: texts by their number, for the four million answers are few different
+/// ones.
 struct Entry {
     asked: Asked,
     kind: Option<u32>,
@@ -86,14 +88,16 @@ pub(crate) struct VqaSource {
 }
 
 impl VqaSource {
-    /// Opens the files. A question without its answers, or whose answers are about another image, is a bad sample in
-    /// its place; answers to a question that the file does not have are one behind the last question.
+    /// Opens the files. A question without its answers, or whose answers are about another image, is a bad
+    /// sample in its place; answers to a question that the file does not have are one behind the last
+    /// question.
     pub(crate) fn open(config: &VqaConfig) -> Result<Self> {
         let json = JsonFile::read(&config.path)?;
         let file: Questions = json.parse("VQA questions: an object with `questions`")?;
         let image_name = named(config, file.data_subtype.as_deref())?;
         let mut texts = Texts::default();
-        let answers = config.annotations.as_deref().map(|path| Answers::read(path, &mut texts)).transpose()?;
+        let answers =
+            config.annotations.as_deref().map(|path| Answers::read(path, &mut texts)).transpose()?;
         let mut lost = Vec::new();
         let mut answers = answers.map(|answers| {
             lost = answers.broken;
@@ -116,7 +120,9 @@ impl VqaSource {
                         "question {id} is about image {}, its annotation about image {}",
                         asked.image_id, answered.image
                     ))),
-                    Some(Some(answered)) => Ok(Entry { asked, kind: answered.kind, answers: answered.answers }),
+                    Some(Some(answered)) => {
+                        Ok(Entry { asked, kind: answered.kind, answers: answered.answers })
+                    }
                     None => Ok(Entry { asked, kind: None, answers: Box::default() }),
                 }
             }));
@@ -152,7 +158,8 @@ impl Answers {
         let mut by_question = HashMap::with_capacity(file.annotations.len());
         let mut broken = Vec::new();
         for (number, &raw) in file.annotations.iter().enumerate() {
-            let mut bad = |reason| broken.push(Broken::new(Fault::Json, format!("annotations[{number}]: {reason}")));
+            let mut bad =
+                |reason| broken.push(Broken::new(Fault::Json, format!("annotations[{number}]: {reason}")));
             match entry::<Annotation>(raw) {
                 Err(reason) => bad(reason),
                 Ok(annotation) if annotation.answers.is_empty() => bad("it has no answers".into()),
@@ -222,7 +229,8 @@ impl Source for VqaSource {
     }
 
     fn sample(&self, index: usize) -> Result<Sample> {
-        let Entry { asked, kind, answers } = self.entries[index].as_ref().map_err(|broken| broken.error(&self.name))?;
+        let Entry { asked, kind, answers } =
+            self.entries[index].as_ref().map_err(|broken| broken.error(&self.name))?;
         let image = self.image_name.replace("{image_id:012}", &format!("{:012}", asked.image_id));
         let image = image.replace("{image_id}", &asked.image_id.to_string());
         let question = Question {
@@ -262,7 +270,12 @@ mod tests {
         )
     }
 
-    fn open(subtype: &str, questions: &[String], annotations: Option<&[String]>, keys: &str) -> Result<VqaSource> {
+    fn open(
+        subtype: &str,
+        questions: &[String],
+        annotations: Option<&[String]>,
+        keys: &str,
+    ) -> Result<VqaSource> {
         let folder = tempfile::tempdir().unwrap();
         let (path, answers) = (folder.path().join("questions.json"), folder.path().join("annotations.json"));
         let head = format!(r#"{{{INFO}, "task_type": "Open-Ended", "data_subtype": "{subtype}""#);
@@ -282,13 +295,17 @@ mod tests {
 
     #[test]
     fn a_question_has_ten_answers_and_an_image() {
-        let questions = [question(262148, 262148000, "Where is he looking?"), question(262148, 262148001, "Is it?")];
+        let questions =
+            [question(262148, 262148000, "Where is he looking?"), question(262148, 262148001, "Is it?")];
         let annotations = [annotation(262148, 262148001), annotation(262148, 262148000)];
         let source = open("val2014", &questions, Some(&annotations), "").unwrap();
         let sample = source.sample(0).unwrap();
         let [question] = &sample.questions[..] else { panic!("one question") };
         assert_eq!((sample.key.as_str(), question.id), ("262148000", 262148000));
-        assert_eq!((question.text.as_str(), question.kind.as_deref()), ("Where is he looking?", Some("yes/no")));
+        assert_eq!(
+            (question.text.as_str(), question.kind.as_deref()),
+            ("Where is he looking?", Some("yes/no"))
+        );
         assert_eq!(question.answers.join(" "), "yes yes no yes yes no yes yes no yes");
         assert!(sample.captions.is_empty());
         assert_eq!(image(&source, 1), "coco/COCO_val2014_000000262148.jpg");
@@ -344,13 +361,15 @@ mod tests {
 
     #[test]
     fn what_cannot_be_opened_says_why() {
-        let error = |keys: &str| open("val2014", &[question(1, 1, "?")], None, keys).err().unwrap().to_string();
+        let error =
+            |keys: &str| open("val2014", &[question(1, 1, "?")], None, keys).err().unwrap().to_string();
         assert!(error("image_name = '{id}.jpg'").contains("it must have {image_id}"));
         assert!(error("image_name = 'one.jpg'").contains("it must have {image_id}"));
         assert!(error("annotations = '/no/such.json'").contains("/no/such.json: No such file"));
         let message = open("val2014", &[], None, "").err().unwrap().to_string();
         assert!(message.contains("the file lists none"), "{message}");
-        let swapped = open("val2014", &[question(1, 1, "?")], Some(&[question(1, 1, "?")]), "").err().unwrap();
+        let swapped =
+            open("val2014", &[question(1, 1, "?")], Some(&[question(1, 1, "?")]), "").err().unwrap();
         assert!(swapped.to_string().contains("none of its 2 entries is whole"), "{swapped}");
     }
 }

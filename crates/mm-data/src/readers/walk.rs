@@ -1,4 +1,5 @@
-//! Walks the folders that hold a data set: hidden entries are left out, links are followed, and what is passed over is counted.
+//! Walks the folders that hold a data set: hidden entries are left out, links are followed, and what is
+//! passed over is counted.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -10,22 +11,30 @@ use crate::format::{IMAGE_EXTENSIONS, is_image_extension};
 use crate::{Error, Result};
 
 /// Names that archives, file managers and file systems leave behind without a leading dot.
-const LEFT_BEHIND: [&str; 7] =
-    ["__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"];
+const LEFT_BEHIND: [&str; 7] = [
+    "__MACOSX",
+    "Thumbs.db",
+    "desktop.ini",
+    "@eaDir",
+    "lost+found",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+];
 
 /// Extensions of image formats that are not decoded, for a word on what to do about them.
 const UNREAD_IMAGES: [&str; 17] = [
-    "avif", "heic", "heif", "jxl", "jp2", "j2k", "svg", "ico", "psd", "tga", "exr", "hdr", "qoi", "dds", "dng", "cr2",
-    "nef",
+    "avif", "heic", "heif", "jxl", "jp2", "j2k", "svg", "ico", "psd", "tga", "exr", "hdr", "qoi", "dds",
+    "dng", "cr2", "nef",
 ];
 
 /// Kinds of passed-over files that one line names.
 const NAMED_KINDS: usize = 8;
 
-/// Whether a file or folder of this name is no data: hidden (`.ipynb_checkpoints`, the `._x.jpg` that macOS writes beside
-/// `x.jpg`), or left behind by an archive or a file manager.
+/// Whether a file or folder of this name is no data: hidden (`.ipynb_checkpoints`, the `._x.jpg` that macOS
+/// writes beside `x.jpg`), or left behind by an archive or a file manager.
 pub(crate) fn is_hidden(name: &OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(b".") || LEFT_BEHIND.iter().any(|known| name.eq_ignore_ascii_case(known))
+    name.as_encoded_bytes().starts_with(b".")
+        || LEFT_BEHIND.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// How many of something there are, and the first.
@@ -58,8 +67,8 @@ impl Counted {
 /// What a folder holds, to any depth.
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
-    /// Paths of images below the folder, sorted. A link to a file that is not there is among them if its name is an image's: reading it
-    /// fails, and counts as a bad sample.
+    /// Paths of images below the folder, sorted. A link to a file that is not there is among them if its name
+    /// is an image's: reading it fails, and counts as a bad sample.
     pub(crate) images: Vec<PathBuf>,
     /// Paths of `.txt` files below the folder, which may be captions.
     texts: Vec<PathBuf>,
@@ -85,7 +94,8 @@ impl Walk {
     /// `ancestors` are the device and inode of each folder on the way to `below`.
     fn folder(&mut self, root: &Path, below: &Path, ancestors: &mut Vec<(u64, u64)>) -> Result<()> {
         let folder = root.join(below);
-        let place = fs::metadata(&folder).map(|place| (place.dev(), place.ino())).map_err(Error::io(&folder))?;
+        let place =
+            fs::metadata(&folder).map(|place| (place.dev(), place.ino())).map_err(Error::io(&folder))?;
         if ancestors.contains(&place) {
             self.loops.add(below);
             return Ok(());
@@ -114,7 +124,9 @@ impl Walk {
             match () {
                 () if kind.is_symlink() => {}
                 () if kind.is_dir() => self.folder(root, &path, ancestors)?,
-                () if !kind.is_file() => *self.others.entry("pipes, sockets or devices".into()).or_default() += 1,
+                () if !kind.is_file() => {
+                    *self.others.entry("pipes, sockets or devices".into()).or_default() += 1
+                }
                 () if is_image(&path) => self.images.push(path),
                 () if path.extension().is_some_and(|extension| extension == "txt") => self.texts.push(path),
                 () => *self.others.entry(kind_of(&path)).or_default() += 1,
@@ -128,7 +140,8 @@ impl Walk {
     fn count_texts(&mut self) {
         let mut stems: Vec<PathBuf> = self.images.iter().map(|image| image.with_extension("")).collect();
         stems.sort();
-        let alone = self.texts.iter().filter(|text| stems.binary_search(&text.with_extension("")).is_err()).count();
+        let alone =
+            self.texts.iter().filter(|text| stems.binary_search(&text.with_extension("")).is_err()).count();
         if alone > 0 {
             self.others.insert(".txt without an image".into(), alone);
         }
@@ -146,10 +159,12 @@ impl Walk {
 
     /// How many files of which kinds are no images that can be read, in one line; none: there are none.
     fn passed_over(&self) -> Option<String> {
-        let mut kinds: Vec<(&str, usize)> = self.others.iter().map(|(kind, count)| (kind.as_str(), *count)).collect();
+        let mut kinds: Vec<(&str, usize)> =
+            self.others.iter().map(|(kind, count)| (kind.as_str(), *count)).collect();
         kinds.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
         let total: usize = kinds.iter().map(|(_, count)| count).sum();
-        let is_unread = |kind: &&str| kind.strip_prefix('.').is_some_and(|kind| UNREAD_IMAGES.contains(&kind));
+        let is_unread =
+            |kind: &&str| kind.strip_prefix('.').is_some_and(|kind| UNREAD_IMAGES.contains(&kind));
         let unread: Vec<&str> = kinds.iter().map(|(kind, _)| *kind).filter(is_unread).collect();
         let more = kinds.len().saturating_sub(NAMED_KINDS);
         let mut named: Vec<String> =
@@ -166,7 +181,8 @@ impl Walk {
     pub(crate) fn why_empty(&self) -> String {
         let read: Vec<String> = IMAGE_EXTENSIONS.iter().map(|extension| format!(".{extension}")).collect();
         let nothing = format!("no image ({}) is in the folder", read.join(", "));
-        let hidden = (self.hidden.count > 0).then(|| format!("{} hidden entries are left out", self.hidden.count));
+        let hidden =
+            (self.hidden.count > 0).then(|| format!("{} hidden entries are left out", self.hidden.count));
         [Some(nothing), self.passed_over(), hidden].into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 }
@@ -222,7 +238,11 @@ mod tests {
         assert_eq!(walk.passed_over(), None);
         let beside = tempfile::Builder::new().prefix(".hidden").tempdir().unwrap();
         fs::write(beside.path().join("a.png"), b"x").unwrap();
-        assert_eq!(Walk::of(beside.path()).unwrap().images, paths(&["a.png"]), "the folder itself may be hidden");
+        assert_eq!(
+            Walk::of(beside.path()).unwrap().images,
+            paths(&["a.png"]),
+            "the folder itself may be hidden"
+        );
     }
 
     #[test]

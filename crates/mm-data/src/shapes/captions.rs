@@ -13,8 +13,9 @@ pub(super) const COUNTABLE: [Naming; 7] =
     [SHAPE, COLOUR, PATTERN, SIZE, COLOUR | SHAPE, PATTERN | SHAPE, SIZE | COLOUR];
 
 impl Scene {
-    /// True captions, none twice. The first is canonical: all objects with all attributes, from left to right, each with
-    /// its relation to the next. The others list or count what is there, or speak of a part of it.
+    /// True captions, none twice. The first is canonical: all objects with all attributes, from left to
+    /// right, each with its relation to the next. The others list or count what is there, or speak of a part
+    /// of it.
     pub fn captions(&self) -> Vec<String> {
         let rng = &mut self.rng("captions");
         let mut captions = vec![self.canonical()];
@@ -66,7 +67,8 @@ impl Scene {
 
     fn some_relation(&self, rng: &mut SampleRng) -> Option<String> {
         let (one, relation, other) = pick(rng, &self.relations())?;
-        let mut phrase = |place: usize| Description::of(&self.objects()[place], some_naming(rng)).indefinite();
+        let mut phrase =
+            |place: usize| Description::of(&self.objects()[place], some_naming(rng)).indefinite();
         let (one, other) = (phrase(one), phrase(other));
         Some(format!("{one} {} {other}", relation.words()))
     }

@@ -57,7 +57,8 @@ impl Description {
     /// `small striped red circle`, `red shape`.
     pub fn singular(&self) -> String {
         let mut phrase = String::with_capacity(32);
-        let adjectives = [self.size.map(Size::word), self.pattern.map(Pattern::word), self.colour.map(Colour::word)];
+        let adjectives =
+            [self.size.map(Size::word), self.pattern.map(Pattern::word), self.colour.map(Colour::word)];
         for adjective in adjectives.into_iter().flatten() {
             phrase.push_str(adjective);
             phrase.push(' ');
@@ -139,6 +140,9 @@ mod tests {
     #[test]
     fn lists_end_with_and() {
         let items = ["a", "b", "c"].map(String::from);
-        assert_eq!([listed(&items[..1]), listed(&items[..2]), listed(&items)], ["a", "a and b", "a, b and c"]);
+        assert_eq!(
+            [listed(&items[..1]), listed(&items[..2]), listed(&items)],
+            ["a", "a and b", "a, b and c"]
+        );
     }
 }

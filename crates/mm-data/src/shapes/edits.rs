@@ -56,8 +56,8 @@ const RETRIES: usize = 8;
 const STEP: u32 = 200;
 
 impl Scene {
-    /// An edit of each [`EditKind`] that the scene has room for. An edit of a scene without held-out combinations brings
-    /// none in.
+    /// An edit of each [`EditKind`] that the scene has room for. An edit of a scene without held-out
+    /// combinations brings none in.
     pub fn edits(&self) -> Vec<Edit> {
         let rng = &mut self.rng("edits");
         EditKind::ALL.into_iter().filter_map(|kind| (0..RETRIES).find_map(|_| self.edit(kind, rng))).collect()
@@ -112,7 +112,14 @@ impl Scene {
         let kept = self.objects().iter().filter(|other| Some(**other) != from).copied();
         let after = Self::new(kept.chain(to).collect(), self.background()).ok()?;
         let stays_in_training = self.is_held_out() || !after.is_held_out();
-        (after != *self && stays_in_training).then(|| Edit { kind, before: self.clone(), instruction, after, from, to })
+        (after != *self && stays_in_training).then(|| Edit {
+            kind,
+            before: self.clone(),
+            instruction,
+            after,
+            from,
+            to,
+        })
     }
 
     /// The object at a free place that is in a direction from another one and farther so than sideways.
@@ -125,10 +132,11 @@ impl Scene {
         rng: &mut SampleRng,
     ) -> Option<Object> {
         (0..TRIES).find_map(|_| {
-            let placed = Object { x: rng.random_range(object.range()), y: rng.random_range(object.range()), ..object };
+            let placed =
+                Object { x: rng.random_range(object.range()), y: rng.random_range(object.range()), ..object };
             let mut others = self.objects().iter().filter(|other| Some(*other) != moved);
-            let fits =
-                Relation::between(&placed, landmark) == relation && others.all(|other| placed.is_clear_of(other));
+            let fits = Relation::between(&placed, landmark) == relation
+                && others.all(|other| placed.is_clear_of(other));
             fits.then_some(placed)
         })
     }

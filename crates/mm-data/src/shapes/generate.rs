@@ -8,7 +8,8 @@ use super::scene::{MAX_OBJECTS, Scene};
 use super::{ShapesConfig, ShapesSplit};
 use crate::SampleRng;
 
-/// How often a place is drawn before the layout begins again, and how often it begins before the grid takes over.
+/// How often a place is drawn before the layout begins again, and how often it begins before the grid takes
+/// over.
 const TRIES: usize = 40;
 
 /// The centres of a grid on which even six large objects lie apart.
@@ -30,8 +31,8 @@ pub(super) fn scene(config: &ShapesConfig, rng: &mut SampleRng) -> Scene {
     Scene::of(objects, background)
 }
 
-/// An object that looks like none of the others. Half of the time it shares a shape or a colour with one of them, so
-/// that there is something to count.
+/// An object that looks like none of the others. Half of the time it shares a shape or a colour with one of
+/// them, so that there is something to count.
 fn another(split: ShapesSplit, others: &[Object], rng: &mut SampleRng) -> Object {
     loop {
         let (mut colour, mut shape) = (one_of(rng, Colour::ALL), one_of(rng, Shape::ALL));
@@ -56,7 +57,8 @@ fn another(split: ShapesSplit, others: &[Object], rng: &mut SampleRng) -> Object
 fn scatter(objects: &mut [Object], rng: &mut SampleRng) -> bool {
     (0..objects.len()).all(|placed| {
         (0..TRIES).any(|_| {
-            let (x, y) = (rng.random_range(objects[placed].range()), rng.random_range(objects[placed].range()));
+            let (x, y) =
+                (rng.random_range(objects[placed].range()), rng.random_range(objects[placed].range()));
             objects[placed] = Object { x, y, ..objects[placed] };
             objects[..placed].iter().all(|other| objects[placed].is_clear_of(other))
         })
@@ -81,8 +83,14 @@ mod tests {
     #[test]
     fn the_grid_takes_six_large_objects() {
         let mut rng = SampleRng::seed_from_u64(0);
-        let large =
-            |colour| Object { shape: Shape::Cross, colour, size: Size::Large, pattern: Pattern::Solid, x: 0, y: 0 };
+        let large = |colour| Object {
+            shape: Shape::Cross,
+            colour,
+            size: Size::Large,
+            pattern: Pattern::Solid,
+            x: 0,
+            y: 0,
+        };
         let mut objects: Vec<Object> = Colour::ALL.into_iter().take(MAX_OBJECTS).map(large).collect();
         for _ in 0..100 {
             onto_grid(&mut objects, &mut rng);

@@ -1,10 +1,11 @@
-//! The shapes data set: pictures of coloured shapes with all that can be said of them, drawn on demand, endless.
+//! The shapes data set: pictures of coloured shapes with all that can be said of them, drawn on demand,
+//! endless.
 //!
-//! In the spirit of CLEVR (Johnson et al. 2017, <https://arxiv.org/abs/1612.06890>): a picture is made from a graph, so
-//! that every caption, answer and edit is exact. A [`Scene`] has one to six [`Object`]s, each one of 6 shapes, 8 colours,
-//! 2 sizes and 4 patterns, which lie apart on an even ground. It gives [`captions`](Scene::captions),
-//! [`questions`](Scene::questions), [`negatives`](Scene::negatives), [`edits`](Scene::edits) and its
-//! [picture](Scene::render).
+//! In the spirit of CLEVR (Johnson et al. 2017, <https://arxiv.org/abs/1612.06890>): a picture is made from a
+//! graph, so that every caption, answer and edit is exact. A [`Scene`] has one to six [`Object`]s, each one
+//! of 6 shapes, 8 colours, 2 sizes and 4 patterns, which lie apart on an even ground. It gives
+//! [`captions`](Scene::captions), [`questions`](Scene::questions), [`negatives`](Scene::negatives),
+//! [`edits`](Scene::edits) and its [picture](Scene::render).
 //!
 //! ```
 //! use mm_data::shapes::ShapesConfig;
@@ -19,18 +20,19 @@
 //!
 //! # The split
 //!
-//! It asks for composition, as CLEVR-CoGenT does: no training scene has an object of the eight [`HELD_OUT`] combinations
-//! of colour and shape (red star, orange square, yellow heart, green triangle, blue circle, purple cross, pink star, brown
-//! circle), and each held-out scene has one at least. So no held-out scene is a training scene, and no canonical caption
-//! of one is a caption of the other; yet each word is in training, each colour with five shapes. No text of a
-//! training scene names such a combination, not even to deny it: neither in questions nor in negatives, and no edit
-//! leads to one.
+//! It asks for composition, as CLEVR-CoGenT does: no training scene has an object of the eight [`HELD_OUT`]
+//! combinations of colour and shape (red star, orange square, yellow heart, green triangle, blue circle,
+//! purple cross, pink star, brown circle), and each held-out scene has one at least. So no held-out scene is
+//! a training scene, and no canonical caption of one is a caption of the other; yet each word is in training,
+//! each colour with five shapes. No text of a training scene names such a combination, not even to deny it:
+//! neither in questions nor in negatives, and no edit leads to one.
 //!
 //! # What follows from what
 //!
-//! Split, seed, index and the allowed numbers of objects make the scene; the scene alone makes its texts. Positions are whole thousandths of the side, so
-//! no rounding decides what is said, and a direction is said only where it is plain ([`MARGIN`]). Pixels are computed
-//! with exact operations alone. All is the same on every machine.
+//! Split, seed, index and the allowed numbers of objects make the scene; the scene alone makes its texts.
+//! Positions are whole thousandths of the side, so no rounding decides what is said, and a direction is said
+//! only where it is plain ([`MARGIN`]). Pixels are computed with exact operations alone. All is the same on
+//! every machine.
 
 mod captions;
 mod describe;
@@ -122,15 +124,17 @@ impl ShapesConfig {
         } else if !(8..=1024).contains(&self.size) {
             format!("size = {} must be between 8 and 1024 pixels", self.size)
         } else if least < 1 || least > most || most > MAX_OBJECTS as u32 {
-            format!("objects = [{least}, {most}] must be two numbers, the smaller first, from 1 to {MAX_OBJECTS}")
+            format!(
+                "objects = [{least}, {most}] must be two numbers, the smaller first, from 1 to {MAX_OBJECTS}"
+            )
         } else {
             return Ok(());
         };
         Err(Error::Setting(format!("shapes: {wrong}")))
     }
 
-    /// The scene of an index, which may be beyond `samples`. It depends on `split`, `seed` and `objects`, of which numbers
-    /// out of range count as the nearest in range.
+    /// The scene of an index, which may be beyond `samples`. It depends on `split`, `seed` and `objects`, of
+    /// which numbers out of range count as the nearest in range.
     pub fn scene(&self, index: u64) -> Scene {
         let mut key = [0; 32];
         for (part, number) in key.chunks_exact_mut(8).zip([self.seed, self.split as u64, index, 0]) {
@@ -159,7 +163,8 @@ impl Drawing {
     pub fn png(&self) -> Result<Vec<u8>> {
         let mut png = Cursor::new(Vec::new());
         let written = self.render().write_to(&mut png, ImageFormat::Png);
-        written.map_err(|error| Error::bad(Fault::Image, format!("no PNG of {0} x {0}: {error}", self.size)))?;
+        written
+            .map_err(|error| Error::bad(Fault::Image, format!("no PNG of {0} x {0}: {error}", self.size)))?;
         Ok(png.into_inner())
     }
 }
@@ -212,7 +217,10 @@ mod tests {
     fn settings_that_cannot_work_are_named() {
         let said = |config: ShapesConfig| config.check().unwrap_err().to_string();
         let fine = ShapesConfig::default;
-        assert_eq!(said(ShapesConfig { size: 4, ..fine() }), "shapes: size = 4 must be between 8 and 1024 pixels");
+        assert_eq!(
+            said(ShapesConfig { size: 4, ..fine() }),
+            "shapes: size = 4 must be between 8 and 1024 pixels"
+        );
         for samples in [0, usize::MAX] {
             assert!(said(ShapesConfig { samples, ..fine() }).contains("samples = "), "{samples}");
         }

@@ -60,7 +60,10 @@ impl Scene {
             for (naming, swapped) in [
                 (COLOUR, (Object { colour: other.colour, ..*one }, Object { colour: one.colour, ..*other })),
                 (SIZE, (Object { size: other.size, ..*one }, Object { size: one.size, ..*other })),
-                (PATTERN, (Object { pattern: other.pattern, ..*one }, Object { pattern: one.pattern, ..*other })),
+                (
+                    PATTERN,
+                    (Object { pattern: other.pattern, ..*one }, Object { pattern: one.pattern, ..*other }),
+                ),
             ] {
                 let phrases = |one, other| [one, other].map(|object| Description::of(object, naming | SHAPE));
                 let (truth, lie) = (phrases(one, other), phrases(&swapped.0, &swapped.1));
@@ -72,12 +75,16 @@ impl Scene {
         }
         let (truth, lie, relation) = pick(rng, &found)?;
         let joint = if coin(rng) { "and" } else { relation.words() };
-        let say = |[one, other]: [Description; 2]| format!("{} {joint} {}", one.indefinite(), other.indefinite());
+        let say =
+            |[one, other]: [Description; 2]| format!("{} {joint} {}", one.indefinite(), other.indefinite());
         Some((say(truth), say(lie)))
     }
 
     fn replaced(&self, rng: &mut SampleRng) -> Option<(String, String)> {
-        let naming = one_of(rng, [COLOUR | SHAPE, PATTERN | SHAPE, SIZE | SHAPE, PATTERN | COLOUR | SHAPE, EVERYTHING]);
+        let naming = one_of(
+            rng,
+            [COLOUR | SHAPE, PATTERN | SHAPE, SIZE | SHAPE, PATTERN | COLOUR | SHAPE, EVERYTHING],
+        );
         let truth = Description::of(&pick(rng, self.objects())?, naming);
         let lie = self.near_miss(&truth, rng)?;
         Some((format!("there is {}", truth.indefinite()), format!("there is {}", lie.indefinite())))
@@ -96,8 +103,8 @@ impl Scene {
         Some((truth, lie))
     }
 
-    /// Of two phrases of one sort, one with one object more, either is miscounted as the other: else a reader of texts
-    /// alone would know that few is true and many is false.
+    /// Of two phrases of one sort, one with one object more, either is miscounted as the other: else a reader
+    /// of texts alone would know that few is true and many is false.
     fn miscounted(&self, rng: &mut SampleRng) -> Option<(String, String)> {
         let mut pairs = Vec::new();
         for naming in COUNTABLE {
@@ -114,8 +121,8 @@ impl Scene {
         Some((exactly(&truth.0, truth.1), exactly(&truth.0, wrong)))
     }
 
-    /// One phrase of several names an object of the same colour and an absent shape. It is one of the only object of its
-    /// shape, so that truth and lie have as many shapes and colours twice.
+    /// One phrase of several names an object of the same colour and an absent shape. It is one of the only
+    /// object of its shape, so that truth and lie have as many shapes and colours twice.
     fn absent(&self, rng: &mut SampleRng) -> Option<(String, String)> {
         let mut phrases: Vec<Description> = Vec::new();
         for phrase in self.objects().iter().map(|object| Description::of(object, COLOUR | SHAPE)) {
@@ -137,7 +144,9 @@ impl Scene {
             }
         }
         let (place, stranger) = pick(rng, &lies)?;
-        let say = |phrases: &[Description]| listed(&phrases.iter().map(Description::indefinite).collect::<Vec<_>>());
+        let say = |phrases: &[Description]| {
+            listed(&phrases.iter().map(Description::indefinite).collect::<Vec<_>>())
+        };
         let truth = say(&phrases);
         phrases[place] = stranger;
         Some((truth, say(&phrases)))

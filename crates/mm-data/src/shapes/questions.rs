@@ -1,4 +1,5 @@
-//! Questions with exact answers. Whoever is meant by `the` is one object; yes and no are as frequent as each other.
+//! Questions with exact answers. Whoever is meant by `the` is one object; yes and no are as frequent as each
+//! other.
 
 use rand::RngExt;
 
@@ -40,8 +41,8 @@ struct Asked {
 }
 
 impl Scene {
-    /// Up to ten questions, none twice, with ids from 0: two of each [`QuestionKind`], as far as the scene has them. Each
-    /// has one answer.
+    /// Up to ten questions, none twice, with ids from 0: two of each [`QuestionKind`], as far as the scene
+    /// has them. Each has one answer.
     pub fn questions(&self) -> Vec<Question> {
         let rng = &mut self.rng("questions");
         let mut questions: Vec<Question> = Vec::with_capacity(MOST);
@@ -73,7 +74,8 @@ impl Scene {
         Some(Asked { text: format!("Is there {}?", description.indefinite()), answer: yes_or_no(yes) })
     }
 
-    /// First the answer is drawn, then a question that has it or the next smaller one: else nearly all would be one.
+    /// First the answer is drawn, then a question that has it or the next smaller one: else nearly all would
+    /// be one.
     fn how_many(&self, rng: &mut SampleRng) -> Option<Asked> {
         let wanted = rng.random_range(0..=self.objects().len() as u32) as usize;
         let mut candidates: Vec<Description> = Vec::new();
@@ -135,15 +137,19 @@ impl Scene {
     }
 
     fn is_larger(&self, rng: &mut SampleRng) -> Option<Asked> {
-        let of_size =
-            |size: Size| self.objects().iter().filter(|object| object.size == size).copied().collect::<Vec<_>>();
+        let of_size = |size: Size| {
+            self.objects().iter().filter(|object| object.size == size).copied().collect::<Vec<_>>()
+        };
         let (large, small) = (pick(rng, &of_size(Size::Large))?, pick(rng, &of_size(Size::Small))?);
         let by_others = EVERYTHING & !SIZE;
         let (large, small) = (self.referent(&large, by_others, rng)?, self.referent(&small, by_others, rng)?);
         let (yes, larger) = (coin(rng), coin(rng));
         let (one, other) = if yes == larger { (large, small) } else { (small, large) };
         let word = if larger { "larger" } else { "smaller" };
-        Some(Asked { text: format!("Is {} {word} than {}?", one.definite(), other.definite()), answer: yes_or_no(yes) })
+        Some(Asked {
+            text: format!("Is {} {word} than {}?", one.definite(), other.definite()),
+            answer: yes_or_no(yes),
+        })
     }
 
     /// Asked only where either answer could be: there is one other of the same colour and one of another.

@@ -1,7 +1,8 @@
 //! The picture of a scene: signed distances, turned into antialiased 8-bit RGB.
 //!
-//! Only additions, products, quotients, roots and roundings, all of them exact in IEEE 754: the bits are the same on
-//! every machine. The distances of star and heart are Inigo Quilez's (<https://iquilezles.org/articles/distfunctions2d/>).
+//! Only additions, products, quotients, roots and roundings, all of them exact in IEEE 754: the bits are the
+//! same on every machine. The distances of star and heart are Inigo Quilez's
+//! (<https://iquilezles.org/articles/distfunctions2d/>).
 
 use image::{Rgb, RgbImage};
 
@@ -28,7 +29,8 @@ fn draw(image: &mut RgbImage, object: &Object) {
     let (x, y) = (object.x as f32 * scale, object.y as f32 * scale);
     let radius = object.size.radius() as f32 * scale;
     let colour = object.colour.rgb().map(f32::from);
-    let span = |centre: f32| (centre - radius - 1.0).max(0.0) as u32..((centre + radius + 2.0) as u32).min(size);
+    let span =
+        |centre: f32| (centre - radius - 1.0).max(0.0) as u32..((centre + radius + 2.0) as u32).min(size);
     for row in span(y) {
         for column in span(x) {
             let (dx, dy) = (column as f32 + 0.5 - x, row as f32 + 0.5 - y);
@@ -53,8 +55,8 @@ fn coverage(distance: f32) -> f32 {
     (0.5 - distance).clamp(0.0, 1.0)
 }
 
-/// How much of the pixel the pattern covers, and how much of that is white. The middle of an object has its colour,
-/// but for hollow ones; a rim keeps the outline of striped ones whole.
+/// How much of the pixel the pattern covers, and how much of that is white. The middle of an object has its
+/// colour, but for hollow ones; a rim keeps the outline of striped ones whole.
 fn fill(object: &Object, covered: f32, distance: f32, [dx, dy]: [f32; 2], radius: f32) -> (f32, f32) {
     let inside = |rim: f32| coverage(distance + (rim * radius).max(1.0));
     match object.pattern {
@@ -91,7 +93,8 @@ fn from_multiple(number: f32, step: f32) -> f32 {
     number - step * (number / step + 0.5).floor()
 }
 
-/// The signed distance from the outline, negative inside, of a shape that fills the square from -1 to 1; y is down.
+/// The signed distance from the outline, negative inside, of a shape that fills the square from -1 to 1; y is
+/// down.
 fn distance(shape: Shape, x: f32, y: f32) -> f32 {
     let x = x.abs();
     match shape {

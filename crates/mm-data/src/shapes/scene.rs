@@ -13,14 +13,15 @@ use crate::{Error, Result, SampleRng};
 /// The most objects of a scene.
 pub const MAX_OBJECTS: usize = 6;
 
-/// How far two centres must be apart along an axis for a relation to hold, in thousandths of the side. Where they are
-/// less far apart, neither a relation nor its opposite is said of them.
+/// How far two centres must be apart along an axis for a relation to hold, in thousandths of the side. Where
+/// they are less far apart, neither a relation nor its opposite is said of them.
 pub const MARGIN: u32 = 150;
 
 /// What is free between the squares around two objects, at the least, and half of it at the picture's edge.
 const GAP: u32 = 24;
 
-/// A picture as a graph: one to six objects that lie apart, from left to right. Equal scenes are equal pictures.
+/// A picture as a graph: one to six objects that lie apart, from left to right. Equal scenes are equal
+/// pictures.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Scene {
     objects: Vec<Object>,
@@ -65,7 +66,8 @@ impl Relation {
         }
     }
 
-    /// How far `one` is in this direction from `other`, in thousandths of the side; negative in the opposite direction.
+    /// How far `one` is in this direction from `other`, in thousandths of the side; negative in the opposite
+    /// direction.
     pub(super) fn distance(self, one: &Object, other: &Object) -> i32 {
         match self {
             Self::LeftOf => other.x as i32 - one.x as i32,
@@ -80,7 +82,8 @@ impl Relation {
         self.distance(one, other) >= MARGIN as i32
     }
 
-    /// The direction in which `one` is farther from `other`. It holds for any two objects of a scene, as they lie apart.
+    /// The direction in which `one` is farther from `other`. It holds for any two objects of a scene, as they
+    /// lie apart.
     pub fn between(one: &Object, other: &Object) -> Self {
         let of = |relation: &Self| relation.distance(one, other);
         Self::ALL.into_iter().max_by_key(of).unwrap_or(Self::Below)
@@ -96,15 +99,16 @@ impl Object {
 
     /// Whether the squares around both lie apart.
     pub(super) fn is_clear_of(&self, other: &Self) -> bool {
-        self.x.abs_diff(other.x).max(self.y.abs_diff(other.y)) >= self.size.radius() + other.size.radius() + GAP
+        self.x.abs_diff(other.x).max(self.y.abs_diff(other.y))
+            >= self.size.radius() + other.size.radius() + GAP
     }
 }
 
 impl Scene {
     /// A scene of these objects, in any order.
     ///
-    /// Errors: none or more than [`MAX_OBJECTS`], one that is not wholly inside, two that do not lie apart (the squares
-    /// around them, with a gap) or that look the same.
+    /// Errors: none or more than [`MAX_OBJECTS`], one that is not wholly inside, two that do not lie apart
+    /// (the squares around them, with a gap) or that look the same.
     pub fn new(mut objects: Vec<Object>, background: Background) -> Result<Self> {
         let wrong = |what: String| Err(Error::Setting(what));
         if objects.is_empty() || objects.len() > MAX_OBJECTS {
@@ -122,7 +126,11 @@ impl Scene {
                     return wrong(format!("{} is there twice", name()));
                 }
                 if !one.is_clear_of(other) {
-                    return wrong(format!("{} is too near to {}", name(), Description::full(other).definite()));
+                    return wrong(format!(
+                        "{} is too near to {}",
+                        name(),
+                        Description::full(other).definite()
+                    ));
                 }
             }
         }
@@ -146,7 +154,8 @@ impl Scene {
 
     /// Every relation that holds, as places in [`objects`](Self::objects): `(one, relation, other)`.
     pub fn relations(&self) -> Vec<(usize, Relation, usize)> {
-        let pairs = (0..self.objects.len()).flat_map(|one| (0..self.objects.len()).map(move |other| (one, other)));
+        let pairs =
+            (0..self.objects.len()).flat_map(|one| (0..self.objects.len()).map(move |other| (one, other)));
         pairs
             .flat_map(|(one, other)| Relation::ALL.map(|relation| (one, relation, other)))
             .filter(|&(one, relation, other)| relation.holds(&self.objects[one], &self.objects[other]))
@@ -163,14 +172,20 @@ impl Scene {
         self.objects.iter().filter(|object| description.fits(object)).count()
     }
 
-    /// Whether a text of this scene may say this. Training must not name held-out combinations even to deny them: a
-    /// model would learn that they never are.
+    /// Whether a text of this scene may say this. Training must not name held-out combinations even to deny
+    /// them: a model would learn that they never are.
     pub(super) fn may_name(&self, description: &Description) -> bool {
         !description.is_held_out() || self.is_held_out()
     }
 
-    /// A shortest description by attributes of `naming` that fits this object alone; none where these do not tell it.
-    pub(super) fn referent(&self, object: &Object, naming: Naming, rng: &mut SampleRng) -> Option<Description> {
+    /// A shortest description by attributes of `naming` that fits this object alone; none where these do not
+    /// tell it.
+    pub(super) fn referent(
+        &self,
+        object: &Object,
+        naming: Naming,
+        rng: &mut SampleRng,
+    ) -> Option<Description> {
         (1..=naming.count_ones()).find_map(|length| {
             let namings = (1..=EVERYTHING).filter(|some| some & !naming == 0 && some.count_ones() == length);
             let unique: Vec<Description> = namings
@@ -220,9 +235,13 @@ mod tests {
 
     #[test]
     fn a_wrong_scene_is_an_error_that_says_why() {
-        let said = |objects: &[Object]| Scene::new(objects.to_vec(), Background::White).unwrap_err().to_string();
+        let said =
+            |objects: &[Object]| Scene::new(objects.to_vec(), Background::White).unwrap_err().to_string();
         assert_eq!(said(&[]), "a scene of 0 objects: give it 1 to 6");
-        assert_eq!(said(&[circle(50, 500)]), "the small solid red circle at (50, 500) is not within 108..=892");
+        assert_eq!(
+            said(&[circle(50, 500)]),
+            "the small solid red circle at (50, 500) is not within 108..=892"
+        );
         assert_eq!(said(&[circle(500, 500), circle(300, 500)]), "the small solid red circle is there twice");
         let blue = Object { colour: Colour::Blue, ..circle(600, 500) };
         assert!(said(&[circle(500, 500), blue]).ends_with("is too near to the small solid red circle"));

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::hash::MOST_BITS;
 use crate::{Error, Header, Result};
 
-/// What a sample must be to be kept, in the order from cheap to dear. As text: `min_side=200`, `caption_words=2..40`.
+/// What a sample must be to be kept, in the order from cheap to dear. As text: `min_side=200`,
+/// `caption_words=2..40`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Filter {
@@ -24,7 +25,8 @@ pub enum Filter {
     MaxAspect(f64),
     /// The least cosine of image and canonical caption, as a model has it; a sample without caption has none.
     ClipScore(f32),
-    /// The most bits, of 64, in which the perceptual hashes of two images differ that count as one; the first of them stays.
+    /// The most bits, of 64, in which the perceptual hashes of two images differ that count as one; the first
+    /// of them stays.
     Duplicates(u32),
 }
 
@@ -115,13 +117,18 @@ impl FromStr for Filter {
 
     /// Errors: no such filter, named with the nearest there is, or a value that it cannot take.
     fn from_str(text: &str) -> Result<Self> {
-        let (name, value) = text.split_once('=').map_or((text, ""), |(name, value)| (name.trim(), value.trim()));
+        let (name, value) =
+            text.split_once('=').map_or((text, ""), |(name, value)| (name.trim(), value.trim()));
         let Some((_, example)) = EXAMPLES.iter().find(|(known, _)| *known == name) else {
             return Err(Error::Setting(unknown(name)));
         };
-        let wrong = |expected: &str| Error::Setting(format!("`{text}`: {name} takes {expected}, as in {example}"));
-        let number = |least: f64, most: f64| value.parse::<f64>().ok().filter(|number| (least..=most).contains(number));
-        let pixels = || value.parse().ok().filter(|&pixels| pixels > 0).ok_or_else(|| wrong("pixels, 1 or more"));
+        let wrong =
+            |expected: &str| Error::Setting(format!("`{text}`: {name} takes {expected}, as in {example}"));
+        let number = |least: f64, most: f64| {
+            value.parse::<f64>().ok().filter(|number| (least..=most).contains(number))
+        };
+        let pixels =
+            || value.parse().ok().filter(|&pixels| pixels > 0).ok_or_else(|| wrong("pixels, 1 or more"));
         let bounds = || Bounds::parse(value).ok_or_else(|| wrong("MIN..MAX, one of which may be left out"));
         Ok(match name {
             "caption_words" => Self::CaptionWords(bounds()?),
@@ -129,7 +136,9 @@ impl FromStr for Filter {
             "min_side" => Self::MinSide(pixels()?),
             "max_side" => Self::MaxSide(pixels()?),
             "max_aspect" => Self::MaxAspect(number(1.0, 1e9).ok_or_else(|| wrong("a ratio, 1 or more"))?),
-            "clip_score" => Self::ClipScore(number(-1.0, 1.0).ok_or_else(|| wrong("a cosine from -1 to 1"))? as f32),
+            "clip_score" => {
+                Self::ClipScore(number(-1.0, 1.0).ok_or_else(|| wrong("a cosine from -1 to 1"))? as f32)
+            }
             _ => {
                 let bits = value.parse().ok().filter(|bits| *bits <= MOST_BITS);
                 Self::Duplicates(bits.ok_or_else(|| wrong(&format!("bits from 0 to {MOST_BITS}")))?)
@@ -195,8 +204,14 @@ mod tests {
         assert!(keeps("min_side=200", (200, 900), "") && !keeps("min_side=200", (900, 199), ""));
         assert!(keeps("max_side=900", (200, 900), "") && !keeps("max_side=900", (901, 10), ""));
         assert!(keeps("max_aspect=3", (300, 100), "") && !keeps("max_aspect=3", (100, 301), ""));
-        assert!(keeps("caption_words=2..3", (1, 1), " two  words ") && !keeps("caption_words=2..3", (1, 1), "one"));
-        assert!(!keeps("caption_words=..3", (1, 1), "these are four words") && keeps("caption_words=..3", (1, 1), ""));
+        assert!(
+            keeps("caption_words=2..3", (1, 1), " two  words ")
+                && !keeps("caption_words=2..3", (1, 1), "one")
+        );
+        assert!(
+            !keeps("caption_words=..3", (1, 1), "these are four words")
+                && keeps("caption_words=..3", (1, 1), "")
+        );
         assert!(keeps("caption_chars=2..", (1, 1), "éé") && !keeps("caption_chars=3..", (1, 1), "éé "));
     }
 
@@ -214,7 +229,10 @@ mod tests {
         let said = |text: &str| text.parse::<Filter>().unwrap_err().to_string();
         assert_eq!(said("min_sid=3"), "no filter `min_sid`; did you mean `min_side`, as in min_side=200?");
         assert!(said("xyz").starts_with("no filter `xyz`; there are caption_words, "));
-        assert_eq!(said("min_side=-3"), "`min_side=-3`: min_side takes pixels, 1 or more, as in min_side=200");
+        assert_eq!(
+            said("min_side=-3"),
+            "`min_side=-3`: min_side takes pixels, 1 or more, as in min_side=200"
+        );
         for wrong in [
             "min_side",
             "min_side=0",

@@ -32,9 +32,11 @@ impl<'a> Folder<'a> {
     /// Errors: something else is in it, another job's shards, or another process at work.
     pub fn open(path: &Path, job: &'a Job) -> Result<Self> {
         std::fs::create_dir_all(path).map_err(Error::io(path))?;
-        let mut entries = std::fs::read_dir(path).map_err(Error::io(path))?.map_while(std::result::Result::ok);
+        let mut entries =
+            std::fs::read_dir(path).map_err(Error::io(path))?.map_while(std::result::Result::ok);
         let manifest = path.join(MANIFEST);
-        let is_ours = |name: &std::ffi::OsStr| [LOCK, MANIFEST, "manifest.json.part"].iter().any(|ours| name == *ours);
+        let is_ours =
+            |name: &std::ffi::OsStr| [LOCK, MANIFEST, "manifest.json.part"].iter().any(|ours| name == *ours);
         let is_other = |name: &std::ffi::OsStr| !is_ours(name) && !is_hidden(name);
         if !manifest.exists() && entries.any(|entry| is_other(&entry.file_name())) {
             let reason = "holds something else than shards: name another folder";
@@ -99,8 +101,8 @@ impl<'a> Folder<'a> {
         self.sync()
     }
 
-    /// The shards that are to be made: those without a record, and those whose file is another than the record says, in size or, with
-    /// `verify`, in its checksum.
+    /// The shards that are to be made: those without a record, and those whose file is another than the
+    /// record says, in size or, with `verify`, in its checksum.
     pub fn missing(&self, verify: bool, threads: usize) -> Result<Vec<usize>> {
         let all: Vec<usize> = (0..self.ranges()).collect();
         let missing = Mutex::new(Vec::new());
@@ -152,8 +154,8 @@ impl<'a> Folder<'a> {
         Ok(())
     }
 
-    /// Sums up all records, and writes the manifest and the bad samples. Gives what became of all samples, the number of tars and
-    /// what is in them.
+    /// Sums up all records, and writes the manifest and the bad samples. Gives what became of all samples,
+    /// the number of tars and what is in them.
     pub fn finish(&self, job: &Job) -> Result<(Shard, usize, Stats)> {
         let (mut all, mut stats) = (Shard::default(), Stats::default());
         let mut shards = Vec::with_capacity(self.ranges());

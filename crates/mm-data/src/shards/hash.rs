@@ -1,9 +1,10 @@
 //! Images that look the same: a perceptual hash, and those seen so far.
 //!
-//! The hash is pHash (Zauner 2010, <https://www.phash.org/docs/pubs/thesis_zauner.pdf>): the image in grey, shrunk to 32 x 32 by
-//! the mean of areas; of its cosine transform the 8 x 8 lowest frequencies; a bit each, set where it is above their median. It is
-//! made in whole numbers, so it is the same on every machine. Other sizes, other compression and another brightness move few of
-//! its 64 bits; two photographs of different things differ in about half. It sees neither colour nor fine detail.
+//! The hash is pHash (Zauner 2010, <https://www.phash.org/docs/pubs/thesis_zauner.pdf>): the image in grey,
+//! shrunk to 32 x 32 by the mean of areas; of its cosine transform the 8 x 8 lowest frequencies; a bit each,
+//! set where it is above their median. It is made in whole numbers, so it is the same on every machine. Other
+//! sizes, other compression and another brightness move few of its 64 bits; two photographs of different
+//! things differ in about half. It sees neither colour nor fine detail.
 
 use std::collections::HashMap;
 use std::f64::consts::PI;
@@ -38,8 +39,9 @@ pub(super) fn perceptual_hash(image: &RgbImage) -> u64 {
     // The distance from the mean, without a rest: an even image is all zeros.
     let sum: i64 = levels.iter().sum();
     let levels: Vec<i64> = levels.iter().map(|level| level * (SIDE * SIDE) as i64 - sum).collect();
-    let along =
-        |values: &[i64], wave: usize| values.iter().zip(&COSINES[wave]).map(|(value, cosine)| value * cosine).sum();
+    let along = |values: &[i64], wave: usize| {
+        values.iter().zip(&COSINES[wave]).map(|(value, cosine)| value * cosine).sum()
+    };
     let rows: Vec<[i64; WAVES]> =
         levels.chunks_exact(SIDE).map(|row| std::array::from_fn(|wave| along(row, wave))).collect();
     let frequencies: [i64; WAVES * WAVES] = std::array::from_fn(|place| {
@@ -52,8 +54,8 @@ pub(super) fn perceptual_hash(image: &RgbImage) -> u64 {
     frequencies.iter().fold(0, |hash, frequency| hash << 1 | u64::from(*frequency > median))
 }
 
-/// Hashes, to be asked for near ones. Two that differ in at most `bits` agree in one of `bits + 1` parts at least: a hash is compared
-/// with those alone that share a part with it.
+/// Hashes, to be asked for near ones. Two that differ in at most `bits` agree in one of `bits + 1` parts at
+/// least: a hash is compared with those alone that share a part with it.
 pub(super) struct Seen {
     bits: u32,
     hashes: Vec<u64>,

@@ -95,7 +95,11 @@ impl Judge<'_> {
         })
     }
 
-    fn one(&self, index: usize, sample: std::result::Result<Sample, BadSample>) -> (Judged, Option<RgbImage>) {
+    fn one(
+        &self,
+        index: usize,
+        sample: std::result::Result<Sample, BadSample>,
+    ) -> (Judged, Option<RgbImage>) {
         let without = |verdict| (Judged { index, verdict, packed: None }, None);
         let packed = match sample.and_then(|sample| self.pack(sample)) {
             Ok(packed) => packed,
@@ -106,7 +110,8 @@ impl Judge<'_> {
             return without(Verdict::Filtered(place));
         }
         let needs_pixels = compares(self.filters) || self.threshold().is_some() || self.check_images;
-        let pixels = needs_pixels.then(|| Error::guarded(|| packed.sample.image.decode(BACKGROUND))).transpose();
+        let pixels =
+            needs_pixels.then(|| Error::guarded(|| packed.sample.image.decode(BACKGROUND))).transpose();
         match pixels {
             Ok(pixels) => {
                 let hash = pixels.as_ref().filter(|_| compares(self.filters)).map_or(0, perceptual_hash);

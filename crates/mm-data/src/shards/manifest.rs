@@ -70,7 +70,10 @@ impl Shard {
         self.samples += other.samples;
         self.bytes += other.bytes;
         other.bad.iter().for_each(|(fault, count)| *self.bad.entry(*fault).or_default() += count);
-        other.filtered.iter().for_each(|(name, count)| *self.filtered.entry(name.clone()).or_default() += count);
+        other
+            .filtered
+            .iter()
+            .for_each(|(name, count)| *self.filtered.entry(name.clone()).or_default() += count);
     }
 }
 
@@ -121,7 +124,8 @@ pub(super) fn write_whole(path: &Path, write: impl FnOnce(&mut dyn Write) -> Res
     let part = part_of(path);
     let mut file = BufWriter::new(File::create(&part).map_err(Error::io(&part))?);
     write(&mut file)?;
-    let synced = file.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|file| file.sync_all());
+    let synced =
+        file.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|file| file.sync_all());
     synced.and_then(|()| std::fs::rename(&part, path)).map_err(Error::io(path))
 }
 

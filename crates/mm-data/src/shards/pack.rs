@@ -24,7 +24,8 @@ pub struct PackOptions {
     pub samples_per_shard: usize,
     /// What is kept.
     pub filters: Vec<Filter>,
-    /// Whether every image is decoded, so that one that is not whole is dropped; else its beginning alone is read.
+    /// Whether every image is decoded, so that one that is not whole is dropped; else its beginning alone is
+    /// read.
     pub check_images: bool,
     /// Samples that may be unreadable before the packing stops; none: any number.
     pub max_bad_samples: Option<usize>,
@@ -94,10 +95,12 @@ pub struct Packing<'a> {
 }
 
 impl Packing<'_> {
-    /// Packs into the folder `out`, or goes on with what was begun there: `00000.tar` and so on, `manifest.json`, and
-    /// `bad_samples.jsonl` where a sample could not be read. A kill at any moment leaves whole shards alone.
+    /// Packs into the folder `out`, or goes on with what was begun there: `00000.tar` and so on,
+    /// `manifest.json`, and `bad_samples.jsonl` where a sample could not be read. A kill at any moment leaves
+    /// whole shards alone.
     ///
-    /// Whether files of the data set have changed since the folder was begun is not looked at; their number is.
+    /// Whether files of the data set have changed since the folder was begun is not looked at; their number
+    /// is.
     ///
     /// ```
     /// use mm_data::{SourceConfig, shards::{PackOptions, Packing}};
@@ -112,14 +115,16 @@ impl Packing<'_> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Errors: `out` holds something else, or shards of another data set or other options; too many bad samples; no
-    /// score where a filter asks for one; the disk is full or refuses. Shards that are whole stay.
+    /// Errors: `out` holds something else, or shards of another data set or other options; too many bad
+    /// samples; no score where a filter asks for one; the disk is full or refuses. Shards that are whole
+    /// stay.
     pub fn run(&self, out: &Path) -> Result<Summary> {
         let job = self.job()?;
         let folder = Folder::open(out, &job)?;
         let threads = threads(self.source, self.options.workers);
         let missing = folder.missing(self.options.verify, threads)?;
-        let bad = Bad { name: self.source.name(), allowed: self.options.max_bad_samples, met: Mutex::default() };
+        let bad =
+            Bad { name: self.source.name(), allowed: self.options.max_bad_samples, met: Mutex::default() };
         let verdicts = if compares(&job.filters) && !missing.is_empty() {
             let samples = InOrder::new(self.source)?;
             Some(self.verdicts(&folder, &self.judge(&samples, &job), threads, &bad)?)
@@ -150,13 +155,22 @@ impl Packing<'_> {
             folder.record(number, &record)
         })?;
         let (all, shards, stats) = folder.finish(&job)?;
-        Ok(Summary { read: job.samples, all, shards, made: missing.len(), bytes_made: bytes_made.into_inner(), stats })
+        Ok(Summary {
+            read: job.samples,
+            all,
+            shards,
+            made: missing.len(),
+            bytes_made: bytes_made.into_inner(),
+            stats,
+        })
     }
 
     fn job(&self) -> Result<Job> {
         let PackOptions { samples_per_shard, check_images, .. } = self.options;
         if samples_per_shard == 0 {
-            return Err(Error::Setting("samples per shard: 0 would need shards without end: give 1 or more".into()));
+            return Err(Error::Setting(
+                "samples per shard: 0 would need shards without end: give 1 or more".into(),
+            ));
         }
         let filters = Filter::sorted(&self.options.filters)?;
         let scored = filters.iter().any(|filter| matches!(filter, Filter::ClipScore(_)));
@@ -166,7 +180,10 @@ impl Packing<'_> {
         let model = self.options.model.clone().filter(|_| scored);
         let samples = self.source.len();
         if samples == 0 {
-            return Err(Error::Empty { name: self.source.name().to_owned(), hint: "there is nothing to pack".into() });
+            return Err(Error::Empty {
+                name: self.source.name().to_owned(),
+                hint: "there is nothing to pack".into(),
+            });
         }
         Ok(Job { data: self.data.clone(), samples, samples_per_shard, filters, model, check_images })
     }
@@ -175,8 +192,8 @@ impl Packing<'_> {
         Judge { samples, filters: &job.filters, check_images: job.check_images, score: self.score }
     }
 
-    /// Judges all samples, each for itself and then against those before it. What was said of each for itself is kept in files,
-    /// for a packing that is ended and gone on with.
+    /// Judges all samples, each for itself and then against those before it. What was said of each for itself
+    /// is kept in files, for a packing that is ended and gone on with.
     fn verdicts(&self, folder: &Folder, judge: &Judge, threads: usize, bad: &Bad) -> Result<Vec<Verdict>> {
         let ranges: Vec<usize> = (0..folder.ranges()).collect();
         let all: Mutex<Vec<Vec<Verdict>>> = Mutex::new(vec![Vec::new(); ranges.len()]);
@@ -218,7 +235,9 @@ impl Packing<'_> {
             for Judged { index, verdict, packed } in judge(chunk)? {
                 match verdict {
                     Verdict::Kept(_) => shard.samples += 1,
-                    Verdict::Filtered(filter) => *shard.filtered.entry(folder.filter(filter)).or_default() += 1,
+                    Verdict::Filtered(filter) => {
+                        *shard.filtered.entry(folder.filter(filter)).or_default() += 1
+                    }
                     Verdict::Bad(bad) => {
                         *shard.bad.entry(bad.fault).or_default() += 1;
                         bad_samples.push(*bad);

@@ -58,7 +58,8 @@ pub struct Shown {
 impl Sheet {
     /// Reads `count` samples, or as many as there are; transparent images on white.
     ///
-    /// Errors: `count` is 0, or samples are to be drawn of a stream. A sample that cannot be read is on the sheet as such.
+    /// Errors: `count` is 0, or samples are to be drawn of a stream. A sample that cannot be read is on the
+    /// sheet as such.
     pub fn of(source: &dyn Source, count: usize, choice: Choice) -> Result<Self> {
         if count == 0 {
             return Err(Error::Setting("a sheet of 0 samples shows nothing: ask for 1 or more".into()));
@@ -73,7 +74,8 @@ impl Sheet {
                 return Err(Error::Setting(format!("`{}` {reason}", source.name())));
             }
             Choice::Drawn(seed) => {
-                let mut drawn = rand::seq::index::sample(&mut rng(seed, 0, 0, Domain::Sheet), total, count).into_vec();
+                let mut drawn =
+                    rand::seq::index::sample(&mut rng(seed, 0, 0, Domain::Sheet), total, count).into_vec();
                 drawn.sort_unstable();
                 drawn.into_iter().flat_map(|index| samples.read(index..index + 1)).collect()
             }
@@ -105,12 +107,18 @@ impl Sheet {
                 }
                 Err(_) => cross(&mut cell),
             }
-            imageops::replace(&mut sheet, &cell, along(number % columns).into(), along(number / columns).into());
+            imageops::replace(
+                &mut sheet,
+                &cell,
+                along(number % columns).into(),
+                along(number / columns).into(),
+            );
         }
         sheet
     }
 
-    /// A page with everything in it: pictures, captions, labels, questions, and what is wrong with bad samples.
+    /// A page with everything in it: pictures, captions, labels, questions, and what is wrong with bad
+    /// samples.
     pub fn page(&self) -> String {
         page::page(self)
     }
@@ -171,7 +179,9 @@ mod tests {
         assert_eq!((picture[(320, 110)], picture[(0, 0)]), (FAULT, PAPER));
 
         let page = sheet.page();
-        assert!(page.contains("a &quot;wide&quot; &lt;i&gt;blue&lt;/i&gt; one") && page.contains("400 × 100"));
+        assert!(
+            page.contains("a &quot;wide&quot; &lt;i&gt;blue&lt;/i&gt; one") && page.contains("400 × 100")
+        );
         assert!(page.contains("<b>corrupt image</b>: cannot decode the image: neither JPEG, PNG, WebP"));
         assert!(page.contains("data:image/png;base64,") && !page.contains("<i>"));
     }

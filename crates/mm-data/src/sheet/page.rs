@@ -39,9 +39,11 @@ fn figure(index: usize, Shown { sample, thumbnail, size: (width, height) }: &Sho
             sample.questions.len()
         );
     }
-    let variant = sample.variant_of.as_ref().map_or(String::new(), |of| format!(", a variant of {}", escape(of)));
+    let variant =
+        sample.variant_of.as_ref().map_or(String::new(), |of| format!(", a variant of {}", escape(of)));
     let key = escape(&sample.key);
-    let _ = writeln!(html, "<small>#{index} {key}, {width} × {height}{variant}</small></figcaption></figure>");
+    let _ =
+        writeln!(html, "<small>#{index} {key}, {width} × {height}{variant}</small></figcaption></figure>");
     html
 }
 

@@ -1,8 +1,9 @@
 //! Which members of a tar are one sample.
 //!
-//! A sample is the neighbours of one key. A field that repeats ends it: two samples of one key in a row, as a writer makes them that counts
-//! from the same number twice, are two, where each has an image and a text. Where one has not, nothing tells which members
-//! belong together, and the two are one group that is no sample.
+//! A sample is the neighbours of one key. A field that repeats ends it: two samples of one key in a row, as a
+//! writer makes them that counts from the same number twice, are two, where each has an image and a text.
+//! Where one has not, nothing tells which members belong together, and the two are one group that is no
+//! sample.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -11,7 +12,8 @@ use std::ops::Range;
 use super::members::TEXTS;
 use crate::IMAGE_EXTENSIONS;
 
-/// A member's name: key and extension, as the webdataset library parts them at the first dot of the last part.
+/// A member's name: key and extension, as the webdataset library parts them at the first dot of the last
+/// part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Name {
     pub key: String,
@@ -84,7 +86,9 @@ impl<T> Groups<T> {
                 Some(first) => {
                     let (first_extension, at) = (first.extension.as_deref().unwrap_or(field), first.start);
                     let Name { key, extension } = name;
-                    Some(format!("`{key}.{first_extension}` at byte {at} and `{key}.{extension}` at byte {start}"))
+                    Some(format!(
+                        "`{key}.{first_extension}` at byte {at} and `{key}.{extension}` at byte {start}"
+                    ))
                 }
             },
             _ => None,
@@ -141,7 +145,9 @@ impl<T> Groups<T> {
         held.ends_whole = current.ends_whole;
         let both = self.repeated.take().unwrap_or_default();
         held.repeated.get_or_insert_with(|| {
-            format!("two samples of one key, not both with image and text: {both}: give each a key of its own")
+            format!(
+                "two samples of one key, not both with image and text: {both}: give each a key of its own"
+            )
         });
         self.held = Some(held);
         None
@@ -162,7 +168,8 @@ impl Keys {
         Self { met: HashMap::new(), hasher: RandomState::new(), most }
     }
 
-    /// The key by which a group is called, which no other of the tar has, and where the group of the same key before it begins.
+    /// The key by which a group is called, which no other of the tar has, and where the group of the same key
+    /// before it begins.
     pub fn name(&mut self, key: String, start: u64) -> (String, Option<u64>) {
         let hash = self.hasher.hash_one(&key);
         if self.met.len() >= self.most && !self.met.contains_key(&hash) {
@@ -181,7 +188,8 @@ impl Keys {
 mod tests {
     use super::*;
 
-    /// The groups of these members, each of a hundred bytes: the key, the fields, and the reason where one repeats.
+    /// The groups of these members, each of a hundred bytes: the key, the fields, and the reason where one
+    /// repeats.
     fn groups(members: &[&str]) -> Vec<String> {
         let mut groups = Groups::default();
         let mut found = Vec::new();
@@ -215,7 +223,10 @@ mod tests {
         // Other fields of the same key, and images of two kinds.
         let members = ["a.jpg", "a.seg.png", "a.png", "a.1.txt", "a.txt", "a.jpg.json"];
         assert_eq!(groups(&members), ["a 0..600 1.txt+jpg+jpg.json+png+seg.png+txt"]);
-        assert_eq!(groups(&["a.jpg", "b.jpg", "a.txt"]), ["a 0..100 jpg", "b 100..200 jpg", "a 200..300 txt"]);
+        assert_eq!(
+            groups(&["a.jpg", "b.jpg", "a.txt"]),
+            ["a 0..100 jpg", "b 100..200 jpg", "a 200..300 txt"]
+        );
         assert!(groups(&[]).is_empty());
     }
 
@@ -232,7 +243,9 @@ mod tests {
     #[test]
     fn a_repeated_field_without_two_samples_names_both_members() {
         let said = |both: &str| {
-            format!("two samples of one key, not both with image and text: {both}: give each a key of its own")
+            format!(
+                "two samples of one key, not both with image and text: {both}: give each a key of its own"
+            )
         };
         let found = groups(&["a.jpg", "a.txt", "a.JPG", "b.txt"]);
         assert_eq!(found[0], format!("a 0..300 {}", said("`a.jpg` at byte 0 and `a.JPG` at byte 200")));
@@ -266,6 +279,9 @@ mod tests {
         assert_eq!(keys.name("b".into(), 5), ("b".into(), None));
         assert_eq!(keys.name("a".into(), 7), ("a#2".into(), Some(0)));
         assert_eq!(keys.name("a".into(), 9), ("a#3".into(), Some(7)));
-        assert_eq!((keys.name("c".into(), 10), keys.name("c".into(), 11)), (("c".into(), None), ("c".into(), None)));
+        assert_eq!(
+            (keys.name("c".into(), 10), keys.name("c".into(), 11)),
+            (("c".into(), None), ("c".into(), None))
+        );
     }
 }

@@ -1,10 +1,12 @@
 //! The index of a shard: where each sample lies in the tar. It makes a plain tar readable by number.
 //!
 //! # The file
-//! `SHARD.tar.index` is little-endian: the magic, the tar's size and time of change in nanoseconds, the number of samples, that of
-//! samples whose key also stands elsewhere, and the length of the reason why the tar is broken (0: it is whole); then of each sample its
-//! first byte, its length and where its key ends; then the keys; then of each sample whose key stands elsewhere its number and the first byte
-//! there; then the reason. It is written under a temporary name and renamed, and made again when the tar's size or time is another.
+//! `SHARD.tar.index` is little-endian: the magic, the tar's size and time of change in nanoseconds, the
+//! number of samples, that of samples whose key also stands elsewhere, and the length of the reason why the
+//! tar is broken (0: it is whole); then of each sample its first byte, its length and where its key ends;
+//! then the keys; then of each sample whose key stands elsewhere its number and the first byte there; then
+//! the reason. It is written under a temporary name and renamed, and made again when the tar's size or time
+//! is another.
 //!
 //! The number in the magic grows with every change of what a sample is: an index of before is made again.
 
@@ -170,7 +172,11 @@ impl Index {
 
     /// The byte of the index at which its keys end.
     fn keys_end(&self) -> Option<u64> {
-        let keys = self.counts.samples.checked_sub(1).map_or(Some(0), |last| self.entry(last).map(|(_, end)| end))?;
+        let keys = self
+            .counts
+            .samples
+            .checked_sub(1)
+            .map_or(Some(0), |last| self.entry(last).map(|(_, end)| end))?;
         (self.entries_end()).checked_add(keys)
     }
 
@@ -226,7 +232,8 @@ fn place(path: &Path, folder: Option<&Path>) -> PathBuf {
         None => path.to_owned(),
         Some(folder) => {
             let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-            folder.join(whole.to_string_lossy().trim_start_matches('/').replace('%', "%25").replace('/', "%2f"))
+            folder
+                .join(whole.to_string_lossy().trim_start_matches('/').replace('%', "%25").replace('/', "%2f"))
         }
     };
     let mut name = name.into_os_string();
@@ -278,7 +285,9 @@ fn build(tar: File, stamp: [u64; 2]) -> std::io::Result<Vec<u8>> {
         }
     }
     samples.iter().for_each(|(_, key)| bytes.extend(key.as_bytes()));
-    apart.iter().for_each(|(number, other)| bytes.extend([number.to_le_bytes(), other.to_le_bytes()].as_flattened()));
+    apart
+        .iter()
+        .for_each(|(number, other)| bytes.extend([number.to_le_bytes(), other.to_le_bytes()].as_flattened()));
     bytes.extend(reason.as_bytes());
     Ok(bytes)
 }
@@ -298,13 +307,17 @@ mod tests {
     #[test]
     fn an_index_finds_each_sample_and_is_read_back() {
         let long = format!("{}/deep", "long".repeat(60));
-        let bytes = tar(&[("x.jpg", b"1"), ("x.txt", b"one"), (&format!("{long}.jpg"), &[7; 2000]), ("z.jpg", b"")]);
+        let bytes =
+            tar(&[("x.jpg", b"1"), ("x.txt", b"one"), (&format!("{long}.jpg"), &[7; 2000]), ("z.jpg", b"")]);
         let (folder, path) = written(&bytes);
         for _ in 0..2 {
             let index = Index::open(&path, None).unwrap();
             let summary = index.summary();
             assert_eq!((summary.samples, summary.broken), (3, None));
-            assert_eq!((0..3).map(|sample| index.key(sample).unwrap()).collect::<Vec<_>>(), ["x", &long, "z"]);
+            assert_eq!(
+                (0..3).map(|sample| index.key(sample).unwrap()).collect::<Vec<_>>(),
+                ["x", &long, "z"]
+            );
             assert_eq!(index.extent(0).unwrap(), Extent { start: 0, length: 2048 });
             let next = index.extent(1).unwrap();
             assert_eq!(index.extent(2).unwrap().start, next.start + next.length);
@@ -315,7 +328,8 @@ mod tests {
 
     #[test]
     fn a_sample_whose_key_stands_elsewhere_tells_where() {
-        let files = ["a.jpg", "b.jpg", "b.txt", "a.txt", "c.jpg", "d.jpg", "c.txt"].map(|name| (name, &b"x"[..]));
+        let files =
+            ["a.jpg", "b.jpg", "b.txt", "a.txt", "c.jpg", "d.jpg", "c.txt"].map(|name| (name, &b"x"[..]));
         let (_folder, path) = written(&tar(&files));
         for folder in [None, Some(Path::new("/proc/none"))] {
             let index = Index::open(&path, folder).unwrap();
@@ -330,7 +344,8 @@ mod tests {
 
     #[test]
     fn an_index_of_before_is_made_anew() {
-        let (_folder, path) = written(&tar(&[("a.jpg", b"1"), ("a.txt", b"1"), ("a.jpg", b"2"), ("a.txt", b"2")]));
+        let (_folder, path) =
+            written(&tar(&[("a.jpg", b"1"), ("a.txt", b"1"), ("a.jpg", b"2"), ("a.txt", b"2")]));
         let metadata = std::fs::metadata(&path).unwrap();
         let time = metadata.mtime() as u64 * 1_000_000_000 + metadata.mtime_nsec() as u64;
         // As it was written when neighbours of one key were one sample.
@@ -347,13 +362,16 @@ mod tests {
         let said = |bytes: &[u8]| Index::open(&written(bytes).1, None).err().map(|error| error.to_string());
         let gzip = said(b"\x1f\x8b\x08\x00").unwrap();
         assert!(
-            gzip.contains("gzip-compressed") && gzip.contains("`gzip -dc`") && gzip.contains("streamed = true"),
+            gzip.contains("gzip-compressed")
+                && gzip.contains("`gzip -dc`")
+                && gzip.contains("streamed = true"),
             "{gzip}"
         );
         assert!(said(b"\x28\xb5\x2f\xfd").unwrap().contains("`zstd -dc`"));
         let xz = said(b"\xfd7zXZ\0").unwrap();
         assert!(xz.contains("\"pipe:xz -dc ") && xz.contains("a.tar"), "{xz}");
-        let pointer = said(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n").unwrap();
+        let pointer =
+            said(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n").unwrap();
         assert_eq!(pointer, GIT_LFS_POINTER);
     }
 

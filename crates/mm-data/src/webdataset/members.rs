@@ -22,7 +22,8 @@ pub(crate) struct Member {
     pub bytes: Vec<u8>,
 }
 
-/// The name of what stands in a tar, if it is a file of a sample: no folder or link, and with both key and extension.
+/// The name of what stands in a tar, if it is a file of a sample: no folder or link, and with both key and
+/// extension.
 pub(super) fn of_sample(entry: &Entry<impl Read>) -> Option<Name> {
     let is_file = matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous);
     is_file.then(|| Name::parse(&entry.path_bytes())).flatten()
@@ -32,7 +33,8 @@ pub(super) fn of_sample(entry: &Entry<impl Read>) -> Option<Name> {
 ///
 /// Errors: a field that repeats, bytes that are no tar.
 pub(super) fn members(bytes: &[u8], start: u64) -> Result<Vec<Member>> {
-    let broken = |reason: String| Error::bad(Fault::Shard, format!("no tar where the index says one is: {reason}"));
+    let broken =
+        |reason: String| Error::bad(Fault::Shard, format!("no tar where the index says one is: {reason}"));
     let unreadable = |error: std::io::Error| broken(error.to_string());
     let mut groups = Groups::default();
     let mut end = start;
@@ -72,7 +74,8 @@ pub(super) fn of_group(group: Group<Vec<u8>>) -> Result<Vec<Member>> {
     }
 }
 
-/// The error of a sample that lacks a member, where its key also stands elsewhere in the tar, at byte `other`.
+/// The error of a sample that lacks a member, where its key also stands elsewhere in the tar, at byte
+/// `other`.
 pub(super) fn apart(error: Error, other: Option<u64>) -> Error {
     match (error.fault(), other) {
         (fault @ (Fault::NoImage | Fault::NoCaption), Some(other)) => Error::bad(
@@ -85,13 +88,14 @@ pub(super) fn apart(error: Error, other: Option<u64>) -> Error {
     }
 }
 
-/// The sample of these members. `txt` is the canonical caption; those of `json` follow. What is wrong with a `json` that is not
-/// needed is the sample's warning.
+/// The sample of these members. `txt` is the canonical caption; those of `json` follow. What is wrong with a
+/// `json` that is not needed is the sample's warning.
 ///
 /// Errors: no image, neither caption, label nor question, a `txt` or `cls` that is no text.
 pub(super) fn sample(key: &str, members: Vec<Member>, caption_field: &str) -> Result<Sample> {
     let (mut image, mut captions, mut label, mut said) = (None, Vec::new(), None, Said::default());
-    let names = members.iter().map(|member| format!("`.{}`", member.extension)).collect::<Vec<_>>().join(", ");
+    let names =
+        members.iter().map(|member| format!("`.{}`", member.extension)).collect::<Vec<_>>().join(", ");
     for Member { extension, bytes } in members {
         let text = |bytes| {
             let not_text = |not_text| Error::bad(Fault::Text, format!("its .{extension}: {not_text}"));
@@ -110,7 +114,8 @@ pub(super) fn sample(key: &str, members: Vec<Member>, caption_field: &str) -> Re
             }
         }
     }
-    let none = || Error::bad(Fault::NoImage, format!("no image (jpg, png, webp, ...) among its members {names}"));
+    let none =
+        || Error::bad(Fault::NoImage, format!("no image (jpg, png, webp, ...) among its members {names}"));
     let (_, image) = image.ok_or_else(none)?;
     let Said { captions: others, label: other_label, questions, variant_of, problem } = said;
     for caption in others {
@@ -121,7 +126,12 @@ pub(super) fn sample(key: &str, members: Vec<Member>, caption_field: &str) -> Re
     let label = label.or(other_label);
     if captions.is_empty() && label.is_none() && questions.is_empty() {
         return Err(problem.map_or_else(
-            || Error::bad(Fault::NoCaption, format!("no caption, label or question among its members {names}")),
+            || {
+                Error::bad(
+                    Fault::NoCaption,
+                    format!("no caption, label or question among its members {names}"),
+                )
+            },
             |problem| Error::bad(Fault::Json, problem),
         ));
     }
@@ -152,7 +162,9 @@ impl Said {
         });
         let mut object = match object {
             Ok(object) => object,
-            Err(reason) => return Self { problem: Some(shortened(format!("its .json: {reason}"))), ..Self::default() },
+            Err(reason) => {
+                return Self { problem: Some(shortened(format!("its .json: {reason}"))), ..Self::default() };
+            }
         };
         let mut problems = Vec::new();
         let mut take = |name: &str| object.remove(name).unwrap_or_default();
@@ -170,7 +182,9 @@ impl Said {
                         }
                     }
                 }
-                other => problems.push(format!("`{name}` is {}, not a text or a list of texts", kind(&other))),
+                other => {
+                    problems.push(format!("`{name}` is {}, not a text or a list of texts", kind(&other)))
+                }
             }
         }
         let label = match take("label") {
@@ -199,7 +213,8 @@ impl Said {
             }
         };
         problems.dedup();
-        let problem = (!problems.is_empty()).then(|| shortened(format!("its .json: {}", problems.join("; "))));
+        let problem =
+            (!problems.is_empty()).then(|| shortened(format!("its .json: {}", problems.join("; "))));
         Self { captions, label, questions, variant_of, problem }
     }
 }
@@ -228,8 +243,9 @@ struct Written<'a> {
     key: &'a str,
 }
 
-/// The members that [`sample`] reads as this sample again, with `image`, its encoded bytes, of the kind `extension`. The key that
-/// it had stands in `.json`; `.cls` is written of labels that are whole numbers, since the Python library reads it as one.
+/// The members that [`sample`] reads as this sample again, with `image`, its encoded bytes, of the kind
+/// `extension`. The key that it had stands in `.json`; `.cls` is written of labels that are whole numbers,
+/// since the Python library reads it as one.
 ///
 /// Errors: neither caption, label nor question.
 pub(crate) fn members_of(sample: &Sample, extension: &str, image: Vec<u8>) -> Result<Vec<Member>> {
@@ -259,7 +275,8 @@ mod tests {
     use super::*;
 
     fn of(members: &[(&str, &[u8])]) -> Result<Sample> {
-        let member = |&(extension, bytes): &(&str, &[u8])| Member { extension: extension.into(), bytes: bytes.into() };
+        let member =
+            |&(extension, bytes): &(&str, &[u8])| Member { extension: extension.into(), bytes: bytes.into() };
         sample("a", members.iter().map(member).collect(), "caption")
     }
 
@@ -269,9 +286,11 @@ mod tests {
 
     #[test]
     fn captions_of_txt_come_first_and_those_of_json_follow() {
-        let json = br#"{"caption": "two", "captions": ["one", "three"], "label": 7, "width": 5, "url": null}"#;
+        let json =
+            br#"{"caption": "two", "captions": ["one", "three"], "label": 7, "width": 5, "url": null}"#;
         let sample =
-            of(&[("json", json), ("png", b"P"), ("txt", b" one\n"), ("jpg", b"J"), ("seg.png", b"S")]).unwrap();
+            of(&[("json", json), ("png", b"P"), ("txt", b" one\n"), ("jpg", b"J"), ("seg.png", b"S")])
+                .unwrap();
         assert_eq!((sample.captions.join("|"), sample.label.as_deref()), ("one|two|three".into(), Some("7")));
         assert_eq!(&*sample.image.bytes().unwrap(), b"J");
         for extension in ["jfif", "jpe", "tif", "bmp"] {
@@ -282,8 +301,12 @@ mod tests {
 
     #[test]
     fn what_is_written_of_a_sample_reads_back_as_it() {
-        let question =
-            Question { id: 7, text: "how many?".into(), answers: vec!["2".into()], kind: Some("count".into()) };
+        let question = Question {
+            id: 7,
+            text: "how many?".into(),
+            answers: vec!["2".into()],
+            kind: Some("count".into()),
+        };
         for label in [None, Some("animals & nature".to_owned()), Some("7".to_owned())] {
             let written = Sample {
                 captions: vec!["two".into(), "\u{e9} \"three\"".into()],
@@ -347,7 +370,10 @@ mod tests {
         assert_eq!(said(b"[{\"caption\": \"two\"}]"), "its .json: a list, not an object");
         assert_eq!(said(b"{\"caf\xe9\": 1}"), "its .json: column 6: not UTF-8 text: convert it with iconv");
         assert!(said(b"{'caption': 'two'}").starts_with("its .json: key must be a string"));
-        assert_eq!(said(br#"{"caption": 5.5}"#), "its .json: `caption` is 5.5, not a text or a list of texts");
+        assert_eq!(
+            said(br#"{"caption": 5.5}"#),
+            "its .json: `caption` is 5.5, not a text or a list of texts"
+        );
         assert_eq!(
             said(br#"{"captions": [1, {}, "two"], "label": {"a": 1}}"#),
             "its .json: `captions` has 1 among its texts; `captions` has an object among its texts; `label` is an object, not a text or a number"
@@ -360,6 +386,9 @@ mod tests {
         // What can be read of it is read.
         let json = br#"{"caption": "two", "label": 3, "questions": "none"}"#;
         let sample = of(&[("jpg", b"J"), ("json", json)]).unwrap();
-        assert_eq!((&*sample.captions[0], sample.label.as_deref(), sample.warning.is_some()), ("two", Some("3"), true));
+        assert_eq!(
+            (&*sample.captions[0], sample.label.as_deref(), sample.warning.is_some()),
+            ("two", Some("3"), true)
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! WebDataset: tars of samples, as the Python library of that name writes and img2dataset fills them.
 //!
-//! A sample is the neighbours of one key: `000017.jpg`, `000017.txt`, `000017.json`. Plain local tars are indexed at first
-//! read, and any sample can then be asked for by its number: the order of a run depends on neither processes nor threads, and a
-//! resumed run begins at the very sample. Commands, standard input and compressed tars are streams.
+//! A sample is the neighbours of one key: `000017.jpg`, `000017.txt`, `000017.json`. Plain local tars are
+//! indexed at first read, and any sample can then be asked for by its number: the order of a run depends on
+//! neither processes nor threads, and a resumed run begins at the very sample. Commands, standard input and
+//! compressed tars are streams.
 
 mod groups;
 mod index;
@@ -36,8 +37,8 @@ use stream::TarStream;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WebDatasetConfig {
-    /// The shards, one word or several: a path with braces or wildcards (`a/{000..099}.tar`, `a/*.tar`), a `.txt` file with such
-    /// a word a line, `pipe:` and a shell command, `-` for standard input.
+    /// The shards, one word or several: a path with braces or wildcards (`a/{000..099}.tar`, `a/*.tar`), a
+    /// `.txt` file with such a word a line, `pipe:` and a shell command, `-` for standard input.
     #[serde(deserialize_with = "one_or_many")]
     pub shards: Vec<String>,
     /// The field of `.json` members that holds a caption or a list of them.
@@ -81,7 +82,8 @@ impl WebDatasetConfig {
         }
         if !self.streamed && shards.iter().all(Shard::is_plain_file) {
             if self.samples.is_some() {
-                let reason = "samples is for streams alone; plain tars are counted: remove it, or set streamed = true";
+                let reason =
+                    "samples is for streams alone; plain tars are counted: remove it, or set streamed = true";
                 return Err(Error::Setting(format!("`{name}`: {reason}")));
             }
             let path = |shard| match shard {
@@ -89,7 +91,12 @@ impl WebDatasetConfig {
                 Shard::Pipe(_) | Shard::Stdin => None,
             };
             let paths = shards.into_iter().filter_map(path).collect();
-            return Ok(Box::new(TarSource::open(name, paths, &self.caption_field, self.index_dir.as_deref())?));
+            return Ok(Box::new(TarSource::open(
+                name,
+                paths,
+                &self.caption_field,
+                self.index_dir.as_deref(),
+            )?));
         }
         let Some(samples) = self.samples.filter(|&samples| samples > 0) else {
             let reason = "a stream (a command, standard input, a compressed tar or streamed = true) has no known length: \

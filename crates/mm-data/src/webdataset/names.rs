@@ -41,8 +41,9 @@ impl std::fmt::Display for Shard {
     }
 }
 
-/// All shards that the words of the config name, in order: `a/{000..099}.tar`, `a/*.tar`, `a/{train,val}-*.tar`,
-/// `pipe:cat a/{0..9}.tar`, `-` for standard input, and `list.txt` for a file with such a word a line.
+/// All shards that the words of the config name, in order: `a/{000..099}.tar`, `a/*.tar`,
+/// `a/{train,val}-*.tar`, `pipe:cat a/{0..9}.tar`, `-` for standard input, and `list.txt` for a file with
+/// such a word a line.
 ///
 /// Errors: a brace without end, a pattern that nothing fits, an empty or unreadable list.
 pub(crate) fn shards(words: &[String]) -> Result<Vec<Shard>> {
@@ -51,7 +52,8 @@ pub(crate) fn shards(words: &[String]) -> Result<Vec<Shard>> {
         if word.ends_with(".txt") && !word.starts_with("pipe:") {
             let path = Path::new(word);
             let list = text::read(path)?;
-            let lines: Vec<&str> = text::lines(&list).map(str::trim).filter(|line| !line.is_empty()).collect();
+            let lines: Vec<&str> =
+                text::lines(&list).map(str::trim).filter(|line| !line.is_empty()).collect();
             if lines.is_empty() {
                 return Err(Error::Empty { name: word.clone(), hint: "the list names no shard".into() });
             }
@@ -105,7 +107,8 @@ fn is_hidden_match(pattern: &str, path: &Path) -> bool {
     let is_named = |part: &OsStr| {
         let part = part.to_string_lossy();
         let names = |named: &str| {
-            named == part || named.starts_with('.') && glob::Pattern::new(named).is_ok_and(|named| named.matches(&part))
+            named == part
+                || named.starts_with('.') && glob::Pattern::new(named).is_ok_and(|named| named.matches(&part))
         };
         pattern.split('/').any(names)
     };
@@ -116,7 +119,8 @@ fn is_hidden_match(pattern: &str, path: &Path) -> bool {
     parts.any(|part| is_hidden(part) && !is_named(part))
 }
 
-/// The shell's brace expansion: `{a,b}` and `{00..12}`, nested and repeated. Braces with neither comma nor `..` stay.
+/// The shell's brace expansion: `{a,b}` and `{00..12}`, nested and repeated. Braces with neither comma nor
+/// `..` stay.
 fn braces(word: &str) -> Result<Vec<String>> {
     let Some(open) = word.find('{') else { return Ok(vec![word.to_owned()]) };
     let mut depth = 0;
@@ -151,15 +155,17 @@ fn braces(word: &str) -> Result<Vec<String>> {
     if alternatives.len().saturating_mul(after.len()) > MOST {
         return Err(Error::Setting(format!("shards: `{word}` names more than {MOST} shards")));
     }
-    let joined =
-        |alternative: &String| after.iter().map(move |after| format!("{before}{alternative}{after}")).collect();
+    let joined = |alternative: &String| {
+        after.iter().map(move |after| format!("{before}{alternative}{after}")).collect()
+    };
     Ok(alternatives.iter().map(joined).collect::<Vec<Vec<_>>>().concat())
 }
 
 /// `00..12` as numbers of the same width, up or down; none if it is no range.
 fn range(inner: &str) -> Result<Option<Vec<String>>> {
     let Some((from, to)) = inner.split_once("..") else { return Ok(None) };
-    let is_number = |text: &str| !text.is_empty() && text.len() <= 18 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number =
+        |text: &str| !text.is_empty() && text.len() <= 18 && text.bytes().all(|byte| byte.is_ascii_digit());
     if !is_number(from) || !is_number(to) {
         return Err(Error::Setting(format!(
             "shards: `{{{inner}}}`: a range goes from one number to another: `{{000..099}}`"
@@ -174,7 +180,11 @@ fn range(inner: &str) -> Result<Option<Vec<String>>> {
     let padded = [from, to].iter().any(|text| text.len() > 1 && text.starts_with('0'));
     let width = if padded { from.len().max(to.len()) } else { 0 };
     let name = |number: u64| format!("{number:0width$}");
-    Ok(Some(if first <= last { (first..=last).map(name).collect() } else { (last..=first).rev().map(name).collect() }))
+    Ok(Some(if first <= last {
+        (first..=last).map(name).collect()
+    } else {
+        (last..=first).rev().map(name).collect()
+    }))
 }
 
 #[cfg(test)]
@@ -193,7 +203,10 @@ mod tests {
         assert_eq!(expanded("{2..0}"), ["2", "1", "0"]);
         assert_eq!(expanded("{8..10}"), ["8", "9", "10"]);
         assert_eq!(expanded("{08..10}"), ["08", "09", "10"]);
-        assert_eq!(expanded("{a,b{1..2},}-{x,y}"), ["a-x", "a-y", "b1-x", "b1-y", "b2-x", "b2-y", "-x", "-y"]);
+        assert_eq!(
+            expanded("{a,b{1..2},}-{x,y}"),
+            ["a-x", "a-y", "b1-x", "b1-y", "b2-x", "b2-y", "-x", "-y"]
+        );
         assert_eq!(expanded("${HOME}/é.tar"), ["${HOME}/é.tar"]);
         for wrong in ["a{0..3.tar", "{a..c}", "{0..}", "{0..99999999}", "{0..999999}{0..9}"] {
             assert!(braces(wrong).is_err(), "{wrong}");
@@ -207,9 +220,13 @@ mod tests {
         for name in ["b-1.tar", "b-0.tar", "c.tar.gz", "._b-0.tar"] {
             std::fs::write(path(name), b"").unwrap();
         }
-        std::fs::write(path("list.txt"), format!("\u{feff}{}\r\n\npipe: cat {{1..2}}.tar\n", path("x.tar").display()))
-            .unwrap();
-        let words = [path("b-*.tar").display().to_string(), path("list.txt").display().to_string(), "-".into()];
+        std::fs::write(
+            path("list.txt"),
+            format!("\u{feff}{}\r\n\npipe: cat {{1..2}}.tar\n", path("x.tar").display()),
+        )
+        .unwrap();
+        let words =
+            [path("b-*.tar").display().to_string(), path("list.txt").display().to_string(), "-".into()];
         let pipe = |command: &str| Shard::Pipe(command.into());
         let expected = [path("b-0.tar"), path("b-1.tar"), path("x.tar")].map(Shard::File);
         let found = shards(&words).unwrap();
@@ -218,7 +235,11 @@ mod tests {
         assert!(found[0].is_plain_file() && !Shard::File("c.tar.gz".into()).is_plain_file());
         assert!(!Shard::File("c.tar.zst".into()).is_plain_file());
         let all = |pattern: &str| shards(&[path(pattern).display().to_string()]).unwrap();
-        assert_eq!(all("*.tar"), [path("b-0.tar"), path("b-1.tar")].map(Shard::File), "a hidden file is no shard");
+        assert_eq!(
+            all("*.tar"),
+            [path("b-0.tar"), path("b-1.tar")].map(Shard::File),
+            "a hidden file is no shard"
+        );
         assert_eq!(all("._*.tar"), [Shard::File(path("._b-0.tar"))], "unless it is named");
         let none = shards(&[path("d-*.tar").display().to_string()]).unwrap_err().to_string();
         assert!(none.ends_with("no file fits this pattern"), "{none}");

@@ -55,7 +55,12 @@ impl TarSource {
     /// Opens the shards by their indices; those that have none are indexed now, in parallel.
     ///
     /// Errors: no shard can be read. Some that cannot are bad samples, one each.
-    pub fn open(name: String, paths: Vec<PathBuf>, caption_field: &str, index_dir: Option<&Path>) -> Result<Self> {
+    pub fn open(
+        name: String,
+        paths: Vec<PathBuf>,
+        caption_field: &str,
+        index_dir: Option<&Path>,
+    ) -> Result<Self> {
         let shards = know(paths, index_dir);
         let unreadable: Vec<&Known> = shards.iter().filter(|shard| shard.summary.bytes == 0).collect();
         if let Some(first) = unreadable.first() {
@@ -140,7 +145,8 @@ fn know(paths: Vec<PathBuf>, index_dir: Option<&Path>) -> Vec<Known> {
         Ok(shard) => (shard.index.summary(), shard.index.is_in_memory().then(|| Arc::new(shard))),
         Err(error) => (Summary { samples: 0, broken: Some(error.to_string()), bytes: 0 }, None),
     };
-    let found: Vec<OnceLock<(Summary, Option<Arc<OpenShard>>)>> = paths.iter().map(|_| OnceLock::new()).collect();
+    let found: Vec<OnceLock<(Summary, Option<Arc<OpenShard>>)>> =
+        paths.iter().map(|_| OnceLock::new()).collect();
     let numbers: Vec<usize> = (0..paths.len()).collect();
     each(&numbers, INDEXERS, |number| {
         found[number].get_or_init(|| one(&paths[number]));
@@ -184,7 +190,8 @@ impl Source for TarSource {
         if let Some(broken) = known.summary.broken.as_ref().filter(|_| place == known.summary.samples) {
             return Err(Error::bad(Fault::Shard, broken.clone()));
         }
-        let spoilt = || Error::bad(Fault::Shard, "its index is spoilt: remove the .index file and begin again");
+        let spoilt =
+            || Error::bad(Fault::Shard, "its index is spoilt: remove the .index file and begin again");
         let gone = |error: String| Error::bad(Fault::Shard, error);
         let shard = self.shard(number).map_err(|error| gone(error.to_string()))?;
         let extent = shard.index.extent(place).ok_or_else(spoilt)?;
@@ -208,10 +215,9 @@ impl Source for TarSource {
             let most = (BLOCK_BYTES / mean).clamp(8, BLOCK_SAMPLES) as usize;
             let count = shard.samples().div_ceil(most);
             // Blocks of a shard are of one size, but for one sample.
-            blocks.extend(
-                (0..count)
-                    .map(|block| ((block + 1) * shard.samples() / count - block * shard.samples() / count) as u32),
-            );
+            blocks.extend((0..count).map(|block| {
+                ((block + 1) * shard.samples() / count - block * shard.samples() / count) as u32
+            }));
         }
         Some(blocks)
     }
@@ -221,7 +227,9 @@ impl Source for TarSource {
         let ((number, first), (same, last)) = (self.find(indices.start), self.find(last));
         let last = last.min(self.shards[number].summary.samples.saturating_sub(1));
         let Ok(shard) = self.shard(number) else { return };
-        if let (true, Some(first), Some(last)) = (number == same, shard.index.extent(first), shard.index.extent(last)) {
+        if let (true, Some(first), Some(last)) =
+            (number == same, shard.index.extent(first), shard.index.extent(last))
+        {
             let length = std::num::NonZero::new((last.start + last.length).saturating_sub(first.start));
             // Advice only: a system that takes none reads as it did.
             let _ = fadvise(&shard.tar, first.start, length, Advice::WillNeed);

@@ -19,7 +19,9 @@ use super::names::Shard;
 use super::walk;
 use crate::file_kind::{Compression, GIT_LFS_POINTER, HEAD_BYTES, is_git_lfs_pointer};
 use crate::rng::{Domain, rng};
-use crate::{BadSample, Error, Fault, Reading, Result, Sample, SampleRng, Source, Stream, StreamOrder, Watch};
+use crate::{
+    BadSample, Error, Fault, Reading, Result, Sample, SampleRng, Source, Stream, StreamOrder, Watch,
+};
 
 /// Samples that the reading thread may be ahead of the shuffle buffer.
 const AHEAD: usize = 8;
@@ -224,7 +226,11 @@ impl ShardReader {
         }
         let started = tempfile::tempfile().and_then(|errors| {
             let mut shell = Command::new("sh");
-            shell.args(["-c", command]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors.try_clone()?);
+            shell
+                .args(["-c", command])
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(errors.try_clone()?);
             // A group of its own, so that it can be ended with all that it started.
             shell.process_group(0).spawn().map(|child| (child, errors))
         });
@@ -247,7 +253,9 @@ impl ShardReader {
         match status {
             Some(Ok(status)) if !status.success() => {
                 let mut said = String::new();
-                let _ = errors.seek(SeekFrom::Start(0)).and_then(|_| errors.take(1 << 16).read_to_string(&mut said));
+                let _ = errors
+                    .seek(SeekFrom::Start(0))
+                    .and_then(|_| errors.take(1 << 16).read_to_string(&mut said));
                 let last = said.trim().lines().last().unwrap_or("it said nothing").to_owned();
                 Ok(Err(failed(format!("the command failed ({status}): {last}"))))
             }
@@ -296,7 +304,8 @@ impl ShardReader {
 
     /// Sends the samples of a tar; returns how many there were, and the byte that its last member ends at.
     fn members(&self, name: &str, input: impl Read) -> std::result::Result<Result<(usize, u64)>, Gone> {
-        let broken = |error: std::io::Error| Error::bad(Fault::Shard, format!("what follows is lost: {error}"));
+        let broken =
+            |error: std::io::Error| Error::bad(Fault::Shard, format!("what follows is lost: {error}"));
         let mut archive = Archive::new(input);
         let entries = match archive.entries() {
             Ok(entries) => entries,
@@ -331,7 +340,9 @@ impl ShardReader {
             };
             let cut = match read {
                 Ok(read) if read == entry.size() => None,
-                Ok(_) => Some(Error::bad(Fault::Shard, format!("cut off in {}.{}", name.key, name.extension))),
+                Ok(_) => {
+                    Some(Error::bad(Fault::Shard, format!("cut off in {}.{}", name.key, name.extension)))
+                }
                 Err(error) => Some(broken(error)),
             };
             if let Some(error) = cut {
@@ -344,7 +355,12 @@ impl ShardReader {
         Ok(Ok((sent, end)))
     }
 
-    fn send_group(&self, shard: &str, keys: &mut Keys, group: Group<Vec<u8>>) -> std::result::Result<(), Gone> {
+    fn send_group(
+        &self,
+        shard: &str,
+        keys: &mut Keys,
+        group: Group<Vec<u8>>,
+    ) -> std::result::Result<(), Gone> {
         let length = group.bytes.end - group.bytes.start;
         let (key, before) = keys.name(group.key.clone(), group.bytes.start);
         let key = format!("{shard}/{key}");

@@ -57,7 +57,8 @@ fn groups(tar: &File, size: u64, samples: &mut Samples) -> std::io::Result<Optio
     for entry in archive.entries_with_seek()? {
         let entry = match entry {
             Ok(entry) => entry,
-            // The library gives the disk's errors and its own in one type; its own have no number of the system's.
+            // The library gives the disk's errors and its own in one type; its own have no number of the
+            // system's.
             Err(error) if error.raw_os_error().is_some() => return Err(error),
             Err(error) => {
                 groups.finish().for_each(|group| samples.add(group));
@@ -86,17 +87,21 @@ fn groups(tar: &File, size: u64, samples: &mut Samples) -> std::io::Result<Optio
         groups.add(name, field, start..end.min(size), ());
     }
     groups.finish().for_each(|group| samples.add(group));
-    Ok(after_end(tar, end)?.or_else(|| samples.found.samples.is_empty().then(|| "no sample is in it".to_owned())))
+    Ok(after_end(tar, end)?
+        .or_else(|| samples.found.samples.is_empty().then(|| "no sample is in it".to_owned())))
 }
 
-/// What is wrong with the end of a tar, whose last member ends at byte `end`: a block of zeros follows it, and nothing else.
+/// What is wrong with the end of a tar, whose last member ends at byte `end`: a block of zeros follows it,
+/// and nothing else.
 fn after_end(tar: &File, end: u64) -> std::io::Result<Option<String>> {
     let mut tar = BufReader::with_capacity(1 << 16, tar);
     tar.seek(SeekFrom::Start(end))?;
     let mut block = [1; 512];
     match tar.read_exact(&mut block) {
         // Where no block is, the writer was stopped between two members.
-        _ if block != [0; 512] => Ok(Some(format!("cut off at byte {end}, between two members: it has no end mark"))),
+        _ if block != [0; 512] => {
+            Ok(Some(format!("cut off at byte {end}, between two members: it has no end mark")))
+        }
         read => {
             read?;
             Ok(drain(tar)?.map(|zeros| more(end + 512 + zeros)))
@@ -151,10 +156,12 @@ mod tests {
 
     #[test]
     fn samples_of_one_key_have_names_and_bytes_of_their_own() {
-        let files = ["a.jpg", "a.txt", "a.jpg", "a.txt", "b.jpg", "c.txt", "b.txt"].map(|name| (name, &b"x"[..]));
+        let files =
+            ["a.jpg", "a.txt", "a.jpg", "a.txt", "b.jpg", "c.txt", "b.txt"].map(|name| (name, &b"x"[..]));
         let found = found(&tar(&files));
         assert_eq!(keys(&found), ["a", "a#2", "b", "c", "b#2"]);
-        let extents: Vec<(u64, u64)> = found.samples.iter().map(|(extent, _)| (extent.start, extent.length)).collect();
+        let extents: Vec<(u64, u64)> =
+            found.samples.iter().map(|(extent, _)| (extent.start, extent.length)).collect();
         assert_eq!(extents, [(0, 2048), (2048, 2048), (4096, 1024), (5120, 1024), (6144, 1024)]);
         assert_eq!(found.apart, [(0, 2048), (1, 0), (2, 6144), (4, 4096)].into());
         assert_eq!(found.broken, None);

@@ -16,7 +16,8 @@ pub fn mutated(bytes: &[u8], rng: &mut impl Rng) -> Vec<u8> {
             let at = rng.random_range(0..bytes.len());
             bytes.splice(at..at, piece);
         }
-        // The head of an image, and the end of a Parquet file, hold sizes, tables and lengths: most of what can go wrong.
+        // The head of an image, and the end of a Parquet file, hold sizes, tables and lengths: most of what
+        // can go wrong.
         3 => (0..4).for_each(|_| {
             let at = rng.random_range(0..bytes.len().min(700));
             bytes[at] = rng.random();

@@ -1,5 +1,5 @@
-//! What a reader of the texts alone can score, who never sees a picture: no better than chance, or the set would
-//! measure his memory.
+//! What a reader of the texts alone can score, who never sees a picture: no better than chance, or the set
+//! would measure his memory.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,9 @@ fn the_most_frequent_answer_to_a_question_is_hardly_ever_right() {
     for (exam, from) in exams() {
         let mut scores: BTreeMap<String, [f64; 2]> = BTreeMap::new();
         for question in (from..from + ASKED).flat_map(|index| exam.scene(index).questions()) {
-            let known = memory.get(&question.text).and_then(|answers| answers.iter().max_by_key(|(_, times)| **times));
+            let known = memory
+                .get(&question.text)
+                .and_then(|answers| answers.iter().max_by_key(|(_, times)| **times));
             let guess = known.map_or("yes", |(answer, _)| answer);
             let [right, all] = scores.entry(question.kind.unwrap()).or_default();
             (*right, *all) = (*right + f64::from(guess == question.answers[0]), *all + 1.0);

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use mm_data::SourceConfig;
 use mm_data::shapes::{
-    Background, Colour, HELD_OUT, NegativeKind, Object, Pattern, Scene, Shape, ShapesConfig, ShapesSplit, Size,
+    Background, Colour, HELD_OUT, NegativeKind, Object, Pattern, Scene, Shape, ShapesConfig, ShapesSplit,
+    Size,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -94,7 +95,10 @@ fn every_answer_is_right_and_no_question_is_ambiguous() {
             assert_eq!(question.id, place as u64);
             assert_eq!(question.answers, [answer(&question.text, &things)], "{}: {things:?}", question.text);
         }
-        assert_eq!(questions.iter().map(|question| &question.text).collect::<HashSet<_>>().len(), questions.len());
+        assert_eq!(
+            questions.iter().map(|question| &question.text).collect::<HashSet<_>>().len(),
+            questions.len()
+        );
         let least = if things.len() == 1 { 6 } else { 8 };
         assert!((least..=10).contains(&questions.len()), "{questions:?}");
     }
@@ -117,8 +121,11 @@ fn every_negative_is_false_however_loosely_it_is_read() {
 #[test]
 fn a_negative_is_in_nearly_the_words_of_its_positive() {
     let words = |text: &str| -> Vec<String> {
-        let mut words: Vec<String> =
-            text.split([' ', ',']).filter(|word| !["", "a", "an"].contains(word)).map(str::to_owned).collect();
+        let mut words: Vec<String> = text
+            .split([' ', ','])
+            .filter(|word| !["", "a", "an"].contains(word))
+            .map(str::to_owned)
+            .collect();
         words.sort();
         words
     };
@@ -213,8 +220,9 @@ fn the_middle_of_an_object_has_its_colour_and_all_around_is_background() {
             let image = scene.render(size);
             let at = |thousandths: u32| (thousandths * size / 1000).min(size - 1);
             let palette = || Colour::ALL.map(Colour::rgb).into_iter().chain([scene.background().rgb()]);
-            let apart =
-                |a: [u8; 3], b: [u8; 3]| a.iter().zip(b).map(|(a, b)| u32::from(a.abs_diff(b)).pow(2)).sum::<u32>();
+            let apart = |a: [u8; 3], b: [u8; 3]| {
+                a.iter().zip(b).map(|(a, b)| u32::from(a.abs_diff(b)).pow(2)).sum::<u32>()
+            };
             for object in scene.objects() {
                 let expected = match object.pattern {
                     Pattern::Hollow => scene.background().rgb(),
@@ -259,7 +267,12 @@ fn any_two_looks_differ_plainly_at_64_pixels() {
 
 fn any_object() -> impl Strategy<Value = Object> {
     let place = prop_oneof![9 => 0..=1000u32, 1 => any::<u32>()];
-    let look = (select(&Shape::ALL[..]), select(&Colour::ALL[..]), select(&Size::ALL[..]), select(&Pattern::ALL[..]));
+    let look = (
+        select(&Shape::ALL[..]),
+        select(&Colour::ALL[..]),
+        select(&Size::ALL[..]),
+        select(&Pattern::ALL[..]),
+    );
     (look, place.clone(), place).prop_map(|((shape, colour, size, pattern), x, y)| Object {
         shape,
         colour,
@@ -310,14 +323,18 @@ fn a_sample_depends_on_seed_split_and_index_alone() {
     let mut ids = HashSet::new();
     for index in (0..200).rev() {
         let (one, again) = (one.sample(index).unwrap(), again.sample(index).unwrap());
-        assert_eq!((&one.key, &one.captions, &one.questions), (&again.key, &again.captions, &again.questions));
+        assert_eq!(
+            (&one.key, &one.captions, &one.questions),
+            (&again.key, &again.captions, &again.questions)
+        );
         assert!(one.questions.iter().all(|question| ids.insert(question.id)));
         assert_eq!(one.image.decode([0; 3]).unwrap().dimensions(), (64, 64));
         assert_eq!(again.image.decode([0; 3]).unwrap().dimensions(), (100, 100));
     }
-    for other in
-        [ShapesConfig { seed: 1, ..config.clone() }, ShapesConfig { split: ShapesSplit::All, ..config.clone() }]
-    {
+    for other in [
+        ShapesConfig { seed: 1, ..config.clone() },
+        ShapesConfig { split: ShapesSplit::All, ..config.clone() },
+    ] {
         assert!((0..20).filter(|&index| other.scene(index) == config.scene(index)).count() < 2);
     }
 }

@@ -1,4 +1,5 @@
-//! A second opinion: reads the texts as English and the scene as JSON, and shares no code with what wrote them.
+//! A second opinion: reads the texts as English and the scene as JSON, and shares no code with what wrote
+//! them.
 
 use mm_data::shapes::Scene;
 use serde_json::Value;
@@ -41,7 +42,8 @@ pub struct Phrase {
 }
 
 impl Phrase {
-    /// Reads `a red circle`, `two circles`, `the shape`, `red circles`; anything that is not good English fails the test.
+    /// Reads `a red circle`, `two circles`, `the shape`, `red circles`; anything that is not good English
+    /// fails the test.
     pub fn read(text: &str) -> Self {
         let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
         let is_article = |word: &str| ["a", "an", "the"].contains(&word) || NUMBERS.contains(&word);
@@ -58,7 +60,12 @@ impl Phrase {
         let order = [&SIZES[..], &PATTERNS[..], &COLOURS[..]];
         let places: Vec<usize> = words
             .iter()
-            .map(|word| order.iter().position(|list| list.contains(&word.as_str())).unwrap_or_else(|| panic!("{text}")))
+            .map(|word| {
+                order
+                    .iter()
+                    .position(|list| list.contains(&word.as_str()))
+                    .unwrap_or_else(|| panic!("{text}"))
+            })
             .collect();
         assert!(places.is_sorted_by(|a, b| a < b), "{text}");
         words.push(noun.to_owned());
@@ -86,11 +93,14 @@ impl Phrase {
 pub fn referent<'a>(text: &str, things: &'a [Thing]) -> &'a Thing {
     let (phrase, place) = match related(text) {
         None => (Phrase::read(text), None),
-        Some((phrase, relation, landmark)) => (Phrase::read(phrase), Some((relation, referent(landmark, things)))),
+        Some((phrase, relation, landmark)) => {
+            (Phrase::read(phrase), Some((relation, referent(landmark, things))))
+        }
     };
     assert_eq!(phrase.article, "the", "{text}");
     let meant = |thing: &&Thing, least: i64| {
-        phrase.fits(thing) && place.is_none_or(|(relation, landmark)| distance(relation, thing, landmark) >= least)
+        phrase.fits(thing)
+            && place.is_none_or(|(relation, landmark)| distance(relation, thing, landmark) >= least)
     };
     let found: Vec<&Thing> = things.iter().filter(|thing| meant(thing, PLAINLY)).collect();
     let perhaps = things.iter().filter(|thing| meant(thing, BARELY)).count();
@@ -117,7 +127,8 @@ pub fn distance(relation: &str, one: &Thing, other: &Thing) -> i64 {
 
 /// The phrases of a caption without relations, without its opening words.
 pub fn list(caption: &str) -> Vec<Phrase> {
-    let list = ["a picture of ", "there is ", "exactly "].iter().find_map(|opening| caption.strip_prefix(opening));
+    let list =
+        ["a picture of ", "there is ", "exactly "].iter().find_map(|opening| caption.strip_prefix(opening));
     list.unwrap_or(caption).split(", ").flat_map(|part| part.split(" and ")).map(Phrase::read).collect()
 }
 
@@ -137,11 +148,17 @@ pub fn is_true(caption: &str, things: &[Thing], margin: i64) -> bool {
         chain.push((Phrase::read(&rest), None));
         return chain_holds(&chain, None, things, margin);
     }
-    let wanted: Vec<Phrase> = list(caption).iter().flat_map(|phrase| vec![phrase.clone(); phrase.number()]).collect();
+    let wanted: Vec<Phrase> =
+        list(caption).iter().flat_map(|phrase| vec![phrase.clone(); phrase.number()]).collect();
     can_assign(&wanted, things, &mut vec![false; things.len()])
 }
 
-fn chain_holds(chain: &[(Phrase, Option<&str>)], last: Option<(&Thing, &str)>, things: &[Thing], margin: i64) -> bool {
+fn chain_holds(
+    chain: &[(Phrase, Option<&str>)],
+    last: Option<(&Thing, &str)>,
+    things: &[Thing],
+    margin: i64,
+) -> bool {
     let Some(((phrase, relation), rest)) = chain.split_first() else { return true };
     things.iter().any(|thing| {
         phrase.fits(thing)
@@ -177,7 +194,8 @@ pub fn answer(question: &str, things: &[Thing]) -> String {
         return referent(phrase, things).words[2].clone();
     }
     if let Some(phrases) = text.strip_prefix("Do ") {
-        let (one, other) = phrases.strip_suffix(" have the same colour").unwrap().split_once(" and ").unwrap();
+        let (one, other) =
+            phrases.strip_suffix(" have the same colour").unwrap().split_once(" and ").unwrap();
         return yes_or_no(referent(one, things).words[2] == referent(other, things).words[2]);
     }
     if let Some(rest) = text.strip_prefix("Are there ") {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mm_data::{
-    BadSample, Fault, Item, Loader, LoaderConfig, Map, Position, Result, Sample, SampleRng, Source, SourceConfig, Split,
+    BadSample, Fault, Item, Loader, LoaderConfig, Map, Position, Result, Sample, SampleRng, Source,
+    SourceConfig, Split,
 };
 use rand::{RngExt, SeedableRng};
 
@@ -26,8 +27,9 @@ fn tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
 /// `count` samples from number `from`, as img2dataset writes them.
 fn shard(from: usize, count: usize) -> Vec<u8> {
     let files = (from..from + count).flat_map(|number| {
-        let json =
-            format!(r#"{{"caption": "number {number}", "url": "u", "status": "success", "error_message": null}}"#);
+        let json = format!(
+            r#"{{"caption": "number {number}", "url": "u", "status": "success", "error_message": null}}"#
+        );
         let member = |end: &str, bytes: Vec<u8>| (format!("{number:09}.{end}"), bytes);
         [
             member("jpg", vec![number as u8; 300 + number % 700]),
@@ -130,7 +132,8 @@ fn an_epoch_mixes_shards_and_has_each_sample_once() {
 #[test]
 fn a_run_goes_on_in_mid_epoch_with_another_number_of_processes() {
     let folder = shards(&[40, 33, 27, 60]);
-    let unbroken = captions(&mut loader(open(folder.path(), ""), &TRAINING, Split::default(), Position::default()), 60);
+    let unbroken =
+        captions(&mut loader(open(folder.path(), ""), &TRAINING, Split::default(), Position::default()), 60);
     let mut position = Position::default();
     let mut given = Vec::new();
     // 1, then 4, then 2 processes; each time opened anew from what JSON keeps.
@@ -161,7 +164,8 @@ fn a_mix_draws_each_source_by_its_weight_and_resumes() {
         )
     };
     let mix: SourceConfig =
-        toml::from_str(&format!("kind = 'mix'\nsources = [{}, {}]", source(&one, 1.0), source(&two, 3.0))).unwrap();
+        toml::from_str(&format!("kind = 'mix'\nsources = [{}, {}]", source(&one, 1.0), source(&two, 3.0)))
+            .unwrap();
     let open = || Arc::from(mix.open().unwrap());
     let mut whole = loader(open(), &TRAINING, Split::default(), Position::default());
     let mut keys = Vec::new();
@@ -192,8 +196,11 @@ fn streams_give_what_numbers_give_and_resume_exactly() {
     let folder = shards(&[20, 13, 17]);
     for number in 0..3 {
         let path = folder.path().join(format!("s-{number:03}.tar"));
-        std::fs::write(folder.path().join(format!("z-{number}.tar.gz")), gzipped(&std::fs::read(path).unwrap()))
-            .unwrap();
+        std::fs::write(
+            folder.path().join(format!("z-{number}.tar.gz")),
+            gzipped(&std::fs::read(path).unwrap()),
+        )
+        .unwrap();
     }
     let at = folder.path().display();
     for (shards, keys) in [
@@ -221,12 +228,17 @@ fn processes_share_the_shards_of_a_stream() {
     let mut seen = BTreeSet::new();
     for rank in 0..3 {
         let source = open(folder.path(), "streamed = true\nsamples = 120");
-        let mut loader =
-            loader(source, &LoaderConfig { batch_size: 12, ..TRAINING }, Split { rank, world: 3 }, Position::default());
+        let mut loader = loader(
+            source,
+            &LoaderConfig { batch_size: 12, ..TRAINING },
+            Split { rank, world: 3 },
+            Position::default(),
+        );
         let mine: BTreeSet<String> = captions(&mut loader, 10).into_iter().collect();
         seen.extend(mine);
     }
-    assert!(seen.len() > 70, "{}", seen.len()); // each reads on into its next epoch while its buffer still holds some
+    // each reads on into its next epoch while its buffer still holds some
+    assert!(seen.len() > 70, "{}", seen.len());
     let few = open(folder.path(), "streamed = true\nsamples = 120");
     let message = said(Loader::new(
         few,
@@ -235,7 +247,10 @@ fn processes_share_the_shards_of_a_stream() {
         map(),
         Position::default(),
     ));
-    assert!(message.contains("6 shards for 7 processes: make more shards, or set data.resample = true"), "{message}");
+    assert!(
+        message.contains("6 shards for 7 processes: make more shards, or set data.resample = true"),
+        "{message}"
+    );
 }
 
 /// All samples of a set, in order, with what is bad.
@@ -256,7 +271,8 @@ fn a_shard_that_is_cut_off_gone_or_no_tar_is_counted_and_the_others_are_read() {
     let names = format!("{}/s-{{000..004}}.tar", folder.path().display());
     let (read, bad) = all(Arc::from(config(&names, "").open().unwrap()));
     assert_eq!((read.len(), bad.len()), (25, 3));
-    let ends: Vec<(Fault, &str)> = bad.iter().map(|bad| (bad.fault, bad.key.rsplit('/').next().unwrap())).collect();
+    let ends: Vec<(Fault, &str)> =
+        bad.iter().map(|bad| (bad.fault, bad.key.rsplit('/').next().unwrap())).collect();
     assert_eq!(ends, [(Fault::Shard, "s-001.tar"), (Fault::Shard, "s-003.tar"), (Fault::Shard, "s-004.tar")]);
     assert!(bad[0].reason.contains("cut off"), "{}", bad[0].reason);
     assert!(bad[1].reason.contains("No such file"), "{}", bad[1].reason);
@@ -271,7 +287,11 @@ fn a_shard_that_vanishes_or_changes_under_a_run_is_bad_and_no_end() {
     std::fs::remove_file(folder.path().join("s-001.tar")).unwrap();
     let (read, bad) = all(source);
     assert_eq!((read.len(), bad.len()), (20, 10));
-    assert!(bad.iter().all(|bad| bad.fault == Fault::Shard && bad.reason.contains("s-001.tar")), "{:?}", bad[0]);
+    assert!(
+        bad.iter().all(|bad| bad.fault == Fault::Shard && bad.reason.contains("s-001.tar")),
+        "{:?}",
+        bad[0]
+    );
     let source = open(folder.path(), "");
     std::fs::write(folder.path().join("s-000.tar"), shard(0, 3)).unwrap();
     let (read, bad) = all(source);
@@ -288,7 +308,8 @@ fn commands_that_fail_are_named_with_what_they_said() {
         "pipe:head -c 6000 {at}/s-000.tar\npipe:cat {at}/s-001.tar; echo no credit >&2; exit 3\npipe:no-such-command\n"
     );
     std::fs::write(&list, lines).unwrap();
-    let source: Arc<dyn Source> = Arc::from(config(&list.display().to_string(), "samples = 20").open().unwrap());
+    let source: Arc<dyn Source> =
+        Arc::from(config(&list.display().to_string(), "samples = 20").open().unwrap());
     let config = LoaderConfig { max_bad_samples: 3, shuffle: false, ..TRAINING };
     let mut loader = loader(source, &config, Split::default(), Position::default());
     captions(&mut loader, 2);
@@ -303,8 +324,11 @@ fn commands_that_fail_are_named_with_what_they_said() {
 fn a_command_that_hangs_ends_with_its_loader() {
     let folder = shards(&[10]);
     let mark = folder.path().join("mark");
-    let command =
-        format!("pipe:cat {}/s-000.tar; sleep 600 & echo $! > {}; wait", folder.path().display(), mark.display());
+    let command = format!(
+        "pipe:cat {}/s-000.tar; sleep 600 & echo $! > {}; wait",
+        folder.path().display(),
+        mark.display()
+    );
     let source: Arc<dyn Source> = Arc::from(config(&command, "samples = 10").open().unwrap());
     let mut loader =
         loader(source, &LoaderConfig { shuffle: false, ..TRAINING }, Split::default(), Position::default());

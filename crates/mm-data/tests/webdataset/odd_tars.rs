@@ -1,4 +1,5 @@
-//! Tars as other people's tools leave them: what is no sample, or no tar, is said, by number and as a stream alike.
+//! Tars as other people's tools leave them: what is no sample, or no tar, is said, by number and as a stream
+//! alike.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -9,7 +10,10 @@ use super::{TRAINING, config, gzipped, loader, said, tar};
 
 /// A tar of members, each of its name's bytes but for captions.
 fn members(members: &[(&str, &str)]) -> Vec<u8> {
-    tar(&members.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.as_bytes().to_vec())).collect::<Vec<_>>())
+    tar(&members
+        .iter()
+        .map(|(name, bytes)| ((*name).to_owned(), bytes.as_bytes().to_vec()))
+        .collect::<Vec<_>>())
 }
 
 /// What is told of each sample: its key in the shard, and its captions and image, or what is wrong with it.
@@ -93,7 +97,9 @@ fn a_sample_whose_members_lie_apart_says_so() {
         ("c.jpg", "C"),
     ]));
     let faults = |told: &Told| {
-        told.iter().map(|(key, read)| (key.clone(), read.clone().err().map(|(fault, _)| fault))).collect::<Vec<_>>()
+        told.iter()
+            .map(|(key, read)| (key.clone(), read.clone().err().map(|(fault, _)| fault)))
+            .collect::<Vec<_>>()
     };
     let expected = [
         ("a", Some(Fault::NoCaption)),
@@ -111,7 +117,11 @@ fn a_sample_whose_members_lie_apart_says_so() {
         reason(&numbered, 0)
     );
     assert_eq!(reason(&numbered, 2), reason(&streamed, 2));
-    assert!(reason(&numbered, 2).contains("members of its key also lie apart, at byte 0"), "{}", reason(&numbered, 2));
+    assert!(
+        reason(&numbered, 2).contains("members of its key also lie apart, at byte 0"),
+        "{}",
+        reason(&numbered, 2)
+    );
     assert!(!reason(&numbered, 4).contains("apart"));
 }
 
@@ -119,8 +129,13 @@ fn a_sample_whose_members_lie_apart_says_so() {
 fn a_json_that_nobody_needs_costs_no_sample_and_is_counted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s.tar");
-    let jsons =
-        ["{\"caption\": null, \"score\": NaN}", "[]", "{\"captions\": null}", "{\"questions\": [\"why?\"]}", "{"];
+    let jsons = [
+        "{\"caption\": null, \"score\": NaN}",
+        "[]",
+        "{\"captions\": null}",
+        "{\"questions\": [\"why?\"]}",
+        "{",
+    ];
     let files = jsons.iter().enumerate().flat_map(|(number, json)| {
         let caption = format!("\u{feff}number {number}");
         [("jpg", "J".to_owned()), ("json", (*json).to_owned()), ("txt", caption)]
@@ -132,7 +147,8 @@ fn a_json_that_nobody_needs_costs_no_sample_and_is_counted() {
     std::fs::write(&path, tar(&files)).unwrap();
     for keys in ["", "streamed = true\nsamples = 6"] {
         let source: Arc<dyn Source> = Arc::from(config(&path.display().to_string(), keys).open().unwrap());
-        let settings = mm_data::LoaderConfig { shuffle: false, batch_size: 1, max_bad_samples: 1, ..TRAINING };
+        let settings =
+            mm_data::LoaderConfig { shuffle: false, batch_size: 1, max_bad_samples: 1, ..TRAINING };
         let mut loader = loader(source, &settings, Split::default(), Position::default());
         let captions: Vec<String> = (0..5).map(|_| loader.next_batch().unwrap().items.remove(0).0).collect();
         assert_eq!(captions, [0, 1, 2, 3, 4].map(|number| format!("number {number}")));
@@ -168,7 +184,10 @@ fn a_compressed_tar_is_read_as_a_stream_or_told_by_its_kind() {
     let zstd = zstd::encode_all(&plain[..], 0).unwrap();
     for (bytes, program) in [(&gzipped(&plain), "gzip"), (&zstd, "zstd")] {
         let message = said(open(bytes, ""));
-        assert!(message.contains(&format!("{program}-compressed")) && message.contains("streamed = true"), "{message}");
+        assert!(
+            message.contains(&format!("{program}-compressed")) && message.contains("streamed = true"),
+            "{message}"
+        );
         let stream = open(bytes, "streamed = true\nsamples = 1").unwrap();
         assert_eq!(streamed(&*stream, 2), [whole("a", "A text"), whole("a", "A text")]);
     }

@@ -10,7 +10,8 @@ pub fn as_processes<T: Send>(world: usize, body: impl Fn(&Group) -> T + Sync) ->
     let (body, port) = (&body, free_port());
     std::thread::scope(|scope| {
         let run = |rank| {
-            let group = Group::join(&launch(rank, world, port), Device::Cpu, Duration::from_secs(60)).unwrap();
+            let group =
+                Group::join(&launch(rank, world, port), Device::Cpu, Duration::from_secs(60)).unwrap();
             let result = body(&group);
             group.barrier().unwrap();
             result

@@ -1,12 +1,13 @@
-//! What stands beside a vocabulary: tokens that were added to it, and the roles of tokens, as transformers 5 reads them.
+//! What stands beside a vocabulary: tokens that were added to it, and the roles of tokens, as transformers 5
+//! reads them.
 
 use super::{ROLES, token_named};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tokenizers::{AddedToken, Tokenizer};
 
-/// Takes the roles of `special_tokens_map.json` over into `tokenizer_config.json`, where they go before its own; but not where that lists
-/// its added tokens, as all newer ones do.
+/// Takes the roles of `special_tokens_map.json` over into `tokenizer_config.json`, where they go before its
+/// own; but not where that lists its added tokens, as all newer ones do.
 pub(super) fn with_roles(mut config: Value, map: &Value) -> Value {
     if !config["added_tokens_decoder"].is_null() {
         return config;
@@ -22,8 +23,9 @@ pub(super) fn with_roles(mut config: Value, map: &Value) -> Value {
     config
 }
 
-/// Adds to `tokenizer` the tokens that `tokenizer_config.json` lists in `added_tokens_decoder`, or else the older `added_tokens.json`
-/// (token to id), and that its vocabulary lacks. They take the next ids, in the order of those that are listed.
+/// Adds to `tokenizer` the tokens that `tokenizer_config.json` lists in `added_tokens_decoder`, or else the
+/// older `added_tokens.json` (token to id), and that its vocabulary lacks. They take the next ids, in the
+/// order of those that are listed.
 ///
 /// # Errors
 /// A list that is none of tokens.
@@ -34,7 +36,8 @@ pub(super) fn add(mut tokenizer: Tokenizer, config: &Value, older: &Value) -> to
             let special: Vec<&str> =
                 ROLES.into_iter().chain(["pad_token"]).filter_map(|role| token_named(config, role)).collect();
             for (token, id) in older.as_object().into_iter().flatten() {
-                let id = id.as_u64().ok_or_else(|| format!("added_tokens.json: the id of {token:?} is {id}"))?;
+                let id =
+                    id.as_u64().ok_or_else(|| format!("added_tokens.json: the id of {token:?} is {id}"))?;
                 listed.insert(id, AddedToken::from(token.clone(), special.contains(&token.as_str())));
             }
         }

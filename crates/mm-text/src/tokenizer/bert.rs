@@ -1,12 +1,13 @@
-//! BERT's tokenizer (Devlin et al. 2019) from the `vocab.txt` that it was released with: words and punctuation, each in its longest
-//! pieces, `[CLS]` before and `[SEP]` behind.
+//! BERT's tokenizer (Devlin et al. 2019) from the `vocab.txt` that it was released with: words and
+//! punctuation, each in its longest pieces, `[CLS]` before and `[SEP]` behind.
 
 use serde_json::{Value, json};
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::{AddedToken, Tokenizer};
 
-/// The whole tokenizer, as transformers' `BertTokenizer` builds it from the lines of `vocabulary`, a token each, and the fields of
-/// `tokenizer_config.json`: `do_lower_case` (true where absent), `strip_accents` and `tokenize_chinese_chars`.
+/// The whole tokenizer, as transformers' `BertTokenizer` builds it from the lines of `vocabulary`, a token
+/// each, and the fields of `tokenizer_config.json`: `do_lower_case` (true where absent), `strip_accents` and
+/// `tokenize_chinese_chars`.
 ///
 /// # Errors
 /// The vocabulary lacks a token that every BERT has.
@@ -31,11 +32,19 @@ pub(super) fn tokenizer(vocabulary: &str, config: &Value) -> tokenizers::Result<
                  { "Sequence": { "id": "B", "type_id": 1 } }, { "SpecialToken": { "id": "[SEP]", "type_id": 1 } }],
         "special_tokens": { "[CLS]": special("[CLS]", cls), "[SEP]": special("[SEP]", sep) },
     });
-    let added = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].into_iter().filter(|token| vocab.contains_key(*token));
+    let added =
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].into_iter().filter(|token| vocab.contains_key(*token));
     let added: Vec<AddedToken> = added.map(|token| AddedToken::from(token, true)).collect();
-    let mut tokenizer = Tokenizer::new(WordPiece::builder().vocab(vocab).unk_token("[UNK]".to_owned()).build()?);
+    let mut tokenizer =
+        Tokenizer::new(WordPiece::builder().vocab(vocab).unk_token("[UNK]".to_owned()).build()?);
     let decoder = json!({ "type": "WordPiece", "prefix": "##", "cleanup": true });
-    super::assemble(&mut tokenizer, normalizer, json!({ "type": "BertPreTokenizer" }), post_processor, decoder)?;
+    super::assemble(
+        &mut tokenizer,
+        normalizer,
+        json!({ "type": "BertPreTokenizer" }),
+        post_processor,
+        decoder,
+    )?;
     tokenizer.add_special_tokens(&added);
     Ok(tokenizer)
 }

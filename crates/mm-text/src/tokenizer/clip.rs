@@ -1,5 +1,5 @@
-//! CLIP's tokenizer (Radford et al. 2021, section 2.4): lower-cased, split by CLIP's expression, bytes as letters, byte pairs merged
-//! with `</w>` at word ends, `<|startoftext|>` before and `<|endoftext|>` behind.
+//! CLIP's tokenizer (Radford et al. 2021, section 2.4): lower-cased, split by CLIP's expression, bytes as
+//! letters, byte pairs merged with `</w>` at word ends, `<|startoftext|>` before and `<|endoftext|>` behind.
 
 use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
@@ -40,7 +40,8 @@ pub(super) fn pre_tokenizer_of_any_case() -> Value {
     ]})
 }
 
-/// The whole tokenizer, as transformers' `CLIPTokenizer` builds it from `vocab` (token to id) and `merges` (pairs, best first).
+/// The whole tokenizer, as transformers' `CLIPTokenizer` builds it from `vocab` (token to id) and `merges`
+/// (pairs, best first).
 ///
 /// # Errors
 /// The vocabulary lacks the start or the end token, or what a merge makes.
@@ -57,7 +58,8 @@ pub(super) fn tokenizer(vocab: Vocab, merges: Merges) -> tokenizers::Result<Toke
     let mut tokenizer = Tokenizer::new(model);
     let post_processor = json!({ "type": "RobertaProcessing", "cls": [START, start], "sep": [END, end],
                                  "trim_offsets": false, "add_prefix_space": false });
-    let decoder = json!({ "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true });
+    let decoder =
+        json!({ "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true });
     super::assemble(&mut tokenizer, normalizer(), pre_tokenizer(), post_processor, decoder)?;
     tokenizer.add_special_tokens(&[AddedToken::from(START, true), AddedToken::from(END, true)]);
     Ok(tokenizer)
@@ -68,7 +70,8 @@ pub(super) fn tokenizer(vocab: Vocab, merges: Merges) -> tokenizers::Result<Toke
 /// # Errors
 /// Names the line that is no pair.
 pub(super) fn merges(text: &str) -> Result<Merges, String> {
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with("#version") && !line.trim().is_empty());
+    let lines =
+        text.lines().enumerate().filter(|(_, line)| !line.starts_with("#version") && !line.trim().is_empty());
     let pairs = lines.map(|(number, line)| match line.split_once(' ') {
         Some((left, right)) if !right.contains(' ') => Ok((left.to_owned(), right.trim_end().to_owned())),
         _ => Err(format!("line {}: expected two tokens, got {line:?}", number + 1)),
@@ -76,8 +79,8 @@ pub(super) fn merges(text: &str) -> Result<Merges, String> {
     pairs.collect()
 }
 
-/// The vocabulary that `merges` make, numbered as CLIP numbers its own: 256 bytes, 256 bytes that end a word, the merges, then
-/// [`START`] and [`END`].
+/// The vocabulary that `merges` make, numbered as CLIP numbers its own: 256 bytes, 256 bytes that end a word,
+/// the merges, then [`START`] and [`END`].
 pub(super) fn vocabulary(merges: &Merges) -> Vocab {
     let joined = merges.iter().map(|(left, right)| format!("{left}{right}"));
     letters().chain(joined).chain([START.to_owned(), END.to_owned()]).zip(0..).collect()
@@ -89,8 +92,8 @@ pub(super) fn letters() -> impl Iterator<Item = String> {
     inside.chain(byte_letters().into_iter().map(|letter| format!("{letter}{END_OF_WORD}")))
 }
 
-/// The letter that stands for each byte, in the order in which CLIP numbers them: printable bytes stand for themselves and
-/// come first, the others are shifted above them.
+/// The letter that stands for each byte, in the order in which CLIP numbers them: printable bytes stand for
+/// themselves and come first, the others are shifted above them.
 fn byte_letters() -> Vec<char> {
     let printable = |byte: &u32| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
     let plain = (0..256).filter(printable);

@@ -38,10 +38,12 @@ pub(super) fn read(dir: &Path) -> Result<(Tokenizer, Value)> {
     // Where SigLIP's model stands beside a tokenizer.json, that one lacks the cleaning that comes first.
     let tokenizer = if json.exists() && !(class == "SiglipTokenizer" && spiece.exists()) {
         let bytes = read_bytes(&json)?;
-        guarded(|| configured(Tokenizer::from_bytes(bytes)?, &config)).map_err(|reason| format_error(&json, reason))?
+        guarded(|| configured(Tokenizer::from_bytes(bytes)?, &config))
+            .map_err(|reason| format_error(&json, reason))?
     } else if vocab.exists() && merges.exists() {
-        let tokens: Vocab = serde_json::from_slice(&read_bytes(&vocab)?)
-            .map_err(|reason| format_error(&vocab, format!("expected an object of tokens and their ids: {reason}")))?;
+        let tokens: Vocab = serde_json::from_slice(&read_bytes(&vocab)?).map_err(|reason| {
+            format_error(&vocab, format!("expected an object of tokens and their ids: {reason}"))
+        })?;
         let pairs = clip::merges(&read_text(&merges)?).map_err(|reason| format_error(&merges, reason))?;
         guarded(|| clip::tokenizer(tokens, pairs)).map_err(|reason| format_error(&vocab, reason))?
     } else if words.exists() {
@@ -58,8 +60,8 @@ pub(super) fn read(dir: &Path) -> Result<(Tokenizer, Value)> {
         return Err(Error::NoTokenizer(dir.to_owned()));
     };
     let older = read_json_if_there(&dir.join("added_tokens.json"))?;
-    let tokenizer =
-        guarded(|| added::add(tokenizer, &config, &older)).map_err(|reason| format_error(&config_file, reason))?;
+    let tokenizer = guarded(|| added::add(tokenizer, &config, &older))
+        .map_err(|reason| format_error(&config_file, reason))?;
     if class == "SiglipTokenizer" && config["model_max_length"].is_null() {
         config["model_max_length"] = siglip::CONTEXT_LENGTH.into();
     }
@@ -73,8 +75,9 @@ pub(super) fn read(dir: &Path) -> Result<(Tokenizer, Value)> {
     Ok((tokenizer, config))
 }
 
-/// `tokenizer` with what `tokenizer_config.json` changes of a `tokenizer.json`: SigLIP 2's lower case, and, where the file itself puts
-/// nothing around a text, the begin and end tokens that are said to be added. Where it does, transformers 5 does not heed these either.
+/// `tokenizer` with what `tokenizer_config.json` changes of a `tokenizer.json`: SigLIP 2's lower case, and,
+/// where the file itself puts nothing around a text, the begin and end tokens that are said to be added.
+/// Where it does, transformers 5 does not heed these either.
 fn configured(mut tokenizer: Tokenizer, config: &Value) -> tokenizers::Result<Tokenizer> {
     if config["tokenizer_class"] == "Siglip2Tokenizer" {
         let own = tokenizer.get_normalizer().cloned();
@@ -91,7 +94,8 @@ fn configured(mut tokenizer: Tokenizer, config: &Value) -> tokenizers::Result<To
     if !adds_nothing {
         return Ok(tokenizer);
     }
-    let added = |role: &str, is_added: Option<bool>| token_named(config, role).filter(|_| is_added == Some(true));
+    let added =
+        |role: &str, is_added: Option<bool>| token_named(config, role).filter(|_| is_added == Some(true));
     let tokens = [added("bos_token", begin), Some("$A"), added("eos_token", end)];
     let single: Vec<&str> = tokens.into_iter().flatten().collect();
     let mut specials = Vec::new();

@@ -1,4 +1,5 @@
-//! The tokenizers library ends in a panic on many a file that is damaged or lies. Here that is an error, and nothing is printed.
+//! The tokenizers library ends in a panic on many a file that is damaged or lies. Here that is an error, and
+//! nothing is printed.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -10,7 +11,8 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `library`, which uses the tokenizers library alone: a value that it leaves half changed is not used any more.
+/// Runs `library`, which uses the tokenizers library alone: a value that it leaves half changed is not used
+/// any more.
 ///
 /// # Errors
 /// As `library`, or it panics.
@@ -27,7 +29,9 @@ pub(super) fn guarded<T>(library: impl FnOnce() -> tokenizers::Result<T>) -> tok
     let outer = GUARDED.replace(true);
     let result = catch_unwind(AssertUnwindSafe(library));
     GUARDED.set(outer);
-    result.unwrap_or_else(|panic| Err(format!("the tokenizers library gives up on it: {}", text(&*panic)).into()))
+    result.unwrap_or_else(|panic| {
+        Err(format!("the tokenizers library gives up on it: {}", text(&*panic)).into())
+    })
 }
 
 fn text(panic: &(dyn Any + Send)) -> &str {
@@ -41,8 +45,9 @@ mod tests {
 
     #[test]
     fn a_panic_of_the_library_is_an_error_with_its_text() {
-        let panics =
-            |number: usize| guarded::<()>(|| panic!("index {number} is out of bounds")).unwrap_err().to_string();
+        let panics = |number: usize| {
+            guarded::<()>(|| panic!("index {number} is out of bounds")).unwrap_err().to_string()
+        };
         assert!(panics(7).ends_with("gives up on it: index 7 is out of bounds"));
         assert!(guarded::<()>(|| panic!("no reason")).unwrap_err().to_string().ends_with("no reason"));
         assert_eq!(guarded(|| Ok(3)).unwrap(), 3);

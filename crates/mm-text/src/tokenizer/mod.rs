@@ -23,7 +23,9 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
+use tokenizers::{
+    DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper,
+};
 
 /// The merges of OpenAI's CLIP, as `merges.txt`, compressed; their licence is beside them.
 const OPENAI_MERGES: &[u8] = include_bytes!("openai/merges.txt.gz");
@@ -49,7 +51,8 @@ const PROBES: [&str; 6] = [
 
 /// Text to token ids: begin token, text, end token, never more than the context length.
 ///
-/// It can be shared between threads; [`Tokenizer::encode`] makes no tensors, so that loader workers can call it.
+/// It can be shared between threads; [`Tokenizer::encode`] makes no tensors, so that loader workers can call
+/// it.
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -72,14 +75,16 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Opens a folder with a tokenizer in any form that transformers saves: `tokenizer.json`, CLIP's `vocab.json` and `merges.txt`,
-    /// BERT's `vocab.txt` or SigLIP's `spiece.model`. Padding token and context length are `tokenizer_config.json`'s (or the
-    /// context length `sentence_bert_config.json`'s), if it is there; else the padding token is `[PAD]`, `<pad>` or the end token,
-    /// whichever is first in the vocabulary, and the context length is 77. Texts are cleaned as its `text_clean` says, which
+    /// Opens a folder with a tokenizer in any form that transformers saves: `tokenizer.json`, CLIP's
+    /// `vocab.json` and `merges.txt`, BERT's `vocab.txt` or SigLIP's `spiece.model`. Padding token and
+    /// context length are `tokenizer_config.json`'s (or the context length `sentence_bert_config.json`'s), if
+    /// it is there; else the padding token is `[PAD]`, `<pad>` or the end token, whichever is first in the
+    /// vocabulary, and the context length is 77. Texts are cleaned as its `text_clean` says, which
     /// [`Tokenizer::save`] writes and transformers passes over.
     ///
     /// # Errors
-    /// Missing or malformed files, and tokenizers that put no end token behind a text: no tower here could pool it.
+    /// Missing or malformed files, and tokenizers that put no end token behind a text: no tower here could
+    /// pool it.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let (inner, config) = files::read(dir)?;
         Self::new(inner, &config).map_err(|error| match error {
@@ -88,8 +93,8 @@ impl Tokenizer {
         })
     }
 
-    /// OpenAI's own tokenizer, which open_clip's models use where they name no other: both clean texts by [`TextClean::Lower`] first, which
-    /// is left to [`Tokenizer::with_text_clean`].
+    /// OpenAI's own tokenizer, which open_clip's models use where they name no other: both clean texts by
+    /// [`TextClean::Lower`] first, which is left to [`Tokenizer::with_text_clean`].
     ///
     /// # Errors
     /// None that can be helped: the vocabulary is part of the program.
@@ -110,8 +115,9 @@ impl Tokenizer {
             &[eos] => (None, eos),
             &[bos, eos] => (Some(bos), eos),
             ids => {
-                let reason =
-                    format!("it encodes an empty text as {ids:?}; expected [begin token, end token] or [end token]");
+                let reason = format!(
+                    "it encodes an empty text as {ids:?}; expected [begin token, end token] or [end token]"
+                );
                 return Err(Error::Tokenizer(reason));
             }
         };
@@ -122,7 +128,8 @@ impl Tokenizer {
         let context_length = stated.map_or(DEFAULT_CONTEXT_LENGTH, |length| length as usize);
         // What is put around a text need not be in the vocabulary.
         let around = bos.into_iter().chain([eos, pad]);
-        let vocab_size = inner.get_vocab(true).into_values().chain(around).max().map_or(0, |id| id as usize + 1);
+        let vocab_size =
+            inner.get_vocab(true).into_values().chain(around).max().map_or(0, |id| id as usize + 1);
         let role = |role: &'static str| Some((role, token_named(config, role)?.to_owned()));
         let text_clean = match &config[TEXT_CLEAN] {
             Value::Null => None,
@@ -154,8 +161,9 @@ impl Tokenizer {
 
     /// The same tokenizer for texts that are cleaned by `clean` first.
     ///
-    /// CLIP's own kind then works as open_clip's `SimpleTokenizer` under [`TextClean::Lower`] and [`TextClean::Canonicalize`]: nothing is
-    /// normalized after the cleaning, and a special token that is written out in a text is text.
+    /// CLIP's own kind then works as open_clip's `SimpleTokenizer` under [`TextClean::Lower`] and
+    /// [`TextClean::Canonicalize`]: nothing is normalized after the cleaning, and a special token that is
+    /// written out in a text is text.
     ///
     /// # Errors
     /// The tokenizers library refuses the parts.
@@ -164,7 +172,8 @@ impl Tokenizer {
         if self.is_clip() && matches!(clean, TextClean::Lower | TextClean::Canonicalize) {
             let own = (self.inner.get_normalizer().cloned(), self.inner.get_pre_tokenizer().cloned());
             self.inner.with_normalizer(None::<NormalizerWrapper>);
-            self.inner.with_pre_tokenizer(Some(part::<PreTokenizerWrapper>(clip::pre_tokenizer_of_any_case())?));
+            self.inner
+                .with_pre_tokenizer(Some(part::<PreTokenizerWrapper>(clip::pre_tokenizer_of_any_case())?));
             self.inner.set_encode_special_tokens(true);
             self.replaced = Some(own);
         }
@@ -180,8 +189,8 @@ impl Tokenizer {
         if self.text_clean.is_some() { Ok(self) } else { self.with_text_clean(clean) }
     }
 
-    /// The same tokenizer of CLIP's kind with texts as they are, the case of letters kept, as open_clip's `SimpleTokenizer` takes them from
-    /// `clean = "whitespace"`.
+    /// The same tokenizer of CLIP's kind with texts as they are, the case of letters kept, as open_clip's
+    /// `SimpleTokenizer` takes them from `clean = "whitespace"`.
     ///
     /// # Errors
     /// As [`Tokenizer::with_text_clean`].
@@ -189,7 +198,8 @@ impl Tokenizer {
         if self.is_clip() {
             self.restore();
             self.inner.with_normalizer(None::<NormalizerWrapper>);
-            self.inner.with_pre_tokenizer(Some(part::<PreTokenizerWrapper>(clip::pre_tokenizer_of_any_case())?));
+            self.inner
+                .with_pre_tokenizer(Some(part::<PreTokenizerWrapper>(clip::pre_tokenizer_of_any_case())?));
         }
         Ok(self)
     }
@@ -203,7 +213,8 @@ impl Tokenizer {
         }
     }
 
-    /// The same tokenizer for a tower of `positions`: its own context length, if its files state a shorter one.
+    /// The same tokenizer for a tower of `positions`: its own context length, if its files state a shorter
+    /// one.
     ///
     /// # Errors
     /// As [`Tokenizer::with_context_length`].
@@ -218,14 +229,16 @@ impl Tokenizer {
     /// A length without room for both.
     pub fn with_context_length(mut self, length: usize) -> Result<Self> {
         if length < 2 {
-            return Err(Error::Config(format!("context length {length} has no room for the begin and end tokens")));
+            return Err(Error::Config(format!(
+                "context length {length} has no room for the begin and end tokens"
+            )));
         }
         self.context_length = length;
         Ok(self)
     }
 
-    /// Token ids of `text`, from begin to end token. A text over the context length loses its tail, keeps the end token and is
-    /// counted in [`Tokenizer::over_long`].
+    /// Token ids of `text`, from begin to end token. A text over the context length loses its tail, keeps the
+    /// end token and is counted in [`Tokenizer::over_long`].
     ///
     /// # Errors
     /// Only for a vocabulary that does not cover every text and has no token for the unknown.
@@ -254,8 +267,8 @@ impl Tokenizer {
         Ok(self.collate(&self.encode_all(texts)?, padding))
     }
 
-    /// Lays encoded texts out as a batch. It is padded on the right; of fixed length, where a tower sees the padding, on
-    /// the side that the files say.
+    /// Lays encoded texts out as a batch. It is padded on the right; of fixed length, where a tower sees the
+    /// padding, on the side that the files say.
     pub fn collate(&self, rows: &[Vec<u32>], padding: Padding) -> TokenBatch {
         match padding {
             Padding::Longest => TokenBatch::from_rows(rows, 0, self.pad),
@@ -287,8 +300,8 @@ impl Tokenizer {
         self.inner.get_vocab(true).into_values().all(|id| id <= self.eos)
     }
 
-    /// In what texts become other ids, or batches other tensors, by this tokenizer than by `other`; none if in nothing. Beside what the two
-    /// are made of, some texts are compared.
+    /// In what texts become other ids, or batches other tensors, by this tokenizer than by `other`; none if
+    /// in nothing. Beside what the two are made of, some texts are compared.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let facts = [
             ("begin token", self.bos, other.bos),
@@ -304,7 +317,8 @@ impl Tokenizer {
         if self.inner.get_vocab(true) != other.inner.get_vocab(true) {
             return Some("its vocabulary would be another".to_owned());
         }
-        let added = self.inner.get_added_vocabulary().get_vocab().keys().map(|token| format!("a {token} b{token}c"));
+        let added =
+            self.inner.get_added_vocabulary().get_vocab().keys().map(|token| format!("a {token} b{token}c"));
         let long = "one word after another ".repeat(self.context_length);
         let texts = PROBES.iter().map(|&text| text.to_owned()).chain(added).chain([long]);
         let ids = |tokenizer: &Self, text: &str| tokenizer.encode(text).ok();
@@ -342,9 +356,11 @@ impl Tokenizer {
         self.over_long.load(Ordering::Relaxed)
     }
 
-    /// Whether this is [`Tokenizer::openai_clip`], whatever files it came from: the same tokens have the same ids.
+    /// Whether this is [`Tokenizer::openai_clip`], whatever files it came from: the same tokens have the same
+    /// ids.
     pub fn is_openai_clip(&self) -> bool {
-        self.is_clip() && Self::openai_clip().is_ok_and(|own| own.inner.get_vocab(true) == self.inner.get_vocab(true))
+        self.is_clip()
+            && Self::openai_clip().is_ok_and(|own| own.inner.get_vocab(true) == self.inner.get_vocab(true))
     }
 
     /// Whether it is of CLIP's kind.
@@ -353,8 +369,9 @@ impl Tokenizer {
         matches!(model, ModelWrapper::BPE(bpe) if bpe.end_of_word_suffix.as_deref() == Some(END_OF_WORD))
     }
 
-    /// Writes `tokenizer.json` and `tokenizer_config.json` into `dir`, which `from_dir` and transformers' `AutoTokenizer` open.
-    /// `inputs` are the tensors that it is to make there: [`TextTowerConfig::input_names`](crate::TextTowerConfig::input_names).
+    /// Writes `tokenizer.json` and `tokenizer_config.json` into `dir`, which `from_dir` and transformers'
+    /// `AutoTokenizer` open. `inputs` are the tensors that it is to make there:
+    /// [`TextTowerConfig::input_names`](crate::TextTowerConfig::input_names).
     ///
     /// # Errors
     /// A file cannot be written.
@@ -369,7 +386,9 @@ impl Tokenizer {
         let token = |id: Option<u32>| id.and_then(|id| self.inner.id_to_token(id));
         let (bos, eos) = (token(self.bos), token(Some(self.eos)));
         let mut config = match self.is_clip() {
-            true => json!({ "tokenizer_class": "CLIPTokenizer", "bos_token": bos, "eos_token": eos, "unk_token": eos }),
+            true => {
+                json!({ "tokenizer_class": "CLIPTokenizer", "bos_token": bos, "eos_token": eos, "unk_token": eos })
+            }
             false if self.roles.is_empty() => {
                 json!({ "tokenizer_class": "PreTrainedTokenizerFast", "cls_token": bos, "sep_token": eos })
             }

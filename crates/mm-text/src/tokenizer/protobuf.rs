@@ -60,7 +60,8 @@ mod tests {
     #[test]
     fn a_message_is_its_fields_in_order() {
         let message = [0x08, 0x96, 0x01, 0x12, 0x02, b'h', b'i', 0x1d, 0, 0, 0x80, 0x3f];
-        let expected = vec![(1, Field::Number(150)), (2, Field::Bytes(b"hi")), (3, Field::Fixed32(1.0f32.to_bits()))];
+        let expected =
+            vec![(1, Field::Number(150)), (2, Field::Bytes(b"hi")), (3, Field::Fixed32(1.0f32.to_bits()))];
         assert_eq!(fields(&message), Some(expected));
         assert_eq!(fields(&message[..4]), None);
         assert_eq!(fields(&[]), Some(vec![]));

@@ -1,5 +1,5 @@
-//! SigLIP's tokenizer from its `spiece.model`: lower case without punctuation, split into the likeliest pieces of a unigram model
-//! (Kudo 2018), `</s>` behind.
+//! SigLIP's tokenizer from its `spiece.model`: lower case without punctuation, split into the likeliest
+//! pieces of a unigram model (Kudo 2018), `</s>` behind.
 
 use super::protobuf::{Field, fields};
 use serde_json::{Value, json};
@@ -30,15 +30,17 @@ struct Model {
     byte_fallback: bool,
 }
 
-/// The whole tokenizer, as transformers' `SiglipTokenizer` works with the sentencepiece model in `bytes`; `config` is
-/// `tokenizer_config.json`, whose `do_lower_case` is true where absent.
+/// The whole tokenizer, as transformers' `SiglipTokenizer` works with the sentencepiece model in `bytes`;
+/// `config` is `tokenizer_config.json`, whose `do_lower_case` is true where absent.
 ///
 /// # Errors
 /// The bytes are no sentencepiece model, or one of another kind.
 pub(super) fn tokenizer(bytes: &[u8], config: &Value) -> tokenizers::Result<Tokenizer> {
     let model = read(bytes).ok_or("it is no sentencepiece model, or it is cut off")?;
     if model.model_type.unwrap_or(UNIGRAM) != UNIGRAM {
-        return Err("it is a sentencepiece model of another kind than unigram: save it as tokenizer.json".into());
+        return Err(
+            "it is a sentencepiece model of another kind than unigram: save it as tokenizer.json".into()
+        );
     }
     let Some(end) = model.pieces.iter().position(|(piece, _)| piece == END) else {
         return Err(format!("no {END} in the vocabulary").into());
@@ -47,8 +49,9 @@ pub(super) fn tokenizer(bytes: &[u8], config: &Value) -> tokenizers::Result<Toke
     let unknown_piece = model.pieces.get(unknown).map(|(piece, _)| piece.clone());
 
     let step = |normalizer: Value| serde_json::from_value::<NormalizerWrapper>(normalizer);
-    let replace =
-        |pattern: &str, by: &str| step(json!({ "type": "Replace", "pattern": { "Regex": pattern }, "content": by }));
+    let replace = |pattern: &str, by: &str| {
+        step(json!({ "type": "Replace", "pattern": { "Regex": pattern }, "content": by }))
+    };
     let strip = || step(json!({ "type": "Strip", "strip_left": true, "strip_right": true }));
     let mut steps = Vec::new();
     if config["do_lower_case"].as_bool().unwrap_or(true) {
@@ -62,7 +65,8 @@ pub(super) fn tokenizer(bytes: &[u8], config: &Value) -> tokenizers::Result<Toke
 
     let mut tokenizer = Tokenizer::new(Unigram::from(model.pieces, Some(unknown), model.byte_fallback)?);
     tokenizer.with_normalizer(Some(NormalizerWrapper::Sequence(Sequence::new(steps))));
-    let words = json!({ "type": "Metaspace", "replacement": WORD, "prepend_scheme": "always", "split": true });
+    let words =
+        json!({ "type": "Metaspace", "replacement": WORD, "prepend_scheme": "always", "split": true });
     let post_processor = json!({
         "type": "TemplateProcessing",
         "single": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "SpecialToken": { "id": END, "type_id": 0 } }],

@@ -6,13 +6,15 @@ use tokenizers::{
     AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl,
 };
 
-type Trainee = TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+type Trainee =
+    TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
 
-/// Trains CLIP's tokenizer on `captions`: byte-pair encoding (Sennrich et al. 2016) of at most `vocab_size` tokens, numbered as
-/// CLIP numbers its own: 256 bytes, 256 bytes that end a word, the merges, then `<|startoftext|>` and `<|endoftext|>`.
+/// Trains CLIP's tokenizer on `captions`: byte-pair encoding (Sennrich et al. 2016) of at most `vocab_size`
+/// tokens, numbered as CLIP numbers its own: 256 bytes, 256 bytes that end a word, the merges, then
+/// `<|startoftext|>` and `<|endoftext|>`.
 ///
-/// The result depends on the captions alone, not on their order or the number of cores. Training stops early once every word is
-/// one token.
+/// The result depends on the captions alone, not on their order or the number of cores. Training stops early
+/// once every word is one token.
 ///
 /// # Errors
 /// No captions, or a `vocab_size` below the 514 tokens that every text needs.
@@ -24,7 +26,9 @@ pub fn train_bpe(
     let base: Vec<String> = clip::letters().collect();
     let smallest = base.len() + 2;
     if vocab_size < smallest {
-        return Err(Error::Training(format!("a vocabulary of {vocab_size} is below the {smallest} tokens for bytes")));
+        return Err(Error::Training(format!(
+            "a vocabulary of {vocab_size} is below the {smallest} tokens for bytes"
+        )));
     }
     let mut captions = captions.peekable();
     if captions.peek().is_none() {
@@ -35,7 +39,8 @@ pub fn train_bpe(
         .show_progress(false)
         .vocab_size(vocab_size - 2)
         .end_of_word_suffix(END_OF_WORD.to_owned())
-        // The trainer numbers letters as its hash map yields them; given as special tokens they keep this order.
+        // The trainer numbers letters as its hash map yields them; given as special tokens they keep this
+        // order.
         .special_tokens(base.into_iter().map(|token| AddedToken::from(token, false)).collect())
         .build();
     let mut trainee = Trainee::new(BPE::default());
@@ -43,8 +48,10 @@ pub fn train_bpe(
     trainee.with_pre_tokenizer(Some(part::<PreTokenizerWrapper>(pre_tokenizer())?));
     trainee.train(&mut trainer, captions).map_err(|reason| Error::Training(reason.to_string()))?;
 
-    let model = serde_json::to_value(trainee.get_model()).map_err(|reason| Error::Training(reason.to_string()))?;
-    let (mut vocab, merges): (Vocab, Merges) = (part(model["vocab"].clone())?, part(model["merges"].clone())?);
+    let model =
+        serde_json::to_value(trainee.get_model()).map_err(|reason| Error::Training(reason.to_string()))?;
+    let (mut vocab, merges): (Vocab, Merges) =
+        (part(model["vocab"].clone())?, part(model["merges"].clone())?);
     for token in [START, END] {
         vocab.insert(token.to_owned(), vocab.len() as u32);
     }

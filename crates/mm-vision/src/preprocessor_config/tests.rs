@@ -16,13 +16,22 @@ fn old_and_new_ways_of_writing_a_size_are_one() {
     let sizes = r#""size": {"shortest_edge": 32}, "crop_size": {"height": 30, "width": 30}"#;
     same(r#"{"size": 32, "crop_size": 30}"#, &format!("{{{sizes}}}"));
     let vit = r#""feature_extractor_type": "ViTFeatureExtractor""#;
-    same(&format!(r#"{{"size": 32, {vit}}}"#), &format!(r#"{{"size": {{"height": 32, "width": 32}}, {vit}}}"#));
-    same(&format!(r#"{{"size": [20, 32], {vit}}}"#), &format!(r#"{{"size": {{"height": 20, "width": 32}}, {vit}}}"#));
+    same(
+        &format!(r#"{{"size": 32, {vit}}}"#),
+        &format!(r#"{{"size": {{"height": 32, "width": 32}}, {vit}}}"#),
+    );
+    same(
+        &format!(r#"{{"size": [20, 32], {vit}}}"#),
+        &format!(r#"{{"size": {{"height": 20, "width": 32}}, {vit}}}"#),
+    );
 }
 
 #[test]
 fn absent_and_null_keys_have_the_defaults_of_the_class() {
-    assert_eq!(read(r#"{"image_processor_type": "CLIPImageProcessor"}"#).unwrap(), ImageProcessor::default_clip(224));
+    assert_eq!(
+        read(r#"{"image_processor_type": "CLIPImageProcessor"}"#).unwrap(),
+        ImageProcessor::default_clip(224)
+    );
     let siglip = r#"{"image_processor_type": "SiglipImageProcessorFast", "size": null, "do_resize": null}"#;
     assert_eq!(read(siglip).unwrap(), ImageProcessor::default_siglip(224));
     let vit = read(r#"{"feature_extractor_type": "ViTFeatureExtractor"}"#).unwrap();
@@ -93,18 +102,24 @@ fn the_image_processor_of_the_whole_goes_before_a_file_of_its_own() {
     let write = |name: &str, json: &str| std::fs::write(folder.path().join(name), json).unwrap();
     let from_folder = || ImageProcessor::from_folder(folder.path(), "CLIPImageProcessor");
     let side = || from_folder().map(|(file, found)| (file, found.output_size().0));
-    let (whole, own) = (folder.path().join("processor_config.json"), folder.path().join("preprocessor_config.json"));
+    let (whole, own) =
+        (folder.path().join("processor_config.json"), folder.path().join("preprocessor_config.json"));
     assert!(matches!(side().unwrap_err(), Error::Io { path, .. } if path == own));
     write("preprocessor_config.json", r#"{"size": 32, "crop_size": 32}"#);
     write("processor_config.json", r#"{"image_processor": {"size": 48, "crop_size": 48}, "size": 3}"#);
     assert_eq!(side().unwrap(), (whole.clone(), 48));
     // Processors from before transformers 5 say nothing of images there.
-    for without in [r#"{"processor_class": "CLIPProcessor"}"#, r#"{"image_processor": null, "crop_size": 3}"#] {
+    for without in [r#"{"processor_class": "CLIPProcessor"}"#, r#"{"image_processor": null, "crop_size": 3}"#]
+    {
         write("processor_config.json", without);
         assert_eq!(side().unwrap(), (own.clone(), 32));
     }
     write("preprocessor_config.json", "{}");
-    assert_eq!(from_folder().unwrap().1, ImageProcessor::default_clip(224), "the model's class where none is named");
+    assert_eq!(
+        from_folder().unwrap().1,
+        ImageProcessor::default_clip(224),
+        "the model's class where none is named"
+    );
     write("processor_config.json", "{");
     assert!(side().unwrap_err().to_string().contains("processor_config.json"));
     write("processor_config.json", r#"{"image_processor": {"size": {"high": 3}}}"#);
@@ -116,16 +131,19 @@ fn the_image_processor_of_the_whole_goes_before_a_file_of_its_own() {
 
 #[test]
 fn a_pointer_of_git_lfs_is_no_preprocessing() {
-    let message =
-        read("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 316\n").unwrap_err().to_string();
+    let message = read("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 316\n")
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("preprocessor_config.json is a Git LFS pointer"), "{message}");
 }
 
 #[test]
 fn what_transformers_has_no_words_for_is_held_in_open_clips() {
-    for config in
-        [json!({"size": 48, "resize_mode": "longest", "fill_color": 9}), json!({"size": [20, 32]}), json!({"size": 64})]
-    {
+    for config in [
+        json!({"size": 48, "resize_mode": "longest", "fill_color": 9}),
+        json!({"size": [20, 32]}),
+        json!({"size": 64}),
+    ] {
         let processor = ImageProcessor::from_open_clip(&config).unwrap();
         assert_eq!(read(&processor.to_own_json().unwrap().to_string()).unwrap(), processor, "{config}");
     }

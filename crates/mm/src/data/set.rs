@@ -70,7 +70,8 @@ impl SetArgs {
 /// A data set on the command line: a table's inside, a whole inline table, or a kind.
 fn inline(data: &str) -> Result<SourceConfig> {
     let data = data.trim();
-    let is_kind = !data.is_empty() && data.chars().all(|character| character.is_alphanumeric() || character == '_');
+    let is_kind =
+        !data.is_empty() && data.chars().all(|character| character.is_alphanumeric() || character == '_');
     let text = match data {
         kind if is_kind => format!("data = {{ kind = {kind:?} }}"),
         table if table.starts_with('{') => format!("data = {table}"),

@@ -93,13 +93,15 @@ pub fn run(args: &Args) -> Result<()> {
         bar.set_position(done as u64);
     };
     let score = score.as_ref().map(|score| score as mm_data::shards::Score);
-    let summary = Packing { source: &*source, data: &data, options, score, progress: &told }.run(&args.out)?;
+    let summary =
+        Packing { source: &*source, data: &data, options, score, progress: &told }.run(&args.out)?;
     bar.finish_and_clear();
     print(args, &summary, begun.elapsed().as_secs_f64())?;
     ensure_some_good(summary.read - summary.all.bad.values().sum::<usize>(), summary.read)
 }
 
-/// The cosines of images and captions. A caption that the tokenizer refuses has none, and costs no other caption its own.
+/// The cosines of images and captions. A caption that the tokenizer refuses has none, and costs no other
+/// caption its own.
 fn cosines(model: &Bundle, images: &[RgbImage], captions: &[&str]) -> mm_clip::Result<Vec<f32>> {
     let together = model.cosines(images, captions);
     if together.is_ok() || captions.len() < 2 {
@@ -114,7 +116,8 @@ fn cosines(model: &Bundle, images: &[RgbImage], captions: &[&str]) -> mm_clip::R
 }
 
 fn print(args: &Args, summary: &Summary, seconds: f64) -> Result<()> {
-    let Summary { read, all: Shard { samples, bytes, bad, filtered, .. }, shards, made, bytes_made, stats } = summary;
+    let Summary { read, all: Shard { samples, bytes, bad, filtered, .. }, shards, made, bytes_made, stats } =
+        summary;
     let rate = *bytes_made as f64 / 1e6 / seconds;
     if args.json {
         let report = json!({

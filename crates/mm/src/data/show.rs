@@ -39,13 +39,17 @@ pub fn run(args: &Args) -> Result<()> {
     let choice = if args.first { Choice::First } else { Choice::Drawn(args.seed) };
     let sheet = Sheet::of(&*source, args.count.into(), choice)?;
     out.write(|to| match out.extension() {
-        "png" => sheet.picture().save_with_format(to, mm_data::image::ImageFormat::Png).map_err(std::io::Error::other),
+        "png" => sheet
+            .picture()
+            .save_with_format(to, mm_data::image::ImageFormat::Png)
+            .map_err(std::io::Error::other),
         _ => std::fs::write(to, sheet.page()),
     })?;
     let bad = sheet.tiles.iter().filter(|tile| tile.shown.is_err()).count();
     let (shown, total) = (sheet.tiles.len(), sheet.total);
     if args.json {
-        let report = serde_json::json!({ "out": args.out, "shown": shown, "samples": total, "bad_samples": bad });
+        let report =
+            serde_json::json!({ "out": args.out, "shown": shown, "samples": total, "bad_samples": bad });
         output::print_line(report)?;
     } else {
         let unread = if bad > 0 { format!("; {bad} of them cannot be read") } else { String::new() };

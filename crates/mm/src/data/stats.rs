@@ -65,7 +65,8 @@ pub fn json(stats: &Stats) -> serde_json::Value {
     for (name, measure, unit) in measures(stats) {
         report[name] = json!(measure.spread(unit));
     }
-    for (name, measure) in [("caption_words", &stats.caption_words), ("caption_chars", &stats.caption_chars)] {
+    for (name, measure) in [("caption_words", &stats.caption_words), ("caption_chars", &stats.caption_chars)]
+    {
         if report[name].is_object() {
             report[name]["histogram"] = json!(measure.histogram(BINS));
         }
@@ -81,7 +82,9 @@ pub fn render(stats: &Stats) -> String {
     let mut counts = vec![("samples".to_owned(), stats.samples)];
     counts.extend(stats.formats.iter().map(|(format, count)| (format!("images in {format}"), *count)));
     counts.extend(Some(("variants of others".to_owned(), stats.variants)).filter(|(_, count)| *count > 0));
-    counts.extend(Some(("read without a part of them".to_owned(), stats.warned)).filter(|(_, count)| *count > 0));
+    counts.extend(
+        Some(("read without a part of them".to_owned(), stats.warned)).filter(|(_, count)| *count > 0),
+    );
     counts.extend(stats.bad.iter().map(|(fault, count)| (format!("bad: {fault}"), *count)));
     let mut text = table::render(&["in all", ""], &counted(counts));
     text += &format!("\n{} of images\n", size(stats.image_bytes.total() as f64));
@@ -117,10 +120,13 @@ pub fn render(stats: &Stats) -> String {
         }
     }
     if !stats.questions.is_empty() {
-        let kind =
-            |(kind, count): (&String, &u64)| (if kind.is_empty() { "of no kind" } else { kind }.to_owned(), *count);
-        text +=
-            &format!("\n{}", table::render(&["questions", ""], &counted(stats.questions.iter().map(kind).collect())));
+        let kind = |(kind, count): (&String, &u64)| {
+            (if kind.is_empty() { "of no kind" } else { kind }.to_owned(), *count)
+        };
+        text += &format!(
+            "\n{}",
+            table::render(&["questions", ""], &counted(stats.questions.iter().map(kind).collect()))
+        );
     }
     text
 }

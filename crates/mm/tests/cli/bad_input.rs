@@ -1,4 +1,5 @@
-//! Whatever a user gives: one line that says what, where and what to do, the right exit code, and never a panic.
+//! Whatever a user gives: one line that says what, where and what to do, the right exit code, and never a
+//! panic.
 
 use crate::common::{command, failure, mm, success, write_config, write_png};
 use std::path::{Path, PathBuf};
@@ -28,7 +29,9 @@ fn configurations_that_cannot_run_name_file_line_and_key() {
     let text = std::fs::read_to_string(&file).unwrap().replace("batch_size", "batchsize");
     std::fs::write(&file, &text).unwrap();
     let line = 1 + text.lines().position(|line| line.starts_with("batchsize")).unwrap();
-    assert!(failure(&["train", config], 2).contains(&format!("small.toml:{line}: unknown key `train.batchsize`")));
+    assert!(
+        failure(&["train", config], 2).contains(&format!("small.toml:{line}: unknown key `train.batchsize`"))
+    );
     assert!(failure(&["train", "no/such.toml"], 2).contains("no/such.toml: there is no such configuration"));
     failure(&["train"], 2);
 }
@@ -65,7 +68,10 @@ fn models_that_do_not_fit_their_folder_are_refused_with_the_first_three_tensors(
     std::fs::write(&config, json.to_string()).unwrap();
     let error = failure(&classify, 1);
     assert!(error.contains("missing (vision_model.encoder.layers.2."), "{error}");
-    assert!(error.contains("misshapen (text_model.encoder.layers.0.mlp.fc1.bias is [64], the model's [48]"), "{error}");
+    assert!(
+        error.contains("misshapen (text_model.encoder.layers.0.mlp.fc1.bias is [64], the model's [48]"),
+        "{error}"
+    );
     std::fs::write(&config, original.replace("\"clip\"", "\"llava\"")).unwrap();
     assert!(failure(&classify, 1).contains("model_type llava is not known; known are clip, siglip"));
     std::fs::write(&config, original).unwrap();
@@ -147,7 +153,9 @@ fn architectures_that_are_not_offered_are_named_beside_those_that_are() {
     let vision = serde_json::json!({ "timm_model_name": "vitamin_base", "image_size": 32 });
     assert!(open_clip("/vision_cfg", vision).contains("towers of timm are not offered"));
     let text = serde_json::json!({ "hf_model_name": "roberta-base" });
-    assert!(open_clip("/text_cfg", text).contains("Hugging Face's text towers inside open_clip are not offered"));
+    assert!(
+        open_clip("/text_cfg", text).contains("Hugging Face's text towers inside open_clip are not offered")
+    );
     let coca = changed("open-clip-vit", "open_clip_config.json", &|json| {
         json["model_cfg"]["multimodal_cfg"] = serde_json::json!({ "layers": 2 });
     });
@@ -167,7 +175,8 @@ fn a_tokenizer_with_more_tokens_than_the_embedding_has_rows_is_refused() {
     let texts = folder.path().join("texts.txt");
     std::fs::write(&texts, "a cat\n").unwrap();
     let out = folder.path().join("rows.safetensors");
-    let embed = ["embed", "--model", &model, "--texts", texts.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    let embed =
+        ["embed", "--model", &model, "--texts", texts.to_str().unwrap(), "--out", out.to_str().unwrap()];
     let error = failure(&embed, 1);
     assert!(error.contains("its vocabulary has 4514 tokens, the tower's embedding"), "{error}");
     assert!(!out.exists());
@@ -198,7 +207,8 @@ fn images_and_labels_that_cannot_be_used_are_named() {
     assert!(classify("a,a", &good).contains("given twice"));
     let heat = folder.path().join("heat.png");
     let heat = heat.to_str().unwrap();
-    let packed = ["attention", "--model", &model, "--precision", "bf16", good.to_str().unwrap(), "cat", "--out", heat];
+    let packed =
+        ["attention", "--model", &model, "--precision", "bf16", good.to_str().unwrap(), "cat", "--out", heat];
     assert!(failure(&packed, 1).contains("use --precision f32"));
 }
 
@@ -230,7 +240,11 @@ fn broken_images_in_a_folder_are_skipped_counted_and_limited() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("broken"));
     let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&result["rows"], &result["bad_samples"]), (&5.into(), &1.into()));
-    assert_eq!(std::fs::read(&out).unwrap(), given, "what could be read is given either way, in the same bytes");
+    assert_eq!(
+        std::fs::read(&out).unwrap(),
+        given,
+        "what could be read is given either way, in the same bytes"
+    );
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::path::Path;
 /// A model of two steps in `folder`, with `KEY=VALUE`s that change the config.
 fn trained(folder: &Path, changes: &[&str]) -> String {
     let config = write_config(folder);
-    let changes = ["train.steps=2", "train.warmup=1"].iter().chain(changes).flat_map(|change| ["--set", change]);
+    let changes =
+        ["train.steps=2", "train.warmup=1"].iter().chain(changes).flat_map(|change| ["--set", change]);
     success(&["train", config.to_str().unwrap()].into_iter().chain(changes).collect::<Vec<_>>());
     folder.join("small/model").to_str().unwrap().to_owned()
 }
@@ -15,7 +16,8 @@ fn trained(folder: &Path, changes: &[&str]) -> String {
 fn probabilities(printed: &str) -> (String, Vec<(String, f64)>) {
     let report: serde_json::Value = serde_json::from_str(printed).unwrap();
     let labels = report["labels"].as_array().unwrap().iter();
-    let labels = labels.map(|of| (of["label"].as_str().unwrap().to_owned(), of["probability"].as_f64().unwrap()));
+    let labels =
+        labels.map(|of| (of["label"].as_str().unwrap().to_owned(), of["probability"].as_f64().unwrap()));
     (report["probabilities"].as_str().unwrap().to_owned(), labels.collect())
 }
 
@@ -37,9 +39,14 @@ fn probabilities_are_those_of_the_loss() {
         let of_cat = both.iter().find(|(label, _)| label == "cat").unwrap().1;
         let sum: f64 = both.iter().map(|(_, p)| p).sum();
         match kind {
-            "softmax" => assert!((sum - 1.0).abs() < 1e-5 && (alone[0].1 - 1.0).abs() < 1e-6, "{both:?} {alone:?}"),
+            "softmax" => {
+                assert!((sum - 1.0).abs() < 1e-5 && (alone[0].1 - 1.0).abs() < 1e-6, "{both:?} {alone:?}")
+            }
             // A new model's scale is 10 and its bias -10.
-            _ => assert!((alone[0].1 - of_cat).abs() < 1e-6 && of_cat < 0.51 && sum < 1.0, "{both:?} {alone:?}"),
+            _ => assert!(
+                (alone[0].1 - of_cat).abs() < 1e-6 && of_cat < 0.51 && sum < 1.0,
+                "{both:?} {alone:?}"
+            ),
         }
     }
 }

@@ -28,7 +28,8 @@ fn json(text: &str) -> serde_json::Value {
 #[test]
 fn a_killed_packing_leaves_whole_shards_and_goes_on_to_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
-    let [whole, killed] = ["whole", "killed"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+    let [whole, killed] =
+        ["whole", "killed"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
     let filters = ["--filter", "duplicates=1", "--filter", "caption_words=3.."];
     success(&pack(&whole, &[&filters[..], &["--workers", "1"]].concat()));
     let expected = files(Path::new(&whole));
@@ -63,8 +64,11 @@ fn a_disk_that_takes_no_more_ends_it_and_keeps_what_is_whole() {
     std::fs::create_dir(&images).unwrap();
     for number in 0..6u32 {
         let side = if number < 3 { 16 } else { 400 };
-        let noise = |x: u32, y: u32| [(x.wrapping_mul(y + 7).wrapping_mul(2_654_435_761) >> 24) as u8; 3].into();
-        mm_data::image::RgbImage::from_fn(side, side, noise).save(images.join(format!("{number}.png"))).unwrap();
+        let noise =
+            |x: u32, y: u32| [(x.wrapping_mul(y + 7).wrapping_mul(2_654_435_761) >> 24) as u8; 3].into();
+        mm_data::image::RgbImage::from_fn(side, side, noise)
+            .save(images.join(format!("{number}.png")))
+            .unwrap();
         std::fs::write(images.join(format!("{number}.txt")), "noise").unwrap();
     }
     let out = folder.path().join("out");
@@ -102,7 +106,8 @@ fn filters_and_data_sets_are_answered_with_the_nearest_right_one() {
     assert!(failure(&pack(&out, &["--filter", "min_sid=20"]), 2).contains("did you mean `min_side`"));
     assert!(failure(&pack(&out, &["--filter", "clip_score=0.2"]), 1).contains("needs a --model"));
     assert!(
-        failure(&["data", "stats", "--data", "kind = 'shapes', smaples = 3"], 2).contains("did you mean `samples`?")
+        failure(&["data", "stats", "--data", "kind = 'shapes', smaples = 3"], 2)
+            .contains("did you mean `samples`?")
     );
     assert!(failure(&["data", "stats"], 2).contains("required"));
     assert!(failure(&["data", "show", "--data", "emoji", "--out", "sheet.pdf"], 1).contains(".html or .png"));
@@ -157,7 +162,8 @@ fn a_data_set_is_counted_and_looked_at() {
 
     for (name, magic) in [("sheet.png", &b"\x89PNG"[..]), ("sheet.html", b"<!doctype html>")] {
         let sheet = folder.path().join(name);
-        let said = success(&["data", "show", "--data", &data, "--out", sheet.to_str().unwrap(), "--count", "9"]);
+        let said =
+            success(&["data", "show", "--data", &data, "--out", sheet.to_str().unwrap(), "--count", "9"]);
         assert!(said.starts_with("9 of 300 samples"), "{said}");
         assert!(std::fs::read(&sheet).unwrap().starts_with(magic));
     }

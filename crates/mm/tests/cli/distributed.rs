@@ -6,9 +6,16 @@ use mm_core::checkpoint::Weights;
 use std::path::Path;
 use std::process::Command;
 
-/// Options that make the small run fit for comparing: nothing is drawn within a step, as N processes draw other numbers than one.
-const EXACT: [&str; 6] =
-    ["--set", "model.image.patch_dropout=0.0", "--set", "train.checkpoint_every=25", "--set", "train.steps=50"];
+/// Options that make the small run fit for comparing: nothing is drawn within a step, as N processes draw
+/// other numbers than one.
+const EXACT: [&str; 6] = [
+    "--set",
+    "model.image.patch_dropout=0.0",
+    "--set",
+    "train.checkpoint_every=25",
+    "--set",
+    "train.steps=50",
+];
 
 /// Trains as `world` processes in `folder` and gives the run's folder.
 fn train(folder: &Path, config: &Path, name: &str, options: &[&str], world: usize) -> std::path::PathBuf {
@@ -61,7 +68,10 @@ fn processes_train_with_info_nce_as_one_does() {
         ("tiled", &["loss.logits=tiled", "loss.tile=3"]),
         ("grad-cache", &["train.grad_cache_chunk=3"]),
         ("sharded", &["train.shard_optimizer=true"]),
-        ("recomputed", &["train.gradient_checkpointing=true", "loss.logits=tiled", "train.grad_cache_chunk=2"]),
+        (
+            "recomputed",
+            &["train.gradient_checkpointing=true", "loss.logits=tiled", "train.grad_cache_chunk=2"],
+        ),
     ];
     assert_alike(&[], &variants);
 }
@@ -78,8 +88,10 @@ fn processes_train_with_siglip_as_one_does() {
 
 #[test]
 fn processes_accumulate_as_one_does() {
-    let variants: [(&str, &[&str]); 2] =
-        [("local", &["loss.logits=local"]), ("sharded", &["train.shard_optimizer=true", "train.grad_cache_chunk=1"])];
+    let variants: [(&str, &[&str]); 2] = [
+        ("local", &["loss.logits=local"]),
+        ("sharded", &["train.shard_optimizer=true", "train.grad_cache_chunk=1"]),
+    ];
     assert_alike(&["train.accumulate=4"], &variants);
 }
 
@@ -90,7 +102,9 @@ fn a_resnets_batch_norm_is_over_the_batch_of_all_processes() {
     let config = write_config(folder.path());
     let run = |world: usize| {
         let name = format!("run.name=resnet-{world}");
-        let sets = [image, "train.steps=10", "train.lr=1e-4", &name].into_iter().flat_map(|option| ["--set", option]);
+        let sets = [image, "train.steps=10", "train.lr=1e-4", &name]
+            .into_iter()
+            .flat_map(|option| ["--set", option]);
         success(&["train", config.to_str().unwrap()].into_iter().chain(sets).collect::<Vec<_>>(), world);
         folder.path().join(format!("resnet-{world}"))
     };
@@ -121,7 +135,8 @@ fn a_checkpoint_of_two_processes_goes_on_with_one_and_with_four() {
         }
         assert_same_weights(&straight, &run);
         if world == 2 {
-            let read = |run: &Path| std::fs::read(run.join("checkpoints/step-50/optimizer.safetensors")).unwrap();
+            let read =
+                |run: &Path| std::fs::read(run.join("checkpoints/step-50/optimizer.safetensors")).unwrap();
             assert_eq!(read(&two), read(&run), "as many processes go on bit for bit");
         }
     }
@@ -132,7 +147,8 @@ fn evaluation_is_shared_and_its_numbers_are_one_processs() {
     let folder = tempfile::tempdir().unwrap();
     let config = write_config(folder.path());
     let run = train(folder.path(), &config, "run", &[], 1);
-    let evaluate = |world| success(&["eval", run.to_str().unwrap(), "--json", "--set", "eval.batch_size=50"], world);
+    let evaluate =
+        |world| success(&["eval", run.to_str().unwrap(), "--json", "--set", "eval.batch_size=50"], world);
     let one = evaluate(1);
     assert!(one.contains("\"pairs\": 394"), "{one}");
     for world in [2, 3] {
@@ -202,7 +218,10 @@ fn two_nodes_of_two_processes_train_as_one_process() {
         let on_node = rank_command(&arguments, rank, 4, 29500);
         let link = format!("mm{}{}", ["a", "b"][rank / 2], std::process::id());
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &nodes.0[rank / 2]]).arg(on_node.get_program()).args(on_node.get_args());
+        command
+            .args(["netns", "exec", &nodes.0[rank / 2]])
+            .arg(on_node.get_program())
+            .args(on_node.get_args());
         command.envs(on_node.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.env("MASTER_ADDR", "10.213.7.1").env("LOCAL_RANK", (rank % 2).to_string());
         command.env("GLOO_SOCKET_IFNAME", link).stderr(std::process::Stdio::piped()).spawn().unwrap()

@@ -33,7 +33,8 @@ fn a_run_whose_processes_are_killed_twenty_times_ends_as_the_one_that_never_was(
     let killed = folder.path().join("small");
     let latest = killed.join("checkpoints/latest/state.json");
     let saved = || -> usize {
-        let state = std::fs::read_to_string(&latest).map_or(serde_json::json!({}), |text| text.parse().unwrap());
+        let state =
+            std::fs::read_to_string(&latest).map_or(serde_json::json!({}), |text| text.parse().unwrap());
         state["step"].as_u64().unwrap_or(0) as usize
     };
     let mut kills = 0;
@@ -82,7 +83,8 @@ fn a_process_that_hangs_is_given_up_after_the_timeout() {
     let mut children = start(&train(&config, &["train.steps=100000", "run.timeout_seconds=20"]), 2);
     wait_for_first_step(&mut children, &folder.path().join("small"));
     let mut hung = children.remove(1);
-    let stopped = std::process::Command::new("kill").args(["-STOP", &hung.id().to_string()]).status().unwrap();
+    let stopped =
+        std::process::Command::new("kill").args(["-STOP", &hung.id().to_string()]).status().unwrap();
     assert!(stopped.success());
     let outputs = outputs(children, LIMIT);
     hung.kill().unwrap();
@@ -125,7 +127,11 @@ fn a_wrong_address_and_a_missing_process_are_told_within_the_timeout() {
         other.env("MASTER_ADDR", "nowhere.invalid");
     });
     assert!(error(&ended[0]).contains("of 2 processes, rank 1 did not come"), "{}", error(&ended[0]));
-    assert!(error(&ended[1]).contains("rank 1 cannot reach rank 0 at nowhere.invalid:"), "{}", error(&ended[1]));
+    assert!(
+        error(&ended[1]).contains("rank 1 cannot reach rank 0 at nowhere.invalid:"),
+        "{}",
+        error(&ended[1])
+    );
     assert!(ended.iter().all(|output| output.status.code() == Some(1)));
 }
 
@@ -147,7 +153,12 @@ fn a_process_that_has_no_data_says_so_and_the_others_leave_it_the_word() {
         rank_command(&arguments, rank, 2, port).current_dir(folder.path().join(place)).spawn().unwrap()
     };
     let ended = outputs(vec![run(0, "here"), run(1, "there")], LIMIT);
-    assert_eq!((ended[0].status.code(), ended[1].status.code()), (Some(LOST), Some(1)), "{}", stderr(&ended[0]));
+    assert_eq!(
+        (ended[0].status.code(), ended[1].status.code()),
+        (Some(LOST), Some(1)),
+        "{}",
+        stderr(&ended[0])
+    );
     assert!(error(&ended[1]).contains("pairs.csv"), "{}", error(&ended[1]));
 }
 

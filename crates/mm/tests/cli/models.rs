@@ -18,7 +18,8 @@ impl Models {
     fn with(changes: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = write_config(folder.path());
-        let changes = ["train.steps=2", "train.warmup=1"].iter().chain(changes).flat_map(|change| ["--set", change]);
+        let changes =
+            ["train.steps=2", "train.warmup=1"].iter().chain(changes).flat_map(|change| ["--set", change]);
         success(&["train", config.to_str().unwrap()].into_iter().chain(changes).collect::<Vec<_>>());
         let model = folder.path().join("small/model").to_str().unwrap().to_owned();
         Self { folder, model }
@@ -57,7 +58,15 @@ impl Models {
     fn logits(&self, model: &str) -> String {
         let image = self.path("image.png");
         write_png(&image, 200);
-        success(&["classify", "--model", model, "--labels", "cat,red heart", "--json", image.to_str().unwrap()])
+        success(&[
+            "classify",
+            "--model",
+            model,
+            "--labels",
+            "cat,red heart",
+            "--json",
+            image.to_str().unwrap(),
+        ])
     }
 }
 
@@ -107,8 +116,10 @@ fn a_byte_order_mark_is_no_part_of_a_text() {
     };
     let plain = rows(b"red heart\ncat\n");
     assert_eq!(rows(b"\xef\xbb\xbfred heart\r\ncat\r\n"), plain);
-    let utf_16: Vec<u8> =
-        [0xff, 0xfe].into_iter().chain("red heart\r\ncat\r\n".encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    let utf_16: Vec<u8> = [0xff, 0xfe]
+        .into_iter()
+        .chain("red heart\r\ncat\r\n".encode_utf16().flat_map(u16::to_le_bytes))
+        .collect();
     assert_eq!(rows(&utf_16), plain);
     std::fs::write(&texts, b"red heart\ncaf\xe9\n").unwrap();
     let error = failure(&["embed", "--model", &models.model, "--texts", &texts, "--out", &out], 1);
@@ -122,8 +133,9 @@ fn a_form_that_cannot_tell_a_models_config_refuses_it_and_leaves_nothing() {
     let error = failure(&["convert", "--from", &models.model, "--to", &to, "--format", "openai"], 1);
     assert!(error.contains("vision_cfg.head_width is 16, and readers would take 64"), "{error}");
     assert!(!Path::new(&to).exists());
-    let gelu =
-        Models::with(&[&OPENAIS_SHAPE[..], &["model.image.hidden_act=gelu", "model.text.hidden_act=gelu"]].concat());
+    let gelu = Models::with(
+        &[&OPENAIS_SHAPE[..], &["model.image.hidden_act=gelu", "model.text.hidden_act=gelu"]].concat(),
+    );
     let error = failure(&["convert", "--from", &gelu.model, "--to", &to, "--format", "openai"], 1);
     assert!(error.contains("quick_gelu is false, and readers would take true"), "{error}");
 }
@@ -142,7 +154,10 @@ fn open_clip_is_told_of_a_tokenizer_that_is_not_its_own() {
         std::fs::remove_file(folder.join(file)).unwrap();
     }
     let error = failure(&classify, 1);
-    assert!(error.contains("open_clip_config.json: the tokenizer is local-dir, whose files are not here"), "{error}");
+    assert!(
+        error.contains("open_clip_config.json: the tokenizer is local-dir, whose files are not here"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -174,14 +189,18 @@ fn any_checkpoint_of_a_run_is_a_model_with_the_averaged_weights() {
     std::fs::rename(&models.model, models.path("model")).unwrap();
     assert_eq!(success(&["eval", &run, "--json"]), measured);
     let message = failure(&["convert", "--from", &run, "--to", &models.text("to")], 1);
-    assert!(message.contains("is a run's folder: its model is") && message.contains("checkpoints/latest"), "{message}");
+    assert!(
+        message.contains("is a run's folder: its model is") && message.contains("checkpoints/latest"),
+        "{message}"
+    );
 }
 
 #[test]
 fn narrower_weights_are_smaller_and_point_the_same_way() {
     let models = Models::new();
     let exact = models.rows(&models.model, &[]);
-    let size = |file: &Path| std::fs::metadata(file).unwrap().len() as f64 / bytes(&models.model).len() as f64;
+    let size =
+        |file: &Path| std::fs::metadata(file).unwrap().len() as f64 / bytes(&models.model).len() as f64;
     for (options, file, dtype, smaller_than) in [
         (["--dtype", "f16"].as_slice(), "model.safetensors", "float16", 0.55),
         (&["--dtype", "bf16"], "model.safetensors", "bfloat16", 0.55),
@@ -200,14 +219,26 @@ fn narrower_weights_are_smaller_and_point_the_same_way() {
         }
     }
     let (stored, at_run_time) = (models.text("--int8"), models.model.clone());
-    assert_eq!(models.rows(&stored, &["--precision", "int8"]), models.rows(&at_run_time, &["--precision", "int8"]));
+    assert_eq!(
+        models.rows(&stored, &["--precision", "int8"]),
+        models.rows(&at_run_time, &["--precision", "int8"])
+    );
 }
 
 #[test]
 fn two_models_are_averaged_weight_by_weight() {
     let models = Models::new();
     let config = models.text("small.toml");
-    success(&["train", &config, "--set", "run.name=other", "--set", "train.steps=3", "--set", "train.warmup=1"]);
+    success(&[
+        "train",
+        &config,
+        "--set",
+        "run.name=other",
+        "--set",
+        "train.steps=3",
+        "--set",
+        "train.warmup=1",
+    ]);
     let other = models.text("other/model");
     let wise = |alpha: &str| {
         let to = models.text(&format!("wise-{alpha}"));
@@ -218,7 +249,10 @@ fn two_models_are_averaged_weight_by_weight() {
     assert_eq!(bytes(&wise("1")), bytes(&other));
     let half = wise("0.5");
     assert!(bytes(&half) != bytes(&other) && bytes(&half) != bytes(&models.model));
-    assert!(failure(&["convert", "--wise-ft", &models.model, &other, "--to", "x"], 2).contains("required arguments"));
+    assert!(
+        failure(&["convert", "--wise-ft", &models.model, &other, "--to", "x"], 2)
+            .contains("required arguments")
+    );
 }
 
 #[test]
@@ -239,7 +273,8 @@ fn a_run_begins_from_a_model_and_keeps_what_is_locked() {
     let train = "[train]\nsteps = 3\nbatch_size = 16\nlr = 1e-3\nlayer_decay = 0.5\n";
     let run = format!("[run]\nname = \"NAME\"\nout = {:?}\n", models.folder.path());
     let tune = |name: &str, model: &str| {
-        std::fs::write(&file, format!("{}\n[model]\n{model}\n{data}{train}", run.replace("NAME", name))).unwrap();
+        std::fs::write(&file, format!("{}\n[model]\n{model}\n{data}{train}", run.replace("NAME", name)))
+            .unwrap();
         success(&["train", file.to_str().unwrap()]);
         let read = |folder: &str| -> std::collections::BTreeMap<String, tch::Tensor> {
             let file = Path::new(folder).join("model.safetensors");
@@ -249,16 +284,21 @@ fn a_run_begins_from_a_model_and_keeps_what_is_locked() {
         move |tensor: &str| before[tensor] != after[tensor]
     };
     let from = format!("from = {:?}", models.model);
-    let changed = tune("locked", &format!("{from}\nlock_text = {{}}\nlock_image = {{ unlocked_groups = 2 }}"));
+    let changed =
+        tune("locked", &format!("{from}\nlock_text = {{}}\nlock_image = {{ unlocked_groups = 2 }}"));
     assert!(!changed("text_model.encoder.layers.0.mlp.fc1.weight") && !changed("text_projection.weight"));
     assert!(
-        !changed("vision_model.encoder.layers.0.mlp.fc1.weight") && !changed("vision_model.embeddings.class_embedding")
+        !changed("vision_model.encoder.layers.0.mlp.fc1.weight")
+            && !changed("vision_model.embeddings.class_embedding")
     );
     assert!(changed("vision_model.encoder.layers.1.mlp.fc1.weight") && changed("visual_projection.weight"));
     let changed = tune("larger", &format!("{from}\nresolution = 64"));
-    assert!(changed("text_projection.weight") && changed("vision_model.embeddings.position_embedding.weight"));
+    assert!(
+        changed("text_projection.weight") && changed("vision_model.embeddings.position_embedding.weight")
+    );
 
-    let lit = "kind = \"clip\"\nembed_dim = 32\nimage_projection = true\nlock_text = { unlocked_groups = 1 }\n";
+    let lit =
+        "kind = \"clip\"\nembed_dim = 32\nimage_projection = true\nlock_text = { unlocked_groups = 1 }\n";
     let image = "image = { kind = \"vit\", image_size = 32, patch_size = 16, hidden_size = 32, intermediate_size = 64, num_hidden_layers = 1, num_attention_heads = 2 }";
     let changed = tune("lit", &format!("{lit}text_from = {:?}\n{image}", models.model));
     assert!(!changed("text_model.encoder.layers.0.mlp.fc1.weight") && changed("text_projection.weight"));
@@ -281,9 +321,13 @@ fn a_linear_probe_tells_classes_apart_and_is_written() {
     let probe = ["probe", "--model", &models.model, "--train", &train, "--test", &test];
     let report = success(&[&probe[..], &["--json", "--out", &out]].concat());
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
-    assert_eq!((&report["accuracy"], &report["classes"]), (&1.0.into(), &serde_json::json!(["dark", "light"])));
+    assert_eq!(
+        (&report["accuracy"], &report["classes"]),
+        (&1.0.into(), &serde_json::json!(["dark", "light"]))
+    );
     assert!(report["sweep"].as_array().unwrap().len() > 7);
-    let written: Vec<String> = tch::Tensor::read_safetensors(&out).unwrap().into_iter().map(|(name, _)| name).collect();
+    let written: Vec<String> =
+        tch::Tensor::read_safetensors(&out).unwrap().into_iter().map(|(name, _)| name).collect();
     assert!(written.contains(&"weight".to_owned()) && written.contains(&"bias".to_owned()));
     assert!(success(&[&probe[..], &["--c", "0.316"]].concat()).contains("100.0%"));
 
@@ -302,7 +346,9 @@ fn what_cannot_be_converted_or_begun_from_is_refused_in_words() {
     let from = ["--from", models.model.as_str()];
     assert!(convert(&["--from", "no/such/model"]).contains("no/such/model"));
     assert!(convert(&[&from[..], &["--format", "open_clip", "--int8"]].concat()).contains("--format hf"));
-    assert!(failure(&["convert", "--from", &models.model, "--to", &models.model], 1).contains("exists already"));
+    assert!(
+        failure(&["convert", "--from", &models.model, "--to", &models.model], 1).contains("exists already")
+    );
     assert!(!models.path("to").exists());
 
     let pickle = models.path("pickle");

@@ -1,4 +1,5 @@
-//! Where results go: tried before the work, the same bytes from run to run, and an exit code that says whether there are any.
+//! Where results go: tried before the work, the same bytes from run to run, and an exit code that says
+//! whether there are any.
 
 use crate::common::{command, failure, success, write_config, write_png};
 use std::path::{Path, PathBuf};
@@ -33,7 +34,8 @@ fn a_result_that_cannot_be_written_is_told_before_a_model_is_opened() {
     let scene = Scene::new();
     std::fs::create_dir(scene.path("there.png")).unwrap();
     std::fs::write(scene.path("file"), "").unwrap();
-    let [folder, below, pdf] = ["there.png", "file/rows.safetensors", "heat.pdf"].map(|name| scene.text(name));
+    let [folder, below, pdf] =
+        ["there.png", "file/rows.safetensors", "heat.pdf"].map(|name| scene.text(name));
     let (config, file) = (write_config(scene.folder.path()), scene.text("file"));
     let set = "kind = 'emoji'";
     // No model is there, and it is not what is told.
@@ -52,7 +54,10 @@ fn a_result_that_cannot_be_written_is_told_before_a_model_is_opened() {
         let told = failure(&[arguments, &[model, "no/such/model"]].concat(), 1);
         assert!(told.contains("cannot write") && told.contains(expected), "{arguments:?}: {told}");
     }
-    assert!(failure(&["data", "show", "--data", set, "--out", &below], 1).contains("name a file in .html or .png"));
+    assert!(
+        failure(&["data", "show", "--data", set, "--out", &below], 1)
+            .contains("name a file in .html or .png")
+    );
 }
 
 #[test]
@@ -85,7 +90,9 @@ fn the_same_images_give_the_same_bytes_and_pictures_have_the_format_of_their_nam
         assert_eq!(first, rows(&format!("{again}.safetensors")));
     }
     let image = scene.text("images/2.png");
-    for (name, head) in [("heat.png", &b"\x89PNG"[..]), ("heat.JPG", &[0xff, 0xd8, 0xff]), ("heat.webp", b"RIFF")] {
+    for (name, head) in
+        [("heat.png", &b"\x89PNG"[..]), ("heat.JPG", &[0xff, 0xd8, 0xff]), ("heat.webp", b"RIFF")]
+    {
         let out = scene.text(name);
         success(&["attention", "--model", &model, &image, "red heart", "--out", &out]);
         assert!(std::fs::read(out).unwrap().starts_with(head), "{name}");
@@ -108,15 +115,24 @@ fn where_not_one_sample_can_be_read_the_exit_code_is_1() {
     let probe = [&["probe", "--model", &model, "--train", &images, "--test", &images][..], &lenient].concat();
     assert!(failure(&probe, 1).contains("no sample of the set"));
     let set = format!("kind = 'folder', path = '{images}'");
-    for more in
-        [&["stats"][..], &["show", "--out", &scene.text("sheet.html")], &["shards", "--out", &scene.text("shards")]]
-    {
+    for more in [
+        &["stats"][..],
+        &["show", "--out", &scene.text("sheet.html")],
+        &["shards", "--out", &scene.text("shards")],
+    ] {
         let told = failure(&[&["data"], more, &["--data", &set]].concat(), 1);
         assert!(told.contains("not one of 2 samples can be read"), "{more:?}: {told}");
     }
     assert!(scene.path("sheet.html").exists(), "the page tells why");
     let config = scene.text("small.toml");
-    let eval = ["eval", &config, "--set", &format!("data.eval.held_out={{{set}}}"), "--set", "data.max_bad_samples=9"];
+    let eval = [
+        "eval",
+        &config,
+        "--set",
+        &format!("data.eval.held_out={{{set}}}"),
+        "--set",
+        "data.max_bad_samples=9",
+    ];
     assert!(failure(&eval, 1).contains("no sample of the set held_out can be read"), "{}", failure(&eval, 1));
 }
 
@@ -155,7 +171,8 @@ fn a_models_folder_is_no_run_and_is_measured_beside_a_configuration() {
     assert_eq!(evaluated[0]["name"], "held_out");
     assert!(!scene.path("small/metrics.json").exists(), "the run's own numbers are its own model's");
     std::fs::rename(&moved, &model).unwrap();
-    let own: serde_json::Value = serde_json::from_str(&success(&["eval", &scene.text("small"), "--json"])).unwrap();
+    let own: serde_json::Value =
+        serde_json::from_str(&success(&["eval", &scene.text("small"), "--json"])).unwrap();
     assert_eq!(own, evaluated);
     assert!(scene.path("small/metrics.json").exists());
 }

@@ -36,7 +36,10 @@ pub fn start(arguments: &[&str], world: usize) -> Vec<Child> {
 /// Waits until a run that was just started has done its first step, which it logs in `run`.
 pub fn wait_for_first_step(children: &mut [Child], run: &Path) {
     while !std::fs::metadata(run.join("metrics.jsonl")).is_ok_and(|file| file.len() > 0) {
-        assert!(children.iter_mut().all(|child| child.try_wait().unwrap().is_none()), "a process ended before a step");
+        assert!(
+            children.iter_mut().all(|child| child.try_wait().unwrap().is_none()),
+            "a process ended before a step"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -56,7 +59,8 @@ pub fn outputs(children: Vec<Child>, limit: Duration) -> Vec<Output> {
     children.into_iter().map(|child| child.wait_with_output().unwrap()).collect()
 }
 
-/// Runs `mm` as `world` processes, which must all succeed, and gives what rank 0 printed; the others print nothing.
+/// Runs `mm` as `world` processes, which must all succeed, and gives what rank 0 printed; the others print
+/// nothing.
 pub fn success(arguments: &[&str], world: usize) -> String {
     let outputs = outputs(start(arguments, world), LIMIT);
     for (rank, output) in outputs.iter().enumerate() {
@@ -84,5 +88,8 @@ pub fn error(output: &Output) -> String {
 pub fn losses(run: &Path) -> Vec<f64> {
     let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let records = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    records.filter(|record| record["kind"] == "train").map(|record| record["loss"].as_f64().unwrap()).collect()
+    records
+        .filter(|record| record["kind"] == "train")
+        .map(|record| record["loss"].as_f64().unwrap())
+        .collect()
 }

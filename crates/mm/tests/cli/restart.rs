@@ -1,4 +1,5 @@
-//! One command starts a run and starts it again: after a kill at any moment, with a broken checkpoint, with nobody who reads its lines.
+//! One command starts a run and starts it again: after a kill at any moment, with a broken checkpoint, with
+//! nobody who reads its lines.
 
 use crate::common::{command, failure, mm, success, write_config};
 use crate::ranks::{LOST, error, outputs, start, stderr};
@@ -56,8 +57,9 @@ fn a_run_that_died_before_its_first_checkpoint_starts_again_by_the_same_command(
     assert!(again.status.success(), "{}", stderr(&again));
     assert!(stderr(&again).contains("dead has no checkpoint yet: beginning at step 0"), "{}", stderr(&again));
     assert_eq!(model(folder.path(), "straight"), model(folder.path(), "dead"));
-    let steps =
-        |run: &str| std::fs::read_to_string(folder.path().join(run).join("metrics.jsonl")).unwrap().lines().count();
+    let steps = |run: &str| {
+        std::fs::read_to_string(folder.path().join(run).join("metrics.jsonl")).unwrap().lines().count()
+    };
     assert_eq!(steps("straight"), steps("dead"), "lines of the first attempt are dropped");
     let over = mm(&dead);
     assert!(
@@ -82,7 +84,12 @@ fn processes_agree_on_the_last_good_checkpoint() {
     std::fs::write(&latest, &bytes[..bytes.len() / 2]).unwrap();
 
     let broken = outputs(start(&arguments("latest"), 2), LIMIT);
-    assert_eq!((broken[0].status.code(), broken[1].status.code()), (Some(1), Some(LOST)), "{}", stderr(&broken[0]));
+    assert_eq!(
+        (broken[0].status.code(), broken[1].status.code()),
+        (Some(1), Some(LOST)),
+        "{}",
+        stderr(&broken[0])
+    );
     let told = error(&broken[0]);
     assert!(told.contains("checkpoints/step-40: model.safetensors has"), "{told}");
     assert!(told.contains("checkpoints/step-30 is whole: --resume last-good goes on from it"), "{told}");
@@ -100,12 +107,25 @@ fn a_run_resumed_with_other_threads_or_vectors_says_so_once() {
     let config = write_quick_config(folder.path());
     let steps = |steps: &str| {
         let steps = format!("train.steps={steps}");
-        command(&["train", config.to_str().unwrap(), "--set", &steps, "--set", "eval.every=0", "--resume", "latest"])
+        command(&[
+            "train",
+            config.to_str().unwrap(),
+            "--set",
+            &steps,
+            "--set",
+            "eval.every=0",
+            "--resume",
+            "latest",
+        ])
     };
     let told = |mut command: Command| {
         let output = command.env_remove("ATEN_CPU_CAPABILITY").output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
-        stderr(&output).lines().filter(|line| line.contains("bit for bit")).map(str::to_owned).collect::<Vec<_>>()
+        stderr(&output)
+            .lines()
+            .filter(|line| line.contains("bit for bit"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     let threads = |mut command: Command, threads: &str| {
         command.env("OMP_NUM_THREADS", threads);
@@ -123,7 +143,8 @@ fn a_run_resumed_with_other_threads_or_vectors_says_so_once() {
 
     // An older checkpoint does not say.
     let state = folder.path().join("small/checkpoints/step-30/state.json");
-    let mut older: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&state).unwrap()).unwrap();
+    let mut older: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&state).unwrap()).unwrap();
     older.as_object_mut().unwrap().remove("compute");
     older.as_object_mut().unwrap().remove("files");
     std::fs::write(&state, older.to_string()).unwrap();

@@ -28,12 +28,14 @@ fn numbers(run: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Trains 40 steps of `config`, whose runs are in `folder`, in one go and killed at step 20: both must end alike.
+/// Trains 40 steps of `config`, whose runs are in `folder`, in one go and killed at step 20: both must end
+/// alike.
 fn assert_forty_steps_equal_twenty_a_kill_and_twenty_more(folder: &Path, config: &Path) {
     let config = config.to_str().unwrap();
     success(&["train", config, "--set", "run.name=straight"]);
 
-    let mut killed = command(&["train", config, "--set", "run.name=killed"]).stderr(Stdio::null()).spawn().unwrap();
+    let mut killed =
+        command(&["train", config, "--set", "run.name=killed"]).stderr(Stdio::null()).spawn().unwrap();
     wait_for("checkpoint of step 20", || folder.join("killed/checkpoints/step-20").exists());
     killed.kill().unwrap(); // SIGKILL
     killed.wait().unwrap();
@@ -70,13 +72,16 @@ fn a_run_on_broken_shards_resumes_bit_for_bit_too_and_names_what_is_broken() {
     };
     spoil("00001.tar", &|bytes| bytes.truncate(bytes.len() / 2));
     spoil("00003.tar", &|bytes| {
-        let heads = bytes.windows(4).enumerate().filter(|(_, window)| *window == b"\x89PNG").map(|(at, _)| at);
+        let heads =
+            bytes.windows(4).enumerate().filter(|(_, window)| *window == b"\x89PNG").map(|(at, _)| at);
         heads.take(40).collect::<Vec<_>>().into_iter().for_each(|at| bytes[at..at + 4].fill(0));
     });
     let config = write_config(folder.path());
-    let webdataset = format!("train = {{ kind = 'webdataset', shards = '{out}/*.tar' }}\nmax_bad_samples = 50");
+    let webdataset =
+        format!("train = {{ kind = 'webdataset', shards = '{out}/*.tar' }}\nmax_bad_samples = 50");
     let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("train = { kind = \"emoji\", split = \"train\" }", &webdataset)).unwrap();
+    std::fs::write(&config, text.replace("train = { kind = \"emoji\", split = \"train\" }", &webdataset))
+        .unwrap();
     assert_forty_steps_equal_twenty_a_kill_and_twenty_more(folder.path(), &config);
     let named = |run: &str| {
         let text = std::fs::read_to_string(folder.path().join(run).join("bad_samples.jsonl")).unwrap();
@@ -93,19 +98,29 @@ fn a_run_with_a_locked_text_tower_resumes_bit_for_bit_too() {
     let folder = tempfile::tempdir().unwrap();
     let bert = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/sentences/mean");
     let text = format!("text_from = {bert:?}\ntext_projection = false\nlock_text = {{}}");
-    assert_forty_steps_equal_twenty_a_kill_and_twenty_more(folder.path(), &write_config_with(folder.path(), &text));
+    assert_forty_steps_equal_twenty_a_kill_and_twenty_more(
+        folder.path(),
+        &write_config_with(folder.path(), &text),
+    );
 }
 
 #[test]
 fn ctrl_c_finishes_the_step_leaves_a_checkpoint_and_exits_130() {
     let folder = tempfile::tempdir().unwrap();
     let config = write_config(folder.path());
-    let arguments =
-        ["train", config.to_str().unwrap(), "--set", "train.steps=100000", "--set", "train.checkpoint_every=0"];
+    let arguments = [
+        "train",
+        config.to_str().unwrap(),
+        "--set",
+        "train.steps=100000",
+        "--set",
+        "train.checkpoint_every=0",
+    ];
     let mut child = command(&arguments).stderr(Stdio::piped()).spawn().unwrap();
     let metrics = folder.path().join("small/metrics.jsonl");
     wait_for("first step", || std::fs::metadata(&metrics).is_ok_and(|file| file.len() > 0));
-    let interrupted = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let interrupted =
+        std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(interrupted.success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(folder.path().join("small/checkpoints/latest/state.json").is_file());
@@ -118,8 +133,10 @@ fn a_full_disk_ends_the_run_and_leaves_the_last_checkpoint_whole() {
     let disk = folder.path().join("disk");
     std::fs::create_dir(&disk).unwrap();
     // There is room for one checkpoint of the small model or two, not for three.
-    let mounted =
-        std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(&disk).status();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
+        .arg(&disk)
+        .status();
     if !mounted.is_ok_and(|status| status.success()) {
         eprintln!("skipped: mounting a small disk is not allowed here");
         return;
@@ -129,12 +146,17 @@ fn a_full_disk_ends_the_run_and_leaves_the_last_checkpoint_whole() {
     let output = crate::common::mm(&["train", config.to_str().unwrap(), "--set", &out]);
     let stderr = String::from_utf8(output.stderr).unwrap();
     let state = std::fs::read_to_string(disk.join("small/checkpoints/latest/state.json"));
-    let names: Vec<_> =
-        std::fs::read_dir(disk.join("small/checkpoints")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let names: Vec<_> = std::fs::read_dir(disk.join("small/checkpoints"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     let unmounted = std::process::Command::new("umount").arg(&disk).status().unwrap();
     assert!(unmounted.success());
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.lines().any(|line| line.starts_with("error: ") && line.contains("No space left")), "{stderr}");
+    assert!(
+        stderr.lines().any(|line| line.starts_with("error: ") && line.contains("No space left")),
+        "{stderr}"
+    );
     let state: serde_json::Value = serde_json::from_str(&state.unwrap()).unwrap();
     assert!([10, 20].contains(&state["step"].as_u64().unwrap()), "{state}");
     assert!(!names.iter().any(|name| name.to_string_lossy().contains("partial")), "{names:?}");

@@ -40,8 +40,16 @@ fn a_folder_says_how_texts_are_cleaned_and_every_form_of_it_does_so() {
     let config = write_config(dir.path());
     let train = |name: &str, more: &[&str]| {
         let name = format!("run.name={name}");
-        let base =
-            ["train", config.to_str().unwrap(), "--set", &name, "--set", "train.steps=2", "--set", "train.warmup=1"];
+        let base = [
+            "train",
+            config.to_str().unwrap(),
+            "--set",
+            &name,
+            "--set",
+            "train.steps=2",
+            "--set",
+            "train.warmup=1",
+        ];
         success(&[&base[..], more].concat());
     };
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
@@ -54,8 +62,10 @@ fn a_folder_says_how_texts_are_cleaned_and_every_form_of_it_does_so() {
     assert_eq!(same(&path("plain-open"), dir.path()), [false, false], "a conversion changes no rows");
 
     // What others write says nothing: open_clip cleans.
-    let (open_clip, tokenizer) =
-        (dir.path().join("plain-open/open_clip_config.json"), dir.path().join("plain-open/tokenizer_config.json"));
+    let (open_clip, tokenizer) = (
+        dir.path().join("plain-open/open_clip_config.json"),
+        dir.path().join("plain-open/tokenizer_config.json"),
+    );
     edit(&tokenizer, |config| drop(config.as_object_mut().unwrap().remove("text_clean")));
     assert_eq!(same(&path("plain-open"), dir.path()), [true, false]);
     edit(&open_clip, |config| {
@@ -68,7 +78,10 @@ fn a_folder_says_how_texts_are_cleaned_and_every_form_of_it_does_so() {
     assert_eq!(same(&path("canonical"), dir.path()), [true, true]);
     convert("canonical", "canonical-open", "open_clip");
     let config_of = |name: &str| json(&dir.path().join(name).join("open_clip_config.json"));
-    assert_eq!(config_of("canonical-open")["model_cfg"]["text_cfg"]["tokenizer_kwargs"]["clean"], "canonicalize");
+    assert_eq!(
+        config_of("canonical-open")["model_cfg"]["text_cfg"]["tokenizer_kwargs"]["clean"],
+        "canonicalize"
+    );
     assert_eq!(same(&path("canonical-open"), dir.path()), [true, true]);
 
     train("cleaned", &["--set", "tokenizer.text_clean=lower"]);

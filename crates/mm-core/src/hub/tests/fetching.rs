@@ -50,7 +50,9 @@ fn a_model_is_fetched_into_the_cache_and_noted_there_last() {
         .unwrap();
     assert_eq!(snapshot, hub.cache.join("models--org--clip-vit/snapshots").join(COMMIT));
     assert_eq!(fs::read_to_string(snapshot.join("model.safetensors")).unwrap(), WEIGHTS);
-    assert!(snapshot.join("model.safetensors").is_symlink() && snapshot.join("1_Pooling/config.json").is_file());
+    assert!(
+        snapshot.join("model.safetensors").is_symlink() && snapshot.join("1_Pooling/config.json").is_file()
+    );
     assert!(!snapshot.join("README.md").exists() && !snapshot.join("pytorch_model.bin").exists());
     assert_eq!(fs::read_to_string(reference(&hub)).unwrap(), COMMIT);
     let length = WEIGHTS.len() as u64;
@@ -191,7 +193,10 @@ fn what_broke_off_is_not_taken_for_whole_and_goes_on_where_it_can() {
         let expected = format!("/{ID}/resolve/{COMMIT}/model.safetensors {from}-");
         assert_eq!(server.requests().last(), Some(&expected), "only what is missing is asked for");
         assert!(
-            !server.requests().iter().any(|request| request.contains("/config.json") && !request.contains("Pooling"))
+            !server
+                .requests()
+                .iter()
+                .any(|request| request.contains("/config.json") && !request.contains("Pooling"))
         );
     }
 }
@@ -239,7 +244,8 @@ fn offline_nothing_is_asked() {
 #[test]
 fn a_hub_that_cannot_be_reached_is_said_to_be_so() {
     let folder = tempfile::tempdir().unwrap();
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap(); // free again at the end of this line
+    // free again at the end of this line
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let hub = Hub { offline: false, endpoint: Some(format!("http://{address}")), ..offline(folder.path()) };
     let message = hub.refusal(ID);
     assert!(message.contains("cannot be fetched from the hub") && message.contains("try again"), "{message}");

@@ -94,14 +94,16 @@ impl Site {
         }
         let (from, to) = range.as_deref().and_then(|range| range.split_once('-')).unwrap_or(("0", ""));
         log.lock().unwrap().push(format!("{path} {from}-{to}"));
-        let status = |status: u16| format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let status =
+            |status: u16| format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
 
         let listing = format!("/api/models/{}/revision/{}", self.id, self.revision.replace('/', "%2F"));
         let file = path.strip_prefix(&format!("/{}/resolve/{}/", self.id, self.commit));
         let answer = if self.token != token {
             status(401)
         } else if path == listing {
-            let siblings: Vec<_> = self.files.keys().map(|name| serde_json::json!({ "rfilename": name })).collect();
+            let siblings: Vec<_> =
+                self.files.keys().map(|name| serde_json::json!({ "rfilename": name })).collect();
             let body = serde_json::json!({ "sha": self.commit, "siblings": siblings }).to_string();
             format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
         } else if let Some((file, content)) = file.and_then(|file| self.files.get_key_value(file)) {

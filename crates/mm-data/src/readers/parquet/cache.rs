@@ -9,7 +9,8 @@ use crate::readers::broken::Broken;
 /// A row group, or what is wrong with it, which is as dear to find out.
 pub(super) type Kept = Arc<Result<Group, Broken>>;
 
-/// Keeps row groups until they are more than so many bytes; then the one goes that was asked for the longest ago.
+/// Keeps row groups until they are more than so many bytes; then the one goes that was asked for the longest
+/// ago.
 pub(super) struct Cache {
     budget: u64,
     held: Mutex<Held>,
@@ -36,7 +37,12 @@ impl Cache {
     }
 
     /// The row group of a number, which takes so many bytes: read where it is not held.
-    pub(super) fn get(&self, number: usize, bytes: u64, read: impl FnOnce() -> Result<Group, Broken>) -> Kept {
+    pub(super) fn get(
+        &self,
+        number: usize,
+        bytes: u64,
+        read: impl FnOnce() -> Result<Group, Broken>,
+    ) -> Kept {
         let cell = self.held.lock().unwrap_or_else(PoisonError::into_inner).cell(number, bytes, self.budget);
         cell.get_or_init(|| Arc::new(read())).clone()
     }
@@ -50,7 +56,9 @@ impl Held {
             return slot.cell.clone();
         }
         while self.bytes.saturating_add(bytes) > budget {
-            let Some(oldest) = self.groups.iter().min_by_key(|(_, slot)| slot.asked).map(|(&number, _)| number) else {
+            let Some(oldest) =
+                self.groups.iter().min_by_key(|(_, slot)| slot.asked).map(|(&number, _)| number)
+            else {
                 break;
             };
             self.bytes -= self.groups.remove(&oldest).map_or(0, |slot| slot.bytes);

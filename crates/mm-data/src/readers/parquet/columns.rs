@@ -1,4 +1,5 @@
-//! Where in a Parquet file the wanted columns are. What Parquet calls a column is a leaf of its tree of fields.
+//! Where in a Parquet file the wanted columns are. What Parquet calls a column is a leaf of its tree of
+//! fields.
 
 use std::path::Path;
 
@@ -25,9 +26,11 @@ impl Columns {
     pub(super) fn find(path: &Path, footer: &ParquetMetaData, config: &ParquetConfig) -> Result<Self> {
         let schema = Schema { path, leaves: footer.file_metadata().schema_descr().columns() };
         let (image, image_path) = schema.image(&config.image_column)?;
-        let captions = config.caption_column.iter().map(|name| schema.text(name)).collect::<Result<Vec<_>>>()?;
+        let captions =
+            config.caption_column.iter().map(|name| schema.text(name)).collect::<Result<Vec<_>>>()?;
         let label = config.label_column.as_ref().map(|name| schema.label(name)).transpose()?;
-        let label_names = config.label_column.as_ref().map(|name| class_names(footer, name)).unwrap_or_default();
+        let label_names =
+            config.label_column.as_ref().map(|name| class_names(footer, name)).unwrap_or_default();
         Ok(Self { image, image_path, captions, label, label_names })
     }
 
@@ -54,7 +57,11 @@ impl Schema<'_> {
         if found.is_empty() {
             let mut present: Vec<_> = self.leaves.iter().map(|leaf| leaf.path().parts()[0].clone()).collect();
             present.dedup();
-            return Err(Error::MissingColumn { path: self.path.to_owned(), column: name.to_owned(), present });
+            return Err(Error::MissingColumn {
+                path: self.path.to_owned(),
+                column: name.to_owned(),
+                present,
+            });
         }
         Ok(found)
     }
@@ -68,7 +75,8 @@ impl Schema<'_> {
             None => (field("bytes"), field("path")),
         };
         let fits = |leaf: usize| {
-            self.leaves[leaf].physical_type() == Physical::BYTE_ARRAY && self.leaves[leaf].max_rep_level() == 0
+            self.leaves[leaf].physical_type() == Physical::BYTE_ARRAY
+                && self.leaves[leaf].max_rep_level() == 0
         };
         if bytes.is_none() && path.is_none() || !bytes.into_iter().chain(path).all(fits) {
             return Err(self.other_type(name, &found, "an image: a struct of `bytes` and `path`, or binary"));
@@ -119,8 +127,8 @@ fn is_text(leaf: &ColumnDescriptor) -> bool {
     leaf.converted_type() == ConvertedType::UTF8 || leaf.logical_type_ref() == Some(&LogicalType::String)
 }
 
-/// The name with dots, without the two levels that Parquet puts into each list: pyarrow, Spark and Hive call them
-/// differently.
+/// The name with dots, without the two levels that Parquet puts into each list: pyarrow, Spark and Hive call
+/// them differently.
 fn plain_name(leaf: &ColumnDescriptor) -> String {
     const OF_LISTS: [&str; 6] = ["list", "element", "item", "array", "bag", "array_element"];
     let parts = leaf.path().parts();

@@ -38,7 +38,10 @@ impl ParquetFile {
         let place = path.display();
         let said = |broken: Broken| Error::bad(broken.fault, format!("{place}: {}", broken.reason));
         let footer = sheltered(|| read_footer(&file)).map_err(|broken| {
-            said(Broken::new(broken.fault, format!("no whole Parquet file ({}): download it again", broken.reason)))
+            said(Broken::new(
+                broken.fault,
+                format!("no whole Parquet file ({}): download it again", broken.reason),
+            ))
         })?;
         let columns = Columns::find(path, &footer, config)?;
         let group_rows = sheltered(|| check_groups(&footer, &columns, size)).map_err(said)?;
@@ -61,12 +64,17 @@ fn read_footer(file: &File) -> std::result::Result<ParquetMetaData, Broken> {
 }
 
 /// The rows of each row group, from a footer that does not contradict itself or the size of the file.
-fn check_groups(footer: &ParquetMetaData, columns: &Columns, size: u64) -> std::result::Result<Vec<u32>, Broken> {
-    let lie =
-        |group: usize, what: String| Broken::new(Fault::Shard, format!("corrupt footer: row group {group} {what}"));
+fn check_groups(
+    footer: &ParquetMetaData,
+    columns: &Columns,
+    size: u64,
+) -> std::result::Result<Vec<u32>, Broken> {
+    let lie = |group: usize, what: String| {
+        Broken::new(Fault::Shard, format!("corrupt footer: row group {group} {what}"))
+    };
     let rows = footer.row_groups().iter().enumerate().map(|(number, group)| {
-        let rows =
-            u32::try_from(group.num_rows()).map_err(|_| lie(number, format!("has {} rows", group.num_rows())))?;
+        let rows = u32::try_from(group.num_rows())
+            .map_err(|_| lie(number, format!("has {} rows", group.num_rows())))?;
         for leaf in columns.all() {
             let column = group.column(leaf);
             let (start, length) = column.byte_range();
@@ -128,7 +136,11 @@ fn in_folder(folder: &Path, split: Option<&str>) -> Result<Vec<PathBuf>> {
             folder.display(),
             counted(&present)
         ))),
-        _ => Ok(found.iter().filter(|path| split.is_none_or(|split| split_of(path) == split)).cloned().collect()),
+        _ => Ok(found
+            .iter()
+            .filter(|path| split.is_none_or(|split| split_of(path) == split))
+            .cloned()
+            .collect()),
     }
 }
 
@@ -146,11 +158,12 @@ fn parquet_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// `train` of `train-00000-of-00005.parquet`, also with a fingerprint behind it, and of `train.parquet`; nothing of
-/// `0000.parquet`, which is named for its number alone.
+/// `train` of `train-00000-of-00005.parquet`, also with a fingerprint behind it, and of `train.parquet`;
+/// nothing of `0000.parquet`, which is named for its number alone.
 fn split_of(path: &Path) -> &str {
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let number = |at: &usize| stem[*at..].trim_start_matches('-').starts_with(|digit: char| digit.is_ascii_digit());
+    let number =
+        |at: &usize| stem[*at..].trim_start_matches('-').starts_with(|digit: char| digit.is_ascii_digit());
     let end = std::iter::once(0).chain(stem.match_indices('-').map(|(at, _)| at)).find(number);
     &stem[..end.unwrap_or(stem.len())]
 }
@@ -176,9 +189,14 @@ mod tests {
     #[test]
     fn hidden_files_are_left_out() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["train-00000-of-00001.parquet", "._train-00000-of-00001.parquet", ".ipynb_checkpoints.parquet"] {
+        for name in
+            ["train-00000-of-00001.parquet", "._train-00000-of-00001.parquet", ".ipynb_checkpoints.parquet"]
+        {
             fs::write(folder.path().join(name), b"x").unwrap();
         }
-        assert_eq!(in_folder(folder.path(), None).unwrap(), [folder.path().join("train-00000-of-00001.parquet")]);
+        assert_eq!(
+            in_folder(folder.path(), None).unwrap(),
+            [folder.path().join("train-00000-of-00001.parquet")]
+        );
     }
 }

@@ -42,7 +42,8 @@ impl Group {
         let opened = File::open(&file.path).map_err(|error| Broken::new(Fault::File, error.to_string()))?;
         let properties = Arc::new(ReaderProperties::builder().build());
         let (about, pages) = (file.footer.row_group(group), file.footer.page_index_for_row_group(group));
-        let reader = SerializedRowGroupReader::new(Arc::new(opened), about, pages, properties).map_err(corrupt)?;
+        let reader =
+            SerializedRowGroupReader::new(Arc::new(opened), about, pages, properties).map_err(corrupt)?;
         let bytes = |leaf: usize| values::<ByteArrayType>(&reader, leaf, rows);
         let columns = &file.columns;
         Ok(Self {
@@ -103,7 +104,9 @@ fn class(number: i64, names: &[String]) -> Result<Option<String>> {
 }
 
 fn labels(reader: &dyn RowGroupReader, leaf: usize, rows: usize) -> Result<Labels> {
-    let whole = |values: Values<i32>| values.into_iter().map(|row| row.into_iter().map(i64::from).collect()).collect();
+    let whole = |values: Values<i32>| {
+        values.into_iter().map(|row| row.into_iter().map(i64::from).collect()).collect()
+    };
     Ok(match reader.metadata().column(leaf).column_type() {
         Physical::INT32 => Labels::Numbers(whole(values::<Int32Type>(reader, leaf, rows)?)),
         Physical::INT64 => Labels::Numbers(values::<Int64Type>(reader, leaf, rows)?),
@@ -111,8 +114,8 @@ fn labels(reader: &dyn RowGroupReader, leaf: usize, rows: usize) -> Result<Label
     })
 }
 
-/// Reads a leaf of all rows. A value's definition level says whether it is there or null; its repetition level, whether
-/// it begins a row or goes on with a list ("Dremel", Melnik and others, 2010, section 4.1).
+/// Reads a leaf of all rows. A value's definition level says whether it is there or null; its repetition
+/// level, whether it begins a row or goes on with a list ("Dremel", Melnik and others, 2010, section 4.1).
 fn values<T: DataType>(reader: &dyn RowGroupReader, leaf: usize, rows: usize) -> Result<Values<T::T>> {
     let description = reader.metadata().column(leaf).column_descr_ptr();
     let mut column = get_typed_column_reader::<T>(reader.get_column_reader(leaf).map_err(corrupt)?);
@@ -120,7 +123,8 @@ fn values<T: DataType>(reader: &dyn RowGroupReader, leaf: usize, rows: usize) ->
     let mut read = 0;
     while read < rows {
         let levels = (Some(&mut definitions), Some(&mut repetitions));
-        let (records, ..) = column.read_records(rows - read, levels.0, levels.1, &mut present).map_err(corrupt)?;
+        let (records, ..) =
+            column.read_records(rows - read, levels.0, levels.1, &mut present).map_err(corrupt)?;
         if records == 0 {
             break;
         }
@@ -143,7 +147,10 @@ fn values<T: DataType>(reader: &dyn RowGroupReader, leaf: usize, rows: usize) ->
     }
     if found.len() != rows {
         let name = description.path().string();
-        return Err(Broken::new(Fault::Shard, format!("corrupt: column `{name}` has {} of {rows} rows", found.len())));
+        return Err(Broken::new(
+            Fault::Shard,
+            format!("corrupt: column `{name}` has {} of {rows} rows", found.len()),
+        ));
     }
     Ok(found)
 }

@@ -1,7 +1,7 @@
 //! Parquet files with the images inside, as Hugging Face `datasets` writes them.
 //!
-//! [`files`] finds the files, [`columns`] the columns in a file's footer, [`group`] reads a row group, and [`cache`]
-//! keeps those that were read last.
+//! [`files`] finds the files, [`columns`] the columns in a file's footer, [`group`] reads a row group, and
+//! [`cache`] keeps those that were read last.
 
 mod cache;
 mod columns;
@@ -23,14 +23,16 @@ use crate::readers::broken::Broken;
 use crate::readers::listed::root_beside;
 use crate::{Error, Fault, Result, Sample, Source};
 
-/// Parquet files with a column of images: a struct of `bytes` and `path`, as `datasets` stores its `Image`, or the
-/// bytes alone, or paths alone.
+/// Parquet files with a column of images: a struct of `bytes` and `path`, as `datasets` stores its `Image`,
+/// or the bytes alone, or paths alone.
 ///
-/// A sample is a row. Rows of a row group are read together: the loader's shuffling keeps them near each other.
+/// A sample is a row. Rows of a row group are read together: the loader's shuffling keeps them near each
+/// other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ParquetConfig {
-    /// A file, a list of files, or a folder with `train-00000-of-00005.parquet` and so on, in it or in its `data`.
+    /// A file, a list of files, or a folder with `train-00000-of-00005.parquet` and so on, in it or in its
+    /// `data`.
     #[serde(deserialize_with = "one_or_many")]
     pub path: Vec<PathBuf>,
     /// The split of a folder, which begins the names of its files; needed where the folder has more than one.
@@ -39,9 +41,9 @@ pub struct ParquetConfig {
     /// The column with the image.
     #[serde(default = "image")]
     pub image_column: String,
-    /// The column with the caption or a list of captions, or several such columns. The first that is not empty in a row
-    /// is its canonical caption. A field of a struct is named with a dot: `sentences.raw`. An empty list, where there is
-    /// a label column, asks for none.
+    /// The column with the caption or a list of captions, or several such columns. The first that is not
+    /// empty in a row is its canonical caption. A field of a struct is named with a dot: `sentences.raw`. An
+    /// empty list, where there is a label column, asks for none.
     #[serde(default = "caption", deserialize_with = "one_or_many")]
     pub caption_column: Vec<String>,
     /// The column with the class: text, or a number, which becomes a name where the file has the names of a
@@ -96,7 +98,9 @@ impl ParquetSource {
     /// Opens the files: reads their footers.
     pub(crate) fn open(config: &ParquetConfig) -> Result<Self> {
         if config.caption_column.is_empty() && config.label_column.is_none() {
-            return Err(Error::Setting("caption_column = []: name at least one column, or a label_column".into()));
+            return Err(Error::Setting(
+                "caption_column = []: name at least one column, or a label_column".into(),
+            ));
         }
         let name = config.path.first().map(|path| path.display().to_string()).unwrap_or_default();
         let paths = files::find(config)?;
@@ -167,7 +171,8 @@ impl Source for ParquetSource {
     }
 
     fn blocks_at_once(&self) -> Option<usize> {
-        let bytes: u64 = self.places.iter().map(|place| self.files[place.file].group_bytes(place.group)).sum();
+        let bytes: u64 =
+            self.places.iter().map(|place| self.files[place.file].group_bytes(place.group)).sum();
         let mean = (bytes / self.places.len().max(1) as u64).max(1);
         // One is spared for the group that the next window begins with.
         Some((self.cache_bytes / mean).saturating_sub(1).max(1) as usize)

@@ -41,11 +41,15 @@ fn a_data_set_of_hugging_face_is_read_whole() {
 
 #[test]
 fn any_order_gives_the_same_samples_with_no_room_to_keep_them() {
-    let (kept, unkept) = (open("captioned", "split = 'train'"), open("captioned", "split = 'train'\ncache_bytes = 0"));
+    let (kept, unkept) =
+        (open("captioned", "split = 'train'"), open("captioned", "split = 'train'\ncache_bytes = 0"));
     let (kept, unkept) = (kept.unwrap(), unkept.unwrap());
     for index in [7, 0, 4, 3, 6, 1, 5, 2] {
         let (one, other) = (kept.sample(index).unwrap(), unkept.sample(index).unwrap());
-        assert_eq!((one.image.bytes().unwrap(), one.captions), (other.image.bytes().unwrap(), other.captions));
+        assert_eq!(
+            (one.image.bytes().unwrap(), one.captions),
+            (other.image.bytes().unwrap(), other.captions)
+        );
     }
 }
 
@@ -55,9 +59,13 @@ fn plain_columns_are_read_too() {
     let source = open("questions.parquet", keys).unwrap();
     assert_eq!(source.sample(0).unwrap().captions, ["red"]);
     let sample = source.sample(2).unwrap();
-    assert_eq!((sample.captions.join("|"), sample.label.as_deref()), ("blue|a square".to_owned(), Some("blue")));
+    assert_eq!(
+        (sample.captions.join("|"), sample.label.as_deref()),
+        ("blue|a square".to_owned(), Some("blue"))
+    );
     let paths =
-        open("odd/none.parquet", "image_column = 'caption'\nlabel_column = 'number'\ncaption_column = []").unwrap();
+        open("odd/none.parquet", "image_column = 'caption'\nlabel_column = 'number'\ncaption_column = []")
+            .unwrap();
     let sample = paths.sample(0).unwrap();
     assert!(matches!(&sample.image, SampleImage::File(path) if path.ends_with("odd/whole")));
     assert_eq!(sample.label.as_deref(), Some("0"));
@@ -86,9 +94,15 @@ fn a_wrong_setting_is_told_with_what_there_is() {
     assert!(message.contains("no file of split `test`; the folder has files of `train` (2)"), "{message}");
     assert!(said(open("questions.parquet", "split = 'test'")).contains("leave it out"));
     let message = said(open("questions.parquet", ""));
-    assert!(message.contains("no column `image`; the file has `picture`, `title`, `description`, `kind`"), "{message}");
+    assert!(
+        message.contains("no column `image`; the file has `picture`, `title`, `description`, `kind`"),
+        "{message}"
+    );
     let message = said(open("odd/none.parquet", "label_column = 'label'"));
-    assert!(message.contains("`label` is not a label: text or a whole number; it is `label` (DOUBLE)"), "{message}");
+    assert!(
+        message.contains("`label` is not a label: text or a whole number; it is `label` (DOUBLE)"),
+        "{message}"
+    );
     let message = said(open("odd/none.parquet", "image_column = 'number'"));
     assert!(message.contains("`number` is not an image"), "{message}");
     let message = said(open("odd/none.parquet", "caption_column = 'image'"));
@@ -96,7 +110,10 @@ fn a_wrong_setting_is_told_with_what_there_is() {
     assert!(said(open("odd/none.parquet", "caption_column = []")).contains("or a label_column"));
     assert!(said(open("none.parquet", "split = 'train'")).contains("No such file"));
     let list = format!("path = {:?}", [goldens(), goldens()]);
-    assert!(said(ParquetSource::open(&toml::from_str(&list).unwrap())).contains("a folder in a list of Parquet files"));
+    assert!(
+        said(ParquetSource::open(&toml::from_str(&list).unwrap()))
+            .contains("a folder in a list of Parquet files")
+    );
     let folder = tempfile::tempdir().unwrap();
     assert!(said(open(folder.path(), "")).contains("no .parquet file is in the folder"));
 }
@@ -123,7 +140,10 @@ fn a_cut_file_is_told_at_opening_and_a_broken_group_costs_its_rows() {
     for length in [0, 3, 8, whole.len() / 2, whole.len() - 1] {
         fs::write(&path, &whole[..length]).unwrap();
         let message = said(open(&path, ""));
-        assert!(message.contains("no whole Parquet file") && message.ends_with("download it again"), "{message}");
+        assert!(
+            message.contains("no whole Parquet file") && message.ends_with("download it again"),
+            "{message}"
+        );
     }
     let mut broken = whole.clone();
     broken[4..24].fill(0xff);

@@ -1,9 +1,11 @@
-//! Whether a text looks as if UTF-8 had been read in another encoding: the juxtapositions that ftfy 6.3's `badness` counts.
+//! Whether a text looks as if UTF-8 had been read in another encoding: the juxtapositions that ftfy 6.3's
+//! `badness` counts.
 
 use regex::Regex;
 use std::sync::LazyLock;
 
-// The characters that UTF-8 becomes when it is read in a single-byte encoding, by what they are in texts that are whole.
+// The characters that UTF-8 becomes when it is read in a single-byte encoding, by what they are in texts that
+// are whole.
 
 /// What stands in many contexts.
 const COMMON: &str = "\u{a0}\u{ad}·´–—―…’";
@@ -94,12 +96,21 @@ mod tests {
 
     #[test]
     fn broken_texts_are_told_from_whole_ones() {
-        for broken in ["sÃ³", "â€™", "вЂ™", "β€™", "‚Äî", "Ã la carte", "dâ€\u{9d}", "├®"] {
+        for broken in ["sÃ³", "â€™", "вЂ™", "β€™", "‚Äî", "Ã la carte", "dâ€\u{9d}", "├®"]
+        {
             assert!(is_bad(broken), "{broken:?}");
         }
-        for whole in
-            ["só", "“quoted”", "Ünïcödé ßtreet", "Кошка на крыше", "ΑΣ ΟΔΟΣ", "10³ ½ €5", "(◕‿◕)", "日本語", "قطة"]
-        {
+        for whole in [
+            "só",
+            "“quoted”",
+            "Ünïcödé ßtreet",
+            "Кошка на крыше",
+            "ΑΣ ΟΔΟΣ",
+            "10³ ½ €5",
+            "(◕‿◕)",
+            "日本語",
+            "قطة",
+        ] {
             assert!(!is_bad(whole), "{whole:?}");
         }
     }

@@ -3,16 +3,19 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-/// What Windows' encodings write for U+FFFD here, as ftfy's do: a character that was lost is one byte that is no other.
+/// What Windows' encodings write for U+FFFD here, as ftfy's do: a character that was lost is one byte that is
+/// no other.
 pub(super) const LOST: u8 = 0x1a;
 
 /// A single-byte encoding whose first 128 bytes are ASCII.
 pub(super) struct Charmap {
     /// What the bytes from 0x80 to 0xff stand for.
     high: Vec<char>,
-    /// Whether it is one of Windows', whose unassigned bytes stand for the controls of Latin-1, and [`LOST`] for U+FFFD.
+    /// Whether it is one of Windows', whose unassigned bytes stand for the controls of Latin-1, and [`LOST`]
+    /// for U+FFFD.
     pub is_windows: bool,
-    /// Whether a space may stand for a no-break space that belongs to a character: in Mac OS Roman that byte is a dagger.
+    /// Whether a space may stand for a no-break space that belongs to a character: in Mac OS Roman that byte
+    /// is a dagger.
     pub restores_spaces: bool,
 }
 

@@ -9,8 +9,8 @@ const LONGEST_NAME: usize = 32;
 /// The most letters and digits that ftfy reads as a name.
 const LONGEST_FTFY_NAME: usize = 24;
 
-/// `text` with its character references resolved as Python's `html.unescape` does: names and numbers with or without a semicolon, of an
-/// unknown name without one its longest beginning that is known.
+/// `text` with its character references resolved as Python's `html.unescape` does: names and numbers with or
+/// without a semicolon, of an unknown name without one its longest beginning that is known.
 pub(super) fn unescape(text: &str) -> Cow<'_, str> {
     replaced(text, |rest| {
         if let Some(number) = rest.strip_prefix('#') {
@@ -32,12 +32,14 @@ pub(super) fn unescape(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// `text` with those character references resolved that end in a semicolon, and names in capitals that are known in lower case.
+/// `text` with those character references resolved that end in a semicolon, and names in capitals that are
+/// known in lower case.
 pub(super) fn unescape_whole(text: &str) -> Cow<'_, str> {
     replaced(text, |rest| {
         let hash = usize::from(rest.starts_with('#'));
         let length = rest[hash..].bytes().take_while(u8::is_ascii_alphanumeric).count();
-        let is_reference = (1..=LONGEST_FTFY_NAME).contains(&length) && rest[hash + length..].starts_with(';');
+        let is_reference =
+            (1..=LONGEST_FTFY_NAME).contains(&length) && rest[hash + length..].starts_with(';');
         let whole = is_reference.then(|| &rest[..hash + length + 1])?;
         let resolved = match hash {
             // Where a part of it is resolved alone, its semicolon is left.
@@ -48,7 +50,8 @@ pub(super) fn unescape_whole(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// What the name in capitals `whole`, its semicolon included, stands for: the capitals of what it stands for in lower case.
+/// What the name in capitals `whole`, its semicolon included, stands for: the capitals of what it stands for
+/// in lower case.
 fn capitals(whole: &str) -> Option<String> {
     let small = whole.to_ascii_lowercase();
     let reference = format!("&{whole}");
@@ -56,7 +59,8 @@ fn capitals(whole: &str) -> Option<String> {
     (is_capitals && unescape(&reference) == reference).then(|| named(&small)).flatten().map(str::to_uppercase)
 }
 
-/// `text` with what `resolve` makes of what follows each `&`: the bytes that it takes, and what stands for them and the `&`.
+/// `text` with what `resolve` makes of what follows each `&`: the bytes that it takes, and what stands for
+/// them and the `&`.
 fn replaced(text: &str, resolve: impl Fn(&str) -> Option<(usize, String)>) -> Cow<'_, str> {
     if !text.contains('&') {
         return Cow::Borrowed(text);
@@ -83,7 +87,8 @@ fn named(name: &str) -> Option<&'static str> {
     std::str::from_utf8(resolved).ok()
 }
 
-/// The character of a number and an optional semicolon, and how many bytes they take: nothing for one that no text has.
+/// The character of a number and an optional semicolon, and how many bytes they take: nothing for one that no
+/// text has.
 fn numeric(text: &str) -> Option<(usize, String)> {
     let hex = text.strip_prefix(['x', 'X']);
     let (digits, radix) = hex.map_or((text, 10), |digits| (digits, 16));

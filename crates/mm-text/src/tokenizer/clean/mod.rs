@@ -11,8 +11,9 @@ use std::borrow::Cow;
 
 /// How a text is cleaned before it is tokenized: open_clip's `clean`.
 ///
-/// All but [`TextClean::None`] begin as OpenAI's CLIP does: ftfy repairs broken encodings and makes curly quotation marks, ligatures and
-/// letters of other widths plain, and HTML's character references are resolved.
+/// All but [`TextClean::None`] begin as OpenAI's CLIP does: ftfy repairs broken encodings and makes curly
+/// quotation marks, ligatures and letters of other widths plain, and HTML's character references are
+/// resolved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TextClean {
@@ -39,7 +40,9 @@ impl TextClean {
             Self::Lower => spaced(&repaired).to_lowercase(),
             Self::Canonicalize => {
                 let kept = repaired.chars().filter(|char| *char == '_' || !char.is_ascii_punctuation());
-                spaced(&kept.map(|char| if char == '_' { ' ' } else { char }).collect::<String>().to_lowercase())
+                spaced(
+                    &kept.map(|char| if char == '_' { ' ' } else { char }).collect::<String>().to_lowercase(),
+                )
             }
         })
     }
@@ -56,7 +59,9 @@ impl TextClean {
 
     /// The one of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::None, Self::Whitespace, Self::Lower, Self::Canonicalize].into_iter().find(|clean| clean.name() == name)
+        [Self::None, Self::Whitespace, Self::Lower, Self::Canonicalize]
+            .into_iter()
+            .find(|clean| clean.name() == name)
     }
 }
 

@@ -33,7 +33,8 @@ fn one_step(text: &str) -> Option<String> {
     }
     // What is left are the controls of Latin-1, which Windows-1252 has characters for.
     let is_c1 = |char: char| matches!(char, '\u{80}'..='\u{9f}');
-    text.contains(is_c1).then(|| text.chars().map(|char| if is_c1(char) { of_c1(char) } else { char }).collect())
+    text.contains(is_c1)
+        .then(|| text.chars().map(|char| if is_c1(char) { of_c1(char) } else { char }).collect())
 }
 
 /// `bytes`, which `charmap` was taken for, as UTF-8.
@@ -47,7 +48,8 @@ fn read_as_utf8(mut bytes: Vec<u8>, charmap: &Charmap) -> Option<String> {
     String::from_utf8(without_variants(bytes)).ok()
 }
 
-/// Characters of UTF-8 in which a space stands for a no-break space, and after which a likely character comes out.
+/// Characters of UTF-8 in which a space stands for a no-break space, and after which a likely character comes
+/// out.
 static ALTERED: LazyLock<Regex> = LazyLock::new(|| {
     pattern(&[
         r"[\xc2\xc3\xc5\xce\xd0\xd9] ",
@@ -91,8 +93,9 @@ fn restore_spaces(bytes: &[u8]) -> Vec<u8> {
             && !JOINED_TO_A_GRAVE.iter().any(|joined| bytes[place + 1..].starts_with(joined));
         words.extend(is_word.then_some(0xa0).into_iter().chain([byte]));
     }
-    let restored =
-        |found: &Captures| -> Vec<u8> { found[0].iter().map(|&byte| if byte == b' ' { 0xa0 } else { byte }).collect() };
+    let restored = |found: &Captures| -> Vec<u8> {
+        found[0].iter().map(|&byte| if byte == b' ' { 0xa0 } else { byte }).collect()
+    };
     ALTERED.replace_all(&words, restored).into_owned()
 }
 
@@ -110,7 +113,8 @@ fn without_variants(bytes: Vec<u8>) -> Vec<u8> {
             }
             &[0xed, a @ 0xa0..=0xaf, b @ 0x80..=0xbf, 0xed, c @ 0xb0..=0xbf, d @ 0x80..=0xbf, ..] => {
                 let bits = |byte: u8, kept: u8| u32::from(byte & kept);
-                let code = 0x10000 + (bits(a, 0x0f) << 16 | bits(b, 0x3f) << 10 | bits(c, 0x0f) << 6 | bits(d, 0x3f));
+                let code = 0x10000
+                    + (bits(a, 0x0f) << 16 | bits(b, 0x3f) << 10 | bits(c, 0x0f) << 6 | bits(d, 0x3f));
                 out.extend(char::from_u32(code).map(|char| char.to_string()).unwrap_or_default().bytes());
                 &rest[6..]
             }
