@@ -9,11 +9,11 @@
 mod common;
 
 use common::peak_mb;
-use mm_clip::{Bundle, Clip, ClipConfig, FolderForm, StoredType};
+use mm_clip::{CheckpointFormat, Clip, ClipConfig, ClipPipeline, StoredType};
 use mm_core::Precision;
 use mm_core::nn::Linear;
-use mm_core::optim::{AdamW, AdamWConfig, Shard};
-use mm_dist::{Contrastive, ContrastiveConfig, Group};
+use mm_core::optim::{AdamW, AdamWConfig, Partition};
+use mm_dist::{Contrastive, ContrastiveConfig, ProcessGroup};
 use mm_text::{TokenBatch, Tokenizer};
 use mm_vision::ImageProcessor;
 use std::path::Path;
@@ -168,11 +168,11 @@ fn cosine(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
 fn training(options: &Options) -> Result<(Vec<f64>, f64), Box<dyn std::error::Error>> {
     let (vs, mut model) = vit_b_32()?;
     let config = AdamWConfig { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.2 };
-    let mut optimizer = AdamW::new(&vs, config, Shard::WHOLE, |_| 1.0);
+    let mut optimizer = AdamW::new(&vs, config, Partition::WHOLE, |_| 1.0);
     let pixel_values = Tensor::randn([BATCH as i64, 3, 224, 224], (Kind::Float, Device::Cpu));
     let batches = batches(options)?;
     let none = Tensor::from(0f32);
-    let contrastive = Contrastive::new(&Group::alone(), ContrastiveConfig::default());
+    let contrastive = Contrastive::new(&ProcessGroup::alone(), ContrastiveConfig::default());
     let seconds = time(options, |index| {
         let loss = options.precision.autocast(Device::Cpu, || {
             let image_embeds = model.image.encode(&pixel_values, true);
@@ -208,8 +208,8 @@ fn save(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let vs = VarStore::new(Device::Cpu);
     let clip = Clip::new(&vs.root(), &config)?;
     let (tokenizer, processor) = (Arc::new(Tokenizer::openai_clip()?), ImageProcessor::default_clip(224));
-    let bundle = Bundle::new(clip, config, tokenizer, processor, Device::Cpu);
-    Ok(bundle.save(&vs, folder, FolderForm::Hf, StoredType::F32)?)
+    let bundle = ClipPipeline::new(clip, config, tokenizer, processor, Device::Cpu);
+    Ok(bundle.save(&vs, folder, CheckpointFormat::Hf, StoredType::F32)?)
 }
 
 /// One batch an iteration, padded to 77: tokens that fill the context, or captions 16k to 16k + 15.

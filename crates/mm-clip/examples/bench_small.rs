@@ -9,10 +9,10 @@
 mod common;
 
 use common::peak_mb;
-use mm_clip::{ClipRunConfig, ClipTask, Texts};
-use mm_core::config::Source;
+use mm_clip::{ClipRunConfig, ClipTask, TextInput};
+use mm_core::config::ConfigFile;
 use mm_core::{DeviceConfig, Precision};
-use mm_dist::Group;
+use mm_dist::ProcessGroup;
 use mm_train::{Event, Resume, Run, RunFolder, Task};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -37,7 +37,7 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = parse(std::env::args().skip(1))?;
-    let mut config = ClipRunConfig::from_source(&Source::read(Path::new(CONFIG), &[])?)?;
+    let mut config = ClipRunConfig::from_source(&ConfigFile::read(Path::new(CONFIG), &[])?)?;
     config.data.eval.clear();
     config.train.steps = (options.warmup + options.iterations) as u64;
     config.train.warmup = config.train.warmup.min(config.train.steps);
@@ -87,14 +87,14 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
 
 /// The longest caption of each batch of the run, in tokens.
 fn lengths(config: &ClipRunConfig) -> Result<Vec<i64>> {
-    let mut task = ClipTask::new(config, Device::Cpu, &Group::alone())?;
-    let longest = |texts: &Texts| match texts {
-        Texts::Tokens(tokens) => tokens
+    let mut task = ClipTask::new(config, Device::Cpu, &ProcessGroup::alone())?;
+    let longest = |texts: &TextInput| match texts {
+        TextInput::Tokens(tokens) => tokens
             .attention_mask
             .sum_dim_intlist([1i64].as_slice(), false, Kind::Int64)
             .max()
             .int64_value(&[]),
-        Texts::Pooled(_) => 0,
+        TextInput::Pooled(_) => 0,
     };
     (0..config.train.steps).map(|_| Ok(longest(&task.next_batch()?.texts))).collect()
 }
@@ -104,7 +104,7 @@ fn train(options: &Options, mut config: ClipRunConfig) -> Result<Vec<f64>> {
     let out = std::env::temp_dir().join(format!("bench-small-{}", std::process::id()));
     config.run.out = out.clone();
     config.train.checkpoint_every = 0;
-    let group = Group::alone();
+    let group = ProcessGroup::alone();
     let mut task = ClipTask::new(&config, Device::Cpu, &group)?;
     let folder = RunFolder::open(&config.run, &Resume::No, &toml::to_string(&config)?, &group)?;
     let run = Run { config: &config.run, folder: &folder, group: &group, precision: options.precision };

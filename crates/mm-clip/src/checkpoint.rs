@@ -1,11 +1,12 @@
 //! The names that other families of checkpoints have for a [`Clip`](crate::Clip)'s parameters.
 
 use crate::encoder::TEXT_ROOT;
-use mm_core::checkpoint::{Form, Weights};
+use mm_core::checkpoint::{TensorLayout, Weights};
 
 /// open_clip's and OpenAI's form: one transformer's names for both towers, q, k and v joined, the projections
 /// transposed.
-pub const OPEN_CLIP: Form = Form { names: open_clip_names, is_transposed: is_transposed_in_open_clip };
+pub const OPEN_CLIP: TensorLayout =
+    TensorLayout { names: open_clip_names, is_transposed: is_transposed_in_open_clip };
 
 /// The projections that open_clip multiplies from the right.
 fn is_transposed_in_open_clip(name: &str) -> bool {

@@ -1,10 +1,10 @@
 use crate::ModelConfig;
-use mm_core::config::{ConfigError, Source};
-use mm_data::{Augment, LoaderConfig, SourceConfig};
+use mm_core::config::{ConfigError, ConfigFile};
+use mm_data::{Augment, DatasetConfig, LoaderConfig};
 use mm_dist::ContrastiveConfig;
-use mm_text::{ClipTextForm, TextClean, TextTowerConfig};
+use mm_text::{ClipTextVariant, TextClean, TextTowerConfig};
 use mm_train::{RunConfig, TrainConfig};
-use mm_vision::{ImageTowerConfig, VitForm};
+use mm_vision::{ImageTowerConfig, VitVariant};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ impl ClipRunConfig {
     ///
     /// # Errors
     /// A key is unknown, ill-typed or out of range; the error names file, line and key.
-    pub fn from_source(source: &Source) -> std::result::Result<Self, ConfigError> {
+    pub fn from_source(source: &ConfigFile) -> std::result::Result<Self, ConfigError> {
         let config: Self = source.parse()?;
         config.run.validate(source)?;
         config.train.validate(source)?;
@@ -106,7 +106,7 @@ impl ClipConfig {
     pub fn image_projection_to(&self) -> Option<i64> {
         let ends_there = match &self.image {
             ImageTowerConfig::ModifiedResNet(_) => true,
-            ImageTowerConfig::Vit(vit) => vit.form == VitForm::Siglip,
+            ImageTowerConfig::Vit(vit) => vit.form == VitVariant::Siglip,
             ImageTowerConfig::ResNet(_) => false,
         };
         (self.image_projection && !ends_there).then_some(self.embed_dim)
@@ -115,7 +115,7 @@ impl ClipConfig {
     /// The width that the text tower's output is projected to, if it is.
     pub fn text_projection_to(&self) -> Option<i64> {
         let ends_there =
-            matches!(&self.text, TextTowerConfig::Clip(text) if text.form == ClipTextForm::Siglip);
+            matches!(&self.text, TextTowerConfig::Clip(text) if text.form == ClipTextVariant::Siglip);
         (self.text_projection && !ends_there).then_some(self.embed_dim)
     }
 }
@@ -161,10 +161,10 @@ impl TokenizerConfig {
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
     /// What is trained on.
-    pub train: SourceConfig,
+    pub train: DatasetConfig,
     /// What is evaluated on, by name.
     #[serde(default)]
-    pub eval: BTreeMap<String, SourceConfig>,
+    pub eval: BTreeMap<String, DatasetConfig>,
     /// Random changes of training images.
     #[serde(default)]
     pub augment: Augment,
@@ -246,7 +246,7 @@ mod tests {
             files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
         assert!(files.len() >= 5);
         for file in files {
-            ClipRunConfig::from_source(&Source::read(&file, &[]).unwrap())
+            ClipRunConfig::from_source(&ConfigFile::read(&file, &[]).unwrap())
                 .unwrap_or_else(|error| panic!("{error}"));
         }
     }
@@ -256,7 +256,7 @@ mod tests {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/clip/emoji-vit-tiny.toml");
         let parse = |overrides: &[&str]| {
             let overrides: Vec<String> = overrides.iter().map(|&set| set.to_owned()).collect();
-            ClipRunConfig::from_source(&Source::read(&file, &overrides).unwrap())
+            ClipRunConfig::from_source(&ConfigFile::read(&file, &overrides).unwrap())
                 .map(|config| config.tokenizer.unwrap_or_default())
                 .map_err(|error| error.to_string())
         };

@@ -1,7 +1,7 @@
 //! Models from one form of folder to another, and between two models of one architecture.
 
 use crate::folder::{
-    Architecture, Description, FolderForm, ModelFolder, Saved, StoredType, same_architecture, verify,
+    Architecture, CheckpointFormat, Description, ModelFolder, Saved, StoredType, same_architecture, verify,
 };
 use crate::{Clip, ClipConfig, Error, ImageEncoder, Result, TextEncoder};
 use mm_text::Tokenizer;
@@ -11,13 +11,13 @@ use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
 /// A model on its way from one folder to another: its variables in f32, and its readers.
-pub struct Conversion {
+pub struct ModelConverter {
     architecture: Architecture,
     variables: Vec<(String, Tensor)>,
     tokenizer: Option<Tokenizer>,
     processor: Option<ImageProcessor>,
     /// The form that it comes in.
-    form: FolderForm,
+    form: CheckpointFormat,
     /// The files of the tokenizer, which stay as they are in that form.
     tokenizer_files: Vec<PathBuf>,
     /// Files beside the model that go along as they are.
@@ -32,7 +32,7 @@ const KEPT: [&str; 4] = [
     "config_sentence_transformers.json",
 ];
 
-impl Conversion {
+impl ModelConverter {
     /// Reads the model in a folder or of a hub name, for images of `resolution` pixels where one is given.
     ///
     /// # Errors
@@ -110,7 +110,7 @@ impl Conversion {
     ///
     /// # Errors
     /// `to` exists, a file cannot be written, or `form` cannot hold the model.
-    pub fn write(self, to: &Path, form: FolderForm, dtype: StoredType) -> Result<()> {
+    pub fn write(self, to: &Path, form: CheckpointFormat, dtype: StoredType) -> Result<()> {
         if to.exists() {
             let problem = "exists already: remove it or name another folder".to_owned();
             return Err(Error::Folder { path: to.to_owned(), problem });

@@ -1,8 +1,10 @@
-use crate::bundle::check_rows;
-use crate::{Bundle, Error, ImageModel, Result, Retrieval, Templates, TextModel, ZeroShot, ZeroShotReport};
+use crate::pipeline::check_rows;
+use crate::{
+    ClipPipeline, Error, ImageEmbedder, Result, Retrieval, Templates, TextEmbedder, ZeroShot, ZeroShotReport,
+};
 use mm_data::image::RgbImage;
-use mm_data::{BadSample, Fault, Item, Loader, LoaderConfig, Position, Source, SourceConfig, Split};
-use mm_dist::Group;
+use mm_data::{BadSample, Dataset, DatasetConfig, Fault, Item, Loader, LoaderConfig, Position, Rank};
+use mm_dist::ProcessGroup;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -15,7 +17,7 @@ use tch::{Device, Kind, Tensor};
 pub struct EvalSet {
     /// Its name in the config.
     pub name: String,
-    source: Arc<dyn Source>,
+    source: Arc<dyn Dataset>,
     background: [u8; 3],
     max_bad_samples: usize,
     fast_decode: bool,
@@ -55,11 +57,11 @@ impl EvalSet {
     /// The set cannot be opened or is empty.
     pub fn open(
         name: &str,
-        config: &SourceConfig,
+        config: &DatasetConfig,
         background: [u8; 3],
         max_bad_samples: usize,
     ) -> Result<Self> {
-        let source: Arc<dyn Source> = Arc::from(config.open()?);
+        let source: Arc<dyn Dataset> = Arc::from(config.open()?);
         if source.is_empty() {
             return Err(Error::Evaluation(format!("the set {name} is empty: {}", source.name())));
         }
@@ -118,15 +120,15 @@ impl Embedded {
     ///
     /// # Errors
     /// More samples are bad than the set allows, or none is good; another process is lost.
-    pub fn read(
-        image: &ImageModel,
-        text: Option<&TextModel>,
+    pub fn embed_set(
+        image: &ImageEmbedder,
+        text: Option<&TextEmbedder>,
         set: &EvalSet,
         batch_size: usize,
-        group: &Group,
+        group: &ProcessGroup,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Self> {
-        let split = Split { rank: group.rank(), world: group.world() };
+        let split = Rank { index: group.rank(), world: group.world() };
         let config = LoaderConfig {
             batch_size: batch_size * split.world,
             shuffle: false,
@@ -169,7 +171,7 @@ impl Embedded {
             true => (samples, own),
             false => in_order(gather(group, &samples)?, &group.gather_rows(&own)?)?,
         };
-        let (bad, waiting) = (gather(group, loader.bad_samples())?, loader.time_waiting());
+        let (bad, waiting) = (gather(group, loader.bad_samples())?, loader.data_wait());
         if samples.is_empty() {
             return Err(Error::Evaluation(format!("no sample of the set {} can be read", set.name)));
         }
@@ -184,7 +186,7 @@ impl Embedded {
 }
 
 /// What all processes have, in the order of their ranks.
-fn gather<T: Serialize + DeserializeOwned>(group: &Group, own: &[T]) -> Result<Vec<T>> {
+fn gather<T: Serialize + DeserializeOwned>(group: &ProcessGroup, own: &[T]) -> Result<Vec<T>> {
     let pieces = group.gather_bytes(&serde_json::to_vec(own).expect("plain values are JSON"))?;
     let parsed = pieces
         .iter()
@@ -235,9 +237,9 @@ impl EvalReport {
     ///
     /// # Errors
     /// As [`ZeroShot::new`] and [`Retrieval::measure`].
-    pub fn new(
+    pub fn evaluate(
         name: &str,
-        bundle: &Bundle,
+        bundle: &ClipPipeline,
         embedded: &Embedded,
         templates: &Templates,
         batch_size: usize,
@@ -309,7 +311,7 @@ fn pairs(embedded: &Embedded, indices: &[usize]) -> Result<Option<PairReport>> {
 }
 
 fn zero_shot(
-    bundle: &Bundle,
+    bundle: &ClipPipeline,
     embedded: &Embedded,
     templates: &Templates,
     batch_size: usize,

@@ -1,6 +1,6 @@
 use crate::task::ClipBatch;
 use mm_sys::RngState;
-use mm_train::{Loss, Pass, Result};
+use mm_train::{Loss, MicroBatch, Result};
 use tch::{Kind, Tensor};
 
 /// The gradients of a loss that compares all samples of a batch, with a graph for only `chunk` of them at a
@@ -14,27 +14,27 @@ use tch::{Kind, Tensor};
 pub(crate) fn backward(
     batch: &ClipBatch,
     chunk: i64,
-    pass: &Pass,
+    micro_batch: &MicroBatch,
     embed: impl Fn(&ClipBatch) -> [Tensor; 2],
     compare: impl FnOnce(&[Tensor; 2]) -> Result<Loss>,
 ) -> Result<Loss> {
     let chunks = batch.chunks(chunk);
     let (last, others) = chunks.split_last().expect("a batch holds samples");
-    let embed = |chunk: &ClipBatch| pass.forward(|| embed(chunk));
+    let embed = |chunk: &ClipBatch| micro_batch.forward(|| embed(chunk));
     let mut states = Vec::with_capacity(others.len());
     let mut rows = [Vec::new(), Vec::new()];
     let mut keep = |embedded: [Tensor; 2]| {
         rows.iter_mut().zip(embedded).for_each(|(rows, embedded)| rows.push(embedded.detach()));
     };
     for chunk in others {
-        states.push(RngState::of(pass.device).map_err(mm_core::Error::from)?);
+        states.push(RngState::of(micro_batch.device).map_err(mm_core::Error::from)?);
         keep(tch::no_grad(|| embed(chunk)));
     }
     let with_graph = embed(last); // the one graph that there is memory for anyway
     keep(with_graph.each_ref().map(Tensor::shallow_clone));
     let leaves = rows.map(|rows| Tensor::cat(&rows, 0).set_requires_grad(true)); // [B, D]
-    let loss = pass.forward(|| compare(&leaves))?;
-    pass.backward(&(&loss.total * pass.share))?;
+    let loss = micro_batch.forward(|| compare(&leaves))?;
+    micro_batch.backward(&(&loss.total * micro_batch.loss_scale))?;
 
     let gradients = leaves.map(|leaf| leaf.grad());
     let carry_on = |embedded: [Tensor; 2], first: i64, is_end: bool| {
@@ -42,11 +42,11 @@ pub(crate) fn backward(
         let terms = embedded.iter().zip(&gradients).filter(|(embedded, _)| embedded.requires_grad());
         let terms: Vec<Tensor> = terms.map(|(x, gradient)| (x * rows(gradient)).sum(Kind::Float)).collect();
         if is_end {
-            pass.average_next();
+            micro_batch.sync_gradients_on_next_backward();
         }
-        if terms.is_empty() { Ok(()) } else { pass.backward(&terms.into_iter().sum()) }
+        if terms.is_empty() { Ok(()) } else { micro_batch.backward(&terms.into_iter().sum()) }
     };
-    let drawn = RngState::of(pass.device).map_err(mm_core::Error::from)?;
+    let drawn = RngState::of(micro_batch.device).map_err(mm_core::Error::from)?;
     carry_on(with_graph, chunk * others.len() as i64, others.is_empty())?;
     for (number, (one, state)) in others.iter().zip(states).enumerate() {
         state.restore().map_err(mm_core::Error::from)?;

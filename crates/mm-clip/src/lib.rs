@@ -6,9 +6,9 @@
 //! pre-training"). What comes of it compares any image with any text:
 //!
 //! - [`ClipTask`] trains one, from a TOML that is a [`ClipRunConfig`];
-//! - [`Bundle`] opens and saves a model's folder and embeds images and texts; [`ImageModel`] and
-//!   [`TextModel`] are its sides, and open alone; [`ModelFolder`] reads the forms of transformers, open_clip
-//!   and OpenAI, [`Conversion`] writes one as another;
+//! - [`ClipPipeline`] opens and saves a model's folder and embeds images and texts; [`ImageEmbedder`] and
+//!   [`TextEmbedder`] are its sides, and open alone; [`ModelFolder`] reads the forms of transformers, open_clip
+//!   and OpenAI, [`ModelConverter`] writes one as another;
 //! - [`ZeroShot`] classifies by labels alone, [`Retrieval`] measures search both ways, [`EvalReport`] does
 //!   both over a set;
 //! - [`LinearProbe`] classifies by what it learned on frozen embeddings;
@@ -36,7 +36,7 @@
 //!
 //! To add a tower, add it to `mm-vision` or `mm-text` and to the enum of towers there; nothing changes here.
 
-mod bundle;
+mod cached_text_features;
 mod checkpoint;
 mod config;
 mod convert;
@@ -44,34 +44,34 @@ mod encoder;
 mod error;
 mod evaluate;
 mod folder;
-mod frozen;
 mod grad_cache;
-mod groups;
 mod head;
 pub mod heat_map;
+mod init_from;
+mod layer_groups;
 mod linear_probe;
 mod model;
 mod model_config;
+mod pipeline;
 mod relevance;
 mod report;
 mod retrieval;
-mod start;
 mod task;
 mod zero_shot;
 
-pub use bundle::{Bundle, ImageModel, OpenOptions, TextModel, check_rows};
 pub use config::{ClipConfig, ClipEvalConfig, ClipRunConfig, ContrastiveLoss, DataConfig, TokenizerConfig};
-pub use convert::Conversion;
+pub use convert::ModelConverter;
 pub use encoder::{ImageEncoder, TextEncoder};
 pub use error::{Error, Result};
 pub use evaluate::{Embedded, EvalReport, EvalSample, EvalSet, PairReport};
-pub use folder::{Architecture, Description, FolderForm, ModelFolder, Saved, StoredType};
+pub use folder::{Architecture, CheckpointFormat, Description, ModelFolder, Saved, StoredType};
 pub use head::{ContrastiveHead, Probability};
 pub use linear_probe::{CSweep, Confusion, LabelledFeatures, LinearProbe, ProbeConfig, TriedC, sweep_c};
 pub use model::Clip;
 pub use model_config::{Lock, ModelConfig, ModelKind};
+pub use pipeline::{ClipPipeline, ImageEmbedder, OpenOptions, TextEmbedder, check_rows};
 pub use relevance::{Relevance, relevance};
 pub use report::{Report, write_report};
 pub use retrieval::Retrieval;
-pub use task::{ClipBatch, ClipTask, Texts};
+pub use task::{ClipBatch, ClipTask, TextInput};
 pub use zero_shot::{ClassReport, Templates, ZeroShot, ZeroShotReport};

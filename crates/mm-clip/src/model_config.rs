@@ -1,5 +1,5 @@
 use crate::ContrastiveLoss;
-use mm_core::config::{ConfigError, Source};
+use mm_core::config::{ConfigError, ConfigFile};
 use mm_text::TextTowerConfig;
 use mm_vision::ImageTowerConfig;
 use serde::{Deserialize, Serialize};
@@ -80,7 +80,7 @@ impl ModelConfig {
     ///
     /// # Errors
     /// Names the key that is missing or has no use here.
-    pub(crate) fn validate(&self, source: &Source) -> std::result::Result<(), ConfigError> {
+    pub(crate) fn validate(&self, source: &ConfigFile) -> std::result::Result<(), ConfigError> {
         let error = |key: &str, problem: String| {
             Err(source.error(&format!("model.{key}"), format!("`model.{key}`: {problem}")))
         };

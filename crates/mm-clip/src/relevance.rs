@@ -1,4 +1,4 @@
-use crate::{Bundle, Error, Result};
+use crate::{ClipPipeline, Error, Result};
 use mm_core::upload;
 use mm_data::image::RgbImage;
 use mm_vision::{HeatMapTaps, VitAttention};
@@ -22,7 +22,7 @@ pub struct Relevance {
 ///
 /// # Errors
 /// An image without pixels, a text without tokens, or a packed model, which has no gradients.
-pub fn relevance(bundle: &Bundle, image: &RgbImage, text: &str) -> Result<Relevance> {
+pub fn relevance(bundle: &ClipPipeline, image: &RgbImage, text: &str) -> Result<Relevance> {
     let pixel_values =
         upload(&bundle.image.processor.process_batch(std::slice::from_ref(image))?, bundle.image.device);
     let text_embeds = bundle.text.embed(&[text], 1)?.to_device(bundle.image.device);

@@ -1,19 +1,19 @@
+use crate::cached_text_features::CachedTextFeatures;
 use crate::encoder::unit_rows;
-use crate::folder::{FolderForm, ModelFolder, StoredType};
-use crate::frozen::FrozenTexts;
+use crate::folder::{CheckpointFormat, ModelFolder, StoredType};
 use crate::grad_cache;
-use crate::groups::group_of;
-use crate::start::{Start, set_vocabulary};
+use crate::init_from::{InitFrom, set_vocabulary};
+use crate::layer_groups::group_of;
 use crate::{
-    Bundle, ClipConfig, ClipRunConfig, Embedded, EvalReport, EvalSet, Lock, Result, Templates,
+    ClipConfig, ClipPipeline, ClipRunConfig, Embedded, EvalReport, EvalSet, Lock, Result, Templates,
     TokenizerConfig,
 };
 use mm_core::{seed, upload};
 use mm_data::image::RgbImage;
-use mm_data::{Fault, Loader, LoaderConfig, Position, Source, SourceConfig, Split};
-use mm_dist::{Contrastive, Group};
+use mm_data::{Dataset, DatasetConfig, Fault, Loader, LoaderConfig, Position, Rank};
+use mm_dist::{Contrastive, ProcessGroup};
 use mm_text::{TokenBatch, Tokenizer, train_bpe};
-use mm_train::{Loss, Metric, Pass, Task};
+use mm_train::{Loss, Metric, MicroBatch, Task};
 use mm_vision::ImageTowerConfig;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,14 +23,14 @@ use tch::{Device, Kind, Tensor};
 /// Training a CLIP: images and captions in, the contrastive loss out.
 pub struct ClipTask {
     vs: VarStore,
-    bundle: Bundle,
+    bundle: ClipPipeline,
     /// What the finished model is saved in.
-    form: FolderForm,
-    loader: Loader<Pair>,
+    form: CheckpointFormat,
+    loader: Loader<ClipItem>,
     inputs: Inputs,
-    frozen_texts: Option<FrozenTexts>,
+    cached_text_features: Option<CachedTextFeatures>,
     image_lock: Option<Lock>,
-    group: Group,
+    group: ProcessGroup,
     contrastive: Contrastive,
     /// Samples of this process that are embedded with a graph at once; none: all.
     grad_cache_chunk: Option<i64>,
@@ -42,23 +42,23 @@ pub struct ClipTask {
 
 /// What the loader is made from, anew whenever the place in the data changes.
 struct Inputs {
-    source: Arc<dyn Source>,
+    source: Arc<dyn Dataset>,
     loader: LoaderConfig,
-    split: Split,
-    map: mm_data::Map<Pair>,
+    split: Rank,
+    map: mm_data::Map<ClipItem>,
     /// Where bad samples are written to, once the run has a folder.
     bad_samples: Option<PathBuf>,
 }
 
 /// An image and a caption, ready to be batched.
-struct Pair {
+struct ClipItem {
     image: RgbImage,
     token_ids: Vec<u32>,
     /// Whether the caption was longer than the tower reads.
     is_cut: bool,
 }
 
-impl mm_data::Item for Pair {
+impl mm_data::Item for ClipItem {
     fn bytes(&self) -> usize {
         self.image.bytes() + 4 * self.token_ids.len()
     }
@@ -69,13 +69,13 @@ pub struct ClipBatch {
     /// `[B, 3, S, S]`.
     pub pixel_values: Tensor,
     /// B texts.
-    pub texts: Texts,
+    pub texts: TextInput,
     /// The share of texts that were longer than the tower reads, and were cut.
     pub cut_captions: f64,
 }
 
 /// The texts of a batch.
-pub enum Texts {
+pub enum TextInput {
     /// As tokens.
     Tokens(TokenBatch),
     /// As the outputs of a locked tower, `[B, W]`.
@@ -89,11 +89,11 @@ impl ClipBatch {
         let chunk = |start: i64| {
             let part = |x: &Tensor| x.narrow(0, start, count.min(all - start));
             let texts = match &self.texts {
-                Texts::Tokens(tokens) => Texts::Tokens(TokenBatch {
+                TextInput::Tokens(tokens) => TextInput::Tokens(TokenBatch {
                     input_ids: part(&tokens.input_ids),
                     attention_mask: part(&tokens.attention_mask),
                 }),
-                Texts::Pooled(pooled) => Texts::Pooled(part(pooled)),
+                TextInput::Pooled(pooled) => TextInput::Pooled(part(pooled)),
             };
             Self { pixel_values: part(&self.pixel_values), texts, cut_captions: self.cut_captions }
         };
@@ -109,7 +109,7 @@ impl ClipTask {
     /// # Errors
     /// Data, checkpoint or tokenizer cannot be opened, the model cannot be built, or no form of folder could
     /// hold it in the end.
-    pub fn new(config: &ClipRunConfig, device: Device, group: &Group) -> Result<Self> {
+    pub fn new(config: &ClipRunConfig, device: Device, group: &ProcessGroup) -> Result<Self> {
         Self::resumed(config, device, group, None)
     }
 
@@ -121,13 +121,15 @@ impl ClipTask {
     pub fn resumed(
         config: &ClipRunConfig,
         device: Device,
-        group: &Group,
+        group: &ProcessGroup,
         checkpoint: Option<&Path>,
     ) -> Result<Self> {
-        let source: Arc<dyn Source> = Arc::from(config.data.train.open()?);
+        let source: Arc<dyn Dataset> = Arc::from(config.data.train.open()?);
         let count = format!("{} samples", source.len());
-        group.agree_on("training data", &count, |main, own| format!("its {own} instead of {main}"))?;
-        let mut start = Start::open(&config.model, checkpoint)?;
+        group.assert_same_on_all_ranks("training data", &count, |main, own| {
+            format!("its {own} instead of {main}")
+        })?;
+        let mut start = InitFrom::open(&config.model, checkpoint)?;
         let tokenizer = match (start.tokenizer(config.tokenizer.as_ref())?, &config.tokenizer) {
             (None, Some(own)) => tokenizer(own, &mut start.config, source.as_ref(), checkpoint)?,
             (found, _) => found.ok_or_else(|| crate::Error::Model("[tokenizer] is missing".to_owned()))?,
@@ -144,22 +146,22 @@ impl ClipTask {
         seed::set(config.run.seed, "init", 0);
         let mut clip = start.build(&vs)?;
         clip.set_gradient_checkpointing(config.train.gradient_checkpointing);
-        let open = |(name, set): (&String, &SourceConfig)| {
+        let open = |(name, set): (&String, &DatasetConfig)| {
             EvalSet::open(name, set, config.data.background, config.data.max_bad_samples)
         };
         let eval_sets = config.data.eval.iter().map(open).collect::<Result<Vec<_>>>()?;
         let templates =
             config.eval.templates.as_deref().map_or_else(|| Ok(Templates::default()), Templates::read)?;
-        let bundle = Bundle::new(clip, model_config, Arc::new(tokenizer), processor, vs.device());
+        let bundle = ClipPipeline::new(clip, model_config, Arc::new(tokenizer), processor, vs.device());
         let form = bundle.form()?; // before the first step: what cannot be saved is not worth training
-        if form != FolderForm::Hf {
+        if form != CheckpointFormat::Hf {
             tracing::info!("the model will be saved in {form}, as transformers has no words for all of it");
         }
-        let frozen_texts = match config.model.lock_text.is_some_and(Lock::holds_tower) {
-            true => FrozenTexts::new(&bundle.text, source.as_ref(), group)?,
+        let cached_text_features = match config.model.lock_text.is_some_and(Lock::holds_tower) {
+            true => CachedTextFeatures::new(&bundle.text, source.as_ref(), group)?,
             false => None,
         };
-        let split = Split { rank: group.rank(), world: group.world() };
+        let split = Rank { index: group.rank(), world: group.world() };
         let inputs = Inputs::new(config, &bundle, source, split)?;
         let loader = inputs.loader_from(Position::default())?;
         Ok(Self {
@@ -168,7 +170,7 @@ impl ClipTask {
             form,
             loader,
             inputs,
-            frozen_texts,
+            cached_text_features,
             image_lock: config.model.lock_image,
             group: group.clone(),
             contrastive: Contrastive::new(group, config.loss),
@@ -188,17 +190,29 @@ impl ClipTask {
         self.eval_sets
             .iter()
             .map(|set| {
-                let Bundle { image, text, .. } = &self.bundle;
-                let embedded =
-                    Embedded::read(image, Some(text), set, self.eval_batch_size, &self.group, &mut |_| {})?;
-                EvalReport::new(&set.name, &self.bundle, &embedded, &self.templates, self.eval_batch_size)
+                let ClipPipeline { image, text, .. } = &self.bundle;
+                let embedded = Embedded::embed_set(
+                    image,
+                    Some(text),
+                    set,
+                    self.eval_batch_size,
+                    &self.group,
+                    &mut |_| {},
+                )?;
+                EvalReport::evaluate(
+                    &set.name,
+                    &self.bundle,
+                    &embedded,
+                    &self.templates,
+                    self.eval_batch_size,
+                )
             })
             .collect()
     }
 
     /// Unit rows `[B, D]` of a batch's images and texts.
     fn embed(&self, batch: &ClipBatch) -> [Tensor; 2] {
-        let Bundle { image, text, .. } = &self.bundle;
+        let ClipPipeline { image, text, .. } = &self.bundle;
         let pooled = match self.image_lock {
             Some(lock) if lock.holds_tower() => {
                 tch::no_grad(|| image.encoder.pool(&batch.pixel_values, false))
@@ -207,8 +221,8 @@ impl ClipTask {
         };
         let image_embeds = unit_rows(&image.encoder.project(pooled));
         let text_embeds = match &batch.texts {
-            Texts::Tokens(tokens) => text.encoder.encode(tokens),
-            Texts::Pooled(pooled) => unit_rows(&text.encoder.project(pooled.shallow_clone())),
+            TextInput::Tokens(tokens) => text.encoder.encode(tokens),
+            TextInput::Pooled(pooled) => unit_rows(&text.encoder.project(pooled.shallow_clone())),
         };
         [image_embeds, text_embeds]
     }
@@ -231,7 +245,7 @@ impl ClipTask {
 fn tokenizer(
     config: &TokenizerConfig,
     model: &mut ClipConfig,
-    source: &dyn Source,
+    source: &dyn Dataset,
     checkpoint: Option<&Path>,
 ) -> Result<Tokenizer> {
     let context_length = model.text.context_length() as usize;
@@ -280,7 +294,12 @@ fn tokenizer(
 }
 
 impl Inputs {
-    fn new(config: &ClipRunConfig, bundle: &Bundle, source: Arc<dyn Source>, split: Split) -> Result<Self> {
+    fn new(
+        config: &ClipRunConfig,
+        bundle: &ClipPipeline,
+        source: Arc<dyn Dataset>,
+        split: Rank,
+    ) -> Result<Self> {
         let (data, train) = (&config.data, &config.train);
         let loader = LoaderConfig {
             batch_size: train.batch_size / train.accumulate,
@@ -307,12 +326,12 @@ impl Inputs {
                 true => augment.decode_and_apply(&sample.image, background, size, rng)?,
                 false => augment.apply(&sample.image.decode(background)?, size, rng),
             };
-            Ok(Pair { image, token_ids, is_cut })
+            Ok(ClipItem { image, token_ids, is_cut })
         });
         Ok(Self { source, loader, split, map, bad_samples: None })
     }
 
-    fn loader_from(&self, position: Position) -> Result<Loader<Pair>> {
+    fn loader_from(&self, position: Position) -> Result<Loader<ClipItem>> {
         let (source, config) = (Arc::clone(&self.source), self.loader.clone());
         let mut loader = Loader::new(source, config, self.split, self.map.clone(), position)?;
         if let Some(path) = &self.bad_samples {
@@ -350,9 +369,9 @@ impl Task for ClipTask {
         let (image, text) = (&self.bundle.image, &self.bundle.text);
         let pixel_values = image.processor.normalize_batch(&images).map_err(crate::Error::from)?;
         let device = self.vs.device();
-        let texts = match self.frozen_texts.as_ref().and_then(|texts| texts.pooled(&rows)) {
-            Some(pooled) => Texts::Pooled(pooled),
-            None => Texts::Tokens(text.tokenizer.collate(&rows, text.padding).to_device(device)),
+        let texts = match self.cached_text_features.as_ref().and_then(|texts| texts.pooled(&rows)) {
+            Some(pooled) => TextInput::Pooled(pooled),
+            None => TextInput::Tokens(text.tokenizer.collate(&rows, text.padding).to_device(device)),
         };
         Ok(ClipBatch { pixel_values: upload(&pixel_values, device), texts, cut_captions })
     }
@@ -361,13 +380,13 @@ impl Task for ClipTask {
         self.compare(&self.embed(batch), batch.cut_captions)
     }
 
-    fn backward(&self, batch: &ClipBatch, pass: &Pass) -> mm_train::Result<Loss> {
+    fn backward(&self, batch: &ClipBatch, micro_batch: &MicroBatch) -> mm_train::Result<Loss> {
         match self.grad_cache_chunk {
             Some(chunk) if chunk < batch.pixel_values.size()[0] => {
                 let compare = |rows: &[Tensor; 2]| self.compare(rows, batch.cut_captions);
-                grad_cache::backward(batch, chunk, pass, |chunk| self.embed(chunk), compare)
+                grad_cache::backward(batch, chunk, micro_batch, |chunk| self.embed(chunk), compare)
             }
-            _ => pass.whole(|| self.loss(batch)),
+            _ => micro_batch.forward_backward(|| self.loss(batch)),
         }
     }
 
@@ -375,7 +394,7 @@ impl Task for ClipTask {
         self.bundle.head.clamp_logit_scale();
     }
 
-    fn lr_scale(&self, name: &str) -> f64 {
+    fn lr_multiplier(&self, name: &str) -> f64 {
         group_of(name, &self.bundle.config).map_or(1.0, |group| self.layer_decay.powi(group.behind as i32))
     }
 
@@ -388,7 +407,7 @@ impl Task for ClipTask {
         serde_json::to_value(self.loader.position()).expect("a position of plain values is JSON")
     }
 
-    fn report_in(&mut self, folder: &Path) -> mm_train::Result<()> {
+    fn set_run_dir(&mut self, folder: &Path) -> mm_train::Result<()> {
         // Appending to one file from several machines would lose lines.
         let path = folder.join(match self.group.rank() {
             0 => "bad_samples.jsonl".to_owned(),
@@ -406,8 +425,8 @@ impl Task for ClipTask {
         Ok(())
     }
 
-    fn seconds_waiting(&self) -> f64 {
-        self.loader.time_waiting().as_secs_f64()
+    fn data_wait(&self) -> f64 {
+        self.loader.data_wait().as_secs_f64()
     }
 
     fn save_model(&self, folder: &Path) -> mm_train::Result<()> {

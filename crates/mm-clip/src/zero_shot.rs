@@ -1,4 +1,4 @@
-use crate::{Bundle, Error, Probability, Result};
+use crate::{ClipPipeline, Error, Probability, Result};
 use serde::Serialize;
 use std::path::Path;
 use tch::{Kind, Tensor};
@@ -56,7 +56,7 @@ impl ZeroShot {
     /// # Errors
     /// No label, one that is empty or given twice, or one that the tokenizer has no tokens for.
     pub fn new(
-        bundle: &Bundle,
+        bundle: &ClipPipeline,
         labels: Vec<String>,
         templates: &Templates,
         batch_size: usize,
@@ -97,7 +97,7 @@ impl ZeroShot {
     /// Under the sigmoid loss a label's logit is the mean of its prompts' logits. The unit row of several
     /// prompts would not do: it is nearer to an image than its prompts are, which scale and bias, learned on
     /// single texts, do not know.
-    pub fn probabilities(&self, bundle: &Bundle, image_embeds: &Tensor) -> Tensor {
+    pub fn probabilities(&self, bundle: &ClipPipeline, image_embeds: &Tensor) -> Tensor {
         let rows = match bundle.head.probability() {
             Probability::Softmax => &self.weights,
             Probability::Sigmoid => &self.means,

@@ -2,11 +2,11 @@
 
 use mm_clip::{Clip, ClipConfig, ClipRunConfig, ClipTask};
 use mm_core::Precision;
-use mm_core::config::Source;
-use mm_dist::{Contrastive, ContrastiveConfig, Group};
-use mm_text::{BertConfig, BertPooling, ClipTextConfig, ClipTextForm, TextTowerConfig, TokenBatch};
+use mm_core::config::ConfigFile;
+use mm_dist::{Contrastive, ContrastiveConfig, ProcessGroup};
+use mm_text::{BertConfig, BertPooling, ClipTextConfig, ClipTextVariant, TextTowerConfig, TokenBatch};
 use mm_train::Task;
-use mm_vision::{ImageTowerConfig, VitConfig, VitForm};
+use mm_vision::{ImageTowerConfig, VitConfig, VitVariant};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use tch::nn::VarStore;
@@ -24,7 +24,7 @@ fn image_towers() -> Vec<ImageTowerConfig> {
         let config = VitConfig { form, num_attention_heads: 2, image_size: 32, patch_size: 8, ..sizes };
         ImageTowerConfig::Vit(VitConfig { patch_dropout: 0.5, ..config })
     };
-    [VitForm::Clip, VitForm::Siglip, VitForm::Vit].map(vit).into()
+    [VitVariant::Clip, VitVariant::Siglip, VitVariant::Vit].map(vit).into()
 }
 
 fn text_towers() -> Vec<TextTowerConfig> {
@@ -44,7 +44,7 @@ fn text_towers() -> Vec<TextTowerConfig> {
         let context = BertConfig { max_position_embeddings: 6, num_attention_heads: 2, ..sizes };
         TextTowerConfig::Bert(BertConfig { pooling, vocab_size: 10, ..context })
     };
-    let clips = [ClipTextForm::Clip, ClipTextForm::Siglip].map(clip);
+    let clips = [ClipTextVariant::Clip, ClipTextVariant::Siglip].map(clip);
     let berts = [BertPooling::Cls, BertPooling::Mean, BertPooling::Pooler].map(bert);
     clips.into_iter().chain(berts).collect()
 }
@@ -55,7 +55,7 @@ fn loss(clip: &Clip, precision: Precision) -> Tensor {
     let pixel_values = mm_testing::normal(4, &[2, 3, 32, 32]);
     let input_ids = Tensor::from_slice(&[1, 2, 3, EOS, 0, 0, 4, 5, 6, 7, 8, EOS]).view([2, 6]);
     let attention_mask = Tensor::from_slice(&[1i64, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1]).view([2, 6]);
-    let contrastive = Contrastive::new(&Group::alone(), ContrastiveConfig::default());
+    let contrastive = Contrastive::new(&ProcessGroup::alone(), ContrastiveConfig::default());
     precision.autocast(Device::Cpu, || {
         let image_embeds = clip.image.encode(&pixel_values, true);
         let text_embeds = clip.text.encode(&TokenBatch { input_ids, attention_mask });
@@ -136,8 +136,8 @@ fn the_config_switches_it_and_locked_groups_stay_locked() {
     let [plain, checkpointed] = [false, true].map(|on| {
         let key = format!("train.gradient_checkpointing={on}");
         let config =
-            ClipRunConfig::from_source(&Source::from_text("tiny.toml", CONFIG, &[key]).unwrap()).unwrap();
-        let mut task = ClipTask::new(&config, Device::Cpu, &Group::alone()).unwrap();
+            ClipRunConfig::from_source(&ConfigFile::from_text("tiny.toml", CONFIG, &[key]).unwrap()).unwrap();
+        let mut task = ClipTask::new(&config, Device::Cpu, &ProcessGroup::alone()).unwrap();
         let batch = task.next_batch().unwrap();
         let parameters = task.variables().variables();
         let first = &parameters["text_model.embeddings.token_embedding.weight"];

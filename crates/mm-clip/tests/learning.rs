@@ -1,12 +1,12 @@
 //! A tiny CLIP learns, in seconds, what an untrained one cannot know.
 
 use mm_clip::{
-    Bundle, ClipRunConfig, ClipTask, Embedded, EvalReport, EvalSet, OpenOptions, Templates, relevance,
+    ClipPipeline, ClipRunConfig, ClipTask, Embedded, EvalReport, EvalSet, OpenOptions, Templates, relevance,
     write_report,
 };
 use mm_core::Precision;
-use mm_core::config::Source;
-use mm_dist::Group;
+use mm_core::config::ConfigFile;
+use mm_dist::ProcessGroup;
 use mm_train::{Outcome, Resume, Run, RunFolder, Task};
 use std::sync::atomic::AtomicBool;
 use tch::Device;
@@ -44,17 +44,19 @@ checkpoint_every = 0
 fn a_tiny_clip_learns_to_find_images_it_has_never_seen() {
     let folder = tempfile::tempdir().unwrap();
     let source =
-        Source::from_text("tiny.toml", CONFIG, &[format!("run.out={}", folder.path().display())]).unwrap();
+        ConfigFile::from_text("tiny.toml", CONFIG, &[format!("run.out={}", folder.path().display())])
+            .unwrap();
     let config = ClipRunConfig::from_source(&source).unwrap();
-    let mut task = ClipTask::new(&config, Device::Cpu, &Group::alone()).unwrap();
+    let mut task = ClipTask::new(&config, Device::Cpu, &ProcessGroup::alone()).unwrap();
     let value = |metrics: &[mm_train::Metric], name: &str| {
         metrics.iter().find(|metric| metric.name == name).map(|metric| metric.value).unwrap()
     };
     let untrained = task.evaluate().unwrap();
     assert!(value(&untrained, "held_out/text_to_image_r@10") < 0.10, "{untrained:?}");
 
-    let run = RunFolder::open(&config.run, &Resume::No, CONFIG, &Group::alone()).unwrap();
-    let place = Run { config: &config.run, folder: &run, group: &Group::alone(), precision: Precision::F32 };
+    let run = RunFolder::open(&config.run, &Resume::No, CONFIG, &ProcessGroup::alone()).unwrap();
+    let place =
+        Run { config: &config.run, folder: &run, group: &ProcessGroup::alone(), precision: Precision::F32 };
     let outcome =
         mm_train::train(&mut task, place, &config.train, 0, &AtomicBool::new(false), &mut |_| {}).unwrap();
     let Outcome::Finished(trained) = outcome else { panic!("{outcome:?}") };
@@ -62,11 +64,13 @@ fn a_tiny_clip_learns_to_find_images_it_has_never_seen() {
     assert!(value(&trained, "held_out/image_to_text_r@10") > 0.30, "{trained:?}");
 
     // What was saved is what was measured, and it can be looked at.
-    let bundle = Bundle::open(run.path.join("model").to_str().unwrap(), &OpenOptions::default()).unwrap();
+    let bundle =
+        ClipPipeline::open(run.path.join("model").to_str().unwrap(), &OpenOptions::default()).unwrap();
     let set = EvalSet::open("held_out", &config.data.eval["held_out"], [255; 3], 0).unwrap();
     let embedded =
-        Embedded::read(&bundle.image, Some(&bundle.text), &set, 64, &Group::alone(), &mut |_| {}).unwrap();
-    let evaluation = EvalReport::new("held_out", &bundle, &embedded, &Templates::default(), 64).unwrap();
+        Embedded::embed_set(&bundle.image, Some(&bundle.text), &set, 64, &ProcessGroup::alone(), &mut |_| {})
+            .unwrap();
+    let evaluation = EvalReport::evaluate("held_out", &bundle, &embedded, &Templates::default(), 64).unwrap();
     for (name, measured) in evaluation.metrics() {
         assert!((measured - value(&trained, &name)).abs() < 1e-9, "{name}: {measured}");
     }

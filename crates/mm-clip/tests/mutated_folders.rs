@@ -8,8 +8,8 @@ mod slips;
 
 use memory::peak_memory;
 use mm_clip::{
-    Architecture, Bundle, Clip, ClipConfig, FolderForm, ImageEncoder, ModelFolder, OpenOptions, Result,
-    StoredType, TextEncoder,
+    Architecture, CheckpointFormat, Clip, ClipConfig, ClipPipeline, ImageEncoder, ModelFolder, OpenOptions,
+    Result, StoredType, TextEncoder,
 };
 use mm_data::image::RgbImage;
 use mm_text::{ClipTextConfig, TextTowerConfig, TokenBatch, train_bpe};
@@ -59,7 +59,7 @@ impl Subject {
     }
 
     /// A small CLIP with everything that belongs to it.
-    fn whole(form: FolderForm) -> Self {
+    fn whole(form: CheckpointFormat) -> Self {
         let tokenizer = train_bpe(["a cat", "a dog"].into_iter().map(str::to_owned), 520, 16).unwrap();
         let image = VitConfig {
             hidden_size: 16,
@@ -85,7 +85,7 @@ impl Subject {
         let clip = Clip::new(&vs.root(), &config).unwrap();
         let processor = ImageProcessor::default_clip(32);
         let folder = tempfile::tempdir().unwrap();
-        let bundle = Bundle::new(clip, config, Arc::new(tokenizer), processor, Device::Cpu);
+        let bundle = ClipPipeline::new(clip, config, Arc::new(tokenizer), processor, Device::Cpu);
         bundle.save(&vs, folder.path(), form, StoredType::F32).unwrap();
         Self::new(folder, true)
     }
@@ -97,7 +97,7 @@ impl Subject {
     /// Opens the model and computes with it.
     fn open(&self) -> Result<()> {
         if self.is_whole {
-            let bundle = Bundle::open(self.path(), &OpenOptions::default())?;
+            let bundle = ClipPipeline::open(self.path(), &OpenOptions::default())?;
             let images = bundle.image.embed(&[RgbImage::new(40, 30)])?;
             assert_eq!(images.size()[1], bundle.text.embed(&["a cat", "ein Hund"], 2)?.size()[1]);
             return Ok(());
@@ -139,7 +139,7 @@ fn subjects() -> Vec<Subject> {
         fs::read_dir(goldens).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
     let goldens = folders.iter().map(|folder| Subject::golden(folder));
-    let wholes = [FolderForm::Hf, FolderForm::OpenClip].map(Subject::whole);
+    let wholes = [CheckpointFormat::Hf, CheckpointFormat::OpenClip].map(Subject::whole);
     goldens.chain(wholes).filter(|subject| !subject.files.is_empty()).collect()
 }
 

@@ -1,6 +1,6 @@
 //! Sentence embeddings against sentence-transformers': what `xtask/goldens/sentences.py` saved.
 
-use mm_clip::{OpenOptions, TextModel};
+use mm_clip::{OpenOptions, TextEmbedder};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
@@ -14,7 +14,7 @@ fn embeddings_equal_sentence_transformers() {
     let sentences: Vec<String> = serde_json::from_str(&sentences).unwrap();
     let sentences: Vec<&str> = sentences.iter().map(String::as_str).collect();
     for (name, context_length) in [("mean", 12), ("cls", 16)] {
-        let model = TextModel::open(golden(name).to_str().unwrap(), &OpenOptions::default()).unwrap();
+        let model = TextEmbedder::open(golden(name).to_str().unwrap(), &OpenOptions::default()).unwrap();
         assert_eq!(model.tokenizer.context_length(), context_length, "{name}");
         let [(_, expected)] =
             Tensor::read_safetensors(golden(name).join("expected.safetensors")).unwrap().try_into().unwrap();

@@ -11,7 +11,7 @@
 //! struct Train { batch_size: u32, lr: f64 }
 //!
 //! let text = "batch_size = 256\nlerning_rate = 1e-3\n";
-//! let source = mm_core::config::Source::from_text("clip.toml", text, &["lr=1e-4".to_owned()])?;
+//! let source = mm_core::config::ConfigFile::from_text("clip.toml", text, &["lr=1e-4".to_owned()])?;
 //! let error = source.parse::<Train>().err().unwrap();
 //! assert!(error.to_string().starts_with("clip.toml:2: unknown key `lerning_rate`"));
 //! # Ok::<(), mm_core::config::ConfigError>(())
@@ -58,14 +58,14 @@ impl std::error::Error for ConfigError {}
 
 /// A configuration as written: the file and the overrides.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub struct ConfigFile {
     file: PathBuf,
     text: String,
     overrides: Vec<String>,
     table: Table,
 }
 
-impl Source {
+impl ConfigFile {
     /// Reads `file` and applies `overrides` of the form `a.b=value`. A value that is not TOML is taken as a
     /// string.
     ///
@@ -87,10 +87,10 @@ impl Source {
         Self::from_text(file, &text, overrides)
     }
 
-    /// As [`Source::read`], for text that stands, or would stand, in `file`.
+    /// As [`ConfigFile::read`], for text that stands, or would stand, in `file`.
     ///
     /// # Errors
-    /// As [`Source::read`].
+    /// As [`ConfigFile::read`].
     pub fn from_text(
         file: impl Into<PathBuf>,
         text: &str,
@@ -243,7 +243,7 @@ mod tests {
 
     fn message(text: &str, overrides: &[&str]) -> String {
         let overrides: Vec<String> = overrides.iter().map(|&s| s.to_owned()).collect();
-        Source::from_text("c.toml", text, &overrides)
+        ConfigFile::from_text("c.toml", text, &overrides)
             .and_then(|source| source.parse::<Config>())
             .unwrap_err()
             .to_string()
@@ -252,7 +252,8 @@ mod tests {
     #[test]
     fn a_good_config_parses_and_overrides_win() {
         let source =
-            Source::from_text("c.toml", GOOD, &["train.lr=0.5".into(), "data.path=b c.csv".into()]).unwrap();
+            ConfigFile::from_text("c.toml", GOOD, &["train.lr=0.5".into(), "data.path=b c.csv".into()])
+                .unwrap();
         let config: Config = source.parse().unwrap();
         assert_eq!(format!("{:?} {:?}", config.train.lr, config.data), "0.5 Csv(Csv { path: \"b c.csv\" })");
     }
@@ -293,7 +294,7 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_read_has_no_line() {
         let folder = tempfile::tempdir().unwrap();
-        let message = |file: &Path| Source::read(file, &[]).unwrap_err().to_string();
+        let message = |file: &Path| ConfigFile::read(file, &[]).unwrap_err().to_string();
         let missing = folder.path().join("c.toml");
         assert_eq!(message(&missing), format!("{}: there is no such configuration", missing.display()));
         let is_a_folder =
@@ -311,7 +312,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_and_no_override_panics(text in "\\PC{0,60}", argument in "\\PC{0,20}") {
-            let _ = Source::from_text("c.toml", &text, &[argument]).and_then(|source| source.parse::<Config>());
+            let _ = ConfigFile::from_text("c.toml", &text, &[argument]).and_then(|source| source.parse::<Config>());
         }
     }
 }

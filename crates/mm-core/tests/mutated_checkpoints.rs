@@ -5,7 +5,7 @@
 mod memory;
 
 use memory::peak_memory;
-use mm_core::checkpoint::{Form, Weights, quantise, write};
+use mm_core::checkpoint::{TensorLayout, Weights, quantise, write};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -102,7 +102,7 @@ enum Mutation {
     /// A tensor that is not told of.
     Untold(usize),
     /// A tensor that the index has elsewhere.
-    Shard(usize, Value),
+    Partition(usize, Value),
     /// A tensor that the index does not have.
     Unindexed(usize),
     /// A file that is not there.
@@ -151,7 +151,7 @@ fn mutation() -> impl Strategy<Value = Mutation> {
         1 => (which(), which()).prop_map(|(tensor, other)| Mutation::Twin(tensor, other)),
         1 => (which(), names()).prop_map(|(tensor, name)| Mutation::Name(tensor, name)),
         1 => which().prop_map(Mutation::Untold),
-        1 => (which(), shard).prop_map(|(tensor, shard)| Mutation::Shard(tensor, shard)),
+        1 => (which(), shard).prop_map(|(tensor, shard)| Mutation::Partition(tensor, shard)),
         1 => which().prop_map(Mutation::Unindexed),
         1 => Just(Mutation::Lost),
         1 => which().prop_map(Mutation::Swapped),
@@ -190,7 +190,7 @@ impl Mutation {
                 let [from, to] = [tensor, other].map(|index| names[index % names.len()]);
                 Some(text.replacen(&format!("\"{from}\""), &format!("\"{to}\""), 1))
             }),
-            Self::Shard(tensor, shard) => edit_index(files, *tensor, |_, entry| *entry = shard.clone()),
+            Self::Partition(tensor, shard) => edit_index(files, *tensor, |_, entry| *entry = shard.clone()),
             Self::Unindexed(tensor) => edit_index(files, *tensor, |name, _| *name = "other".to_owned()),
             Self::Lost => drop(files.remove(name)),
             Self::Swapped(other) => {
@@ -266,7 +266,7 @@ fn use_up(folder: &Path, model: &VarStore, outcomes: &Outcomes) {
     let bytes: u64 = weights.files().map(|file| std::fs::metadata(file).unwrap().len()).sum();
     let list = weights.list();
     assert!(list.iter().map(|tensor| tensor.bytes).sum::<u64>() <= bytes);
-    match weights.fill(model.variables().into_iter().collect(), &Form::HF) {
+    match weights.fill(model.variables().into_iter().collect(), &TensorLayout::HF) {
         Ok(()) => count(&outcomes.filled),
         Err(error) => {
             told(error);

@@ -5,7 +5,7 @@
 mod memory;
 
 use memory::peak_memory;
-use mm_core::checkpoint::{Form, Weights, stored};
+use mm_core::checkpoint::{TensorLayout, Weights, stored};
 use mm_core::nn::{Activation, BlockConfig, Embedding, NormOrder, Transformer, uninitialised};
 use serde_json::json;
 use std::fs::File;
@@ -37,7 +37,7 @@ fn build(vs: &VarStore, layers: i64, rows: i64) {
 fn write(folder: &Path, form: &str, layers: i64, rows: i64) -> u64 {
     let vs = VarStore::new(Device::Cpu);
     build(&vs, layers, rows);
-    let tensors = stored(vs.variables(), &Form::HF);
+    let tensors = stored(vs.variables(), &TensorLayout::HF);
     let (dtype, element) = match form {
         "f16" => ("F16", 0x3600u16.to_le_bytes().to_vec()),
         "bf16" => ("BF16", 0x3ec0u16.to_le_bytes().to_vec()),
@@ -78,7 +78,7 @@ fn load(folder: &Path, layers: i64, rows: i64) -> VarStore {
     let vs = VarStore::new(Device::Cpu);
     build(&vs, layers, rows);
     let weights = Weights::open_folder(folder, "model").unwrap();
-    weights.fill(vs.variables().into_iter().collect(), &Form::HF).unwrap();
+    weights.fill(vs.variables().into_iter().collect(), &TensorLayout::HF).unwrap();
     vs
 }
 

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use mm_data::SourceConfig;
+use mm_data::DatasetConfig;
 use mm_data::shapes::{Scene, ShapesConfig};
 
 fn shapes(criterion: &mut Criterion) {
@@ -24,7 +24,7 @@ fn shapes(criterion: &mut Criterion) {
     for size in [64, 224] {
         group.bench_function(format!("render {size}"), |bench| bench.iter(|| scenes[next()].render(size)));
         let source =
-            SourceConfig::Shapes(ShapesConfig { size, ..config.clone() }).open().expect("a fine config");
+            DatasetConfig::Shapes(ShapesConfig { size, ..config.clone() }).open().expect("a fine config");
         group.bench_function(format!("sample and pixels {size}"), |bench| {
             bench.iter(|| {
                 let sample = source.sample(next()).expect("a scene");

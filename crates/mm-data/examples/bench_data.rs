@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use mm_data::image::RgbImage;
 use mm_data::{
-    Augment, Error, Loader, LoaderConfig, Map, Normalize, Position, Result, Sample, SampleRng, Source,
-    SourceConfig, Split,
+    Augment, Dataset, DatasetConfig, Error, Loader, LoaderConfig, Map, Normalize, Position, Rank, Result,
+    Sample, SampleRng,
 };
 
 const BATCH_SIZE: usize = 64;
@@ -45,9 +45,9 @@ fn measure(words: &[&str]) -> Result<String> {
     }
 }
 
-fn open(shards: &str, keys: &str) -> Result<Arc<dyn Source>> {
+fn open(shards: &str, keys: &str) -> Result<Arc<dyn Dataset>> {
     let text = format!("kind = 'webdataset'\nshards = '{shards}/*.tar'\n{keys}");
-    let config: SourceConfig = toml::from_str(&text).map_err(|error| Error::Setting(error.to_string()))?;
+    let config: DatasetConfig = toml::from_str(&text).map_err(|error| Error::Setting(error.to_string()))?;
     Ok(Arc::from(config.open()?))
 }
 
@@ -68,7 +68,7 @@ fn load(shards: &str, workers: &str, keys: &str) -> Result<String> {
     let batches = source.len() / BATCH_SIZE;
     let config =
         LoaderConfig { batch_size: BATCH_SIZE, workers: number(workers)?, ..LoaderConfig::default() };
-    let mut loader = Loader::new(source, config, Split::default(), map(), Position::default())?;
+    let mut loader = Loader::new(source, config, Rank::default(), map(), Position::default())?;
     let plane = 3 * (SIZE * SIZE) as usize;
     let mut pixel_values = vec![0.0; BATCH_SIZE * plane]; // [B, 3, H, W]
     let (mut begun, mut samples) = (None, 0);
@@ -87,7 +87,7 @@ fn load(shards: &str, workers: &str, keys: &str) -> Result<String> {
 }
 
 fn shapes(seconds: &str) -> Result<String> {
-    let config: SourceConfig =
+    let config: DatasetConfig =
         toml::from_str("kind = 'shapes'").map_err(|error| Error::Setting(error.to_string()))?;
     let (source, most) = (config.open()?, Duration::from_secs(number(seconds)? as u64));
     let (begun, mut samples) = (Instant::now(), 0);
@@ -132,7 +132,7 @@ fn restore(shards: &str) -> Result<String> {
     let config = LoaderConfig { batch_size: BATCH_SIZE, ..LoaderConfig::default() };
     let middle = Position { epoch: 3, index: samples / 2 / BATCH_SIZE * BATCH_SIZE, ..Position::default() };
     let map: Map<RgbImage> = Arc::new(|_, _| Ok(RgbImage::new(1, 1)));
-    Loader::new(source, config, Split::default(), map, middle)?.next_batch()?;
+    Loader::new(source, config, Rank::default(), map, middle)?.next_batch()?;
     Ok(format!(
         r#"{{"samples": {samples}, "seconds": {}, "peak_mb": {}}}"#,
         begun.elapsed().as_secs_f64(),

@@ -2,22 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::emoji::{EmojiConfig, EmojiSource};
+use crate::emoji::{EmojiConfig, EmojiDataset};
 use crate::readers::coco::{self, CocoConfig};
 use crate::readers::flickr::{self, FlickrConfig};
-use crate::readers::folder::{FolderConfig, FolderSource};
+use crate::readers::folder::{FolderConfig, FolderDataset};
 use crate::readers::karpathy::{self, KarpathyConfig};
-use crate::readers::parquet::{ParquetConfig, ParquetSource};
-use crate::readers::table::{TableConfig, TableFormat, TableSource};
-use crate::readers::vqa::{VqaConfig, VqaSource};
-use crate::shapes::{ShapesConfig, ShapesSource};
+use crate::readers::parquet::{ParquetConfig, ParquetDataset};
+use crate::readers::table::{TableConfig, TableDataset, TableFormat};
+use crate::readers::vqa::{VqaConfig, VqaDataset};
+use crate::shapes::{ShapesConfig, ShapesDataset};
 use crate::webdataset::WebDatasetConfig;
-use crate::{MixConfig, Result, Source};
+use crate::{Dataset, MixConfig, Result};
 
 /// A data set of the config: `kind` says which reader, the other keys are that reader's own.
 ///
 /// ```
-/// let config: mm_data::SourceConfig = toml::from_str(r#"
+/// let config: mm_data::DatasetConfig = toml::from_str(r#"
 ///     kind = "tsv"
 ///     path = "flickr/train.tsv"
 ///     caption_column = ["title", "description"]
@@ -27,7 +27,7 @@ use crate::{MixConfig, Result, Source};
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum SourceConfig {
+pub enum DatasetConfig {
     /// The embedded emoji.
     Emoji(EmojiConfig),
     /// The embedded shapes.
@@ -56,23 +56,23 @@ pub enum SourceConfig {
     Mix(MixConfig),
 }
 
-impl SourceConfig {
+impl DatasetConfig {
     /// Opens the data set: reads its list of samples, but no image.
     ///
     /// Errors: a missing file, folder or column, a file without rows, a number out of its range.
-    pub fn open(&self) -> Result<Box<dyn Source>> {
+    pub fn open(&self) -> Result<Box<dyn Dataset>> {
         Ok(match self {
-            Self::Emoji(config) => Box::new(EmojiSource::new(config)),
-            Self::Shapes(config) => Box::new(ShapesSource::new(config)?),
-            Self::Csv(config) => Box::new(TableSource::open(config, TableFormat::Csv)?),
-            Self::Tsv(config) => Box::new(TableSource::open(config, TableFormat::Tsv)?),
-            Self::Jsonl(config) => Box::new(TableSource::open(config, TableFormat::Jsonl)?),
-            Self::Folder(config) => Box::new(FolderSource::open(config)?),
+            Self::Emoji(config) => Box::new(EmojiDataset::new(config)),
+            Self::Shapes(config) => Box::new(ShapesDataset::new(config)?),
+            Self::Csv(config) => Box::new(TableDataset::open(config, TableFormat::Csv)?),
+            Self::Tsv(config) => Box::new(TableDataset::open(config, TableFormat::Tsv)?),
+            Self::Jsonl(config) => Box::new(TableDataset::open(config, TableFormat::Jsonl)?),
+            Self::Folder(config) => Box::new(FolderDataset::open(config)?),
             Self::Coco(config) => Box::new(coco::open(config)?),
             Self::Karpathy(config) => Box::new(karpathy::open(config)?),
             Self::Flickr30k(config) => Box::new(flickr::open(config)?),
-            Self::VqaV2(config) => Box::new(VqaSource::open(config)?),
-            Self::Parquet(config) => Box::new(ParquetSource::open(config)?),
+            Self::VqaV2(config) => Box::new(VqaDataset::open(config)?),
+            Self::Parquet(config) => Box::new(ParquetDataset::open(config)?),
             Self::Webdataset(config) => config.open()?,
             Self::Mix(config) => config.open()?,
         })

@@ -5,31 +5,31 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::{BadSample, Error, Reading, Result, Sample, Source, StreamOrder};
+use crate::{BadSample, Dataset, Error, Result, Sample, StreamOrder, StreamReader};
 
 /// Samples that are read at once.
 pub(crate) const CHUNK: usize = 32;
 
 /// A source, read by number where it can be, from its beginning where it cannot.
 pub(crate) struct InOrder<'a> {
-    source: &'a dyn Source,
+    source: &'a dyn Dataset,
     stream: Option<Mutex<Streamed>>,
 }
 
 struct Streamed {
-    reading: Box<dyn Reading>,
+    reading: Box<dyn StreamReader>,
     /// Samples read so far.
     position: usize,
 }
 
 impl<'a> InOrder<'a> {
     /// Errors: a stream that cannot begin; a mix with a stream in it, which has no order.
-    pub fn new(source: &'a dyn Source) -> Result<Self> {
+    pub fn new(source: &'a dyn Dataset) -> Result<Self> {
         if source.parts().is_some_and(|parts| parts.iter().any(|part| part.source.stream().is_some())) {
             let reason = "mixes a stream, whose samples have no order: go over its sources one by one";
             return Err(Error::Setting(format!("`{}` {reason}", source.name())));
         }
-        let begin = |stream: &dyn crate::Stream| stream.read(StreamOrder::default());
+        let begin = |stream: &dyn crate::StreamingDataset| stream.read(StreamOrder::default());
         let reading = source.stream().map(begin).transpose()?;
         Ok(Self { source, stream: reading.map(|reading| Mutex::new(Streamed { reading, position: 0 })) })
     }
@@ -69,7 +69,7 @@ impl<'a> InOrder<'a> {
 }
 
 /// How many threads may read a source: of a stream, one. 0 asks for one a core.
-pub(crate) fn threads(source: &dyn Source, asked: usize) -> usize {
+pub(crate) fn threads(source: &dyn Dataset, asked: usize) -> usize {
     match asked {
         _ if source.stream().is_some() => 1,
         0 => std::thread::available_parallelism().map_or(1, NonZero::get),

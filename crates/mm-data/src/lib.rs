@@ -3,7 +3,7 @@
 //!
 //! The way of a sample, in the order of this crate's parts:
 //!
-//! 1. A [`SourceConfig`] of the TOML opens a [`Source`]: samples by number. A [`Sample`] has a key, encoded
+//! 1. A [`DatasetConfig`] of the TOML opens a [`Dataset`]: samples by number. A [`Sample`] has a key, encoded
 //!    bytes, captions, questions and a label; making one is cheap. Built in are tables (CSV, TSV, JSON
 //!    lines), image folders, the field's own files (COCO captions, Karpathy's splits, Flickr30k, VQA v2,
 //!    Parquet with images inside), and WebDataset shards, several sets mixed, and [`emoji`] and [`shapes`],
@@ -17,9 +17,9 @@
 //! shows it.
 //!
 //! ```
-//! use mm_data::{Normalize, SourceConfig, resize};
+//! use mm_data::{Normalize, DatasetConfig, resize};
 //!
-//! let config: SourceConfig = toml::from_str("kind = \"emoji\"\nsplit = \"held_out\"")?;
+//! let config: DatasetConfig = toml::from_str("kind = \"emoji\"\nsplit = \"held_out\"")?;
 //! let source = config.open()?;
 //! assert_eq!(source.len(), 394);
 //!
@@ -33,13 +33,14 @@
 //!
 //! # To extend
 //!
-//! A new data set is a file with a config struct and a [`Source`], and a variant of [`SourceConfig`]. Give a
+//! A new data set is a file with a config struct and a [`Dataset`], and a variant of [`DatasetConfig`]. Give a
 //! sample that cannot be read back as an `Err`: the loader counts it and goes on. See `docs/data.md` for the
 //! user's side.
 
 mod augment;
 mod colour;
 mod config;
+mod dataset;
 mod decode;
 pub mod emoji;
 mod error;
@@ -60,7 +61,6 @@ mod sample;
 pub mod shapes;
 pub mod shards;
 pub mod sheet;
-mod source;
 mod stats;
 pub mod text;
 mod webdataset;
@@ -71,7 +71,8 @@ pub use image;
 pub use rand_chacha::ChaCha8Rng as SampleRng;
 
 pub use augment::{Augment, Jitter};
-pub use config::SourceConfig;
+pub use config::DatasetConfig;
+pub use dataset::{Dataset, Part, Rank, StreamHandle, StreamOrder, StreamReader, StreamingDataset};
 pub use decode::{Header, MAX_BYTES, MAX_PIXELS, decode, decode_reduced};
 pub use error::{Error, Fault, Result};
 pub use file_kind::is_git_lfs_pointer;
@@ -84,6 +85,5 @@ pub use readers::{
 };
 pub use reduced::{Reduced, largest_divisor};
 pub use sample::{BadSample, Question, Sample, SampleImage};
-pub use source::{Part, Reading, Source, Split, Stream, StreamOrder, Watch};
 pub use stats::{Measure, Spread, Stats};
 pub use webdataset::WebDatasetConfig;

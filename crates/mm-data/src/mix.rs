@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Part, Result, Sample, Source, SourceConfig};
+use crate::{Dataset, DatasetConfig, Error, Part, Result, Sample};
 
 /// Data sets to mix. Of any stretch of samples each has its share, to one sample, and goes through its own
 /// epochs. In the config:
 ///
 /// ```
-/// let config: mm_data::SourceConfig = toml::from_str(r#"
+/// let config: mm_data::DatasetConfig = toml::from_str(r#"
 ///     kind = "mix"
 ///     sources = [
 ///         { weight = 3, source = { kind = "emoji" } },
@@ -34,12 +34,12 @@ pub struct Weighted {
     /// Its share, against the weights of the others: above 0.
     pub weight: f64,
     /// The data set.
-    pub source: SourceConfig,
+    pub source: DatasetConfig,
 }
 
 impl MixConfig {
     /// Errors: no source, a weight that is none, a mix in a mix, a source that cannot be opened.
-    pub(crate) fn open(&self) -> Result<Box<dyn Source>> {
+    pub(crate) fn open(&self) -> Result<Box<dyn Dataset>> {
         let mut parts = Vec::with_capacity(self.sources.len());
         for Weighted { weight, source } in &self.sources {
             if !(weight.is_finite() && *weight > 0.0) {
@@ -47,10 +47,10 @@ impl MixConfig {
                     "weight = {weight}: a source of a mix needs a weight above 0"
                 )));
             }
-            if matches!(source, SourceConfig::Mix(_)) {
+            if matches!(source, DatasetConfig::Mix(_)) {
                 return Err(Error::Setting("a mix in a mix: name all sources in one".into()));
             }
-            let source: Arc<dyn Source> = Arc::from(source.open()?);
+            let source: Arc<dyn Dataset> = Arc::from(source.open()?);
             if source.is_empty() {
                 return Err(Error::Empty {
                     name: source.name().to_owned(),
@@ -75,7 +75,7 @@ struct Mix {
 }
 
 impl Mix {
-    fn find(&self, mut index: usize) -> (&dyn Source, usize) {
+    fn find(&self, mut index: usize) -> (&dyn Dataset, usize) {
         for part in &self.parts[..self.parts.len() - 1] {
             if index < part.source.len() {
                 return (&*part.source, index);
@@ -87,7 +87,7 @@ impl Mix {
 }
 
 /// By number, the sources one behind the other.
-impl Source for Mix {
+impl Dataset for Mix {
     fn name(&self) -> &str {
         &self.name
     }

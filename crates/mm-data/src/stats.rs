@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::in_order::{CHUNK, InOrder, each, threads};
-use crate::{Error, Fault, Header, Result, Sample, SampleImage, Source};
+use crate::{Dataset, Error, Fault, Header, Result, Sample, SampleImage};
 
 /// How often each value of a measure was seen. Exact, and as small as there are different values.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -147,7 +147,7 @@ impl Stats {
     ///
     /// Errors: a stream that cannot begin, a mix with a stream in it. A sample that cannot be read is
     /// counted.
-    pub fn of(source: &dyn Source, workers: usize, progress: &(dyn Fn(usize) + Sync)) -> Result<Self> {
+    pub fn of(source: &dyn Dataset, workers: usize, progress: &(dyn Fn(usize) + Sync)) -> Result<Self> {
         let samples = InOrder::new(source)?;
         let chunks: Vec<usize> = (0..source.len().div_ceil(CHUNK)).collect();
         let (all, done) = (Mutex::new(Self::default()), AtomicUsize::new(0));
@@ -249,7 +249,7 @@ fn header(image: &SampleImage) -> Result<(Header, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SourceConfig;
+    use crate::DatasetConfig;
 
     fn measure(values: &[u64]) -> Measure {
         let mut measure = Measure::default();
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_set_is_counted_the_same_by_any_number_of_threads() {
-        let shapes: SourceConfig = toml::from_str("kind = 'shapes'\nsamples = 100\nsize = 32").unwrap();
+        let shapes: DatasetConfig = toml::from_str("kind = 'shapes'\nsamples = 100\nsize = 32").unwrap();
         let source = shapes.open().unwrap();
         let stats = Stats::of(&*source, 1, &|_| {}).unwrap();
         assert_eq!(stats, Stats::of(&*source, 4, &|_| {}).unwrap());
@@ -302,7 +302,7 @@ mod tests {
             [("kind", "folder"), ("path", folder.path().to_str().unwrap())]
                 .map(|(k, v)| (k.into(), v.into())),
         );
-        let source = config.try_into::<SourceConfig>().unwrap().open().unwrap();
+        let source = config.try_into::<DatasetConfig>().unwrap().open().unwrap();
         let stats = Stats::of(&*source, 2, &|_| {}).unwrap();
         assert_eq!((stats.samples, stats.bad), (1, [(Fault::File, 1), (Fault::Image, 1)].into()));
     }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mm_data::{
-    Batch, Error, Fault, Item, Loader, LoaderConfig, Map, Position, Result, Sample, SampleImage, SampleRng,
-    Source, Split,
+    Batch, Dataset, Error, Fault, Item, Loader, LoaderConfig, Map, Position, Rank, Result, Sample,
+    SampleImage, SampleRng,
 };
 use proptest::prelude::*;
 use rand::RngExt;
@@ -17,7 +17,7 @@ struct Numbers {
     bad: Vec<usize>,
 }
 
-impl Source for Numbers {
+impl Dataset for Numbers {
     fn name(&self) -> &str {
         "numbers"
     }
@@ -56,7 +56,7 @@ fn loader(len: usize, bad: &[usize], config: &LoaderConfig, position: Position) 
     Loader::new(
         Arc::new(Numbers { len, bad: bad.to_vec() }),
         config.clone(),
-        Split::default(),
+        Rank::default(),
         map(),
         position,
     )
@@ -210,7 +210,8 @@ fn many_processes_see_the_batches_of_one() {
                 let source = Arc::new(Numbers { len: all.len(), bad: bad.to_vec() });
                 let config = LoaderConfig { workers: 1 + rank, prefetch: 1 + rank, ..config.clone() };
                 let mut loader =
-                    Loader::new(source, config, Split { rank, world }, map(), Position::default()).unwrap();
+                    Loader::new(source, config, Rank { index: rank, world }, map(), Position::default())
+                        .unwrap();
                 shares.push(batches(&mut loader, 7));
                 position = loader.position().clone();
             }
@@ -269,7 +270,7 @@ fn a_panic_in_the_map_is_a_bad_sample() {
         ..LoaderConfig::default()
     };
     let source = Arc::new(Numbers { len: 4, bad: Vec::new() });
-    let mut loader = Loader::new(source, config, Split::default(), map, Position::default()).unwrap();
+    let mut loader = Loader::new(source, config, Rank::default(), map, Position::default()).unwrap();
     let batch = loader.next_batch().unwrap();
     assert_eq!(
         (batch.keys, batch.indices),
@@ -301,7 +302,7 @@ fn memory_for_reading_ahead_is_bounded() {
         });
         let config = LoaderConfig { batch_size: 4, prefetch: 50, prefetch_bytes, ..LoaderConfig::default() };
         let source = Arc::new(Numbers { len: 1000, bad: Vec::new() });
-        let mut loader = Loader::new(source, config, Split::default(), map, Position::default()).unwrap();
+        let mut loader = Loader::new(source, config, Rank::default(), map, Position::default()).unwrap();
         // How much is read ahead of the first batch nobody knows: no item was seen yet.
         let read: usize = (0..60).map(|_| loader.next_batch().unwrap().items.len()).sum();
         wait_until(|| calls.load(Ordering::Relaxed) - read >= expected);
@@ -334,7 +335,7 @@ fn a_loader_that_waits_says_for_what() {
         ..LoaderConfig::default()
     };
     let source = Arc::new(Numbers { len: 20, bad: Vec::new() });
-    let mut loader = Loader::new(source, config, Split::default(), map, Position::default()).unwrap();
+    let mut loader = Loader::new(source, config, Rank::default(), map, Position::default()).unwrap();
     log.during(|| drop(loader.next_batch().unwrap()));
     assert!(log.text().contains(expected), "{}", log.text());
 }
@@ -364,9 +365,9 @@ fn a_dropped_loader_stops_its_threads_at_once() {
     });
     let config = LoaderConfig { batch_size: 2, prefetch: 5000, workers: 2, ..LoaderConfig::default() };
     let source = Arc::new(Numbers { len: 20_000, bad: Vec::new() });
-    let mut loader = Loader::new(source, config, Split::default(), map, Position::default()).unwrap();
+    let mut loader = Loader::new(source, config, Rank::default(), map, Position::default()).unwrap();
     loader.next_batch().unwrap();
-    assert!(loader.time_waiting() > Duration::ZERO);
+    assert!(loader.data_wait() > Duration::ZERO);
     drop(loader);
     let after = calls.load(Ordering::Relaxed);
     assert!(after < 5000, "{after} of 10000 samples that it might read ahead");

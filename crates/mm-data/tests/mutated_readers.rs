@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mm_data::{SampleRng, SourceConfig};
+use mm_data::{DatasetConfig, SampleRng};
 use rand::SeedableRng;
 
 use crate::mutate::mutated;
@@ -72,7 +72,7 @@ fn four_thousand_mutated_files_give_samples_or_errors() {
         fs::write(&file, mutated(bytes, &mut rng)).unwrap();
         let config =
             config.replace("FILE", file.to_str().unwrap()).replace("QUESTIONS", questions.to_str().unwrap());
-        let config: SourceConfig = toml::from_str(&config).unwrap();
+        let config: DatasetConfig = toml::from_str(&config).unwrap();
         let began = Instant::now();
         match config.open() {
             Err(error) => {

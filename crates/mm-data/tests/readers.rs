@@ -6,14 +6,14 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use mm_data::{Loader, LoaderConfig, Position, Sample, SampleRng, Source, SourceConfig, Split};
+use mm_data::{Dataset, DatasetConfig, Loader, LoaderConfig, Position, Rank, Sample, SampleRng};
 
 /// The keys that an epoch in random order gives, and the reasons of what it skips.
 fn epoch(config: &str) -> (BTreeSet<String>, Vec<String>) {
-    let config: SourceConfig = toml::from_str(config).unwrap();
+    let config: DatasetConfig = toml::from_str(config).unwrap();
     let written = toml::to_string(&config).unwrap();
-    assert_eq!(toml::from_str::<SourceConfig>(&written).unwrap(), config);
-    let source: Arc<dyn Source> = Arc::from(config.open().unwrap());
+    assert_eq!(toml::from_str::<DatasetConfig>(&written).unwrap(), config);
+    let source: Arc<dyn Dataset> = Arc::from(config.open().unwrap());
     let len = source.len();
     let settings = LoaderConfig {
         batch_size: 2,
@@ -23,7 +23,7 @@ fn epoch(config: &str) -> (BTreeSet<String>, Vec<String>) {
         ..LoaderConfig::default()
     };
     let decode = Arc::new(|sample: &Sample, _: &mut SampleRng| sample.image.decode([0; 3]));
-    let mut loader = Loader::new(source, settings, Split::default(), decode, Position::default()).unwrap();
+    let mut loader = Loader::new(source, settings, Rank::default(), decode, Position::default()).unwrap();
     let batches: Vec<_> = loader.epoch().map(|batch| batch.unwrap()).collect();
     let keys: BTreeSet<_> = batches.into_iter().flat_map(|batch| batch.keys).collect();
     let skipped: Vec<_> = loader.bad_samples().iter().map(|bad| bad.reason.clone()).collect();

@@ -6,17 +6,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mm_data::image::{RgbImage, codecs::jpeg::JpegEncoder};
 use mm_data::shards::{Filter, Manifest, PackOptions, Packing, Progress, Summary};
-use mm_data::{BadSample, Error, Fault, Result, Sample, SampleImage, Source, SourceConfig, Stats};
+use mm_data::{BadSample, Dataset, DatasetConfig, Error, Fault, Result, Sample, SampleImage, Stats};
 
-fn config(text: &str) -> SourceConfig {
+fn config(text: &str) -> DatasetConfig {
     toml::from_str(text).unwrap()
 }
 
-fn folder_config(path: &Path) -> SourceConfig {
+fn folder_config(path: &Path) -> DatasetConfig {
     config(&format!("kind = 'folder'\npath = '{}'", path.display()))
 }
 
-fn read_back(out: &Path) -> Box<dyn Source> {
+fn read_back(out: &Path) -> Box<dyn Dataset> {
     config(&format!("kind = 'webdataset'\nshards = '{}/*.tar'", out.display())).open().unwrap()
 }
 
@@ -29,7 +29,7 @@ fn small() -> PackOptions {
     PackOptions { samples_per_shard: 7, workers: 2, ..PackOptions::default() }
 }
 
-fn pack(data: &SourceConfig, out: &Path, options: &PackOptions) -> Result<Summary> {
+fn pack(data: &DatasetConfig, out: &Path, options: &PackOptions) -> Result<Summary> {
     let source = data.open().unwrap();
     Packing { source: &*source, data, options: options.clone(), score: None, progress: &|_| {} }.run(out)
 }
@@ -183,8 +183,9 @@ fn a_spoilt_shard_is_found_by_its_size_and_with_verify_by_its_sum() {
 fn a_folder_of_something_else_is_left_alone() {
     let out = tempfile::tempdir().unwrap();
     let data = config("kind = 'shapes'\nsamples = 21\nsize = 32");
-    let said =
-        |data: &SourceConfig, options: &PackOptions| pack(data, out.path(), options).unwrap_err().to_string();
+    let said = |data: &DatasetConfig, options: &PackOptions| {
+        pack(data, out.path(), options).unwrap_err().to_string()
+    };
     std::fs::write(out.path().join("mine"), "x").unwrap();
     assert!(said(&data, &small()).contains("holds something else than shards"));
     assert_eq!(names(out.path()), ["mine"]);
@@ -257,7 +258,7 @@ fn filters_drop_what_they_say_and_are_counted() {
 /// Pictures of which some look like an earlier one, some of them too small.
 struct Twins;
 
-impl Source for Twins {
+impl Dataset for Twins {
     fn name(&self) -> &str {
         "twins"
     }

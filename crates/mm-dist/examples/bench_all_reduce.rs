@@ -1,7 +1,7 @@
 //! How fast the processes of a launch sum a tensor: `bench_all_reduce MB`, as one of them. Rank 0 prints one
 //! line of JSON, as `xtask/peers/bench_dist.py` does for torch.distributed.
 
-use mm_dist::{Group, Launch, ReduceOp};
+use mm_dist::{Launch, ProcessGroup, ReduceOp};
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 
@@ -10,7 +10,7 @@ const WARMUP: usize = 2;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let megabytes: i64 = std::env::args().nth(1).ok_or("usage: bench_all_reduce MB")?.parse()?;
-    let group = Group::join(&Launch::from_env()?, Device::Cpu, Duration::from_secs(60))?;
+    let group = ProcessGroup::join(&Launch::from_env()?, Device::Cpu, Duration::from_secs(60))?;
     let mut x = Tensor::ones([megabytes * 250_000], (Kind::Float, Device::Cpu));
     let mut seconds = Vec::new();
     for _ in 0..WARMUP + ITERATIONS {

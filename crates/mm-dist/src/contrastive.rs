@@ -1,4 +1,4 @@
-use crate::{Group, Result};
+use crate::{ProcessGroup, Result};
 use mm_core::loss;
 use mm_core::loss::tiles::{
     EmbedGradients, ImageSums, LogitTiles, PairSums, no_log_sum_exps, with_gradients,
@@ -42,13 +42,13 @@ pub enum Logits {
 /// gradient.
 #[derive(Clone, Debug)]
 pub struct Contrastive {
-    group: Group,
+    group: ProcessGroup,
     config: ContrastiveConfig,
 }
 
 impl Contrastive {
     /// Among the samples of all processes of `group`.
-    pub fn new(group: &Group, config: ContrastiveConfig) -> Self {
+    pub fn new(group: &ProcessGroup, config: ContrastiveConfig) -> Self {
         Self { group: group.clone(), config }
     }
 

@@ -8,7 +8,7 @@ pub enum Error {
     Environment(String),
     /// The processes did not find each other.
     #[error("{0}")]
-    Meeting(String),
+    Rendezvous(String),
     /// A process ended, stopped answering, or was left by a failed one.
     #[error(
         "another process of the run ended or does not answer ({problem}): its own error says why; the last checkpoint is whole"
@@ -47,8 +47,8 @@ impl Error {
         }
     }
 
-    pub(crate) fn meeting(problem: impl Into<String>) -> Self {
-        Self::Meeting(problem.into())
+    pub(crate) fn rendezvous(problem: impl Into<String>) -> Self {
+        Self::Rendezvous(problem.into())
     }
 }
 

@@ -1,4 +1,4 @@
-use crate::{Group, Result};
+use crate::{ProcessGroup, Result};
 use mm_sys::Reducer;
 use std::collections::BTreeMap;
 use tch::Tensor;
@@ -15,7 +15,7 @@ const BUCKET_BYTES: usize = 25 << 20;
 /// accumulated is averaged with it, in one exchange a step.
 #[derive(Debug)]
 pub struct GradientAverage {
-    group: Group,
+    group: ProcessGroup,
     reducer: Option<Reducer>,
     names: Vec<String>,
     /// Whether buckets follow the order in which gradients come, which the first step tells.
@@ -44,7 +44,7 @@ impl GradientAverage {
     ///
     /// # Errors
     /// Another process is lost, or has another model.
-    pub fn new(group: &Group, vs: &VarStore) -> Result<Self> {
+    pub fn new(group: &ProcessGroup, vs: &VarStore) -> Result<Self> {
         let all: BTreeMap<String, Tensor> = vs.variables().into_iter().collect();
         let mut average = Self {
             group: group.clone(),
@@ -57,7 +57,7 @@ impl GradientAverage {
         let described = all.iter().map(|(name, v)| {
             format!("{name} {:?} {}\n", v.size(), if v.requires_grad() { "trained" } else { "kept" })
         });
-        group.agree_on("model", &described.collect::<String>(), first_difference)?;
+        group.assert_same_on_all_ranks("model", &described.collect::<String>(), first_difference)?;
         let values: Vec<Tensor> = all.values().map(Tensor::shallow_clone).collect();
         crate::broadcast_together(group, 0, &values)?;
         let (names, parameters): (Vec<_>, Vec<_>) =

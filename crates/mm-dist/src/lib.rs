@@ -5,7 +5,7 @@
 //!
 //! - [`Launch`]: what torchrun, srun, mpirun, Kubernetes or `cargo xtask train --nproc` tells a process of
 //!   its place.
-//! - [`Group`]: the processes, and what they do together. One process alone is a group too, without a socket.
+//! - [`ProcessGroup`]: the processes, and what they do together. One process alone is a group too, without a socket.
 //! - [`GradientAverage`]: data parallelism (Li et al. 2020, "PyTorch Distributed"): gradients are averaged in
 //!   buckets while the backward pass still runs.
 //! - [`Contrastive`]: losses that compare the samples of all processes: gathered, local, or tile by tile
@@ -18,10 +18,10 @@
 //! others lose theirs; `tests/losses.rs` compares N processes with one for each loss.
 //!
 //! ```
-//! use mm_dist::{Contrastive, ContrastiveConfig, Group};
+//! use mm_dist::{Contrastive, ContrastiveConfig, ProcessGroup};
 //! use tch::{Device, Kind, Tensor};
 //!
-//! let group = Group::alone();
+//! let group = ProcessGroup::alone();
 //! let x = Tensor::eye(4, (Kind::Float, Device::Cpu));
 //! let loss = Contrastive::new(&group, ContrastiveConfig::default()).info_nce(&x, &x, &Tensor::from(3f32))?;
 //! assert!(loss.double_value(&[]) < 1e-6);
@@ -35,14 +35,14 @@
 mod contrastive;
 mod error;
 mod gradients;
-mod group;
 mod launch;
-mod meeting;
+mod process_group;
+mod rendezvous;
 mod slurm;
 
 pub use contrastive::{Contrastive, ContrastiveConfig, Logits};
 pub use error::{Error, Result};
 pub use gradients::{GradientAverage, Overlap};
-pub use group::{Group, broadcast_together};
 pub use launch::Launch;
 pub use mm_sys::ReduceOp;
+pub use process_group::{ProcessGroup, broadcast_together};

@@ -4,13 +4,13 @@
 mod common;
 
 use common::{as_processes, difference, free_port, launch};
-use mm_dist::{GradientAverage, Group};
+use mm_dist::{GradientAverage, ProcessGroup};
 use mm_testing::normal;
 use std::time::Duration;
 use tch::nn::{Init, VarStore};
 use tch::{Device, Kind, Tensor};
 
-fn store(group: &Group, widths: &[i64]) -> VarStore {
+fn store(group: &ProcessGroup, widths: &[i64]) -> VarStore {
     let vs = VarStore::new(Device::Cpu);
     for (index, width) in widths.iter().enumerate() {
         // Only rank 0's values count.
@@ -116,7 +116,8 @@ fn models_that_differ_are_named_before_anything_is_exchanged() {
 #[test]
 fn a_process_that_is_lost_in_a_step_is_an_error_and_no_panic() {
     let port = free_port();
-    let join = |rank| Group::join(&launch(rank, 2, port), Device::Cpu, Duration::from_secs(60)).unwrap();
+    let join =
+        |rank| ProcessGroup::join(&launch(rank, 2, port), Device::Cpu, Duration::from_secs(60)).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let group = join(1);

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{as_processes, free_port, launch};
-use mm_dist::{Error, Group, ReduceOp};
+use mm_dist::{Error, ProcessGroup, ReduceOp};
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
@@ -70,7 +70,8 @@ fn a_graph_outlives_the_group_that_made_it() {
     let grads: Vec<f64> = std::thread::scope(|scope| {
         let run = move |rank| {
             let x = Tensor::from_slice(&[2f32]).set_requires_grad(true);
-            let group = Group::join(&launch(rank, 2, port), Device::Cpu, Duration::from_secs(60)).unwrap();
+            let group =
+                ProcessGroup::join(&launch(rank, 2, port), Device::Cpu, Duration::from_secs(60)).unwrap();
             let y = group.all_gather_with_gradient(&x).unwrap();
             group.barrier().unwrap();
             drop(group);
@@ -87,8 +88,11 @@ fn a_graph_outlives_the_group_that_made_it() {
 fn configurations_that_differ_are_named_by_all() {
     let told = as_processes(3, |group| {
         let own = if group.rank() == 2 { "b" } else { "a" };
-        group.agree_on("letters", "alike", |_, _| unreachable!("nothing differs")).unwrap();
-        group.agree_on("letter", own, |main, own| format!("{own} instead of {main}")).unwrap_err().to_string()
+        group.assert_same_on_all_ranks("letters", "alike", |_, _| unreachable!("nothing differs")).unwrap();
+        group
+            .assert_same_on_all_ranks("letter", own, |main, own| format!("{own} instead of {main}"))
+            .unwrap_err()
+            .to_string()
     });
     assert!(
         told.iter().all(|told| told.contains("differ in their letter: rank 2 in b instead of a;")),
@@ -97,8 +101,8 @@ fn configurations_that_differ_are_named_by_all() {
 }
 
 /// Joins as `rank` of `world` within a short time, in which the others come even on a busy machine.
-fn join(rank: usize, world: usize, port: u16) -> mm_dist::Result<Group> {
-    Group::join(&launch(rank, world, port), Device::Cpu, Duration::from_secs(5))
+fn join(rank: usize, world: usize, port: u16) -> mm_dist::Result<ProcessGroup> {
+    ProcessGroup::join(&launch(rank, world, port), Device::Cpu, Duration::from_secs(5))
 }
 
 #[test]
@@ -138,7 +142,8 @@ fn two_processes_of_one_rank_are_refused() {
 #[test]
 fn a_lost_process_is_an_error_for_those_who_wait_for_it_and_for_all_that_follows() {
     let port = free_port();
-    let join = |rank| Group::join(&launch(rank, 2, port), Device::Cpu, Duration::from_secs(60)).unwrap();
+    let join =
+        |rank| ProcessGroup::join(&launch(rank, 2, port), Device::Cpu, Duration::from_secs(60)).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| drop(join(1)));
         let group = join(0);
@@ -153,12 +158,14 @@ fn a_lost_process_is_an_error_for_those_who_wait_for_it_and_for_all_that_follows
 
 #[test]
 fn one_process_is_a_group_in_which_nothing_is_sent() {
-    let group = Group::alone();
+    let group = ProcessGroup::alone();
     let x = Tensor::from_slice(&[1.0, 2.0]);
     assert_eq!(group.all_gather(&x).unwrap(), x);
     assert_eq!(group.pass_on(&x).unwrap(), x);
     assert_eq!(group.reduce(&[3.0], ReduceOp::Max).unwrap(), [3.0]);
     assert_eq!(group.gather_bytes(b"a").unwrap(), [b"a"]);
     group.barrier().unwrap();
-    group.agree_on("letter", "x", |_, _| unreachable!("there is nobody to differ from")).unwrap();
+    group
+        .assert_same_on_all_ranks("letter", "x", |_, _| unreachable!("there is nobody to differ from"))
+        .unwrap();
 }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{as_processes, difference};
-use mm_dist::{Contrastive, ContrastiveConfig, GradientAverage, Group, Logits, ReduceOp};
+use mm_dist::{Contrastive, ContrastiveConfig, GradientAverage, Logits, ProcessGroup, ReduceOp};
 use mm_testing::normal;
 use std::collections::BTreeMap;
 use tch::nn::{Init, VarStore};
@@ -50,7 +50,12 @@ impl Towers {
 }
 
 /// The loss of the whole batch, and the gradients in a process of `group`, with `accumulate` passes.
-fn train(group: &Group, logits: Logits, is_siglip: bool, accumulate: i64) -> (f64, BTreeMap<String, Tensor>) {
+fn train(
+    group: &ProcessGroup,
+    logits: Logits,
+    is_siglip: bool,
+    accumulate: i64,
+) -> (f64, BTreeMap<String, Tensor>) {
     let towers = Towers::new();
     let contrastive = Contrastive::new(group, ContrastiveConfig { logits, tile: 2 });
     let mut average = GradientAverage::new(group, &towers.vs).unwrap();
@@ -79,12 +84,13 @@ fn train(group: &Group, logits: Logits, is_siglip: bool, accumulate: i64) -> (f6
 
 fn assert_alike(is_siglip: bool) {
     for accumulate in [1, 3] {
-        let (loss, expected) = train(&Group::alone(), Logits::Local, is_siglip, accumulate);
+        let (loss, expected) = train(&ProcessGroup::alone(), Logits::Local, is_siglip, accumulate);
         assert_eq!(expected.len(), if is_siglip { 4 } else { 3 });
         for logits in [Logits::Gathered, Logits::Local, Logits::Tiled] {
             for world in [1, 2, 4] {
-                let run = |group: &Group| train(group, logits, is_siglip, accumulate);
-                let results = if world == 1 { vec![run(&Group::alone())] } else { as_processes(world, run) };
+                let run = |group: &ProcessGroup| train(group, logits, is_siglip, accumulate);
+                let results =
+                    if world == 1 { vec![run(&ProcessGroup::alone())] } else { as_processes(world, run) };
                 for (rank, (own, gradients)) in results.into_iter().enumerate() {
                     let what = format!("{logits:?}, rank {rank} of {world}, {accumulate} passes");
                     assert!((own - loss).abs() < 1e-5 * loss.abs(), "{what}: {own} for {loss}");
@@ -112,7 +118,7 @@ fn siglip_over_processes_equals_one_process() {
 #[test]
 fn without_a_graph_only_the_value_is_computed() {
     for is_siglip in [false, true] {
-        let value = |group: &Group| {
+        let value = |group: &ProcessGroup| {
             let towers = Towers::new();
             let config = ContrastiveConfig { logits: Logits::Tiled, tile: 3 };
             let count = BATCH / group.world() as i64;
@@ -123,7 +129,7 @@ fn without_a_graph_only_the_value_is_computed() {
             assert!(!loss.requires_grad() && loss.kind() == Kind::Float);
             group.reduce(&[loss.double_value(&[])], ReduceOp::Average).unwrap()[0]
         };
-        let one = value(&Group::alone());
+        let one = value(&ProcessGroup::alone());
         assert!(as_processes(2, value).into_iter().all(|two| (two - one).abs() < 1e-5 * one.abs()));
     }
 }

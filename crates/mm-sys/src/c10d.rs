@@ -185,17 +185,17 @@ pub enum ReduceOp {
 /// A c10d process group. Every process of the group calls the same functions in the same order, with tensors
 /// of one shape and type; a call waits until its tensors are whole (on a GPU: until the current stream does).
 #[derive(Debug)]
-pub struct ProcessGroup {
+pub struct C10dProcessGroup {
     pub(crate) raw: *mut RawGroup,
 }
 
 // SAFETY: c10d's groups may be used from any thread, and the handle is freed once.
-unsafe impl Send for ProcessGroup {}
+unsafe impl Send for C10dProcessGroup {}
 // SAFETY: c10d queues collectives under locks of its own; which of two threads comes first is for the caller
 // to settle.
-unsafe impl Sync for ProcessGroup {}
+unsafe impl Sync for C10dProcessGroup {}
 
-impl ProcessGroup {
+impl C10dProcessGroup {
     /// Joins the group called `name` of `size` processes that meet in `store`, as process `rank`. A
     /// collective that takes longer than `timeout` fails.
     ///
@@ -250,7 +250,7 @@ impl ProcessGroup {
     /// Reduces `tensor` over the processes, in place.
     ///
     /// # Errors
-    /// As [`ProcessGroup::broadcast`].
+    /// As [`C10dProcessGroup::broadcast`].
     pub fn all_reduce(&self, tensor: &mut Tensor, op: ReduceOp) -> Result<()> {
         // SAFETY: as in `broadcast`; the number is c10d's own for the operation.
         check(unsafe { mm_group_all_reduce(self.raw, tensor.as_mut_ptr(), op as c_int) })
@@ -260,7 +260,7 @@ impl ProcessGroup {
     /// are contiguous.
     ///
     /// # Errors
-    /// As [`ProcessGroup::broadcast`], or shapes that do not fit.
+    /// As [`C10dProcessGroup::broadcast`], or shapes that do not fit.
     pub fn all_gather_into(&self, out: &mut Tensor, input: &Tensor) -> Result<()> {
         // SAFETY: as in `broadcast`; c10d checks the shapes.
         check(unsafe { mm_group_all_gather(self.raw, out.as_mut_ptr(), input.as_ptr()) })
@@ -270,7 +270,7 @@ impl ProcessGroup {
     /// contiguous.
     ///
     /// # Errors
-    /// As [`ProcessGroup::all_gather_into`].
+    /// As [`C10dProcessGroup::all_gather_into`].
     pub fn reduce_scatter(&self, out: &mut Tensor, input: &Tensor) -> Result<()> {
         // SAFETY: as in `all_gather_into`.
         check(unsafe { mm_group_reduce_scatter(self.raw, out.as_mut_ptr(), input.as_ptr()) })
@@ -279,7 +279,7 @@ impl ProcessGroup {
     /// Sends one tensor to process `to` while one comes from process `from`.
     ///
     /// # Errors
-    /// As [`ProcessGroup::broadcast`].
+    /// As [`C10dProcessGroup::broadcast`].
     pub fn exchange(&self, send: &Tensor, to: usize, receive: &mut Tensor, from: usize) -> Result<()> {
         // SAFETY: as in `broadcast`.
         check(unsafe {
@@ -290,7 +290,7 @@ impl ProcessGroup {
     /// Waits until every process is here.
     ///
     /// # Errors
-    /// As [`ProcessGroup::broadcast`].
+    /// As [`C10dProcessGroup::broadcast`].
     pub fn barrier(&self) -> Result<()> {
         // SAFETY: the group lives as long as `self`.
         check(unsafe { mm_group_barrier(self.raw) })
@@ -300,7 +300,7 @@ impl ProcessGroup {
     /// processes want of it.
     ///
     /// # Errors
-    /// As [`ProcessGroup::broadcast`]; so may the backward pass fail.
+    /// As [`C10dProcessGroup::broadcast`]; so may the backward pass fail.
     pub fn all_gather_with_gradient(&self, x: &Tensor) -> Result<Tensor> {
         // SAFETY: both handles are alive; the shim makes a new tensor, whose graph holds the group's engine
         // itself.
@@ -310,14 +310,14 @@ impl ProcessGroup {
     /// The sum of `x` over all processes. Going back, gradients are summed likewise.
     ///
     /// # Errors
-    /// As [`ProcessGroup::all_gather_with_gradient`].
+    /// As [`C10dProcessGroup::all_gather_with_gradient`].
     pub fn all_reduce_with_gradient(&self, x: &Tensor) -> Result<Tensor> {
         // SAFETY: as in `all_gather_with_gradient`.
         unsafe { made(|out| mm_all_reduce_with_gradient(self.raw, x.as_ptr(), out)) }
     }
 }
 
-impl Drop for ProcessGroup {
+impl Drop for C10dProcessGroup {
     fn drop(&mut self) {
         // SAFETY: made by `mm_group_new` and freed once; graphs and reducers hold the engine themselves.
         unsafe { mm_group_free(self.raw) }

@@ -30,7 +30,7 @@ mod reducer;
 mod rng;
 
 pub use adamw::{AdamWStep, fused_adamw};
-pub use c10d::{Backend, ProcessGroup, ReduceOp, TcpStore};
+pub use c10d::{Backend, C10dProcessGroup, ReduceOp, TcpStore};
 pub use checkpointed::checkpointed;
 pub use cpu::cpu_capability;
 pub use error::{Error, Result};

@@ -1,4 +1,4 @@
-use crate::c10d::{ProcessGroup, RawGroup};
+use crate::c10d::{C10dProcessGroup, RawGroup};
 use crate::error::{Result, check};
 use std::ffi::c_char;
 use tch::Tensor;
@@ -64,7 +64,7 @@ impl Reducer {
     /// # Panics
     /// `order` is no permutation.
     pub fn new(
-        group: &ProcessGroup,
+        group: &C10dProcessGroup,
         parameters: &[Tensor],
         order: &[usize],
         bucket_bytes: usize,

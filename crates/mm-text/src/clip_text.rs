@@ -11,7 +11,7 @@ use tch::{Kind, Tensor};
 /// Whose text transformer it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ClipTextForm {
+pub enum ClipTextVariant {
     /// CLIP's (Radford et al. 2021, section 2.4): a token sees those before it; the end token's output stands
     /// for the text.
     #[default]
@@ -27,7 +27,7 @@ pub enum ClipTextForm {
 #[serde(default, deny_unknown_fields)]
 pub struct ClipTextConfig {
     /// CLIP's or SigLIP's form.
-    pub form: ClipTextForm,
+    pub form: ClipTextVariant,
     /// Rows of the token embedding.
     pub vocab_size: i64,
     /// Width of the residual stream.
@@ -60,7 +60,7 @@ impl ClipTextConfig {
 impl Default for ClipTextConfig {
     fn default() -> Self {
         Self {
-            form: ClipTextForm::Clip,
+            form: ClipTextVariant::Clip,
             vocab_size: 49408,
             hidden_size: 512,
             intermediate_size: 2048,
@@ -89,12 +89,15 @@ impl ClipTextConfig {
         let (layers, heads) = (self.num_hidden_layers, self.num_attention_heads);
         check_tower(&sizes, layers, self.hidden_size, heads, self.layer_norm_eps)?;
         match self.form {
-            ClipTextForm::Clip if self.projection_size.is_some() => {
+            ClipTextVariant::Clip if self.projection_size.is_some() => {
                 Err(Error::Config("projection_size belongs to form = \"siglip\"".to_owned()))
             }
-            ClipTextForm::Clip if !(0..self.vocab_size).contains(&self.eos_token_id) => Err(Error::Config(
-                format!("eos_token_id = {} lies outside vocab_size = {}", self.eos_token_id, self.vocab_size),
-            )),
+            ClipTextVariant::Clip if !(0..self.vocab_size).contains(&self.eos_token_id) => {
+                Err(Error::Config(format!(
+                    "eos_token_id = {} lies outside vocab_size = {}",
+                    self.eos_token_id, self.vocab_size
+                )))
+            }
             _ => Ok(()),
         }
     }
@@ -106,7 +109,7 @@ impl ClipTextConfig {
 
     /// The end token that the tower looks for; None where it takes the largest id or the last position.
     pub fn pooled_token(&self) -> Option<i64> {
-        (self.form == ClipTextForm::Clip && self.eos_token_id != Self::LARGEST_ID)
+        (self.form == ClipTextVariant::Clip && self.eos_token_id != Self::LARGEST_ID)
             .then_some(self.eos_token_id)
     }
 
@@ -149,14 +152,14 @@ impl ClipText {
         config.validate()?;
         let (width, embeddings) = (config.hidden_size, path / "embeddings");
         let pooling = match config.form {
-            ClipTextForm::Siglip => Pooling::Last(Linear::new(
+            ClipTextVariant::Siglip => Pooling::Last(Linear::new(
                 &(path / "head"),
                 width,
                 config.output_width(),
                 (width as f64).powf(-0.5),
             )),
-            ClipTextForm::Clip if config.eos_token_id == ClipTextConfig::LARGEST_ID => Pooling::LargestId,
-            ClipTextForm::Clip => Pooling::FirstEos(config.eos_token_id),
+            ClipTextVariant::Clip if config.eos_token_id == ClipTextConfig::LARGEST_ID => Pooling::LargestId,
+            ClipTextVariant::Clip => Pooling::FirstEos(config.eos_token_id),
         };
         let positions = config.max_position_embeddings;
         Ok(Self {

@@ -1,11 +1,11 @@
 //! The config of CLIP's and SigLIP's text tower in the form that transformers writes.
 
 use crate::config::overlay;
-use crate::{ClipTextConfig, ClipTextForm, Error, Result};
+use crate::{ClipTextConfig, ClipTextVariant, Error, Result};
 use mm_core::nn::Activation;
 use serde_json::{Value, json};
 
-impl ClipTextForm {
+impl ClipTextVariant {
     /// transformers' `model_type` of the tower.
     fn model_type(self) -> &'static str {
         match self {
@@ -41,7 +41,7 @@ impl ClipTextConfig {
     ///
     /// # Errors
     /// The `model_type` of another tower, a field of another type, or [`ClipTextConfig::validate`]'s.
-    pub fn from_hf(config: &Value, form: ClipTextForm) -> Result<Self> {
+    pub fn from_hf(config: &Value, form: ClipTextVariant) -> Result<Self> {
         if let Some(given) = config["model_type"].as_str().filter(|given| *given != form.model_type()) {
             let expected = form.model_type();
             return Err(Error::Config(format!(
@@ -56,7 +56,7 @@ impl ClipTextConfig {
         let mut read = Self { form, ..overlay(&form.defaults(), &config)? };
         // A field that is absent by default is none that `overlay` sees.
         read.projection_size = match (form, &config["projection_size"]) {
-            (ClipTextForm::Siglip, Value::Number(width)) => width.as_i64(),
+            (ClipTextVariant::Siglip, Value::Number(width)) => width.as_i64(),
             _ => None,
         };
         read.validate()?;
@@ -80,7 +80,7 @@ impl ClipTextConfig {
             "eos_token_id": self.eos_token_id,
             "pad_token_id": pad,
         });
-        if self.form == ClipTextForm::Siglip {
+        if self.form == ClipTextVariant::Siglip {
             config["projection_size"] = self.output_width().into();
         }
         config
@@ -94,16 +94,17 @@ mod tests {
     #[test]
     fn absent_and_null_fields_have_the_defaults_of_the_family() {
         let clip = json!({"hidden_size": 768, "num_attention_heads": 12, "eos_token_id": null, "attention_dropout": 0.1});
-        let clip = ClipTextConfig::from_hf(&clip, ClipTextForm::Clip).unwrap();
+        let clip = ClipTextConfig::from_hf(&clip, ClipTextVariant::Clip).unwrap();
         assert_eq!((clip.hidden_size, clip.eos_token_id, clip.max_position_embeddings), (768, 49407, 77));
         let siglip =
-            ClipTextConfig::from_hf(&json!({"projection_size": null}), ClipTextForm::Siglip).unwrap();
+            ClipTextConfig::from_hf(&json!({"projection_size": null}), ClipTextVariant::Siglip).unwrap();
         assert_eq!((siglip.vocab_size, siglip.output_width(), siglip.layer_norm_eps), (32000, 768, 1e-6));
     }
 
     #[test]
     fn the_end_token_may_stand_in_a_list_or_be_the_legacy_one() {
-        let eos = |eos: Value| ClipTextConfig::from_hf(&json!({ "eos_token_id": eos }), ClipTextForm::Clip);
+        let eos =
+            |eos: Value| ClipTextConfig::from_hf(&json!({ "eos_token_id": eos }), ClipTextVariant::Clip);
         assert_eq!(eos(json!([49407])).unwrap().pooled_token(), Some(49407));
         assert_eq!(eos(json!(ClipTextConfig::LARGEST_ID)).unwrap().pooled_token(), None);
         assert!(eos(json!([1, 2])).unwrap_err().to_string().contains("text config"));
@@ -112,7 +113,7 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back_the_same() {
-        for form in [ClipTextForm::Clip, ClipTextForm::Siglip] {
+        for form in [ClipTextVariant::Clip, ClipTextVariant::Siglip] {
             let config = ClipTextConfig { hidden_size: 96, hidden_act: Activation::Relu, ..form.defaults() };
             let read = ClipTextConfig::from_hf(&config.to_hf(Some(5), 1), form).unwrap();
             assert_eq!(read.output_width(), config.output_width());
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn what_is_not_offered_is_refused_with_its_value() {
         let message =
-            |config: Value| ClipTextConfig::from_hf(&config, ClipTextForm::Clip).unwrap_err().to_string();
+            |config: Value| ClipTextConfig::from_hf(&config, ClipTextVariant::Clip).unwrap_err().to_string();
         assert!(message(json!({"model_type": "bert"})).contains("is bert: it must be clip_text_model"));
         assert!(message(json!({"hidden_size": 100})).contains("num_attention_heads"));
         let unknown = message(json!({"hidden_act": "mish"}));

@@ -68,7 +68,7 @@ mod tower;
 
 pub use batch::{Padding, TokenBatch};
 pub use bert::{Bert, BertConfig, BertPooling};
-pub use clip_text::{ClipText, ClipTextConfig, ClipTextForm};
+pub use clip_text::{ClipText, ClipTextConfig, ClipTextVariant};
 pub use error::{Error, Result};
 pub use tokenizer::{TOKENIZER_FILES, TextClean, Tokenizer, train_bpe};
 pub use tower::{TextTower, TextTowerConfig};

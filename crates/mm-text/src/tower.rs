@@ -1,5 +1,6 @@
 use crate::{
-    Bert, BertConfig, ClipText, ClipTextConfig, ClipTextForm, Error, Padding, Result, TokenBatch, Tokenizer,
+    Bert, BertConfig, ClipText, ClipTextConfig, ClipTextVariant, Error, Padding, Result, TokenBatch,
+    Tokenizer,
 };
 use mm_core::Precision;
 use serde::{Deserialize, Serialize};
@@ -69,7 +70,7 @@ impl TextTowerConfig {
     /// How batches for this tower are padded.
     pub fn padding(&self) -> Padding {
         match self {
-            Self::Clip(config) if config.form == ClipTextForm::Siglip => Padding::Fixed,
+            Self::Clip(config) if config.form == ClipTextVariant::Siglip => Padding::Fixed,
             _ => Padding::Longest,
         }
     }
@@ -78,7 +79,7 @@ impl TextTowerConfig {
     /// so it gets no mask.
     pub fn input_names(&self) -> &'static [&'static str] {
         match self {
-            Self::Clip(config) if config.form == ClipTextForm::Siglip => &["input_ids"],
+            Self::Clip(config) if config.form == ClipTextVariant::Siglip => &["input_ids"],
             Self::Clip(_) => &["input_ids", "attention_mask"],
             Self::Bert(_) => &["input_ids", "token_type_ids", "attention_mask"],
         }
@@ -118,7 +119,7 @@ impl TextTowerConfig {
     /// A token of the vocabulary is larger than the end token.
     pub fn check_largest_id(&self, tokenizer: &Tokenizer) -> Result<()> {
         match self {
-            Self::Clip(config) if config.form == ClipTextForm::Clip && config.pooled_token().is_none() => {
+            Self::Clip(config) if config.form == ClipTextVariant::Clip && config.pooled_token().is_none() => {
                 let (eos, largest) = (tokenizer.eos_id(), tokenizer.largest_word_id());
                 match eos >= largest {
                     true => Ok(()),

@@ -2,7 +2,8 @@
 
 use mm_core::checkpoint::{self, hf_names};
 use mm_text::{
-    BertConfig, BertPooling, ClipTextConfig, ClipTextForm, TextClean, TextTowerConfig, TokenBatch, Tokenizer,
+    BertConfig, BertPooling, ClipTextConfig, ClipTextVariant, TextClean, TextTowerConfig, TokenBatch,
+    Tokenizer,
 };
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
@@ -135,20 +136,20 @@ fn assert_tower_equals(folder: &str, config: &TextTowerConfig) {
     }
 }
 
-fn clip_config(folder: &str, form: ClipTextForm) -> TextTowerConfig {
+fn clip_config(folder: &str, form: ClipTextVariant) -> TextTowerConfig {
     TextTowerConfig::Clip(ClipTextConfig::from_hf(&json(&golden(folder).join("config.json")), form).unwrap())
 }
 
 #[test]
 fn clip_towers_equal_transformers() {
     for folder in ["clip_quick_gelu", "clip_gelu", "clip_legacy_eos"] {
-        assert_tower_equals(folder, &clip_config(folder, ClipTextForm::Clip));
+        assert_tower_equals(folder, &clip_config(folder, ClipTextVariant::Clip));
     }
 }
 
 #[test]
 fn siglip_tower_equals_transformers() {
-    assert_tower_equals("siglip", &clip_config("siglip", ClipTextForm::Siglip));
+    assert_tower_equals("siglip", &clip_config("siglip", ClipTextVariant::Siglip));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use mm_core::Precision;
 use mm_text::{
-    BertConfig, BertPooling, ClipTextConfig, ClipTextForm, Error, TextTower, TextTowerConfig, TokenBatch,
+    BertConfig, BertPooling, ClipTextConfig, ClipTextVariant, Error, TextTower, TextTowerConfig, TokenBatch,
     train_bpe,
 };
 use tch::nn::VarStore;
@@ -84,7 +84,7 @@ fn a_cut_batch_gives_the_outputs_and_gradients_of_the_whole() {
 
 #[test]
 fn packed_towers_point_where_the_full_ones_do() {
-    let siglip = ClipTextConfig { form: ClipTextForm::Siglip, ..clip() };
+    let siglip = ClipTextConfig { form: ClipTextVariant::Siglip, ..clip() };
     for config in [TextTowerConfig::Clip(clip()), TextTowerConfig::Clip(siglip), bert(BertPooling::Mean)] {
         let (_vs, mut tower) = build(&config);
         let tokens = texts(&[5, 3, 7, 16]);

@@ -2,7 +2,7 @@ use crate::compute::Compute;
 use crate::{Ema, Error, Result};
 use mm_core::checkpoint as weights;
 use mm_core::optim::AdamW;
-use mm_dist::Group;
+use mm_dist::ProcessGroup;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -55,7 +55,7 @@ pub(crate) struct Trained<'a> {
     pub(crate) vs: &'a VarStore,
     pub(crate) optimizer: &'a mut AdamW,
     pub(crate) ema: Option<&'a mut Ema>,
-    pub(crate) group: &'a Group,
+    pub(crate) group: &'a ProcessGroup,
     pub(crate) describe: Describe<'a>,
 }
 
@@ -65,7 +65,7 @@ impl Trained<'_> {
         let mut whole = Vec::new();
         for moment in self.optimizer.moments() {
             let mut value = moment.value.unwrap_or_else(|| moment.variable.detach().empty_like());
-            if self.optimizer.shard().world > 1 {
+            if self.optimizer.shard().count > 1 {
                 self.group.broadcast_from(moment.owner, &mut value)?;
             }
             if self.group.is_main() {

@@ -1,5 +1,5 @@
 use crate::Result;
-use mm_dist::Group;
+use mm_dist::ProcessGroup;
 use serde::{Deserialize, Serialize};
 
 /// What the order of a process's sums depends on, and so the last bits of its numbers.
@@ -13,7 +13,7 @@ pub(crate) struct Compute {
 
 impl Compute {
     /// That of all processes, in the order of their ranks.
-    pub(crate) fn of_all(group: &Group) -> Result<Vec<Self>> {
+    pub(crate) fn of_all(group: &ProcessGroup) -> Result<Vec<Self>> {
         let own = Self { threads: tch::get_num_threads(), cpu_capability: mm_sys::cpu_capability() };
         let all = group.gather_bytes(&serde_json::to_vec(&own).expect("plain values are JSON"))?;
         Ok(all

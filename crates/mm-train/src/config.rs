@@ -1,4 +1,4 @@
-use mm_core::config::{ConfigError, Source};
+use mm_core::config::{ConfigError, ConfigFile};
 use mm_core::optim::{AdamWConfig, Schedule, ScheduleKind};
 use mm_core::{DeviceConfig, PrecisionConfig};
 use serde::{Deserialize, Serialize};
@@ -42,7 +42,7 @@ impl RunConfig {
     ///
     /// # Errors
     /// A number is out of its range; the error names its key and line in `source`.
-    pub fn validate(&self, source: &Source) -> std::result::Result<(), ConfigError> {
+    pub fn validate(&self, source: &ConfigFile) -> std::result::Result<(), ConfigError> {
         match self.timeout_seconds > 0.0 && self.timeout_seconds <= LONGEST_TIMEOUT {
             true => Ok(()),
             false => {
@@ -166,7 +166,7 @@ impl TrainConfig {
     ///
     /// # Errors
     /// A number is out of its range; the error names its key and line in `source`.
-    pub fn validate(&self, source: &Source) -> std::result::Result<(), ConfigError> {
+    pub fn validate(&self, source: &ConfigFile) -> std::result::Result<(), ConfigError> {
         let check = |right: bool, key: &str, problem: String| match right {
             true => Ok(()),
             false => Err(source.error(&format!("train.{key}"), format!("`train.{key}`: {problem}"))),
@@ -224,7 +224,7 @@ impl TrainConfig {
     ///
     /// # Errors
     /// They cannot.
-    pub fn validate_for(&self, world: usize, source: &Source) -> std::result::Result<(), ConfigError> {
+    pub fn validate_for(&self, world: usize, source: &ConfigFile) -> std::result::Result<(), ConfigError> {
         let micro_batch = self.batch_size / self.accumulate;
         match micro_batch.is_multiple_of(world) {
             true => Ok(()),

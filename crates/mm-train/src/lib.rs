@@ -44,5 +44,5 @@ pub use error::{Error, Result};
 pub use precision::resolve_precision;
 pub use resume::Resume;
 pub use run::{RunFolder, changed_keys};
-pub use task::{Loss, Metric, Pass, Task};
+pub use task::{Loss, Metric, MicroBatch, Task};
 pub use trainer::{Event, Outcome, Run, StepReport, train};

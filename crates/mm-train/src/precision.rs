@@ -1,6 +1,6 @@
 use crate::{Result, Resume, RunConfig, TrainConfig};
 use mm_core::{Precision, PrecisionConfig, PrecisionProbe};
-use mm_dist::Group;
+use mm_dist::ProcessGroup;
 use tch::nn::VarStore;
 
 /// What a run computes in: `train.precision`, and where that is `"auto"` the faster of f32 and bf16 for the
@@ -15,7 +15,7 @@ pub fn resolve_precision(
     train: &TrainConfig,
     resume: &Resume,
     vs: &VarStore,
-    group: &Group,
+    group: &ProcessGroup,
 ) -> Result<Precision> {
     let written = if *resume == Resume::No { None } else { written_precision(run) };
     let own = match (train.precision.fixed(), written) {
@@ -73,7 +73,7 @@ mod tests {
                 .unwrap()
         };
         let resolve = |precision: &str, resume| {
-            resolve_precision(&run, &train(precision), &resume, &vs, &Group::alone()).unwrap()
+            resolve_precision(&run, &train(precision), &resume, &vs, &ProcessGroup::alone()).unwrap()
         };
         assert!(matches!(resolve("auto", Resume::No), Precision::F32 | Precision::Bf16));
         std::fs::create_dir(out.path().join("a")).unwrap();

@@ -1,6 +1,6 @@
 use crate::{Error, Result, Resume, RunConfig};
 use mm_core::checkpoint::write_atomically;
-use mm_dist::Group;
+use mm_dist::ProcessGroup;
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::os::unix::ffi::OsStringExt;
@@ -26,7 +26,7 @@ impl RunFolder {
     /// # Errors
     /// As [`Resume::checkpoint`]; another run is in the folder; the disk refuses; the processes do not share
     /// the folder, or one is lost.
-    pub fn open(config: &RunConfig, resume: &Resume, resolved: &str, group: &Group) -> Result<Self> {
+    pub fn open(config: &RunConfig, resume: &Resume, resolved: &str, group: &ProcessGroup) -> Result<Self> {
         let mut found = Vec::new();
         let own = match group.is_main() {
             true => Some(Self::open_alone(config, resume, resolved)?),
@@ -135,15 +135,16 @@ mod tests {
     #[test]
     fn a_run_never_takes_the_folder_of_another() {
         let folder = tempfile::tempdir().unwrap();
-        RunFolder::open(&config(folder.path()), &Resume::No, "x = 1\n", &Group::alone()).unwrap();
-        let again = RunFolder::open(&config(folder.path()), &Resume::No, "x = 1\n", &Group::alone());
+        RunFolder::open(&config(folder.path()), &Resume::No, "x = 1\n", &ProcessGroup::alone()).unwrap();
+        let again = RunFolder::open(&config(folder.path()), &Resume::No, "x = 1\n", &ProcessGroup::alone());
         assert!(matches!(again, Err(Error::RunExists(_))));
     }
 
     #[test]
     fn one_command_starts_a_run_and_starts_it_again_but_never_twice_at_once() {
         let folder = tempfile::tempdir().unwrap();
-        let open = || RunFolder::open(&config(folder.path()), &Resume::Latest, "x = 1\n", &Group::alone());
+        let open =
+            || RunFolder::open(&config(folder.path()), &Resume::Latest, "x = 1\n", &ProcessGroup::alone());
         let first = open().unwrap();
         assert_eq!(first.checkpoint, None);
         assert!(matches!(open(), Err(Error::RunBusy(_))));

@@ -1,7 +1,7 @@
 use crate::Result;
 use mm_core::Precision;
 use mm_core::nn::{Processes, over_processes};
-use mm_dist::{GradientAverage, Group};
+use mm_dist::{GradientAverage, ProcessGroup};
 use std::path::Path;
 use std::sync::Arc;
 use tch::nn::VarStore;
@@ -27,20 +27,20 @@ pub struct Metric {
 
 /// The way of one micro-batch through the model and back.
 #[derive(Clone, Copy, Debug)]
-pub struct Pass<'a> {
+pub struct MicroBatch<'a> {
     /// What the forward pass computes in.
     pub precision: Precision,
     /// Where.
     pub device: Device,
     /// The micro-batch's share of the step's loss.
-    pub share: f64,
+    pub loss_scale: f64,
     /// The processes that share it.
-    pub group: &'a Group,
+    pub group: &'a ProcessGroup,
     /// What averages gradients over them, in the last micro-batch of a step.
     pub average: Option<&'a GradientAverage>,
 }
 
-impl Pass<'_> {
+impl MicroBatch<'_> {
     /// Runs a forward pass in the run's precision, with batch norms over the batch of all processes.
     pub fn forward<T>(&self, body: impl FnOnce() -> T) -> T {
         let body = || self.precision.autocast(self.device, body);
@@ -56,13 +56,13 @@ impl Pass<'_> {
     ///
     /// # Errors
     /// `loss` fails, libtorch refuses, or another process is lost.
-    pub fn whole(&self, loss: impl FnOnce() -> Result<Loss>) -> Result<Loss> {
+    pub fn forward_backward(&self, loss: impl FnOnce() -> Result<Loss>) -> Result<Loss> {
         let loss = self.forward(loss)?;
-        self.average_next();
-        self.backward(&if self.share == 1.0 {
+        self.sync_gradients_on_next_backward();
+        self.backward(&if self.loss_scale == 1.0 {
             loss.total.shallow_clone()
         } else {
-            &loss.total * self.share
+            &loss.total * self.loss_scale
         })?;
         Ok(loss)
     }
@@ -77,7 +77,7 @@ impl Pass<'_> {
 
     /// Averages gradients over the processes during the next backward pass, where it is the last of a step:
     /// what comes in several parts calls it before its last.
-    pub fn average_next(&self) {
+    pub fn sync_gradients_on_next_backward(&self) {
         self.average.iter().for_each(|average| average.arm());
     }
 }
@@ -106,12 +106,12 @@ pub trait Task {
     ///
     /// # Errors
     /// libtorch refuses, or another process is lost.
-    fn backward(&self, batch: &Self::Batch, pass: &Pass) -> Result<Loss> {
-        pass.whole(|| self.loss(batch))
+    fn backward(&self, batch: &Self::Batch, micro_batch: &MicroBatch) -> Result<Loss> {
+        micro_batch.forward_backward(|| self.loss(batch))
     }
 
     /// How fast the variable `name` learns, as a share of the learning rate.
-    fn lr_scale(&self, name: &str) -> f64 {
+    fn lr_multiplier(&self, name: &str) -> f64 {
         let _ = name;
         1.0
     }
@@ -130,7 +130,7 @@ pub trait Task {
     ///
     /// # Errors
     /// A file cannot be written.
-    fn report_in(&mut self, folder: &Path) -> Result<()> {
+    fn set_run_dir(&mut self, folder: &Path) -> Result<()> {
         let _ = folder;
         Ok(())
     }
@@ -146,7 +146,7 @@ pub trait Task {
     fn restore(&mut self, positions: Vec<serde_json::Value>) -> Result<()>;
 
     /// Seconds spent waiting for data since the start.
-    fn seconds_waiting(&self) -> f64;
+    fn data_wait(&self) -> f64;
 
     /// Writes the model as a Hugging Face style folder to the existing folder `folder`.
     ///

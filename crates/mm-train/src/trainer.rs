@@ -1,10 +1,10 @@
 use crate::checkpoint::{self, State, Trained};
 use crate::compute::{Compute, difference};
 use crate::log::Log;
-use crate::{Ema, Error, Metric, Pass, Result, RunConfig, RunFolder, Task, TrainConfig};
-use mm_core::optim::{AdamW, Shard};
+use crate::{Ema, Error, Metric, MicroBatch, Result, RunConfig, RunFolder, Task, TrainConfig};
+use mm_core::optim::{AdamW, Partition};
 use mm_core::{Precision, seed};
-use mm_dist::{GradientAverage, Group, ReduceOp};
+use mm_dist::{GradientAverage, ProcessGroup, ReduceOp};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -64,7 +64,7 @@ pub struct Run<'a> {
     /// Its folder, and what it begins from.
     pub folder: &'a RunFolder,
     /// The processes that share it.
-    pub group: &'a Group,
+    pub group: &'a ProcessGroup,
     /// What forward passes compute in: [`crate::resolve_precision`].
     pub precision: Precision,
 }
@@ -89,10 +89,12 @@ pub fn train<T: Task>(
     let schedule = config.schedule();
     let (rank, world) = (group.rank(), group.world());
     let mut average = GradientAverage::new(group, task.variables())?;
-    let shard = if config.shard_optimizer { Shard { rank, world } } else { Shard::WHOLE };
-    let mut optimizer = AdamW::new(task.variables(), config.optimizer(), shard, |name| task.lr_scale(name));
+    let shard =
+        if config.shard_optimizer { Partition { index: rank, count: world } } else { Partition::WHOLE };
+    let mut optimizer =
+        AdamW::new(task.variables(), config.optimizer(), shard, |name| task.lr_multiplier(name));
     let mut ema = config.ema.map(|decay| Ema::new(task.variables(), decay));
-    task.report_in(&folder.path)?;
+    task.set_run_dir(&folder.path)?;
     let compute = Compute::of_all(group)?;
     let mut state = State::new(run_seed, compute.clone());
     if let Some(checkpoint) = &folder.checkpoint {
@@ -154,7 +156,7 @@ pub fn train<T: Task>(
             lr,
             gradient_norm: norm.double_value(&[]),
             samples_per_second: (state.step - first) as f64 * config.batch_size as f64 / stepping,
-            waiting: task.seconds_waiting() / stepping,
+            waiting: task.data_wait() / stepping,
             overlap: (!group.is_alone()).then(|| average.overlap().share()),
         };
         let is_logged = state.step.is_multiple_of(config.log_every) || state.step == config.steps;
@@ -220,7 +222,7 @@ fn trained<'a, T: Task>(
     task: &'a T,
     optimizer: &'a mut AdamW,
     ema: Option<&'a mut Ema>,
-    group: &'a Group,
+    group: &'a ProcessGroup,
 ) -> Trained<'a> {
     let describe = Box::new(|to: &Path| task.describe_checkpoint(to));
     Trained { vs: task.variables(), optimizer, ema, group, describe }
@@ -279,8 +281,8 @@ fn step<T: Task>(
     for micro_batch in 1..=config.accumulate {
         let batch = next_batch(task, group)?;
         let average = (micro_batch == config.accumulate).then_some(&*average);
-        let pass = Pass { precision, device, share, group, average };
-        let loss = task.backward(&batch, &pass).map_err(alone)?;
+        let context = MicroBatch { precision, device, loss_scale: share, group, average };
+        let loss = task.backward(&batch, &context).map_err(alone)?;
         step.loss += loss.total.double_value(&[]) * share;
         for (name, value) in &loss.parts {
             let value = value.double_value(&[]) * share;
@@ -296,7 +298,7 @@ fn step<T: Task>(
 
 /// The next micro-batch, if every process has one: otherwise all stop here, and none waits in an exchange
 /// that never comes about.
-fn next_batch<T: Task>(task: &mut T, group: &Group) -> std::result::Result<T::Batch, StepError> {
+fn next_batch<T: Task>(task: &mut T, group: &ProcessGroup) -> std::result::Result<T::Batch, StepError> {
     let batch = task.next_batch();
     let failed = group.reduce(&[f64::from(batch.is_err())], ReduceOp::Max);
     match (batch, failed) {
@@ -310,7 +312,7 @@ fn next_batch<T: Task>(task: &mut T, group: &Group) -> std::result::Result<T::Ba
 
 /// Loss, gradient norm and parts as means over the processes, in one exchange. The norm is every process's
 /// own already, but for the last bit where machines differ: all must clip alike, or their weights part.
-fn mean_over_processes(group: &Group, step: Step, norm: Tensor) -> Result<(Step, Tensor)> {
+fn mean_over_processes(group: &ProcessGroup, step: Step, norm: Tensor) -> Result<(Step, Tensor)> {
     if group.is_alone() {
         return Ok((step, norm));
     }
@@ -322,8 +324,8 @@ fn mean_over_processes(group: &Group, step: Step, norm: Tensor) -> Result<(Step,
 }
 
 /// Brings the variables that each process updated to the others, where they share the moments.
-fn share_updates(group: &Group, optimizer: &AdamW) -> Result<()> {
-    let world = optimizer.shard().world;
+fn share_updates(group: &ProcessGroup, optimizer: &AdamW) -> Result<()> {
+    let world = optimizer.shard().count;
     if world == 1 {
         return Ok(());
     }

@@ -2,7 +2,7 @@
 //! does.
 
 use mm_core::{Precision, PrecisionConfig, optim::ScheduleKind};
-use mm_dist::Group;
+use mm_dist::ProcessGroup;
 use mm_train::{
     Error, Event, Loss, Metric, Outcome, Result, Resume, Run, RunConfig, RunFolder, Task, TrainConfig,
 };
@@ -78,7 +78,7 @@ impl Task for Regression {
         Ok(())
     }
 
-    fn seconds_waiting(&self) -> f64 {
+    fn data_wait(&self) -> f64 {
         0.0
     }
 
@@ -133,7 +133,7 @@ fn run_until(
         device: Default::default(),
         timeout_seconds: 60.0,
     };
-    let group = Group::alone();
+    let group = ProcessGroup::alone();
     let folder = RunFolder::open(&run, &resume, "a = 1\n", &group)?;
     let run = Run { config: &run, folder: &folder, group: &group, precision: Precision::F32 };
     mm_train::train(task, run, &config(20), 10, interrupt, watch)

@@ -64,4 +64,4 @@ pub use processor::ImageProcessor;
 pub use resnet::{ResNet, ResNetConfig};
 pub use tower::{HeatMapTaps, ImageTower, ImageTowerConfig};
 pub use vit::{Vit, VitAttention};
-pub use vit_config::{VitConfig, VitForm};
+pub use vit_config::{VitConfig, VitVariant};

@@ -3,7 +3,7 @@ use crate::modified_resnet::{ModifiedResNet, ModifiedResNetConfig};
 use crate::position_table::PositionTable;
 use crate::resnet::{ResNet, ResNetConfig};
 use crate::vit::{Vit, VitAttention};
-use crate::vit_config::{VitConfig, VitForm};
+use crate::vit_config::{VitConfig, VitVariant};
 use mm_core::Precision;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -79,8 +79,8 @@ impl ImageTowerConfig {
         match self {
             Self::Vit(config) => {
                 let name = match config.form {
-                    VitForm::Clip | VitForm::Siglip => "embeddings.position_embedding.weight",
-                    VitForm::Vit => "embeddings.position_embeddings",
+                    VitVariant::Clip | VitVariant::Siglip => "embeddings.position_embedding.weight",
+                    VitVariant::Vit => "embeddings.position_embeddings",
                 };
                 Some(PositionTable { name, extra_tokens: config.class_tokens(), grid: config.patch_grid() })
             }
@@ -211,8 +211,8 @@ mod tests {
         let resnet = ResNetConfig { depth: 18, width: 4, image_size: 64 };
         let modified =
             ModifiedResNetConfig { layers: [1; 4], width: 4, heads: 2, output_dim: 8, image_size: 64 };
-        let vits =
-            [VitForm::Clip, VitForm::Siglip, VitForm::Vit].map(|form| ImageTowerConfig::Vit(vit(form)));
+        let vits = [VitVariant::Clip, VitVariant::Siglip, VitVariant::Vit]
+            .map(|form| ImageTowerConfig::Vit(vit(form)));
         let others = [ImageTowerConfig::ResNet(resnet), ImageTowerConfig::ModifiedResNet(modified)];
         vits.into_iter().chain(others).collect()
     }

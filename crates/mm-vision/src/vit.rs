@@ -1,6 +1,6 @@
 use crate::error::Result;
 use crate::map_head::MapHead;
-use crate::vit_config::{VitConfig, VitForm};
+use crate::vit_config::{VitConfig, VitVariant};
 use mm_core::Precision;
 use mm_core::nn::{
     Attention, AttentionMask, Block, BlockConfig, LayerNorm, Linear, Mlp, NormOrder, PatchEmbedding,
@@ -9,7 +9,7 @@ use mm_core::nn::{
 use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
 
-/// The standard deviation of every initial weight of [`VitForm::Vit`], transformers' `initializer_range`.
+/// The standard deviation of every initial weight of [`VitVariant::Vit`], transformers' `initializer_range`.
 const VIT_STD: f64 = 0.02;
 
 /// A vision transformer (Dosovitskiy et al. 2021) in the form of CLIP, of SigLIP or of the first ViT.
@@ -55,7 +55,7 @@ pub struct VitAttention {
 
 impl Vit {
     /// Creates the tower's parameters below `path`, initialised as OpenAI's CLIP does; those of
-    /// [`VitForm::Vit`] as transformers does.
+    /// [`VitVariant::Vit`] as transformers does.
     ///
     /// # Errors
     /// As [`VitConfig::validate`].
@@ -76,12 +76,14 @@ impl Vit {
         let normal = |std| Init::Randn { mean: 0.0, stdev: std };
         let embeddings = path / "embeddings";
         let (class_token, pre_norm, pooling) = match config.form {
-            VitForm::Clip => {
+            VitVariant::Clip => {
                 let class = parameter(&embeddings, "class_embedding", &[width], normal(std));
                 (Some(class), Some(LayerNorm::new(&(path / "pre_layrnorm"), width, eps)), Pooling::Class)
             }
-            VitForm::Siglip => (None, None, Pooling::Map(Box::new(MapHead::new(&(path / "head"), &block)))),
-            VitForm::Vit => {
+            VitVariant::Siglip => {
+                (None, None, Pooling::Map(Box::new(MapHead::new(&(path / "head"), &block))))
+            }
+            VitVariant::Vit => {
                 let class = parameter(&embeddings, "cls_token", &[1, 1, width], normal(VIT_STD));
                 let pooler = || Linear::new(&(path / "pooler" / "dense"), width, width, VIT_STD);
                 (Some(class), None, if config.pooler { Pooling::Pooler(pooler()) } else { Pooling::Class })
@@ -90,26 +92,26 @@ impl Vit {
         // CLIP keeps PyTorch's default for convolutions (a third of the variance), SigLIP is made with
         // LeCun's.
         let (patches, patch_std) = match config.form {
-            VitForm::Clip => (&embeddings / "patch_embedding", (3.0 * fan_in).powf(-0.5)),
-            VitForm::Siglip => (&embeddings / "patch_embedding", fan_in.powf(-0.5)),
-            VitForm::Vit => (&embeddings / "patch_embeddings" / "projection", VIT_STD),
+            VitVariant::Clip => (&embeddings / "patch_embedding", (3.0 * fan_in).powf(-0.5)),
+            VitVariant::Siglip => (&embeddings / "patch_embedding", fan_in.powf(-0.5)),
+            VitVariant::Vit => (&embeddings / "patch_embeddings" / "projection", VIT_STD),
         };
-        let has_bias = config.form != VitForm::Clip;
+        let has_bias = config.form != VitVariant::Clip;
         let patch_embedding = PatchEmbedding::new(&patches, config.patch_size, width, has_bias, patch_std);
         let length = config.class_tokens() + config.patch_grid() * config.patch_grid();
         let position_embedding = match config.form {
-            VitForm::Clip | VitForm::Siglip => {
+            VitVariant::Clip | VitVariant::Siglip => {
                 parameter(&(&embeddings / "position_embedding"), "weight", &[length, width], normal(std))
             }
-            VitForm::Vit => {
+            VitVariant::Vit => {
                 parameter(&embeddings, "position_embeddings", &[1, length, width], normal(VIT_STD))
             }
         };
         let (encoder, post_norm) = match config.form {
-            VitForm::Clip | VitForm::Siglip => {
+            VitVariant::Clip | VitVariant::Siglip => {
                 (Transformer::new(&(path / "encoder" / "layers"), &block), path / "post_layernorm")
             }
-            VitForm::Vit => (vit_encoder(&(path / "encoder" / "layer"), &block), path / "layernorm"),
+            VitVariant::Vit => (vit_encoder(&(path / "encoder" / "layer"), &block), path / "layernorm"),
         };
         let post_norm = LayerNorm::new(&post_norm, width, eps);
         Ok(Self {
@@ -260,7 +262,7 @@ mod tests {
     /// libtorch's CPU generator is one a process: tests that draw from it take turns.
     static GENERATOR: Mutex<()> = Mutex::new(());
 
-    fn tiny(form: VitForm) -> Vit {
+    fn tiny(form: VitVariant) -> Vit {
         let sizes =
             VitConfig { hidden_size: 16, intermediate_size: 32, num_hidden_layers: 2, ..Default::default() };
         let config = VitConfig { form, num_attention_heads: 2, image_size: 32, patch_size: 8, ..sizes };
@@ -270,7 +272,7 @@ mod tests {
     #[test]
     fn patch_dropout_is_fixed_by_the_seed_and_draws_nothing_when_all_is_kept() {
         let _turn = GENERATOR.lock();
-        for form in [VitForm::Clip, VitForm::Siglip, VitForm::Vit] {
+        for form in [VitVariant::Clip, VitVariant::Siglip, VitVariant::Vit] {
             let vit = tiny(form);
             let x = normal(1, &[3, 3, 32, 32]);
             let dropped = |seed: i64| {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Which family a ViT belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum VitForm {
+pub enum VitVariant {
     /// A class token, a layer norm before the encoder, no bias in the patch embedding; the pooled output is
     /// the normalised class token (Radford et al. 2021, section 2.4).
     #[default]
@@ -25,7 +25,7 @@ pub enum VitForm {
 #[serde(default, deny_unknown_fields)]
 pub struct VitConfig {
     /// The family.
-    pub form: VitForm,
+    pub form: VitVariant,
     /// Width of the residual stream and of the pooled output.
     pub hidden_size: i64,
     /// Width between the two linear layers of an MLP.
@@ -45,14 +45,14 @@ pub struct VitConfig {
     /// Share of the patches dropped at random in training (FLIP, Li et al. 2023), 0 for none. As in
     /// open_clip.
     pub patch_dropout: f64,
-    /// Whether a linear map and a tanh end the tower. Only [`VitForm::Vit`] can have them.
+    /// Whether a linear map and a tanh end the tower. Only [`VitVariant::Vit`] can have them.
     pub pooler: bool,
 }
 
 impl Default for VitConfig {
     fn default() -> Self {
         Self {
-            form: VitForm::Clip,
+            form: VitVariant::Clip,
             hidden_size: 768,
             intermediate_size: 3072,
             num_hidden_layers: 12,
@@ -97,7 +97,7 @@ impl VitConfig {
                 self.patch_dropout
             ));
         }
-        if self.pooler && self.form != VitForm::Vit {
+        if self.pooler && self.form != VitVariant::Vit {
             return wrong("pooler is true: only a tower of form = \"vit\" has one".to_owned());
         }
         Ok(())
@@ -111,8 +111,8 @@ impl VitConfig {
     /// Tokens that stand before the patches.
     pub(crate) fn class_tokens(&self) -> i64 {
         match self.form {
-            VitForm::Clip | VitForm::Vit => 1,
-            VitForm::Siglip => 0,
+            VitVariant::Clip | VitVariant::Vit => 1,
+            VitVariant::Siglip => 0,
         }
     }
 }

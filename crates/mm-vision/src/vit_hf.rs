@@ -1,12 +1,12 @@
 //! A ViT's config in the form that transformers writes.
 
 use crate::error::{Error, Result};
-use crate::vit_config::{VitConfig, VitForm};
+use crate::vit_config::{VitConfig, VitVariant};
 use mm_core::hf::overlay;
 use mm_core::nn::Activation;
 use serde_json::{Value, json};
 
-impl VitForm {
+impl VitVariant {
     /// transformers' `model_type` of the tower.
     fn model_type(self) -> &'static str {
         match self {
@@ -46,7 +46,7 @@ impl VitConfig {
     /// # Errors
     /// The `model_type` of another tower, a field of another type, what the tower here does not have, or
     /// [`VitConfig::validate`]'s.
-    pub fn from_hf(config: &Value, form: VitForm) -> Result<Self> {
+    pub fn from_hf(config: &Value, form: VitVariant) -> Result<Self> {
         let wrong = |text: String| Err(Error::Config(text));
         match (config["model_type"].as_str(), form.model_type()) {
             (Some("siglip2_vision_model"), _) => {
@@ -88,7 +88,7 @@ impl VitConfig {
 }
 
 /// Refuses what transformers can build and this crate cannot.
-fn check_offered(config: &Value, form: VitForm) -> Result<()> {
+fn check_offered(config: &Value, form: VitVariant) -> Result<()> {
     let only = |name: &str, offered: Value| match &config[name] {
         Value::Null => Ok(()),
         given if *given == offered => Ok(()),
@@ -96,9 +96,9 @@ fn check_offered(config: &Value, form: VitForm) -> Result<()> {
     };
     only("num_channels", 3.into())?;
     match form {
-        VitForm::Clip => Ok(()),
-        VitForm::Siglip => only("vision_use_head", true.into()),
-        VitForm::Vit => {
+        VitVariant::Clip => Ok(()),
+        VitVariant::Siglip => only("vision_use_head", true.into()),
+        VitVariant::Vit => {
             only("qkv_bias", true.into())?;
             only("pooler_act", "tanh".into())?;
             let width = match &config["hidden_size"] {
@@ -129,7 +129,7 @@ fn with_squares(config: &Value) -> Result<Value> {
 mod tests {
     use super::*;
 
-    fn message(config: Value, form: VitForm) -> String {
+    fn message(config: Value, form: VitVariant) -> String {
         VitConfig::from_hf(&config, form).unwrap_err().to_string()
     }
 
@@ -137,19 +137,20 @@ mod tests {
     fn absent_and_null_fields_have_the_defaults_of_the_family() {
         let clip =
             json!({"hidden_size": 1024, "num_attention_heads": 16, "dtype": "float32", "patch_size": null});
-        let clip = VitConfig::from_hf(&clip, VitForm::Clip).unwrap();
+        let clip = VitConfig::from_hf(&clip, VitVariant::Clip).unwrap();
         assert_eq!((clip.hidden_size, clip.patch_size, clip.layer_norm_eps), (1024, 32, 1e-5));
         let siglip =
-            VitConfig::from_hf(&json!({"model_type": "siglip_vision_model"}), VitForm::Siglip).unwrap();
-        assert_eq!((siglip.form, siglip.patch_size, siglip.layer_norm_eps), (VitForm::Siglip, 16, 1e-6));
-        let vit = VitConfig::from_hf(&json!({"model_type": "vit", "image_size": [384, 384]}), VitForm::Vit)
-            .unwrap();
+            VitConfig::from_hf(&json!({"model_type": "siglip_vision_model"}), VitVariant::Siglip).unwrap();
+        assert_eq!((siglip.form, siglip.patch_size, siglip.layer_norm_eps), (VitVariant::Siglip, 16, 1e-6));
+        let vit =
+            VitConfig::from_hf(&json!({"model_type": "vit", "image_size": [384, 384]}), VitVariant::Vit)
+                .unwrap();
         assert_eq!((vit.hidden_act, vit.image_size, vit.layer_norm_eps), (Activation::Gelu, 384, 1e-12));
     }
 
     #[test]
     fn what_is_written_reads_back_the_same() {
-        for form in [VitForm::Clip, VitForm::Siglip, VitForm::Vit] {
+        for form in [VitVariant::Clip, VitVariant::Siglip, VitVariant::Vit] {
             let config = VitConfig {
                 hidden_size: 96,
                 image_size: 48,
@@ -163,20 +164,28 @@ mod tests {
     #[test]
     fn what_is_not_offered_is_refused_with_its_value() {
         let cases = [
-            (json!({"model_type": "dinov2"}), VitForm::Clip, "is dinov2: it must be clip_vision_model"),
-            (json!({"model_type": "siglip2_vision_model"}), VitForm::Siglip, "NaFlex"),
-            (json!({"vision_use_head": false}), VitForm::Siglip, "vision_use_head is false"),
-            (json!({"qkv_bias": false}), VitForm::Vit, "qkv_bias is false"),
-            (json!({"pooler_act": "relu"}), VitForm::Vit, "pooler_act is \"relu\": only \"tanh\" is offered"),
+            (json!({"model_type": "dinov2"}), VitVariant::Clip, "is dinov2: it must be clip_vision_model"),
+            (json!({"model_type": "siglip2_vision_model"}), VitVariant::Siglip, "NaFlex"),
+            (json!({"vision_use_head": false}), VitVariant::Siglip, "vision_use_head is false"),
+            (json!({"qkv_bias": false}), VitVariant::Vit, "qkv_bias is false"),
+            (
+                json!({"pooler_act": "relu"}),
+                VitVariant::Vit,
+                "pooler_act is \"relu\": only \"tanh\" is offered",
+            ),
             (
                 json!({"pooler_output_size": 512}),
-                VitForm::Vit,
+                VitVariant::Vit,
                 "pooler_output_size is 512: only 768 is offered",
             ),
-            (json!({"num_channels": 1}), VitForm::Clip, "num_channels is 1"),
-            (json!({"image_size": [224, 160]}), VitForm::Vit, "image_size is [224,160]: only squares"),
-            (json!({"hidden_size": "wide"}), VitForm::Clip, "vision_config: invalid type: string \"wide\""),
-            (json!({"image_size": -1}), VitForm::Clip, "image_size is -1"),
+            (json!({"num_channels": 1}), VitVariant::Clip, "num_channels is 1"),
+            (json!({"image_size": [224, 160]}), VitVariant::Vit, "image_size is [224,160]: only squares"),
+            (
+                json!({"hidden_size": "wide"}),
+                VitVariant::Clip,
+                "vision_config: invalid type: string \"wide\"",
+            ),
+            (json!({"image_size": -1}), VitVariant::Clip, "image_size is -1"),
         ];
         for (config, form, expected) in cases {
             let message = message(config, form);
@@ -186,7 +195,7 @@ mod tests {
 
     #[test]
     fn an_unknown_activation_is_refused_with_those_known() {
-        let message = message(json!({"hidden_act": "mish"}), VitForm::Clip);
+        let message = message(json!({"hidden_act": "mish"}), VitVariant::Clip);
         for name in ["mish", "quick_gelu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu"] {
             assert!(message.contains(&format!("`{name}`")), "{message}");
         }

@@ -3,7 +3,7 @@
 
 use mm_core::Precision;
 use mm_core::checkpoint::{self, hf_names};
-use mm_vision::{HeatMapTaps, ImageProcessor, ImageTower, ImageTowerConfig, VitConfig, VitForm};
+use mm_vision::{HeatMapTaps, ImageProcessor, ImageTower, ImageTowerConfig, VitConfig, VitVariant};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tch::nn::VarStore;
@@ -26,8 +26,8 @@ fn golden(name: &str) -> Golden {
     let config = match name {
         "resnet18" | "resnet50" => ImageTowerConfig::ResNet(serde_json::from_value(config).unwrap()),
         "modified-resnet" => ImageTowerConfig::ModifiedResNet(serde_json::from_value(config).unwrap()),
-        "siglip-vit" => ImageTowerConfig::Vit(VitConfig::from_hf(&config, VitForm::Siglip).unwrap()),
-        _ => ImageTowerConfig::Vit(VitConfig::from_hf(&config, VitForm::Clip).unwrap()),
+        "siglip-vit" => ImageTowerConfig::Vit(VitConfig::from_hf(&config, VitVariant::Siglip).unwrap()),
+        _ => ImageTowerConfig::Vit(VitConfig::from_hf(&config, VitVariant::Clip).unwrap()),
     };
     let vs = VarStore::new(Device::Cpu);
     let tower = config.build(&vs.root()).unwrap();

@@ -2,7 +2,7 @@ use crate::model::{ModelArgs, read_image};
 use crate::reading::ReadingArgs;
 use crate::{labels, output, table};
 use anyhow::{Result, bail};
-use mm_clip::{Bundle, Templates, ZeroShot, check_rows};
+use mm_clip::{ClipPipeline, Templates, ZeroShot, check_rows};
 use mm_data::image::RgbImage;
 use mm_data::{BadSample, Fault};
 use std::path::PathBuf;
@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// Prints what the labels get for each of `images`.
 fn classify(
     args: &Args,
-    bundle: &Bundle,
+    bundle: &ClipPipeline,
     classifier: &ZeroShot,
     images: Vec<(&PathBuf, RgbImage)>,
 ) -> Result<()> {

@@ -1,7 +1,7 @@
 use crate::{out, output};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use mm_clip::{Conversion, FolderForm, StoredType};
+use mm_clip::{CheckpointFormat, ModelConverter, StoredType};
 use std::path::PathBuf;
 
 /// Bring a model to another form, type, resolution, or between two models.
@@ -68,12 +68,12 @@ fn share(text: &str) -> Result<f64, String> {
 
 pub fn run(args: &Args) -> Result<()> {
     let form = match args.format {
-        FormatArg::Hf => FolderForm::Hf,
-        FormatArg::OpenClip => FolderForm::OpenClip,
-        FormatArg::Openai => FolderForm::Openai,
+        FormatArg::Hf => CheckpointFormat::Hf,
+        FormatArg::OpenClip => CheckpointFormat::OpenClip,
+        FormatArg::Openai => CheckpointFormat::Openai,
     };
     anyhow::ensure!(
-        !args.int8 || form == FolderForm::Hf,
+        !args.int8 || form == CheckpointFormat::Hf,
         "--int8 is for --format hf: no other program reads it"
     );
     let dtype = match args.dtype {
@@ -89,7 +89,7 @@ pub fn run(args: &Args) -> Result<()> {
     );
     out::try_folder(&args.to)?;
     let read = |model: &str| {
-        Conversion::read(model, args.resolution).with_context(|| format!("cannot open the model {model}"))
+        ModelConverter::read(model, args.resolution).with_context(|| format!("cannot open the model {model}"))
     };
     let model = match (&args.from, args.wise_ft.as_deref()) {
         (None, Some([zero_shot, fine_tuned])) => {

@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
     checkpoint::write_with_metadata(out.path(), &[("embeddings".to_owned(), rows)], metadata)?;
     if args.json {
         let report = serde_json::json!({
-            "out": args.out, "rows": names.len(), "bad_samples": bad.len(), "seconds": seconds, "seconds_waiting": waiting,
+            "out": args.out, "rows": names.len(), "bad_samples": bad.len(), "seconds": seconds, "data_wait": waiting,
         });
         output::print_line(report)?;
     } else {

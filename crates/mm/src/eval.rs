@@ -4,11 +4,11 @@ use crate::{output, progress, ranks, table};
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
 use mm_clip::{
-    Bundle, ClipRunConfig, Embedded, EvalReport, EvalSet, OpenOptions, Report, Templates, write_report,
+    ClipPipeline, ClipRunConfig, Embedded, EvalReport, EvalSet, OpenOptions, Report, Templates, write_report,
 };
-use mm_core::config::Source;
+use mm_core::config::ConfigFile;
 use mm_core::{DeviceConfig, Precision};
-use mm_data::SourceConfig;
+use mm_data::DatasetConfig;
 use std::path::{Path, PathBuf};
 
 /// Measure a trained model on its evaluation sets.
@@ -38,7 +38,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     let file = config_file(&args.run)?;
-    let config = ClipRunConfig::from_source(&Source::read(&file, &args.overrides)?)?;
+    let config = ClipRunConfig::from_source(&ConfigFile::read(&file, &args.overrides)?)?;
     let (precision, model) = (Precision::from(args.precision), args.model.as_deref().unwrap_or_default());
     // What all processes must agree on, arguments included.
     let arguments = format!("\"--precision\" = \"{precision:?}\"\n\"--model\" = {model:?}\n");
@@ -56,7 +56,8 @@ pub fn run(args: &Args) -> Result<()> {
     let metrics = args.model.is_none().then(|| folder.join(metrics_file(args.precision)));
     let metrics = main_alone(metrics).map(|file| OutFile::open(&file, &["json"])).transpose()?;
     let options = OpenOptions { device: DeviceConfig::from(device), precision, ..OpenOptions::default() };
-    let bundle = Bundle::open(&model, &options).with_context(|| format!("cannot open the model {model}"))?;
+    let bundle =
+        ClipPipeline::open(&model, &options).with_context(|| format!("cannot open the model {model}"))?;
     let templates =
         config.eval.templates.as_deref().map_or_else(|| Ok(Templates::default()), Templates::read)?;
     let mut reports = Vec::new();
@@ -66,9 +67,9 @@ pub fn run(args: &Args) -> Result<()> {
         let bar = if group.is_main() { progress::bar(share, "images") } else { ProgressBar::hidden() };
         let (image, text) = (&bundle.image, Some(&bundle.text));
         let mut progress = |done| bar.set_position(done as u64);
-        let embedded = Embedded::read(image, text, &set, config.eval.batch_size, &group, &mut progress)?;
+        let embedded = Embedded::embed_set(image, text, &set, config.eval.batch_size, &group, &mut progress)?;
         bar.finish_and_clear();
-        let report = EvalReport::new(name, &bundle, &embedded, &templates, config.eval.batch_size)?;
+        let report = EvalReport::evaluate(name, &bundle, &embedded, &templates, config.eval.batch_size)?;
         if let Some(page) = page.as_ref().filter(|_| reports.is_empty()) {
             // The curves of a run are not another model's.
             let curves = if args.model.is_none() { read_curves(&folder) } else { String::new() };
@@ -144,14 +145,14 @@ fn read_curves(folder: &Path) -> String {
 fn write_page(
     metrics: &str,
     config: &ClipRunConfig,
-    bundle: &Bundle,
+    bundle: &ClipPipeline,
     set: &EvalSet,
     embedded: &Embedded,
     evaluation: &EvalReport,
     file: &Path,
 ) -> Result<()> {
     let credit = match config.data.train {
-        SourceConfig::Emoji(_) => mm_data::emoji::CREDIT,
+        DatasetConfig::Emoji(_) => mm_data::emoji::CREDIT,
         _ => "",
     };
     let report = Report { title: &config.run.name, metrics, evaluation, set, embedded, credit };

@@ -1,6 +1,6 @@
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use mm_clip::{Bundle, ImageModel, OpenOptions, TextModel};
+use mm_clip::{ClipPipeline, ImageEmbedder, OpenOptions, TextEmbedder};
 use mm_core::{DeviceConfig, Precision};
 use mm_data::image::RgbImage;
 use std::path::Path;
@@ -37,18 +37,18 @@ impl ModelArgs {
     }
 
     /// Opens a CLIP.
-    pub fn open(&self) -> Result<Bundle> {
-        self.named(Bundle::open(&self.model, &self.options()))
+    pub fn open(&self) -> Result<ClipPipeline> {
+        self.named(ClipPipeline::open(&self.model, &self.options()))
     }
 
     /// Opens the image side of a model.
-    pub fn open_image(&self) -> Result<ImageModel> {
-        self.named(ImageModel::open(&self.model, &self.options()))
+    pub fn open_image(&self) -> Result<ImageEmbedder> {
+        self.named(ImageEmbedder::open(&self.model, &self.options()))
     }
 
     /// Opens the text side of a model.
-    pub fn open_text(&self) -> Result<TextModel> {
-        self.named(TextModel::open(&self.model, &self.options()))
+    pub fn open_text(&self) -> Result<TextEmbedder> {
+        self.named(TextEmbedder::open(&self.model, &self.options()))
     }
 
     fn options(&self) -> OpenOptions {

@@ -1,7 +1,7 @@
 //! What `mm train` and `mm eval` do as one of several processes.
 
 use anyhow::Result;
-use mm_dist::{Group, Launch};
+use mm_dist::{Launch, ProcessGroup};
 use mm_train::{RunConfig, changed_keys};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use tch::Device;
@@ -12,12 +12,14 @@ pub const LOST: u8 = 75;
 
 /// Meets the other processes that were started with this one, if any, and makes sure that all run the same
 /// `resolved` configuration.
-pub fn join(run: &RunConfig, resolved: &str) -> Result<(Group, Device)> {
+pub fn join(run: &RunConfig, resolved: &str) -> Result<(ProcessGroup, Device)> {
     follow_launcher();
     let launch = Launch::from_env()?;
     let device = run.device.resolve_for(launch.local_rank)?;
-    let group = Group::join(&launch, device, run.timeout())?;
-    group.agree_on("configuration", resolved, |main, own| changed_keys(main, own).join(" and "))?;
+    let group = ProcessGroup::join(&launch, device, run.timeout())?;
+    group.assert_same_on_all_ranks("configuration", resolved, |main, own| {
+        changed_keys(main, own).join(" and ")
+    })?;
     Ok((group, device))
 }
 

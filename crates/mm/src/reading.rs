@@ -1,8 +1,8 @@
 use crate::progress;
 use anyhow::{Context, Result, ensure};
-use mm_clip::{Embedded, EvalSet, ImageModel};
-use mm_data::{BadSample, SourceConfig};
-use mm_dist::Group;
+use mm_clip::{Embedded, EvalSet, ImageEmbedder};
+use mm_data::{BadSample, DatasetConfig};
+use mm_dist::ProcessGroup;
 use std::path::Path;
 
 /// How images are read.
@@ -29,12 +29,13 @@ impl ReadingArgs {
 
     /// Embeds all images of `folder` that can be read, with a bar; [`ReadingArgs::check_bad`] judges the
     /// others.
-    pub fn embed(&self, model: &ImageModel, folder: &Path) -> Result<Embedded> {
+    pub fn embed(&self, model: &ImageEmbedder, folder: &Path) -> Result<Embedded> {
         let set = EvalSet::open(&folder.to_string_lossy(), &source(folder)?, [255; 3], usize::MAX)?;
         let set = set.fast_decode(self.fast_decode);
         let bar = progress::bar(set.len() as u64, "images");
         let mut progress = |done| bar.set_position(done as u64);
-        let embedded = Embedded::read(model, None, &set, self.batch_size(), &Group::alone(), &mut progress)?;
+        let embedded =
+            Embedded::embed_set(model, None, &set, self.batch_size(), &ProcessGroup::alone(), &mut progress)?;
         bar.finish_and_clear();
         Ok(embedded)
     }
@@ -61,7 +62,7 @@ impl ReadingArgs {
     }
 }
 
-fn source(folder: &Path) -> Result<SourceConfig> {
+fn source(folder: &Path) -> Result<DatasetConfig> {
     let mut table = toml::Table::new();
     table.insert("kind".to_owned(), "folder".into());
     table.insert("path".to_owned(), folder.to_str().context("the folder's name is not UTF-8")?.into());

@@ -2,7 +2,7 @@ use crate::{INTERRUPTED, output, progress, ranks, table};
 use anyhow::Result;
 use indicatif::{HumanDuration, ProgressBar};
 use mm_clip::{ClipRunConfig, ClipTask};
-use mm_core::config::Source;
+use mm_core::config::ConfigFile;
 use mm_train::{Event, Metric, Outcome, Resume, Run, RunFolder, StepReport, Task};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ pub struct Args {
 const LINE_EVERY: Duration = Duration::from_secs(15);
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let source = Source::read(&args.config, &args.overrides)?;
+    let source = ConfigFile::read(&args.config, &args.overrides)?;
     let mut config = ClipRunConfig::from_source(&source)?;
     let resume = match args.resume.as_deref() {
         None => Resume::No,

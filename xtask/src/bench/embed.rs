@@ -35,7 +35,7 @@ struct Embedded {
     rows: f64,
     seconds: f64,
     #[serde(default)]
-    seconds_waiting: f64,
+    data_wait: f64,
 }
 
 /// Our side in one precision.
@@ -111,7 +111,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
             seen.rates.push(rate);
             seen.of_model.push(rate / model_alone.rate());
             seen.of_limit.push(model_alone.gflops() * rate / model_alone.rate() / limit.gflops());
-            seen.waiting.push(ours.seconds_waiting / ours.seconds);
+            seen.waiting.push(ours.data_wait / ours.seconds);
             seen.of_peer.push(rate / peer_rate);
         }
     }

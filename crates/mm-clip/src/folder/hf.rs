@@ -4,8 +4,8 @@
 use super::{Architecture, HF_CONFIG, read_json};
 use crate::{ClipConfig, ContrastiveLoss, Error, Result};
 use mm_core::checkpoint::Weights;
-use mm_text::{BertConfig, BertPooling, ClipTextConfig, ClipTextForm, TextTowerConfig, Tokenizer};
-use mm_vision::{ImageTowerConfig, VitConfig, VitForm};
+use mm_text::{BertConfig, BertPooling, ClipTextConfig, ClipTextVariant, TextTowerConfig, Tokenizer};
+use mm_vision::{ImageTowerConfig, VitConfig, VitVariant};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -32,7 +32,7 @@ pub(super) fn read(folder: &Path, weights: &Weights) -> Result<Architecture> {
         |name: &str| weights.shape(name).and_then(|shape| shape.first()).map(|&rows| rows as i64);
     let image = |form| -> Result<Architecture> {
         let mut vit = VitConfig::from_hf(&config, form)?;
-        vit.pooler = form == VitForm::Vit && weights.has_suffix("pooler.dense.weight");
+        vit.pooler = form == VitVariant::Vit && weights.has_suffix("pooler.dense.weight");
         Ok(Architecture::Image {
             tower: ImageTowerConfig::Vit(vit),
             projection: projection("visual_projection.weight"),
@@ -43,11 +43,11 @@ pub(super) fn read(folder: &Path, weights: &Weights) -> Result<Architecture> {
         Ok(Architecture::Text { tower, projection: projection("text_projection.weight") })
     };
     match config["model_type"].as_str() {
-        Some("clip_vision_model") => image(VitForm::Clip),
-        Some("siglip_vision_model") => image(VitForm::Siglip),
-        Some("vit") => image(VitForm::Vit),
-        Some("clip_text_model") => text(ClipTextForm::Clip),
-        Some("siglip_text_model") => text(ClipTextForm::Siglip),
+        Some("clip_vision_model") => image(VitVariant::Clip),
+        Some("siglip_vision_model") => image(VitVariant::Siglip),
+        Some("vit") => image(VitVariant::Vit),
+        Some("clip_text_model") => text(ClipTextVariant::Clip),
+        Some("siglip_text_model") => text(ClipTextVariant::Siglip),
         Some("bert") => {
             let of_weights = match weights.has_suffix("pooler.dense.weight") {
                 true => BertPooling::Pooler,
@@ -82,8 +82,8 @@ pub(super) fn read_pair(config: &Value) -> Result<Option<ClipConfig>> {
         Ok(Some(ClipConfig { loss, ..ClipConfig::new(embed_dim, image, text) }))
     };
     match config["model_type"].as_str() {
-        Some("clip") => pair(VitForm::Clip, ClipTextForm::Clip, ContrastiveLoss::InfoNce),
-        Some("siglip") => pair(VitForm::Siglip, ClipTextForm::Siglip, ContrastiveLoss::Siglip),
+        Some("clip") => pair(VitVariant::Clip, ClipTextVariant::Clip, ContrastiveLoss::InfoNce),
+        Some("siglip") => pair(VitVariant::Siglip, ClipTextVariant::Siglip, ContrastiveLoss::Siglip),
         Some(OWN_TYPE) => {
             let own: ClipConfig = serde_json::from_value(config["clip"].clone())
                 .map_err(|error| Error::Model(format!("clip: {error}")))?;
@@ -123,18 +123,18 @@ pub(super) fn write(architecture: &Architecture, tokenizer: Option<&Tokenizer>) 
         Architecture::Clip(config) => pair_config(config, tokenizer)?,
         Architecture::Image { tower: ImageTowerConfig::Vit(vit), projection } => {
             let class = match (vit.form, projection) {
-                (VitForm::Clip, Some(_)) => "CLIPVisionModelWithProjection",
-                (VitForm::Clip, None) => "CLIPVisionModel",
-                (VitForm::Siglip, _) => "SiglipVisionModel",
-                (VitForm::Vit, _) => "ViTModel",
+                (VitVariant::Clip, Some(_)) => "CLIPVisionModelWithProjection",
+                (VitVariant::Clip, None) => "CLIPVisionModel",
+                (VitVariant::Siglip, _) => "SiglipVisionModel",
+                (VitVariant::Vit, _) => "ViTModel",
             };
             with(vit.to_hf(), json!({ "architectures": [class], "projection_dim": projection }))
         }
         Architecture::Text { tower: TextTowerConfig::Clip(text), projection } => {
             let class = match (text.form, projection) {
-                (ClipTextForm::Clip, Some(_)) => "CLIPTextModelWithProjection",
-                (ClipTextForm::Clip, None) => "CLIPTextModel",
-                (ClipTextForm::Siglip, _) => "SiglipTextModel",
+                (ClipTextVariant::Clip, Some(_)) => "CLIPTextModelWithProjection",
+                (ClipTextVariant::Clip, None) => "CLIPTextModel",
+                (ClipTextVariant::Siglip, _) => "SiglipTextModel",
             };
             with(
                 text_config(text, tokenizer),
@@ -172,8 +172,8 @@ fn pair_config(config: &ClipConfig, tokenizer: Option<&Tokenizer>) -> Result<Val
         return own();
     }
     let (model_type, class) = match (image.form, text.form, config.loss) {
-        (VitForm::Clip, ClipTextForm::Clip, ContrastiveLoss::InfoNce) => ("clip", "CLIPModel"),
-        (VitForm::Siglip, ClipTextForm::Siglip, ContrastiveLoss::Siglip) => ("siglip", "SiglipModel"),
+        (VitVariant::Clip, ClipTextVariant::Clip, ContrastiveLoss::InfoNce) => ("clip", "CLIPModel"),
+        (VitVariant::Siglip, ClipTextVariant::Siglip, ContrastiveLoss::Siglip) => ("siglip", "SiglipModel"),
         _ => return own(),
     };
     let width = json!({ "projection_dim": config.embed_dim });
@@ -190,7 +190,7 @@ fn text_config(text: &ClipTextConfig, tokenizer: Option<&Tokenizer>) -> Value {
     match tokenizer {
         // Where a text's largest id is its end token for certain, that says the same in newer words.
         Some(tokenizer)
-            if text.form == ClipTextForm::Clip
+            if text.form == ClipTextVariant::Clip
                 && tokenizer.eos_is_largest()
                 && text.pooled_token().is_none() =>
         {

@@ -14,10 +14,10 @@ pub(crate) use verify::{same_architecture, verify};
 use crate::checkpoint::{OPEN_CLIP, join_names};
 use crate::encoder::{TEXT_ROOT, image_root};
 use crate::{ClipConfig, Error, Result};
-use mm_core::checkpoint::{Form, Weights, refuse_lfs_pointer};
+use mm_core::checkpoint::{TensorLayout, Weights, refuse_lfs_pointer};
 use mm_core::nn::{shapes_only, uninitialised};
 use mm_text::{TOKENIZER_FILES, TextTowerConfig, Tokenizer};
-use mm_vision::{ImageProcessor, ImageTowerConfig, PositionTable, VitForm, resize_positions};
+use mm_vision::{ImageProcessor, ImageTowerConfig, PositionTable, VitVariant, resize_positions};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use tch::{Device, Kind, Tensor};
 /// Who else reads a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum FolderForm {
+pub enum CheckpointFormat {
     /// transformers: `config.json`, `model.safetensors`.
     Hf,
     /// open_clip: `open_clip_config.json`, `open_clip_model.safetensors`.
@@ -35,14 +35,14 @@ pub enum FolderForm {
     /// OpenAI's state dict alone: `model.safetensors`.
     Openai,
     /// This project's own, for pairs that no other form holds: as transformers', with a config and
-    /// preprocessing in words of our own. It is read as [`FolderForm::Hf`].
+    /// preprocessing in words of our own. It is read as [`CheckpointFormat::Hf`].
     Own,
     /// A checkpoint of a training run of this project: `config.json`, and `model.safetensors` or
     /// `ema.safetensors` with the names that variables have in memory.
     Checkpoint,
 }
 
-impl std::fmt::Display for FolderForm {
+impl std::fmt::Display for CheckpointFormat {
     fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
         out.write_str(match self {
             Self::Hf => "transformers' form",
@@ -82,7 +82,7 @@ pub struct ModelFolder {
     /// The folder.
     pub path: PathBuf,
     /// Its form.
-    pub form: FolderForm,
+    pub form: CheckpointFormat,
     /// What it holds.
     pub architecture: Architecture,
     /// Its tensors, which [`ModelFolder::fill`] copies.
@@ -134,7 +134,7 @@ impl ModelFolder {
     fn open_checkpoint(path: PathBuf, weights: &str) -> Result<Self> {
         let weights = Weights::open(&path.join(weights))?;
         let architecture = hf::read(&path, &weights).map_err(|error| error.at(&path.join(HF_CONFIG)))?;
-        Ok(Self { path, form: FolderForm::Checkpoint, architecture, weights, open_clip: Value::Null })
+        Ok(Self { path, form: CheckpointFormat::Checkpoint, architecture, weights, open_clip: Value::Null })
     }
 
     fn open_saved(path: PathBuf) -> Result<Self> {
@@ -151,7 +151,13 @@ impl ModelFolder {
             weights.rename(|name| name.strip_prefix("text.").unwrap_or(name).to_owned());
             let clip = open_clip::read(&config["model_cfg"]).map_err(|error| error.at(&open_clip_config))?;
             let architecture = Architecture::Clip(clip);
-            return Ok(Self { path, form: FolderForm::OpenClip, architecture, weights, open_clip: config });
+            return Ok(Self {
+                path,
+                form: CheckpointFormat::OpenClip,
+                architecture,
+                weights,
+                open_clip: config,
+            });
         }
         let is_int8 = path.join(format!("{INT8_STEM}.safetensors")).exists();
         let mut weights = Weights::open_folder(&path, if is_int8 { INT8_STEM } else { "model" })?;
@@ -161,7 +167,7 @@ impl ModelFolder {
             let architecture = Architecture::Clip(clip);
             return Ok(Self {
                 path,
-                form: FolderForm::Openai,
+                form: CheckpointFormat::Openai,
                 architecture,
                 weights,
                 open_clip: Value::Null,
@@ -178,7 +184,7 @@ impl ModelFolder {
         {
             weights.retain(|name| !name.starts_with("text_model.pooler."));
         }
-        Ok(Self { path, form: FolderForm::Hf, architecture, weights, open_clip: Value::Null })
+        Ok(Self { path, form: CheckpointFormat::Hf, architecture, weights, open_clip: Value::Null })
     }
 
     /// The pair of towers.
@@ -250,7 +256,7 @@ impl ModelFolder {
         let (tower, _) = self.image()?;
         let size = tower.image_size() as u32;
         let (file, processor) = match self.form {
-            FolderForm::OpenClip => {
+            CheckpointFormat::OpenClip => {
                 let mut config = self.open_clip["preprocess_cfg"].clone();
                 if config.is_null() {
                     config = json!({});
@@ -270,7 +276,7 @@ impl ModelFolder {
                 processor_class(&tower),
             ) {
                 Err(mm_vision::Error::Io { source, .. })
-                    if form == FolderForm::Openai && source.kind() == std::io::ErrorKind::NotFound =>
+                    if form == CheckpointFormat::Openai && source.kind() == std::io::ErrorKind::NotFound =>
                 {
                     return Ok(ImageProcessor::default_clip(size));
                 }
@@ -315,9 +321,11 @@ impl ModelFolder {
         make: impl Fn(&nn::Path) -> Result<T>,
     ) -> Result<()> {
         let config = match self.form {
-            FolderForm::Hf | FolderForm::Own | FolderForm::Checkpoint => self.path.join(HF_CONFIG),
-            FolderForm::OpenClip => self.path.join(OPEN_CLIP_CONFIG),
-            FolderForm::Openai => self.weights.path().to_owned(),
+            CheckpointFormat::Hf | CheckpointFormat::Own | CheckpointFormat::Checkpoint => {
+                self.path.join(HF_CONFIG)
+            }
+            CheckpointFormat::OpenClip => self.path.join(OPEN_CLIP_CONFIG),
+            CheckpointFormat::Openai => self.weights.path().to_owned(),
         };
         let plan = VarStore::new(Device::Cpu);
         shapes_only(|| make(&plan.root())).map_err(|error| error.at(&config))?;
@@ -399,11 +407,11 @@ impl ModelFolder {
     }
 
     /// How the folder names and lays out its tensors.
-    pub fn weights_form(&self) -> Form {
+    pub fn weights_form(&self) -> TensorLayout {
         match self.form {
-            FolderForm::Hf | FolderForm::Own => Form::HF,
-            FolderForm::OpenClip | FolderForm::Openai => OPEN_CLIP,
-            FolderForm::Checkpoint => Form::AS_IS,
+            CheckpointFormat::Hf | CheckpointFormat::Own => TensorLayout::HF,
+            CheckpointFormat::OpenClip | CheckpointFormat::Openai => OPEN_CLIP,
+            CheckpointFormat::Checkpoint => TensorLayout::AS_IS,
         }
     }
 }
@@ -428,8 +436,8 @@ fn side_of(name: &str) -> Side {
 /// transformers' class of the preprocessing of a tower.
 fn processor_class(tower: &ImageTowerConfig) -> &'static str {
     match tower {
-        ImageTowerConfig::Vit(vit) if vit.form == VitForm::Siglip => "SiglipImageProcessor",
-        ImageTowerConfig::Vit(vit) if vit.form == VitForm::Vit => "ViTImageProcessor",
+        ImageTowerConfig::Vit(vit) if vit.form == VitVariant::Siglip => "SiglipImageProcessor",
+        ImageTowerConfig::Vit(vit) if vit.form == VitVariant::Vit => "ViTImageProcessor",
         _ => "CLIPImageProcessor",
     }
 }

@@ -5,8 +5,8 @@ use crate::{ClipConfig, ContrastiveLoss, Error, Result};
 use mm_core::checkpoint::Weights;
 use mm_core::hf::check_sizes;
 use mm_core::nn::Activation;
-use mm_text::{ClipTextConfig, ClipTextForm, TextClean, TextTowerConfig, Tokenizer};
-use mm_vision::{ImageTowerConfig, ModifiedResNetConfig, VitConfig, VitForm};
+use mm_text::{ClipTextConfig, ClipTextVariant, TextClean, TextTowerConfig, Tokenizer};
+use mm_vision::{ImageTowerConfig, ModifiedResNetConfig, VitConfig, VitVariant};
 use serde_json::{Value, json};
 
 /// The width of a head in every model that OpenAI released.
@@ -149,7 +149,7 @@ fn image_config(config: &Value, activation: Activation, embed_dim: i64) -> Resul
         return Ok(ImageTowerConfig::ModifiedResNet(resnet));
     }
     Ok(ImageTowerConfig::Vit(VitConfig {
-        form: VitForm::Clip,
+        form: VitVariant::Clip,
         hidden_size: width,
         intermediate_size: mlp_width(config, "vision_cfg", width)?,
         num_hidden_layers: number(config, "vision_cfg", "layers", Some(12))?,
@@ -177,7 +177,7 @@ fn text_config(config: &Value, activation: Activation) -> Result<ClipTextConfig>
         _ => ClipTextConfig::LARGEST_ID,
     };
     Ok(ClipTextConfig {
-        form: ClipTextForm::Clip,
+        form: ClipTextVariant::Clip,
         vocab_size,
         hidden_size: width,
         intermediate_size: mlp_width(config, "text_cfg", width)?,
@@ -224,7 +224,7 @@ pub(super) fn write(config: &ClipConfig) -> Result<Value> {
         Error::Model(format!("open_clip has no {what} of its own: keep it in Hugging Face's form"))
     };
     let TextTowerConfig::Clip(text) = &config.text else { return Err(absent("BERT")) };
-    if text.form != ClipTextForm::Clip {
+    if text.form != ClipTextVariant::Clip {
         return Err(absent("text tower in SigLIP's form (it takes timm's)"));
     }
     if !config.text_projection || !config.image_projection {
@@ -243,7 +243,7 @@ pub(super) fn write(config: &ClipConfig) -> Result<Value> {
         text_cfg["eos_id"] = text.eos_token_id.into();
     }
     let (vision_cfg, activation) = match &config.image {
-        ImageTowerConfig::Vit(vit) if vit.form == VitForm::Clip => {
+        ImageTowerConfig::Vit(vit) if vit.form == VitVariant::Clip => {
             let mut vision_cfg = json!({
                 "image_size": vit.image_size,
                 "layers": vit.num_hidden_layers,

@@ -1,10 +1,11 @@
 use super::{
-    Architecture, FolderForm, HF_CONFIG, INT8_STEM, OPEN_CLIP_CONFIG, PREPROCESSING, hf, open_clip, verify,
+    Architecture, CheckpointFormat, HF_CONFIG, INT8_STEM, OPEN_CLIP_CONFIG, PREPROCESSING, hf, open_clip,
+    verify,
 };
 use crate::checkpoint::OPEN_CLIP;
 use crate::encoder::{TEXT_ROOT, image_root};
 use crate::{ClipConfig, Error, Result};
-use mm_core::checkpoint::{Form, Weights, quantise, stored, write, write_atomically};
+use mm_core::checkpoint::{TensorLayout, Weights, quantise, stored, write, write_atomically};
 use mm_text::{TextTowerConfig, Tokenizer};
 use mm_vision::ImageProcessor;
 use serde_json::{Value, json};
@@ -50,16 +51,16 @@ impl Saved<'_> {
     ///
     /// # Errors
     /// A file cannot be written, or the form cannot hold the model.
-    pub fn write(mut self, folder: &Path, form: FolderForm, dtype: StoredType) -> Result<()> {
+    pub fn write(mut self, folder: &Path, form: CheckpointFormat, dtype: StoredType) -> Result<()> {
         self.description.check(form)?;
         let (names, stem) = match form {
-            FolderForm::Hf if dtype == StoredType::Int8 => (Form::HF, INT8_STEM),
-            FolderForm::Hf | FolderForm::Own => (Form::HF, "model"),
-            FolderForm::OpenClip => (OPEN_CLIP, "open_clip_model"),
-            FolderForm::Openai => (OPEN_CLIP, "model"),
-            FolderForm::Checkpoint => (Form::AS_IS, "model"),
+            CheckpointFormat::Hf if dtype == StoredType::Int8 => (TensorLayout::HF, INT8_STEM),
+            CheckpointFormat::Hf | CheckpointFormat::Own => (TensorLayout::HF, "model"),
+            CheckpointFormat::OpenClip => (OPEN_CLIP, "open_clip_model"),
+            CheckpointFormat::Openai => (OPEN_CLIP, "model"),
+            CheckpointFormat::Checkpoint => (TensorLayout::AS_IS, "model"),
         };
-        let bare_root = self.description.bare_root().filter(|_| form == FolderForm::Hf);
+        let bare_root = self.description.bare_root().filter(|_| form == CheckpointFormat::Hf);
         let mut tensors = stored(std::mem::take(&mut self.variables), &names);
         for (name, _) in &mut tensors {
             if let Some(bare) = bare_root.and_then(|root| name.strip_prefix(root)?.strip_prefix('.')) {
@@ -68,7 +69,7 @@ impl Saved<'_> {
         }
         let file = folder.join(format!("{stem}.safetensors"));
         write(&file, &dtype.convert(tensors))?;
-        if form == FolderForm::Openai {
+        if form == CheckpointFormat::Openai {
             open_clip::check_told_by_shapes(self.description.pair()?, &Weights::open(&file)?)?;
         }
         self.description.write(folder, form, dtype)
@@ -81,10 +82,13 @@ impl Description<'_> {
     ///
     /// # Errors
     /// None holds it.
-    pub fn form(&self) -> Result<FolderForm> {
-        match [FolderForm::Hf, FolderForm::OpenClip].into_iter().find(|form| self.check(*form).is_ok()) {
+    pub fn form(&self) -> Result<CheckpointFormat> {
+        match [CheckpointFormat::Hf, CheckpointFormat::OpenClip]
+            .into_iter()
+            .find(|form| self.check(*form).is_ok())
+        {
             Some(form) => Ok(form),
-            None => self.check(FolderForm::Own).map(|()| FolderForm::Own),
+            None => self.check(CheckpointFormat::Own).map(|()| CheckpointFormat::Own),
         }
     }
 
@@ -93,11 +97,11 @@ impl Description<'_> {
     ///
     /// # Errors
     /// What the form has no place for.
-    pub fn check(&self, form: FolderForm) -> Result<()> {
+    pub fn check(&self, form: CheckpointFormat) -> Result<()> {
         let config = self.config(form)?;
         let read = match (form, self.architecture) {
-            (FolderForm::Openai, _) => None, // the shapes of the tensors tell
-            (FolderForm::OpenClip, _) => Some(open_clip::read(&config["model_cfg"])?),
+            (CheckpointFormat::Openai, _) => None, // the shapes of the tensors tell
+            (CheckpointFormat::OpenClip, _) => Some(open_clip::read(&config["model_cfg"])?),
             (_, Architecture::Clip(_)) => hf::read_pair(&config)?,
             (_, _) => None,
         };
@@ -106,11 +110,14 @@ impl Description<'_> {
         }
         let Some(processor) = self.processor else { return Ok(()) };
         let read = match form {
-            FolderForm::OpenClip => ImageProcessor::from_open_clip(&config["preprocess_cfg"])?,
+            CheckpointFormat::OpenClip => ImageProcessor::from_open_clip(&config["preprocess_cfg"])?,
             _ => ImageProcessor::from_json(&preprocessing(processor, &config)?)?,
         };
         verify::same_processor(&read, processor)?;
-        match self.shortened().filter(|_| [FolderForm::OpenClip, FolderForm::Openai].contains(&form)) {
+        match self
+            .shortened()
+            .filter(|_| [CheckpointFormat::OpenClip, CheckpointFormat::Openai].contains(&form))
+        {
             None => Ok(()),
             Some((length, positions)) => Err(Error::Model(format!(
                 "the tokenizer cuts texts at {length} tokens and the tower has {positions} positions, at which readers of this form \
@@ -124,18 +131,20 @@ impl Description<'_> {
     ///
     /// # Errors
     /// A file cannot be written, or the form cannot hold the model.
-    pub fn write(&self, folder: &Path, form: FolderForm, dtype: StoredType) -> Result<()> {
+    pub fn write(&self, folder: &Path, form: CheckpointFormat, dtype: StoredType) -> Result<()> {
         let mut config = self.config(form)?;
         match form {
-            FolderForm::Hf => {
+            CheckpointFormat::Hf => {
                 config["dtype"] = dtype.name().into();
                 write_json(&folder.join(HF_CONFIG), &config)?;
             }
-            FolderForm::Own | FolderForm::Checkpoint => write_json(&folder.join(HF_CONFIG), &config)?,
-            FolderForm::OpenClip => write_json(&folder.join(OPEN_CLIP_CONFIG), &config)?,
-            FolderForm::Openai => {}
+            CheckpointFormat::Own | CheckpointFormat::Checkpoint => {
+                write_json(&folder.join(HF_CONFIG), &config)?
+            }
+            CheckpointFormat::OpenClip => write_json(&folder.join(OPEN_CLIP_CONFIG), &config)?,
+            CheckpointFormat::Openai => {}
         }
-        if let Some(processor) = self.processor.filter(|_| form != FolderForm::OpenClip) {
+        if let Some(processor) = self.processor.filter(|_| form != CheckpointFormat::OpenClip) {
             write_json(&folder.join(PREPROCESSING), &preprocessing(processor, &config)?)?;
         }
         if let (Some(tokenizer), true, Some(text)) = (self.tokenizer, self.writes_tokenizer, self.text()) {
@@ -145,12 +154,12 @@ impl Description<'_> {
     }
 
     /// The JSON of the form's config; null where it has none.
-    fn config(&self, form: FolderForm) -> Result<Value> {
+    fn config(&self, form: CheckpointFormat) -> Result<Value> {
         match form {
-            FolderForm::Hf => hf::write(self.architecture, self.tokenizer),
-            FolderForm::Own | FolderForm::Checkpoint => hf::write_own(self.pair()?),
-            FolderForm::Openai => self.pair().map(|_| Value::Null),
-            FolderForm::OpenClip => {
+            CheckpointFormat::Hf => hf::write(self.architecture, self.tokenizer),
+            CheckpointFormat::Own | CheckpointFormat::Checkpoint => hf::write_own(self.pair()?),
+            CheckpointFormat::Openai => self.pair().map(|_| Value::Null),
+            CheckpointFormat::OpenClip => {
                 let mut model_cfg = open_clip::write(self.pair()?)?;
                 if let Some(tokenizer) = self.tokenizer {
                     open_clip::set_tokenizer(&mut model_cfg["text_cfg"], tokenizer);

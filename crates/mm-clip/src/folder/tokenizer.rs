@@ -1,4 +1,4 @@
-use super::{FolderForm, OPEN_CLIP_CONFIG, open_clip};
+use super::{CheckpointFormat, OPEN_CLIP_CONFIG, open_clip};
 use crate::{Error, Result};
 use mm_text::{TextClean, TextTowerConfig, Tokenizer};
 use serde_json::Value;
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 /// What it takes to read a folder's tokenizer, so that it can be read beside the copying of weights.
 pub(crate) struct TokenizerSource {
     path: PathBuf,
-    form: FolderForm,
+    form: CheckpointFormat,
     /// Of open_clip.
     text_cfg: Value,
 }
 
 impl TokenizerSource {
     /// Of the folder `path` in `form`; `text_cfg` is open_clip's.
-    pub fn new(path: &Path, form: FolderForm, text_cfg: &Value) -> Self {
+    pub fn new(path: &Path, form: CheckpointFormat, text_cfg: &Value) -> Self {
         Self { path: path.to_owned(), form, text_cfg: text_cfg.clone() }
     }
 
@@ -26,11 +26,11 @@ impl TokenizerSource {
     fn fitting(&self, tower: &TextTowerConfig) -> Result<Tokenizer> {
         let positions = tower.context_length() as usize;
         let tokenizer = match self.form {
-            FolderForm::Hf | FolderForm::Own | FolderForm::Checkpoint => {
+            CheckpointFormat::Hf | CheckpointFormat::Own | CheckpointFormat::Checkpoint => {
                 Tokenizer::from_dir(&self.path)?.within(positions)?
             }
             // open_clip goes by the length in its config, not by the tokenizer's.
-            FolderForm::OpenClip | FolderForm::Openai => {
+            CheckpointFormat::OpenClip | CheckpointFormat::Openai => {
                 let tokenizer = self.open_clips(tower)?.with_context_length(positions)?;
                 tower.check_largest_id(&tokenizer)?;
                 tokenizer

@@ -1,7 +1,7 @@
 //! Whether what was written is what was meant: a model that opens with other inputs or outputs would be found
 //! by its user, if at all.
 
-use super::{Architecture, Description, FolderForm, ModelFolder};
+use super::{Architecture, CheckpointFormat, Description, ModelFolder};
 use crate::{Clip, ClipConfig, Error, ImageEncoder, Result, TextEncoder};
 use mm_text::{TextTowerConfig, Tokenizer};
 use mm_vision::{ImageProcessor, ImageTowerConfig};
@@ -12,7 +12,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// It cannot be opened, or differs: in what, and that the form cannot hold the model.
-pub(crate) fn verify(folder: &Path, form: FolderForm, description: &Description) -> Result<()> {
+pub(crate) fn verify(folder: &Path, form: CheckpointFormat, description: &Description) -> Result<()> {
     let path = folder.to_str().ok_or_else(|| Error::Model("the folder's name is not UTF-8".to_owned()))?;
     let mut written = ModelFolder::open(path)?;
     if written.form != form {

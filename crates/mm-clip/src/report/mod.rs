@@ -3,7 +3,7 @@
 mod chart;
 mod html;
 
-use crate::{Bundle, Embedded, Error, EvalReport, EvalSet, Relevance, Result, heat_map, relevance};
+use crate::{ClipPipeline, Embedded, Error, EvalReport, EvalSet, Relevance, Result, heat_map, relevance};
 use chart::Curve;
 use mm_core::checkpoint::write_atomically;
 use mm_data::html::{data_url, thumbnail};
@@ -55,7 +55,7 @@ struct HeatMap {
 ///
 /// # Errors
 /// The set has no captions, a heat map cannot be made, or the file cannot be written.
-pub fn write_report(report: &Report, bundle: &Bundle, file: &Path) -> Result<()> {
+pub fn write_report(report: &Report, bundle: &ClipPipeline, file: &Path) -> Result<()> {
     let texts = report.embedded.texts.as_ref();
     let texts = texts.ok_or_else(|| Error::Evaluation("a report needs a set with captions".to_owned()))?;
     let count = report.embedded.samples.len();
@@ -92,7 +92,7 @@ fn search(report: &Report, texts: &Tensor, row: usize) -> Result<Search> {
     Ok(Search { text: embedded.samples[row].caption.clone().unwrap_or_default(), found, rank })
 }
 
-fn explain(bundle: &Bundle, report: &Report, row: usize) -> Result<HeatMap> {
+fn explain(bundle: &ClipPipeline, report: &Report, row: usize) -> Result<HeatMap> {
     let sample = &report.embedded.samples[row];
     let image = report.set.image(sample.index)?;
     let caption = sample.caption.clone().unwrap_or_default();

@@ -2,10 +2,11 @@
 //! written.
 
 use crate::folders::{VARIANTS, Variant, Whole, all, assert_same, rows};
-use mm_clip::{Conversion, FolderForm, StoredType};
+use mm_clip::{CheckpointFormat, ModelConverter, StoredType};
 use std::collections::BTreeSet;
 
-const FORMS: [FolderForm; 3] = [FolderForm::Hf, FolderForm::OpenClip, FolderForm::Openai];
+const FORMS: [CheckpointFormat; 3] =
+    [CheckpointFormat::Hf, CheckpointFormat::OpenClip, CheckpointFormat::Openai];
 
 #[test]
 fn every_conversion_gives_the_same_rows_or_is_refused() {
@@ -15,7 +16,7 @@ fn every_conversion_gives_the_same_rows_or_is_refused() {
         let expected = rows(whole.path());
         for form in FORMS {
             let to = whole.folder.path().join("converted");
-            let written = Conversion::read(whole.path(), None).unwrap().write(&to, form, StoredType::F32);
+            let written = ModelConverter::read(whole.path(), None).unwrap().write(&to, form, StoredType::F32);
             let what = format!("{name} {variant:?} as {form:?}");
             match written {
                 Ok(()) => {
@@ -61,8 +62,11 @@ fn every_conversion_gives_the_same_rows_or_is_refused() {
 fn a_shorter_length_of_texts_is_refused_with_both_numbers() {
     let whole = Whole::new("clip/clip", Variant::Short).unwrap();
     let to = whole.folder.path().join("converted");
-    let written =
-        Conversion::read(whole.path(), None).unwrap().write(&to, FolderForm::OpenClip, StoredType::F32);
+    let written = ModelConverter::read(whole.path(), None).unwrap().write(
+        &to,
+        CheckpointFormat::OpenClip,
+        StoredType::F32,
+    );
     let message = written.unwrap_err().to_string();
     assert!(message.contains("cuts texts at 6 tokens and the tower has 12 positions"), "{message}");
 }

@@ -1,7 +1,9 @@
 //! Golden folders made whole: with a tokenizer and preprocessing, which the peers' random models come
 //! without.
 
-use mm_clip::{Architecture, Bundle, FolderForm, ImageModel, ModelFolder, OpenOptions, TextModel};
+use mm_clip::{
+    Architecture, CheckpointFormat, ClipPipeline, ImageEmbedder, ModelFolder, OpenOptions, TextEmbedder,
+};
 use mm_data::image::{Rgb, RgbImage};
 use serde_json::{Value, json};
 use std::fs;
@@ -53,7 +55,7 @@ pub const VARIANTS: [Variant; 5] =
 /// A copy of a golden folder that can embed and train.
 pub struct Whole {
     pub folder: tempfile::TempDir,
-    pub form: FolderForm,
+    pub form: CheckpointFormat,
     pub architecture: Architecture,
 }
 
@@ -65,7 +67,7 @@ impl Whole {
         let _ = fs::remove_file(folder.path().join("expected.safetensors"));
         let opened = ModelFolder::open(folder.path().to_str().unwrap()).unwrap();
         let architecture = opened.architecture.clone();
-        let is_open_clip = opened.form == FolderForm::OpenClip;
+        let is_open_clip = opened.form == CheckpointFormat::OpenClip;
         let brings_tokenizer = folder.path().join("tokenizer.json").exists();
         let image = match &architecture {
             Architecture::Clip(config) => Some(config.image.image_size()),
@@ -114,7 +116,7 @@ impl Whole {
             (None, Variant::Added | Variant::Short) => return None,
             (Some(_), Variant::Added | Variant::Short) if brings_tokenizer => return None,
             // they go by the positions
-            (Some(_), Variant::Short) if opened.form != FolderForm::Hf => return None,
+            (Some(_), Variant::Short) if opened.form != CheckpointFormat::Hf => return None,
             (Some(text), _) if !brings_tokenizer => {
                 let pooled = match &text {
                     mm_text::TextTowerConfig::Clip(config) => config.pooled_token(),
@@ -199,14 +201,14 @@ pub fn rows(folder: &str) -> Vec<Tensor> {
     let opened = ModelFolder::open(folder).unwrap_or_else(|error| panic!("{error}"));
     match opened.architecture {
         Architecture::Clip(_) => {
-            let bundle = Bundle::open(folder, &options).unwrap_or_else(|error| panic!("{error}"));
+            let bundle = ClipPipeline::open(folder, &options).unwrap_or_else(|error| panic!("{error}"));
             vec![bundle.image.embed(&images).unwrap(), bundle.text.embed(&texts, 2).unwrap()]
         }
         Architecture::Image { .. } => {
-            vec![ImageModel::open(folder, &options).unwrap().embed(&images).unwrap()]
+            vec![ImageEmbedder::open(folder, &options).unwrap().embed(&images).unwrap()]
         }
         Architecture::Text { .. } => {
-            vec![TextModel::open(folder, &options).unwrap().embed(&texts, 2).unwrap()]
+            vec![TextEmbedder::open(folder, &options).unwrap().embed(&texts, 2).unwrap()]
         }
     }
 }

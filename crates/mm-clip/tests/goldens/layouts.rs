@@ -1,7 +1,9 @@
 //! Folders as other programs lay them out, and what is said of those that are not models.
 
 use crate::folders::{Variant, Whole, assert_same, copy, rows};
-use mm_clip::{Bundle, FolderForm, ImageModel, ModelFolder, OpenOptions, StoredType, TextModel};
+use mm_clip::{
+    CheckpointFormat, ClipPipeline, ImageEmbedder, ModelFolder, OpenOptions, StoredType, TextEmbedder,
+};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -94,7 +96,7 @@ fn a_pointer_of_git_lfs_is_named_whichever_file_it_is() {
     ] {
         let whole = Whole::new("clip/clip", Variant::Plain).unwrap();
         fs::write(whole.folder.path().join(name), pointer).unwrap();
-        let message = Bundle::open(whole.path(), &OpenOptions::default()).unwrap_err().to_string();
+        let message = ClipPipeline::open(whole.path(), &OpenOptions::default()).unwrap_err().to_string();
         assert!(message.contains(name) && message.contains("git lfs pull"), "{name}: {message}");
     }
     let open_clip = Whole::new("clip/open-clip-vit", Variant::Plain).unwrap();
@@ -125,12 +127,12 @@ fn weights_and_rows_that_are_no_numbers_are_errors_that_name_them() {
     let norm = "text_model.final_layer_norm.weight";
     let broken = |value: f64| mm_core::checkpoint::write(&file, &tensors_with(&file, norm, value)).unwrap();
     broken(f64::NAN);
-    let message = Bundle::open(whole.path(), &OpenOptions::default()).unwrap_err().to_string();
+    let message = ClipPipeline::open(whole.path(), &OpenOptions::default()).unwrap_err().to_string();
     assert!(message.contains(norm) && message.contains("NaN"), "{message}");
-    ImageModel::open(whole.path(), &OpenOptions::default()).unwrap(); // the other tower is whole
+    ImageEmbedder::open(whole.path(), &OpenOptions::default()).unwrap(); // the other tower is whole
 
     broken(3e38); // finite, and its products are not
-    let model = TextModel::open(whole.path(), &OpenOptions::default()).unwrap();
+    let model = TextEmbedder::open(whole.path(), &OpenOptions::default()).unwrap();
     let message = model.embed(&["a red cat"], 1).unwrap_err().to_string();
     assert!(message.contains("the text \"a red cat\""), "{message}");
 }
@@ -156,7 +158,7 @@ fn a_tokenizer_whose_largest_id_is_no_end_token_is_refused_by_open_clips_form() 
     tokenizer["added_tokens"][2]["id"] = 97.into();
     tokenizer["post_processor"]["special_tokens"]["<end>"]["ids"] = json!([97]);
     fs::write(&file, tokenizer.to_string()).unwrap();
-    let message = Bundle::open(whole.path(), &OpenOptions::default()).unwrap_err().to_string();
+    let message = ClipPipeline::open(whole.path(), &OpenOptions::default()).unwrap_err().to_string();
     assert!(message.contains("the end token is 97 and ids go to 98"), "{message}");
 }
 
@@ -164,10 +166,10 @@ fn a_tokenizer_whose_largest_id_is_no_end_token_is_refused_by_open_clips_form() 
 fn a_form_that_a_bundle_cannot_be_saved_in_is_refused_before_anything_is_written() {
     let whole = Whole::new("clip/open-clip-vit", Variant::Longest).unwrap();
     let vs = tch::nn::VarStore::new(tch::Device::Cpu);
-    let bundle = Bundle::load(ModelFolder::open(whole.path()).unwrap(), &vs, None).unwrap();
-    assert_eq!(bundle.form().unwrap(), FolderForm::OpenClip);
+    let bundle = ClipPipeline::load(ModelFolder::open(whole.path()).unwrap(), &vs, None).unwrap();
+    assert_eq!(bundle.form().unwrap(), CheckpointFormat::OpenClip);
     let to = tempfile::tempdir().unwrap();
-    let message = bundle.save(&vs, to.path(), FolderForm::Hf, StoredType::F32).unwrap_err().to_string();
+    let message = bundle.save(&vs, to.path(), CheckpointFormat::Hf, StoredType::F32).unwrap_err().to_string();
     assert!(message.contains("keep the model in open_clip's form"), "{message}");
     assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);
 }

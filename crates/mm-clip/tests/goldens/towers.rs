@@ -5,7 +5,7 @@ use crate::folders::golden;
 use mm_clip::{Clip, ImageEncoder, ModelFolder, Probability, TextEncoder};
 use mm_core::Precision;
 use mm_core::checkpoint::stored;
-use mm_dist::{Contrastive, ContrastiveConfig, Group};
+use mm_dist::{Contrastive, ContrastiveConfig, ProcessGroup};
 use mm_text::TokenBatch;
 use std::collections::HashMap;
 use tch::nn::VarStore;
@@ -44,7 +44,7 @@ fn assert_pair_equals_peer(name: &str) {
     let image_embeds = clip.image.encode(&expected["pixel_values"], false);
     let text_embeds = clip.text.encode(&tokens(&expected));
     let logits = clip.head.logits(&image_embeds, &text_embeds);
-    let contrastive = Contrastive::new(&Group::alone(), ContrastiveConfig::default());
+    let contrastive = Contrastive::new(&ProcessGroup::alone(), ContrastiveConfig::default());
     let loss = clip.head.loss(&contrastive, &image_embeds, &text_embeds).unwrap();
     for (what, value) in [
         ("image_embeds", &image_embeds),

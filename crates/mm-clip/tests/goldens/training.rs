@@ -4,8 +4,8 @@
 use crate::folders::{VARIANTS, Variant, Whole, all, assert_same, rows};
 use mm_clip::{Architecture, ClipRunConfig, ClipTask, ModelFolder};
 use mm_core::Precision;
-use mm_core::config::Source;
-use mm_dist::Group;
+use mm_core::config::ConfigFile;
+use mm_dist::ProcessGroup;
 use mm_train::{Resume, Run, RunFolder};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -23,12 +23,12 @@ fn config(out: &Path, model: &str, more: &[&str]) -> ClipRunConfig {
          [train]\nsteps = 1\nbatch_size = 4\nlr = 1e-3\nwarmup = 0\n[model]\n{model}\n"
     );
     let more: Vec<String> = more.iter().map(|&change| change.to_owned()).collect();
-    ClipRunConfig::from_source(&Source::from_text("tuned.toml", &text, &more).unwrap()).unwrap()
+    ClipRunConfig::from_source(&ConfigFile::from_text("tuned.toml", &text, &more).unwrap()).unwrap()
 }
 
 /// Trains to the end and gives the run's folder.
 fn train(config: &ClipRunConfig, resume: &Resume) -> PathBuf {
-    let group = Group::alone();
+    let group = ProcessGroup::alone();
     let checkpoint = config.run.out.join("tuned/checkpoints/latest");
     let checkpoint = (*resume == Resume::Latest).then_some(checkpoint.as_path());
     let mut task =
@@ -112,6 +112,6 @@ fn a_run_goes_on_without_the_folder_that_it_began_from() {
     let run = train(&resumed, &Resume::Latest);
     assert_same(&unbroken, &rows(run.join("model").to_str().unwrap()), "resumed without its origin");
 
-    let again = ClipTask::new(&resumed, Device::Cpu, &Group::alone()).err().unwrap().to_string();
+    let again = ClipTask::new(&resumed, Device::Cpu, &ProcessGroup::alone()).err().unwrap().to_string();
     assert!(again.contains("there is no such folder"), "{again}");
 }

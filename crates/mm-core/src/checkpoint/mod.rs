@@ -1,7 +1,7 @@
 //! Weights in safetensors files: read strictly, written whole or not at all.
 //!
 //! A model's variables bear Hugging Face's names, but for those that are kept joined (see [`crate::nn`]); a
-//! [`Form`] tells how a family of checkpoints stores each. A missing, extra or misshapen tensor is an error
+//! [`TensorLayout`] tells how a family of checkpoints stores each. A missing, extra or misshapen tensor is an error
 //! that names the first three.
 
 mod files;
@@ -44,14 +44,14 @@ pub fn hf_names(name: &str) -> Vec<String> {
 
 /// How a family of checkpoints stores the variables of a model.
 #[derive(Clone, Copy, Debug)]
-pub struct Form {
+pub struct TensorLayout {
     /// The tensors that a variable is made of.
     pub names: NameMap,
     /// Whether the file holds a variable's transpose.
     pub is_transposed: fn(&str) -> bool,
 }
 
-impl Form {
+impl TensorLayout {
     /// Hugging Face's.
     pub const HF: Self = Self { names: hf_names, is_transposed: |_| false };
 
@@ -66,7 +66,8 @@ impl Form {
 /// The file cannot be read, is damaged, or lacks a tensor, has one too many, one of another shape or one with
 /// NaN or infinite numbers.
 pub fn load(vs: &VarStore, file: &Path, names: NameMap) -> Result<()> {
-    Weights::open(file)?.fill(vs.variables().into_iter().collect(), &Form { names, ..Form::HF })
+    Weights::open(file)?
+        .fill(vs.variables().into_iter().collect(), &TensorLayout { names, ..TensorLayout::HF })
 }
 
 /// Writes every variable of `vs` to the safetensors `file`.
@@ -74,11 +75,14 @@ pub fn load(vs: &VarStore, file: &Path, names: NameMap) -> Result<()> {
 /// # Errors
 /// The file cannot be written; what stood there before is then untouched.
 pub fn save(vs: &VarStore, file: &Path, names: NameMap) -> Result<()> {
-    write(file, &stored(vs.variables(), &Form { names, ..Form::HF }))
+    write(file, &stored(vs.variables(), &TensorLayout { names, ..TensorLayout::HF }))
 }
 
 /// The tensors that `form` makes of `variables`, by name: views where it can be.
-pub fn stored(variables: impl IntoIterator<Item = (String, Tensor)>, form: &Form) -> Vec<(String, Tensor)> {
+pub fn stored(
+    variables: impl IntoIterator<Item = (String, Tensor)>,
+    form: &TensorLayout,
+) -> Vec<(String, Tensor)> {
     let variables: BTreeMap<String, Tensor> = variables.into_iter().collect();
     let mut tensors = Vec::new();
     for (name, variable) in variables {
@@ -98,7 +102,7 @@ pub fn stored(variables: impl IntoIterator<Item = (String, Tensor)>, form: &Form
 /// # Errors
 /// As [`load`].
 pub fn read_into(file: &Path, targets: Vec<(String, Tensor)>) -> Result<()> {
-    Weights::open(file)?.fill_any(targets, &Form::AS_IS)
+    Weights::open(file)?.fill_any(targets, &TensorLayout::AS_IS)
 }
 
 const TYPES: [(Dtype, Kind); 7] = [

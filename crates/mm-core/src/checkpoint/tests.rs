@@ -56,9 +56,10 @@ fn a_model_of_other_sizes_is_refused_before_it_takes_memory() {
         crate::nn::parameter(&huge.root(), "logit_scale", &[1 << 40], nn::Init::Const(0.0))
     });
     let weights = Weights::open(&file).unwrap();
-    let message = weights.check(huge.variables().into_iter().collect(), &Form::HF).unwrap_err().to_string();
+    let message =
+        weights.check(huge.variables().into_iter().collect(), &TensorLayout::HF).unwrap_err().to_string();
     assert!(message.contains("1 misshapen (logit_scale is [], the model's [1099511627776])"), "{message}");
-    weights.check(store(2).variables().into_iter().collect(), &Form::HF).unwrap();
+    weights.check(store(2).variables().into_iter().collect(), &TensorLayout::HF).unwrap();
 }
 
 #[test]
@@ -76,7 +77,7 @@ fn a_failed_write_leaves_the_old_file() {
 }
 
 /// A transposed, renamed form, as open_clip's projections are.
-const TRANSPOSED: Form = Form {
+const TRANSPOSED: TensorLayout = TensorLayout {
     names: |name| vec![name.replace("projection.weight", "proj")],
     is_transposed: |name| name == "projection.weight",
 };
@@ -205,7 +206,7 @@ fn numbers_that_are_not_finite_are_refused_with_the_tensors_name() {
         let _ = tensor.narrow(0, (1 << 21) - 5, 1).fill_(odd);
         write(&file, &[("layers.weight".to_owned(), tensor)]).unwrap();
         let weights = Weights::open(&file).unwrap();
-        let message = weights.fill(target(), &Form::AS_IS).unwrap_err().to_string();
+        let message = weights.fill(target(), &TensorLayout::AS_IS).unwrap_err().to_string();
         assert!(message.contains("layers.weight holds NaN or infinite numbers"), "{message}");
         read_into(&file, target()).unwrap();
     }

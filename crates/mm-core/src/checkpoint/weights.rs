@@ -1,6 +1,6 @@
 use super::files::{Found, absence, find};
 use super::finite::has_non_finite;
-use super::{Form, ShardIndex, kind_of, refuse_lfs_pointer};
+use super::{ShardIndex, TensorLayout, kind_of, refuse_lfs_pointer};
 use crate::{Error, Result};
 use mm_sys::MappedFile;
 use safetensors::tensor::{Dtype, SafeTensors};
@@ -202,7 +202,7 @@ impl Weights {
     ///
     /// # Errors
     /// Tensors are missing, too many or of another shape: the first three of each are named.
-    pub fn check(&self, variables: Vec<(String, Tensor)>, form: &Form) -> Result<()> {
+    pub fn check(&self, variables: Vec<(String, Tensor)>, form: &TensorLayout) -> Result<()> {
         self.check_targets(&targets(variables, form))
     }
 
@@ -211,16 +211,21 @@ impl Weights {
     ///
     /// # Errors
     /// As [`Weights::check`]; a tensor is of a type that is not read, or holds NaN or infinite numbers.
-    pub fn fill(&self, variables: Vec<(String, Tensor)>, form: &Form) -> Result<()> {
+    pub fn fill(&self, variables: Vec<(String, Tensor)>, form: &TensorLayout) -> Result<()> {
         self.copy_all(variables, form, Numbers::Finite)
     }
 
     /// As [`Weights::fill`], with NaN and infinite numbers too.
-    pub(super) fn fill_any(&self, variables: Vec<(String, Tensor)>, form: &Form) -> Result<()> {
+    pub(super) fn fill_any(&self, variables: Vec<(String, Tensor)>, form: &TensorLayout) -> Result<()> {
         self.copy_all(variables, form, Numbers::Any)
     }
 
-    fn copy_all(&self, variables: Vec<(String, Tensor)>, form: &Form, numbers: Numbers) -> Result<()> {
+    fn copy_all(
+        &self,
+        variables: Vec<(String, Tensor)>,
+        form: &TensorLayout,
+        numbers: Numbers,
+    ) -> Result<()> {
         let targets = targets(variables, form);
         self.check_targets(&targets)?;
         // In the order of the file, which is how a disk reads fastest.
@@ -336,7 +341,7 @@ impl Weights {
     }
 }
 
-fn targets(variables: Vec<(String, Tensor)>, form: &Form) -> Vec<Target> {
+fn targets(variables: Vec<(String, Tensor)>, form: &TensorLayout) -> Vec<Target> {
     let target = |(name, variable): (String, Tensor)| Target {
         parts: (form.names)(&name),
         is_transposed: (form.is_transposed)(&name),

@@ -4,17 +4,17 @@ use tch::{Kind, Tensor};
 
 /// What new parameters are made of.
 #[derive(Clone, Copy, PartialEq)]
-enum Making {
+enum InitMode {
     /// Their initial values.
-    Values,
+    Initialized,
     /// Memory without values.
-    Memory,
+    Uninitialized,
     /// A shape without memory.
-    Shapes,
+    Meta,
 }
 
 thread_local! {
-    static MAKING: Cell<Making> = const { Cell::new(Making::Values) };
+    static INIT_MODE: Cell<InitMode> = const { Cell::new(InitMode::Initialized) };
 }
 
 /// Creates the trainable parameter `name` of shape `dims` below `path`. All parameters of all layers are made
@@ -31,11 +31,11 @@ pub fn buffer(path: &Path, name: &str, dims: &[i64], value: f64) -> Tensor {
 
 fn variable(path: &Path, name: &str, dims: &[i64], init: Init, is_trained: bool) -> Tensor {
     let options = (Kind::Float, path.device());
-    match MAKING.get() {
-        Making::Values => path.add(name, tch::nn::init(init, dims, path.device()), is_trained),
-        Making::Memory => path.add(name, Tensor::empty(dims, options), is_trained),
+    match INIT_MODE.get() {
+        InitMode::Initialized => path.add(name, tch::nn::init(init, dims, path.device()), is_trained),
+        InitMode::Uninitialized => path.add(name, Tensor::empty(dims, options), is_trained),
         // One number, which is seen as all of them.
-        Making::Shapes => path.add(name, Tensor::zeros([0i64; 0], options).expand(dims, false), false),
+        InitMode::Meta => path.add(name, Tensor::zeros([0i64; 0], options).expand(dims, false), false),
     }
 }
 
@@ -43,23 +43,23 @@ fn variable(path: &Path, name: &str, dims: &[i64], init: Init, is_trained: bool)
 /// have memory but no values yet. Drawing 150 million numbers only to overwrite them takes longer than
 /// reading them.
 pub fn uninitialised<T>(build: impl FnOnce() -> T) -> T {
-    making(Making::Memory, build)
+    with_init_mode(InitMode::Uninitialized, build)
 }
 
 /// Runs `build`, which makes a model for its parameters' names and shapes alone: on this thread they take no
 /// memory, whatever sizes a config asks for, and cannot be written to.
 pub fn shapes_only<T>(build: impl FnOnce() -> T) -> T {
-    making(Making::Shapes, build)
+    with_init_mode(InitMode::Meta, build)
 }
 
-fn making<T>(what: Making, build: impl FnOnce() -> T) -> T {
-    struct Restore(Making);
+fn with_init_mode<T>(what: InitMode, build: impl FnOnce() -> T) -> T {
+    struct Restore(InitMode);
     impl Drop for Restore {
         fn drop(&mut self) {
-            MAKING.set(self.0);
+            INIT_MODE.set(self.0);
         }
     }
-    let _restore = Restore(MAKING.replace(what));
+    let _restore = Restore(INIT_MODE.replace(what));
     build()
 }
 

@@ -1,4 +1,4 @@
-use crate::checkpoint::{Form, Weights};
+use crate::checkpoint::{TensorLayout, Weights};
 use crate::{Error, Result};
 use mm_sys::AdamWStep;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,16 +23,16 @@ pub struct AdamWConfig {
 /// variables are dealt out so that all of `world` processes hold about as much; each updates its own, and
 /// somebody brings them to the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shard {
+pub struct Partition {
     /// The process, from 0.
-    pub rank: usize,
+    pub index: usize,
     /// How many share the moments.
-    pub world: usize,
+    pub count: usize,
 }
 
-impl Shard {
+impl Partition {
     /// All moments in one place.
-    pub const WHOLE: Self = Self { rank: 0, world: 1 };
+    pub const WHOLE: Self = Self { index: 0, count: 1 };
 }
 
 /// A moment, by the name that checkpoints give it.
@@ -53,15 +53,15 @@ pub struct Moment {
 #[derive(Debug)]
 pub struct AdamW {
     config: AdamWConfig,
-    groups: Vec<Group>,
-    shard: Shard,
+    groups: Vec<ParamGroup>,
+    shard: Partition,
     step: i64,
 }
 
 #[derive(Debug, Default)]
-struct Group {
+struct ParamGroup {
     weight_decay: f64,
-    lr_scale: f64,
+    lr_multiplier: f64,
     names: Vec<String>,
     parameters: Vec<Tensor>,
     owners: Vec<usize>,
@@ -70,26 +70,33 @@ struct Group {
 }
 
 impl AdamW {
-    /// Optimises every variable of `vs` that requires a gradient, or the `shard` of them; `lr_scale` gives
+    /// Optimises every variable of `vs` that requires a gradient, or the `shard` of them; `lr_multiplier` gives
     /// the share of the learning rate for each name.
-    pub fn new(vs: &VarStore, config: AdamWConfig, shard: Shard, lr_scale: impl Fn(&str) -> f64) -> Self {
+    pub fn new(
+        vs: &VarStore,
+        config: AdamWConfig,
+        shard: Partition,
+        lr_multiplier: impl Fn(&str) -> f64,
+    ) -> Self {
         let variables: BTreeMap<String, Tensor> =
             vs.variables().into_iter().filter(|(_, v)| v.requires_grad()).collect();
-        let owners = deal(variables.values().map(Tensor::numel), shard.world);
-        let mut groups: Vec<Group> = Vec::new();
+        let owners = deal(variables.values().map(Tensor::numel), shard.count);
+        let mut groups: Vec<ParamGroup> = Vec::new();
         for ((name, variable), owner) in variables.into_iter().zip(owners) {
             let weight_decay = if decays(&name, &variable) { config.weight_decay } else { 0.0 };
-            let lr_scale = lr_scale(&name);
-            let alike = |group: &&mut Group| group.weight_decay == weight_decay && group.lr_scale == lr_scale;
+            let lr_multiplier = lr_multiplier(&name);
+            let alike = |group: &&mut ParamGroup| {
+                group.weight_decay == weight_decay && group.lr_multiplier == lr_multiplier
+            };
             let group = match groups.iter_mut().find(alike) {
                 Some(group) => group,
                 None => {
-                    groups.push(Group { weight_decay, lr_scale, ..Group::default() });
+                    groups.push(ParamGroup { weight_decay, lr_multiplier, ..ParamGroup::default() });
                     groups.last_mut().expect("one was pushed")
                 }
             };
             let zeros = || variable.detach().zeros_like();
-            group.moments.push((owner == shard.rank).then(|| (zeros(), zeros())));
+            group.moments.push((owner == shard.index).then(|| (zeros(), zeros())));
             group.owners.push(owner);
             group.names.push(name);
             group.parameters.push(variable);
@@ -139,7 +146,7 @@ impl AdamW {
                     second.push(variance.shallow_clone());
                 }
             }
-            let (weight_decay, lr) = (group.weight_decay, lr * group.lr_scale);
+            let (weight_decay, lr) = (group.weight_decay, lr * group.lr_multiplier);
             let step = AdamWStep { step: self.step, lr, beta1, beta2, weight_decay, eps };
             mm_sys::fused_adamw(&parameters, &gradients, &first, &second, divisor.as_ref(), step)?;
         }
@@ -147,7 +154,7 @@ impl AdamW {
     }
 
     /// The share of the moments that is here.
-    pub fn shard(&self) -> Shard {
+    pub fn shard(&self) -> Partition {
         self.shard
     }
 
@@ -159,7 +166,7 @@ impl AdamW {
 
     /// All moments, wherever they are held, in one order for all processes.
     pub fn moments(&self) -> Vec<Moment> {
-        let of_group = |group: &Group| -> Vec<Moment> {
+        let of_group = |group: &ParamGroup| -> Vec<Moment> {
             let of_variable = |index: usize| {
                 let (name, owner) = (&group.names[index], group.owners[index]);
                 let (first, second) = match &group.moments[index] {
@@ -190,7 +197,7 @@ impl AdamW {
         let targets = own.into_iter().filter_map(|moment| Some((moment.name, moment.value?))).collect();
         let mut weights = Weights::open(file)?;
         weights.retain(|name| !others.contains(name));
-        weights.fill(targets, &Form::AS_IS)
+        weights.fill(targets, &TensorLayout::AS_IS)
     }
 }
 
@@ -250,7 +257,7 @@ mod tests {
     #[test]
     fn steps_equal_the_textbook_with_decay_on_matrices_only() {
         let vs = store();
-        let mut optimizer = AdamW::new(&vs, CONFIG, Shard::WHOLE, |_| 1.0);
+        let mut optimizer = AdamW::new(&vs, CONFIG, Partition::WHOLE, |_| 1.0);
         let start: BTreeMap<String, Tensor> =
             vs.variables().into_iter().map(|(n, v)| (n, v.detach().copy())).collect();
         let mut seen: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();
@@ -284,7 +291,7 @@ mod tests {
             vs.variables().into_iter().map(|(n, v)| (n, v.detach().copy())).collect();
         let plain = AdamWConfig { weight_decay: 0.0, ..CONFIG };
         let mut optimizer =
-            AdamW::new(&vs, plain, Shard::WHOLE, |name| if name == "fc_weight" { 0.25 } else { 1.0 });
+            AdamW::new(&vs, plain, Partition::WHOLE, |name| if name == "fc_weight" { 0.25 } else { 1.0 });
         vs.variables().values().map(|v| v.sum(Kind::Float)).sum::<Tensor>().backward();
         optimizer.step(1e-2, &optimizer.gradient_norm(), None).unwrap();
         for (name, moved) in [("fc_weight", 0.25e-2), ("norm.weight", 1e-2)] {
@@ -299,21 +306,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("optimizer.safetensors");
         let vs = store();
-        let mut optimizer = AdamW::new(&vs, CONFIG, Shard::WHOLE, |_| 1.0);
+        let mut optimizer = AdamW::new(&vs, CONFIG, Partition::WHOLE, |_| 1.0);
         vs.variables().values().map(|v| v.square().sum(Kind::Float)).sum::<Tensor>().backward();
         optimizer.step(1e-2, &optimizer.gradient_norm(), None).unwrap();
         let whole = |optimizer: &AdamW| -> Vec<(String, Tensor)> {
             optimizer.moments().into_iter().map(|moment| (moment.name, moment.value.unwrap())).collect()
         };
         crate::checkpoint::write(&file, &whole(&optimizer)).unwrap();
-        let mut other = AdamW::new(&vs, CONFIG, Shard::WHOLE, |_| 1.0);
+        let mut other = AdamW::new(&vs, CONFIG, Partition::WHOLE, |_| 1.0);
         other.load(&file, 1).unwrap();
         for ((name, a), (_, b)) in whole(&optimizer).into_iter().zip(whole(&other)) {
             assert!(a.equal(&b), "{name}");
         }
         // A process that holds a part reads its part.
         for rank in 0..2 {
-            let mut part = AdamW::new(&vs, CONFIG, Shard { rank, world: 2 }, |_| 1.0);
+            let mut part = AdamW::new(&vs, CONFIG, Partition { index: rank, count: 2 }, |_| 1.0);
             part.load(&file, 1).unwrap();
             for (moment, (name, expected)) in part.moments().into_iter().zip(whole(&optimizer)) {
                 assert_eq!(moment.value.is_some(), moment.owner == rank);
@@ -334,7 +341,7 @@ mod tests {
 
     #[test]
     fn shares_together_step_as_the_whole_does() {
-        let step = |shard: Shard| {
+        let step = |shard: Partition| {
             let vs = store();
             let mut optimizer = AdamW::new(&vs, CONFIG, shard, |_| 1.0);
             vs.variables().values().map(|v| v.square().sum(Kind::Float)).sum::<Tensor>().backward();
@@ -343,8 +350,8 @@ mod tests {
                 optimizer.moments().into_iter().map(|m| (m.name.replace("exp_avg_sq.", ""), m.owner));
             (vs.variables(), moments.collect::<BTreeMap<String, usize>>())
         };
-        let (whole, _) = step(Shard::WHOLE);
-        let parts = [0, 1].map(|rank| step(Shard { rank, world: 2 }));
+        let (whole, _) = step(Partition::WHOLE);
+        let parts = [0, 1].map(|rank| step(Partition { index: rank, count: 2 }));
         for (name, expected) in whole {
             let owner = parts[0].1[&name];
             assert!(parts[owner].0[&name].equal(&expected), "{name}");

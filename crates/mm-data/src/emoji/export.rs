@@ -67,7 +67,7 @@ fn write_table(path: &Path, keep: fn(&EmojiPair) -> bool) -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SourceConfig;
+    use crate::DatasetConfig;
 
     #[test]
     fn exported_files_read_back_as_the_same_pairs() {
@@ -78,9 +78,9 @@ mod tests {
         for (split, rows) in [("train", 3550), ("held_out", 394)] {
             let table =
                 format!("kind = 'tsv'\nlabel_column = 'label'\npath = '{}/{split}.tsv'", out.display());
-            let files = toml::from_str::<SourceConfig>(&table).unwrap().open().unwrap();
+            let files = toml::from_str::<DatasetConfig>(&table).unwrap().open().unwrap();
             let embedded = format!("kind = 'emoji'\nsplit = '{split}'");
-            let embedded = toml::from_str::<SourceConfig>(&embedded).unwrap().open().unwrap();
+            let embedded = toml::from_str::<DatasetConfig>(&embedded).unwrap().open().unwrap();
             assert_eq!(files.len(), rows);
             for index in 0..rows {
                 let (file, pair) = (files.sample(index).unwrap(), embedded.sample(index).unwrap());

@@ -39,7 +39,7 @@ use twemoji_assets::png::codes;
 
 pub use export::{EmojiStats, export};
 
-use crate::{Result, Sample, SampleImage, Source};
+use crate::{Dataset, Result, Sample, SampleImage};
 
 /// The credit that the licence of the graphics asks for.
 pub const CREDIT: &str = "Emoji graphics: Twemoji (https://github.com/jdecked/twemoji), \
@@ -197,13 +197,13 @@ fn group_words(group: emojis::Group) -> &'static str {
     }
 }
 
-/// The emoji as a [`Source`].
-pub(crate) struct EmojiSource {
+/// The emoji as a [`Dataset`].
+pub(crate) struct EmojiDataset {
     name: &'static str,
     pairs: Vec<&'static EmojiPair>,
 }
 
-impl EmojiSource {
+impl EmojiDataset {
     pub(crate) fn new(config: &EmojiConfig) -> Self {
         let (name, keep): (_, fn(&EmojiPair) -> bool) = match config.split {
             EmojiSplit::Train => ("emoji (train)", |pair| !pair.held_out),
@@ -214,7 +214,7 @@ impl EmojiSource {
     }
 }
 
-impl Source for EmojiSource {
+impl Dataset for EmojiDataset {
     fn name(&self) -> &str {
         self.name
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, Split};
+use crate::{Error, Rank, Result};
 
 /// How to load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ pub(super) struct Places {
 impl Places {
     /// A process's share of the places of a batch of up to `batch_size`: as many as the others, but for the
     /// last of an epoch.
-    pub fn slice(&self, batch_size: usize, Split { rank, world }: Split) -> Range<usize> {
+    pub fn slice(&self, batch_size: usize, Rank { index: rank, world }: Rank) -> Range<usize> {
         let Range { start, end } = self.all;
         let share = batch_size.div_ceil(world);
         (start + share * rank).min(end)..(start + share * (rank + 1)).min(end)
@@ -75,7 +75,7 @@ impl Places {
 
 impl LoaderConfig {
     /// Errors: settings that cannot work.
-    pub(super) fn check(&self, split: Split, name: &str, len: usize) -> Result<()> {
+    pub(super) fn check(&self, split: Rank, name: &str, len: usize) -> Result<()> {
         let Self { batch_size, drop_last, .. } = *self;
         if len == 0 {
             return Err(Error::Empty {
@@ -86,10 +86,10 @@ impl LoaderConfig {
         if batch_size == 0 {
             return Err(Error::Setting("batch_size = 0: it must be at least 1".into()));
         }
-        if split.world == 0 || split.rank >= split.world {
+        if split.world == 0 || split.index >= split.world {
             return Err(Error::Setting(format!(
                 "process {} of {}: there is no such process",
-                split.rank, split.world
+                split.index, split.world
             )));
         }
         if drop_last && batch_size % split.world != 0 {
@@ -137,7 +137,7 @@ mod tests {
     fn processes_share_every_place_once() {
         let slices = |all| {
             let places = Places { epoch: 0, all, next: (0, 32) };
-            [0, 1, 2].map(|rank| places.slice(12, Split { rank, world: 3 }))
+            [0, 1, 2].map(|rank| places.slice(12, Rank { index: rank, world: 3 }))
         };
         assert_eq!(slices(20..32), [20..24, 24..28, 28..32]);
         assert_eq!(slices(20..26), [20..24, 24..26, 26..26]);

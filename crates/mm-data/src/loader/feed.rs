@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::order::Order;
-use crate::{BadSample, Reading, Sample, Source, Watch};
+use crate::{BadSample, Dataset, Sample, StreamHandle, StreamReader};
 
 /// How often a bad sample's place is offered to another one. More in a row are no accident.
 pub(super) const TRIES: usize = 100;
@@ -17,7 +17,7 @@ pub(super) enum Feed {
 
 /// A source whose samples are asked for by number.
 pub(super) struct Numbered {
-    pub source: Arc<dyn Source>,
+    pub source: Arc<dyn Dataset>,
     pub order: Order,
     /// What is added to a sample's number, for the sources before it.
     pub offset: usize,
@@ -39,20 +39,20 @@ impl Numbered {
 /// changes nothing.
 pub(super) struct Streamed {
     pub name: String,
-    pub watch: Arc<Watch>,
+    pub watch: Arc<StreamHandle>,
     state: Mutex<State>,
     turn: Condvar,
 }
 
 struct State {
-    reading: Box<dyn Reading>,
+    reading: Box<dyn StreamReader>,
     /// The number of the sample that comes next.
     next: u64,
     stopped: bool,
 }
 
 impl Streamed {
-    pub fn new(name: String, reading: Box<dyn Reading>) -> Self {
+    pub fn new(name: String, reading: Box<dyn StreamReader>) -> Self {
         let watch = reading.watch();
         let state = Mutex::new(State { reading, next: 0, stopped: false });
         Self { name, watch, state, turn: Condvar::new() }

@@ -38,7 +38,7 @@ pub use position::{Position, Tally};
 use report::Report;
 use workers::{Shared, Workers};
 
-use crate::{BadSample, Error, Part, Result, Sample, SampleRng, Source, Split, StreamOrder};
+use crate::{BadSample, Dataset, Error, Part, Rank, Result, Sample, SampleRng, StreamOrder};
 
 /// What a map makes, so that the loader can bound the memory of what it reads ahead.
 pub trait Item: Send + 'static {
@@ -71,24 +71,24 @@ pub struct Batch<T> {
     pub position: Position,
 }
 
-/// Batches of a [`Source`], read by threads.
+/// Batches of a [`Dataset`], read by threads.
 ///
 /// ```
 /// use std::sync::Arc;
-/// use mm_data::{Loader, LoaderConfig, Position, SourceConfig, Split, emoji::EmojiConfig};
+/// use mm_data::{Loader, LoaderConfig, Position, DatasetConfig, Rank, emoji::EmojiConfig};
 ///
-/// let source = Arc::from(SourceConfig::Emoji(EmojiConfig::default()).open()?);
+/// let source = Arc::from(DatasetConfig::Emoji(EmojiConfig::default()).open()?);
 /// let config = LoaderConfig { batch_size: 8, ..LoaderConfig::default() };
 /// let map = Arc::new(|sample: &mm_data::Sample, _: &mut mm_data::SampleRng| sample.image.decode([255; 3]));
-/// let mut loader = Loader::new(source, config, Split::default(), map, Position::default())?;
+/// let mut loader = Loader::new(source, config, Rank::default(), map, Position::default())?;
 /// let batch = loader.next_batch()?;
 /// assert_eq!((batch.items.len(), batch.position.index), (8, 8));
 /// # Ok::<(), mm_data::Error>(())
 /// ```
 pub struct Loader<T> {
-    source: Arc<dyn Source>,
+    source: Arc<dyn Dataset>,
     config: LoaderConfig,
-    split: Split,
+    split: Rank,
     weights: Vec<f64>,
     position: Position,
     /// The epoch and place that are read ahead next.
@@ -112,9 +112,9 @@ impl<T: Item> Loader<T> {
     /// Errors: an empty source, a batch size of 0 or that the processes cannot share, a batch larger than the
     /// data set with `drop_last`, a position of another data set.
     pub fn new(
-        source: Arc<dyn Source>,
+        source: Arc<dyn Dataset>,
         config: LoaderConfig,
-        split: Split,
+        split: Rank,
         map: Map<T>,
         mut position: Position,
     ) -> Result<Self> {
@@ -212,7 +212,7 @@ impl<T: Item> Loader<T> {
 
     /// How long the caller has waited for samples so far. Near the run's time: more workers or smaller files
     /// would help.
-    pub fn time_waiting(&self) -> Duration {
+    pub fn data_wait(&self) -> Duration {
         self.workers.waiting
     }
 
@@ -312,7 +312,7 @@ impl<T: Item> Loader<T> {
     }
 }
 
-fn feed(part: &Part, number: usize, offset: usize, config: &LoaderConfig, split: Split) -> Result<Feed> {
+fn feed(part: &Part, number: usize, offset: usize, config: &LoaderConfig, split: Rank) -> Result<Feed> {
     let LoaderConfig { shuffle, resample, shuffle_window: window, seed, .. } = *config;
     let source = part.source.clone();
     Ok(match source.stream() {
@@ -332,7 +332,7 @@ fn feed(part: &Part, number: usize, offset: usize, config: &LoaderConfig, split:
 fn announce(
     feed: &Numbered,
     (epoch, place): (u64, usize),
-    split: Split,
+    split: Rank,
     announced: &mut Option<(u64, usize)>,
 ) {
     // Each of several processes needs a small part of each block: fetching whole blocks for all would read N

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::RngExt;
 
-use crate::Source;
+use crate::Dataset;
 use crate::rng::{Domain, rng, shuffle};
 
 /// The fewest blocks of a window: fewer would hardly mix.
@@ -64,7 +64,7 @@ struct Epoch {
 }
 
 impl Order {
-    pub fn new(source: &dyn Source, config: OrderConfig) -> Self {
+    pub fn new(source: &dyn Dataset, config: OrderConfig) -> Self {
         let blocks = source.blocks().filter(|_| config.shuffle).map(|lengths| {
             let mut end = 0;
             let ends = lengths.iter().map(|&length| {
@@ -204,7 +204,7 @@ mod tests {
 
     struct Blocks(Option<Vec<u32>>, usize);
 
-    impl Source for Blocks {
+    impl Dataset for Blocks {
         fn name(&self) -> &str {
             "blocks"
         }

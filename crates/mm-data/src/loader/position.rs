@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Fault, Split};
+use crate::{Fault, Rank};
 
 /// What a run saves to go on with the very next sample. [`Position::default`] is the beginning.
 ///
@@ -32,8 +32,8 @@ impl Position {
     /// Where process `split` goes on, from where each process of a run stood when it was saved. With another
     /// number of processes than then, samples by number go on exactly; what each has taken of a stream is
     /// then its share of what all had, about where they were.
-    pub fn resumed(saved: Vec<Self>, split: Split) -> Self {
-        let mut resumed = saved.get(split.rank).or(saved.first()).cloned().unwrap_or_default();
+    pub fn resumed(saved: Vec<Self>, split: Rank) -> Self {
+        let mut resumed = saved.get(split.index).or(saved.first()).cloned().unwrap_or_default();
         if saved.len() != split.world && !resumed.streams.is_empty() {
             tracing::warn!(
                 "the run goes on with {} processes instead of {}: streams go on about where they were",
@@ -50,7 +50,7 @@ impl Position {
         for position in &saved {
             resumed.bad.extend(&position.bad);
             // Tallies are summed over the processes: one takes what all have counted.
-            if split.rank == 0 {
+            if split.index == 0 {
                 resumed.tally.add(&position.tally);
             }
         }
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn as_many_processes_go_on_where_each_stood_and_their_tallies_add_up() {
-        let [one, two] = [0, 1].map(|rank| Position::resumed(saved(), Split { rank, world: 2 }));
+        let [one, two] = [0, 1].map(|rank| Position::resumed(saved(), Rank { index: rank, world: 2 }));
         assert_eq!((one.epoch, one.index, one.streams[&1], two.streams[&1]), (2, 8, 10, 14));
         assert_eq!((one.tally.read, one.tally.skipped[&Fault::Image], two.tally.read), (110, 3, 0));
         assert!(one.bad == two.bad && one.bad == [1, 2, 7].into());
@@ -129,10 +129,10 @@ mod tests {
 
     #[test]
     fn another_number_of_processes_shares_what_streams_had() {
-        let alone = Position::resumed(saved(), Split::default());
+        let alone = Position::resumed(saved(), Rank::default());
         assert_eq!((alone.index, alone.streams[&1], alone.tally.read), (8, 24, 110));
-        let third = Position::resumed(saved(), Split { rank: 2, world: 3 });
+        let third = Position::resumed(saved(), Rank { index: 2, world: 3 });
         assert_eq!((third.index, third.streams[&1], third.tally.read), (8, 8, 0));
-        assert_eq!(Position::resumed(vec![], Split::default()), Position::default());
+        assert_eq!(Position::resumed(vec![], Rank::default()), Position::default());
     }
 }

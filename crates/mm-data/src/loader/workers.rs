@@ -161,7 +161,7 @@ impl<T: Item> Workers<T> {
             match (&self.shared.feeds[wanted.0], at.find(|ticket| (ticket.part, ticket.number) == wanted)) {
                 (Feed::Streamed(stream), _) => stream.status(),
                 (Feed::Numbered(feed), Some(ticket)) => {
-                    feed.source.whereabouts(feed.order.at(ticket.place.0, ticket.place.1))
+                    feed.source.location(feed.order.at(ticket.place.0, ticket.place.1))
                 }
                 (Feed::Numbered(feed), None) => feed.source.name().to_owned(),
             };

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::readers::broken::Broken;
 use crate::readers::json::{JsonFile, entry};
-use crate::readers::listed::{Listed, ListedSource};
+use crate::readers::listed::{Listed, ListedDataset};
 use crate::{Fault, Result};
 
 /// Captions as [COCO](https://cocodataset.org/#format-data) publishes them: `captions_train2017.json` and its
@@ -48,7 +48,7 @@ struct Annotation {
 
 /// Opens the file. An image without a caption is a bad sample in its place; an annotation that is broken, or
 /// of an image that the file does not list, is one behind the last image.
-pub(crate) fn open(config: &CocoConfig) -> Result<ListedSource> {
+pub(crate) fn open(config: &CocoConfig) -> Result<ListedDataset> {
     let json = JsonFile::read(&config.path)?;
     let file: File = json.parse("COCO captions: an object with `images` and `annotations`")?;
     let (mut captions, mut lost) = captions(&file.annotations);
@@ -87,7 +87,7 @@ pub(crate) fn open(config: &CocoConfig) -> Result<ListedSource> {
         Broken::new(Fault::Json, format!("annotation {id}: its image_id {image} is no image of the file"))
     }));
     entries.extend(lost.into_iter().map(Err));
-    ListedSource::new(&config.path, config.images_root.as_ref(), entries)
+    ListedDataset::new(&config.path, config.images_root.as_ref(), entries)
 }
 
 /// Of each image its captions with their ids.
@@ -121,7 +121,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{Error, Sample, SampleImage, Source};
+    use crate::{Dataset, Error, Sample, SampleImage};
 
     /// What stands before the lists in the published files.
     const HEAD: &str = r#""info": {"description": "COCO 2017 Dataset","url": "http://cocodataset.org","version": "1.0","year": 2017,"contributor": "COCO Consortium","date_created": "2017/09/01"},"licenses": [{"url": "http://creativecommons.org/licenses/by-nc-sa/2.0/","id": 1,"name": "Attribution-NonCommercial-ShareAlike License"}]"#;
@@ -136,14 +136,14 @@ mod tests {
         format!(r#"{{"image_id": {image},"id": {id},"caption": "{caption}"}}"#)
     }
 
-    fn open_text(text: &str) -> Result<ListedSource> {
+    fn open_text(text: &str) -> Result<ListedDataset> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("captions_val2017.json");
         fs::write(&path, text).unwrap();
         open(&CocoConfig { path, images_root: Some("coco/val2017".into()) })
     }
 
-    fn open_lists(images: &[String], annotations: &[String]) -> Result<ListedSource> {
+    fn open_lists(images: &[String], annotations: &[String]) -> Result<ListedDataset> {
         open_text(&format!(
             r#"{{{HEAD},"images": [{}],"annotations": [{}]}}"#,
             images.join(","),
@@ -151,7 +151,7 @@ mod tests {
         ))
     }
 
-    fn samples(source: &ListedSource) -> Vec<Result<Sample>> {
+    fn samples(source: &ListedDataset) -> Vec<Result<Sample>> {
         (0..source.len()).map(|index| source.sample(index)).collect()
     }
 
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_file_of_another_layout_says_so() {
-        let error = |result: Result<ListedSource>| result.err().unwrap().to_string();
+        let error = |result: Result<ListedDataset>| result.err().unwrap().to_string();
         let instances =
             r#"{"id": 1,"image_id": 139,"category_id": 18,"bbox": [1.0,2.0,3.0,4.0],"iscrowd": 0}"#;
         let message = error(open_lists(&[image(139)], &[instances.into()]));

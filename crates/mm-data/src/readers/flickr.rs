@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::one_or_many;
 use crate::readers::broken::Broken;
 use crate::readers::delimited::{self, Dialect};
-use crate::readers::listed::{Listed, ListedSource};
+use crate::readers::listed::{Listed, ListedDataset};
 use crate::readers::splits::Splits;
 use crate::{Error, Fault, Result, json, text};
 
@@ -36,7 +36,7 @@ type Entries = Vec<std::result::Result<Listed, Broken>>;
 
 /// Opens the file. A row that is broken is a bad sample, told with its line; the rest of its image's captions
 /// remain.
-pub(crate) fn open(config: &FlickrConfig) -> Result<ListedSource> {
+pub(crate) fn open(config: &FlickrConfig) -> Result<ListedDataset> {
     let bytes = &text::read_bytes(&config.path)?;
     let head = String::from_utf8_lossy(bytes.split(|&byte| byte == b'\n').next().unwrap_or_default());
     let head = head.trim();
@@ -63,7 +63,7 @@ pub(crate) fn open(config: &FlickrConfig) -> Result<ListedSource> {
             ),
         });
     };
-    ListedSource::new(&config.path, config.images_root.as_ref(), entries)
+    ListedDataset::new(&config.path, config.images_root.as_ref(), entries)
 }
 
 fn no_splits(config: &FlickrConfig) -> Result<()> {
@@ -220,9 +220,9 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::{SampleImage, Source};
+    use crate::{Dataset, SampleImage};
 
-    fn open_bytes(bytes: &[u8], keys: &str) -> Result<ListedSource> {
+    fn open_bytes(bytes: &[u8], keys: &str) -> Result<ListedDataset> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("results");
         std::fs::write(&path, bytes).unwrap();
@@ -230,11 +230,11 @@ mod tests {
         open(&toml::from_str(&text).unwrap())
     }
 
-    fn captions(source: &ListedSource, index: usize) -> Vec<String> {
+    fn captions(source: &ListedDataset, index: usize) -> Vec<String> {
         source.sample(index).unwrap().captions
     }
 
-    fn said(source: &ListedSource, index: usize) -> (Fault, String) {
+    fn said(source: &ListedDataset, index: usize) -> (Fault, String) {
         let error = source.sample(index).unwrap_err();
         (error.fault(), error.to_string().split_once("results: ").unwrap().1.to_owned())
     }

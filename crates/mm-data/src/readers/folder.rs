@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::readers::walk::Walk;
-use crate::{Error, Result, Sample, SampleImage, Source, text};
+use crate::{Dataset, Error, Result, Sample, SampleImage, text};
 
 /// A folder of images, in folders within it to any depth, links to folders included. Hidden files and folders
 /// are no data; files of other kinds are passed over and counted in one line.
@@ -27,15 +27,15 @@ fn caption() -> String {
     "a photo of a {label}".into()
 }
 
-/// The folder as a [`Source`], in the order of the paths.
-pub(crate) struct FolderSource {
+/// The folder as a [`Dataset`], in the order of the paths.
+pub(crate) struct FolderDataset {
     name: String,
     config: FolderConfig,
     /// Paths below the folder.
     images: Vec<PathBuf>,
 }
 
-impl FolderSource {
+impl FolderDataset {
     pub(crate) fn open(config: &FolderConfig) -> Result<Self> {
         let walk = Walk::of(&config.path)?;
         let name = config.path.display().to_string();
@@ -47,7 +47,7 @@ impl FolderSource {
     }
 }
 
-impl Source for FolderSource {
+impl Dataset for FolderDataset {
     fn name(&self) -> &str {
         &self.name
     }
@@ -96,7 +96,7 @@ mod tests {
         }
         fs::write(folder.path().join("cat/c.txt"), "\u{feff}a cat asleep\r\n\n a cat \n").unwrap();
         let config = FolderConfig { path: folder.path().to_owned(), caption: caption() };
-        let source = FolderSource::open(&config).unwrap();
+        let source = FolderDataset::open(&config).unwrap();
         let samples: Vec<_> = (0..source.len()).map(|index| source.sample(index).unwrap()).collect();
         let seen: Vec<_> = samples.iter().map(|s| (s.label.as_deref(), s.captions.join("|"))).collect();
         assert_eq!(
@@ -121,7 +121,7 @@ mod tests {
         fs::write(birds.path().join("b.jfif"), b"x").unwrap();
         std::os::unix::fs::symlink(birds.path(), folder.path().join("bird")).unwrap();
         let config = FolderConfig { path: folder.path().to_owned(), caption: caption() };
-        let source = FolderSource::open(&config).unwrap();
+        let source = FolderDataset::open(&config).unwrap();
         let labels: Vec<_> =
             (0..source.len()).map(|index| source.sample(index).unwrap().label.unwrap()).collect();
         assert_eq!(labels, ["bird", "cat"]);
@@ -131,7 +131,7 @@ mod tests {
     fn a_folder_without_images_or_no_folder_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let open =
-            |path: PathBuf| FolderSource::open(&FolderConfig { path, caption: caption() }).err().unwrap();
+            |path: PathBuf| FolderDataset::open(&FolderConfig { path, caption: caption() }).err().unwrap();
         assert!(open(folder.path().to_owned()).to_string().contains("no image (.jpg, .jpeg"));
         fs::write(folder.path().join("a.heic"), b"x").unwrap();
         fs::write(folder.path().join(".b.jpg"), b"x").unwrap();

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::config::one_or_many;
 use crate::readers::broken::Broken;
 use crate::readers::json::{JsonFile, entry};
-use crate::readers::listed::{Listed, ListedSource};
+use crate::readers::listed::{Listed, ListedDataset};
 use crate::readers::splits::Splits;
 use crate::{Fault, Result};
 
@@ -55,7 +55,7 @@ struct Sentence {
 }
 
 /// Opens the file. An entry that is broken belongs to no split that can be told: it is a bad sample of each.
-pub(crate) fn open(config: &KarpathyConfig) -> Result<ListedSource> {
+pub(crate) fn open(config: &KarpathyConfig) -> Result<ListedDataset> {
     let json = JsonFile::read(&config.path)?;
     let file: File =
         json.parse("a Karpathy split: an object with `images`, each with its `sentences` and `split`")?;
@@ -98,7 +98,7 @@ pub(crate) fn open(config: &KarpathyConfig) -> Result<ListedSource> {
     if !present.is_empty() {
         splits.check(&config.path, &present)?;
     }
-    ListedSource::new(&config.path, config.images_root.as_ref(), entries)
+    ListedDataset::new(&config.path, config.images_root.as_ref(), entries)
 }
 
 #[cfg(test)]
@@ -106,7 +106,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{SampleImage, Source};
+    use crate::{Dataset, SampleImage};
 
     fn coco(id: u64, split: &str) -> String {
         let folder = if split == "train" { "train2014" } else { "val2014" };
@@ -121,7 +121,7 @@ mod tests {
         )
     }
 
-    fn open_images(images: &[String], keys: &str) -> Result<ListedSource> {
+    fn open_images(images: &[String], keys: &str) -> Result<ListedDataset> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dataset_coco.json");
         fs::write(&path, format!(r#"{{"images": [{}], "dataset": "coco"}}"#, images.join(", "))).unwrap();
@@ -131,7 +131,7 @@ mod tests {
         )
     }
 
-    fn keys(source: ListedSource) -> Vec<String> {
+    fn keys(source: ListedDataset) -> Vec<String> {
         (0..source.len()).map(|index| source.sample(index).unwrap().key).collect()
     }
 

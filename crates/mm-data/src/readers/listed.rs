@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::readers::broken::{Broken, check_some};
-use crate::{Result, Sample, SampleImage, Source};
+use crate::{Dataset, Result, Sample, SampleImage};
 
 /// An image of a list with its captions.
 #[derive(Debug)]
@@ -15,14 +15,14 @@ pub(crate) struct Listed {
     pub(crate) captions: Vec<String>,
 }
 
-/// A list of images as a [`Source`].
-pub(crate) struct ListedSource {
+/// A list of images as a [`Dataset`].
+pub(crate) struct ListedDataset {
     name: String,
     root: PathBuf,
     entries: Vec<std::result::Result<Listed, Broken>>,
 }
 
-impl ListedSource {
+impl ListedDataset {
     /// Errors: no entry, or none that is whole, which is a file of another layout.
     pub(crate) fn new(
         file: &Path,
@@ -40,7 +40,7 @@ pub(crate) fn root_beside(file: &Path, images_root: Option<&PathBuf>) -> PathBuf
     images_root.cloned().unwrap_or_else(|| file.parent().unwrap_or(Path::new("")).to_owned())
 }
 
-impl Source for ListedSource {
+impl Dataset for ListedDataset {
     fn name(&self) -> &str {
         &self.name
     }

@@ -1,5 +1,5 @@
 //! Readers of the files that data sets come in: one file each, with its config and its
-//! [`Source`](crate::Source).
+//! [`Dataset`](crate::Dataset).
 
 pub(crate) mod broken;
 pub(crate) mod coco;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::config::one_or_many;
 use crate::readers::delimited::{self, Dialect};
 use crate::readers::listed::root_beside;
-use crate::{Error, Result, Sample, SampleImage, Source, json, text};
+use crate::{Dataset, Error, Result, Sample, SampleImage, json, text};
 
 /// The columns of a table, by name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,10 +69,10 @@ struct Row {
     label: Option<String>,
 }
 
-/// A table as a [`Source`]. A row that cannot be read is a bad sample like one whose image cannot be: it
+/// A table as a [`Dataset`]. A row that cannot be read is a bad sample like one whose image cannot be: it
 /// counts against `max_bad_samples` when the loader comes to it, and everything there is either read or
 /// skipped.
-pub(crate) struct TableSource {
+pub(crate) struct TableDataset {
     name: String,
     path: PathBuf,
     root: PathBuf,
@@ -82,7 +82,7 @@ pub(crate) struct TableSource {
 
 type Rows = Vec<(u64, std::result::Result<Row, String>)>;
 
-impl TableSource {
+impl TableDataset {
     pub(crate) fn open(config: &TableConfig, format: TableFormat) -> Result<Self> {
         if config.caption_column.is_empty() {
             return Err(Error::Setting("caption_column = []: name at least one column".into()));
@@ -107,7 +107,7 @@ impl TableSource {
     }
 }
 
-impl Source for TableSource {
+impl Dataset for TableDataset {
     fn name(&self) -> &str {
         &self.name
     }
@@ -302,13 +302,13 @@ mod tests {
     use super::*;
 
     /// Opens a file with this text, its columns named as the config text says.
-    fn open(format: TableFormat, text: impl AsRef<[u8]>, keys: &str) -> Result<TableSource> {
+    fn open(format: TableFormat, text: impl AsRef<[u8]>, keys: &str) -> Result<TableDataset> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("table");
         fs::write(&path, text).unwrap();
         let config: TableConfig =
             toml::from_str(&format!("path = {:?}\n{keys}", path.to_str().unwrap())).unwrap();
-        TableSource::open(&config, format)
+        TableDataset::open(&config, format)
     }
 
     fn said(result: Result<impl Sized>) -> String {
@@ -428,7 +428,9 @@ mod tests {
     #[test]
     fn what_cannot_be_opened_says_why() {
         let config: TableConfig = toml::from_str("path = '/no/such.csv'").unwrap();
-        assert!(said(TableSource::open(&config, TableFormat::Csv)).starts_with("/no/such.csv: No such file"));
+        assert!(
+            said(TableDataset::open(&config, TableFormat::Csv)).starts_with("/no/such.csv: No such file")
+        );
         assert!(said(open(TableFormat::Csv, "image,caption\n", "")).contains("the file has no rows"));
         assert!(said(open(TableFormat::Csv, "", "")).contains("no column `image`"));
         assert!(said(open(TableFormat::Csv, b"image,caf\xe9\n", "")).contains("table:1: not UTF-8 text"));

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::readers::broken::{Broken, check_some};
 use crate::readers::json::{JsonFile, entry};
 use crate::readers::listed::root_beside;
-use crate::{Error, Fault, Question, Result, Sample, SampleImage, Source};
+use crate::{Dataset, Error, Fault, Question, Result, Sample, SampleImage};
 
 /// Questions as [VQA v2](https://visualqa.org/download.html) publishes them:
 /// `v2_OpenEnded_mscoco_val2014_questions.json` with `v2_mscoco_val2014_annotations.json`.
@@ -78,8 +78,8 @@ struct Entry {
     answers: Box<[u32]>,
 }
 
-/// The questions as a [`Source`], in the order of the file.
-pub(crate) struct VqaSource {
+/// The questions as a [`Dataset`], in the order of the file.
+pub(crate) struct VqaDataset {
     name: String,
     root: PathBuf,
     image_name: String,
@@ -87,7 +87,7 @@ pub(crate) struct VqaSource {
     entries: Vec<std::result::Result<Entry, Broken>>,
 }
 
-impl VqaSource {
+impl VqaDataset {
     /// Opens the files. A question without its answers, or whose answers are about another image, is a bad
     /// sample in its place; answers to a question that the file does not have are one behind the last
     /// question.
@@ -219,7 +219,7 @@ fn named(config: &VqaConfig, data_subtype: Option<&str>) -> Result<String> {
     }
 }
 
-impl Source for VqaSource {
+impl Dataset for VqaDataset {
     fn name(&self) -> &str {
         &self.name
     }
@@ -275,7 +275,7 @@ mod tests {
         questions: &[String],
         annotations: Option<&[String]>,
         keys: &str,
-    ) -> Result<VqaSource> {
+    ) -> Result<VqaDataset> {
         let folder = tempfile::tempdir().unwrap();
         let (path, answers) = (folder.path().join("questions.json"), folder.path().join("annotations.json"));
         let head = format!(r#"{{{INFO}, "task_type": "Open-Ended", "data_subtype": "{subtype}""#);
@@ -285,10 +285,10 @@ mod tests {
             fs::write(&answers, format!(r#"{head}, "annotations": [{}]}}"#, annotations.join(", "))).unwrap();
             text += &format!("annotations = {:?}", answers.to_str().unwrap());
         }
-        VqaSource::open(&toml::from_str(&text).unwrap())
+        VqaDataset::open(&toml::from_str(&text).unwrap())
     }
 
-    fn image(source: &VqaSource, index: usize) -> String {
+    fn image(source: &VqaDataset, index: usize) -> String {
         let SampleImage::File(path) = source.sample(index).unwrap().image else { panic!("a file") };
         path.display().to_string()
     }

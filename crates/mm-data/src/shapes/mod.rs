@@ -29,7 +29,7 @@
 //!
 //! # What follows from what
 //!
-//! Split, seed, index and the allowed numbers of objects make the scene; the scene alone makes its texts.
+//! Rank, seed, index and the allowed numbers of objects make the scene; the scene alone makes its texts.
 //! Positions are whole thousandths of the side, so no rounding decides what is said, and a direction is said
 //! only where it is plain ([`MARGIN`]). Pixels are computed with exact operations alone. All is the same on
 //! every machine.
@@ -58,7 +58,7 @@ pub use object::{Background, Colour, HELD_OUT, Object, Pattern, SIDE, Shape, Siz
 pub use questions::QuestionKind;
 pub use scene::{MARGIN, MAX_OBJECTS, Relation, Scene};
 
-use crate::{Error, Fault, Result, Sample, SampleImage, SampleRng, Source};
+use crate::{Dataset, Error, Fault, Result, Sample, SampleImage, SampleRng};
 
 /// The most samples of a source.
 const MAX_SAMPLES: usize = 1_000_000_000;
@@ -89,7 +89,7 @@ impl ShapesSplit {
 /// Which scenes to make. In the config:
 ///
 /// ```
-/// let config: mm_data::SourceConfig = toml::from_str("kind = \"shapes\"\nsamples = 100\nobjects = [2, 3]")?;
+/// let config: mm_data::DatasetConfig = toml::from_str("kind = \"shapes\"\nsamples = 100\nobjects = [2, 3]")?;
 /// let sample = config.open()?.sample(7)?;
 /// assert_eq!(sample.key, "train-0000007");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -169,20 +169,20 @@ impl Drawing {
     }
 }
 
-/// The shapes as a [`Source`].
-pub(crate) struct ShapesSource {
+/// The shapes as a [`Dataset`].
+pub(crate) struct ShapesDataset {
     name: String,
     config: ShapesConfig,
 }
 
-impl ShapesSource {
+impl ShapesDataset {
     pub(crate) fn new(config: &ShapesConfig) -> Result<Self> {
         config.check()?;
         Ok(Self { name: format!("shapes ({})", config.split.word()), config: config.clone() })
     }
 }
 
-impl Source for ShapesSource {
+impl Dataset for ShapesDataset {
     fn name(&self) -> &str {
         &self.name
     }
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_sample_is_drawn_without_encoding_and_written_as_png() {
-        let sample = ShapesSource::new(&ShapesConfig::default()).unwrap().sample(3).unwrap();
+        let sample = ShapesDataset::new(&ShapesConfig::default()).unwrap().sample(3).unwrap();
         let decoded = crate::decode(&sample.image.bytes().unwrap(), [0; 3]).unwrap();
         assert_eq!(decoded, sample.image.decode([0; 3]).unwrap());
         assert_eq!(sample.questions[0].id, 30);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::judge::Verdict;
+use super::filter_pass::Outcome;
 use super::manifest::{Job, Manifest, Record, Shard, read_json, write_json, write_whole};
 use super::tar::sha256;
 use crate::in_order::each;
@@ -134,12 +134,12 @@ impl<'a> Folder<'a> {
     }
 
     /// The verdicts of a range, if they were kept.
-    pub fn verdicts(&self, number: usize) -> Option<Vec<Verdict>> {
+    pub fn verdicts(&self, number: usize) -> Option<Vec<Outcome>> {
         read_json(&self.verdicts_path(number)).ok().flatten()
     }
 
     /// Keeps the verdicts of a range.
-    pub fn keep_verdicts(&self, number: usize, verdicts: &[Verdict]) -> Result<()> {
+    pub fn keep_verdicts(&self, number: usize, verdicts: &[Outcome]) -> Result<()> {
         let folder = self.path.join(VERDICTS);
         std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         write_json(&self.verdicts_path(number), &verdicts)

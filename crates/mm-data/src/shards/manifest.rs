@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use super::filter::Filter;
 use crate::stats::Stats;
-use crate::{BadSample, Error, Fault, Result, SourceConfig};
+use crate::{BadSample, DatasetConfig, Error, Fault, Result};
 
 /// What was asked for. A folder is gone on with only by the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
     /// The data set, as a config has it.
-    pub data: SourceConfig,
+    pub data: DatasetConfig,
     /// Its samples, bad ones included.
     pub samples: usize,
     /// Samples of the data set, kept or not, to a shard.

@@ -10,14 +10,14 @@
 //! second then writes.
 
 mod filter;
+mod filter_pass;
 mod folder;
 mod hash;
-mod judge;
 mod manifest;
 mod pack;
 mod tar;
 
 pub use filter::{Bounds, Filter};
-pub use judge::Score;
+pub use filter_pass::Score;
 pub use manifest::{Job, Manifest, Shard};
 pub use pack::{PackOptions, Packing, Progress, Summary};

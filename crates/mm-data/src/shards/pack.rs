@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::filter::Filter;
+use super::filter_pass::{FilterPass, Judged, Outcome, Packed, Score, compare, compares};
 use super::folder::Folder;
-use super::judge::{Judge, Judged, Packed, Score, Verdict, compare, compares};
 use super::manifest::{Job, Record, Shard};
 use super::tar::TarFile;
 use crate::in_order::{CHUNK, InOrder, each, threads};
 use crate::stats::Stats;
-use crate::{BadSample, Error, Result, Source, SourceConfig};
+use crate::{BadSample, Dataset, DatasetConfig, Error, Result};
 
 /// Bad samples that the error of too many names.
 const NAMED: usize = 10;
@@ -83,9 +83,9 @@ pub struct Summary {
 /// A packing.
 pub struct Packing<'a> {
     /// The data set, open.
-    pub source: &'a dyn Source,
+    pub source: &'a dyn Dataset,
     /// What it was opened from, for the manifest.
-    pub data: &'a SourceConfig,
+    pub data: &'a DatasetConfig,
     /// How.
     pub options: PackOptions,
     /// The model, where a filter asks for it.
@@ -103,9 +103,9 @@ impl Packing<'_> {
     /// is.
     ///
     /// ```
-    /// use mm_data::{SourceConfig, shards::{PackOptions, Packing}};
+    /// use mm_data::{DatasetConfig, shards::{PackOptions, Packing}};
     ///
-    /// let data: SourceConfig = toml::from_str("kind = 'emoji'\nsplit = 'held_out'")?;
+    /// let data: DatasetConfig = toml::from_str("kind = 'emoji'\nsplit = 'held_out'")?;
     /// let folder = tempfile::tempdir()?;
     /// let options = PackOptions { filters: vec!["caption_words=2..".parse()?], ..PackOptions::default() };
     /// let source = data.open()?;
@@ -140,7 +140,7 @@ impl Packing<'_> {
         each(&missing, threads, |number| {
             let record = self.shard(&folder, number, |chunk| {
                 let judged = match &verdicts {
-                    Some(verdicts) => judge.recall(chunk.clone(), verdicts)?,
+                    Some(verdicts) => judge.replay(chunk.clone(), verdicts)?,
                     None => {
                         let judged = judge.judge(chunk.clone())?;
                         judged.iter().try_for_each(|judged| bad.count_verdict(&judged.verdict))?;
@@ -188,15 +188,21 @@ impl Packing<'_> {
         Ok(Job { data: self.data.clone(), samples, samples_per_shard, filters, model, check_images })
     }
 
-    fn judge<'b>(&'b self, samples: &'b InOrder<'b>, job: &'b Job) -> Judge<'b> {
-        Judge { samples, filters: &job.filters, check_images: job.check_images, score: self.score }
+    fn judge<'b>(&'b self, samples: &'b InOrder<'b>, job: &'b Job) -> FilterPass<'b> {
+        FilterPass { samples, filters: &job.filters, check_images: job.check_images, score: self.score }
     }
 
     /// Judges all samples, each for itself and then against those before it. What was said of each for itself
     /// is kept in files, for a packing that is ended and gone on with.
-    fn verdicts(&self, folder: &Folder, judge: &Judge, threads: usize, bad: &Bad) -> Result<Vec<Verdict>> {
+    fn verdicts(
+        &self,
+        folder: &Folder,
+        judge: &FilterPass,
+        threads: usize,
+        bad: &Bad,
+    ) -> Result<Vec<Outcome>> {
         let ranges: Vec<usize> = (0..folder.ranges()).collect();
-        let all: Mutex<Vec<Vec<Verdict>>> = Mutex::new(vec![Vec::new(); ranges.len()]);
+        let all: Mutex<Vec<Vec<Outcome>>> = Mutex::new(vec![Vec::new(); ranges.len()]);
         let (done, of) = (AtomicUsize::new(0), self.source.len());
         each(&ranges, threads, |number| {
             let range = folder.range(number);
@@ -234,11 +240,11 @@ impl Packing<'_> {
         for chunk in chunks(folder.range(number)) {
             for Judged { index, verdict, packed } in judge(chunk)? {
                 match verdict {
-                    Verdict::Kept(_) => shard.samples += 1,
-                    Verdict::Filtered(filter) => {
+                    Outcome::Kept(_) => shard.samples += 1,
+                    Outcome::Filtered(filter) => {
                         *shard.filtered.entry(folder.filter(filter)).or_default() += 1
                     }
-                    Verdict::Bad(bad) => {
+                    Outcome::Bad(bad) => {
                         *shard.bad.entry(bad.fault).or_default() += 1;
                         bad_samples.push(*bad);
                     }
@@ -288,10 +294,10 @@ impl Bad<'_> {
         Err(Error::TooManyBad { name: self.name.to_owned(), count: *count, allowed, first: first.clone() })
     }
 
-    fn count_verdict(&self, verdict: &Verdict) -> Result<()> {
+    fn count_verdict(&self, verdict: &Outcome) -> Result<()> {
         match verdict {
-            Verdict::Bad(bad) => self.count(bad),
-            Verdict::Kept(_) | Verdict::Filtered(_) => Ok(()),
+            Outcome::Bad(bad) => self.count(bad),
+            Outcome::Kept(_) | Outcome::Filtered(_) => Ok(()),
         }
     }
 }

@@ -8,7 +8,7 @@ use image::{Rgb, RgbImage};
 use crate::html::thumbnail;
 use crate::in_order::InOrder;
 use crate::rng::{Domain, rng};
-use crate::{BadSample, Error, Result, Sample, Source};
+use crate::{BadSample, Dataset, Error, Result, Sample};
 
 /// The longer side of a picture on a sheet, in pixels.
 const SIDE: u32 = 200;
@@ -60,7 +60,7 @@ impl Sheet {
     ///
     /// Errors: `count` is 0, or samples are to be drawn of a stream. A sample that cannot be read is on the
     /// sheet as such.
-    pub fn of(source: &dyn Source, count: usize, choice: Choice) -> Result<Self> {
+    pub fn of(source: &dyn Dataset, count: usize, choice: Choice) -> Result<Self> {
         if count == 0 {
             return Err(Error::Setting("a sheet of 0 samples shows nothing: ask for 1 or more".into()));
         }
@@ -145,10 +145,10 @@ fn cross(cell: &mut RgbImage) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SourceConfig;
+    use crate::DatasetConfig;
 
-    fn open(text: &str) -> Box<dyn Source> {
-        toml::from_str::<SourceConfig>(text).unwrap().open().unwrap()
+    fn open(text: &str) -> Box<dyn Dataset> {
+        toml::from_str::<DatasetConfig>(text).unwrap().open().unwrap()
     }
 
     #[test]

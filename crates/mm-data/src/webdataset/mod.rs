@@ -5,11 +5,11 @@
 //! neither processes nor threads, and a resumed run begins at the very sample. Commands, standard input and
 //! compressed tars are streams.
 
+mod dataset;
 mod groups;
 mod index;
 mod members;
 mod names;
-mod source;
 mod stream;
 mod walk;
 
@@ -18,16 +18,16 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::config::one_or_many;
-use crate::{Error, Result, Source};
+use crate::{Dataset, Error, Result};
+use dataset::TarDataset;
 pub(crate) use members::{Member, members_of};
 use names::Shard;
-use source::TarSource;
 use stream::TarStream;
 
 /// Shards, and what of their members is read. In the config:
 ///
 /// ```
-/// let config: mm_data::SourceConfig = toml::from_str(r#"
+/// let config: mm_data::DatasetConfig = toml::from_str(r#"
 ///     kind = "webdataset"
 ///     shards = ["laion/{00000..00999}.tar", "more/*.tar"]
 /// "#)?;
@@ -70,7 +70,7 @@ impl WebDatasetConfig {
     /// Finds the shards and indexes those that are new.
     ///
     /// Errors: no shard is named or can be read; a stream without `samples`, `samples` without a stream.
-    pub(crate) fn open(&self) -> Result<Box<dyn Source>> {
+    pub(crate) fn open(&self) -> Result<Box<dyn Dataset>> {
         let shards = names::shards(&self.shards)?;
         let name = self.shards.join(", ");
         if shards.is_empty() {
@@ -91,7 +91,7 @@ impl WebDatasetConfig {
                 Shard::Pipe(_) | Shard::Stdin => None,
             };
             let paths = shards.into_iter().filter_map(path).collect();
-            return Ok(Box::new(TarSource::open(
+            return Ok(Box::new(TarDataset::open(
                 name,
                 paths,
                 &self.caption_field,

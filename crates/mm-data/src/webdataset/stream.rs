@@ -20,7 +20,8 @@ use super::walk;
 use crate::file_kind::{Compression, GIT_LFS_POINTER, HEAD_BYTES, is_git_lfs_pointer};
 use crate::rng::{Domain, rng};
 use crate::{
-    BadSample, Error, Fault, Reading, Result, Sample, SampleRng, Source, Stream, StreamOrder, Watch,
+    BadSample, Dataset, Error, Fault, Result, Sample, SampleRng, StreamHandle, StreamOrder, StreamReader,
+    StreamingDataset,
 };
 
 /// Samples that the reading thread may be ahead of the shuffle buffer.
@@ -29,7 +30,7 @@ const AHEAD: usize = 8;
 /// Keys of a tar that are remembered: a stream may be a single tar without end.
 const KEYS: usize = 1 << 20;
 
-/// Shards as a [`Stream`].
+/// Shards as a [`StreamingDataset`].
 pub(super) struct TarStream {
     pub name: String,
     pub shards: Vec<Shard>,
@@ -40,7 +41,7 @@ pub(super) struct TarStream {
     pub caption_field: String,
 }
 
-impl Source for TarStream {
+impl Dataset for TarStream {
     fn name(&self) -> &str {
         &self.name
     }
@@ -56,13 +57,13 @@ impl Source for TarStream {
         )))
     }
 
-    fn stream(&self) -> Option<&dyn Stream> {
+    fn stream(&self) -> Option<&dyn StreamingDataset> {
         Some(self)
     }
 }
 
-impl Stream for TarStream {
-    fn read(&self, order: StreamOrder) -> Result<Box<dyn Reading>> {
+impl StreamingDataset for TarStream {
+    fn read(&self, order: StreamOrder) -> Result<Box<dyn StreamReader>> {
         let (count, split) = (self.shards.len(), order.split);
         if !order.resample && count < split.world {
             return Err(Error::Setting(format!(
@@ -72,7 +73,7 @@ impl Stream for TarStream {
         }
         let (samples, received) = bounded(AHEAD);
         let (until_stopped, stopped) = bounded(0);
-        let (watch, running) = (Arc::new(Watch::default()), Arc::new(Mutex::new(Running::default())));
+        let (watch, running) = (Arc::new(StreamHandle::default()), Arc::new(Mutex::new(Running::default())));
         let stop = running.clone();
         *locked(&watch.on_stop) = Some(Box::new(move || {
             drop(until_stopped);
@@ -89,7 +90,7 @@ impl Stream for TarStream {
         };
         let name = "mm-data-stream";
         std::thread::Builder::new().name(name.into()).spawn(move || reader.run()).map_err(Error::io(name))?;
-        let shuffle = order.seed.map(|seed| rng(seed, split.rank as u64, 0, Domain::StreamBuffer));
+        let shuffle = order.seed.map(|seed| rng(seed, split.index as u64, 0, Domain::StreamBuffer));
         let size = if shuffle.is_some() { self.buffer.max(1) } else { 1 };
         Ok(Box::new(TarReading { samples: received, stopped, shuffle, buffer: Vec::new(), size, watch }))
     }
@@ -102,10 +103,10 @@ struct TarReading {
     shuffle: Option<SampleRng>,
     buffer: Vec<Sample>,
     size: usize,
-    watch: Arc<Watch>,
+    watch: Arc<StreamHandle>,
 }
 
-impl Reading for TarReading {
+impl StreamReader for TarReading {
     fn next(&mut self) -> Option<std::result::Result<Sample, BadSample>> {
         while self.buffer.len() < self.size {
             let received = select! {
@@ -126,7 +127,7 @@ impl Reading for TarReading {
         Some(Ok(self.buffer.swap_remove(place)))
     }
 
-    fn watch(&self) -> Arc<Watch> {
+    fn watch(&self) -> Arc<StreamHandle> {
         self.watch.clone()
     }
 }
@@ -171,7 +172,7 @@ struct ShardReader {
     caption_field: String,
     order: StreamOrder,
     samples: Sender<std::result::Result<Sample, BadSample>>,
-    watch: Arc<Watch>,
+    watch: Arc<StreamHandle>,
     running: Arc<Mutex<Running>>,
 }
 
@@ -194,14 +195,14 @@ impl ShardReader {
         let mut all: Vec<usize> = (0..self.shards.len()).collect();
         if let Some(seed) = seed {
             // Drawn with replacement, each process draws its own.
-            let number = if resample { split.rank as u64 + 1 } else { 0 };
+            let number = if resample { split.index as u64 + 1 } else { 0 };
             let mut rng = rng(seed, epoch, number, Domain::StreamShards);
             if resample {
                 return all.iter().map(|_| rng.random_range(0..all.len())).collect();
             }
             crate::rng::shuffle(&mut all, &mut rng);
         }
-        all.into_iter().skip(split.rank).step_by(split.world).collect()
+        all.into_iter().skip(split.index).step_by(split.world).collect()
     }
 
     /// Sends all samples of a shard, and then what is broken about it.
@@ -386,7 +387,7 @@ impl ShardReader {
 /// Counts the bytes for who watches.
 struct Counted<'a, R> {
     input: R,
-    watch: &'a Watch,
+    watch: &'a StreamHandle,
 }
 
 impl<R: Read> Read for Counted<'_, R> {

@@ -6,7 +6,7 @@ mod oracle;
 
 use std::collections::{BTreeMap, HashSet};
 
-use mm_data::SourceConfig;
+use mm_data::DatasetConfig;
 use mm_data::shapes::{
     Background, Colour, HELD_OUT, NegativeKind, Object, Pattern, Scene, Shape, ShapesConfig, ShapesSplit,
     Size,
@@ -317,7 +317,7 @@ fn scenes_texts_and_pixels_stay_as_they_were() {
 
 #[test]
 fn a_sample_depends_on_seed_split_and_index_alone() {
-    let open = |config: &ShapesConfig| SourceConfig::Shapes(config.clone()).open().unwrap();
+    let open = |config: &ShapesConfig| DatasetConfig::Shapes(config.clone()).open().unwrap();
     let config = ShapesConfig { samples: 300, ..ShapesConfig::default() };
     let (one, again) = (open(&config), open(&ShapesConfig { size: 100, samples: 200, ..config.clone() }));
     let mut ids = HashSet::new();

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mm_data::{
-    BadSample, Fault, Item, Loader, LoaderConfig, Map, Position, Result, Sample, SampleRng, Source,
-    SourceConfig, Split,
+    BadSample, Dataset, DatasetConfig, Fault, Item, Loader, LoaderConfig, Map, Position, Rank, Result,
+    Sample, SampleRng,
 };
 use rand::{RngExt, SeedableRng};
 
@@ -51,11 +51,11 @@ fn shards(lengths: &[usize]) -> tempfile::TempDir {
     folder
 }
 
-fn config(shards: &str, keys: &str) -> SourceConfig {
+fn config(shards: &str, keys: &str) -> DatasetConfig {
     toml::from_str(&format!("kind = 'webdataset'\nshards = '''{shards}'''\n{keys}")).unwrap()
 }
 
-fn open(folder: &Path, keys: &str) -> Arc<dyn Source> {
+fn open(folder: &Path, keys: &str) -> Arc<dyn Dataset> {
     Arc::from(config(&format!("{}/s-*.tar*", folder.display()), keys).open().unwrap())
 }
 
@@ -75,7 +75,7 @@ fn map() -> Map<Read> {
     })
 }
 
-fn loader(source: Arc<dyn Source>, config: &LoaderConfig, split: Split, position: Position) -> Loader<Read> {
+fn loader(source: Arc<dyn Dataset>, config: &LoaderConfig, split: Rank, position: Position) -> Loader<Read> {
     Loader::new(source, config.clone(), split, map(), position).unwrap()
 }
 
@@ -113,14 +113,14 @@ fn samples_are_found_by_number_over_all_shards() {
     let error = source.sample(5).unwrap_err();
     assert_eq!((error.fault(), error.to_string()), (Fault::Shard, "no sample is in it".into()));
     assert!(source.key(5).ends_with("s-001.tar"));
-    assert!(source.whereabouts(13).ends_with("s-003.tar, sample 0"));
+    assert!(source.location(13).ends_with("s-003.tar, sample 0"));
     assert_eq!(source.blocks().unwrap().iter().sum::<u32>(), 14);
 }
 
 #[test]
 fn an_epoch_mixes_shards_and_has_each_sample_once() {
     let folder = shards(&[100; 8]);
-    let mut loader = loader(open(folder.path(), ""), &TRAINING, Split::default(), Position::default());
+    let mut loader = loader(open(folder.path(), ""), &TRAINING, Rank::default(), Position::default());
     let first = captions(&mut loader, 100);
     assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), 800);
     let number = |caption: &String| caption.strip_prefix("number ").unwrap().parse::<usize>().unwrap();
@@ -133,7 +133,7 @@ fn an_epoch_mixes_shards_and_has_each_sample_once() {
 fn a_run_goes_on_in_mid_epoch_with_another_number_of_processes() {
     let folder = shards(&[40, 33, 27, 60]);
     let unbroken =
-        captions(&mut loader(open(folder.path(), ""), &TRAINING, Split::default(), Position::default()), 60);
+        captions(&mut loader(open(folder.path(), ""), &TRAINING, Rank::default(), Position::default()), 60);
     let mut position = Position::default();
     let mut given = Vec::new();
     // 1, then 4, then 2 processes; each time opened anew from what JSON keeps.
@@ -143,7 +143,7 @@ fn a_run_goes_on_in_mid_epoch_with_another_number_of_processes() {
         for rank in 0..world {
             let from: Position = serde_json::from_str(&saved).unwrap();
             let config = LoaderConfig { workers: 1 + rank % 3, ..TRAINING };
-            let mut loader = loader(open(folder.path(), ""), &config, Split { rank, world }, from);
+            let mut loader = loader(open(folder.path(), ""), &config, Rank { index: rank, world }, from);
             shares.push((0..batches).map(|_| captions(&mut loader, 1)).collect());
             position = loader.position().clone();
         }
@@ -163,20 +163,20 @@ fn a_mix_draws_each_source_by_its_weight_and_resumes() {
             folder.path().display()
         )
     };
-    let mix: SourceConfig =
+    let mix: DatasetConfig =
         toml::from_str(&format!("kind = 'mix'\nsources = [{}, {}]", source(&one, 1.0), source(&two, 3.0)))
             .unwrap();
     let open = || Arc::from(mix.open().unwrap());
-    let mut whole = loader(open(), &TRAINING, Split::default(), Position::default());
+    let mut whole = loader(open(), &TRAINING, Rank::default(), Position::default());
     let mut keys = Vec::new();
     for _ in 0..20 {
         keys.extend(whole.next_batch().unwrap().keys);
     }
     let of_two = keys.iter().filter(|key| key.starts_with(&*two.path().to_string_lossy())).count();
     assert_eq!((of_two, keys.len()), (120, 160));
-    let mut first = loader(open(), &TRAINING, Split::default(), Position::default());
+    let mut first = loader(open(), &TRAINING, Rank::default(), Position::default());
     captions(&mut first, 13);
-    let mut rest = loader(open(), &TRAINING, Split::default(), first.position().clone());
+    let mut rest = loader(open(), &TRAINING, Rank::default(), first.position().clone());
     let mut resumed = Vec::new();
     for _ in 13..20 {
         resumed.extend(rest.next_batch().unwrap().keys);
@@ -210,14 +210,14 @@ fn streams_give_what_numbers_give_and_resume_exactly() {
         (format!("pipe:gzip < {at}/s-{{000..002}}.tar"), "samples = 50\nshuffle_buffer = 1"),
     ] {
         let open = || Arc::from(config(&shards, keys).open().unwrap());
-        let mut whole = loader(open(), &TRAINING, Split::default(), Position::default());
+        let mut whole = loader(open(), &TRAINING, Rank::default(), Position::default());
         let given = captions(&mut whole, 20);
         // A shuffle buffer larger than an epoch holds several, so that some come late.
         assert!(given.iter().collect::<BTreeSet<_>>().len() > 40, "{shards}");
-        let mut first = loader(open(), &TRAINING, Split::default(), Position::default());
+        let mut first = loader(open(), &TRAINING, Rank::default(), Position::default());
         captions(&mut first, 9);
         let config = LoaderConfig { workers: 3, prefetch: 5, ..TRAINING };
-        let mut rest = loader(open(), &config, Split::default(), first.position().clone());
+        let mut rest = loader(open(), &config, Rank::default(), first.position().clone());
         assert_eq!(captions(&mut rest, 11), given[9 * 8..], "{shards}");
     }
 }
@@ -231,7 +231,7 @@ fn processes_share_the_shards_of_a_stream() {
         let mut loader = loader(
             source,
             &LoaderConfig { batch_size: 12, ..TRAINING },
-            Split { rank, world: 3 },
+            Rank { index: rank, world: 3 },
             Position::default(),
         );
         let mine: BTreeSet<String> = captions(&mut loader, 10).into_iter().collect();
@@ -243,7 +243,7 @@ fn processes_share_the_shards_of_a_stream() {
     let message = said(Loader::new(
         few,
         LoaderConfig { batch_size: 7, ..TRAINING },
-        Split { rank: 0, world: 7 },
+        Rank { index: 0, world: 7 },
         map(),
         Position::default(),
     ));
@@ -254,9 +254,9 @@ fn processes_share_the_shards_of_a_stream() {
 }
 
 /// All samples of a set, in order, with what is bad.
-fn all(source: Arc<dyn Source>) -> (Vec<String>, Vec<BadSample>) {
+fn all(source: Arc<dyn Dataset>) -> (Vec<String>, Vec<BadSample>) {
     let config = LoaderConfig { shuffle: false, drop_last: false, max_bad_samples: 999, ..TRAINING };
-    let mut loader = loader(source, &config, Split::default(), Position::default());
+    let mut loader = loader(source, &config, Rank::default(), Position::default());
     let read = loader.epoch().flat_map(|batch| batch.unwrap().items).map(|read| read.0).collect();
     (read, loader.bad_samples().to_vec())
 }
@@ -308,10 +308,10 @@ fn commands_that_fail_are_named_with_what_they_said() {
         "pipe:head -c 6000 {at}/s-000.tar\npipe:cat {at}/s-001.tar; echo no credit >&2; exit 3\npipe:no-such-command\n"
     );
     std::fs::write(&list, lines).unwrap();
-    let source: Arc<dyn Source> =
+    let source: Arc<dyn Dataset> =
         Arc::from(config(&list.display().to_string(), "samples = 20").open().unwrap());
     let config = LoaderConfig { max_bad_samples: 3, shuffle: false, ..TRAINING };
-    let mut loader = loader(source, &config, Split::default(), Position::default());
+    let mut loader = loader(source, &config, Rank::default(), Position::default());
     captions(&mut loader, 2);
     let bad = loader.bad_samples();
     assert_eq!(bad.iter().map(|bad| bad.fault).collect::<Vec<_>>(), [Fault::Shard, Fault::Pipe, Fault::Pipe]);
@@ -329,9 +329,9 @@ fn a_command_that_hangs_ends_with_its_loader() {
         folder.path().display(),
         mark.display()
     );
-    let source: Arc<dyn Source> = Arc::from(config(&command, "samples = 10").open().unwrap());
+    let source: Arc<dyn Dataset> = Arc::from(config(&command, "samples = 10").open().unwrap());
     let mut loader =
-        loader(source, &LoaderConfig { shuffle: false, ..TRAINING }, Split::default(), Position::default());
+        loader(source, &LoaderConfig { shuffle: false, ..TRAINING }, Rank::default(), Position::default());
     captions(&mut loader, 1);
     let running = || {
         let id = std::fs::read_to_string(&mark).unwrap_or_default();
@@ -362,12 +362,12 @@ fn settings_that_cannot_work_are_refused_in_words() {
     assert!(said("pipe:cat x", "").contains("set samples = N"));
     assert!(said("-", "").contains("set samples = N"));
     assert!(
-        toml::from_str::<SourceConfig>("kind = 'webdataset'\nshards = ['-', 'a.tar']\nsamples = 1")
+        toml::from_str::<DatasetConfig>("kind = 'webdataset'\nshards = ['-', 'a.tar']\nsamples = 1")
             .unwrap()
             .open()
             .is_err()
     );
-    assert!(toml::from_str::<SourceConfig>("kind = 'webdataset'\nshard = 'a'").is_err());
+    assert!(toml::from_str::<DatasetConfig>("kind = 'webdataset'\nshard = 'a'").is_err());
 }
 
 /// A tar as disks and downloads leave it.

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use mm_data::{BadSample, Fault, Position, Sample, Source, Split, StreamOrder};
+use mm_data::{BadSample, Dataset, Fault, Position, Rank, Sample, StreamOrder};
 
 use super::{TRAINING, config, gzipped, loader, said, tar};
 
@@ -28,7 +28,7 @@ fn told(key: &str, sample: Result<Sample, (Fault, String)>) -> (String, Result<S
     (key.rsplit('/').next().unwrap().to_owned(), sample.map(whole))
 }
 
-fn by_number(source: &dyn Source) -> Told {
+fn by_number(source: &dyn Dataset) -> Told {
     let one = |index| {
         let sample = source.sample(index).map_err(|error| (error.fault(), error.to_string()));
         told(&source.key(index), sample)
@@ -36,7 +36,7 @@ fn by_number(source: &dyn Source) -> Told {
     (0..source.len()).map(one).collect()
 }
 
-fn streamed(source: &dyn Source, count: usize) -> Told {
+fn streamed(source: &dyn Dataset, count: usize) -> Told {
     let mut reading = source.stream().unwrap().read(StreamOrder::default()).unwrap();
     let one = |read: Result<Sample, BadSample>| match read {
         Ok(sample) => told(&sample.key.clone(), Ok(sample)),
@@ -146,10 +146,10 @@ fn a_json_that_nobody_needs_costs_no_sample_and_is_counted() {
     files.extend([("9.jpg", "J"), ("9.json", "{")].map(|(name, text)| (name.to_owned(), text.into())));
     std::fs::write(&path, tar(&files)).unwrap();
     for keys in ["", "streamed = true\nsamples = 6"] {
-        let source: Arc<dyn Source> = Arc::from(config(&path.display().to_string(), keys).open().unwrap());
+        let source: Arc<dyn Dataset> = Arc::from(config(&path.display().to_string(), keys).open().unwrap());
         let settings =
             mm_data::LoaderConfig { shuffle: false, batch_size: 1, max_bad_samples: 1, ..TRAINING };
-        let mut loader = loader(source, &settings, Split::default(), Position::default());
+        let mut loader = loader(source, &settings, Rank::default(), Position::default());
         let captions: Vec<String> = (0..5).map(|_| loader.next_batch().unwrap().items.remove(0).0).collect();
         assert_eq!(captions, [0, 1, 2, 3, 4].map(|number| format!("number {number}")));
         let tally = &loader.position().tally;

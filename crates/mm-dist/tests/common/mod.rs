@@ -1,17 +1,17 @@
 //! Processes as threads of one: each has its own sockets, groups and graphs.
 
-use mm_dist::{Group, Launch};
+use mm_dist::{Launch, ProcessGroup};
 use std::net::TcpListener;
 use std::time::Duration;
 use tch::{Device, Tensor};
 
 /// Runs `body` as each of `world` processes and gives what each returns, in the order of the ranks.
-pub fn as_processes<T: Send>(world: usize, body: impl Fn(&Group) -> T + Sync) -> Vec<T> {
+pub fn as_processes<T: Send>(world: usize, body: impl Fn(&ProcessGroup) -> T + Sync) -> Vec<T> {
     let (body, port) = (&body, free_port());
     std::thread::scope(|scope| {
         let run = |rank| {
             let group =
-                Group::join(&launch(rank, world, port), Device::Cpu, Duration::from_secs(60)).unwrap();
+                ProcessGroup::join(&launch(rank, world, port), Device::Cpu, Duration::from_secs(60)).unwrap();
             let result = body(&group);
             group.barrier().unwrap();
             result

@@ -1,6 +1,6 @@
 use anyhow::Result;
-use mm_core::config::Source as Text;
-use mm_data::{Source, SourceConfig};
+use mm_core::config::ConfigFile;
+use mm_data::{Dataset, DatasetConfig};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,19 +30,19 @@ struct Run {
 
 #[derive(Deserialize)]
 struct Data {
-    train: Option<SourceConfig>,
+    train: Option<DatasetConfig>,
     #[serde(default)]
-    eval: BTreeMap<String, SourceConfig>,
+    eval: BTreeMap<String, DatasetConfig>,
 }
 
 #[derive(Deserialize)]
 struct Inline {
-    data: SourceConfig,
+    data: DatasetConfig,
 }
 
 impl SetArgs {
     /// The data set's config, and the data set.
-    pub fn open(&self) -> Result<(SourceConfig, Box<dyn Source>)> {
+    pub fn open(&self) -> Result<(DatasetConfig, Box<dyn Dataset>)> {
         let config = match (&self.data, &self.config) {
             (Some(data), _) => inline(data)?,
             (None, Some(file)) => self.of_run(file)?,
@@ -52,8 +52,8 @@ impl SetArgs {
         Ok((config, source))
     }
 
-    fn of_run(&self, file: &std::path::Path) -> Result<SourceConfig> {
-        let text = Text::read(file, &self.overrides)?;
+    fn of_run(&self, file: &std::path::Path) -> Result<DatasetConfig> {
+        let text = ConfigFile::read(file, &self.overrides)?;
         let Data { train, mut eval } = text.parse::<Run>()?.data;
         let mut names: Vec<String> = train.iter().map(|_| "train".to_owned()).collect();
         names.extend(eval.keys().map(|name| format!("eval.{name}")));
@@ -68,7 +68,7 @@ impl SetArgs {
 }
 
 /// A data set on the command line: a table's inside, a whole inline table, or a kind.
-fn inline(data: &str) -> Result<SourceConfig> {
+fn inline(data: &str) -> Result<DatasetConfig> {
     let data = data.trim();
     let is_kind =
         !data.is_empty() && data.chars().all(|character| character.is_alphanumeric() || character == '_');
@@ -77,7 +77,7 @@ fn inline(data: &str) -> Result<SourceConfig> {
         table if table.starts_with('{') => format!("data = {table}"),
         inside => format!("data = {{ {inside} }}"),
     };
-    Ok(Text::from_text("--data", &text, &[])?.parse::<Inline>()?.data)
+    Ok(ConfigFile::from_text("--data", &text, &[])?.parse::<Inline>()?.data)
 }
 
 #[cfg(test)]

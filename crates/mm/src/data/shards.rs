@@ -3,7 +3,7 @@ use super::{ensure_some_good, stats};
 use crate::model::ModelArgs;
 use crate::{out, output, progress, table};
 use anyhow::Result;
-use mm_clip::Bundle;
+use mm_clip::ClipPipeline;
 use mm_data::image::RgbImage;
 use mm_data::shards::{Filter, PackOptions, Packing, Progress, Shard, Summary};
 use serde_json::json;
@@ -102,7 +102,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// The cosines of images and captions. A caption that the tokenizer refuses has none, and costs no other
 /// caption its own.
-fn cosines(model: &Bundle, images: &[RgbImage], captions: &[&str]) -> mm_clip::Result<Vec<f32>> {
+fn cosines(model: &ClipPipeline, images: &[RgbImage], captions: &[&str]) -> mm_clip::Result<Vec<f32>> {
     let together = model.cosines(images, captions);
     if together.is_ok() || captions.len() < 2 {
         return together;

@@ -21,7 +21,7 @@ use crate::config::one_or_many;
 use crate::error::said_by;
 use crate::readers::broken::Broken;
 use crate::readers::listed::root_beside;
-use crate::{Error, Fault, Result, Sample, Source};
+use crate::{Dataset, Error, Fault, Result, Sample};
 
 /// Parquet files with a column of images: a struct of `bytes` and `path`, as `datasets` stores its `Image`,
 /// or the bytes alone, or paths alone.
@@ -70,8 +70,8 @@ fn cache_bytes() -> u64 {
     512 << 20
 }
 
-/// The files as a [`Source`].
-pub(crate) struct ParquetSource {
+/// The files as a [`Dataset`].
+pub(crate) struct ParquetDataset {
     name: String,
     images_root: Option<PathBuf>,
     files: Vec<ParquetFile>,
@@ -94,7 +94,7 @@ struct Place {
     rows: u32,
 }
 
-impl ParquetSource {
+impl ParquetDataset {
     /// Opens the files: reads their footers.
     pub(crate) fn open(config: &ParquetConfig) -> Result<Self> {
         if config.caption_column.is_empty() && config.label_column.is_none() {
@@ -144,7 +144,7 @@ impl ParquetSource {
     }
 }
 
-impl Source for ParquetSource {
+impl Dataset for ParquetDataset {
     fn name(&self) -> &str {
         &self.name
     }

@@ -10,9 +10,9 @@ fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/readers")
 }
 
-fn open(path: impl AsRef<Path>, keys: &str) -> Result<ParquetSource> {
+fn open(path: impl AsRef<Path>, keys: &str) -> Result<ParquetDataset> {
     let path = goldens().join(path);
-    ParquetSource::open(&toml::from_str(&format!("path = {:?}\n{keys}", path.to_str().unwrap())).unwrap())
+    ParquetDataset::open(&toml::from_str(&format!("path = {:?}\n{keys}", path.to_str().unwrap())).unwrap())
 }
 
 fn said(result: Result<impl Sized>) -> String {
@@ -111,7 +111,7 @@ fn a_wrong_setting_is_told_with_what_there_is() {
     assert!(said(open("none.parquet", "split = 'train'")).contains("No such file"));
     let list = format!("path = {:?}", [goldens(), goldens()]);
     assert!(
-        said(ParquetSource::open(&toml::from_str(&list).unwrap()))
+        said(ParquetDataset::open(&toml::from_str(&list).unwrap()))
             .contains("a folder in a list of Parquet files")
     );
     let folder = tempfile::tempdir().unwrap();
@@ -129,7 +129,7 @@ fn a_folder_with_its_files_in_data_is_found_and_a_list_is_taken_as_it_is() {
     }
     assert_eq!(open(folder.path(), "").unwrap().blocks(), Some(vec![3, 2, 3]));
     let list = format!("path = {:?}", files.map(|file| data.join(file)));
-    assert_eq!(ParquetSource::open(&toml::from_str(&list).unwrap()).unwrap().blocks(), Some(vec![3, 3, 2]));
+    assert_eq!(ParquetDataset::open(&toml::from_str(&list).unwrap()).unwrap().blocks(), Some(vec![3, 3, 2]));
 }
 
 #[test]

@@ -20,7 +20,7 @@ const BACKGROUND: [u8; 3] = [255; 3];
 
 /// What becomes of a sample.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) enum Verdict {
+pub(super) enum Outcome {
     /// It is kept; its hash, if hashes are asked for.
     Kept(u64),
     /// It cannot be read.
@@ -41,19 +41,19 @@ pub(super) struct Packed {
 /// A sample's number, what becomes of it, and what of it is written.
 pub(super) struct Judged {
     pub index: usize,
-    pub verdict: Verdict,
+    pub verdict: Outcome,
     pub packed: Option<Packed>,
 }
 
 /// The filters of a job.
-pub(super) struct Judge<'a> {
+pub(super) struct FilterPass<'a> {
     pub samples: &'a InOrder<'a>,
     pub filters: &'a [Filter],
     pub check_images: bool,
     pub score: Option<Score<'a>>,
 }
 
-impl Judge<'_> {
+impl FilterPass<'_> {
     /// Judges each sample of a range for itself.
     ///
     /// Errors: the model's.
@@ -69,13 +69,13 @@ impl Judge<'_> {
     /// The samples of a range as they were judged before.
     ///
     /// Errors: the source gives fewer than it did then.
-    pub fn recall(&self, range: Range<usize>, verdicts: &[Verdict]) -> Result<Vec<Judged>> {
+    pub fn replay(&self, range: Range<usize>, verdicts: &[Outcome]) -> Result<Vec<Judged>> {
         let one = |(index, sample): (usize, std::result::Result<Sample, BadSample>)| {
             let verdict = verdicts[index].clone();
-            let Verdict::Kept(_) = verdict else { return Judged { index, verdict, packed: None } };
+            let Outcome::Kept(_) = verdict else { return Judged { index, verdict, packed: None } };
             match sample.and_then(|sample| self.pack(sample)) {
                 Ok(packed) => Judged { index, verdict, packed: Some(packed) },
-                Err(bad) => Judged { index, verdict: Verdict::Bad(Box::new(bad)), packed: None },
+                Err(bad) => Judged { index, verdict: Outcome::Bad(Box::new(bad)), packed: None },
             }
         };
         let range = range.start.min(verdicts.len())..range.end.min(verdicts.len());
@@ -103,11 +103,11 @@ impl Judge<'_> {
         let without = |verdict| (Judged { index, verdict, packed: None }, None);
         let packed = match sample.and_then(|sample| self.pack(sample)) {
             Ok(packed) => packed,
-            Err(bad) => return without(Verdict::Bad(Box::new(bad))),
+            Err(bad) => return without(Outcome::Bad(Box::new(bad))),
         };
         let caption = packed.sample.captions.first().map_or("", String::as_str);
         if let Some(place) = self.filters.iter().position(|filter| !filter.keeps(&packed.header, caption)) {
-            return without(Verdict::Filtered(place));
+            return without(Outcome::Filtered(place));
         }
         let needs_pixels = compares(self.filters) || self.threshold().is_some() || self.check_images;
         let pixels =
@@ -115,9 +115,9 @@ impl Judge<'_> {
         match pixels {
             Ok(pixels) => {
                 let hash = pixels.as_ref().filter(|_| compares(self.filters)).map_or(0, perceptual_hash);
-                (Judged { index, verdict: Verdict::Kept(hash), packed: Some(packed) }, pixels)
+                (Judged { index, verdict: Outcome::Kept(hash), packed: Some(packed) }, pixels)
             }
-            Err(error) => without(Verdict::Bad(Box::new(self.samples.bad(packed.sample.key, &error)))),
+            Err(error) => without(Outcome::Bad(Box::new(self.samples.bad(packed.sample.key, &error)))),
         }
     }
 
@@ -147,7 +147,7 @@ impl Judge<'_> {
                     images.push(pixels);
                     captions.push(caption.clone());
                 }
-                _ => (judged.verdict, judged.packed) = (Verdict::Filtered(place), None),
+                _ => (judged.verdict, judged.packed) = (Outcome::Filtered(place), None),
             }
         }
         let captions: Vec<&str> = captions.iter().map(String::as_str).collect();
@@ -155,7 +155,7 @@ impl Judge<'_> {
         for (number, score) in scored.into_iter().zip(scores) {
             if score.is_nan() || score < least {
                 let judged = &mut judged[number].0;
-                (judged.verdict, judged.packed) = (Verdict::Filtered(place), None);
+                (judged.verdict, judged.packed) = (Outcome::Filtered(place), None);
             }
         }
         Ok(())
@@ -168,13 +168,13 @@ pub(super) fn compares(filters: &[Filter]) -> bool {
 }
 
 /// Drops what looks like a sample before it that is kept, in the order of their numbers.
-pub(super) fn compare(filters: &[Filter], verdicts: &mut [Verdict]) {
+pub(super) fn compare(filters: &[Filter], verdicts: &mut [Outcome]) {
     for (place, filter) in filters.iter().enumerate() {
         let Filter::Duplicates(bits) = filter else { continue };
         let mut seen = Seen::new(*bits);
         for verdict in &mut *verdicts {
-            if matches!(verdict, Verdict::Kept(hash) if !seen.is_new(*hash)) {
-                *verdict = Verdict::Filtered(place);
+            if matches!(verdict, Outcome::Kept(hash) if !seen.is_new(*hash)) {
+                *verdict = Outcome::Filtered(place);
             }
         }
     }

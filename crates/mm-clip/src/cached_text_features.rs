@@ -1,6 +1,6 @@
-use crate::{Result, TextModel};
-use mm_data::Source;
-use mm_dist::Group;
+use crate::{Result, TextEmbedder};
+use mm_data::Dataset;
+use mm_dist::ProcessGroup;
 use std::collections::{BTreeSet, HashMap};
 use tch::Tensor;
 
@@ -8,7 +8,7 @@ use tch::Tensor;
 /// step. What a text becomes then depends on the data alone, not on the batch that it is drawn into, so that
 /// a resumed run sees the same numbers.
 #[derive(Debug)]
-pub(crate) struct FrozenTexts {
+pub(crate) struct CachedTextFeatures {
     /// `[texts, W]`.
     pooled: Tensor,
     places: HashMap<Vec<u32>, i64>,
@@ -20,10 +20,10 @@ const MOST: usize = 1 << 17;
 /// Texts that are computed at once.
 const BATCH_SIZE: usize = 64;
 
-impl FrozenTexts {
+impl CachedTextFeatures {
     /// The texts of `source`; none where they are too many to keep or cannot be read beforehand, and are
     /// computed at every step instead.
-    pub fn new(model: &TextModel, source: &dyn Source, group: &Group) -> Result<Option<Self>> {
+    pub fn new(model: &TextEmbedder, source: &dyn Dataset, group: &ProcessGroup) -> Result<Option<Self>> {
         if source.stream().is_some() {
             return Ok(None);
         }

@@ -7,7 +7,7 @@ use mm_vision::ImageTowerConfig;
 
 /// Where a parameter of a tower stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Group {
+pub(crate) struct LayerGroup {
     /// Whether it is the image side's.
     pub is_image: bool,
     /// How many groups come after it: 0 for the projection.
@@ -16,9 +16,9 @@ pub(crate) struct Group {
 
 /// The group of the parameter `name` of a [`Clip`](crate::Clip); none for the temperature and the bias.
 ///
-/// Group 0 are the embeddings or a ResNet's stem, group n the n-th block or stage, the last with the norm and
+/// LayerGroup 0 are the embeddings or a ResNet's stem, group n the n-th block or stage, the last with the norm and
 /// head behind it; then comes the projection, or what pools a modified ResNet.
-pub(crate) fn group_of(name: &str, config: &ClipConfig) -> Option<Group> {
+pub(crate) fn group_of(name: &str, config: &ClipConfig) -> Option<LayerGroup> {
     let (root, rest) = name.split_once('.')?;
     let (is_image, blocks) = match root {
         "vision_model" | "visual" | "visual_projection" => (true, image_blocks(&config.image)),
@@ -31,7 +31,7 @@ pub(crate) fn group_of(name: &str, config: &ClipConfig) -> Option<Group> {
             block_of(rest).map_or_else(|| if is_input(rest) { 0 } else { blocks }, |block| block.min(blocks))
         }
     };
-    Some(Group { is_image, behind: blocks + 1 - group })
+    Some(LayerGroup { is_image, behind: blocks + 1 - group })
 }
 
 /// The block of a parameter, counted from 1.

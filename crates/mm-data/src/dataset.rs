@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::{BadSample, Result, Sample};
 
 /// A data set: samples by number. The [`Loader`](crate::Loader) reads any of these.
-pub trait Source: Send + Sync {
+pub trait Dataset: Send + Sync {
     /// The name for logs: the kind and the path.
     fn name(&self) -> &str;
 
@@ -29,7 +29,7 @@ pub trait Source: Send + Sync {
     }
 
     /// Where a sample lies, told without reading anything: for who waits for it.
-    fn whereabouts(&self, index: usize) -> String {
+    fn location(&self, index: usize) -> String {
         format!("{} #{index}", self.name())
     }
 
@@ -57,7 +57,7 @@ pub trait Source: Send + Sync {
     }
 
     /// The samples in the only order that they can be read in, where they cannot be read by number.
-    fn stream(&self) -> Option<&dyn Stream> {
+    fn stream(&self) -> Option<&dyn StreamingDataset> {
         None
     }
 }
@@ -68,20 +68,20 @@ pub struct Part {
     /// Its share of what is drawn, against the weights of the others.
     pub weight: f64,
     /// The source.
-    pub source: Arc<dyn Source>,
+    pub source: Arc<dyn Dataset>,
 }
 
 /// Samples that come one after the other and cannot be asked for by number: a command's output, a compressed
 /// tar.
-pub trait Stream: Send + Sync {
+pub trait StreamingDataset: Send + Sync {
     /// Reads from the beginning, without end unless what is read ends for good; epoch follows epoch. What
     /// comes follows from `order` alone, if the commands and files give the same bytes again.
     ///
     /// Errors: there is less than one shard for each process.
-    fn read(&self, order: StreamOrder) -> Result<Box<dyn Reading>>;
+    fn read(&self, order: StreamOrder) -> Result<Box<dyn StreamReader>>;
 }
 
-/// In which order a [`Stream`] comes.
+/// In which order a [`StreamingDataset`] comes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StreamOrder {
     /// What the shuffling follows from; none: as it lies.
@@ -89,21 +89,21 @@ pub struct StreamOrder {
     /// Whether shards are drawn with replacement.
     pub resample: bool,
     /// Whose shards.
-    pub split: Split,
+    pub split: Rank,
 }
 
-/// A [`Stream`] being read.
-pub trait Reading: Send {
+/// A [`StreamingDataset`] being read.
+pub trait StreamReader: Send {
     /// The next sample, bad ones included; none at an end for good.
     fn next(&mut self) -> Option<std::result::Result<Sample, BadSample>>;
 
     /// What can be told of the reading while it goes on.
-    fn watch(&self) -> Arc<Watch>;
+    fn watch(&self) -> Arc<StreamHandle>;
 }
 
-/// How far a [`Reading`] is, and its end from outside, for who waits for it.
+/// How far a [`StreamReader`] is, and its end from outside, for who waits for it.
 #[derive(Default)]
-pub struct Watch {
+pub struct StreamHandle {
     /// The shard that is being read.
     pub shard: Mutex<String>,
     /// Bytes read so far.
@@ -114,7 +114,7 @@ pub struct Watch {
     pub on_stop: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
-impl Watch {
+impl StreamHandle {
     /// Ends the reading, even while somebody waits for its next sample: there is none then.
     pub fn stop(&self) {
         let on_stop = self.on_stop.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -126,16 +126,16 @@ impl Watch {
 
 /// Which part of the work is one process's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Split {
+pub struct Rank {
     /// The process, from 0.
-    pub rank: usize,
+    pub index: usize,
     /// How many processes there are.
     pub world: usize,
 }
 
-impl Default for Split {
+impl Default for Rank {
     /// One process does all.
     fn default() -> Self {
-        Self { rank: 0, world: 1 }
+        Self { index: 0, world: 1 }
     }
 }

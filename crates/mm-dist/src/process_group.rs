@@ -1,7 +1,7 @@
 use crate::error::first_line;
-use crate::meeting::meet;
+use crate::rendezvous::rendezvous;
 use crate::{Error, Launch, Result};
-use mm_sys::{Backend, ProcessGroup, ReduceOp, TcpStore};
+use mm_sys::{Backend, C10dProcessGroup, ReduceOp, TcpStore};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
@@ -11,25 +11,25 @@ use tch::{Device, Kind, Tensor};
 ///
 /// Every process calls the same functions in the same order. Clones are the same group.
 #[derive(Clone, Debug, Default)]
-pub struct Group(Option<Arc<Joined>>);
+pub struct ProcessGroup(Option<Arc<Joined>>);
 
 #[derive(Debug)]
 struct Joined {
     rank: usize,
     world: usize,
     /// Moves what lies on the CPU.
-    host: ProcessGroup,
+    host: C10dProcessGroup,
     /// Moves what lies on GPUs, if the run computes there.
-    gpu: Option<ProcessGroup>,
+    gpu: Option<C10dProcessGroup>,
     /// Moves gradients while a backward pass runs, beside whatever that pass itself sends.
-    gradients: ProcessGroup,
+    gradients: C10dProcessGroup,
     /// The first failure where there was nobody to give it to.
     failure: Mutex<Option<String>>,
     store: TcpStore,
     timeout: Duration,
 }
 
-impl Group {
+impl ProcessGroup {
     /// One process.
     pub fn alone() -> Self {
         Self(None)
@@ -45,11 +45,11 @@ impl Group {
         if world == 1 {
             return Ok(Self::alone());
         }
-        let store = meet(launch, timeout)?;
+        let store = rendezvous(launch, timeout)?;
         let join = |name: &str, backend| {
-            let joined = ProcessGroup::join(&store, name, backend, rank, world, timeout);
+            let joined = C10dProcessGroup::join(&store, name, backend, rank, world, timeout);
             joined.map_err(|error| {
-                Error::meeting(format!("rank {rank} cannot reach the others: {}", first_line(&error.0)))
+                Error::rendezvous(format!("rank {rank} cannot reach the others: {}", first_line(&error.0)))
             })
         };
         let host = join("host", Backend::Gloo)?;
@@ -132,7 +132,7 @@ impl Group {
         Ok(out)
     }
 
-    /// As [`Group::all_gather`], for training: going back, a row gets the sum of what all processes want of
+    /// As [`ProcessGroup::all_gather`], for training: going back, a row gets the sum of what all processes want of
     /// it. With gradients averaged over the processes afterwards, that is the gradient of the mean of their
     /// losses.
     ///
@@ -145,7 +145,7 @@ impl Group {
 
     /// The sum of all processes' `x`, which going back sums gradients likewise, for use deep inside a forward
     /// pass, where no error can be returned: a lost process makes the sum this process's own, and
-    /// [`Group::check`] fails ever after.
+    /// [`ProcessGroup::check`] fails ever after.
     pub fn sum_with_gradient(&self, x: &Tensor) -> Tensor {
         let Some(joined) = &self.0 else { return x.shallow_clone() };
         joined.engine(x.device()).all_reduce_with_gradient(x).unwrap_or_else(|error| {
@@ -235,7 +235,7 @@ impl Group {
     ///
     /// # Errors
     /// Some have another; every process then says which, and wherein.
-    pub fn agree_on(
+    pub fn assert_same_on_all_ranks(
         &self,
         what: &'static str,
         text: &str,
@@ -268,20 +268,20 @@ impl Group {
     fn on(
         &self,
         tensor: &mut Tensor,
-        run: impl FnOnce(&ProcessGroup, &mut Tensor) -> mm_sys::Result<()>,
+        run: impl FnOnce(&C10dProcessGroup, &mut Tensor) -> mm_sys::Result<()>,
     ) -> Result<()> {
         let Some(joined) = &self.0 else { return Ok(()) };
         Ok(run(joined.engine(tensor.device()), tensor)?)
     }
 
     /// The engine for gradients; none for a process alone.
-    pub(crate) fn gradients(&self) -> Option<&ProcessGroup> {
+    pub(crate) fn gradients(&self) -> Option<&C10dProcessGroup> {
         self.0.as_ref().map(|joined| &joined.gradients)
     }
 }
 
 impl Joined {
-    fn engine(&self, device: Device) -> &ProcessGroup {
+    fn engine(&self, device: Device) -> &C10dProcessGroup {
         match (device, &self.gpu) {
             (Device::Cuda(_), Some(gpu)) => gpu,
             _ => &self.host,
@@ -301,7 +301,7 @@ fn fnv(bytes: &[u8]) -> u64 {
 ///
 /// # Errors
 /// Another process is lost.
-pub fn broadcast_together(group: &Group, root: usize, tensors: &[Tensor]) -> Result<()> {
+pub fn broadcast_together(group: &ProcessGroup, root: usize, tensors: &[Tensor]) -> Result<()> {
     if group.is_alone() {
         return Ok(());
     }

@@ -1,10 +1,10 @@
 //! Models with what they need to read images and texts: opened from a folder, embedding, saved.
 
-use crate::folder::{Architecture, Description, FolderForm, ModelFolder, Saved, StoredType};
+use crate::folder::{Architecture, CheckpointFormat, Description, ModelFolder, Saved, StoredType};
 use crate::{Clip, ClipConfig, ContrastiveHead, Error, ImageEncoder, Result, TextEncoder};
 use mm_core::{DeviceConfig, Precision, PrecisionProbe, upload};
 use mm_data::image::RgbImage;
-use mm_dist::Group;
+use mm_dist::ProcessGroup;
 use mm_text::{Padding, TokenBatch, Tokenizer};
 use mm_vision::{ImageProcessor, ImageTowerConfig};
 use std::path::Path;
@@ -47,7 +47,7 @@ impl OpenOptions {
 
 /// An image encoder and what it needs to read images.
 #[derive(Debug)]
-pub struct ImageModel {
+pub struct ImageEmbedder {
     /// Pixels to vectors.
     pub encoder: ImageEncoder,
     /// Images to `pixel_values`.
@@ -58,7 +58,7 @@ pub struct ImageModel {
 
 /// A text encoder and what it needs to read texts.
 #[derive(Debug)]
-pub struct TextModel {
+pub struct TextEmbedder {
     /// Tokens to vectors.
     pub encoder: TextEncoder,
     /// Texts to tokens.
@@ -71,22 +71,22 @@ pub struct TextModel {
 
 /// A CLIP and what it needs to read images and texts.
 #[derive(Debug)]
-pub struct Bundle {
+pub struct ClipPipeline {
     /// The image side.
-    pub image: ImageModel,
+    pub image: ImageEmbedder,
     /// The text side.
-    pub text: TextModel,
+    pub text: TextEmbedder,
     /// How the two are compared.
     pub head: ContrastiveHead,
     /// What the model was made from.
     pub config: ClipConfig,
 }
 
-impl ImageModel {
+impl ImageEmbedder {
     /// Opens the image side of the model in a folder, or of a hub name: of a CLIP, or an image tower alone.
     ///
     /// # Errors
-    /// As [`Bundle::open`].
+    /// As [`ClipPipeline::open`].
     pub fn open(model: &str, options: &OpenOptions) -> Result<Self> {
         let folder = ModelFolder::open(model)?;
         let (mut tower, projection) = folder.image()?;
@@ -120,11 +120,11 @@ impl ImageModel {
     }
 }
 
-impl TextModel {
+impl TextEmbedder {
     /// Opens the text side of the model in a folder, or of a hub name: of a CLIP, or a text tower alone.
     ///
     /// # Errors
-    /// As [`Bundle::open`].
+    /// As [`ClipPipeline::open`].
     pub fn open(model: &str, options: &OpenOptions) -> Result<Self> {
         let folder = ModelFolder::open(model)?;
         let (tower, projection) = folder.text()?;
@@ -140,14 +140,14 @@ impl TextModel {
     /// # Errors
     /// A text that the tokenizer has no tokens for.
     pub fn embed(&self, texts: &[&str], batch_size: usize) -> Result<Tensor> {
-        self.embed_among(texts, batch_size, &Group::alone())
+        self.embed_among(texts, batch_size, &ProcessGroup::alone())
     }
 
-    /// [`TextModel::embed`] with the work shared by the processes of `group`, which all get all rows.
+    /// [`TextEmbedder::embed`] with the work shared by the processes of `group`, which all get all rows.
     ///
     /// # Errors
-    /// As [`TextModel::embed`], or another process is lost.
-    pub fn embed_among(&self, texts: &[&str], batch_size: usize, group: &Group) -> Result<Tensor> {
+    /// As [`TextEmbedder::embed`], or another process is lost.
+    pub fn embed_among(&self, texts: &[&str], batch_size: usize, group: &ProcessGroup) -> Result<Tensor> {
         let tokens = self.tokenizer.encode_all(texts)?;
         let rows = self.map_rows(&tokens, batch_size, group, |tokens| self.encoder.encode(tokens))?;
         check_rows(&rows, |row| format!("the text {:?}", texts[row]))?;
@@ -164,7 +164,7 @@ impl TextModel {
         &self,
         rows: &[Vec<u32>],
         batch_size: usize,
-        group: &Group,
+        group: &ProcessGroup,
         compute: impl Fn(&TokenBatch) -> Tensor,
     ) -> Result<Tensor> {
         let mut by_length: Vec<usize> = (0..rows.len()).collect();
@@ -190,7 +190,7 @@ impl TextModel {
     }
 }
 
-impl Bundle {
+impl ClipPipeline {
     /// A model that is in memory, with its readers.
     pub fn new(
         clip: Clip,
@@ -201,8 +201,8 @@ impl Bundle {
     ) -> Self {
         let Clip { image, text, head } = clip;
         Self {
-            image: ImageModel { encoder: image, processor, device },
-            text: TextModel { encoder: text, tokenizer, padding: config.text.padding(), device },
+            image: ImageEmbedder { encoder: image, processor, device },
+            text: TextEmbedder { encoder: text, tokenizer, padding: config.text.padding(), device },
             head,
             config,
         }
@@ -238,7 +238,7 @@ impl Bundle {
     /// Builds the CLIP of `folder` on `vs` and fills it.
     ///
     /// # Errors
-    /// As [`Bundle::open`].
+    /// As [`ClipPipeline::open`].
     pub fn load(folder: ModelFolder, vs: &VarStore, resolution: Option<i64>) -> Result<Self> {
         let mut config = folder.clip()?.clone();
         let processor = resized(folder.processor()?, &mut config.image, resolution)?;
@@ -258,7 +258,13 @@ impl Bundle {
     ///
     /// # Errors
     /// A file cannot be written, or `form` cannot hold the model.
-    pub fn save(&self, vs: &VarStore, folder: &Path, form: FolderForm, dtype: StoredType) -> Result<()> {
+    pub fn save(
+        &self,
+        vs: &VarStore,
+        folder: &Path,
+        form: CheckpointFormat,
+        dtype: StoredType,
+    ) -> Result<()> {
         let architecture = Architecture::Clip(self.config.clone());
         let variables = vs.variables().into_iter().collect();
         Saved { description: self.description(&architecture), variables }.write(folder, form, dtype)
@@ -268,7 +274,7 @@ impl Bundle {
     ///
     /// # Errors
     /// None holds it.
-    pub fn form(&self) -> Result<FolderForm> {
+    pub fn form(&self) -> Result<CheckpointFormat> {
         self.description(&Architecture::Clip(self.config.clone())).form()
     }
 
@@ -278,7 +284,7 @@ impl Bundle {
     /// A file cannot be written.
     pub(crate) fn save_description(&self, folder: &Path) -> Result<()> {
         let architecture = Architecture::Clip(self.config.clone());
-        self.description(&architecture).write(folder, FolderForm::Checkpoint, StoredType::F32)
+        self.description(&architecture).write(folder, CheckpointFormat::Checkpoint, StoredType::F32)
     }
 
     fn description<'a>(&'a self, architecture: &'a Architecture) -> Description<'a> {

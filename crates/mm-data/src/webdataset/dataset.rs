@@ -1,4 +1,4 @@
-//! Plain local tars as a [`Source`]: any sample by its number.
+//! Plain local tars as a [`Dataset`]: any sample by its number.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,7 +12,7 @@ use rustix::fs::{Advice, fadvise};
 use super::index::{Index, Summary};
 use super::members::{self, MAX_SAMPLE_BYTES};
 use crate::in_order::each;
-use crate::{Error, Fault, Result, Sample, Source};
+use crate::{Dataset, Error, Fault, Result, Sample};
 
 /// Threads that index shards at first read: more than cores, because the disk is what takes the time.
 const INDEXERS: usize = 8;
@@ -27,7 +27,7 @@ const BLOCK_BYTES: u64 = 4 << 20;
 const BLOCK_SAMPLES: u64 = 128;
 
 /// Shards by number.
-pub(super) struct TarSource {
+pub(super) struct TarDataset {
     name: String,
     shards: Vec<Known>,
     /// The number of the first sample of each shard.
@@ -51,7 +51,7 @@ struct OpenShard {
     index: Index,
 }
 
-impl TarSource {
+impl TarDataset {
     /// Opens the shards by their indices; those that have none are indexed now, in parallel.
     ///
     /// Errors: no shard can be read. Some that cannot are bad samples, one each.
@@ -121,7 +121,7 @@ impl TarSource {
     fn key_in(&self, shard: &OpenShard, index: usize) -> String {
         let (number, place) = self.find(index);
         let path = self.shards[number].path.display();
-        shard.index.key(place).map_or_else(|| self.whereabouts(index), |key| format!("{path}/{key}"))
+        shard.index.key(place).map_or_else(|| self.location(index), |key| format!("{path}/{key}"))
     }
 }
 
@@ -160,7 +160,7 @@ fn know(paths: Vec<PathBuf>, index_dir: Option<&Path>) -> Vec<Known> {
     paths.into_iter().zip(found).map(known).collect()
 }
 
-impl Source for TarSource {
+impl Dataset for TarDataset {
     fn name(&self) -> &str {
         &self.name
     }
@@ -175,11 +175,11 @@ impl Source for TarSource {
         match self.shard(number) {
             _ if place == summary.samples => path.display().to_string(),
             Ok(shard) => self.key_in(&shard, index),
-            Err(_) => self.whereabouts(index),
+            Err(_) => self.location(index),
         }
     }
 
-    fn whereabouts(&self, index: usize) -> String {
+    fn location(&self, index: usize) -> String {
         let (shard, place) = self.find(index);
         format!("{}, sample {place}", self.shards[shard].path.display())
     }

@@ -1,17 +1,17 @@
 use crate::folder::ModelFolder;
-use crate::groups::group_of;
+use crate::layer_groups::group_of;
 use crate::{Clip, ClipConfig, Error, Lock, ModelConfig, Result, TokenizerConfig};
 use mm_core::nn::shapes_only;
 use mm_text::{TextTowerConfig, Tokenizer};
-use mm_vision::{ImageProcessor, ImageTowerConfig, VitForm};
+use mm_vision::{ImageProcessor, ImageTowerConfig, VitVariant};
 use std::path::Path as FilePath;
 use tch::nn::{Path, VarStore};
 use tch::{Device, Tensor};
 
 /// What a run starts from: the model's config, and the checkpoints that fill it, whole or by the tower.
-pub(crate) struct Start {
+pub(crate) struct InitFrom {
     pub config: ClipConfig,
-    whole: Option<ModelFolder>,
+    both: Option<ModelFolder>,
     image: Option<ModelFolder>,
     text: Option<ModelFolder>,
     resolution: Option<i64>,
@@ -19,7 +19,7 @@ pub(crate) struct Start {
     lock_text: Option<Lock>,
 }
 
-impl Start {
+impl InitFrom {
     /// Opens the checkpoints of `model`, which is valid. A run that is resumed from `checkpoint` holds all
     /// that it began from: where a folder of these is gone, the checkpoint takes its place.
     pub fn open(model: &ModelConfig, checkpoint: Option<&FilePath>) -> Result<Self> {
@@ -33,8 +33,8 @@ impl Start {
             return Self::resumed(model, saved);
         }
         let open = |name: &Option<String>| name.as_deref().map(ModelFolder::open).transpose();
-        let (whole, image, text) = (open(&model.from)?, open(&model.image_from)?, open(&model.text_from)?);
-        let mut config = match &whole {
+        let (both, image, text) = (open(&model.from)?, open(&model.image_from)?, open(&model.text_from)?);
+        let mut config = match &both {
             Some(folder) => folder.clip()?.clone(),
             None => {
                 let image = match &image {
@@ -60,7 +60,7 @@ impl Start {
             config.image = config.image.with_image_size(size)?;
         }
         let (resolution, lock_image, lock_text) = (model.resolution, model.lock_image, model.lock_text);
-        Ok(Self { config, whole, image, text, resolution, lock_image, lock_text })
+        Ok(Self { config, both, image, text, resolution, lock_image, lock_text })
     }
 
     /// Takes everything from the checkpoint `saved` of the run itself.
@@ -70,7 +70,7 @@ impl Start {
         let (lock_image, lock_text) = (model.lock_image, model.lock_text);
         Ok(Self {
             config,
-            whole: Some(folder),
+            both: Some(folder),
             image: None,
             text: None,
             resolution: None,
@@ -81,7 +81,7 @@ impl Start {
 
     /// The checkpoint's tokenizer, where `config` names no other.
     pub fn tokenizer(&self, config: Option<&TokenizerConfig>) -> Result<Option<Tokenizer>> {
-        let folder = self.whole.as_ref().or(self.text.as_ref());
+        let folder = self.both.as_ref().or(self.text.as_ref());
         let Some(folder) = folder.filter(|_| !config.is_some_and(TokenizerConfig::is_tokenizer)) else {
             return Ok(None);
         };
@@ -95,10 +95,10 @@ impl Start {
     /// The checkpoint's preprocessing, or that of the image tower's family.
     pub fn processor(&self) -> Result<ImageProcessor> {
         let size = self.config.image.image_size() as u32;
-        match (self.whole.as_ref().or(self.image.as_ref()), &self.config.image) {
+        match (self.both.as_ref().or(self.image.as_ref()), &self.config.image) {
             (Some(folder), _) if self.resolution.is_some() => Ok(folder.processor()?.with_size(size)?),
             (Some(folder), _) => folder.processor(),
-            (None, ImageTowerConfig::Vit(vit)) if vit.form == VitForm::Siglip => {
+            (None, ImageTowerConfig::Vit(vit)) if vit.form == VitVariant::Siglip => {
                 Ok(ImageProcessor::default_siglip(size))
             }
             (None, _) => Ok(ImageProcessor::default_clip(size)),
@@ -123,7 +123,7 @@ impl Start {
                 .filter(|(name, _)| is_own(name) && !name.starts_with(projection))
                 .collect()
         };
-        let clip = match self.whole {
+        let clip = match self.both {
             Some(folder) => folder.build(vs, resized, make)?,
             None => {
                 let plan = VarStore::new(Device::Cpu);
