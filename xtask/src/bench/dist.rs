@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Output;
 use super::program::median;
 use crate::libtorch::Libtorch;
-use crate::page::{table, today, write_section};
+use crate::markdown::{table, today, write_section};
 use crate::processor;
 use crate::ranks::Group;
 use crate::setup;
@@ -273,7 +273,7 @@ impl Bench<'_> {
         let group = Group::on_this_node(world)?;
         let children = (0..world).map(|rank| {
             let mut command = program();
-            group.place(rank, &mut command);
+            group.set_env(rank, &mut command);
             command.env("OMP_NUM_THREADS", (2 / world).to_string());
             let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
             child.with_context(|| format!("cannot start {}", command.get_program().display()))

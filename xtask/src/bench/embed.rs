@@ -11,7 +11,7 @@ use super::Output;
 use super::program::{Program, Work, median};
 use super::start;
 use crate::libtorch::Libtorch;
-use crate::page::{table, today, write_section};
+use crate::markdown::{table, today, write_section};
 use crate::processor;
 use crate::setup;
 use crate::workspace::{Workspace, peer_script, run as run_command, stdout_of};

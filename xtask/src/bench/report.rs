@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::program::{Sample, median};
-use crate::page::{table, today};
+use crate::markdown::{table, today};
 use crate::processor;
 
 /// All that one run found.

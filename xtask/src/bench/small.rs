@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::Compared;
 use super::program::{Program, Sample, Work, median};
 use super::report::{Limit, PeerResult, Report, Row};
-use crate::page::write_section;
+use crate::markdown::write_section;
 use crate::setup;
 use crate::workspace::{Workspace, stdout_of};
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Args;
 use crate::libtorch::Libtorch;
-use crate::page::{table, today, write_section};
+use crate::markdown::{table, today, write_section};
 use crate::setup;
 use crate::workspace::{Workspace, last_line, peer_script, run as run_command};
 

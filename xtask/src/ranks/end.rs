@@ -1,4 +1,4 @@
-//! How ranks end, and which of them is to blame.
+//! Exit codes of ranks, and which rank caused a failure.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -10,23 +10,22 @@ use super::Rank;
 use crate::terminal::note;
 use crate::workspace::Ended;
 
-/// What `mm` ends with when it could not go on only because another rank had ended (`EX_TEMPFAIL` of
-/// sysexits.h).
+/// The exit code of an `mm` that failed only because another rank had ended (`EX_TEMPFAIL` of sysexits.h).
 const FOLLOWED: u8 = 75;
-/// What `mm` ends with after Ctrl-C, and what a shell calls a program that Ctrl-C has killed.
+/// The exit code of `mm` after Ctrl-C, and of a program that Ctrl-C killed, as shells report it.
 const INTERRUPTED: u8 = 130;
 
 /// The end of one rank.
 pub struct End {
     pub status: ExitStatus,
     /// 1 for the rank that ended first.
-    pub place: usize,
-    /// False where the launcher made it end.
-    pub of_itself: bool,
+    pub order: usize,
+    /// False where the launcher ended it.
+    pub by_itself: bool,
 }
 
 impl End {
-    /// The exit code as shells have it: 128 and the signal for a program that was killed.
+    /// The exit code as shells report it: 128 plus the signal for a program that was killed.
     pub fn code(&self) -> u8 {
         let code = self.status.code().or_else(|| self.status.signal().map(|signal| 128 + signal));
         code.map_or(1, |code| code.clamp(0, 255) as u8)
@@ -40,17 +39,19 @@ impl End {
     }
 }
 
-/// Whether the other ranks cannot finish after such an end. After Ctrl-C they can: each saves what it has to.
+/// Whether the other ranks cannot finish after this exit code. After Ctrl-C they can: each saves and ends.
 pub fn breaks_the_group(code: u8) -> bool {
     !matches!(code, 0 | INTERRUPTED)
 }
 
-/// Prints the error of the rank that failed first, of those that failed for a reason of their own, and then
-/// how the others ended.
-pub fn verdict(ranks: &[Rank], interrupted: bool) -> Result<()> {
+/// Prints the error of the first rank that failed for a reason of its own, and the exit codes of the others.
+///
+/// # Errors
+/// [`Ended`] with the exit code of that rank, or with 130 after Ctrl-C.
+pub fn outcome(ranks: &[Rank], interrupted: bool) -> Result<()> {
     let mut ends: Vec<_> = ranks.iter().filter_map(|rank| Some((rank, rank.end.as_ref()?))).collect();
-    ends.retain(|(_, end)| end.of_itself);
-    ends.sort_by_key(|(_, end)| end.place);
+    ends.retain(|(_, end)| end.by_itself);
+    ends.sort_by_key(|(_, end)| end.order);
     let first = |wanted: &dyn Fn(u8) -> bool| ends.iter().find(|(_, end)| wanted(end.code()));
     let cause = first(&|code| ![0, FOLLOWED, INTERRUPTED].contains(&code));
     if cause.is_none() && (interrupted || first(&|code| code == INTERRUPTED).is_some()) {
@@ -70,10 +71,10 @@ pub fn verdict(ranks: &[Rank], interrupted: bool) -> Result<()> {
 }
 
 fn reason(rank: &Rank, end: &End) -> String {
-    let words = rank.words.lock().unwrap_or_else(PoisonError::into_inner);
-    match (words.error(), words.message()) {
+    let last = rank.last_lines.lock().unwrap_or_else(PoisonError::into_inner);
+    match (last.error(), last.message()) {
         (None, _) if end.status.signal() == Some(9) => {
-            ": the system or another program ended it, the system most often for want of memory (see `dmesg`)"
+            ": killed by the system, most often because memory ran out (see `dmesg`), or by another program"
                 .into()
         }
         (_, Some(message)) => format!(": {message}"),

@@ -1,4 +1,4 @@
-//! How large a process group is, which part of it runs on this node, and what tells a rank its place in it.
+//! The size of a process group, the part that runs on this node, and the environment of each rank.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
@@ -8,23 +8,23 @@ use std::{env, process, thread};
 use anyhow::{Context, Result, bail};
 use clap::value_parser;
 
-/// More processes than this on one node are a slip of the hand: no node has as many GPUs.
-const MOST_RANKS: i64 = 256;
-const MOST_NODES: i64 = 65_536;
+/// The most processes on one node. A larger number is a mistake: no node has as many GPUs.
+pub const MAX_NPROC: u32 = 256;
+const MAX_NNODES: i64 = 65_536;
 
-/// The options of a group, in the words of torchrun.
-#[derive(clap::Args)]
+/// The options of a process group, named as torchrun names them.
+#[derive(clap::Args, Default)]
 pub struct Options {
     /// Start N processes on this node, one a GPU, that work as one
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=MOST_RANKS))]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=MAX_NPROC as i64))]
     nproc: Option<u32>,
     /// The number of nodes; each runs the same command with its own --node-rank
-    #[arg(long, value_name = "M", value_parser = value_parser!(u32).range(1..=MOST_NODES))]
+    #[arg(long, value_name = "M", value_parser = value_parser!(u32).range(1..=MAX_NNODES))]
     nnodes: Option<u32>,
-    /// Which of the nodes this is, from 0
+    /// The number of this node, from 0
     #[arg(long, value_name = "R")]
     node_rank: Option<u32>,
-    /// Where the processes of several nodes meet: an address of node 0, with a port that is free there
+    /// The rendezvous of several nodes: an address of node 0 with a free port
     #[arg(long, value_name = "HOST:PORT")]
     rdzv: Option<Address>,
 }
@@ -36,7 +36,7 @@ struct Address {
     port: u16,
 }
 
-/// A process group as this node sees it.
+/// A process group, seen from this node.
 #[derive(Debug)]
 pub struct Group {
     /// Processes on each node.
@@ -63,12 +63,13 @@ impl FromStr for Address {
 }
 
 impl Options {
-    /// The group that is asked for; `None` without `--nproc`.
+    /// The process group; `None` for a single process without `--nproc`. `default` replaces a missing
+    /// `--nproc`.
     ///
     /// # Errors
-    /// When the options do not fit together, or this machine has no free port.
-    pub fn group(&self) -> Result<Option<Group>> {
-        let Some(nproc) = self.nproc else {
+    /// The options contradict each other, or this machine has no free port.
+    pub fn group(&self, default: u32) -> Result<Option<Group>> {
+        let Some(nproc) = self.nproc.or((default > 1).then_some(default)) else {
             if self.nnodes.is_some() || self.node_rank.is_some() || self.rdzv.is_some() {
                 bail!("--nnodes, --node-rank and --rdzv need --nproc N, the number of processes on a node");
             }
@@ -78,7 +79,10 @@ impl Options {
             (None | Some(1), None | Some(0), None) => return Group::on_this_node(nproc).map(Some),
             (Some(nodes), Some(node), Some(address)) if node < nodes => (nodes, node, address.clone()),
             (Some(nodes), Some(node), _) if node >= nodes => {
-                bail!("--node-rank {node} is none of {nodes} nodes, which count from 0 to {}", nodes - 1)
+                bail!(
+                    "--node-rank {node} is out of range: {nodes} nodes are numbered from 0 to {}",
+                    nodes - 1
+                )
             }
             _ => bail!(
                 "a group of nodes needs --nnodes M, --node-rank R and --rdzv HOST:PORT, an address of node 0"
@@ -89,7 +93,7 @@ impl Options {
 }
 
 impl Group {
-    /// A group of this node alone.
+    /// A group on this node alone.
     ///
     /// # Errors
     /// This machine has no free port.
@@ -103,13 +107,13 @@ impl Group {
         self.nnodes * self.nproc
     }
 
-    /// The number in the whole group of the process `local` of this node.
+    /// The rank in the whole group of process `local` of this node.
     pub fn rank(&self, local: u32) -> u32 {
         self.node_rank * self.nproc + local
     }
 
-    /// Tells a command its place, by torchrun's variables.
-    pub fn place(&self, local: u32, command: &mut Command) {
+    /// Sets torchrun's variables for process `local` of this node.
+    pub fn set_env(&self, local: u32, command: &mut Command) {
         let variables = [
             ("RANK", self.rank(local)),
             ("LOCAL_RANK", local),
@@ -119,11 +123,10 @@ impl Group {
         ];
         command.envs(variables.map(|(name, value)| (name, value.to_string())));
         command.env("MASTER_ADDR", &self.master.host);
-        command.env("MM_LAUNCHER", process::id().to_string()); // without which a rank ends too
-        // Left over from a torchrun around us, it would make rank 0 look for a store that nobody serves at
-        // our address.
+        command.env("MM_LAUNCHER", process::id().to_string()); // a rank ends with it
+        // Set by a torchrun around this launcher, it would make rank 0 look for a store that does not exist.
         command.env_remove("TORCHELASTIC_USE_AGENT_STORE");
-        // Each process alone would take all cores, and all of them together would wait for each other.
+        // By default each process uses all cores, and they would compete for them.
         if env::var_os("OMP_NUM_THREADS").is_none() {
             let cores = thread::available_parallelism().map_or(1, usize::from);
             command.env("OMP_NUM_THREADS", (cores / self.nproc as usize).max(1).to_string());

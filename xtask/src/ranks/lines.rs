@@ -1,20 +1,20 @@
-//! What the ranks write: whole lines under the rank's name, and which of them tells why it ended.
+//! The output of the ranks: complete lines with the rank's prefix, and the line that explains a failure.
 
 use std::io::{BufRead, BufReader, Read, Write};
 
-/// A line longer than this many bytes is broken: a rank that never ends its line must not fill the memory.
+/// A line of more bytes is broken: a rank that never ends its line must not fill the memory.
 const LONGEST: u64 = 1 << 20;
 
-/// The latest lines of a rank that may tell why it ended.
+/// The last lines of a rank that may explain its end.
 #[derive(Default)]
-pub struct LastWords {
+pub struct LastLines {
     error: Option<String>,
     line: Option<String>,
 }
 
-impl LastWords {
-    /// Takes note of a line.
-    pub fn hear(&mut self, line: &str) {
+impl LastLines {
+    /// Records a line.
+    pub fn record(&mut self, line: &str) {
         let line = line.trim();
         if let Some(message) = line.strip_prefix("error: ") {
             self.error = Some(message.to_owned());
@@ -23,26 +23,25 @@ impl LastWords {
         }
     }
 
-    /// What the last `error:` line says.
+    /// The message of the last `error:` line.
     pub fn error(&self) -> Option<&str> {
         self.error.as_deref()
     }
 
-    /// What the last `error:` line says, or else the last line.
+    /// The message of the last `error:` line, or else the last line.
     pub fn message(&self) -> Option<&str> {
         self.error().or(self.line.as_deref())
     }
 }
 
-/// What stands before each line of a rank, as wide for every rank of the group.
+/// The prefix of each line of a rank, of one width in the whole group.
 pub fn prefix(rank: u32, world_size: u32, dimmed: bool) -> String {
     let width = (world_size - 1).to_string().len();
     if dimmed { format!("\x1b[2m[rank {rank:>width$}]\x1b[0m ") } else { format!("[rank {rank:>width$}] ") }
 }
 
-/// Copies a rank's stream to its end, each line in one write and behind the prefix, and calls `heard` with
-/// it.
-pub fn copy(stream: impl Read, prefix: &str, out: &mut dyn Write, mut heard: impl FnMut(&str)) {
+/// Copies a rank's stream to its end, each line in one write after the prefix, and calls `on_line` with it.
+pub fn copy(stream: impl Read, prefix: &str, out: &mut dyn Write, mut on_line: impl FnMut(&str)) {
     let mut stream = BufReader::new(stream);
     loop {
         let mut line = prefix.as_bytes().to_vec();
@@ -50,11 +49,11 @@ pub fn copy(stream: impl Read, prefix: &str, out: &mut dyn Write, mut heard: imp
             Ok(read) if read > 0 => {}
             _ => return,
         }
-        heard(&String::from_utf8_lossy(&line[prefix.len()..]));
+        on_line(&String::from_utf8_lossy(&line[prefix.len()..]));
         if line.last() != Some(&b'\n') {
             line.push(b'\n');
         }
-        // A reader that went away is no reason to stop: a rank whose pipe is full would wait for ever.
+        // Continue after a failed write: a rank whose pipe is full would wait for ever.
         let _ = out.write_all(&line);
     }
 }
@@ -64,16 +63,16 @@ mod tests {
     use super::*;
 
     fn copied(written: &[u8]) -> (Vec<u8>, Vec<String>) {
-        let (mut out, mut heard) = (Vec::new(), Vec::new());
-        copy(written, "> ", &mut out, |line| heard.push(line.to_owned()));
-        (out, heard)
+        let (mut out, mut lines) = (Vec::new(), Vec::new());
+        copy(written, "> ", &mut out, |line| lines.push(line.to_owned()));
+        (out, lines)
     }
 
     #[test]
     fn every_line_has_its_prefix_whatever_its_bytes_and_the_last_ends() {
-        let (out, heard) = copied(b"one\n\n\xff\xfe two\nthree");
+        let (out, lines) = copied(b"one\n\n\xff\xfe two\nthree");
         assert_eq!(out, b"> one\n> \n> \xff\xfe two\n> three\n");
-        assert_eq!(heard[2], "\u{fffd}\u{fffd} two\n");
+        assert_eq!(lines[2], "\u{fffd}\u{fffd} two\n");
     }
 
     #[test]
@@ -81,21 +80,21 @@ mod tests {
         let mut long = vec![b'x'; LONGEST as usize - 1];
         long.push(b'\n');
         assert_eq!(copied(&long).0, [b"> ", &long[..]].concat());
-        let (out, heard) = copied(&vec![b'x'; LONGEST as usize + 1]);
-        assert_eq!((heard.len(), &out[out.len() - 5..]), (2, &b"\n> x\n"[..]));
+        let (out, lines) = copied(&vec![b'x'; LONGEST as usize + 1]);
+        assert_eq!((lines.len(), &out[out.len() - 5..]), (2, &b"\n> x\n"[..]));
     }
 
     #[test]
-    fn the_last_error_line_tells_more_than_what_comes_after_it() {
-        let mut words = LastWords::default();
-        assert_eq!(words.message(), None);
-        words.hear("thread 'main' panicked: no room\n");
-        words.hear("note: run with `RUST_BACKTRACE=1`\n");
-        words.hear("  \n");
-        assert_eq!((words.error(), words.message()), (None, Some("thread 'main' panicked: no room")));
-        words.hear("error: no such file\n");
-        words.hear("bye\n");
-        assert_eq!(words.message(), Some("no such file"));
+    fn the_last_error_line_wins_over_lines_after_it() {
+        let mut last = LastLines::default();
+        assert_eq!(last.message(), None);
+        last.record("thread 'main' panicked: no room\n");
+        last.record("note: run with `RUST_BACKTRACE=1`\n");
+        last.record("  \n");
+        assert_eq!((last.error(), last.message()), (None, Some("thread 'main' panicked: no room")));
+        last.record("error: no such file\n");
+        last.record("bye\n");
+        assert_eq!(last.message(), Some("no such file"));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! `--nproc N`: the processes of a group on this node, from their start to the end of the last.
 //!
-//! Each is an `mm` with torchrun's variables, and a process group of its own in the system's sense. So a
-//! terminal's Ctrl-C comes to the launcher alone, which hands it on: a rank gets it once, whoever sent it,
-//! and what a rank started can end with it. Where one rank ends badly the others, which may wait for it for
-//! ever, are ended too, and the one that began is named.
+//! Each is an `mm` with torchrun's variables, in a system process group of its own. A terminal's Ctrl-C
+//! therefore reaches the launcher alone, which forwards it: a rank gets it exactly once, and the processes
+//! that a rank started can be ended with it. When one rank fails, the others, which may wait for it for ever,
+//! are ended too, and the error names the rank that failed first.
 
 mod end;
 mod group;
@@ -24,39 +24,37 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_pro
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-pub use self::group::{Group, Options};
+pub use self::group::{Group, MAX_NPROC, Options};
 
-use self::end::{End, breaks_the_group, verdict};
-use self::lines::LastWords;
+use self::end::{End, breaks_the_group, outcome};
+use self::lines::LastLines;
 use crate::terminal::is_coloured;
 
-/// After a rank's bad end the others have this long to find out and to end by themselves, with an error of
-/// their own ...
+/// After a rank fails, the others have this long to notice and to end with an error of their own.
 const UNTIL_TERM: Duration = Duration::from_secs(4);
-/// ... this long until they are not asked any more ...
+/// After this long they are killed.
 const UNTIL_KILL: Duration = Duration::from_secs(7);
-/// ... and this long until those that even the system cannot end, as they wait for a device, are left behind.
+/// After this long those that the system cannot kill, because they wait for a device, are left behind.
 const UNTIL_LEFT: Duration = Duration::from_secs(9);
-/// How long the last lines may take to arrive when every rank has ended; a program that left its group may
-/// hold the pipe open.
+/// How long the last lines may take to arrive after every rank has ended: a program that left its process
+/// group may hold the pipe open.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 struct Rank {
     number: u32,
     child: Child,
-    words: Arc<Mutex<LastWords>>,
+    last_lines: Arc<Mutex<LastLines>>,
     end: Option<End>,
-    /// Whether it was made to end.
-    ended_by_us: bool,
+    /// Whether the launcher ended it.
+    ended_by_launcher: bool,
 }
 
 enum Event {
-    /// The rank at this index ended. It waits to be reaped: until then its number cannot become another
-    /// process's.
+    /// The rank at this index ended and is not yet reaped: until then its process id cannot be reused.
     Ended(usize),
-    /// A stream of a rank came to its end.
+    /// A stream of a rank ended.
     Closed,
-    /// Ctrl-C, or a signal that asks to end.
+    /// Ctrl-C, SIGTERM or SIGHUP.
     Interrupted,
 }
 
@@ -65,10 +63,10 @@ enum Step {
     Leave,
 }
 
-/// Runs `mm` once for each rank of this node and waits for all of them.
+/// Runs `mm` once for each rank of this node and waits for all ranks.
 ///
 /// # Errors
-/// [`Ended`](crate::workspace::Ended) with the exit code of the rank that failed first, after its error was
+/// [`Ended`](crate::workspace::Ended) with the exit code of the rank that failed first, once its error is
 /// printed, or with 130 after Ctrl-C; any other where a rank cannot be started.
 pub fn run(group: &Group, mm: &dyn Fn() -> Command) -> Result<()> {
     let (sender, events) = mpsc::channel();
@@ -84,10 +82,10 @@ pub fn run(group: &Group, mm: &dyn Fn() -> Command) -> Result<()> {
         ranks.push(rank);
     }
     let interrupted = watch(&mut ranks, streams, &events)?;
-    verdict(&ranks, interrupted)
+    outcome(&ranks, interrupted)
 }
 
-/// Waits until all ranks have ended and been heard out; says whether they were asked to.
+/// Waits until all ranks have ended and their lines are copied; returns whether they were interrupted.
 fn watch(ranks: &mut [Rank], mut streams: usize, events: &Receiver<Event>) -> Result<bool> {
     let mut interrupted = false;
     let mut running = ranks.len();
@@ -111,11 +109,10 @@ fn watch(ranks: &mut [Rank], mut streams: usize, events: &Receiver<Event>) -> Re
             Ok(Event::Interrupted) if running == 0 => {}
             Ok(Event::Interrupted) if !interrupted && plan.is_empty() => {
                 interrupted = true;
-                // To the rank alone: what it started may be of use while it saves.
-                ranks
-                    .iter()
-                    .filter(|rank| rank.end.is_none())
-                    .for_each(|rank| rank.send(kill_process, Signal::INT));
+                // To the rank alone: it may need the processes that it started while it saves.
+                for rank in ranks.iter().filter(|rank| rank.end.is_none()) {
+                    rank.send(kill_process, Signal::INT);
+                }
             }
             Ok(Event::Interrupted) => {
                 interrupted = true;
@@ -124,7 +121,7 @@ fn watch(ranks: &mut [Rank], mut streams: usize, events: &Receiver<Event>) -> Re
             Err(_) => match plan.pop_front() {
                 Some((_, Step::Send(signal))) => {
                     for rank in ranks.iter_mut().filter(|rank| rank.end.is_none()) {
-                        rank.ended_by_us = true;
+                        rank.ended_by_launcher = true;
                         rank.send(kill_process_group, signal);
                     }
                 }
@@ -135,7 +132,7 @@ fn watch(ranks: &mut [Rank], mut streams: usize, events: &Receiver<Event>) -> Re
     Ok(interrupted)
 }
 
-/// How those that still run are made to end, and when.
+/// The steps that end the ranks that still run, and their times.
 fn ending(term: Duration, kill: Duration, leave: Duration) -> VecDeque<(Instant, Step)> {
     let now = Instant::now();
     let steps = [(term, Step::Send(Signal::TERM)), (kill, Step::Send(Signal::KILL)), (leave, Step::Leave)];
@@ -145,17 +142,17 @@ fn ending(term: Duration, kill: Duration, leave: Duration) -> VecDeque<(Instant,
 impl Rank {
     fn start(group: &Group, local: u32, mut mm: Command) -> Result<Self> {
         let number = group.rank(local);
-        group.place(local, &mut mm);
+        group.set_env(local, &mut mm);
         mm.process_group(0).stdin(Stdio::null()).stderr(Stdio::piped());
         if number > 0 {
-            mm.stdout(Stdio::piped()); // Results are rank 0's alone, whose output stays as it is.
+            mm.stdout(Stdio::piped()); // only rank 0 prints results, and its output is not changed
         }
         let child = mm.spawn().with_context(|| format!("cannot start {}", mm.get_program().display()))?;
-        Ok(Self { number, child, words: Arc::default(), end: None, ended_by_us: false })
+        Ok(Self { number, child, last_lines: Arc::default(), end: None, ended_by_launcher: false })
     }
 
-    /// Has the end of the rank and of its streams told to `events`, and its lines copied; returns how many
-    /// streams there are.
+    /// Starts threads that send the end of the rank and of its streams to `events` and copy its lines. Returns
+    /// the number of streams.
     fn listen(&mut self, index: usize, world_size: u32, events: &Sender<Event>) -> usize {
         let (pid, ended) = (self.pid(), events.clone());
         thread::spawn(move || {
@@ -168,26 +165,25 @@ impl Rank {
         let streams: Vec<_> = stdout.into_iter().chain(self.child.stderr.take().map(OwnedFd::from)).collect();
         let count = streams.len();
         for stream in streams {
-            let (prefix, words, closed) = (prefix.clone(), Arc::clone(&self.words), events.clone());
+            let (prefix, last, closed) = (prefix.clone(), Arc::clone(&self.last_lines), events.clone());
             thread::spawn(move || {
-                let hear = |line: &str| words.lock().unwrap_or_else(PoisonError::into_inner).hear(line);
-                lines::copy(File::from(stream), &prefix, &mut io::stderr(), hear);
+                let record = |line: &str| last.lock().unwrap_or_else(PoisonError::into_inner).record(line);
+                lines::copy(File::from(stream), &prefix, &mut io::stderr(), record);
                 let _ = closed.send(Event::Closed);
             });
         }
         count
     }
 
-    /// Takes the exit status of the rank, which has ended as the `place`th, and returns its exit code;
-    /// whatever it left running ends.
-    fn reap(&mut self, place: usize) -> Result<u8> {
+    /// Reads the exit status of the rank, the `order`th to end, and returns its exit code. Processes that it
+    /// left running are killed.
+    fn reap(&mut self, order: usize) -> Result<u8> {
         self.send(kill_process_group, Signal::KILL);
-        let status =
-            self.child.wait().with_context(|| format!("cannot learn how rank {} ended", self.number))?;
-        Ok(self.end.insert(End { status, place, of_itself: !self.ended_by_us }).code())
+        let status = self.child.wait().with_context(|| format!("cannot wait for rank {}", self.number))?;
+        Ok(self.end.insert(End { status, order, by_itself: !self.ended_by_launcher }).code())
     }
 
-    /// Sends a signal to the rank or its process group; one that has just ended needs none.
+    /// Sends a signal to the rank or its process group. A failure means that it has ended.
     fn send(&self, to: fn(Pid, Signal) -> rustix::io::Result<()>, signal: Signal) {
         let _ = to(self.pid(), signal);
     }
@@ -198,7 +194,7 @@ impl Rank {
 }
 
 impl Drop for Rank {
-    /// Nothing runs on without the launcher.
+    /// No rank outlives the launcher.
     fn drop(&mut self) {
         if self.end.is_none() {
             self.send(kill_process_group, Signal::KILL);

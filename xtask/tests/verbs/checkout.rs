@@ -1,4 +1,4 @@
-//! A checkout whose programs are the test's own.
+//! A checkout whose programs are scripts of the test.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,12 +6,16 @@ use std::process::{Command, Output};
 
 use crate::script;
 
+/// A configuration with all that xtask reads.
+pub const CONFIG: &str = "[run]\nname = \"tiny\"\n\n[data]\neval.held_out = { kind = \"emoji\" }\n";
+
+/// The checkout's folder, removed when it is dropped.
 pub struct Checkout {
     folder: tempfile::TempDir,
 }
 
 impl Checkout {
-    /// A checkout with libtorch in place. Its programs write their arguments into `calls`.
+    /// A checkout with libtorch and the demo's configuration. Its programs write their arguments into `calls`.
     pub fn new() -> Self {
         let checkout = Self { folder: tempfile::tempdir().unwrap() };
         for folder in ["xtask/goldens", "bin", ".libtorch/torch/lib", ".libtorch/torch/include"] {
@@ -21,6 +25,8 @@ impl Checkout {
             fs::write(checkout.path(".libtorch/torch").join(file), "").unwrap();
         }
         fs::write(checkout.path(".libtorch/torch/build-version"), "2.13.0").unwrap();
+        fs::create_dir_all(checkout.path("configs/clip")).unwrap();
+        fs::write(checkout.path("configs/clip/emoji-vit-tiny.toml"), CONFIG).unwrap();
         let mm = checkout.path("bin/mm");
         let message = format!(r#"{{"executable":"{}","target":{{"name":"mm"}}}}"#, mm.display());
         checkout.program(

@@ -1,4 +1,4 @@
-//! The verbs that start other programs, with a cargo, an mm and a python that only tell how they were called.
+//! The verbs that start other programs, with scripts in the place of cargo, mm and Python.
 
 mod checkout;
 mod programs;

@@ -1,8 +1,8 @@
-//! Each verb calls the programs that it stands for, and does with their answers what it says.
+//! Each verb starts the right programs, and reports what they print.
 
 use std::fs;
 
-use crate::checkout::{Checkout, last_error};
+use crate::checkout::{CONFIG, Checkout, last_error};
 
 #[test]
 fn ci_stops_at_the_first_step_that_fails_and_names_it() {
@@ -15,11 +15,13 @@ fn ci_stops_at_the_first_step_that_fails_and_names_it() {
 }
 
 #[test]
-fn tests_run_to_the_last_one_and_those_that_failed_are_listed_at_the_end() {
+fn all_tests_run_and_those_that_failed_are_listed_at_the_end() {
     let checkout = Checkout::new();
     let script = "[ $1 = test ] || exit 0; echo cargo $* >> calls
-printf 'running 2 tests\\ntest a::b ... FAILED\\n\\nfailures:\\n    a::b\\n\\ntest result: FAILED. 1 passed; 1 failed\\n'
-echo 'error: test failed, to rerun pass `-p mm-core --lib`' >&2; echo 'test result: ok. 7 passed'; exit 101";
+printf 'running 2 tests\\ntest a::b ... FAILED\\n\\nfailures:\\n    a::b\\n\\n'
+echo 'test result: FAILED. 1 passed; 1 failed'
+echo 'error: test failed, to rerun pass `-p mm-core --lib`' >&2
+echo 'test result: ok. 7 passed'; exit 101";
     checkout.program("cargo", script);
     let list = "1 failed; `cargo xtask test` repeats each with these arguments:\n  -p mm-core --lib a::b\n";
     for (verb, context) in [("test", "error: "), ("ci", "error: ci stopped at test: ")] {
@@ -41,7 +43,7 @@ echo 'error: test failed, to rerun pass `-p mm-core --lib`' >&2; echo 'test resu
 }
 
 #[test]
-fn cargo_is_started_as_a_user_would_start_it() {
+fn cargo_has_the_environment_of_one_that_a_user_starts() {
     let checkout = Checkout::new();
     checkout.program(
         "cargo",
@@ -53,7 +55,7 @@ fn cargo_is_started_as_a_user_would_start_it() {
 }
 
 #[test]
-fn train_gives_mm_all_arguments_and_the_user_mms_exit_code() {
+fn train_passes_all_arguments_to_mm_and_ends_with_its_exit_code() {
     let checkout = Checkout::new();
     checkout.program("mm", "echo mm $* >> calls; exit 130");
     let output = checkout.xtask(&["train", "a.toml", "--set", "train.lr=1", "--json"]);
@@ -80,7 +82,7 @@ fn a_demo_trains_and_reports_and_a_finished_one_is_kept() {
 }
 
 #[test]
-fn a_demo_starts_and_goes_on_by_the_same_command() {
+fn a_demo_starts_and_continues_by_the_same_command() {
     let checkout = Checkout::new();
     checkout.program("mm", "echo mm $* >> calls; mkdir -p runs/demo; exit 130");
     for _ in ["first", "interrupted"] {
@@ -93,7 +95,71 @@ fn a_demo_starts_and_goes_on_by_the_same_command() {
 }
 
 #[test]
-fn goldens_are_replaced_only_by_a_script_that_ends_well() {
+fn a_run_prepares_trains_and_evaluates_in_the_processes_of_the_configuration() {
+    let checkout = Checkout::new();
+    fs::write(checkout.path("a.toml"), format!("prepare = [\"emoji\"]\n{CONFIG}")).unwrap();
+    let output = checkout.xtask(&["run", "a.toml", "--set", "run.out=elsewhere", "--set", "run.name=b"]);
+    assert!(output.status.success(), "{}", last_error(&output));
+    let calls = checkout.calls();
+    let lines: Vec<&str> = calls.lines().collect();
+    assert!(lines[0].starts_with("cargo run") && lines[0].ends_with("/data/emoji"), "{calls}");
+    let sets = "--set run.out=elsewhere --set run.name=b";
+    assert_eq!(lines[1], format!("mm train a.toml {sets} --resume latest"));
+    assert_eq!(lines[2..], ["mm eval elsewhere/b --report elsewhere/b/report.html"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("elsewhere/b/report.html"));
+
+    let checkout = Checkout::new();
+    checkout.program("mm", "echo $1 $RANK/$WORLD_SIZE >> calls");
+    fs::write(checkout.path("a.toml"), format!("{CONFIG}\n[launch]\nnproc = 2\n")).unwrap();
+    for args in [&["run", "a.toml"][..], &["train", "a.toml", "--json"], &["train", "a.toml", "--nproc", "1"]]
+    {
+        let output = checkout.xtask(args);
+        assert!(output.status.success(), "{}", last_error(&output));
+    }
+    let (calls, mut ranks) = (checkout.calls(), Vec::new());
+    ranks.extend(calls.lines());
+    ranks[4..6].sort_unstable();
+    assert_eq!(ranks[4..], ["train 0/2", "train 1/2", "train 0/1"]);
+    assert!(ranks[..2].contains(&"train 1/2") && ranks[2..4].contains(&"eval 1/2"), "{calls}");
+}
+
+#[test]
+fn an_interrupted_run_is_not_evaluated_and_one_without_evaluation_sets_is_trained() {
+    let checkout = Checkout::new();
+    let config = "configs/clip/emoji-vit-tiny.toml";
+    checkout.program("mm", "echo mm $* >> calls; exit 130");
+    assert_eq!(checkout.xtask(&["run", config]).status.code(), Some(130));
+    assert_eq!(checkout.calls(), format!("mm train {config} --resume latest\n"));
+
+    let checkout = Checkout::new();
+    fs::write(checkout.path("a.toml"), "[run]\nname = \"a\"\n").unwrap();
+    assert!(checkout.xtask(&["run", "a.toml"]).status.success());
+    assert_eq!(checkout.calls(), "mm train a.toml --resume latest\n");
+}
+
+#[test]
+fn a_bad_pipeline_is_refused_before_anything_is_built() {
+    let checkout = Checkout::new();
+    checkout.program("cargo", "echo cargo $* >> calls");
+    for (text, expected) in [
+        ("prepare = [\"minilmm\"]", "a.toml:1: `prepare`: unknown step `minilmm`; did you mean `minilm`?"),
+        ("[launch]\nnprocs = 2", "a.toml:2: `launch.nprocs`: unknown key; did you mean `nproc`?"),
+        ("[run]\nseed = 1", "a.toml: `run.name` is missing"),
+        ("run = ", "a.toml:1: "),
+    ] {
+        fs::write(checkout.path("a.toml"), text).unwrap();
+        let output = checkout.xtask(&["run", "a.toml"]);
+        assert!(!output.status.success() && output.stdout.is_empty());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.starts_with(&format!("error: {expected}")) && stderr.lines().count() == 1, "{stderr}");
+    }
+    let missing = last_error(&checkout.xtask(&["run", "none.toml"]));
+    assert_eq!(missing, "error: none.toml: there is no such configuration");
+    assert_eq!(checkout.calls(), "");
+}
+
+#[test]
+fn goldens_are_replaced_only_by_a_script_that_succeeds() {
     let checkout = Checkout::new();
     let python = checkout.path("bin/python");
     let python = python.to_str().unwrap();
@@ -111,18 +177,18 @@ fn goldens_are_replaced_only_by_a_script_that_ends_well() {
     assert!(
         checkout.path("data/goldens/clip/new").exists() && !checkout.path("data/goldens/clip/old").exists()
     );
-    assert!(last_error(&checkout.xtask(&["goldens", "vqa"])).contains("choose of clip"));
+    assert!(last_error(&checkout.xtask(&["goldens", "vqa"])).contains("the scripts are clip"));
 }
 
 #[test]
-fn a_round_trip_is_recorded_and_a_pair_that_fails_is_named() {
+fn a_round_trip_is_recorded_and_a_failure_is_named() {
     let checkout = Checkout::new();
     let python = checkout.path("bin/python");
     let check = ["goldens", "--check", "--python", python.to_str().unwrap()];
     fs::create_dir(checkout.path("docs")).unwrap();
     let page = checkout.path("docs/checkpoints.md");
     fs::write(&page, "# Checkpoints\n").unwrap();
-    // One answer a question: the questions are counted in the plan.
+    // One answer per request: the requests are counted in the plan.
     let answers = |answer: &str| {
         let each = format!("for _ in $(grep -o source $4); do echo '{answer}'; done");
         format!("[ $2 = make ] && exit; echo peer 1.0; {each}")
@@ -134,7 +200,7 @@ fn a_round_trip_is_recorded_and_a_pair_that_fails_is_named() {
     checkout.program("mm", "echo mm $* >> calls; echo error: no room >&2; [ $1 = convert ]; exit $?");
     checkout.program("python", &answers(r#"{"opened_by":"CLIPModel","difference":0}"#));
     let error = last_error(&checkout.xtask(&check));
-    assert!(error.contains("the first: clip-words, left as it is: no room"), "{error}");
+    assert!(error.contains("the first: clip-words, unconverted: no room"), "{error}");
     assert_eq!(fs::read_to_string(&page).unwrap(), "# Checkpoints\n", "a failed check records nothing");
 
     checkout.program("mm", "echo mm $* >> calls");
@@ -163,15 +229,14 @@ fn a_round_trip_is_recorded_and_a_pair_that_fails_is_named() {
 }
 
 #[test]
-fn a_benchmark_puts_ours_beside_the_peers_and_writes_its_page() {
+fn a_benchmark_measures_mm_and_the_peers_and_writes_its_page() {
     let checkout = Checkout::new();
     let example = checkout.path("bin/bench_clip");
     let built = format!(r#"{{"executable":"{}","target":{{"name":"bench_clip"}}}}"#, example.display());
     checkout.program("cargo", &format!("echo '{built}'"));
     let sample = |seconds: &str| {
-        format!(
-            r#"echo '{{"items_per_iteration":16,"seconds":[{seconds}],"peak_mb":900,"gflop_per_iteration":140}}'"#
-        )
+        let times = r#""items_per_iteration":16,"gflop_per_iteration":140,"peak_mb":900"#;
+        format!(r#"echo '{{"seconds":[{seconds}],{times}}}'"#)
     };
     checkout.program("bench_clip", &format!("[ $1 = captions ] && echo a cat && exit; {}", sample("1,1,1")));
     checkout.program("python", &sample("2,2,2"));

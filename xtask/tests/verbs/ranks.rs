@@ -1,5 +1,4 @@
-//! `--nproc`: what each rank is told, what becomes of its lines, and what follows when one ends badly or the
-//! user stops them.
+//! `--nproc`: the environment of each rank, its output, failures, and Ctrl-C.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -31,7 +30,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// What comes after the lines of the ranks: the launcher's own.
+/// The launcher's own lines.
 fn closing(output: &Output) -> String {
     stderr(output).lines().filter(|line| !line.starts_with("[rank ")).collect::<Vec<_>>().join("\n")
 }
@@ -46,12 +45,12 @@ fn started(checkout: &Checkout) -> Child {
 
 fn wait_for(launcher: &mut Child, checkout: &Checkout, files: [&str; 2]) {
     while !files.iter().all(|file| checkout.path(file).exists()) {
-        assert_eq!(launcher.try_wait().unwrap(), None, "the launcher ended before the ranks were so far");
+        assert_eq!(launcher.try_wait().unwrap(), None, "the launcher ended too early");
         sleep(Duration::from_millis(10));
     }
 }
 
-/// True for a process that runs; a dead one that nobody has reaped does not.
+/// True for a running process, false for a zombie.
 fn runs(pid: &str) -> bool {
     let pid = pid.trim();
     let alive = test_kill_process(Pid::from_raw(pid.parse().unwrap()).unwrap()).is_ok();
@@ -59,7 +58,7 @@ fn runs(pid: &str) -> bool {
 }
 
 #[test]
-fn each_rank_of_a_node_is_told_its_place_and_a_share_of_the_cores() {
+fn each_rank_gets_its_environment_and_a_share_of_the_cores() {
     let script = r#"echo $RANK $LOCAL_RANK $WORLD_SIZE $LOCAL_WORLD_SIZE $MASTER_ADDR $OMP_NUM_THREADS $* >&2
 [ $MASTER_PORT -gt 0 ] && [ -z "$TORCHELASTIC_USE_AGENT_STORE" ] && [ "$MM_LAUNCHER" = "$PPID" ]"#;
     let checkout = with_mm(script);
@@ -75,13 +74,13 @@ fn each_rank_of_a_node_is_told_its_place_and_a_share_of_the_cores() {
     let output = command.env("OMP_NUM_THREADS", "7").output().unwrap();
     assert!(
         stderr(&output).contains(" 127.0.0.1 7 train"),
-        "a user's OMP_NUM_THREADS stays: {}",
+        "the user's OMP_NUM_THREADS is kept: {}",
         stderr(&output)
     );
 }
 
 #[test]
-fn the_ranks_of_a_later_node_count_on_from_those_before_it() {
+fn ranks_of_a_later_node_are_numbered_after_those_before_it() {
     let options = ["--nproc", "4", "--nnodes", "3", "--node-rank", "2", "--rdzv", "node1:29500"];
     let output =
         train("echo $RANK $LOCAL_RANK $WORLD_SIZE $LOCAL_WORLD_SIZE $MASTER_ADDR $MASTER_PORT", &options);
@@ -94,7 +93,7 @@ fn the_ranks_of_a_later_node_count_on_from_those_before_it() {
 }
 
 #[test]
-fn results_of_rank_0_are_untouched_and_no_line_is_mixed_with_another() {
+fn the_results_of_rank_0_are_unchanged_and_lines_are_not_mixed() {
     let script = r#"printf 'result %s\nno newline' $RANK
 i=0; while [ $i -lt 300 ]; do printf 'half of %s, ' $RANK >&2; echo half of $RANK >&2; i=$((i+1)); done"#;
     let output = train(script, &["--nproc", "3"]);
@@ -108,16 +107,16 @@ i=0; while [ $i -lt 300 ]; do printf 'half of %s, ' $RANK >&2; echo half of $RAN
     assert_eq!(text.lines().count(), 3 * 300 + 2 * 2);
 }
 
-/// Makes a script wait until the launcher has taken notice of the end of another rank, which wrote its number
-/// down.
+/// Shell commands that wait until the launcher has reaped another rank, whose process id is in `pid.RANK`.
 fn after(rank: u32) -> String {
     format!(
-        "until [ -s pid.{rank} ]; do sleep 0.02; done; while kill -0 $(cat pid.{rank}) 2>&-; do sleep 0.02; done"
+        "until [ -s pid.{rank} ]; do sleep 0.02; done; \
+         while kill -0 $(cat pid.{rank}) 2>&-; do sleep 0.02; done"
     )
 }
 
 #[test]
-fn of_several_ranks_that_fail_the_first_with_a_reason_of_its_own_is_named() {
+fn the_first_rank_that_fails_for_its_own_reason_is_named() {
     let script = format!(
         "echo $$ > pid.$RANK\ncase $RANK in
         0) echo error: rank 1 went away >&2; exit 75;;
@@ -130,19 +129,20 @@ fn of_several_ranks_that_fail_the_first_with_a_reason_of_its_own_is_named() {
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(
         closing(&output),
-        "error: rank 1 failed (exit code 3): no such shard\nthe others: rank 0 exit code 75, rank 2 exit code 4"
+        "error: rank 1 failed (exit code 3): no such shard\n\
+         the others: rank 0 exit code 75, rank 2 exit code 4"
     );
 }
 
 #[test]
-fn ranks_that_only_followed_one_of_another_node_say_so() {
+fn ranks_that_fail_because_of_another_node_name_it() {
     let output = train("echo error: rank 5 of node2 went away >&2; exit 75", &["--nproc", "1"]);
     assert_eq!(output.status.code(), Some(75));
     assert_eq!(closing(&output), "error: rank 0 failed (exit code 75): rank 5 of node2 went away");
 }
 
 #[test]
-fn a_rank_that_does_not_notice_is_asked_to_end_and_then_killed_with_what_it_started() {
+fn a_rank_that_does_not_end_is_terminated_and_then_killed_with_its_children() {
     let script = "case $RANK in
         0) until [ -e child ]; do sleep 0.02; done; sleep 0.1; echo out of room >&2; exit 9;;
         1) while :; do sleep 0.1; done;;
@@ -152,7 +152,8 @@ fn a_rank_that_does_not_notice_is_asked_to_end_and_then_killed_with_what_it_star
     assert_eq!(output.status.code(), Some(9));
     assert_eq!(
         closing(&output),
-        "error: rank 0 failed (exit code 9): out of room\nthe others: rank 1 killed by signal 15, rank 2 killed by signal 9"
+        "error: rank 0 failed (exit code 9): out of room\n\
+         the others: rank 1 killed by signal 15, rank 2 killed by signal 9"
     );
     assert!(!runs(&fs::read_to_string(checkout.path("child")).unwrap()));
 }
@@ -172,17 +173,17 @@ fn a_killed_rank_gives_the_exit_code_of_its_signal() {
 }
 
 #[test]
-fn a_program_that_a_rank_left_behind_does_not_keep_the_launcher() {
+fn a_process_that_a_rank_left_running_does_not_delay_the_launcher() {
     let checkout = with_mm("sleep 1000 & echo $! > child");
     assert!(checkout.xtask(&["train", "a.toml", "--nproc", "1"]).status.success());
     assert!(!runs(&fs::read_to_string(checkout.path("child")).unwrap()));
 }
 
 #[test]
-fn ctrl_c_reaches_each_rank_once_whether_a_terminal_or_a_job_manager_sends_it() {
+fn ctrl_c_reaches_each_rank_once_from_a_terminal_or_a_job_manager() {
     let script = "trap 'echo once >> interrupted.$RANK' INT; touch ready.$RANK
         until [ -e interrupted.$RANK ]; do sleep 0.05; done; sleep 0.3; exit 130";
-    // A terminal tells all programs in the foreground, a job manager the one that it started.
+    // A terminal signals every program in the foreground, a job manager the one that it started.
     type Sender = fn(Pid, Signal) -> rustix::io::Result<()>;
     for (send, signal) in [
         (kill_process_group as Sender, Signal::INT),
@@ -218,7 +219,7 @@ fn a_rank_that_cannot_save_after_ctrl_c_is_named() {
 }
 
 #[test]
-fn a_second_ctrl_c_ends_ranks_that_do_not_heed_the_first() {
+fn a_second_ctrl_c_ends_ranks_that_ignore_the_first() {
     let checkout =
         with_mm("trap 'touch heard.$RANK' INT; echo $$ > ready.$RANK; while :; do sleep 0.05; done");
     let mut launcher = started(&checkout);
@@ -234,7 +235,7 @@ fn a_second_ctrl_c_ends_ranks_that_do_not_heed_the_first() {
 }
 
 #[test]
-fn options_that_make_no_group_are_refused_with_one_clear_line() {
+fn contradictory_options_are_refused_with_one_clear_line() {
     let cases: [(&[&str], &str); 9] = [
         (&["--nproc", "0"], "invalid value '0' for '--nproc <N>'"),
         (&["--nproc=x"], "invalid value 'x' for '--nproc <N>'"),
@@ -244,7 +245,7 @@ fn options_that_make_no_group_are_refused_with_one_clear_line() {
         (&["--nproc", "2", "--nnodes", "2", "--node-rank", "0"], "needs --nnodes M"),
         (
             &["--nproc", "2", "--nnodes", "2", "--node-rank", "2", "--rdzv", "a:1"],
-            "--node-rank 2 is none of 2 nodes",
+            "--node-rank 2 is out of range: 2 nodes",
         ),
         (&["--nproc", "2", "--rdzv", "node1"], "expected HOST:PORT"),
         (&["--nnodes", "2"], "need --nproc N"),

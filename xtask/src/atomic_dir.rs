@@ -1,4 +1,4 @@
-//! Folders that are fetched, and appear whole or not at all.
+//! Folders that appear complete or not at all, and locks on making them.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -6,28 +6,28 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// The right to make a folder, until it is dropped.
+/// An exclusive lock on making a folder, held until it is dropped.
 pub struct Lock {
-    /// Whether another process held it: the folder may be there by now.
+    /// Whether another process held the lock first: the folder may exist by now.
     pub waited: bool,
     _file: File,
 }
 
 impl Lock {
-    /// Takes the lock of `target`, a file beside it; waits for another process that has it.
+    /// Takes the lock of `target`, a file beside it, and waits while another process holds it.
     pub fn take(target: &Path) -> Result<Self> {
         let path = target.with_added_extension("lock");
         let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
         let waited = file.try_lock().is_err();
         if waited {
-            eprintln!("another process is making {}: waiting for it", target.display());
+            eprintln!("waiting for another process that is making {}", target.display());
             file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
         }
         Ok(Self { waited, _file: file })
     }
 }
 
-/// Puts the finished folder `partial` in the place of an old one, which stays until the new one stands.
+/// Renames the finished folder `partial` to `target`. An old `target` is removed last.
 pub fn replace(target: &Path, partial: &Path) -> Result<()> {
     let old = target.with_added_extension("old");
     remove(&old)?;
@@ -49,13 +49,14 @@ pub fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Refuses a disk with less than `needed` MB for `what` in the existing `folder`.
+/// Fails where the disk of the existing `folder` has less than `needed` MB free for `what`.
 pub fn require_space(folder: &Path, what: &str, needed: u64) -> Result<()> {
-    // Without df the check is skipped: pip then says itself when the disk is full.
+    // Without df the check is skipped, and pip reports a full disk.
     let Ok(output) = Command::new("df").arg("-Pk").arg(folder).output() else { return Ok(()) };
     match free_megabytes(&String::from_utf8_lossy(&output.stdout)) {
         Some(free) if free < needed => bail!(
-            "{} has {free} MB free and {what} needs {needed} MB while it is unpacked: free some space and run again",
+            "{} has {free} MB free and {what} needs {needed} MB while it is unpacked: \
+             free some space and run again",
             folder.display()
         ),
         _ => Ok(()),

@@ -1,4 +1,4 @@
-//! What the documentation's pages hold of a run: sections between markers, with tables.
+//! Generated sections of the documentation: tables between markers.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::{fs, io};
 
 use anyhow::{Context, Result, bail};
 
-/// Markdown whose columns also line up in a terminal; the first line is the head.
+/// A Markdown table whose columns also line up in a terminal; the first line is the header.
 pub fn table<const N: usize>(lines: &[[String; N]]) -> String {
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
@@ -23,8 +23,8 @@ pub fn table<const N: usize>(lines: &[[String; N]]) -> String {
     text
 }
 
-/// Puts the text between `<!-- SECTION -->` and `<!-- /SECTION -->`; a page without them gets them at its
-/// end.
+/// Writes the text between `<!-- SECTION -->` and `<!-- /SECTION -->`. A page without the markers gets them
+/// at its end.
 pub fn write_section(page: &Path, section: &str, text: &str) -> Result<()> {
     let before = match fs::read_to_string(page) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -43,7 +43,7 @@ fn replaced(page: &str, section: &str, text: &str) -> Result<String> {
             Ok(format!("{}{body}{}", &page[..start], &page[end + close.len()..]))
         }
         (None, None) => Ok(format!("{page}\n{body}\n")),
-        _ => bail!("its markers {open} and {close} are not a pair"),
+        _ => bail!("the markers {open} and {close} do not form a pair"),
     }
 }
 
