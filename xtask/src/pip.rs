@@ -107,14 +107,14 @@ impl Pip {
     }
 
     fn command(&self, target: &Path, verb: &str) -> Result<Command> {
-        // pip unpacks in TMPDIR and then moves. Inside the target both are on one file system, and the size of
-        // /tmp does not matter.
+        // pip unpacks in TMPDIR and then moves the files. Inside the target that is a rename, and the size
+        // of /tmp does not matter.
         let temporary = target.join("tmp");
         std::fs::create_dir_all(&temporary)
             .with_context(|| format!("cannot make {}", temporary.display()))?;
         let mut pip = Command::new(&self.python);
         pip.args(["-m", "pip", verb, "--no-input", "--disable-pip-version-check"]).env("TMPDIR", &temporary);
-        // A user's pip.conf may contain options that --target forbids. An interrupted download continues where
+        // A user's pip.conf may have options that --target forbids. An interrupted download continues where
         // it stopped (pip 25.1 and later).
         pip.envs([
             ("PIP_USER", "0"),

@@ -19,12 +19,16 @@ use crate::setup;
 use crate::terminal::note;
 use crate::workspace::{Workspace, run as run_command};
 
+const HELP: &str = "Examples:
+  cargo xtask run configs/clip/emoji-vit-tiny.toml
+  cargo xtask run configs/clip/emoji-lit-minilm.toml --set train.steps=300 --set run.name=short
+
+In the TOML, `prepare = [\"minilm\"]` lists steps of `cargo xtask data`, and `nproc = 8` in `[launch]` is the
+number of processes. The same command continues an interrupted run.";
+
 /// Options of `run`.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  cargo xtask run configs/clip/emoji-vit-tiny.toml\n  \
-                  cargo xtask run configs/clip/emoji-lit-minilm.toml --set train.steps=300 --set run.name=short\n\n\
-                  In the TOML, `prepare = [\"minilm\"]` names steps of `cargo xtask data`, and `[launch]` with\n\
-                  `nproc = 8` the number of processes. A run that was interrupted continues by the same command.")]
+#[command(after_help = HELP)]
 pub struct Args {
     /// The configuration
     config: PathBuf,

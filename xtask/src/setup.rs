@@ -1,8 +1,8 @@
 //! `cargo xtask setup`: installs libtorch into `.libtorch/`.
 //!
-//! The libraries come from PyTorch's own wheel, in pip's layout, so that the wheel's RPATH finds the two small
-//! CUDA libraries that `libtorch_cpu.so` needs even without a GPU. The work is done in `.libtorch.partial`,
-//! which is renamed at the end: an incomplete folder is never used.
+//! The libraries come from PyTorch's own wheel, in pip's layout, so that the wheel's RPATH finds the two
+//! small CUDA libraries that `libtorch_cpu.so` needs even without a GPU. The work is done in
+//! `.libtorch.partial`, which is renamed at the end: an incomplete folder is never used.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -116,7 +116,8 @@ fn install(workspace: &Workspace, python: &Path, cuda: bool) -> Result<Libtorch>
     if !libtorch::is_complete(&partial.join("torch")) {
         remove(&partial)?;
         bail!(
-            "the torch {VERSION} wheel has no lib/libtorch_cpu.so: set LIBTORCH to a libtorch {VERSION} instead"
+            "the torch {VERSION} wheel has no lib/libtorch_cpu.so: \
+             set LIBTORCH to a libtorch {VERSION} instead"
         );
     }
     replace(&target, &partial)?;

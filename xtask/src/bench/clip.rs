@@ -1,14 +1,14 @@
-//! `bench clip`: what is measured, in which order.
+//! `bench clip`: CLIP ViT-B/32 beside open_clip and transformers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::ClipOptions;
 use super::program::{Program, Sample, Work, median};
-use super::report::{Limit, PeerResult, Report, Row};
+use super::report::{Limit, PeerResult, Report, Row, Start};
 use super::start;
+use super::{ClipOptions, Compared};
 use crate::libtorch::Libtorch;
 use crate::markdown::write_section;
 use crate::setup;
@@ -16,16 +16,16 @@ use crate::workspace::{Workspace, peer_script, stdout_of};
 
 const PRECISIONS: [&str; 2] = ["f32", "bf16"];
 const PEERS: [&str; 2] = ["open_clip", "transformers"];
-/// open_clip's text tower takes 77 tokens and no other length.
+/// open_clip's text tower accepts 77 tokens only.
 const DYNAMIC_PEERS: [&str; 1] = ["transformers"];
 
-/// One row of the table: our work beside the peers' that answers the same question.
+/// One row of the table: our work, and the peers' work with the same result.
 struct Comparison {
     title: &'static str,
     ours: &'static str,
     theirs: &'static str,
     precisions: &'static [&'static str],
-    /// Work that is not the same is named as such.
+    /// How the peers' work differs from ours.
     note: &'static str,
     peers: &'static [&'static str],
     iterations: u32,
@@ -72,8 +72,8 @@ const fn comparison(
     Comparison { title, ours, theirs, precisions, note, peers, iterations, warmup }
 }
 
-/// What one row saw in all rounds.
-struct Seen {
+/// The samples of one row in all rounds.
+struct Measurements {
     comparison: &'static Comparison,
     precision: &'static str,
     ours: Vec<Sample>,
@@ -101,57 +101,48 @@ pub fn run(workspace: &Workspace, options: &ClipOptions) -> Result<()> {
     };
 
     let mut limits = PRECISIONS.map(|precision| (precision, Vec::new()));
-    let mut seen = plan(options);
-    for round in 0..options.compared.output.rounds {
-        eprintln!("round {} of {}", round + 1, options.compared.output.rounds);
-        if !seen.is_empty() {
-            for (precision, found) in &mut limits {
+    let mut rows = plan(options);
+    for _ in options.compared.output.rounds() {
+        if !rows.is_empty() {
+            for (precision, gflops) in &mut limits {
                 let work = Work { name: "limit", precision, iterations: 20, warmup: 5 };
                 let sample = ours.measure(work)?;
                 eprintln!("  limit {precision}: {:.0} GFLOP/s", sample.gflops());
-                found.push(sample.gflops());
+                gflops.push(sample.gflops());
             }
         }
-        measure_round(&ours, &peers, &mut seen)?;
+        measure_round(&ours, &peers, &mut rows)?;
     }
-    let limits: Vec<_> = limits
-        .iter()
-        .filter(|(_, found)| !found.is_empty())
-        .map(|(precision, found)| Limit { precision, gflops: median(found) })
-        .collect();
-    let rows = seen.iter().map(|seen| summary(seen, &limits)).collect();
-    let demo = workspace.path("runs/demo/model");
-    let start = match (options.wants("start"), demo.exists()) {
-        (true, true) => Some(start::measure(
-            workspace,
-            &libtorch,
-            &demo,
-            options.compared.peer_python.as_deref(),
-            options.compared.output.rounds,
-        )?),
-        (true, false) => {
-            eprintln!("start is not measured: runs/demo/model is missing, `cargo xtask demo` makes it");
-            None
-        }
-        (false, _) => None,
-    };
-    let report = Report::new(16, limits, rows, start);
+    let measured = limits.iter().filter(|(_, gflops)| !gflops.is_empty());
+    let limits: Vec<_> =
+        measured.map(|(precision, gflops)| Limit { precision, gflops: median(gflops) }).collect();
+    let rows = rows.iter().map(|row| summary(row, &limits)).collect();
+    let report = Report::new(16, limits, rows, measure_start(workspace, &libtorch, options)?);
     if options.only.is_empty() {
         write_section(&workspace.path("docs/benchmarks.md"), "bench clip", &report.markdown())?;
     }
-    if options.compared.output.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        print!("{}", report.markdown());
-    }
-    Ok(())
+    options.compared.output.print(&report, &report.markdown())
 }
 
-fn plan(options: &ClipOptions) -> Vec<Seen> {
+/// Measures the start, if it is wanted and the demo's model exists.
+fn measure_start(workspace: &Workspace, libtorch: &Libtorch, options: &ClipOptions) -> Result<Option<Start>> {
+    if !options.wants("start") {
+        return Ok(None);
+    }
+    let demo = workspace.path("runs/demo/model");
+    if !demo.exists() {
+        eprintln!("start is not measured: runs/demo/model is missing, `cargo xtask demo` makes it");
+        return Ok(None);
+    }
+    let Compared { peer_python, output } = &options.compared;
+    start::measure(workspace, libtorch, &demo, peer_python.as_deref(), output.rounds).map(Some)
+}
+
+fn plan(options: &ClipOptions) -> Vec<Measurements> {
     let wanted = COMPARISONS.iter().filter(|comparison| options.wants(comparison.ours));
     let rows = wanted
         .flat_map(|comparison| comparison.precisions.iter().map(move |precision| (comparison, *precision)));
-    rows.map(|(comparison, precision)| Seen {
+    rows.map(|(comparison, precision)| Measurements {
         comparison,
         precision,
         ours: Vec::new(),
@@ -160,39 +151,38 @@ fn plan(options: &ClipOptions) -> Vec<Seen> {
     .collect()
 }
 
-/// Measures each row once: ours, then each peer.
-fn measure_round(ours: &Program, peers: &[Program], seen: &mut [Seen]) -> Result<()> {
-    // A work that answers two questions is measured for both, so that ours and the peer's always stand side
-    // by side.
-    for row in seen {
+/// Measures each row once: our program, then each peer.
+fn measure_round(ours: &Program, peers: &[Program], rows: &mut [Measurements]) -> Result<()> {
+    // Work of two rows is measured for both, so that our program and the peer always run in turn.
+    for row in rows {
         let Comparison { ours: our_work, theirs, iterations, warmup, .. } = *row.comparison;
         let precision = row.precision;
         let sample = ours.measure(Work { name: our_work, precision, iterations, warmup })?;
-        tell(ours.name, our_work, precision, &sample);
+        print_sample(ours.name, our_work, precision, &sample);
         row.ours.push(sample);
         for (name, samples) in row.comparison.peers.iter().zip(&mut row.peers) {
             let Some(peer) = peers.iter().find(|peer| peer.name == *name) else { continue };
             let sample = peer.measure(Work { name: theirs, precision, iterations, warmup })?;
-            tell(name, theirs, precision, &sample);
+            print_sample(name, theirs, precision, &sample);
             samples.push(sample);
         }
     }
     Ok(())
 }
 
-fn tell(program: &str, work: &str, precision: &str, sample: &Sample) {
+fn print_sample(program: &str, work: &str, precision: &str, sample: &Sample) {
     eprintln!("  {program} {work} {precision}: {:.1}/s, {:.0} MB", sample.rate(), sample.peak_mb);
 }
 
-fn summary(seen: &Seen, limits: &[Limit]) -> Row {
-    let limit =
-        limits.iter().find(|limit| limit.precision == seen.precision).map_or(f64::NAN, |limit| limit.gflops);
-    let measured = seen.comparison.peers.iter().zip(&seen.peers).filter(|(_, samples)| !samples.is_empty());
-    let peers = measured.map(|(name, samples)| PeerResult::new(name, &seen.ours, samples, limit));
-    Row::new([seen.comparison.title, seen.precision, seen.comparison.note], &seen.ours, limit, peers)
+fn summary(row: &Measurements, limits: &[Limit]) -> Row {
+    let limit = limits.iter().find(|limit| limit.precision == row.precision);
+    let limit = limit.map_or(f64::NAN, |limit| limit.gflops);
+    let measured = row.comparison.peers.iter().zip(&row.peers).filter(|(_, samples)| !samples.is_empty());
+    let peers = measured.map(|(name, samples)| PeerResult::new(name, &row.ours, samples, limit));
+    Row::new([row.comparison.title, row.precision, row.comparison.note], &row.ours, limit, peers)
 }
 
-/// The emoji set's captions, one a line: the same file for ours and the peers.
+/// Writes the emoji set's captions, one per line, for our program and the peers.
 fn write_captions(workspace: &Workspace, example: &Path, libtorch: &Libtorch) -> Result<PathBuf> {
     let failure = "bench_clip captions failed";
     let captions = stdout_of(workspace.program(example, libtorch).arg("captions"), failure)?;
@@ -202,7 +192,7 @@ fn write_captions(workspace: &Workspace, example: &Path, libtorch: &Libtorch) ->
     Ok(path)
 }
 
-/// The captions as the peers tokenise them, so that ours computes on the very same tokens.
+/// Writes the captions as the peers tokenise them, so that our program computes on the same tokens.
 fn write_tokens(python: &Path, script: &Path, captions: &Path) -> Result<PathBuf> {
     let failure = "the peers cannot tokenise";
     let mut command = peer_script(python, script);

@@ -1,4 +1,5 @@
-//! `bench data`: shards of JPEGs to training batches, beside open_clip's transforms in a webdataset pipeline.
+//! `bench data`: training batches from shards of JPEGs, beside open_clip's transforms in a webdataset
+//! pipeline.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Output;
 use super::program::median;
+use crate::libtorch::Libtorch;
 use crate::markdown::{table, today, write_section};
 use crate::processor;
 use crate::setup;
@@ -17,7 +19,7 @@ use crate::workspace::{Workspace, peer_script, run as run_command, stdout_of};
 /// Options of `bench data`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// A Python that has the peer, which also makes the photographs
+    /// A Python with the peer, which also makes the photographs
     #[arg(long, value_name = "PYTHON")]
     peer_python: PathBuf,
     /// JPEGs of about 500x375 to load
@@ -27,21 +29,21 @@ pub struct Options {
     output: Output,
 }
 
-/// Processes or threads that decode, on both sides.
+/// Processes or threads that decode, for both programs.
 const WORKERS: &str = "2";
 
-/// Shards of the set on which a resume is timed.
+/// The number of shards in the timing of a resume.
 const SHARDS: &str = "1000";
 
-/// What a program prints.
+/// The output of a program.
 #[derive(Deserialize)]
 struct Measured {
     samples: f64,
     seconds: f64,
-    /// The most memory that its processes held, where that is measured.
+    /// Peak memory of its processes, where it is measured.
     #[serde(default)]
     peak_mb: f64,
-    /// Bytes written, where it writes.
+    /// Bytes written, if any.
     #[serde(default)]
     bytes: f64,
 }
@@ -70,91 +72,124 @@ struct Report {
     packed_mb_per_second: f64,
 }
 
+/// The programs and folders of the benchmark.
+struct Bench<'a> {
+    workspace: &'a Workspace,
+    libtorch: Libtorch,
+    example: PathBuf,
+    mm: PathBuf,
+    python: &'a Path,
+    /// Shards of photographs.
+    shards: PathBuf,
+    /// [`SHARDS`] small shards.
+    many: PathBuf,
+}
+
+/// The measurements of one round.
+struct Round {
+    theirs: Measured,
+    ours: Measured,
+    streamed: Measured,
+    shapes_per_second: f64,
+    resume_seconds: f64,
+    packed_mb_per_second: f64,
+}
+
 /// Runs the benchmark, prints it, and writes it into docs/benchmarks.md.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let libtorch = setup::ensure(workspace)?;
     let example = workspace.build(&libtorch, "mm-data", &["--example", "bench_data"])?;
-    let mm = workspace.build(&libtorch, "mm", &["--bin", "mm"])?;
-    let script = workspace.path("xtask/peers/bench_data.py");
-    let (shards, many) =
-        (example.with_file_name("bench_data_shards"), example.with_file_name("bench_data_many"));
-    let packed = example.with_file_name("bench_data_packed");
-    let peer = |arguments: &[&Path]| {
-        let mut command = peer_script(&options.peer_python, &script);
-        command.args(arguments);
-        command
+    let bench = Bench {
+        mm: workspace.build(&libtorch, "mm", &["--bin", "mm"])?,
+        shards: example.with_file_name("bench_data_shards"),
+        many: example.with_file_name("bench_data_many"),
+        python: &options.peer_python,
+        workspace,
+        libtorch,
+        example,
     };
-    let made = shards.join(format!("made-{}", options.images));
-    if !made.is_file() {
-        let _ = fs::remove_dir_all(&shards);
-        let (photos, count) = (workspace.path("data/goldens/images/photos"), options.images.to_string());
-        run_command(&mut peer(&[Path::new("make"), &photos, &shards, Path::new(&count)]))?;
-        fs::write(&made, "").with_context(|| format!("cannot write {}", made.display()))?;
-    }
-    let ours = |arguments: &[&Path]| {
-        let mut command = Command::new(&example);
-        measured(command.args(arguments))
-    };
-    let _ = fs::remove_dir_all(&many);
-    ours(&[Path::new("shards"), &many, Path::new(SHARDS)])?;
-    let first_index = ours(&[Path::new("restore"), &many])?;
-
-    let (mut rates, mut peers, mut ratios, mut memory, mut shares, mut streamed) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut shapes, mut resumes, mut packing) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..options.output.rounds {
-        eprintln!("round {} of {}", round + 1, options.output.rounds);
-        let theirs = measured(&mut peer(&[Path::new("load"), &shards, Path::new(WORKERS)]))?;
-        eprintln!("  open_clip: {:.0} samples/s, {:.0} MB", theirs.rate(), theirs.peak_mb);
-        let mine = ours(&[Path::new("load"), &shards, Path::new(WORKERS)])?;
-        eprintln!("  mm: {:.0} samples/s, {:.0} MB", mine.rate(), mine.peak_mb);
-        let stream = ours(&[Path::new("stream"), &shards, Path::new(WORKERS)])?;
-        shapes.push(ours(&[Path::new("shapes"), Path::new("3")])?.rate());
-        resumes.push(ours(&[Path::new("restore"), &many])?.seconds);
-        let _ = fs::remove_dir_all(&packed);
-        let mut pack = workspace.program(&mm, &libtorch);
-        let data = format!("kind = \"webdataset\", shards = \"{}/*.tar\"", shards.display());
-        pack.args(["data", "shards", "--json", "--data", &data, "--out"]).arg(&packed);
-        let pack = measured(&mut pack)?;
-        packing.push(pack.bytes / 1e6 / pack.seconds);
-        rates.push(mine.rate());
-        ratios.push(mine.rate() / theirs.rate());
-        shares.push(mine.peak_mb / theirs.peak_mb);
-        memory.push(mine.peak_mb);
-        peers.push((theirs.rate(), theirs.peak_mb));
-        streamed.push((stream.rate(), stream.peak_mb));
-    }
-    let [peer_rates, peer_memory] = unzip(&peers);
-    let [streamed_rates, streamed_memory] = unzip(&streamed);
-    let report = Report {
-        date: today(),
-        images: options.images,
-        samples_per_second: median(&rates),
-        open_clip_samples_per_second: median(&peer_rates),
-        times_open_clip: median(&ratios),
-        peak_mb: median(&memory),
-        open_clip_peak_mb: median(&peer_memory),
-        share_of_open_clips_memory: median(&shares),
-        streamed_samples_per_second: median(&streamed_rates),
-        streamed_peak_mb: median(&streamed_memory),
-        shapes_per_second: median(&shapes),
-        first_index_seconds: first_index.seconds,
-        resume_seconds: median(&resumes),
-        packed_mb_per_second: median(&packing),
-    };
+    bench.make_photographs(options.images)?;
+    let _ = fs::remove_dir_all(&bench.many);
+    bench.ours(&["shards".as_ref(), &bench.many, SHARDS.as_ref()])?;
+    let first_index = bench.ours(&["restore".as_ref(), &bench.many])?;
+    let rounds: Vec<Round> = options.output.rounds().map(|_| bench.round()).collect::<Result<_>>()?;
+    let report = summary(&rounds, options.images, first_index.seconds);
     if options.images >= 4000 {
         write_section(&workspace.path("docs/benchmarks.md"), "bench data", &markdown(&report))?;
     }
-    match options.output.json {
-        true => println!("{}", serde_json::to_string(&report)?),
-        false => print!("{}", markdown(&report)),
-    }
-    Ok(())
+    options.output.print(&report, &markdown(&report))
 }
 
-fn unzip(pairs: &[(f64, f64)]) -> [Vec<f64>; 2] {
-    let (first, second) = pairs.iter().copied().unzip();
-    [first, second]
+impl Bench<'_> {
+    fn peer(&self, arguments: &[&Path]) -> Command {
+        let mut command = peer_script(self.python, &self.workspace.path("xtask/peers/bench_data.py"));
+        command.args(arguments);
+        command
+    }
+
+    fn ours(&self, arguments: &[&Path]) -> Result<Measured> {
+        measured(Command::new(&self.example).args(arguments))
+    }
+
+    /// Writes the shards of photographs, if an earlier run has not.
+    fn make_photographs(&self, images: u32) -> Result<()> {
+        let made = self.shards.join(format!("made-{images}"));
+        if made.is_file() {
+            return Ok(());
+        }
+        let _ = fs::remove_dir_all(&self.shards);
+        let photos = self.workspace.path("data/goldens/images/photos");
+        let count = images.to_string();
+        run_command(&mut self.peer(&["make".as_ref(), &photos, &self.shards, count.as_ref()]))?;
+        fs::write(&made, "").with_context(|| format!("cannot write {}", made.display()))
+    }
+
+    fn round(&self) -> Result<Round> {
+        let theirs = measured(&mut self.peer(&["load".as_ref(), &self.shards, WORKERS.as_ref()]))?;
+        eprintln!("  open_clip: {:.0} samples/s, {:.0} MB", theirs.rate(), theirs.peak_mb);
+        let ours = self.ours(&["load".as_ref(), &self.shards, WORKERS.as_ref()])?;
+        eprintln!("  mm: {:.0} samples/s, {:.0} MB", ours.rate(), ours.peak_mb);
+        Ok(Round {
+            theirs,
+            ours,
+            streamed: self.ours(&["stream".as_ref(), &self.shards, WORKERS.as_ref()])?,
+            shapes_per_second: self.ours(&["shapes".as_ref(), "3".as_ref()])?.rate(),
+            resume_seconds: self.ours(&["restore".as_ref(), &self.many])?.seconds,
+            packed_mb_per_second: self.pack()?,
+        })
+    }
+
+    /// Packs the photographs as shards; returns MB per second.
+    fn pack(&self) -> Result<f64> {
+        let packed = self.example.with_file_name("bench_data_packed");
+        let _ = fs::remove_dir_all(&packed);
+        let data = format!("kind = \"webdataset\", shards = \"{}/*.tar\"", self.shards.display());
+        let mut pack = self.workspace.program(&self.mm, &self.libtorch);
+        pack.args(["data", "shards", "--json", "--data", &data, "--out"]).arg(&packed);
+        let pack = measured(&mut pack)?;
+        Ok(pack.bytes / 1e6 / pack.seconds)
+    }
+}
+
+/// The medians over the rounds, of the ratios too.
+fn summary(rounds: &[Round], images: u32, first_index_seconds: f64) -> Report {
+    let of = |value: &dyn Fn(&Round) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());
+    Report {
+        date: today(),
+        images,
+        samples_per_second: of(&|round| round.ours.rate()),
+        open_clip_samples_per_second: of(&|round| round.theirs.rate()),
+        times_open_clip: of(&|round| round.ours.rate() / round.theirs.rate()),
+        peak_mb: of(&|round| round.ours.peak_mb),
+        open_clip_peak_mb: of(&|round| round.theirs.peak_mb),
+        share_of_open_clips_memory: of(&|round| round.ours.peak_mb / round.theirs.peak_mb),
+        streamed_samples_per_second: of(&|round| round.streamed.rate()),
+        streamed_peak_mb: of(&|round| round.streamed.peak_mb),
+        shapes_per_second: of(&|round| round.shapes_per_second),
+        first_index_seconds,
+        resume_seconds: of(&|round| round.resume_seconds),
+        packed_mb_per_second: of(&|round| round.packed_mb_per_second),
+    }
 }
 
 fn measured(command: &mut Command) -> Result<Measured> {
@@ -183,9 +218,11 @@ fn markdown(report: &Report) -> String {
         line("mm", "streamed", report.streamed_samples_per_second, report.streamed_peak_mb, String::new()),
     ];
     format!(
-        "Measured on {}, {}, {} JPEGs of about 500x375 in shards of 500, {WORKERS} workers, batch 64, medians.\n\n{}\n\
-         `shapes`: {:.0} scenes/s with all texts and pixels at 64 px on one core. Opening {SHARDS} shards and going to the middle of an epoch: {:.2} s; {:.2} s \
-         the first time, when they are indexed. `mm data shards`: {:.0} MB/s.\n",
+        "Measured on {}, {}, {} JPEGs of about 500x375 in shards of 500, {WORKERS} workers, batch 64,\n\
+         medians.\n\n{}\n\
+         `shapes`: {:.0} scenes/s with all texts and pixels at 64 px on one core. Opening {SHARDS} shards\n\
+         and resuming in the middle of an epoch: {:.2} s; {:.2} s the first time, with indexing.\n\
+         `mm data shards`: {:.0} MB/s.\n",
         report.date,
         processor::name(),
         report.images,

@@ -1,4 +1,4 @@
-//! `bench dist`: what two processes give over one, sums beside torch.distributed's, and what saves memory.
+//! `bench dist`: two processes beside one, the all-reduce beside torch.distributed's, and what saves memory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,25 +19,38 @@ use crate::workspace::{Workspace, last_line, peer_script, stdout_of};
 /// Options of `bench dist`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// A Python that has torch 2.13; without it only ours is measured
+    /// A Python with torch 2.13; without it only mm is measured
     #[arg(long, value_name = "PYTHON")]
     peer_python: Option<PathBuf>,
-    /// Measure only the all-reduce, with its spread over the rounds; docs/distributed.md then stays as it is
+    /// Measure only the all-reduce, with its spread over the rounds; docs/distributed.md is not changed
     #[arg(long)]
     only_all_reduce: bool,
     #[command(flatten)]
     output: Output,
 }
 
-/// ViT-B/32 on emoji, of which 8,192 tokens are learnt: 131 M parameters.
+/// ViT-B/32 on emoji, with a vocabulary of 8,192 tokens: 131 M parameters.
 const CONFIG: &str = r#"
 [run]
 name = "bench"
 [model]
 kind = "clip"
 embed_dim = 512
-image = { kind = "vit", image_size = 224, patch_size = 32, hidden_size = 768, intermediate_size = 3072, num_hidden_layers = 12, num_attention_heads = 12 }
-text = { kind = "clip", hidden_size = 512, intermediate_size = 2048, num_hidden_layers = 12, num_attention_heads = 8, max_position_embeddings = 77 }
+[model.image]
+kind = "vit"
+image_size = 224
+patch_size = 32
+hidden_size = 768
+intermediate_size = 3072
+num_hidden_layers = 12
+num_attention_heads = 12
+[model.text]
+kind = "clip"
+hidden_size = 512
+intermediate_size = 2048
+num_hidden_layers = 12
+num_attention_heads = 8
+max_position_embeddings = 77
 [tokenizer]
 vocab_size = 8192
 [data]
@@ -51,7 +64,7 @@ log_every = 1
 checkpoint_every = 0
 "#;
 
-/// Steps that are not timed.
+/// Steps before the timed ones.
 const WARMUP: usize = 2;
 const ALL_REDUCE_MB: &str = "100";
 
@@ -60,7 +73,7 @@ struct Report {
     date: String,
     processor: String,
     matrix_limit_gflops: f64,
-    /// Samples a second of one process with two threads, and of two with one thread each.
+    /// Samples per second of one process with two threads, and of two with one thread each.
     one_process: f64,
     two_processes: f64,
     times_one_process: f64,
@@ -77,8 +90,7 @@ struct Report {
     tiled_times_plain: f64,
 }
 
-/// What a loss takes: seconds, memory above the embeddings and their gradients, and floating-point operations
-/// a second.
+/// The cost of a loss: seconds, memory above the embeddings and their gradients, and GFLOP/s.
 #[derive(Serialize, Clone, Copy)]
 struct Loss {
     seconds: f64,
@@ -86,7 +98,7 @@ struct Loss {
     gflops: f64,
 }
 
-/// What the example programs print.
+/// The output of the example programs.
 #[derive(Deserialize)]
 struct Measured {
     seconds: Vec<f64>,
@@ -136,17 +148,10 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     if options.only_all_reduce {
         return bench.all_reduces(options);
     }
-    let rounds = (0..options.output.rounds).map(|round| {
-        eprintln!("round {} of {}", round + 1, options.output.rounds);
-        bench.round(options.peer_python.as_deref())
-    });
+    let rounds = options.output.rounds().map(|_| bench.round(options.peer_python.as_deref()));
     let report = summary(&rounds.collect::<Result<Vec<_>>>()?);
     write_section(&workspace.path("docs/distributed.md"), "bench dist", &markdown(&report))?;
-    match options.output.json {
-        true => println!("{}", serde_json::to_string(&report)?),
-        false => print!("{}", markdown(&report)),
-    }
-    Ok(())
+    options.output.print(&report, &markdown(&report))
 }
 
 impl Bench<'_> {
@@ -158,18 +163,18 @@ impl Bench<'_> {
         eprintln!("  one process {one:.2} samples/s, two {two:.2}, overlap {:.0} %", overlap * 100.0);
 
         let script = self.workspace.path("xtask/peers/bench_dist.py");
-        let ours = self.sum(&|| self.workspace.program(&self.all_reduce, &self.libtorch))?;
-        let theirs = python.map(|python| self.sum(&|| peer_script(python, &script))).transpose()?;
+        let ours = self.all_reduce_rate(&|| self.workspace.program(&self.all_reduce, &self.libtorch))?;
+        let theirs =
+            python.map(|python| self.all_reduce_rate(&|| peer_script(python, &script))).transpose()?;
         eprintln!("  all-reduce {ours:.2} GB/s, torch {:.2}", theirs.unwrap_or_default());
 
         let (whole, _) = self.train(1, 64, &["train.steps=4"])?;
         let (chunked, _) = self.train(1, 64, &["train.steps=4", "train.grad_cache_chunk=8"])?;
-        let [kept, recomputed] =
-            ["off", "on"].map(|switch| self.example(&self.loss, &["checkpointing", switch]));
-        let (kept, recomputed) = (kept?, recomputed?);
-        let [plain, small, large] = [["plain", "8192"], ["tiled", "8192"], ["tiled", "32768"]]
-            .map(|[work, batch]| self.loss(work, batch));
-        let (plain_8192, tiled_8192, tiled_32768) = (plain?, small?, large?);
+        let kept = self.example(&self.loss, &["checkpointing", "off"])?;
+        let recomputed = self.example(&self.loss, &["checkpointing", "on"])?;
+        let plain_8192 = self.loss("plain", "8192")?;
+        let tiled_8192 = self.loss("tiled", "8192")?;
+        let tiled_32768 = self.loss("tiled", "32768")?;
         eprintln!("  plain loss {:.2} s, tiled {:.2} s", plain_8192.seconds, tiled_8192.seconds);
         Ok(Report {
             date: today(),
@@ -192,8 +197,8 @@ impl Bench<'_> {
         })
     }
 
-    /// Trains as `world` processes, which share two cores; gives samples a second and the share of the
-    /// exchange that cost no time.
+    /// Trains in `world` processes on two cores. Returns samples per second, and the share of the gradient
+    /// exchange that overlaps with the backward pass.
     fn train(&self, world: u32, batch: u32, options: &[&str]) -> Result<(f64, f64)> {
         let (run, config) = (self.folder.join("bench"), self.folder.join("bench.toml"));
         let _ = fs::remove_dir_all(&run);
@@ -215,14 +220,14 @@ impl Bench<'_> {
         Ok((f64::from(batch) / median(&seconds), steps.last().map_or(0.0, |step| step.overlap)))
     }
 
-    /// Prints the median, least and most of the all-reduce's rates, and of the ratios within a round.
+    /// Prints median, minimum and maximum of the all-reduce's rates, and of the ratios within a round.
     fn all_reduces(&self, options: &Options) -> Result<()> {
         let script = self.workspace.path("xtask/peers/bench_dist.py");
         let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..options.output.rounds {
-            ours.push(self.sum(&|| self.workspace.program(&self.all_reduce, &self.libtorch))?);
+            ours.push(self.all_reduce_rate(&|| self.workspace.program(&self.all_reduce, &self.libtorch))?);
             if let Some(python) = &options.peer_python {
-                theirs.push(self.sum(&|| peer_script(python, &script))?);
+                theirs.push(self.all_reduce_rate(&|| peer_script(python, &script))?);
                 ratios.push(ours[ours.len() - 1] / theirs[theirs.len() - 1]);
             }
             let of = |values: &[f64]| values.last().copied().unwrap_or(f64::NAN);
@@ -243,8 +248,8 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// How many gigabytes a second two processes sum.
-    fn sum(&self, program: &dyn Fn() -> Command) -> Result<f64> {
+    /// The rate of an all-reduce of two processes, in GB/s.
+    fn all_reduce_rate(&self, program: &dyn Fn() -> Command) -> Result<f64> {
         let printed = self.as_processes(2, &|| {
             let mut program = program();
             program.arg(ALL_REDUCE_MB);
@@ -257,7 +262,7 @@ impl Bench<'_> {
     fn loss(&self, work: &str, batch: &str) -> Result<Loss> {
         let measured = self.example(&self.loss, &[work, batch, "512"])?;
         let seconds = median(&measured.seconds);
-        // Logits and two gradients; tiles compute the logits once more.
+        // Logits and two gradients; tiles compute the logits twice.
         let products = if work == "plain" { 3.0 } else { 4.0 };
         let gflops = products * 2.0 * batch.parse::<f64>()?.powi(2) * 512.0 / 1e9 / seconds;
         Ok(Loss { seconds, peak_mb: measured.peak_mb, gflops })
@@ -268,7 +273,7 @@ impl Bench<'_> {
         parse(&stdout_of(command.args(arguments), &format!("{} failed", program.display()))?)
     }
 
-    /// Runs a program as `world` processes and gives what rank 0 printed.
+    /// Runs a program in `world` processes and returns the output of rank 0.
     fn as_processes(&self, world: u32, program: &dyn Fn() -> Command) -> Result<String> {
         let group = Group::on_this_node(world)?;
         let children = (0..world).map(|rank| {
@@ -279,7 +284,7 @@ impl Bench<'_> {
             child.with_context(|| format!("cannot start {}", command.get_program().display()))
         });
         let outputs = children.collect::<Result<Vec<_>>>()?.into_iter().map(|child| child.wait_with_output());
-        let outputs = outputs.collect::<Result<Vec<_>, _>>().context("a process was lost")?;
+        let outputs = outputs.collect::<Result<Vec<_>, _>>().context("cannot wait for a process")?;
         match outputs.iter().find(|output| !output.status.success()) {
             Some(failed) => bail!("a process failed: {}", last_line(&failed.stderr)),
             None => Ok(String::from_utf8_lossy(&outputs[0].stdout).into_owned()),
@@ -292,7 +297,7 @@ fn parse(printed: &str) -> Result<Measured> {
     serde_json::from_str(line).with_context(|| format!("no measurement: {line}"))
 }
 
-/// Medians over the rounds, of ratios as well.
+/// The medians over the rounds, of the ratios too.
 fn summary(rounds: &[Report]) -> Report {
     let of = |value: &dyn Fn(&Report) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());
     let of_peer = |value: &dyn Fn(&Report) -> Option<f64>| {
@@ -345,7 +350,7 @@ fn markdown(report: &Report) -> String {
         line(
             "exchange of gradients beside the backward pass",
             format!("{:.0} %", 100.0 * report.overlap),
-            "of the time from the first bucket's sending to the last one's arrival".to_owned(),
+            "of the time from sending the first bucket to receiving the last".to_owned(),
         ),
         line(
             "all-reduce of 100 MB, 2 processes",
@@ -378,7 +383,8 @@ fn markdown(report: &Report) -> String {
         ),
     ];
     format!(
-        "Measured on {}, {}, medians; width 512, f32. Memory of losses is above the embeddings and their gradients. Matrix limit in the same run: {:.0} GFLOP/s.\n\n{}",
+        "Measured on {}, {}, medians; width 512, f32. Memory of losses is above the embeddings\n\
+         and their gradients. Matrix limit in the same run: {:.0} GFLOP/s.\n\n{}",
         report.date,
         report.processor,
         report.matrix_limit_gflops,

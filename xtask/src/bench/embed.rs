@@ -1,4 +1,4 @@
-//! `bench embed`: a folder of JPEGs to rows, as users run it, and a large checkpoint from start to answer.
+//! `bench embed`: `mm embed` on a folder of JPEGs, and a large checkpoint from start to answer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::workspace::{Workspace, peer_script, run as run_command, stdout_of};
 /// Options of `bench embed`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// A Python that has the peer, which also makes the photographs
+    /// A Python with the peer, which also makes the photographs
     #[arg(long, value_name = "PYTHON")]
     peer_python: PathBuf,
     /// JPEGs of 640x480 to embed
@@ -29,7 +29,7 @@ pub struct Options {
     output: Output,
 }
 
-/// What a whole run over the folder prints, ours and the peer's.
+/// The output of a run over the folder, ours or the peer's.
 #[derive(Deserialize)]
 struct Embedded {
     rows: f64,
@@ -38,15 +38,15 @@ struct Embedded {
     data_wait: f64,
 }
 
-/// Our side in one precision.
+/// Our results in one precision.
 #[derive(Serialize)]
 struct Row {
     precision: &'static str,
     images_per_second: f64,
-    /// Of the rate at which the model alone embeds batches that are there already.
+    /// The share of the rate at which the model embeds batches that are in memory.
     share_of_model: f64,
     share_of_limit: f64,
-    /// Of the time, how much the model waited for images.
+    /// The share of time spent waiting for images.
     share_waiting: f64,
     times_the_peer: f64,
 }
@@ -61,66 +61,62 @@ struct Report {
     transformers_start_seconds: f64,
 }
 
-/// Work that one process measures on batches that are in memory.
+/// Iterations and warm-up of the model alone, on batches in memory, and of the limit.
 const ALONE: (u32, u32) = (8, 2);
 const LIMIT: (u32, u32) = (20, 5);
+
+/// The programs and folders of the benchmark.
+struct Bench<'a> {
+    workspace: &'a Workspace,
+    libtorch: Libtorch,
+    mm: PathBuf,
+    /// Measures the model alone, on batches that are in memory.
+    alone: Program,
+    python: &'a Path,
+    model: PathBuf,
+    images: PathBuf,
+}
+
+/// Our measurements in one precision, one per round.
+struct Measurements {
+    precision: &'static str,
+    rates: Vec<f64>,
+    of_model: Vec<f64>,
+    of_limit: Vec<f64>,
+    waiting: Vec<f64>,
+    of_peer: Vec<f64>,
+}
 
 /// Runs the benchmark, prints it, and writes it into docs/benchmarks.md.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let libtorch = setup::ensure(workspace)?;
     let example = workspace.build(&libtorch, "mm-clip", &["--example", "bench_clip"])?;
     let mm = workspace.build(&libtorch, "mm", &["--bin", "mm"])?;
-    let script = workspace.path("xtask/peers/bench_embed.py");
-    let (model, images) =
-        (example.with_file_name("bench_embed_model"), example.with_file_name("bench_embed_images"));
-    prepare(workspace, &libtorch, &example, &model)?;
-    let peer = |arguments: &[&Path]| {
-        let mut command = peer_script(&options.peer_python, &script);
-        command.args(arguments);
-        command
-    };
-    if fs::read_dir(&images).map_or(0, Iterator::count) != options.images as usize {
-        let _ = fs::remove_dir_all(&images);
-        let (photos, count) = (workspace.path("data/goldens/images/photos"), options.images.to_string());
-        run_command(&mut peer(&[Path::new("photos"), &photos, &images, Path::new(&count)]))?;
-    }
-
+    let model = example.with_file_name("bench_embed_model");
+    let images = example.with_file_name("bench_embed_images");
+    make_model(workspace, &libtorch, &example, &model)?;
     let alone = Program::ours(example, libtorch.lib(), PathBuf::new());
-    let rows_file = model.with_file_name("bench_embed_rows.safetensors");
-    let mut seen: Vec<Seen> = precisions(&alone)?.into_iter().map(Seen::new).collect();
+    let python = &options.peer_python;
+    let bench = Bench { workspace, libtorch, mm, alone, python, model, images };
+    bench.make_photographs(options.images)?;
+
+    let mut ours: Vec<_> = precisions(&bench.alone)?.into_iter().map(Measurements::new).collect();
     let mut theirs = Vec::new();
-    for round in 0..options.output.rounds {
-        eprintln!("round {} of {}", round + 1, options.output.rounds);
-        let peers = embedded(&mut peer(&[Path::new("embed"), &model, &images]))?;
-        let peer_rate = peers.rows / peers.seconds;
-        theirs.push(peer_rate);
+    for _ in options.output.rounds() {
+        let peer = embedded(&mut bench.peer(&["embed".as_ref(), &bench.model, &bench.images]))?;
+        let peer_rate = peer.rows / peer.seconds;
         eprintln!("  transformers: {peer_rate:.1} images/s");
-        for seen in &mut seen {
-            let measure = |name, counts| alone.measure(Work::new(name, seen.precision, counts));
-            let (limit, model_alone) = (measure("limit", LIMIT)?, measure("images", ALONE)?);
-            let mut ours = workspace.program(&mm, &libtorch);
-            ours.args(["embed", "--json", "--batch-size", "16", "--precision", seen.precision, "--model"])
-                .arg(&model);
-            let ours = embedded(ours.arg("--images").arg(&images).arg("--out").arg(&rows_file))?;
-            let rate = ours.rows / ours.seconds;
-            eprintln!(
-                "  mm {}: {rate:.1} images/s, {:.1} without reading",
-                seen.precision,
-                model_alone.rate()
-            );
-            seen.rates.push(rate);
-            seen.of_model.push(rate / model_alone.rate());
-            seen.of_limit.push(model_alone.gflops() * rate / model_alone.rate() / limit.gflops());
-            seen.waiting.push(ours.data_wait / ours.seconds);
-            seen.of_peer.push(rate / peer_rate);
+        theirs.push(peer_rate);
+        for precision in &mut ours {
+            bench.measure(precision, peer_rate)?;
         }
     }
-    let start =
-        start::measure(workspace, &libtorch, &model, Some(&options.peer_python), options.output.rounds)?;
+    let rounds = options.output.rounds;
+    let start = start::measure(workspace, &bench.libtorch, &bench.model, Some(python), rounds)?;
     let report = Report {
         date: today(),
         images: options.images,
-        rows: seen.iter().map(Seen::row).collect(),
+        rows: ours.iter().map(Measurements::row).collect(),
         transformers_images_per_second: median(&theirs),
         start_seconds: start.seconds,
         transformers_start_seconds: start.transformers_seconds.unwrap_or(f64::NAN),
@@ -128,15 +124,50 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     if options.images >= 2000 {
         write_section(&workspace.path("docs/benchmarks.md"), "bench embed", &markdown(&report))?;
     }
-    match options.output.json {
-        true => println!("{}", serde_json::to_string(&report)?),
-        false => print!("{}", markdown(&report)),
-    }
-    Ok(())
+    options.output.print(&report, &markdown(&report))
 }
 
-/// ViT-B/32 with random weights in a folder, made once.
-fn prepare(workspace: &Workspace, libtorch: &Libtorch, example: &Path, model: &Path) -> Result<()> {
+impl Bench<'_> {
+    fn peer(&self, arguments: &[&Path]) -> Command {
+        let mut command = peer_script(self.python, &self.workspace.path("xtask/peers/bench_embed.py"));
+        command.args(arguments);
+        command
+    }
+
+    /// Writes the photographs, if an earlier run has not.
+    fn make_photographs(&self, images: u32) -> Result<()> {
+        if fs::read_dir(&self.images).map_or(0, Iterator::count) == images as usize {
+            return Ok(());
+        }
+        let _ = fs::remove_dir_all(&self.images);
+        let photos = self.workspace.path("data/goldens/images/photos");
+        let count = images.to_string();
+        run_command(&mut self.peer(&["photos".as_ref(), &photos, &self.images, count.as_ref()]))
+    }
+
+    /// Measures one precision once; `peer_rate` is the peer's rate in the same round.
+    fn measure(&self, measurements: &mut Measurements, peer_rate: f64) -> Result<()> {
+        let precision = measurements.precision;
+        let limit = self.alone.measure(Work::new("limit", precision, LIMIT))?;
+        let alone = self.alone.measure(Work::new("images", precision, ALONE))?;
+        let mut command = self.workspace.program(&self.mm, &self.libtorch);
+        command.args(["embed", "--json", "--batch-size", "16", "--precision", precision]);
+        command.arg("--model").arg(&self.model).arg("--images").arg(&self.images);
+        command.arg("--out").arg(self.model.with_file_name("bench_embed_rows.safetensors"));
+        let ours = embedded(&mut command)?;
+        let rate = ours.rows / ours.seconds;
+        eprintln!("  mm {precision}: {rate:.1} images/s, {:.1} without reading", alone.rate());
+        measurements.rates.push(rate);
+        measurements.of_model.push(rate / alone.rate());
+        measurements.of_limit.push(alone.gflops() * rate / alone.rate() / limit.gflops());
+        measurements.waiting.push(ours.data_wait / ours.seconds);
+        measurements.of_peer.push(rate / peer_rate);
+        Ok(())
+    }
+}
+
+/// Writes the folder of a ViT-B/32 with random weights, if an earlier run has not.
+fn make_model(workspace: &Workspace, libtorch: &Libtorch, example: &Path, model: &Path) -> Result<()> {
     if model.join("config.json").exists() {
         return Ok(());
     }
@@ -144,7 +175,7 @@ fn prepare(workspace: &Workspace, libtorch: &Libtorch, example: &Path, model: &P
     run_command(workspace.program(example, libtorch).arg("save").arg(model))
 }
 
-/// All precisions, bf16 only where its products are as fast as f32's: nobody takes it elsewhere.
+/// All precisions; bf16 only where its products are as fast as f32's.
 fn precisions(ours: &Program) -> Result<Vec<&'static str>> {
     let limit =
         |precision| Ok::<f64, anyhow::Error>(ours.measure(Work::new("limit", precision, LIMIT))?.gflops());
@@ -159,26 +190,15 @@ fn embedded(command: &mut Command) -> Result<Embedded> {
         .with_context(|| format!("{program} printed no result"))
 }
 
-/// What one precision saw in all rounds.
-struct Seen {
-    precision: &'static str,
-    rates: Vec<f64>,
-    of_model: Vec<f64>,
-    of_limit: Vec<f64>,
-    waiting: Vec<f64>,
-    of_peer: Vec<f64>,
-}
-
-impl Seen {
+impl Measurements {
     fn new(precision: &'static str) -> Self {
-        let none = Vec::new;
         Self {
             precision,
-            rates: none(),
-            of_model: none(),
-            of_limit: none(),
-            waiting: none(),
-            of_peer: none(),
+            rates: Vec::new(),
+            of_model: Vec::new(),
+            of_limit: Vec::new(),
+            waiting: Vec::new(),
+            of_peer: Vec::new(),
         }
     }
 
@@ -214,7 +234,8 @@ fn markdown(report: &Report) -> String {
     let (ours, theirs) = (report.start_seconds, report.transformers_start_seconds);
     format!(
         "Measured on {}, {}, {} JPEGs of 640x480, ViT-B/32, batch 16, medians.\n\n{}\n\
-         `mm classify` with the 605 MB checkpoint, start to answer: {ours:.2} s; transformers: {theirs:.2} s ({:.2}x).\n",
+         `mm classify` with the 605 MB checkpoint, start to answer: {ours:.2} s;\n\
+         transformers: {theirs:.2} s ({:.2}x).\n",
         report.date,
         processor::name(),
         report.images,

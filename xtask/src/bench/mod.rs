@@ -1,7 +1,7 @@
-//! `cargo xtask bench`: our speed beside the machine's limit and beside the Python peers, in one run.
+//! `cargo xtask bench`: our speed, the machine's limit and the Python peers' speed, measured in one run.
 //!
-//! Every measurement is a process of its own, and ours and the peers' take turns, so that a machine that
-//! slows down slows all of them down. A ratio is the median of the ratios within each round.
+//! Every measurement is a process of its own, and ours and the peers' alternate, so that a change of the
+//! machine's speed affects both. A ratio is the median of the ratios within each round.
 
 mod clip;
 mod data;
@@ -15,6 +15,7 @@ mod start;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use serde::Serialize;
 
 use crate::workspace::Workspace;
 
@@ -31,18 +32,18 @@ enum What {
     /// CLIP ViT-B/32 with random weights: images, texts, training, start
     #[command(after_help = CLIP_HELP)]
     Clip(ClipOptions),
-    /// Training the demo's model: 4 M parameters, read, decoded and augmented meanwhile
+    /// Training the demo's model of 4 M parameters, with reading, decoding and augmentation
     #[command(after_help = SMALL_HELP)]
     Small(Compared),
-    /// A folder of JPEGs through ViT-B/32, read and decoded meanwhile; a 605 MB checkpoint from start to
+    /// A folder of JPEGs through ViT-B/32, with reading and decoding; a 605 MB checkpoint from start to
     /// answer
     #[command(after_help = EMBED_HELP)]
     Embed(embed::Options),
-    /// Shards of JPEGs to training batches; drawn scenes, resuming, packing
+    /// Training batches from shards of JPEGs; the shapes set, resuming, packing
     #[command(after_help = DATA_HELP)]
     Data(data::Options),
-    /// Two processes beside one, sums beside torch.distributed's, and what saves memory: GradCache,
-    /// recomputation, tiled losses
+    /// Two processes beside one, the all-reduce beside torch.distributed's, and what saves memory: GradCache,
+    /// gradient checkpointing, tiled losses
     #[command(after_help = DIST_HELP)]
     Dist(dist::Options),
 }
@@ -51,37 +52,37 @@ const CLIP_HELP: &str = "Examples:
   cargo xtask bench clip --peer-python ~/peers/bin/python
   cargo xtask bench clip --only images --only start --rounds 1
 
-The peers' Python needs torch 2.13, transformers and open_clip_torch. A run of everything takes about half an hour and replaces
-the table in docs/benchmarks.md; leave the machine alone meanwhile.";
+The peers' Python needs torch 2.13, transformers and open_clip_torch. A full run takes about half an hour and
+replaces the table in docs/benchmarks.md. Use the machine for nothing else meanwhile.";
 
 const SMALL_HELP: &str = "Example:
   cargo xtask bench small --peer-python ~/peers/bin/python
 
-The peer's Python needs torch 2.13 and transformers. A run takes about three minutes and replaces the table in docs/benchmarks.md;
-leave the machine alone meanwhile.";
+The peer's Python needs torch 2.13 and transformers. A run takes about three minutes and replaces the table in
+docs/benchmarks.md. Use the machine for nothing else meanwhile.";
 
 const EMBED_HELP: &str = "Example:
   cargo xtask bench embed --peer-python ~/peers/bin/python
 
-The peer's Python needs torch 2.13 and transformers. A run with 2,000 images takes about a quarter of an hour a round and replaces the
-table in docs/benchmarks.md; leave the machine alone meanwhile.";
+The peer's Python needs torch 2.13 and transformers. With 2,000 images a round takes about a quarter of an
+hour. The run replaces the table in docs/benchmarks.md. Use the machine for nothing else meanwhile.";
 
 const DATA_HELP: &str = "Example:
   cargo xtask bench data --peer-python ~/peers/bin/python
 
-The peer's Python needs torch 2.13, open_clip_torch and webdataset. A run takes about two minutes a round and replaces the table in
-docs/benchmarks.md; leave the machine alone meanwhile.";
+The peer's Python needs torch 2.13, open_clip_torch and webdataset. A round takes about two minutes. The run
+replaces the table in docs/benchmarks.md. Use the machine for nothing else meanwhile.";
 
 const DIST_HELP: &str = "Example:
   cargo xtask bench dist --peer-python ~/peers/bin/python
 
-The peer's Python needs torch 2.13. A run takes about six minutes a round and replaces the table in docs/distributed.md; leave the
-machine alone meanwhile.";
+The peer's Python needs torch 2.13. A round takes about six minutes. The run replaces the table in
+docs/distributed.md. Use the machine for nothing else meanwhile.";
 
-/// What every benchmark can be told of its results.
+/// The options that all benchmarks share.
 #[derive(clap::Args)]
 pub struct Output {
-    /// How often all is measured; the medians are printed
+    /// Rounds of measurement; the medians are printed
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Print the results as JSON
@@ -89,10 +90,10 @@ pub struct Output {
     json: bool,
 }
 
-/// Options of a benchmark that can do without the peers.
+/// Options of a benchmark that can run without the peers.
 #[derive(clap::Args)]
 pub struct Compared {
-    /// A Python that has the peers; without it only ours is measured
+    /// A Python with the peers; without it only mm is measured
     #[arg(long, value_name = "PYTHON")]
     peer_python: Option<PathBuf>,
     #[command(flatten)]
@@ -102,12 +103,29 @@ pub struct Compared {
 /// Options of `bench clip`.
 #[derive(clap::Args)]
 pub struct ClipOptions {
-    /// Measure only these kinds of work (images, texts77, texts, train, start); docs/benchmarks.md then stays
-    /// as it is
+    /// Measure only this work (images, texts77, texts, train or start) and leave docs/benchmarks.md unchanged
     #[arg(long, value_name = "WORK", value_parser = ["images", "texts77", "texts", "train", "start"])]
     only: Vec<String>,
     #[command(flatten)]
     compared: Compared,
+}
+
+impl Output {
+    /// The number of each round, announced on standard error.
+    fn rounds(&self) -> impl Iterator<Item = u32> {
+        let rounds = self.rounds;
+        (1..=rounds).inspect(move |round| eprintln!("round {round} of {rounds}"))
+    }
+
+    /// Prints a report as JSON or as Markdown.
+    fn print(&self, report: &impl Serialize, markdown: &str) -> Result<()> {
+        if self.json {
+            println!("{}", serde_json::to_string(report)?);
+        } else {
+            print!("{markdown}");
+        }
+        Ok(())
+    }
 }
 
 impl ClipOptions {

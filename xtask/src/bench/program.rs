@@ -8,9 +8,9 @@ use serde::Deserialize;
 
 use crate::workspace::{peer_script, stdout_of};
 
-/// One of the two sides: ours or a peer.
+/// A program that measures: our own or a peer's.
 pub struct Program {
-    /// As it is called in tables.
+    /// The name in tables.
     pub name: &'static str,
     executable: PathBuf,
     side: Side,
@@ -25,7 +25,7 @@ enum Side {
     Peer(PathBuf),
 }
 
-/// What is measured in one process.
+/// The work of one process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Work {
     pub name: &'static str,
@@ -41,23 +41,23 @@ impl Work {
     }
 }
 
-/// What a program prints.
+/// The output of a program.
 #[derive(Deserialize, Clone, Debug)]
 pub struct Sample {
     items_per_iteration: f64,
     seconds: Vec<f64>,
     gflop_per_iteration: f64,
-    /// The most memory that the process held, in MB.
+    /// Peak memory of the process, in MB.
     pub peak_mb: f64,
 }
 
 impl Sample {
-    /// Items a second in the median iteration.
+    /// Items per second in the median iteration.
     pub fn rate(&self) -> f64 {
         self.items_per_iteration / median(&self.seconds)
     }
 
-    /// Floating-point operations a second in the median iteration, in billions.
+    /// GFLOP/s in the median iteration.
     pub fn gflops(&self) -> f64 {
         self.gflop_per_iteration / median(&self.seconds)
     }
@@ -69,12 +69,12 @@ impl Program {
         Self { name: "mm", executable, side: Side::Ours(lib), captions, folder: None }
     }
 
-    /// A peer, measured by our script in the user's Python.
+    /// A peer, measured by a script of `xtask/peers` in the user's Python.
     pub fn peer(name: &'static str, python: &Path, script: PathBuf, captions: PathBuf) -> Self {
         Self { name, executable: python.to_path_buf(), side: Side::Peer(script), captions, folder: None }
     }
 
-    /// Runs in `folder` instead of the user's.
+    /// Runs in `folder` instead of the user's folder.
     pub fn in_folder(self, folder: PathBuf) -> Self {
         Self { folder: Some(folder), ..self }
     }
@@ -113,7 +113,7 @@ fn parse(stdout: &str) -> Result<Sample> {
     Ok(sample)
 }
 
-/// The middle of the values, or the mean of the two in the middle.
+/// The median of the values.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -127,14 +127,14 @@ mod tests {
 
     #[test]
     fn a_rate_is_of_the_median_iteration() {
-        let line = r#"{"work":"images","precision":"f32","items_per_iteration":16,"seconds":[2,1,9],"peak_mb":1200,"gflop_per_iteration":140}"#;
-        let sample = parse(&format!("a library's chatter\n{line}\n")).unwrap();
+        let line = r#"{"items_per_iteration":16,"seconds":[2,1,9],"peak_mb":1200,"gflop_per_iteration":140}"#;
+        let sample = parse(&format!("a warning of a library\n{line}\n")).unwrap();
         assert_eq!((sample.rate(), sample.gflops()), (8.0, 70.0));
         assert!(parse("").is_err() && parse(&line.replace("[2,1,9]", "[]")).is_err());
     }
 
     #[test]
-    fn an_even_number_of_values_has_its_median_between() {
+    fn the_median_of_an_even_number_of_values_is_a_mean_of_two() {
         assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
     }
 }

@@ -1,4 +1,5 @@
-//! The results as a table, in the terminal, in JSON and in docs/benchmarks.md.
+//! The results of `bench clip` and `bench small` as a table, in the terminal, in JSON and in
+//! docs/benchmarks.md.
 
 use std::fmt::Write;
 
@@ -8,7 +9,7 @@ use super::program::{Sample, median};
 use crate::markdown::{table, today};
 use crate::processor;
 
-/// All that one run found.
+/// The results of one run.
 #[derive(Serialize)]
 pub struct Report {
     date: String,
@@ -19,14 +20,14 @@ pub struct Report {
     start: Option<Start>,
 }
 
-/// How fast the machine multiplies matrices of the model's shapes.
+/// The speed of matrix products of the model's shapes on this machine.
 #[derive(Serialize)]
 pub struct Limit {
     pub precision: &'static str,
     pub gflops: f64,
 }
 
-/// Our side of one comparison; rates are items a second.
+/// Our side of one comparison; rates are items per second.
 #[derive(Serialize)]
 pub struct Row {
     pub work: &'static str,
@@ -38,7 +39,7 @@ pub struct Row {
     pub peers: Vec<PeerResult>,
 }
 
-/// A peer's side of it; `ratio` is how many times as fast we are.
+/// A peer's side of it; `ratio` is our rate divided by the peer's.
 #[derive(Serialize)]
 pub struct PeerResult {
     pub name: &'static str,
@@ -48,7 +49,7 @@ pub struct PeerResult {
     pub ratio: f64,
 }
 
-/// Process start to answer, in seconds.
+/// Time from process start to answer, in seconds.
 #[derive(Serialize)]
 pub struct Start {
     pub seconds: f64,
@@ -98,12 +99,12 @@ impl PeerResult {
 }
 
 impl Report {
-    /// Dates it and names the machine.
+    /// A report with today's date and this machine's processor.
     pub fn new(batch: u32, limits: Vec<Limit>, rows: Vec<Row>, start: Option<Start>) -> Self {
         Self { date: today(), processor: processor::name(), batch, limits, rows, start }
     }
 
-    /// A table with one line for ours and one for each peer.
+    /// A table with one row for our program and one for each peer.
     pub fn markdown(&self) -> String {
         let mut text =
             format!("Measured on {}, {}, batch {}, medians.\n", self.date, self.processor, self.batch);
@@ -160,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_stands_under_ours_with_its_ratio() {
+    fn a_peer_has_its_row_after_ours_with_its_ratio() {
         let peer =
             PeerResult { name: "open_clip", rate: 16.0, share_of_limit: 0.8, peak_mb: 1400.0, ratio: 1.125 };
         let (rate, share_of_limit, peak_mb) = (18.0, 0.9, 900.0);
@@ -176,11 +177,15 @@ mod tests {
         let text =
             Report::new(16, vec![Limit { precision: "f32", gflops: 185.4 }], vec![row], None).markdown();
         assert!(text.contains("185 GFLOP/s in f32"), "{text}");
-        assert!(
-            text.contains(
-                "| texts (peers pad to 77) | f32       | open_clip | 16.0    | 80%          | 1400    | 1.12x |"
-            ),
-            "{text}"
-        );
+        let row = [
+            "texts (peers pad to 77)",
+            "f32      ",
+            "open_clip",
+            "16.0   ",
+            "80%         ",
+            "1400   ",
+            "1.12x",
+        ];
+        assert!(text.contains(&row.join(" | ")), "{text}");
     }
 }

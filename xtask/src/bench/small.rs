@@ -1,4 +1,4 @@
-//! `bench small`: training the demo's model beside transformers' CLIPModel of the same sizes.
+//! `bench small`: training the demo's model, beside transformers' CLIPModel of the same sizes.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::markdown::write_section;
 use crate::setup;
 use crate::workspace::{Workspace, stdout_of};
 
-/// Steps, after those that build kernels for each length of text and take memory.
+/// Timed steps, and steps before them, which compile kernels for each text length and allocate memory.
 const STEPS: (u32, u32) = (150, 30);
 const PRODUCTS: (u32, u32) = (100, 20);
 
@@ -32,9 +32,10 @@ pub fn run(workspace: &Workspace, options: &Compared) -> Result<()> {
     let peer =
         options.peer_python.as_deref().map(|python| Program::peer("transformers", python, script, lengths));
 
-    let (mut limits, mut mine, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..options.output.rounds {
-        eprintln!("round {} of {}", round + 1, options.output.rounds);
+    let mut limits = Vec::new();
+    let mut mine = Vec::new();
+    let mut theirs = Vec::new();
+    for _ in options.output.rounds() {
         limits.push(ours.measure(Work::new("limit", "f32", PRODUCTS))?);
         mine.push(ours.measure(Work::new("train", "f32", STEPS))?);
         if let Some(peer) = &peer {
@@ -50,9 +51,5 @@ pub fn run(workspace: &Workspace, options: &Compared) -> Result<()> {
         Row::new(["training the demo's model", "f32", "the peer's data is in memory"], &mine, limit, peers);
     let report = Report::new(128, vec![Limit { precision: "f32", gflops: limit }], vec![row], None);
     write_section(&workspace.path("docs/benchmarks.md"), "bench small", &report.markdown())?;
-    match options.output.json {
-        true => println!("{}", serde_json::to_string(&report)?),
-        false => print!("{}", report.markdown()),
-    }
-    Ok(())
+    options.output.print(&report, &report.markdown())
 }

@@ -1,4 +1,4 @@
-//! From process start to answer: what one `mm classify` costs, beside the same in transformers.
+//! The time from process start to answer of one `mm classify`, and of the same in transformers.
 
 use std::fs;
 use std::path::Path;
@@ -24,8 +24,7 @@ pub fn measure(
     rounds: u32,
 ) -> Result<Start> {
     let mm = workspace.build(libtorch, "mm", &["--bin", "mm"])?;
-    // Beside the program and not in the system's temporary folder: cargo's target folder is ours to leave
-    // things in.
+    // In cargo's target folder, beside the program, and kept for the next run.
     let emoji = mm.with_file_name("bench_emoji");
     if !emoji.exists() {
         run_command(data::emoji(workspace, &emoji).stdout(Stdio::null()))?;
@@ -40,7 +39,8 @@ pub fn measure(
         command.arg(model).arg(&image).arg(LABELS);
         command
     });
-    let (mut our_seconds, mut their_seconds) = (Vec::new(), Vec::new());
+    let mut our_seconds = Vec::new();
+    let mut their_seconds = Vec::new();
     for _ in 0..rounds.max(5) {
         our_seconds.push(seconds(&mut ours)?);
         if let Some(theirs) = &mut theirs {

@@ -1,5 +1,5 @@
-//! What of a `cargo test --no-fail-fast` failed, read from what it prints: thousands of lines lie between a
-//! failure and the end.
+//! The failed tests of `cargo test --no-fail-fast`, read from its output, for a list at the end: thousands of
+//! lines may follow a failure.
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::process::{Command, ExitStatus, Stdio};
@@ -10,9 +10,9 @@ use anyhow::{Context, Result};
 /// The failed tests of a run.
 #[derive(Debug, Default)]
 pub struct Failures {
-    /// Those of each binary that had some, in order.
+    /// The failed tests of each test binary, in order.
     tests: Vec<Vec<String>>,
-    /// Those of the list that is being read.
+    /// The names of the list that is being read.
     names: Vec<String>,
     in_list: bool,
     /// The binaries that failed, in order.
@@ -21,19 +21,19 @@ pub struct Failures {
 
 #[derive(Debug)]
 struct Target {
-    /// What cargo calls it by, as `-p mm-core --lib`.
+    /// The options that select it, such as `-p mm-core --lib`.
     options: String,
-    /// How it ended, where no failed test says why.
+    /// How it ended, where it crashed.
     crash: Option<String>,
 }
 
-/// Runs a `cargo test` whose output streams through unchanged, and gives how it ended and what failed.
+/// Runs a `cargo test`, passes its output on unchanged, and returns its exit status and the failures.
 ///
 /// # Errors
 /// It cannot be started, or its output cannot be passed on.
 pub fn watch(cargo: &mut Command) -> Result<(ExitStatus, Failures)> {
     if io::stderr().is_terminal() && std::env::var_os("CARGO_TERM_COLOR").is_none() {
-        cargo.env("CARGO_TERM_COLOR", "always"); // a pipe would switch them off
+        cargo.env("CARGO_TERM_COLOR", "always"); // off by default for a pipe
     }
     let mut child =
         cargo.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("cannot start cargo")?;
@@ -50,7 +50,7 @@ pub fn watch(cargo: &mut Command) -> Result<(ExitStatus, Failures)> {
     Ok((status, Failures { targets: messages.targets, ..results }))
 }
 
-/// Copies `from` to `to` as it comes, and gives `read` each line without its colours.
+/// Copies `from` to `to` as it arrives, and calls `read` with each line, without colours.
 fn pass_on(mut from: impl Read, mut to: impl Write, mut read: impl FnMut(&str)) -> io::Result<()> {
     let (mut buffer, mut line) = ([0; 1 << 14], Vec::new());
     loop {
@@ -71,7 +71,7 @@ fn pass_on(mut from: impl Read, mut to: impl Write, mut read: impl FnMut(&str)) 
     }
 }
 
-/// Drops the sequences that begin with an escape: `ESC [ ... letter`, and `ESC ( B`.
+/// Removes escape sequences: `ESC [ ... letter`, and `ESC ( B`.
 fn without_colours(line: &[u8]) -> Vec<u8> {
     let mut kept = Vec::with_capacity(line.len());
     let mut bytes = line.iter();
@@ -87,7 +87,7 @@ fn without_colours(line: &[u8]) -> Vec<u8> {
 }
 
 impl Failures {
-    /// Reads a line of standard output, where the tests tell their results.
+    /// Reads a line of standard output, where tests print their results.
     fn read_result(&mut self, line: &str) {
         if line == "failures:" {
             self.in_list = true;
@@ -98,11 +98,11 @@ impl Failures {
         } else if let Some(name) = line.strip_prefix("    ").filter(|_| self.in_list) {
             self.names.push(name.to_owned());
         } else if !line.is_empty() {
-            self.in_list = false; // what a failed test printed stands under the same heading
+            self.in_list = false; // the output of a failed test has the same heading
         }
     }
 
-    /// Reads a line of standard error, where cargo tells of its targets.
+    /// Reads a line of standard error, where cargo names its targets.
     fn read_message(&mut self, line: &str) {
         if let Some((_, options)) = line.split_once("test failed, to rerun pass `") {
             self.targets.push(Target { options: options.trim_end_matches('`').to_owned(), crash: None });
@@ -114,7 +114,7 @@ impl Failures {
         }
     }
 
-    /// A line for each failed test, with the options that `cargo test` runs it by, and for each target that
+    /// One line for each failed test, with the options of `cargo test` that run it, and for each target that
     /// crashed.
     pub fn lines(&self) -> Vec<String> {
         let is_doc =
@@ -145,7 +145,7 @@ impl Failures {
 mod tests {
     use super::*;
 
-    /// What tests wrote to standard output, recorded from cargo 1.95.
+    /// The standard output of tests, recorded from cargo 1.95.
     const RESULTS: &str = "
 running 4 tests
 test tests::good ... ok
@@ -167,7 +167,7 @@ failures:
     tests::bad
     tests::must_panic
 
-test result: \x1b[31mFAILED\x1b(B\x1b[m. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.13s
+test result: \x1b[31mFAILED\x1b(B\x1b[m. 1 passed; 2 failed; 0 ignored; 0 measured; finished in 0.13s
 
 
 running 1 test
@@ -223,7 +223,7 @@ failures:
 test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.17s
 ";
 
-    /// What cargo wrote to standard error beside it.
+    /// The standard error of the same run.
     const MESSAGES: &str = "    Finished `release` profile [optimized] target(s) in 1.03s
      Running unittests src/lib.rs (target/release/deps/alpha-e998c900766b4d55)
 \x1b[1m\x1b[31merror\x1b[0m: test failed, to rerun pass `-p alpha --lib`
@@ -232,7 +232,7 @@ test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
 error: test failed, to rerun pass `-p beta --test cli`
 
 Caused by:
-  process didn't exit successfully: `/target/release/deps/cli-aed0ef0dda1a9449` (signal: 6, SIGABRT: process abort signal)
+  process didn't exit successfully: `/target/release/deps/cli-aed0` (signal: 6, SIGABRT: process abort signal)
      Running tests/fails.rs (target/release/deps/fails-a790e0d83f16d0d6)
 error: test failed, to rerun pass `-p beta --test fails`
    Doc-tests alpha
@@ -252,7 +252,7 @@ error: 4 targets failed:
     }
 
     #[test]
-    fn each_failed_test_is_listed_with_its_binary_and_nothing_is_changed_on_the_way() {
+    fn each_failed_test_is_listed_with_its_binary_and_the_output_is_unchanged() {
         let (failures, copied) = read(RESULTS, MESSAGES);
         assert_eq!(
             failures.lines(),
@@ -269,14 +269,14 @@ error: 4 targets failed:
     }
 
     #[test]
-    fn a_run_without_failures_has_none_whatever_its_tests_are_called() {
+    fn a_run_without_failures_has_none_whatever_the_names_of_its_tests() {
         let results = "running 1 test\ntest failures::FAILED ... ok\n\ntest result: ok. 1 passed; 0 failed\n";
         let (failures, _) = read(results, "   Doc-tests alpha\n");
         assert_eq!(failures.lines(), [""; 0]);
     }
 
     #[test]
-    fn failures_that_cannot_be_told_apart_by_binary_are_listed_all_the_same() {
+    fn failures_without_a_known_binary_are_listed_too() {
         let results = "failures:\n    a\n\ntest result: FAILED.\nfailures:\n    b\n\ntest result: FAILED.\n";
         let (failures, _) = read(results, "error: test failed, to rerun pass `--lib`\n");
         assert_eq!(failures.lines(), ["--lib", "a", "b"]);

@@ -1,6 +1,5 @@
-//! `goldens --check`: the round trip. `mm convert` writes each model in every form that can hold it, and the
-//! peers open what it wrote and compute the same; `mm embed` makes of the peers' own folders what the peers
-//! make of them.
+//! `goldens --check`: the round trip. `mm convert` writes each model in every format that can hold it, and
+//! the peers must open it and compute the same; `mm embed` must give the peers' rows for the peers' folders.
 
 use std::path::{Path, PathBuf};
 use std::{fs, process::Command};
@@ -16,8 +15,8 @@ use crate::workspace::{Workspace, last_line, peer_script, run as run_command};
 
 const PAGE: &str = "docs/checkpoints.md";
 
-/// The models of data/goldens/clip, and each chain of forms that they are written in. The last of a chain has
-/// a peer that opens it; what is not here has no place in the form, and `mm convert` says so.
+/// The models of data/goldens/clip, and the chains of formats that each is converted through. A peer opens
+/// the last of a chain. Pairs that are missing here cannot be converted, and `mm convert` says so.
 const MODELS: [(&str, &[&str]); 17] = [
     ("clip", &["hf", "hf f16", "hf bf16", "open_clip", "open_clip > hf"]),
     ("clip-gelu-14", &["hf", "open_clip", "open_clip > hf"]),
@@ -38,8 +37,8 @@ const MODELS: [(&str, &[&str]); 17] = [
     ("bert", &["hf"]),
 ];
 
-/// The folders that the script makes, with tokenizer and image processor: the forms, and what `mm embed`
-/// reads.
+/// The folders that the script makes, with tokenizer and image processor: the chains, and the inputs of
+/// `mm embed`.
 const FOLDERS: [(&str, &[&str], &[&str]); 12] = [
     ("clip-words", &["hf", "open_clip", "open_clip > hf"], &["texts", "images"]),
     ("clip-openai-words", &["hf", "open_clip", "openai", "openai > hf"], &["texts", "images"]),
@@ -55,49 +54,49 @@ const FOLDERS: [(&str, &[&str], &[&str]); 12] = [
     ("sentence-bert", &["hf"], &["texts"]),
 ];
 
-/// What the script is asked: to open `written`, or to compare `rows` that `mm embed` made of the source.
+/// A request to the script: open `written`, or compare the `rows` of `mm embed` with the source's.
 #[derive(Serialize)]
 struct Request {
     source: PathBuf,
     written: PathBuf,
     form: String,
     dtype: String,
-    /// The side of the images in pixels, where it is not the source's own.
+    /// The side of the images in pixels, where it differs from the source's.
     resolution: Option<String>,
     rows: bool,
 }
 
-/// What it found.
+/// The script's answer to one request.
 #[derive(Deserialize, Default)]
 struct Found {
     opened_by: Option<String>,
-    /// The captions that were compared and have the same ids.
+    /// The number of compared captions, all with the same ids.
     texts: Option<u64>,
-    /// The photographs that were compared.
+    /// The number of compared photographs.
     photos: Option<u64>,
-    /// The largest difference of their normalised pixels.
+    /// The largest difference of normalised pixels.
     pixels: Option<f64>,
     /// The largest difference of outputs.
     difference: Option<f64>,
     error: Option<String>,
 }
 
-/// A line of the table on its way.
+/// One conversion or embedding, and a row of the tables.
 struct Trip {
     model: &'static str,
-    /// In which forms it was written.
+    /// The formats it was converted through.
     chain: String,
-    /// Why there is nothing to ask for.
+    /// The error of `mm`, if it failed.
     broken: Option<String>,
     request: Request,
 }
 
-/// Runs the check, prints its tables, and writes them into docs/checkpoints.md where all is well.
+/// Runs the check, prints its tables, and writes them into docs/checkpoints.md if everything passes.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let libtorch = setup::ensure(workspace)?;
     let mm = workspace.build(&libtorch, "mm", &["--bin", "mm"])?;
     let mm = Mm { workspace, libtorch: &libtorch, executable: &mm };
-    // Beside the program: cargo's target folder is ours to leave things in.
+    // In cargo's target folder, beside the program.
     let scratch = mm.executable.with_file_name("round_trip");
     let _ = fs::remove_dir_all(&scratch);
     let (goldens, whole) = (workspace.path("data/goldens"), scratch.join("folders"));
@@ -153,7 +152,7 @@ struct Mm<'a> {
 }
 
 impl Mm<'_> {
-    /// Writes `source` in each form of `chain` in turn.
+    /// Converts `source` through each format of `chain` in turn.
     fn convert(&self, model: &'static str, source: &Path, chain: &str, scratch: &Path) -> Trip {
         let mut request = Request {
             source: source.to_owned(),
@@ -187,7 +186,7 @@ impl Mm<'_> {
         Trip { model, chain: chain.replace(" > ", ", then "), broken, request }
     }
 
-    /// Makes rows of the folder `source` as it is: of texts or of images.
+    /// Embeds texts or images with the folder `source`, unconverted.
     fn embed(&self, model: &'static str, source: &Path, side: &str, scratch: &Path, goldens: &Path) -> Trip {
         let folder = scratch.join("rows").join(model);
         let rows = folder.join(format!("{side}.safetensors"));
@@ -202,7 +201,7 @@ impl Mm<'_> {
         let (form, dtype) = (String::new(), "f32".to_owned());
         let request =
             Request { source: source.to_owned(), written: rows, form, dtype, resolution: None, rows: true };
-        Trip { model, chain: "left as it is".to_owned(), broken, request }
+        Trip { model, chain: "unconverted".to_owned(), broken, request }
     }
 
     fn command(&self, verb: &str) -> Command {
@@ -212,12 +211,12 @@ impl Mm<'_> {
     }
 }
 
-/// Why a command failed, if it did.
+/// The error of a command, if it fails.
 fn failure(command: &mut Command) -> Option<String> {
     match command.output() {
         Ok(output) if output.status.success() => None,
         Ok(output) => Some(last_line(&output.stderr).trim_start_matches("error: ").to_owned()),
-        Err(error) => Some(format!("mm does not start: {error}")),
+        Err(error) => Some(format!("cannot start mm: {error}")),
     }
 }
 
@@ -231,20 +230,20 @@ fn ask(command: &mut Command, count: usize) -> Result<(String, std::vec::IntoIte
     let answers: Vec<Found> =
         lines.map(serde_json::from_str).collect::<Result<_, _>>().context("the peers' answer")?;
     if !output.status.success() || answers.len() != count {
-        let (said, reason) = (answers.len(), last_line(&output.stderr));
-        bail!("the peers answered {said} of {count} questions: {reason}");
+        let reason = last_line(&output.stderr);
+        bail!("the peers answered {} of {count} requests: {reason}", answers.len());
     }
     Ok((versions, answers.into_iter()))
 }
 
-/// The table of the models, whose inputs and outputs are the goldens', and that of the whole folders.
+/// The table of the models, compared on the goldens' inputs and outputs, and that of the complete folders.
 fn tables(trips: &[Trip], found: &[Found], models: usize) -> String {
     let number = |number: f64| if number == 0.0 { "0".to_owned() } else { format!("{number:.1e}") };
     let lines: Vec<[String; 6]> = trips
         .iter()
         .zip(found)
         .map(|(trip, found)| {
-            let opened_by = found.opened_by.clone().unwrap_or_else(|| "nobody".to_owned());
+            let opened_by = found.opened_by.clone().unwrap_or_else(|| "none".to_owned());
             let texts = found.texts.map(|texts| texts.to_string());
             let pixels =
                 found.pixels.zip(found.photos).map(|(apart, photos)| format!("{photos}: {}", number(apart)));

@@ -1,8 +1,8 @@
-//! `cargo xtask goldens`: runs the scripts of `xtask/goldens`, which write what the Python peers compute, or
-//! checks that the peers open what `mm` writes.
+//! `cargo xtask goldens`: runs the scripts of `xtask/goldens`, which write the outputs of the Python peers,
+//! or checks that the peers open the folders that `mm` writes.
 //!
-//! Each script takes the folder to write into as its one argument. It writes beside the old one, which is
-//! replaced only by a script that ends well.
+//! Each script takes one argument, the folder to write into. The old folder is replaced only if the script
+//! succeeds.
 
 mod check;
 
@@ -19,12 +19,12 @@ use crate::workspace::{Workspace, run as run_command};
 #[command(after_help = "Examples:\n  cargo xtask goldens clip --python ~/peers/bin/python\n  \
                   cargo xtask goldens --check --python ~/peers/bin/python")]
 pub struct Args {
-    /// The scripts of xtask/goldens to run, without .py; all when none is named
+    /// The scripts of xtask/goldens to run, without .py; all by default
     names: Vec<String>,
-    /// A Python that has the peers (each script names the versions it pins)
+    /// A Python with the peers (each script names the versions that it needs)
     #[arg(long, default_value = "python3")]
     python: PathBuf,
-    /// Make nothing: let mm convert the goldens and the peers open them, and write the table of
+    /// Compute no goldens: convert them with mm, open them with the peers, and write the tables of
     /// docs/checkpoints.md
     #[arg(long, conflicts_with = "names")]
     check: bool,
@@ -38,7 +38,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let all = scripts(workspace)?;
     let names = if args.names.is_empty() { &all } else { &args.names };
     if let Some(unknown) = names.iter().find(|name| !all.contains(name)) {
-        bail!("there is no script xtask/goldens/{unknown}.py: choose of {}", all.join(", "));
+        bail!("there is no script xtask/goldens/{unknown}.py; the scripts are {}", all.join(", "));
     }
     for name in names {
         make(workspace, args, name)?;

@@ -151,8 +151,8 @@ impl Rank {
         Ok(Self { number, child, last_lines: Arc::default(), end: None, ended_by_launcher: false })
     }
 
-    /// Starts threads that send the end of the rank and of its streams to `events` and copy its lines. Returns
-    /// the number of streams.
+    /// Starts threads that send the end of the rank and of its streams to `events` and copy its lines.
+    /// Returns the number of streams.
     fn listen(&mut self, index: usize, world_size: u32, events: &Sender<Event>) -> usize {
         let (pid, ended) = (self.pid(), events.clone());
         thread::spawn(move || {

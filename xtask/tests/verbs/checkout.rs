@@ -15,7 +15,7 @@ pub struct Checkout {
 }
 
 impl Checkout {
-    /// A checkout with libtorch and the demo's configuration. Its programs write their arguments into `calls`.
+    /// A checkout with libtorch and the demo's configuration. Its programs write their arguments to `calls`.
     pub fn new() -> Self {
         let checkout = Self { folder: tempfile::tempdir().unwrap() };
         for folder in ["xtask/goldens", "bin", ".libtorch/torch/lib", ".libtorch/torch/include"] {
