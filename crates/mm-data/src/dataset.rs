@@ -51,6 +51,11 @@ pub trait Dataset: Send + Sync {
         let _ = indices;
     }
 
+    /// The credit that the licence of the data requires wherever samples are shown; empty where there is none.
+    fn credit(&self) -> &str {
+        ""
+    }
+
     /// The sources that this one mixes; none where it stands for itself.
     fn parts(&self) -> Option<&[Part]> {
         None

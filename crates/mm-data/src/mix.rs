@@ -64,12 +64,25 @@ impl MixConfig {
         }
         let name = parts.iter().map(|part| part.source.name()).collect::<Vec<_>>().join(" + ");
         let len = parts.iter().map(|part| part.source.len()).sum();
-        Ok(Box::new(Mix { name, parts, len }))
+        let credit = joined_credits(&parts);
+        Ok(Box::new(Mix { name, credit, parts, len }))
     }
+}
+
+/// Each different credit of the parts once, separated by a space.
+fn joined_credits(parts: &[Part]) -> String {
+    let mut credits: Vec<&str> = Vec::new();
+    for credit in parts.iter().map(|part| part.source.credit()) {
+        if !credit.is_empty() && !credits.contains(&credit) {
+            credits.push(credit);
+        }
+    }
+    credits.join(" ")
 }
 
 struct Mix {
     name: String,
+    credit: String,
     parts: Vec<Part>,
     len: usize,
 }
@@ -106,7 +119,27 @@ impl Dataset for Mix {
         source.key(index)
     }
 
+    fn credit(&self) -> &str {
+        &self.credit
+    }
+
     fn parts(&self) -> Option<&[Part]> {
         Some(&self.parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emoji;
+
+    #[test]
+    fn a_mix_has_the_credit_of_each_part_once() {
+        let open = |config: &str| toml::from_str::<DatasetConfig>(config).unwrap().open().unwrap();
+        let emoji = "{ weight = 1, source = { kind = \"emoji\" } }";
+        let shapes = "{ weight = 1, source = { kind = \"shapes\", samples = 2 } }";
+        let mix = |parts: &str| open(&format!("kind = \"mix\"\nsources = [{parts}]"));
+        assert_eq!(mix(&format!("{emoji}, {shapes}, {emoji}")).credit(), emoji::CREDIT);
+        assert_eq!(mix(shapes).credit(), "");
     }
 }

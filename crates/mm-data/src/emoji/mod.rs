@@ -232,6 +232,10 @@ impl Dataset for EmojiDataset {
             ..Sample::new(pair.key.clone(), SampleImage::Static(pair.png))
         })
     }
+
+    fn credit(&self) -> &str {
+        CREDIT
+    }
 }
 
 #[cfg(test)]
