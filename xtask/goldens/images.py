@@ -1,4 +1,4 @@
-"""Makes the goldens of mm-data: photographs and what Pillow makes of them.
+"""Makes the goldens of mm-image: photographs and what Pillow makes of them.
 
     python xtask/goldens/images.py data/goldens/images
 
@@ -200,7 +200,7 @@ def reduced(out):
 
 README = """# Photographs and what Pillow makes of them
 
-Written by `xtask/goldens/images.py` with {versions}; read by `crates/mm-data/tests/pillow.rs`.
+Written by `xtask/goldens/images.py` with {versions}; read by `crates/mm-image/tests/pillow.rs`.
 
 - `photos/`: 20 photographs, scaled down. `resized/NAME-SIZE.png`: the short side brought to SIZE (bicubic), then the
   middle SIZE x SIZE.

@@ -1,7 +1,8 @@
 use crate::ModelConfig;
 use mm_core::config::{ConfigError, ConfigFile};
-use mm_data::{Augment, DatasetConfig, LoaderConfig};
+use mm_data::{DatasetConfig, LoaderConfig};
 use mm_dist::ContrastiveConfig;
+use mm_image::Augment;
 use mm_text::{ClipTextVariant, TextClean, TextTowerConfig};
 use mm_train::{RunConfig, TrainConfig};
 use mm_vision::{ImageTowerConfig, VitVariant};

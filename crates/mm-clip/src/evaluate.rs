@@ -2,9 +2,9 @@ use crate::pipeline::check_rows;
 use crate::{
     ClipPipeline, Error, ImageEmbedder, Result, Retrieval, Templates, TextEmbedder, ZeroShot, ZeroShotReport,
 };
-use mm_data::image::RgbImage;
 use mm_data::{BadSample, Dataset, DatasetConfig, Fault, Item, Loader, LoaderConfig, Position, Rank};
 use mm_dist::ProcessGroup;
+use mm_image::RgbImage;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -73,7 +73,7 @@ impl EvalSet {
     }
 
     /// Whether JPEGs that are several times as large as what the model sees are decoded at a part of their
-    /// size: see [`mm_data::decode_reduced`]. Off at first, so that pixels are those of the Python peers.
+    /// size: see [`mm_image::decode_reduced`]. Off at first, so that pixels are those of the Python peers.
     pub fn fast_decode(self, fast_decode: bool) -> Self {
         Self { fast_decode, ..self }
     }

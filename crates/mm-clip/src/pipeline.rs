@@ -3,8 +3,8 @@
 use crate::folder::{Architecture, CheckpointFormat, Description, ModelFolder, Saved, StoredType};
 use crate::{Clip, ClipConfig, ContrastiveHead, Error, ImageEncoder, Result, TextEncoder};
 use mm_core::{DeviceConfig, Precision, PrecisionProbe, upload};
-use mm_data::image::RgbImage;
 use mm_dist::ProcessGroup;
+use mm_image::RgbImage;
 use mm_text::{Padding, TokenBatch, Tokenizer};
 use mm_vision::{ImageProcessor, ImageTowerConfig};
 use std::path::Path;

@@ -1,6 +1,6 @@
 use crate::{ClipPipeline, Error, Result};
 use mm_core::upload;
-use mm_data::image::RgbImage;
+use mm_image::RgbImage;
 use mm_vision::{HeatMapTaps, VitAttention};
 use tch::{Kind, Tensor};
 

@@ -9,9 +9,9 @@ use crate::{
     TokenizerConfig,
 };
 use mm_core::{seed, upload};
-use mm_data::image::RgbImage;
 use mm_data::{Dataset, DatasetConfig, Fault, Loader, LoaderConfig, Position, Rank};
 use mm_dist::{Contrastive, ProcessGroup};
+use mm_image::RgbImage;
 use mm_text::{TokenBatch, Tokenizer, train_bpe};
 use mm_train::{Loss, Metric, MicroBatch, Task};
 use mm_vision::ImageTowerConfig;
@@ -323,7 +323,7 @@ impl Inputs {
             let unreadable = |error: mm_text::Error| mm_data::Error::bad(Fault::Text, error.to_string());
             let (token_ids, is_cut) = tokenizer.encode_and_tell(caption).map_err(unreadable)?;
             let image = match fast_decode {
-                true => augment.decode_and_apply(&sample.image, background, size, rng)?,
+                true => sample.image.augmented(&augment, background, size, rng)?,
                 false => augment.apply(&sample.image.decode(background)?, size, rng),
             };
             Ok(ClipItem { image, token_ids, is_cut })

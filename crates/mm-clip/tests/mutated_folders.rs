@@ -11,7 +11,7 @@ use mm_clip::{
     Architecture, CheckpointFormat, Clip, ClipConfig, ClipPipeline, ImageEncoder, ModelFolder, OpenOptions,
     Result, StoredType, TextEncoder,
 };
-use mm_data::image::RgbImage;
+use mm_image::RgbImage;
 use mm_text::{ClipTextConfig, TextTowerConfig, TokenBatch, train_bpe};
 use mm_vision::{ImageProcessor, ImageTowerConfig, VitConfig};
 use proptest::collection::vec;

@@ -10,11 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mm_data::image::RgbImage;
 use mm_data::{
-    Augment, Dataset, DatasetConfig, Error, Loader, LoaderConfig, Map, Normalize, Position, Rank, Result,
-    Sample, SampleRng,
+    Dataset, DatasetConfig, Error, Loader, LoaderConfig, Map, Position, Rank, Result, Sample, SampleRng,
 };
+use mm_image::{Augment, Normalize, RgbImage};
 
 const BATCH_SIZE: usize = 64;
 const SIZE: u32 = 224;

@@ -20,12 +20,9 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// Bytes that are no whole image of a known format.
-    #[error("cannot decode the image: {reason}")]
-    Decode {
-        /// What the decoder found.
-        reason: String,
-    },
+    /// An image that cannot be decoded.
+    #[error(transparent)]
+    Image(#[from] mm_image::Error),
     /// One line of a CSV, TSV or JSON-lines file is no sample.
     #[error("{}:{line}: {reason}", path.display())]
     Line {
@@ -188,7 +185,7 @@ impl Error {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Io { .. } => Fault::File,
-            Self::Decode { .. } => Fault::Image,
+            Self::Image(mm_image::Error::Decode { .. }) => Fault::Image,
             Self::Line { .. } => Fault::Row,
             Self::Bad { fault, .. } => *fault,
             _ => Fault::Other,

@@ -2,30 +2,19 @@
 
 use std::path::Path;
 
+use mm_image::{GIT_LFS_POINTER, is_git_lfs_pointer};
+
 use crate::{Error, Fault, Result};
 
 /// So many first bytes tell.
 pub(crate) const HEAD_BYTES: usize = 64;
 
-/// What is said of a [Git LFS pointer](is_git_lfs_pointer).
-pub(crate) const GIT_LFS_POINTER: &str = "a Git LFS pointer, not the file itself: run `git lfs pull`";
-
-/// Whether a file that begins with these bytes is the pointer that Git LFS leaves where the file itself was
-/// not fetched.
-///
-/// ```
-/// assert!(mm_data::is_git_lfs_pointer(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"));
-/// ```
-pub fn is_git_lfs_pointer(head: &[u8]) -> bool {
-    head.starts_with(b"version https://git-lfs.")
-}
-
 /// Errors: the file that begins with `head` is such a pointer.
 pub(crate) fn refuse_git_lfs_pointer(path: &Path, head: &[u8]) -> Result<()> {
-    match is_git_lfs_pointer(head) {
-        true => Err(Error::bad(Fault::File, format!("{}: {GIT_LFS_POINTER}", path.display()))),
-        false => Ok(()),
+    if is_git_lfs_pointer(head) {
+        return Err(Error::bad(Fault::File, format!("{}: {GIT_LFS_POINTER}", path.display())));
     }
+    Ok(())
 }
 
 /// How a file is compressed.
@@ -79,6 +68,5 @@ mod tests {
         for tar in [&b"BZh9.jpg\0\0\0"[..], b"000.jpg", b"\x1f", b""] {
             assert_eq!(Compression::of(tar), None);
         }
-        assert!(!is_git_lfs_pointer(b"version 2 of the captions"));
     }
 }

@@ -1,5 +1,4 @@
-//! Images with their texts, from files to batches. Tensor-free: what comes out is 8-bit pixels, `f32` slices
-//! and text.
+//! Images with their texts, from files to batches, without tensors.
 //!
 //! The way of a sample, in the order of this crate's parts:
 //!
@@ -8,8 +7,7 @@
 //!    lines), image folders, the field's own files (COCO captions, Karpathy's splits, Flickr30k, VQA v2,
 //!    Parquet with images inside), and WebDataset shards, several sets mixed, and [`emoji`] and [`shapes`],
 //!    data sets inside the program.
-//! 2. [`decode()`] makes 8-bit RGB of any JPEG, PNG, WebP, GIF, BMP, TIFF or PNM. [`resize`] is Pillow's to a
-//!    level; [`Augment`] is torchvision's; [`Normalize`] writes the numbers that a model reads.
+//! 2. The crate [`mm_image`] decodes, resizes, augments and normalizes the images.
 //! 3. A [`Loader`] does this on threads, in an order that follows from the seed alone, and tells a
 //!    [`Position`] from which it goes on exactly.
 //!
@@ -17,7 +15,8 @@
 //! shows it.
 //!
 //! ```
-//! use mm_data::{Normalize, DatasetConfig, resize};
+//! use mm_data::DatasetConfig;
+//! use mm_image::{Normalize, resize};
 //!
 //! let config: DatasetConfig = toml::from_str("kind = \"emoji\"\nsplit = \"held_out\"")?;
 //! let source = config.open()?;
@@ -37,25 +36,17 @@
 //! sample that cannot be read back as an `Err`: the loader counts it and goes on. See `docs/data.md` for the
 //! user's side.
 
-mod augment;
-mod colour;
 mod config;
 mod dataset;
-mod decode;
 pub mod emoji;
 mod error;
 mod file_kind;
-mod format;
 pub mod html;
 mod in_order;
-mod jpeg;
 mod json;
 mod loader;
 mod mix;
-mod pixels;
 mod readers;
-mod reduced;
-pub mod resize;
 mod rng;
 mod sample;
 pub mod shapes;
@@ -65,25 +56,17 @@ mod stats;
 pub mod text;
 mod webdataset;
 
-/// The image library, so that users name the same [`image::RgbImage`].
-pub use image;
 /// The random numbers of a sample: the same on every machine.
 pub use rand_chacha::ChaCha8Rng as SampleRng;
 
-pub use augment::{Augment, Jitter};
 pub use config::DatasetConfig;
 pub use dataset::{Dataset, Part, Rank, StreamHandle, StreamOrder, StreamReader, StreamingDataset};
-pub use decode::{Header, MAX_BYTES, MAX_PIXELS, decode, decode_reduced};
 pub use error::{Error, Fault, Result};
-pub use file_kind::is_git_lfs_pointer;
-pub use format::{IMAGE_EXTENSIONS, is_image_extension};
 pub use loader::{Batch, Item, Loader, LoaderConfig, Map, Position, Tally};
 pub use mix::{MixConfig, Weighted};
-pub use pixels::Normalize;
 pub use readers::{
     CocoConfig, FlickrConfig, FolderConfig, KarpathyConfig, ParquetConfig, TableConfig, VqaConfig,
 };
-pub use reduced::{Reduced, largest_divisor};
 pub use sample::{BadSample, Question, Sample, SampleImage};
 pub use stats::{Measure, Spread, Stats};
 pub use webdataset::WebDatasetConfig;

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use image::RgbImage;
-
+use mm_image::{Augment, Reduced, RgbImage, decode, decode_reduced};
+use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::shapes::Drawing;
-use crate::{Error, Fault, Reduced, Result, decode, decode_reduced};
+use crate::{Error, Fault, Result};
 
 /// One image with its texts, as it lies in the data set: nothing is decoded yet.
 #[derive(Debug, Clone)]
@@ -95,27 +95,46 @@ impl SampleImage {
     }
 
     /// The pixels, with transparent ones over `background`. Errors: those of [`bytes`](Self::bytes) and
-    /// [`decode`].
+    /// [`decode`](mm_image::decode()).
     pub fn decode(&self, background: [u8; 3]) -> Result<RgbImage> {
         match self {
             Self::Drawn(drawing) => Ok(drawing.render()),
-            encoded => decode(&encoded.bytes()?, background),
+            encoded => Ok(decode(&encoded.bytes()?, background)?),
         }
     }
 
-    /// As [`decode`](Self::decode), but at a part of the size where `most` allows it: see [`decode_reduced`].
+    /// As [`decode`](Self::decode), but at a fraction of the size where `largest` allows it: see
+    /// [`decode_reduced`].
     pub fn decode_reduced(
         &self,
         background: [u8; 3],
-        most: impl FnOnce(u32, u32) -> u32,
+        largest: impl FnOnce(u32, u32) -> u32,
     ) -> Result<Reduced<'static>> {
         match self {
             Self::Drawn(drawing) => {
                 let pixels = drawing.render();
-                most(pixels.width(), pixels.height());
-                Ok(Reduced::whole(Cow::Owned(pixels)))
+                largest(pixels.width(), pixels.height());
+                Ok(Reduced::full_size(Cow::Owned(pixels)))
             }
-            encoded => decode_reduced(&encoded.bytes()?, background, most),
+            encoded => Ok(decode_reduced(&encoded.bytes()?, background, largest)?),
+        }
+    }
+
+    /// Decodes and augments the image: see [`Augment::decode_and_apply`]. `size` is the side of the result in
+    /// pixels.
+    ///
+    /// # Errors
+    /// Those of [`decode`](Self::decode).
+    pub fn augmented(
+        &self,
+        augment: &Augment,
+        background: [u8; 3],
+        size: u32,
+        rng: &mut impl Rng,
+    ) -> Result<RgbImage> {
+        match self {
+            Self::Drawn(drawing) => Ok(augment.apply(&drawing.render(), size, rng)),
+            encoded => Ok(augment.decode_and_apply(&encoded.bytes()?, background, size, rng)?),
         }
     }
 }

@@ -9,7 +9,9 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::in_order::{CHUNK, InOrder, each, threads};
-use crate::{Dataset, Error, Fault, Header, Result, Sample, SampleImage};
+use mm_image::Header;
+
+use crate::{Dataset, Error, Fault, Result, Sample, SampleImage};
 
 /// How often each value of a measure was seen. Exact, and as small as there are different values.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

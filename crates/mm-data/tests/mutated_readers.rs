@@ -10,6 +10,7 @@ use rand::SeedableRng;
 
 use crate::mutate::mutated;
 
+#[path = "../../mm-image/tests/mutate/mod.rs"]
 mod mutate;
 
 const COCO: &str = r#"{"info": {"year": 2017}, "licenses": [], "images": [{"license": 4, "file_name": "000000000139.jpg", "height": 427, "id": 139},

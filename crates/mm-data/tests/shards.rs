@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mm_data::image::{RgbImage, codecs::jpeg::JpegEncoder};
 use mm_data::shards::{Filter, Manifest, PackOptions, Packing, Progress, Summary};
 use mm_data::{BadSample, Dataset, DatasetConfig, Error, Fault, Result, Sample, SampleImage, Stats};
+use mm_image::{RgbImage, image::codecs::jpeg::JpegEncoder};
 
 fn config(text: &str) -> DatasetConfig {
     toml::from_str(text).unwrap()
@@ -271,7 +271,7 @@ impl Dataset for Twins {
         let side = if index == 3 { 20 } else { 96 * (1 + index as u32 / 10) };
         let mut png = std::io::Cursor::new(Vec::new());
         picture((index % 10) as u32, side, side)
-            .write_to(&mut png, mm_data::image::ImageFormat::Png)
+            .write_to(&mut png, mm_image::image::ImageFormat::Png)
             .unwrap();
         let captions = vec![format!("number {index}")];
         Ok(Sample { captions, ..Sample::new(index.to_string(), SampleImage::Memory(png.into_inner())) })

@@ -1,5 +1,5 @@
 use crate::error::{Error, Result};
-use mm_data::Normalize;
+use mm_image::Normalize;
 use serde::Deserialize;
 
 /// A number for each channel: one for all, or three.

@@ -1,6 +1,6 @@
 //! Where an image's pixels go: the size that it is resized to, and what is kept of that.
 
-use mm_data::resize::{Rect, short_side_size};
+use mm_image::resize::{Rect, short_side_size};
 use serde::{Deserialize, Serialize};
 
 /// What an image is resized to. A side is 1 pixel at least.

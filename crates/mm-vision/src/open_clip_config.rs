@@ -4,8 +4,8 @@ use crate::channels::{Channels, normalize, shortest};
 use crate::error::{Error, Result};
 use crate::geometry::{Crop, Margins, Resize};
 use crate::processor::ImageProcessor;
-use mm_data::Normalize;
-use mm_data::resize::Filter;
+use mm_image::Normalize;
+use mm_image::resize::Filter;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -1,8 +1,8 @@
 use crate::error::{Error, Result};
 use crate::geometry::{Crop, Margins, Resize};
 use image::{Rgb, RgbImage, imageops};
-use mm_data::resize::{Filter, Rect};
-use mm_data::{Normalize, Reduced, largest_divisor};
+use mm_image::resize::{Filter, Rect};
+use mm_image::{Normalize, Reduced, largest_divisor};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use tch::Tensor;
@@ -114,12 +114,12 @@ impl ImageProcessor {
     /// # Errors
     /// The image has no pixels.
     pub fn resize(&self, image: &RgbImage) -> Result<RgbImage> {
-        self.pixels(&Reduced::whole(Cow::Borrowed(image)), 0)
+        self.pixels(&Reduced::full_size(Cow::Borrowed(image)), 0)
     }
 
     /// By how much an image of `width` x `height` may be reduced while it is decoded, so that
     /// [`ImageProcessor::resize_reduced`] gives nearly what [`ImageProcessor::resize`] gives of the whole:
-    /// for [`mm_data::decode_reduced`].
+    /// for [`mm_image::decode_reduced`].
     pub fn largest_divisor(&self, width: u32, height: u32) -> u32 {
         match self.resize {
             // A single pixel is no mean of others.
@@ -147,7 +147,7 @@ impl ImageProcessor {
         let resized = images
             .par_iter()
             .enumerate()
-            .map(|(index, image)| self.pixels(&Reduced::whole(Cow::Borrowed(image)), index));
+            .map(|(index, image)| self.pixels(&Reduced::full_size(Cow::Borrowed(image)), index));
         self.normalize_batch(&resized.collect::<Result<Vec<_>>>()?)
     }
 
@@ -275,7 +275,7 @@ mod tests {
     fn a_long_image_is_resized_where_it_is_kept_and_equals_the_whole() {
         let image = RgbImage::from_fn(800, 20, |x, y| Rgb([(x % 250) as u8, (7 * y) as u8, (x / 4) as u8]));
         let processor = ImageProcessor::default_clip(32);
-        let whole = mm_data::resize::exact(&image, 1280, 32, Filter::Bicubic);
+        let whole = mm_image::resize::exact(&image, 1280, 32, Filter::Bicubic);
         let expected = imageops::crop_imm(&whole, 624, 0, 32, 32).to_image();
         let found = processor.resize(&image).unwrap();
         let apart = std::iter::zip(found.as_raw(), expected.as_raw()).map(|(a, b)| a.abs_diff(*b)).max();

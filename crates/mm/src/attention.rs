@@ -3,7 +3,7 @@ use crate::out::OutFile;
 use crate::output;
 use anyhow::{Context, Result};
 use mm_clip::{heat_map, relevance};
-use mm_data::image::ImageFormat;
+use mm_image::image::ImageFormat;
 use std::path::PathBuf;
 
 /// Draw which parts of an image speak for a text.

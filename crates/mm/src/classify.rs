@@ -3,8 +3,8 @@ use crate::reading::ReadingArgs;
 use crate::{labels, output, table};
 use anyhow::{Result, bail};
 use mm_clip::{ClipPipeline, Templates, ZeroShot, check_rows};
-use mm_data::image::RgbImage;
 use mm_data::{BadSample, Fault};
+use mm_image::RgbImage;
 use std::path::PathBuf;
 
 /// Classify images by labels alone, without training.

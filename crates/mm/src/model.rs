@@ -2,7 +2,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use mm_clip::{ClipPipeline, ImageEmbedder, OpenOptions, TextEmbedder};
 use mm_core::{DeviceConfig, Precision};
-use mm_data::image::RgbImage;
+use mm_image::RgbImage;
 use std::path::Path;
 
 /// Which model to use, and how.
@@ -73,6 +73,6 @@ impl From<PrecisionArg> for Precision {
 
 /// Reads an image, transparent parts on white.
 pub fn read_image(path: &Path) -> Result<RgbImage> {
-    let read = || -> Result<RgbImage> { Ok(mm_data::decode(&std::fs::read(path)?, [255; 3])?) };
+    let read = || -> Result<RgbImage> { Ok(mm_image::decode(&std::fs::read(path)?, [255; 3])?) };
     read().with_context(|| format!("cannot read the image {}", path.display()))
 }

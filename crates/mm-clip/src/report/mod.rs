@@ -7,7 +7,7 @@ use crate::{ClipPipeline, Embedded, Error, EvalReport, EvalSet, Relevance, Resul
 use chart::Curve;
 use mm_core::checkpoint::write_atomically;
 use mm_data::html::{data_url, thumbnail};
-use mm_data::image::RgbImage;
+use mm_image::RgbImage;
 use std::path::Path;
 use tch::Tensor;
 

@@ -4,7 +4,7 @@
 use mm_clip::{
     Architecture, CheckpointFormat, ClipPipeline, ImageEmbedder, ModelFolder, OpenOptions, TextEmbedder,
 };
-use mm_data::image::{Rgb, RgbImage};
+use mm_image::image::{Rgb, RgbImage};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};

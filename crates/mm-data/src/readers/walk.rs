@@ -7,8 +7,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::format::{IMAGE_EXTENSIONS, is_image_extension};
 use crate::{Error, Result};
+use mm_image::{IMAGE_EXTENSIONS, is_image_extension};
 
 /// Names that archives, file managers and file systems leave behind without a leading dot.
 const LEFT_BEHIND: [&str; 7] = [

@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn a_sample_is_drawn_without_encoding_and_written_as_png() {
         let sample = ShapesDataset::new(&ShapesConfig::default()).unwrap().sample(3).unwrap();
-        let decoded = crate::decode(&sample.image.bytes().unwrap(), [0; 3]).unwrap();
+        let decoded = mm_image::decode(&sample.image.bytes().unwrap(), [0; 3]).unwrap();
         assert_eq!(decoded, sample.image.decode([0; 3]).unwrap());
         assert_eq!(sample.questions[0].id, 30);
     }

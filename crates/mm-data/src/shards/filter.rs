@@ -6,7 +6,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::hash::MOST_BITS;
-use crate::{Error, Header, Result};
+use mm_image::Header;
+
+use crate::{Error, Result};
 
 /// What a sample must be to be kept, in the order from cheap to dear. As text: `min_side=200`,
 /// `caption_words=2..40`.

@@ -10,7 +10,9 @@ use super::filter::Filter;
 use super::hash::{Seen, perceptual_hash};
 use crate::in_order::InOrder;
 use crate::webdataset::{Member, members_of};
-use crate::{BadSample, Error, Header, Result, Sample};
+use mm_image::Header;
+
+use crate::{BadSample, Error, Result, Sample};
 
 /// How well images and captions fit, a cosine each; NaN where there is none.
 pub type Score<'a> = &'a (dyn Fn(&[RgbImage], &[&str]) -> Result<Vec<f32>> + Sync);

@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 
 use image::RgbImage;
 
-use crate::resize::{self, Filter};
+use mm_image::resize::{self, Filter};
 
 /// The most bits of difference that can be asked for: beyond, other pictures are meant.
 pub(super) const MOST_BITS: u32 = 16;

@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
 use super::members::TEXTS;
-use crate::IMAGE_EXTENSIONS;
+use mm_image::IMAGE_EXTENSIONS;
 
 /// A member's name: key and extension, as the webdataset library parts them at the first dot of the last
 /// part.

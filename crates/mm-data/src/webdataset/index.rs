@@ -16,7 +16,9 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::walk::{Found, walk};
-use crate::file_kind::{Compression, GIT_LFS_POINTER, HEAD_BYTES, is_git_lfs_pointer};
+use mm_image::{GIT_LFS_POINTER, is_git_lfs_pointer};
+
+use crate::file_kind::{Compression, HEAD_BYTES};
 use crate::{Error, Fault, Result};
 
 const MAGIC: &[u8; 16] = b"mm shard index 2";

@@ -8,7 +8,9 @@ use tar::{Archive, Entry, EntryType};
 
 use super::groups::{Group, Groups, Name};
 use crate::readers::broken::shortened;
-use crate::{Error, Fault, IMAGE_EXTENSIONS, Question, Result, Sample, SampleImage, json, text};
+use mm_image::IMAGE_EXTENSIONS;
+
+use crate::{Error, Fault, Question, Result, Sample, SampleImage, json, text};
 
 /// A sample of more bytes than this is refused.
 pub(super) const MAX_SAMPLE_BYTES: u64 = 1 << 28;

@@ -17,7 +17,9 @@ use super::groups::{Ended, Group, Groups, Keys};
 use super::members::{self, MAX_SAMPLE_BYTES};
 use super::names::Shard;
 use super::walk;
-use crate::file_kind::{Compression, GIT_LFS_POINTER, HEAD_BYTES, is_git_lfs_pointer};
+use mm_image::{GIT_LFS_POINTER, is_git_lfs_pointer};
+
+use crate::file_kind::{Compression, HEAD_BYTES};
 use crate::rng::{Domain, rng};
 use crate::{
     BadSample, Dataset, Error, Fault, Result, Sample, SampleRng, StreamHandle, StreamOrder, StreamReader,

@@ -41,7 +41,7 @@ pub fn run(args: &Args) -> Result<()> {
     out.write(|to| match out.extension() {
         "png" => sheet
             .picture()
-            .save_with_format(to, mm_data::image::ImageFormat::Png)
+            .save_with_format(to, mm_image::image::ImageFormat::Png)
             .map_err(std::io::Error::other),
         _ => std::fs::write(to, sheet.page()),
     })?;

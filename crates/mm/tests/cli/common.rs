@@ -53,7 +53,7 @@ pub fn write_config_with(folder: &Path, text: &str) -> PathBuf {
 
 /// A PNG of one colour.
 pub fn write_png(file: &Path, shade: u8) {
-    mm_data::image::RgbImage::from_pixel(24, 24, [shade; 3].into()).save(file).unwrap();
+    mm_image::RgbImage::from_pixel(24, 24, [shade; 3].into()).save(file).unwrap();
 }
 
 /// `mm` with `arguments`, not yet started.

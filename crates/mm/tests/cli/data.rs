@@ -66,9 +66,7 @@ fn a_disk_that_takes_no_more_ends_it_and_keeps_what_is_whole() {
         let side = if number < 3 { 16 } else { 400 };
         let noise =
             |x: u32, y: u32| [(x.wrapping_mul(y + 7).wrapping_mul(2_654_435_761) >> 24) as u8; 3].into();
-        mm_data::image::RgbImage::from_fn(side, side, noise)
-            .save(images.join(format!("{number}.png")))
-            .unwrap();
+        mm_image::RgbImage::from_fn(side, side, noise).save(images.join(format!("{number}.png"))).unwrap();
         std::fs::write(images.join(format!("{number}.txt")), "noise").unwrap();
     }
     let out = folder.path().join("out");

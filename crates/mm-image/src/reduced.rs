@@ -1,4 +1,4 @@
-//! Images that were decoded at a part of their size, and what they are resized to.
+//! Images decoded at a fraction of their size, and how they are resized.
 
 use std::borrow::Cow;
 
@@ -6,44 +6,45 @@ use image::RgbImage;
 
 use crate::resize::{self, Filter, Rect, Stretch};
 
-/// How many times the sides of the result a reduced image must have at least. At 2 the result is off by half
-/// a level in the middle (root mean square over noisy photographs of 3 and 12 megapixels), at 1 by two.
+/// The sides of a reduced image are at least this many times those of the result. With 2, the result differs
+/// by half a level of 255 (root mean square over noisy photographs of 3 and 12 megapixels), with 1 by two.
 const MARGIN: u32 = 2;
 
-/// The pixels of an image, or of one that is `divisor` times smaller: one for each square, the last ones in a
-/// row and column for a part of a square.
+/// An image at 1/`divisor` of its full size: one pixel for each square of `divisor` x `divisor` pixels. The
+/// last pixel of a row or column may stand for a part of a square.
 #[derive(Debug, Clone)]
 pub struct Reduced<'a> {
     /// The pixels.
     pub pixels: Cow<'a, RgbImage>,
-    /// The side of a square that one pixel stands for; 1: the image is whole.
+    /// The side of the square that one pixel stands for; 1 for an image at full size.
     pub divisor: u32,
-    /// Width of the whole image.
+    /// Width of the full image.
     pub width: u32,
-    /// Height of the whole image.
+    /// Height of the full image.
     pub height: u32,
 }
 
-/// By how much an image, or the part of it that counts, may be reduced before it is resized: the result of
-/// `to` (width, height) is within a level or two of that of the whole. At least 1.
+/// The largest divisor by which an image (or the crop of it that is used) of `from` (width, height) may be
+/// reduced before it is resized to `to`, so that the result is within a level or two of 255 of the exact one.
+/// At least 1.
 pub fn largest_divisor(from: (u32, u32), to: (u32, u32)) -> u32 {
     let fits = |from: u32, to: u32| from / to.saturating_mul(MARGIN).max(1);
     fits(from.0, to.0).min(fits(from.1, to.1)).max(1)
 }
 
 impl<'a> Reduced<'a> {
-    /// An image that is not reduced.
-    pub fn whole(pixels: Cow<'a, RgbImage>) -> Self {
+    /// An image at full size.
+    pub fn full_size(pixels: Cow<'a, RgbImage>) -> Self {
         let (width, height) = pixels.dimensions();
         Self { pixels, divisor: 1, width, height }
     }
 
-    /// As [`resize::exact`] of the whole image.
+    /// As [`resize::exact`] of the full image.
     pub fn exact(&self, width: u32, height: u32, filter: Filter) -> RgbImage {
         self.exact_part(width, height, Rect { left: 0, top: 0, width, height }, filter)
     }
 
-    /// As [`resize::exact_part`] of the whole image.
+    /// As [`resize::exact_part`] of the full image.
     pub fn exact_part(&self, width: u32, height: u32, part: Rect, filter: Filter) -> RgbImage {
         let columns = Stretch::of_part(self.reduced(self.width), width, part.left, part.width);
         let rows = Stretch::of_part(self.reduced(self.height), height, part.top, part.height);
@@ -51,8 +52,8 @@ impl<'a> Reduced<'a> {
         resize::stretch(&self.pixels, columns, rows, rows_first, filter)
     }
 
-    /// As [`resize::crop_resize`] of the whole image. Of a reduced one, the squares that the rectangle cuts
-    /// count too.
+    /// As [`resize::crop_resize`] of the full image. Squares that the edge of the rectangle cuts count as
+    /// inside.
     pub fn crop_resize(&self, rect: Rect, size: u32) -> RgbImage {
         let first = |start: u32| start / self.divisor;
         let count = |start: u32, length: u32| (start + length).div_ceil(self.divisor) - first(start);
@@ -66,11 +67,11 @@ impl<'a> Reduced<'a> {
         let columns = inside(rect.left, rect.width, left);
         let rows = inside(rect.top, rect.height, top);
         let rows_first = resize::rows_come_first((rect.width, rect.height), (size, size));
-        let cut = resize::cut(&self.pixels, Rect { left, top, width, height });
-        resize::stretch(&cut, columns, rows, rows_first, Filter::Bicubic)
+        let crop = resize::crop(&self.pixels, Rect { left, top, width, height });
+        resize::stretch(&crop, columns, rows, rows_first, Filter::Bicubic)
     }
 
-    /// A length of the whole image in reduced pixels.
+    /// A length of the full image in reduced pixels.
     fn reduced(&self, length: u32) -> f64 {
         f64::from(length) / f64::from(self.divisor)
     }
@@ -82,7 +83,7 @@ mod tests {
 
     use super::*;
 
-    /// The means over squares of an image; the last ones over what there is.
+    /// The means over squares of an image, and over the parts of squares at its right and bottom edges.
     fn reduce(image: &RgbImage, divisor: u32) -> Reduced<'static> {
         let (width, height) = image.dimensions();
         let pixels = RgbImage::from_fn(width.div_ceil(divisor), height.div_ceil(divisor), |x, y| {
@@ -100,7 +101,7 @@ mod tests {
         Reduced { pixels: Cow::Owned(pixels), divisor, width, height }
     }
 
-    /// Slopes and waves that a pixel of the result is small against. Its sides are no multiples of a divisor.
+    /// Gradients and waves, smooth at the scale of the result. Its sides are no multiples of a divisor.
     fn picture() -> RgbImage {
         RgbImage::from_fn(403, 301, |x, y| {
             let wave = |length: f64, at: u32| 127.5 + 100.0 * (f64::from(at) / length).sin();
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reduced_image_is_resized_to_what_the_whole_becomes() {
+    fn a_reduced_image_is_resized_to_the_result_of_the_full_image() {
         let image = picture();
         let part = Rect { left: 3, top: 2, width: 17, height: 20 };
         let crop = Rect { left: 101, top: 33, width: 211, height: 187 };
@@ -133,16 +134,16 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_is_whole_is_resized_as_without() {
+    fn an_image_at_full_size_is_resized_exactly() {
         let image = picture();
-        let whole = Reduced::whole(Cow::Borrowed(&image));
+        let whole = Reduced::full_size(Cow::Borrowed(&image));
         assert_eq!(whole.exact(60, 50, Filter::Lanczos), resize::exact(&image, 60, 50, Filter::Lanczos));
         let crop = Rect { left: 101, top: 33, width: 211, height: 187 };
         assert_eq!(whole.crop_resize(crop, 64), resize::crop_resize(&image, crop, 64));
     }
 
     #[test]
-    fn twice_the_result_remains() {
+    fn a_reduced_image_keeps_twice_the_size_of_the_result() {
         assert_eq!(largest_divisor((4000, 3000), (298, 224)), 6);
         assert_eq!(largest_divisor((895, 4000), (224, 224)), 1);
         assert_eq!(largest_divisor((896, 4000), (224, 224)), 2);

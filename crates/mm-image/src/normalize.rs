@@ -1,34 +1,35 @@
-//! From 8-bit pixels to the numbers that a model reads.
+//! Normalization: from 8-bit pixels to the numbers that a model reads.
 
 use image::RgbImage;
 
-/// Mean and standard deviation of each channel, in the range 0 to 1.
+/// Mean and standard deviation of each channel, for pixel values in the range 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Normalize {
-    /// The value that becomes 0, for red, green and blue.
+    /// The mean of red, green and blue.
     pub mean: [f32; 3],
-    /// The distance from the mean that becomes 1.
+    /// The standard deviation of red, green and blue.
     pub std: [f32; 3],
 }
 
 impl Normalize {
-    /// OpenAI CLIP's, of its training images; most CLIP checkpoints keep it.
+    /// OpenAI CLIP's constants, which most CLIP checkpoints use.
     pub const CLIP: Self = Self {
         mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
         std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
     };
-    /// ImageNet's, of torchvision's classifiers.
+    /// ImageNet's constants, which torchvision's classifiers use.
     pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
-    /// To the range -1 to 1: SigLIP, ViT and diffusion models.
+    /// Maps to the range -1 to 1: SigLIP, ViT and diffusion models.
     pub const HALF: Self = Self { mean: [0.5; 3], std: [0.5; 3] };
 
-    /// Writes `(value / 255 - mean) / std` of every pixel, plane by plane (`[3, H, W]`), in one pass.
-    /// The numbers are those of torchvision's `ToTensor` and `Normalize`, bit for bit.
+    /// Writes `(value / 255 - mean) / std` of every pixel to `out`, `[3, H, W]`, in one pass. The results
+    /// equal torchvision's `ToTensor` and `Normalize` bit for bit.
     ///
-    /// Panics when `out` is not of 3 x H x W numbers.
+    /// # Panics
+    /// `out` does not hold 3 x H x W numbers.
     ///
     /// ```
-    /// use mm_data::{Normalize, image::RgbImage};
+    /// use mm_image::{Normalize, RgbImage};
     /// let mut out = [0.0; 3 * 2 * 2];
     /// Normalize::HALF.write(&RgbImage::from_pixel(2, 2, [255, 0, 51].into()), &mut out);
     /// assert_eq!((out[0], out[4]), (1.0, -1.0));
@@ -36,7 +37,7 @@ impl Normalize {
     pub fn write(&self, image: &RgbImage, out: &mut [f32]) {
         let plane = (image.width() * image.height()) as usize;
         assert_eq!(out.len(), 3 * plane, "out holds {} numbers, the image needs {}", out.len(), 3 * plane);
-        // A channel has but 256 values: a table is exact, and faster than two divisions a pixel.
+        // A channel has 256 values: a table is exact, and faster than two divisions per pixel.
         let table = |channel: usize| -> [f32; 256] {
             std::array::from_fn(|value| (value as f32 / 255.0 - self.mean[channel]) / self.std[channel])
         };
@@ -57,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pixels_are_normalised_and_parted_by_channel() {
+    fn pixels_are_normalized_and_split_by_channel() {
         let image = RgbImage::from_fn(3, 2, |x, y| image::Rgb([x as u8 * 50, y as u8 * 90, 200]));
         let mut out = vec![f32::NAN; 18];
         Normalize::CLIP.write(&image, &mut out);
@@ -72,7 +73,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "out holds 5 numbers, the image needs 12")]
-    fn a_slice_of_another_size_is_refused() {
+    fn a_slice_of_the_wrong_size_panics() {
         Normalize::HALF.write(&RgbImage::new(2, 2), &mut [0.0; 5]);
     }
 }

@@ -1,25 +1,24 @@
-//! From the lower frequencies of an 8 x 8 block to fewer pixels than 64.
+//! The inverse DCT from the low frequencies of an 8 x 8 block to 8 x 8 pixels or fewer.
 
 use std::f64::consts::PI;
 
 use super::scan::ZIGZAG;
 
-/// The cosines of an inverse transform to N pixels: `[frequency][pixel]`, scaled so that a block keeps its
-/// brightness.
+/// The cosines of an inverse DCT to N pixels, `[frequency][pixel]`, scaled so that a block keeps its mean.
 type Cosines = [[f32; 8]; 8];
 
-/// The inverse transforms to 1, 2, 4 and 8 pixels.
-pub(super) struct Inverse([Cosines; 4]);
+/// The inverse DCTs to 1, 2, 4 and 8 pixels.
+pub(super) struct InverseDct([Cosines; 4]);
 
-/// Computes the pixels of a block from its coefficients, of which the last that is not zero stands at this
-/// place in the order of a scan. Writes them, row by row, at the beginning of each `stride` bytes.
-pub(super) type Transform = fn(&Inverse, &[f32; 64], usize, &mut [u8], usize);
+/// Computes the pixels of a block: `(dct, coefficients, last, out, stride)`, where `last` is the last
+/// non-zero coefficient in zigzag order. Writes each row of pixels at the start of `stride` bytes of `out`.
+pub(super) type Transform = fn(&InverseDct, &[f32; 64], usize, &mut [u8], usize);
 
-impl Inverse {
+impl InverseDct {
     pub fn new() -> Self {
         Self([1, 2, 4, 8].map(|side: usize| {
             let n = side as f64;
-            // The orthonormal transform of N points, by sqrt(N / 8) for coefficients of 8 points.
+            // The orthonormal transform of N points times sqrt(N / 8), for coefficients of 8 points.
             let cosine = |frequency: usize, pixel: usize| {
                 let scale = if frequency == 0 { (1.0 / 8.0f64).sqrt() } else { (2.0 / 8.0f64).sqrt() };
                 let angle = PI * (2 * pixel + 1) as f64 * frequency as f64 / (2.0 * n);
@@ -30,7 +29,7 @@ impl Inverse {
     }
 }
 
-/// The transform to blocks of this width and height; none: not offered.
+/// The transform to blocks of this width and height; `None` for an unsupported pair.
 pub(super) fn transform(width: usize, height: usize) -> Option<Transform> {
     Some(match (width, height) {
         (1, 1) => pixels::<1, 1>,
@@ -48,14 +47,14 @@ pub(super) fn transform(width: usize, height: usize) -> Option<Transform> {
 }
 
 fn pixels<const W: usize, const H: usize>(
-    inverse: &Inverse,
+    inverse: &InverseDct,
     block: &[f32; 64],
     top: usize,
     out: &mut [u8],
     stride: usize,
 ) {
     let cosines = |side: usize| &inverse.0[side.trailing_zeros() as usize];
-    // The order of a scan goes by diagonals: no frequency is beyond that of the last coefficient.
+    // Zigzag order goes by diagonals: no frequency exceeds the diagonal of the last coefficient.
     let frequencies = usize::from(ZIGZAG[top] % 8 + ZIGZAG[top] / 8) + 1;
     let mut rows = [[0.0f32; W]; H];
     for frequency in 0..frequencies.min(H) {
@@ -68,7 +67,7 @@ fn pixels<const W: usize, const H: usize>(
         }
     }
     for (row, out) in rows.iter().zip(out.chunks_mut(stride)) {
-        let mut sums = [128.5f32; W]; // the level shift, and a half for rounding
+        let mut sums = [128.5f32; W]; // the level shift, plus a half for rounding
         for (frequency, value) in row.iter().enumerate().take(frequencies) {
             for (sum, cosine) in sums.iter_mut().zip(cosines(W)[frequency]) {
                 *sum += value * cosine;
@@ -83,8 +82,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn brightness_is_kept_and_a_slope_stays_a_slope() {
-        let inverse = Inverse::new();
+    fn the_mean_is_kept_and_a_gradient_stays_a_gradient() {
+        let inverse = InverseDct::new();
         let mut block = [0.0; 64];
         block[0] = 8.0 * 50.0;
         for (width, height) in
@@ -97,7 +96,7 @@ mod tests {
                 assert_eq!(*level, if inside { 178 } else { 0 }, "{width} x {height} at {place}");
             }
         }
-        block[1] = 100.0; // brighter at the left
+        block[1] = 100.0; // brighter on the left
         let mut out = [0; 16];
         transform(4, 4).unwrap()(&inverse, &block, 1, &mut out, 4);
         assert!(out.chunks(4).all(|row| row.is_sorted_by(|a, b| a > b) && row == &out[..4]), "{out:?}");

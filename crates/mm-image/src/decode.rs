@@ -6,67 +6,74 @@ use std::io::{BufRead, Cursor, Seek};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
-use crate::file_kind::{GIT_LFS_POINTER, is_git_lfs_pointer};
-use crate::format::{FORMATS, extension_of, is_decoded, unread_format};
+use crate::format::{
+    FORMATS, GIT_LFS_POINTER, extension_of, is_decoded, is_git_lfs_pointer, unsupported_format,
+};
 use crate::{Error, Reduced, Result, jpeg};
 
-/// The most pixels that are decoded, twice Pillow's `MAX_IMAGE_PIXELS`, where Pillow too calls a file a bomb.
+/// The limit on the pixels of an image: twice Pillow's `MAX_IMAGE_PIXELS`, where Pillow raises
+/// `DecompressionBombError`.
 pub const MAX_PIXELS: u64 = 178_956_970;
 
-/// The most bytes of an encoded image: no photograph has as many.
+/// The limit on the bytes of an encoded image.
 pub const MAX_BYTES: usize = 1 << 28;
 
-/// Decodes JPEG, PNG, WebP, GIF, BMP, TIFF or PNM of any colour type to 8-bit RGB, turned as its EXIF
-/// orientation says, with transparent pixels over `background`.
+/// Decodes JPEG, PNG, WebP, GIF, BMP, TIFF or PNM of any colour type to 8-bit RGB. The EXIF orientation is
+/// applied, and transparent pixels are composited over `background`.
 ///
-/// The format is told from the bytes, never from a name. 16-bit channels are rounded to 8 bits, numbers from
-/// 0 to 1 are scaled, grey is repeated, CMYK is converted without a profile as Pillow does, other profiles
-/// are ignored as Pillow does; of an animation the first frame is taken, of a TIFF the first page.
+/// The format is detected from the bytes, never from a file name. 16-bit channels are rounded to 8 bits,
+/// floats from 0 to 1 are scaled, and grey is repeated. As in Pillow, CMYK is converted without a profile and
+/// other color profiles are ignored. An animation gives its first frame, a TIFF its first page.
 ///
-/// Errors: another format, a corrupt or truncated file, more than [`MAX_PIXELS`] or [`MAX_BYTES`]. No input
+/// # Errors
+/// An unsupported format, a corrupt or truncated file, more than [`MAX_PIXELS`] or [`MAX_BYTES`]. No input
 /// panics.
 ///
 /// ```
-/// let pair = &mm_data::emoji::pairs(Default::default())[0];
-/// let image = mm_data::decode(pair.png, [255, 255, 255])?;
-/// assert_eq!(image.dimensions(), (72, 72));
-/// assert_eq!(image.get_pixel(0, 0).0, [255, 255, 255]); // the corner is transparent
-/// # Ok::<(), mm_data::Error>(())
+/// use mm_image::{decode, image};
+///
+/// let mut png = std::io::Cursor::new(Vec::new());
+/// image::RgbaImage::new(72, 48).write_to(&mut png, image::ImageFormat::Png)?; // transparent
+/// let image = decode(png.get_ref(), [255, 255, 255])?;
+/// assert_eq!(image.dimensions(), (72, 48));
+/// assert_eq!(image[(0, 0)].0, [255, 255, 255]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn decode(bytes: &[u8], background: [u8; 3]) -> Result<RgbImage> {
     decode_reduced(bytes, background, |_, _| 1).map(|reduced| reduced.pixels.into_owned())
 }
 
-/// As [`decode`], but gives a JPEG at a half, a quarter or an eighth of its width and height where that is
-/// allowed, in a fraction of the time. `most` is told the image's width and height, after the turn that EXIF
-/// asks for, and gives the largest divisor that will do: [`largest_divisor`](crate::largest_divisor) of what
-/// the image is resized to. The divisor depends on that and on the file alone.
+/// As [`decode`], but decodes a JPEG at 1/2, 1/4 or 1/8 of its width and height where `largest` allows it, in
+/// a fraction of the time. `largest` maps the image's width and height (EXIF orientation applied) to the
+/// largest allowed divisor, such as [`largest_divisor`](crate::largest_divisor) of the size that the image is
+/// resized to. The divisor depends on this limit and on the file alone.
 ///
-/// A pixel of a reduced image stands for a square of the whole one, computed from the lower frequencies of
-/// each block. Grey and YCbCr JPEGs with Huffman codes are reduced, which are nearly all; others are decoded
-/// whole.
+/// Each pixel of a reduced image stands for a square of the full image, computed from the low frequencies of
+/// each block. Grey and YCbCr JPEGs with Huffman codes, nearly all JPEGs, are reduced; other images are
+/// decoded at full size.
 ///
-/// Errors: those of [`decode`].
+/// # Errors
+/// Those of [`decode`].
 pub fn decode_reduced(
     bytes: &[u8],
     background: [u8; 3],
-    most: impl FnOnce(u32, u32) -> u32,
+    largest: impl FnOnce(u32, u32) -> u32,
 ) -> Result<Reduced<'static>> {
     if bytes.len() > MAX_BYTES {
         return Err(bad(format!("{} bytes are more than {MAX_BYTES}: scale it down", bytes.len())));
     }
     let (format, mut decoder) = open(Cursor::new(bytes))?;
     let orientation = decoder.orientation().map_err(|error| bad(error.to_string()))?;
-    let (width, height) = turned(decoder.dimensions(), orientation);
-    let most = most(width, height);
+    let (width, height) = oriented(decoder.dimensions(), orientation);
+    let largest = largest(width, height);
     let reduced = (format == ImageFormat::Jpeg)
-        .then(|| jpeg::decode_reduced(bytes, decoder.dimensions(), most))
+        .then(|| jpeg::decode_reduced(bytes, decoder.dimensions(), largest))
         .flatten();
     let (mut image, divisor) = match reduced {
         Some((image, divisor)) => (DynamicImage::from(image), divisor),
         None => {
             if format == ImageFormat::Jpeg && is_truncated_jpeg(bytes) {
-                return Err(bad("the JPEG has no end: it is truncated"));
+                return Err(bad("the JPEG has no end-of-image marker: it is truncated"));
             }
             (DynamicImage::from_decoder(decoder).map_err(|error| bad(error.to_string()))?, 1)
         }
@@ -74,36 +81,37 @@ pub fn decode_reduced(
     image.apply_orientation(orientation);
     let pixels = match image {
         DynamicImage::ImageRgb8(rgb) => rgb,
-        image if image.color().has_alpha() => over(&image, background),
+        image if image.color().has_alpha() => composite(&image, background),
         image => image.into_rgb8(),
     };
     Ok(Reduced { pixels: Cow::Owned(pixels), divisor, width, height })
 }
 
-/// Width and height after a turn.
-fn turned((width, height): (u32, u32), orientation: Orientation) -> (u32, u32) {
+/// Width and height with the EXIF orientation applied.
+fn oriented((width, height): (u32, u32), orientation: Orientation) -> (u32, u32) {
     if orientation.to_exif() >= 5 { (height, width) } else { (width, height) }
 }
 
-/// What an encoded image says of itself before its pixels are decoded.
+/// Format and size of an encoded image, read without decoding its pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// One of those that [`decode`] takes.
+    /// One of the formats that [`decode`] supports.
     pub format: ImageFormat,
-    /// Width in pixels, after the turn that EXIF asks for.
+    /// Width in pixels, with the EXIF orientation applied.
     pub width: u32,
-    /// Height in pixels, after the same turn.
+    /// Height in pixels, with the EXIF orientation applied.
     pub height: u32,
 }
 
 impl Header {
-    /// Reads the beginning of an image; what follows may still be corrupt.
+    /// Reads the header of an image. The rest of the file may still be corrupt.
     ///
-    /// Errors: another format than [`decode`] takes, a corrupt beginning, too many pixels.
+    /// # Errors
+    /// A format that [`decode`] does not support, a corrupt header, more than [`MAX_PIXELS`].
     pub fn read(encoded: impl BufRead + Seek) -> Result<Self> {
         let (format, mut decoder) = open(encoded)?;
         let orientation = decoder.orientation().map_err(|error| bad(error.to_string()))?;
-        let (width, height) = turned(decoder.dimensions(), orientation);
+        let (width, height) = oriented(decoder.dimensions(), orientation);
         Ok(Self { format, width, height })
     }
 
@@ -112,18 +120,18 @@ impl Header {
         self.width.min(self.height)
     }
 
-    /// The long side over the short one: 1 is a square.
+    /// The long side divided by the short side: 1 is a square.
     pub fn aspect(&self) -> f64 {
         f64::from(self.width.max(self.height)) / f64::from(self.short_side())
     }
 
-    /// What files of this format end in: `jpg`, `png`, `webp`, `gif`, `bmp`, `tif` or `ppm`.
+    /// The file name extension of the format: `jpg`, `png`, `webp`, `gif`, `bmp`, `tif` or `ppm`.
     pub fn extension(&self) -> &'static str {
         extension_of(self.format)
     }
 }
 
-/// A decoder that has read the header, of an image that may be decoded.
+/// Reads the header and checks that the image is supported and not too large.
 fn open<'a>(mut encoded: impl BufRead + Seek + 'a) -> Result<(ImageFormat, impl ImageDecoder + 'a)> {
     let head = encoded.fill_buf().map_err(|error| bad(error.to_string()))?;
     if head.is_empty() {
@@ -132,12 +140,12 @@ fn open<'a>(mut encoded: impl BufRead + Seek + 'a) -> Result<(ImageFormat, impl 
     if is_git_lfs_pointer(head) {
         return Err(bad(GIT_LFS_POINTER));
     }
-    let unread = unread_format(head);
+    let unsupported = unsupported_format(head);
     let reader = ImageReader::new(encoded).with_guessed_format().map_err(|error| bad(error.to_string()))?;
     let Some(format) = reader.format().filter(|format| is_decoded(*format)) else {
-        return Err(bad(match unread {
-            Some(name) => format!("it is {name}, which is not read: convert it to JPEG, PNG or WebP"),
-            None => format!("neither {FORMATS}: convert it to one of these"),
+        return Err(bad(match unsupported {
+            Some(name) => format!("it is {name}, which is not supported: convert it to JPEG, PNG or WebP"),
+            None => format!("it is not {FORMATS}: convert it to one of these"),
         }));
     };
     let decoder = reader.into_decoder().map_err(|error| bad(error.to_string()))?;
@@ -151,8 +159,8 @@ fn open<'a>(mut encoded: impl BufRead + Seek + 'a) -> Result<(ImageFormat, impl 
     Ok((format, decoder))
 }
 
-/// Lays an image with alpha over an even background.
-fn over(image: &DynamicImage, background: [u8; 3]) -> RgbImage {
+/// Composites an image with an alpha channel over a uniform background.
+fn composite(image: &DynamicImage, background: [u8; 3]) -> RgbImage {
     let rgba = image.to_rgba8();
     let mut out = RgbImage::new(rgba.width(), rgba.height());
     for (to, from) in out.pixels_mut().zip(rgba.pixels()) {
@@ -165,8 +173,8 @@ fn over(image: &DynamicImage, background: [u8; 3]) -> RgbImage {
     out
 }
 
-/// The JPEG decoder fills what is missing with grey and says nothing. A whole file has an end-of-image marker
-/// after its last start-of-scan marker; neither can stand inside compressed data. Bytes after the end are
+/// The JPEG decoder fills missing data with grey and reports no error. A complete file has an end-of-image
+/// marker after its last start-of-scan marker; neither occurs inside compressed data. Bytes after the end are
 /// allowed.
 fn is_truncated_jpeg(bytes: &[u8]) -> bool {
     let last = |code: u8| bytes.windows(2).rposition(|pair| pair == [0xff, code]);
@@ -204,7 +212,7 @@ mod tests {
 
     #[test]
     fn exif_orientation_is_applied() {
-        // A wide image, red at its left, and the EXIF block that says it was turned by 90 degrees clockwise.
+        // A wide image, red on the left, with an EXIF block for a rotation by 90 degrees clockwise.
         let image =
             RgbImage::from_fn(32, 16, |x, _| if x < 16 { Rgb([255, 0, 0]) } else { Rgb([0, 0, 255]) });
         let exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
@@ -212,21 +220,23 @@ mod tests {
         let mut encoder = image::codecs::png::PngEncoder::new(&mut png);
         encoder.set_exif_metadata(exif.to_vec()).unwrap();
         encoder.write_image(&image, 32, 16, image::ExtendedColorType::Rgb8).unwrap();
-        let turned = decode(&png, [0; 3]).unwrap();
-        assert_eq!(turned.dimensions(), (16, 32));
-        assert_eq!((turned[(0, 0)].0, turned[(0, 31)].0), ([255, 0, 0], [0, 0, 255]));
+        let rotated = decode(&png, [0; 3]).unwrap();
+        assert_eq!(rotated.dimensions(), (16, 32));
+        assert_eq!((rotated[(0, 0)].0, rotated[(0, 31)].0), ([255, 0, 0], [0, 0, 255]));
         let header = Header::read(Cursor::new(&png)).unwrap();
         assert_eq!((header.width, header.height, header.extension()), (16, 32, "png"));
     }
 
     #[test]
-    fn no_whole_image_is_an_error_that_says_why() {
-        let say = |bytes: &[u8]| decode(bytes, [0; 3]).unwrap_err().to_string();
-        assert!(say(b"").contains("the file is empty"));
-        assert!(say(b"version https://git-lfs.github.com/spec/v1\noid").contains("run `git lfs pull`"));
-        assert!(say(b"some text").contains("neither JPEG, PNG, WebP, GIF, BMP, TIFF or PNM"));
-        assert!(say(b"\0\0\0\x20ftypavif\0\0\0\0").contains("it is AVIF, which is not read: convert it"));
-        assert!(say(b"GIF89a hello").starts_with("cannot decode the image"));
+    fn bytes_that_are_not_a_complete_image_give_the_reason() {
+        let reason = |bytes: &[u8]| decode(bytes, [0; 3]).unwrap_err().to_string();
+        assert!(reason(b"").contains("the file is empty"));
+        assert!(reason(b"version https://git-lfs.github.com/spec/v1\noid").contains("run `git lfs pull`"));
+        assert!(reason(b"some text").contains("it is not JPEG, PNG, WebP, GIF, BMP, TIFF or PNM"));
+        assert!(
+            reason(b"\0\0\0\x20ftypavif\0\0\0\0").contains("it is AVIF, which is not supported: convert it")
+        );
+        assert!(reason(b"GIF89a hello").starts_with("cannot decode the image"));
         let image = RgbImage::from_fn(64, 64, |x, y| Rgb([x as u8 * 3, y as u8 * 3, (x ^ y) as u8]));
         use ImageFormat::{Bmp, Gif, Jpeg, Png, Pnm, Tiff, WebP};
         for format in [Png, Jpeg, WebP, Gif, Bmp, Tiff, Pnm] {
@@ -237,13 +247,13 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_is_refused_before_it_is_decoded() {
+    fn a_decompression_bomb_is_refused_before_it_is_decoded() {
         let mut png = encoded(ImageBuffer::from_pixel(1, 1, Luma([0u8])), ImageFormat::Png);
         png[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]); // 65,536 x 65,536
         let crc = crc32(&png[12..29]);
         png[29..33].copy_from_slice(&crc.to_be_bytes());
-        let said = decode(&png, [0; 3]).unwrap_err().to_string();
-        assert!(said.contains("65536 x 65536"), "{said}");
+        let message = decode(&png, [0; 3]).unwrap_err().to_string();
+        assert!(message.contains("65536 x 65536"), "{message}");
     }
 
     fn crc32(bytes: &[u8]) -> u32 {

@@ -1,49 +1,52 @@
-//! The frame of a JPEG: its components, and the reduced blocks that are made of each.
+//! The frame of a JPEG: its components and their reduced pixels.
 
-use super::inverse::{Inverse, Transform, transform};
+use super::inverse::{InverseDct, Transform, transform};
 use super::scan::{StoredBlock, ZIGZAG};
 
-/// What the header of a frame says, and what has been decoded of it.
+/// The header of a frame and the components decoded so far.
 pub(super) struct Frame {
     pub is_progressive: bool,
-    /// Of the whole image, in pixels.
+    /// Width of the full image in pixels.
     pub width: usize,
+    /// Height of the full image in pixels.
     pub height: usize,
-    /// Units of all components, side by side and below each other.
+    /// Columns and rows of minimum coded units (MCUs) of the interleaved components.
     pub units: (usize, usize),
     pub components: Vec<Component>,
 }
 
-/// A component: brightness, or one of two differences in colour.
+/// A component: luma, or one of the two chroma planes.
 pub(super) struct Component {
     pub id: u8,
-    /// Blocks in a unit, side by side and below each other.
+    /// Columns and rows of blocks in an MCU.
     pub sampling: (usize, usize),
-    /// Blocks that hold pixels of the image.
+    /// Columns and rows of blocks that hold pixels of the image.
     pub blocks: (usize, usize),
     /// The number of its quantization table.
     pub table: usize,
-    /// Steps of the coefficients, in the order of a scan; none until a scan needs them.
+    /// The quantization table, in zigzag order; `None` until a scan needs it.
     pub steps: Option<[f32; 64]>,
-    /// The last coefficient that is needed, in the order of a scan.
+    /// The last coefficient that the reduced block needs, in zigzag order.
     pub last: usize,
-    /// Reduced pixels of a block.
+    /// Width and height of a reduced block in pixels.
     size: (usize, usize),
     transform: Transform,
-    /// The block at work, in its natural order, and the last coefficient that is set, in the order of a scan.
+    /// The coefficients of the current block, in natural order.
     block: [f32; 64],
+    /// The last coefficient of the current block that is set, in zigzag order.
     top: usize,
     pixels: Vec<u8>,
-    /// Reduced pixels in a row of blocks.
+    /// Reduced pixels per row of blocks.
     stride: usize,
-    /// Of a progressive JPEG, the coefficients of all blocks: which are set, and the needed ones.
+    /// For a progressive JPEG: a bit mask per block of the coefficients that are not zero.
     set: Vec<u64>,
+    /// For a progressive JPEG: the coefficients of all blocks up to `last`.
     values: Vec<i16>,
 }
 
 impl Frame {
-    /// Of the contents of a SOF segment. None: it is corrupt, or has what is not reduced: other than 8 bits,
-    /// other than one or three components, or samplings that do not come out even.
+    /// Parses the contents of a SOF segment. `None` where it is corrupt or unsupported: not 8 bits, not one
+    /// or three components, or sampling factors that do not divide evenly.
     pub fn new(segment: &[u8], is_progressive: bool, divisor: usize) -> Option<Self> {
         let (&[8, h1, h0, w1, w0, count], rest) = segment.split_first_chunk::<6>()? else { return None };
         let (height, width) =
@@ -52,7 +55,7 @@ impl Frame {
         if width == 0 || height == 0 || !matches!(count, 1 | 3) || parts.len() != usize::from(count) {
             return None;
         }
-        // The sampling of a component alone has no meaning.
+        // The sampling factor of a single component has no meaning.
         let sampling =
             |byte: u8| if count == 1 { (1, 1) } else { (usize::from(byte >> 4), usize::from(byte & 15)) };
         let samplings = parts.iter().map(|&[_, byte, _]| sampling(byte));
@@ -90,8 +93,8 @@ impl Frame {
         Some(Self { is_progressive, width, height, units, components })
     }
 
-    /// Makes the pixels of a progressive JPEG, after its last scan.
-    pub fn transform_stored(&mut self, inverse: &Inverse) -> Option<()> {
+    /// Computes the pixels of a progressive JPEG after its last scan.
+    pub fn transform_stored(&mut self, inverse: &InverseDct) -> Option<()> {
         for component in &mut self.components {
             let steps = component.steps?;
             let (wide, high) = component.blocks;
@@ -111,19 +114,18 @@ impl Frame {
 }
 
 impl Component {
-    /// Sets a coefficient of the block at work, by its place in the order of a scan, which must not fall.
+    /// Sets a coefficient of the current block. `at` is in zigzag order and does not decrease between calls.
     #[inline]
     pub fn set(&mut self, at: usize, value: i32) {
-        // A scan does not begin without steps.
+        // A scan does not begin without a quantization table.
         let step = self.steps.as_ref().map_or(0.0, |steps| steps[at]);
         self.block[usize::from(ZIGZAG[at])] = value as f32 * step;
         self.top = at;
     }
 
-    /// Makes the pixels of the block at work, which is the one at this column and row of blocks, and clears
-    /// it.
+    /// Computes the pixels of the current block, at this column and row of blocks, and clears the block.
     #[inline]
-    pub fn transform_block(&mut self, (x, y): (usize, usize), inverse: &Inverse) {
+    pub fn transform_block(&mut self, (x, y): (usize, usize), inverse: &InverseDct) {
         let (width, height) = self.size;
         let out = &mut self.pixels[y * height * self.stride + x * width..];
         if self.top > 0 {
@@ -136,7 +138,7 @@ impl Component {
         }
     }
 
-    /// A block of a progressive JPEG.
+    /// The stored coefficients of a block of a progressive JPEG.
     #[inline]
     pub fn stored_block(&mut self, at: (usize, usize)) -> StoredBlock<'_> {
         let (number, kept) = (self.number(at), self.last + 1);
@@ -147,7 +149,7 @@ impl Component {
         y * (self.stride / self.size.0) + x
     }
 
-    /// The beginning of a row of reduced pixels.
+    /// The reduced pixels from the start of row `y`.
     pub fn row(&self, y: usize) -> &[u8] {
         &self.pixels[y * self.stride..]
     }

@@ -1,28 +1,27 @@
-//! The kinds of image file: the one list of extensions, and what is said of the kinds that are not decoded.
+//! The supported image formats and their extensions, and the names of formats that are not supported.
 
 use image::ImageFormat;
 
-/// The extensions of images that are decoded, in lower case. Where a sample of a tar has several images, the
-/// first of these is taken.
+/// The extensions of supported image files, in lower case. Where a WebDataset sample has several images, the
+/// one with the first of these extensions is read.
 pub const IMAGE_EXTENSIONS: [&str; 14] =
     ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "pgm", "pbm", "pnm"];
 
-/// The formats that are decoded, as messages list them.
+/// The supported formats, as messages list them.
 pub(crate) const FORMATS: &str = "JPEG, PNG, WebP, GIF, BMP, TIFF or PNM";
 
-/// Whether a file of this extension, without its dot, should be an image that is decoded. Upper and lower
-/// case are one.
+/// Whether `extension`, without its dot, is one of [`IMAGE_EXTENSIONS`], in upper or lower case.
 pub fn is_image_extension(extension: &str) -> bool {
     IMAGE_EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
-/// Whether files of this format are decoded.
+/// Whether the format is supported.
 pub(crate) fn is_decoded(format: ImageFormat) -> bool {
     use ImageFormat::{Bmp, Gif, Jpeg, Png, Pnm, Tiff, WebP};
     matches!(format, Jpeg | Png | WebP | Gif | Bmp | Tiff | Pnm)
 }
 
-/// What files of a decoded format end in.
+/// The file name extension of a supported format.
 pub(crate) fn extension_of(format: ImageFormat) -> &'static str {
     match format {
         ImageFormat::Jpeg => "jpg",
@@ -35,8 +34,22 @@ pub(crate) fn extension_of(format: ImageFormat) -> &'static str {
     }
 }
 
-/// The name of a known format that is not decoded, by its first bytes.
-pub(crate) fn unread_format(bytes: &[u8]) -> Option<&'static str> {
+/// The reason given for a [Git LFS pointer](is_git_lfs_pointer).
+pub const GIT_LFS_POINTER: &str = "a Git LFS pointer, not the file itself: run `git lfs pull`";
+
+/// Whether a file that begins with these bytes is a Git LFS pointer: the text that Git LFS leaves in place of
+/// a file that was not fetched. (`mm_core::checkpoint` has the same check: mm-core does not depend on
+/// images.)
+///
+/// ```
+/// assert!(mm_image::is_git_lfs_pointer(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n"));
+/// ```
+pub fn is_git_lfs_pointer(head: &[u8]) -> bool {
+    head.starts_with(b"version https://git-lfs.")
+}
+
+/// The name of a known format that is not supported, detected from the first bytes of a file.
+pub(crate) fn unsupported_format(bytes: &[u8]) -> Option<&'static str> {
     let text = || String::from_utf8_lossy(&bytes[..bytes.len().min(256)]).trim_start().to_lowercase();
     match bytes {
         [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] => match brand.get(..4) {
@@ -52,7 +65,7 @@ pub(crate) fn unread_format(bytes: &[u8]) -> Option<&'static str> {
             Some("SVG")
         }
         _ if text().starts_with("<!doctype html") || text().starts_with("<html") => {
-            Some("a web page, probably what a server said in place of the image")
+            Some("a web page, probably a server's error page in place of the image")
         }
         _ => None,
     }
@@ -63,9 +76,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_extension_is_that_of_a_decoded_format() {
+    fn every_extension_is_that_of_a_supported_format() {
         for extension in IMAGE_EXTENSIONS {
-            // `jpe` is a JPEG's too; the library does not know it.
+            // The library's table lacks `jpe`, another extension of JPEG.
             let format =
                 ImageFormat::from_extension(extension).or((extension == "jpe").then_some(ImageFormat::Jpeg));
             assert!(format.is_some_and(is_decoded), "{extension}");
@@ -75,15 +88,19 @@ mod tests {
     }
 
     #[test]
-    fn formats_that_are_not_decoded_are_named() {
-        assert_eq!(unread_format(b"\0\0\0\x20ftypavif\0\0\0\0"), Some("AVIF"));
-        assert_eq!(unread_format(b"\0\0\0\x18ftypmif1"), Some("HEIC"));
-        assert_eq!(unread_format(b"\xff\x0a\0"), Some("JPEG XL"));
-        assert_eq!(unread_format(b"<?xml version='1.0'?>\n<svg width='1'/>"), Some("SVG"));
-        assert!(unread_format(b"\n<!DOCTYPE html><title>404").unwrap().contains("web page"));
+    fn formats_that_are_not_supported_are_named() {
+        assert_eq!(unsupported_format(b"\0\0\0\x20ftypavif\0\0\0\0"), Some("AVIF"));
+        assert_eq!(unsupported_format(b"\0\0\0\x18ftypmif1"), Some("HEIC"));
+        assert_eq!(unsupported_format(b"\xff\x0a\0"), Some("JPEG XL"));
+        assert_eq!(unsupported_format(b"<?xml version='1.0'?>\n<svg width='1'/>"), Some("SVG"));
+        assert!(unsupported_format(b"\n<!DOCTYPE html><title>404").unwrap().contains("web page"));
         assert_eq!(
-            (unread_format(b""), unread_format(b"\0\0\0\0ftyp"), unread_format(b"GIF89a")),
+            (unsupported_format(b""), unsupported_format(b"\0\0\0\0ftyp"), unsupported_format(b"GIF89a")),
             (None, Some("a video or another file of the MP4 family"), None)
         );
+    }
+    #[test]
+    fn text_that_begins_with_version_is_no_git_lfs_pointer() {
+        assert!(!is_git_lfs_pointer(b"version 2 of the captions"));
     }
 }

@@ -1,59 +1,61 @@
-//! The scans of a JPEG (ITU-T T.81, annexes F and G): coefficients out of Huffman codes, as few of them as
-//! the reduced blocks need.
+//! The scans of a JPEG (ITU-T T.81, annexes F and G): decodes the coefficients that the reduced blocks need.
 
 use super::frame::{Component, Frame};
-use super::huffman::{Bits, Table};
-use super::inverse::Inverse;
+use super::huffman::{BitReader, HuffmanTable};
+use super::inverse::InverseDct;
 
-/// From the order of a scan to the place in a block.
+/// From zigzag order to the index in a block.
 #[rustfmt::skip]
 pub(super) const ZIGZAG: [u8; 64] = [
-    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28,
-    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
+    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5,
+    12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28,
+    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51,
+    58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
 ];
 
-/// One of a scan's components, by its place in the frame, with its tables.
-pub(super) struct Part<'a> {
+/// A component of a scan with its Huffman tables.
+pub(super) struct ScanComponent<'a> {
+    /// The index of the component in the frame.
     pub component: usize,
-    pub dc: Option<&'a Table>,
-    pub ac: Option<&'a Table>,
+    pub dc: Option<&'a HuffmanTable>,
+    pub ac: Option<&'a HuffmanTable>,
 }
 
-/// What the header of a scan says.
+/// The header of a scan.
 pub(super) struct Scan<'a> {
-    pub parts: Vec<Part<'a>>,
-    /// The first and the last coefficient, in the order of the scan.
+    pub components: Vec<ScanComponent<'a>>,
+    /// The first and the last coefficient, in zigzag order (spectral selection).
     pub band: (usize, usize),
-    /// Bits of a coefficient that earlier scans and this one leave out.
+    /// The number of low bits that earlier scans leave out (successive approximation); 0 in a first scan.
     pub high: u32,
+    /// The number of low bits that this scan leaves out.
     pub low: u32,
-    /// Blocks of the smallest unit between two restart markers; 0: there are none.
+    /// MCUs between two restart markers; 0 where there are none.
     pub restart_interval: usize,
 }
 
-/// Decodes a scan. Gives the place of the marker behind it; none: it is corrupt, or needs what is not there.
+/// Decodes a scan. Returns the position of the marker after it; `None` where it is corrupt or lacks a table.
 pub(super) fn decode(
     frame: &mut Frame,
     scan: &Scan,
     data: &[u8],
     position: usize,
-    inverse: &Inverse,
+    inverse: &InverseDct,
 ) -> Option<usize> {
-    let is_valid = |part: &Part| {
+    let has_tables = |scanned: &ScanComponent| {
         let needs_dc = scan.band.0 == 0 && scan.high == 0;
         let needs_ac = scan.band.1 > 0;
-        (part.dc.is_some() || !needs_dc) && (part.ac.is_some() || !needs_ac)
+        (scanned.dc.is_some() || !needs_dc) && (scanned.ac.is_some() || !needs_ac)
     };
-    if !scan.parts.iter().all(is_valid) {
+    if !scan.components.iter().all(has_tables) {
         return None;
     }
-    // A component alone comes block by block, and without the blocks that only fill up a unit of all
-    // components.
-    let (wide, high) = match scan.parts[..] {
-        [Part { component, .. }] => frame.components[component].blocks,
+    // A single component is coded block by block, without the blocks that only pad an MCU.
+    let (wide, high) = match scan.components[..] {
+        [ScanComponent { component, .. }] => frame.components[component].blocks,
         _ => frame.units,
     };
-    let mut bits = Bits::new(data, position);
+    let mut bits = BitReader::new(data, position);
     let mut state = State { predictions: [0; 3], zero_blocks: 0 };
     let mut until_restart = scan.restart_interval;
     for y in 0..high {
@@ -63,20 +65,20 @@ pub(super) fn decode(
                 if !matches!(data.get(marker + 1), Some(0xd0..=0xd7)) {
                     return None;
                 }
-                bits = Bits::new(data, marker + 2);
+                bits = BitReader::new(data, marker + 2);
                 state = State { predictions: [0; 3], zero_blocks: 0 };
                 until_restart = scan.restart_interval;
             }
             until_restart = until_restart.wrapping_sub(1);
-            for (place, part) in scan.parts.iter().enumerate() {
-                let component = &mut frame.components[part.component];
-                let (h, v) = if scan.parts.len() == 1 { (1, 1) } else { component.sampling };
+            for (index, scanned) in scan.components.iter().enumerate() {
+                let component = &mut frame.components[scanned.component];
+                let (h, v) = if scan.components.len() == 1 { (1, 1) } else { component.sampling };
                 for (dx, dy) in (0..v).flat_map(|dy| (0..h).map(move |dx| (dx, dy))) {
                     let at = (x * h + dx, y * v + dy);
                     if frame.is_progressive {
-                        state.progressive(&mut bits, scan, part, place, component, at)?;
+                        state.progressive(&mut bits, scan, scanned, index, component, at)?;
                     } else {
-                        state.baseline(&mut bits, part, place, component)?;
+                        state.baseline(&mut bits, scanned, index, component)?;
                         component.transform_block(at, inverse);
                     }
                 }
@@ -89,26 +91,26 @@ pub(super) fn decode(
     bits.end()
 }
 
-/// What one block of a scan leaves to the next.
+/// The state that one block of a scan passes to the next.
 struct State {
-    /// The last DC coefficient of each part.
+    /// The last DC coefficient of each component.
     predictions: [i32; 3],
-    /// Blocks to come whose band is zero.
+    /// The number of further blocks with an all-zero band (EOBRUN).
     zero_blocks: u32,
 }
 
 impl State {
-    /// Reads all of a block, and keeps of it what the component needs.
+    /// Reads a block and keeps the coefficients that the component needs.
     fn baseline(
         &mut self,
-        bits: &mut Bits,
-        part: &Part,
-        place: usize,
+        bits: &mut BitReader,
+        scanned: &ScanComponent,
+        index: usize,
         component: &mut Component,
     ) -> Option<()> {
-        let (dc, ac) = (part.dc?, part.ac?);
-        self.predictions[place] = self.predictions[place].wrapping_add(difference(bits, dc));
-        component.set(0, self.predictions[place]);
+        let (dc, ac) = (scanned.dc?, scanned.ac?);
+        self.predictions[index] = self.predictions[index].wrapping_add(difference(bits, dc));
+        component.set(0, self.predictions[index]);
         let mut at = 1;
         while at < 64 {
             bits.need();
@@ -130,36 +132,36 @@ impl State {
             at += 1;
         }
         if at > 64 {
-            bits.corrupt();
+            bits.mark_corrupt();
         }
         Some(())
     }
 
-    /// Reads what a scan of a progressive JPEG says of a block.
+    /// Reads the data of a block in a scan of a progressive JPEG.
     fn progressive(
         &mut self,
-        bits: &mut Bits,
+        bits: &mut BitReader,
         scan: &Scan,
-        part: &Part,
-        place: usize,
+        scanned: &ScanComponent,
+        index: usize,
         component: &mut Component,
         at: (usize, usize),
     ) -> Option<()> {
         let block = component.stored_block(at);
         match (scan.band, scan.high) {
             ((0, 0), 0) => {
-                self.predictions[place] = self.predictions[place].wrapping_add(difference(bits, part.dc?));
-                block.values[0] = self.predictions[place].wrapping_shl(scan.low) as i16;
+                self.predictions[index] = self.predictions[index].wrapping_add(difference(bits, scanned.dc?));
+                block.values[0] = self.predictions[index].wrapping_shl(scan.low) as i16;
             }
             ((0, 0), _) => block.values[0] |= i16::from(bits.bit()) << scan.low,
-            (_, 0) => self.first(bits, scan, part.ac?, block),
-            _ => self.refine(bits, scan, part.ac?, block),
+            (_, 0) => self.first(bits, scan, scanned.ac?, block),
+            _ => self.refine(bits, scan, scanned.ac?, block),
         }
         Some(())
     }
 
-    /// The first bits of a band.
-    fn first(&mut self, bits: &mut Bits, scan: &Scan, ac: &Table, mut block: StoredBlock) {
+    /// The first scan of a band (T.81, G.1.2.2).
+    fn first(&mut self, bits: &mut BitReader, scan: &Scan, ac: &HuffmanTable, mut block: StoredBlock) {
         if self.zero_blocks > 0 {
             self.zero_blocks -= 1;
             return;
@@ -187,15 +189,16 @@ impl State {
             };
             at += run;
             if at > 63 {
-                return bits.corrupt();
+                return bits.mark_corrupt();
             }
             block.set(at, value << scan.low);
             at += 1;
         }
     }
 
-    /// One more bit of a band: of coefficients that are not zero a bit each, and those that become so.
-    fn refine(&mut self, bits: &mut Bits, scan: &Scan, ac: &Table, mut block: StoredBlock) {
+    /// A refinement scan of a band (T.81, G.1.2.3): one more bit of each non-zero coefficient, and the
+    /// coefficients that become non-zero.
+    fn refine(&mut self, bits: &mut BitReader, scan: &Scan, ac: &HuffmanTable, mut block: StoredBlock) {
         let (mut at, last) = scan.band;
         while self.zero_blocks == 0 && at <= last {
             bits.need();
@@ -209,34 +212,34 @@ impl State {
                 0 => 0,
                 _ => (2 * bits.take(1) as i32 - 1) << scan.low,
             };
-            at = block.pass(bits, at, last, run, scan.low);
+            at = block.refine_nonzero(bits, at, last, run, scan.low);
             if value != 0 && at <= last {
                 block.set(at, value);
             }
             at += 1;
         }
         if self.zero_blocks > 0 {
-            block.pass(bits, at, last, 64, scan.low);
+            block.refine_nonzero(bits, at, last, 64, scan.low);
             self.zero_blocks -= 1;
         }
     }
 }
 
-/// The difference of a DC coefficient to the last one.
-fn difference(bits: &mut Bits, dc: &Table) -> i32 {
+/// The difference of a DC coefficient to the previous one.
+fn difference(bits: &mut BitReader, dc: &HuffmanTable) -> i32 {
     bits.need();
     let size = u32::from(dc.symbol(bits));
     if size > 15 {
-        bits.corrupt();
+        bits.mark_corrupt();
     }
     bits.take_signed(size.min(15))
 }
 
-/// The coefficients of a block between the scans of a progressive JPEG.
+/// The coefficients of a block, stored between the scans of a progressive JPEG.
 pub(super) struct StoredBlock<'a> {
-    /// Which of the 64 are not zero, the first aside.
+    /// A bit mask of the AC coefficients that are not zero.
     pub set: &'a mut u64,
-    /// The first ones, as many as the reduced block needs.
+    /// The coefficients that the reduced block needs, in zigzag order.
     pub values: &'a mut [i16],
 }
 
@@ -248,9 +251,16 @@ impl StoredBlock<'_> {
         }
     }
 
-    /// Goes on from `at` over `zeros` coefficients that are zero and stops at the next one, or behind `last`.
-    /// Reads a bit for each that is not zero.
-    fn pass(&mut self, bits: &mut Bits, mut at: usize, last: usize, mut zeros: u32, low: u32) -> usize {
+    /// Refines the non-zero coefficients from `at` on, reading a bit for each. Skips `zeros` zero
+    /// coefficients and returns the position of the next zero, or the one after `last`.
+    fn refine_nonzero(
+        &mut self,
+        bits: &mut BitReader,
+        mut at: usize,
+        last: usize,
+        mut zeros: u32,
+        low: u32,
+    ) -> usize {
         while at <= last && at < self.values.len() {
             if *self.set >> at & 1 == 1 {
                 let value = &mut self.values[at];
@@ -264,7 +274,7 @@ impl StoredBlock<'_> {
             }
             at += 1;
         }
-        // Of those that are not kept, it is enough to know how many bits there are.
+        // For coefficients that are not kept, only the number of bits matters.
         let mut corrections = 0;
         while at <= last {
             if *self.set >> at & 1 == 1 {

@@ -1,15 +1,16 @@
-//! What an image costs on its way to the model, step by step: `cargo bench -p mm-data`.
+//! The time of each step from an encoded image to the model's input: `cargo bench -p mm-image`.
 
 use std::hint::black_box;
 use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use mm_data::image::{DynamicImage, ImageFormat, RgbImage, imageops};
-use mm_data::resize::Filter;
-use mm_data::{Normalize, SampleRng, decode, decode_reduced, largest_divisor, resize};
+use mm_image::image::{DynamicImage, ImageFormat, imageops};
+use mm_image::resize::Filter;
+use mm_image::{Normalize, RgbImage, decode, decode_reduced, largest_divisor, resize};
 use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
-/// A photograph of 640 x 480, about what the web gives.
+/// A photograph of 640 x 480, a typical size on the web.
 fn photo() -> RgbImage {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/images/photos/china.png");
     let small = decode(&std::fs::read(path).expect("the goldens are there"), [255; 3]).expect("a PNG");
@@ -18,7 +19,7 @@ fn photo() -> RgbImage {
 
 fn encoded(image: &RgbImage, format: ImageFormat) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    DynamicImage::from(image.clone()).write_to(&mut bytes, format).expect("memory takes it");
+    DynamicImage::from(image.clone()).write_to(&mut bytes, format).expect("writing to memory succeeds");
     bytes.into_inner()
 }
 
@@ -38,7 +39,7 @@ fn images(criterion: &mut Criterion) {
     });
     let cropped = resize::short_side_center_crop(&photo, 224);
     let mut out = vec![0.0; 3 * 224 * 224];
-    group.bench_function("normalise", |bench| {
+    group.bench_function("normalize", |bench| {
         bench.iter(|| Normalize::CLIP.write(black_box(&cropped), &mut out))
     });
     let bytes = encoded(&photo, ImageFormat::Jpeg);
@@ -51,9 +52,9 @@ fn images(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Overlapping discs of all sizes and noise, about what a camera sees: 4 bits a pixel as JPEG.
+/// Overlapping discs of all sizes and noise, with the bit rate of a camera's JPEG: 4 bits per pixel.
 fn noisy(width: u32, height: u32) -> RgbImage {
-    let mut rng = SampleRng::seed_from_u64(0);
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut image = RgbImage::from_pixel(width, height, [110, 130, 150].into());
     for disc in 0..1500 {
         let radius = f64::from(width) / 4.0 / f64::from(1 + disc).sqrt();
@@ -73,8 +74,8 @@ fn noisy(width: u32, height: u32) -> RgbImage {
     image
 }
 
-/// Photographs of several megapixels to a crop of 224. `MM_BENCH_JPEGS` names a folder of other JPEGs, such
-/// as progressive ones, to measure instead.
+/// Photographs of several megapixels to a crop of 224. The environment variable `MM_BENCH_JPEGS` sets a folder
+/// of other JPEGs (such as progressive ones) to measure instead.
 fn reduced(criterion: &mut Criterion) {
     let files: Vec<(String, Vec<u8>)> = match std::env::var_os("MM_BENCH_JPEGS") {
         None => [(2048, 1536), (4000, 3000)]

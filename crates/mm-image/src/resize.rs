@@ -1,5 +1,5 @@
-//! Resizing that equals Pillow's, and so that of torchvision and transformers on Pillow's images: 8 bits
-//! between the passes, bicubic unless a [`Filter`] is given.
+//! Resizing that equals Pillow's, and so torchvision's and transformers' on Pillow images: 8 bits between the
+//! two passes, bicubic unless a [`Filter`] is given.
 
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
@@ -8,27 +8,27 @@ use image::{Rgb, RgbImage, imageops};
 use std::iter;
 use std::ops::Range;
 
-/// How a pixel is made of those around its place, with Pillow's names. All but [`Filter::Nearest`] widen as
-/// an image shrinks, so that each of its pixels counts.
+/// A resampling filter, with Pillow's names. All but [`Filter::Nearest`] widen as an image shrinks
+/// (antialiasing), so that each of its pixels counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Filter {
-    /// The pixel at the place.
+    /// The nearest pixel.
     Nearest,
-    /// The mean of a square.
+    /// The mean of a box.
     Box,
-    /// A tent of one pixel to each side.
+    /// A triangle of one pixel to each side.
     Bilinear,
-    /// A windowed sinc of one pixel to each side.
+    /// A Hamming-windowed sinc of one pixel to each side.
     Hamming,
-    /// Catmull and Rom's spline, of two pixels to each side.
+    /// The Catmull-Rom spline (a = -0.5), two pixels to each side.
     #[default]
     Bicubic,
-    /// A windowed sinc of three pixels to each side.
+    /// A Lanczos-windowed sinc of three pixels to each side.
     Lanczos,
 }
 
 impl Filter {
-    /// Pixels to each side that count, where the image does not shrink.
+    /// The filter's support in pixels to each side, where the image does not shrink.
     fn support(self) -> f64 {
         match self {
             Self::Nearest => 0.0,
@@ -39,8 +39,8 @@ impl Filter {
         }
     }
 
-    /// The library's. None for the filters that end in a step, where the last bit of a place decides and must
-    /// be Pillow's.
+    /// The library's filter. `None` for the filters with a step at their edge, where the last bit of a
+    /// position decides and must equal Pillow's.
     fn kernel(self) -> Option<FilterType> {
         match self {
             Self::Nearest | Self::Box => None,
@@ -65,8 +65,7 @@ pub struct Rect {
     pub height: u32,
 }
 
-/// Width and height after the short side is brought to `size`; the long side is rounded down, as torchvision
-/// does it.
+/// Width and height with the short side resized to `size`. The long side is rounded down, as in torchvision.
 pub fn short_side_size(width: u32, height: u32, size: u32) -> (u32, u32) {
     // In whole numbers: torchvision's `int(size * long / short)` is exact at these magnitudes.
     let long = |long: u32, short: u32| {
@@ -75,35 +74,35 @@ pub fn short_side_size(width: u32, height: u32, size: u32) -> (u32, u32) {
     if width <= height { (size, long(height, width)) } else { (long(width, height), size) }
 }
 
-/// Brings the short side to `size` and keeps the ratio.
+/// Resizes the short side to `size` and keeps the aspect ratio.
 pub fn short_side(image: &RgbImage, size: u32) -> RgbImage {
     let (width, height) = short_side_size(image.width(), image.height(), size);
     exact(image, width, height, Filter::Bicubic)
 }
 
-/// Resizes an image that has pixels to `width` x `height`, whatever the ratio becomes.
+/// Resizes a non-empty image to `width` x `height`, without keeping the aspect ratio.
 pub fn exact(image: &RgbImage, width: u32, height: u32, filter: Filter) -> RgbImage {
     exact_part(image, width, height, Rect { left: 0, top: 0, width, height }, filter)
 }
 
-/// The rectangle `part` of [`exact`]'s image, to a level: only its pixels are computed, so an image that is
-/// resized to any length costs the same. Where a [`Filter::Box`] ends or a [`Filter::Nearest`] falls between
-/// two pixels, the part may see the other.
+/// The rectangle `part` of the result of [`exact`], to one level of 255. Only its pixels are computed, so the
+/// cost does not depend on the size of the rest. Where the edge of a [`Filter::Box`] or the center of a
+/// [`Filter::Nearest`] falls between two pixels, the part may use the other pixel.
 pub fn exact_part(image: &RgbImage, width: u32, height: u32, part: Rect, filter: Filter) -> RgbImage {
     let columns = Stretch::of_part(image.width().into(), width, part.left, part.width);
     let rows = Stretch::of_part(image.height().into(), height, part.top, part.height);
     stretch(image, columns, rows, rows_come_first(image.dimensions(), (width, height)), filter)
 }
 
-/// Whether rows are resized before columns. Pillow's order since its version 13; before, columns were always
-/// first. It shows where the first pass cuts off what overshoots: there the results are up to tens of levels
-/// apart.
+/// Whether the vertical pass comes before the horizontal one. This is Pillow's order since version 13;
+/// earlier versions begin with the horizontal pass. The order matters where the first pass clamps an
+/// overshoot: results differ by up to tens of levels there.
 pub(crate) fn rows_come_first(from: (u32, u32), to: (u32, u32)) -> bool {
     let lost = |from: u32, to: u32| i64::from(from) - i64::from(to);
     lost(from.1, to.1) > (2 * lost(from.0, to.0)).max(0)
 }
 
-/// Resizes a part of an image, in two passes.
+/// Resizes a part of an image in two passes.
 pub(crate) fn stretch(
     image: &RgbImage,
     columns: Stretch,
@@ -114,22 +113,27 @@ pub(crate) fn stretch(
     if rows_first {
         let read = columns.read(filter, image.width());
         let rows = pass(image, read, rows, filter);
-        pass(&rows, columns.within(read), Stretch::whole(rows.height()), filter)
+        pass(&rows, columns.within(read), Stretch::unchanged(rows.height()), filter)
     } else {
         let read = rows.read(filter, image.height());
         let columns = pass(image, columns, read, filter);
-        pass(&columns, Stretch::whole(columns.width()), rows.within(read), filter)
+        pass(&columns, Stretch::unchanged(columns.width()), rows.within(read), filter)
     }
 }
 
-/// The middle `size` x `size` of an image. An image smaller than that is set into the middle of black, as
-/// torchvision does it; the odd pixel goes where Python's rounding puts it.
+/// torchvision's `center_crop` to `size` x `size`: a smaller image is padded with black, and an odd margin is
+/// rounded as in Python.
 pub fn center_crop(image: &RgbImage, size: u32) -> RgbImage {
     let (width, height) = image.dimensions();
     if width >= size && height >= size {
-        return cut(
+        return crop(
             image,
-            Rect { left: middle(width, size), top: middle(height, size), width: size, height: size },
+            Rect {
+                left: center_start(width, size),
+                top: center_start(height, size),
+                width: size,
+                height: size,
+            },
         );
     }
     let mut padded = RgbImage::new(width.max(size), height.max(size));
@@ -138,21 +142,22 @@ pub fn center_crop(image: &RgbImage, size: u32) -> RgbImage {
     center_crop(&padded, size)
 }
 
-/// [`short_side`] and [`center_crop`] in one: only the pixels that remain are computed, so an image of any
-/// ratio costs the same. Equal to the two steps.
+/// [`short_side`] and [`center_crop`] in one step, with equal results. Only the pixels of the crop are
+/// computed, so the cost does not depend on the aspect ratio.
 pub fn short_side_center_crop(image: &RgbImage, size: u32) -> RgbImage {
     let (width, height) = short_side_size(image.width(), image.height(), size);
-    let part = Rect { left: middle(width, size), top: middle(height, size), width: size, height: size };
+    let part =
+        Rect { left: center_start(width, size), top: center_start(height, size), width: size, height: size };
     exact_part(image, width, height, part, Filter::Bicubic)
 }
 
-/// Cuts a rectangle and resizes it to `size` x `size`. Pixels outside the rectangle have no influence.
+/// Crops a rectangle and resizes it to `size` x `size`. Pixels outside the rectangle have no influence.
 pub fn crop_resize(image: &RgbImage, rect: Rect, size: u32) -> RgbImage {
-    exact(&cut(image, rect), size, size, Filter::Bicubic)
+    exact(&crop(image, rect), size, size, Filter::Bicubic)
 }
 
-/// A rectangle of an image, row by row: several times as fast as the library's, which goes by pixels.
-pub(crate) fn cut(image: &RgbImage, Rect { left, top, width, height }: Rect) -> RgbImage {
+/// A crop, copied row by row: several times faster than the library's, which copies single pixels.
+pub(crate) fn crop(image: &RgbImage, Rect { left, top, width, height }: Rect) -> RgbImage {
     let (row, left, width_bytes) = (3 * image.width() as usize, 3 * left as usize, 3 * width as usize);
     let mut pixels = Vec::with_capacity(width_bytes * height as usize);
     for row in image.as_raw().chunks_exact(row).skip(top as usize).take(height as usize) {
@@ -161,7 +166,7 @@ pub(crate) fn cut(image: &RgbImage, Rect { left, top, width, height }: Rect) -> 
     RgbImage::from_raw(width, height, pixels).expect("the rectangle lies inside the image")
 }
 
-/// The stretch of one side of an image, `length` pixels from `start`, that becomes `count` pixels.
+/// A range of one side of an image, `length` pixels from `start`, that is resized to `count` pixels.
 #[derive(Clone, Copy)]
 pub(crate) struct Stretch {
     pub(crate) start: f64,
@@ -170,12 +175,12 @@ pub(crate) struct Stretch {
 }
 
 impl Stretch {
-    /// A side that stays as it is.
-    fn whole(side: u32) -> Self {
+    /// A side that is not resized.
+    fn unchanged(side: u32) -> Self {
         Self { start: 0.0, length: side.into(), count: side }
     }
 
-    /// What `count` pixels from `first` are made of, where the whole `side` becomes `resized`.
+    /// The source of `count` pixels from `first`, where the full `side` is resized to `resized`.
     pub(crate) fn of_part(side: f64, resized: u32, first: u32, count: u32) -> Self {
         let scale = side / f64::from(resized);
         let start = f64::from(first) * scale;
@@ -184,7 +189,7 @@ impl Stretch {
         Self { start, length, count }
     }
 
-    /// The whole pixels of `side` that `filter` reads.
+    /// The range of pixels of `side` that `filter` reads.
     fn read(self, filter: Filter, side: u32) -> Self {
         let reach = filter.support() * (self.length / f64::from(self.count)).max(1.0) + 1.0;
         let start = (self.start - reach).floor().max(0.0);
@@ -192,16 +197,16 @@ impl Stretch {
         Self { start, length, count: length as u32 }
     }
 
-    /// The same stretch of an image of which only `read` is left.
+    /// The same range, relative to `read`.
     fn within(self, read: Self) -> Self {
         Self { start: self.start - read.start, ..self }
     }
 
-    /// The pixels of `side` whose mean each new pixel is, for the filters that have no kernel.
+    /// For each new pixel, the pixels of `side` that are averaged; for the filters without a kernel.
     fn ranges(self, filter: Filter, side: u32) -> Vec<Range<u32>> {
         let scale = self.length / f64::from(self.count);
         if filter == Filter::Nearest {
-            // Summed up, not multiplied, as Pillow does it.
+            // Accumulated, not multiplied, as in Pillow.
             let places = iter::successors(Some(self.start + scale * 0.5), |place| Some(place + scale));
             let range = |place: f64| (place as u32).min(side - 1)..(place as u32).min(side - 1) + 1;
             return places.take(self.count as usize).map(range).collect();
@@ -221,14 +226,13 @@ impl Stretch {
     }
 }
 
-/// Resizes along one side; along the other, the stretch has as many pixels as it is long. (The library would
-/// do both at once, but rows first.)
+/// Resizes along one side; along the other, `count` equals `length`. (The library can do both at once, but
+/// always resizes rows first.)
 fn pass(image: &RgbImage, columns: Stretch, rows: Stretch, filter: Filter) -> RgbImage {
     let Some(kernel) = filter.kernel() else {
         return means(image, &columns.ranges(filter, image.width()), &rows.ranges(filter, image.height()));
     };
-    // Typed images, and in this one place: `Resizer::resize` compiles every pixel type there is, which takes
-    // minutes.
+    // `resize_typed` in this one place: `Resizer::resize` compiles all pixel types, which takes minutes.
     let source = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw())
         .expect("an RgbImage is 8-bit RGB");
     let mut out = RgbImage::new(columns.count, rows.count);
@@ -244,7 +248,7 @@ fn pass(image: &RgbImage, columns: Stretch, rows: Stretch, filter: Filter) -> Rg
     out
 }
 
-/// The means over rectangles, in Pillow's arithmetic.
+/// The means over rectangles, in Pillow's fixed-point arithmetic.
 fn means(image: &RgbImage, columns: &[Range<u32>], rows: &[Range<u32>]) -> RgbImage {
     const ONE: u64 = 1 << 22;
     RgbImage::from_fn(columns.len() as u32, rows.len() as u32, |x, y| {
@@ -259,9 +263,8 @@ fn means(image: &RgbImage, columns: &[Range<u32>], rows: &[Range<u32>]) -> RgbIm
     })
 }
 
-/// Where the middle `size` of `side` begins: `int(round((side - size) / 2))` with Python's rounding of halves
-/// to even.
-fn middle(side: u32, size: u32) -> u32 {
+/// The start of a center crop: `int(round((side - size) / 2))`, with Python's rounding of halves to even.
+fn center_start(side: u32, size: u32) -> u32 {
     (f64::from(side - size) / 2.0).round_ties_even() as u32
 }
 
@@ -290,7 +293,7 @@ mod tests {
 
     #[test]
     fn odd_margins_round_to_even() {
-        assert_eq!([middle(225, 224), middle(227, 224), middle(229, 224), middle(226, 224)], [0, 2, 2, 1]);
+        assert_eq!([225, 227, 229, 226].map(|side| center_start(side, 224)), [0, 2, 2, 1]);
     }
 
     #[test]
@@ -308,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_part_of_a_resized_image_is_the_same_alone_whatever_the_filter() {
-        // No edge or place lies between two pixels at these sizes.
+        // No edge or center lies between two pixels at these sizes.
         let image = picture(96, 62);
         let filters = [
             Filter::Nearest,
@@ -321,8 +324,9 @@ mod tests {
         for (filter, (width, height)) in filters.into_iter().flat_map(|f| [(f, (40, 30)), (f, (150, 200))]) {
             let part = Rect { left: 7, top: 11, width: 25, height: 13 };
             let whole = exact(&image, width, height, filter);
-            let cut = imageops::crop_imm(&whole, part.left, part.top, part.width, part.height).to_image();
-            let apart = apart(&exact_part(&image, width, height, part, filter), &cut);
+            let expected =
+                imageops::crop_imm(&whole, part.left, part.top, part.width, part.height).to_image();
+            let apart = apart(&exact_part(&image, width, height, part, filter), &expected);
             assert!(apart <= Some(1), "{filter:?} to {width} x {height}: {apart:?} levels apart");
         }
     }
@@ -336,19 +340,19 @@ mod tests {
     }
 
     #[test]
-    fn a_very_long_image_costs_no_more_than_its_middle() {
+    fn a_very_long_image_costs_no_more_than_its_center() {
         assert_eq!(short_side_center_crop(&picture(2, 400_000), 224).dimensions(), (224, 224));
     }
 
     #[test]
-    fn a_small_image_is_set_into_black() {
+    fn a_small_image_is_padded_with_black() {
         let out = center_crop(&RgbImage::from_pixel(2, 6, Rgb([9; 3])), 4);
         assert_eq!(out.dimensions(), (4, 4));
         assert_eq!([0, 1, 2, 3].map(|x| out[(x, 0)].0[0]), [0, 9, 9, 0]);
     }
 
     #[test]
-    fn a_crop_ignores_what_is_outside_it() {
+    fn a_crop_ignores_pixels_outside_it() {
         let mut image = RgbImage::from_pixel(40, 40, Rgb([10, 20, 30]));
         imageops::replace(&mut image, &picture(10, 40), 0, 0);
         let out = crop_resize(&image, Rect { left: 10, top: 3, width: 25, height: 31 }, 16);

@@ -1,17 +1,19 @@
-//! Random changes of training images, with torchvision's meaning of every number.
+//! Random augmentation of training images, with torchvision's parameters.
 
 use image::{RgbImage, imageops};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
 use crate::resize::{self, Rect};
-use crate::rng::shuffle;
-use crate::{Error, Result, SampleImage, colour, largest_divisor};
+use crate::{Error, Result, color, decode_reduced, largest_divisor};
 
-/// What to change at random: a crop, the side, the colours. In the config:
+/// A random crop, a random horizontal flip and a random change of colors. In the config:
 ///
 /// ```
-/// let augment: mm_data::Augment = toml::from_str("scale = [0.5, 1.0]\njitter = { brightness = 0.4, hue = 0.1 }")?;
+/// let augment: mm_image::Augment = toml::from_str(r#"
+///     scale = [0.5, 1.0]
+///     jitter = { brightness = 0.4, hue = 0.1 }
+/// "#)?;
 /// augment.check().expect("numbers in range");
 /// assert_eq!(augment.flip, 0.0);
 /// # Ok::<(), toml::de::Error>(())
@@ -19,26 +21,25 @@ use crate::{Error, Result, SampleImage, colour, largest_divisor};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augment {
-    /// The part of the area that a random crop keeps, from and to. `[1.0, 1.0]` with `ratio = [1.0, 1.0]`
-    /// keeps what fits.
+    /// The share of the area that a random crop keeps, from and to.
     pub scale: [f64; 2],
-    /// The crop's width to height, from and to, before it is made square.
+    /// The aspect ratio (width / height) of the crop before it is resized to a square, from and to.
     pub ratio: [f64; 2],
-    /// The probability of a mirror image. Off unless asked for: captions say "left" and "right", and letters
-    /// do not mirror.
+    /// The probability of a horizontal flip. 0 by default, because captions name left and right and images
+    /// contain letters.
     pub flip: f64,
-    /// The change of colours.
+    /// The change of colors.
     pub jitter: Jitter,
 }
 
 impl Default for Augment {
-    /// CLIP's own training: a crop of nearly everything, nothing else.
+    /// As in CLIP's training: a crop of 90 to 100% of the area, nothing else.
     fn default() -> Self {
         Self { scale: [0.9, 1.0], ratio: [3.0 / 4.0, 4.0 / 3.0], flip: 0.0, jitter: Jitter::default() }
     }
 }
 
-/// A random change of colours. A `brightness` of 0.4 draws a factor between 0.6 and 1.4.
+/// A random change of colors. `brightness = 0.4` draws a factor between 0.6 and 1.4.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Jitter {
@@ -50,7 +51,7 @@ pub struct Jitter {
     pub contrast: f64,
     /// The greatest change of saturation, at least 0.
     pub saturation: f64,
-    /// The greatest turn of hue, as a part of the circle: 0 to 0.5.
+    /// The greatest shift of hue, as a fraction of the full circle: 0 to 0.5.
     pub hue: f64,
 }
 
@@ -61,13 +62,19 @@ impl Default for Jitter {
 }
 
 impl Augment {
-    /// Errors: a number that is out of its range, by name. Call it once, when the config is read.
+    /// Checks the ranges of all settings. Call it once, when the config is read.
+    ///
+    /// # Errors
+    /// A setting that is out of its range, by name.
     pub fn check(&self) -> Result<()> {
-        let range = |name: &str, [from, to]: [f64; 2], top: f64| match 0.0 < from && from <= to && to <= top {
-            true => Ok(()),
-            false => Err(Error::Setting(format!(
-                "augment.{name} = [{from}, {to}] must be two numbers, the smaller first, above 0 and at most {top}"
-            ))),
+        let range = |name: &str, [from, to]: [f64; 2], top: f64| {
+            if 0.0 < from && from <= to && to <= top {
+                return Ok(());
+            }
+            Err(Error::Setting(format!(
+                "augment.{name} = [{from}, {to}] must be two numbers, the smaller first, above 0 and at most \
+                 {top}"
+            )))
         };
         range("scale", self.scale, 1.0)?;
         range("ratio", self.ratio, 100.0)?;
@@ -87,34 +94,35 @@ impl Augment {
         Ok(())
     }
 
-    /// A changed image of `size` x `size`. What is drawn depends on `rng` and on the size of the image alone.
+    /// Augments an image to `size` x `size`. The draws depend on `rng` and on the size of the image alone.
     pub fn apply(&self, image: &RgbImage, size: u32, rng: &mut impl Rng) -> RgbImage {
         let rect = self.crop(image.width(), image.height(), rng);
-        self.change(resize::crop_resize(image, rect, size), rng)
+        self.flip_and_jitter(resize::crop_resize(image, rect, size), rng)
     }
 
-    /// As [`apply`](Self::apply) to the decoded image, with the same draws from `rng`, but a JPEG whose crop
-    /// is several times as large as `size` is decoded at a part of its size ([`largest_divisor`]), so that
-    /// the result differs by a level or two.
+    /// Decodes and augments an image, with the draws from `rng` of [`apply`](Self::apply). A JPEG whose crop
+    /// is several times larger than `size` is decoded at a fraction of its size ([`largest_divisor`]); the
+    /// result then differs by a level or two of 255.
     ///
-    /// Errors: those of [`SampleImage::decode`].
+    /// # Errors
+    /// Those of [`decode`](crate::decode()).
     pub fn decode_and_apply(
         &self,
-        image: &SampleImage,
+        encoded: &[u8],
         background: [u8; 3],
         size: u32,
         rng: &mut impl Rng,
     ) -> Result<RgbImage> {
         let mut rect = Rect { left: 0, top: 0, width: 1, height: 1 };
-        let image = image.decode_reduced(background, |width, height| {
+        let image = decode_reduced(encoded, background, |width, height| {
             rect = self.crop(width, height, rng);
             largest_divisor((rect.width, rect.height), (size, size))
         })?;
-        Ok(self.change(image.crop_resize(rect, size), rng))
+        Ok(self.flip_and_jitter(image.crop_resize(rect, size), rng))
     }
 
-    /// Mirrors the cropped image and changes its colours.
-    fn change(&self, mut out: RgbImage, rng: &mut impl Rng) -> RgbImage {
+    /// The random flip and the random change of colors.
+    fn flip_and_jitter(&self, mut out: RgbImage, rng: &mut impl Rng) -> RgbImage {
         if rng.random_bool(self.flip) {
             imageops::flip_horizontal_in_place(&mut out);
         }
@@ -122,8 +130,8 @@ impl Augment {
         out
     }
 
-    /// torchvision's `RandomResizedCrop.get_params`: ten tries, then the middle with the nearest allowed
-    /// ratio.
+    /// torchvision's `RandomResizedCrop.get_params`: ten attempts, then a center crop of the nearest allowed
+    /// aspect ratio.
     fn crop(&self, width: u32, height: u32, rng: &mut impl Rng) -> Rect {
         let (w, h) = (f64::from(width), f64::from(height));
         let [narrow, wide] = self.ratio;
@@ -155,7 +163,9 @@ impl Jitter {
             return;
         }
         let mut order = [0, 1, 2, 3];
-        shuffle(&mut order, rng);
+        for last in (1..order.len()).rev() {
+            order.swap(last, rng.random_range(0..=last)); // Fisher-Yates
+        }
         for change in order {
             let strength = [self.brightness, self.contrast, self.saturation, self.hue][change];
             if strength == 0.0 {
@@ -164,7 +174,7 @@ impl Jitter {
             let least = if change == 3 { -strength } else { (1.0 - strength).max(0.0) };
             let most = if change == 3 { strength } else { 1.0 + strength };
             let factor = rng.random_range(least..=most) as f32;
-            [colour::brightness, colour::contrast, colour::saturation, colour::hue][change](image, factor);
+            [color::brightness, color::contrast, color::saturation, color::hue][change](image, factor);
         }
     }
 }
@@ -173,16 +183,16 @@ impl Jitter {
 mod tests {
     use image::Rgb;
     use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng as SampleRng;
 
     use super::*;
-    use crate::SampleRng;
 
     fn picture() -> RgbImage {
         RgbImage::from_fn(60, 40, |x, y| Rgb([x as u8 * 4, y as u8 * 6, (x + y) as u8]))
     }
 
     #[test]
-    fn the_rng_alone_decides() {
+    fn equal_seeds_give_equal_images() {
         let augment = Augment {
             scale: [0.2, 1.0],
             flip: 0.5,
@@ -207,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_too_thin_for_the_ratio_is_cropped_in_its_middle() {
+    fn an_image_too_thin_for_the_ratio_is_cropped_at_its_center() {
         let mut rng = SampleRng::seed_from_u64(0);
         let rect = Augment { scale: [1.0, 1.0], ..Augment::default() }.crop(300, 3, &mut rng);
         assert_eq!(rect, Rect { left: 148, top: 0, width: 4, height: 3 });
@@ -223,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_out_of_range_are_named() {
+    fn settings_out_of_range_are_named() {
         let wrong = Augment { flip: 1.5, ..Augment::default() };
         assert_eq!(wrong.check().unwrap_err().to_string(), "augment.flip = 1.5 must be between 0 and 1");
         assert!(Augment { scale: [0.9, 0.1], ..Augment::default() }.check().is_err());

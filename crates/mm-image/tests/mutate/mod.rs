@@ -1,4 +1,4 @@
-//! What disks and downloads do to files.
+//! Random damage to the bytes of a file, also used by the tests of mm-data.
 
 use rand::{Rng, RngExt};
 

@@ -1,13 +1,12 @@
-//! What Pillow makes of files and photographs, against what this crate makes of them. See
-//! `data/goldens/images/README.md`.
+//! Decoding and resizing against the results of Pillow: see `data/goldens/images/README.md`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mm_data::image::RgbImage;
-use mm_data::resize::Filter;
-use mm_data::{Augment, Reduced, SampleImage, SampleRng, decode, decode_reduced, largest_divisor, resize};
+use mm_image::resize::Filter;
+use mm_image::{Augment, Reduced, RgbImage, decode, decode_reduced, largest_divisor, resize};
 use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
 const BACKGROUND: [u8; 3] = [255, 128, 0];
 
@@ -56,7 +55,7 @@ fn twenty_photographs_are_resized_and_cropped_to_within_one_level_of_pillow() {
 }
 
 #[test]
-fn every_kind_of_file_means_the_pixels_that_pillow_sees() {
+fn every_format_decodes_to_pillows_pixels() {
     let all = files("formats");
     assert_eq!(all.len(), 43);
     for path in all {
@@ -83,7 +82,7 @@ fn error(a: &RgbImage, b: &RgbImage) -> f64 {
 }
 
 #[test]
-fn a_reduced_jpeg_is_no_further_from_the_whole_than_pillows_draft() {
+fn a_reduced_jpeg_is_as_close_to_the_full_image_as_pillows_draft() {
     let jpegs: Vec<_> =
         files("reduced").into_iter().filter(|path| path.extension().unwrap() == "jpg").collect();
     assert_eq!(jpegs.len(), 7);
@@ -93,7 +92,7 @@ fn a_reduced_jpeg_is_no_further_from_the_whole_than_pillows_draft() {
         for divisor in [2, 4, 8] {
             let reduced = decode_reduced(&bytes, BACKGROUND, |width, height| {
                 assert_eq!((width, height), (203, 151));
-                divisor + divisor / 2 // one and a half times as much makes no other divisor
+                divisor + divisor / 2 // a limit one and a half times as large gives the same divisor
             });
             let reduced = reduced.unwrap();
             assert_eq!((reduced.divisor, reduced.width, reduced.height), (divisor, 203, 151), "{name}");
@@ -103,18 +102,17 @@ fn a_reduced_jpeg_is_no_further_from_the_whole_than_pillows_draft() {
             let ours = reduced.exact(whole.width(), whole.height(), Filter::Bicubic);
             let (ours, theirs) = (error(&ours, &whole), error(&draft, &whole));
             println!("{name} over {divisor}: {ours:.3}, Pillow's draft {theirs:.3}");
-            // Pillow draws on the same decoder for both: ours begins with what two decoders differ by, half a
-            // level.
+            // Pillow uses one decoder for both; ours starts from the difference of two decoders, half a level.
             assert!(
                 ours <= theirs.max(0.5) * 1.02,
-                "{name} over {divisor}: {ours} levels from the whole, Pillow {theirs}"
+                "{name} over {divisor}: {ours} levels from the full image, Pillow {theirs}"
             );
         }
     }
 }
 
 #[test]
-fn what_is_not_reduced_is_decoded_whole() {
+fn images_that_cannot_be_reduced_are_decoded_in_full() {
     let formats = goldens().join("formats");
     let reduced = |bytes: &[u8], most| decode_reduced(bytes, BACKGROUND, |_, _| most);
     for name in ["cmyk.jpg", "rgb.png", "lossy.webp", "rgb-420.jpg"] {
@@ -123,18 +121,18 @@ fn what_is_not_reduced_is_decoded_whole() {
         let found = reduced(&bytes, most).unwrap();
         assert_eq!((found.divisor, &*found.pixels), (1, &decode(&bytes, BACKGROUND).unwrap()), "{name}");
     }
-    // A turned image is turned when it is reduced, too.
-    let turned = reduced(&fs::read(formats.join("exif-6.jpg")).unwrap(), 4).unwrap();
+    // The EXIF orientation is applied to a reduced image, too.
+    let rotated = reduced(&fs::read(formats.join("exif-6.jpg")).unwrap(), 4).unwrap();
     let whole = read(&formats.join("exif-6.jpg"));
-    assert_eq!((turned.width, turned.height, turned.divisor), (whole.width(), whole.height(), 4));
-    let apart = error(&turned.exact(8, 12, Filter::Bicubic), &resize::exact(&whole, 8, 12, Filter::Bicubic));
+    assert_eq!((rotated.width, rotated.height, rotated.divisor), (whole.width(), whole.height(), 4));
+    let apart = error(&rotated.exact(8, 12, Filter::Bicubic), &resize::exact(&whole, 8, 12, Filter::Bicubic));
     assert!(apart < 3.0, "{apart}");
-    // Half a file is refused as it is without.
+    // A truncated file gives the error of a full decode.
     for name in ["420.jpg", "420-progressive.jpg", "420-restart.jpg"] {
         let bytes = fs::read(goldens().join("reduced").join(name)).unwrap();
         for end in [bytes.len() / 4, bytes.len() / 2, bytes.len() - 2] {
-            let said = reduced(&bytes[..end], 2).unwrap_err().to_string();
-            assert_eq!(said, decode(&bytes[..end], BACKGROUND).unwrap_err().to_string());
+            let message = reduced(&bytes[..end], 2).unwrap_err().to_string();
+            assert_eq!(message, decode(&bytes[..end], BACKGROUND).unwrap_err().to_string());
         }
     }
 }
@@ -142,23 +140,22 @@ fn what_is_not_reduced_is_decoded_whole() {
 #[test]
 fn a_random_crop_is_the_same_from_a_reduced_image() {
     let bytes = fs::read(goldens().join("reduced/420.jpg")).unwrap();
-    let image = SampleImage::Memory(bytes.clone());
     let augment = Augment { scale: [0.3, 1.0], flip: 0.5, ..Augment::default() };
     let mut was_reduced = 0;
     for seed in 0..50 {
-        let rng = || SampleRng::seed_from_u64(seed);
-        let fast = augment.decode_and_apply(&image, BACKGROUND, 24, &mut rng()).unwrap();
+        let rng = || ChaCha8Rng::seed_from_u64(seed);
+        let fast = augment.decode_and_apply(&bytes, BACKGROUND, 24, &mut rng()).unwrap();
         let whole = augment.apply(&decode(&bytes, BACKGROUND).unwrap(), 24, &mut rng());
         was_reduced += usize::from(fast != whole);
         let apart = error(&fast, &whole);
         assert!(apart < 3.0, "seed {seed}: {apart}");
     }
     assert!((20..=50).contains(&was_reduced), "{was_reduced} of 50");
-    let large = augment.decode_and_apply(&image, BACKGROUND, 96, &mut SampleRng::seed_from_u64(1)).unwrap();
-    let whole = augment.apply(&decode(&bytes, BACKGROUND).unwrap(), 96, &mut SampleRng::seed_from_u64(1));
+    let large = augment.decode_and_apply(&bytes, BACKGROUND, 96, &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
+    let whole = augment.apply(&decode(&bytes, BACKGROUND).unwrap(), 96, &mut ChaCha8Rng::seed_from_u64(1));
     assert_eq!(large, whole, "there is nothing to reduce");
     assert_eq!(
-        Reduced::whole(std::borrow::Cow::Borrowed(&whole)).divisor,
+        Reduced::full_size(std::borrow::Cow::Borrowed(&whole)).divisor,
         largest_divisor((96, 96), (96, 96))
     );
 }
