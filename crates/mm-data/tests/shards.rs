@@ -221,7 +221,7 @@ fn what_cannot_be_read_is_dropped_counted_and_named() {
     );
     let lines = std::fs::read_to_string(out.path().join("bad_samples.jsonl")).unwrap();
     let bad: Vec<BadSample> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(bad[0].key.ends_with("e.jpg") && bad[0].reason.contains("neither JPEG, PNG, WebP"));
+    assert!(bad[0].key.ends_with("e.jpg") && bad[0].reason.contains("it is not JPEG, PNG, WebP"));
     assert!(bad[1].key.ends_with("top.png") && bad.len() == 2);
 
     let checked = tempfile::tempdir().unwrap();

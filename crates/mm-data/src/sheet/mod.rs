@@ -182,7 +182,7 @@ mod tests {
         assert!(
             page.contains("a &quot;wide&quot; &lt;i&gt;blue&lt;/i&gt; one") && page.contains("400 × 100")
         );
-        assert!(page.contains("<b>corrupt image</b>: cannot decode the image: neither JPEG, PNG, WebP"));
+        assert!(page.contains("<b>corrupt image</b>: cannot decode the image: it is not JPEG, PNG, WebP"));
         assert!(page.contains("data:image/png;base64,") && !page.contains("<i>"));
     }
 }
