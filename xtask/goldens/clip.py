@@ -1,9 +1,10 @@
-"""Goldens for mm-clip: small random models as transformers, open_clip and OpenAI save them, with what they compute.
+"""Goldens of mm-clip: small random models of transformers, open_clip and OpenAI, with their outputs.
 
     clip.py OUT_DIR
 
-Each folder holds a model in its own form and `expected.safetensors`: inputs, embeddings, logits, the loss and some of its
-gradients (named as in the folder). A folder of one tower holds that tower's output.
+Each folder holds a model in its own format and `expected.safetensors`: inputs, embeddings, logits, the loss
+and some of its gradients (with the folder's parameter names). A folder of one tower holds that tower's
+output.
 """
 
 import json
@@ -38,7 +39,13 @@ CONTEXT = 12
 EOS = 98
 
 TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-TEXT = TOWER | {"vocab_size": 99, "max_position_embeddings": CONTEXT, "eos_token_id": EOS, "bos_token_id": 97, "pad_token_id": EOS}
+TEXT = TOWER | {
+    "vocab_size": 99,
+    "max_position_embeddings": CONTEXT,
+    "eos_token_id": EOS,
+    "bos_token_id": 97,
+    "pad_token_id": EOS,
+}
 VISION = TOWER | {"image_size": 32, "patch_size": 8}
 
 
@@ -53,7 +60,7 @@ def captions():
 
 
 def stir(model, seed):
-    """Moves every parameter and running statistic from its initial value, so that a wrong use of it shows."""
+    """Changes every parameter and running statistic, so that a wrong use of it changes the outputs."""
     torch.manual_seed(seed)
     with torch.no_grad():
         statistics = [(name, buffer) for name, buffer in model.named_buffers() if "running_" in name]
@@ -71,7 +78,7 @@ def save_expected(folder, expected):
 
 
 def pair(folder, model, size, run, save, watched, pad=EOS):
-    """A whole model: `run` gives image and text embeddings as unit rows, the logits and the loss."""
+    """A model of both towers: `run` returns unit rows of images and texts, the logits and the loss."""
     folder.mkdir(parents=True)
     stir(model, sum(folder.name.encode()))
     pixel_values, input_ids = torch.randn(BATCH, 3, size, size), captions()
@@ -100,7 +107,10 @@ def run_transformers(model, pixel_values, input_ids):
 
 
 def run_open_clip(model, pixel_values, input_ids):
-    image, text = model.encode_image(pixel_values, normalize=True), model.encode_text(input_ids, normalize=True)
+    image, text = (
+        model.encode_image(pixel_values, normalize=True),
+        model.encode_text(input_ids, normalize=True),
+    )
     logits = model.logit_scale.exp() * image @ text.T
     if getattr(model, "logit_bias", None) is not None:
         logits = logits + model.logit_bias
@@ -121,9 +131,14 @@ def transformers_pairs(out):
         "vision_model.post_layernorm.weight",
         "logit_scale",
     ]
-    clip = [*watched, "visual_projection.weight", "text_projection.weight", "vision_model.embeddings.class_embedding"]
+    clip = [
+        *watched,
+        "visual_projection.weight",
+        "text_projection.weight",
+        "vision_model.embeddings.class_embedding",
+    ]
     wide = VISION | {"hidden_size": 48}
-    # 47 pixels are three patches of 14 and a rest that nothing sees.
+    # 47 pixels are three patches of 14 and a margin that no patch covers.
     odd = VISION | {"image_size": 47, "patch_size": 14, "hidden_act": "gelu"}
     for name, text, vision, pad in [
         ("clip", TEXT, wide, EOS),
@@ -142,10 +157,29 @@ def transformers_pairs(out):
     pair(out / "siglip", model, 32, run_transformers, save_transformers, siglip)
 
 
-OPEN_CLIP_VISION = {"image_size": 32, "layers": 2, "width": 32, "head_width": 8, "patch_size": 8, "mlp_ratio": 2.0}
-OPEN_CLIP_TEXT = {"context_length": CONTEXT, "vocab_size": 99, "width": 32, "heads": 4, "layers": 2, "mlp_ratio": 2.0}
+OPEN_CLIP_VISION = {
+    "image_size": 32,
+    "layers": 2,
+    "width": 32,
+    "head_width": 8,
+    "patch_size": 8,
+    "mlp_ratio": 2.0,
+}
+OPEN_CLIP_TEXT = {
+    "context_length": CONTEXT,
+    "vocab_size": 99,
+    "width": 32,
+    "heads": 4,
+    "layers": 2,
+    "mlp_ratio": 2.0,
+}
 RESNET = {"image_size": 64, "layers": [1, 2, 1, 1], "width": 4}
-PREPROCESS = {"mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28], "interpolation": "bicubic", "resize_mode": "shortest"}
+PREPROCESS = {
+    "mean": [0.48, 0.46, 0.41],
+    "std": [0.27, 0.26, 0.28],
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
 
 
 def save_open_clip(config, size):
@@ -165,8 +199,20 @@ def open_clip_pairs(out):
     resnet = {"embed_dim": 24, "vision_cfg": RESNET, "text_cfg": OPEN_CLIP_TEXT, "quick_gelu": True}
     custom = vit | {"init_logit_bias": -10, "custom_text": True}
     for name, config, size, kind, watched in [
-        ("open-clip-vit", vit, 32, CLIP, ["visual.proj", "text_projection", "visual.transformer.resblocks.0.attn.in_proj_weight"]),
-        ("open-clip-resnet", resnet, 64, CLIP, ["visual.attnpool.c_proj.weight", "visual.layer1.0.conv1.weight", "ln_final.bias"]),
+        (
+            "open-clip-vit",
+            vit,
+            32,
+            CLIP,
+            ["visual.proj", "text_projection", "visual.transformer.resblocks.0.attn.in_proj_weight"],
+        ),
+        (
+            "open-clip-resnet",
+            resnet,
+            64,
+            CLIP,
+            ["visual.attnpool.c_proj.weight", "visual.layer1.0.conv1.weight", "ln_final.bias"],
+        ),
         ("open-clip-siglip-loss", custom, 32, CustomTextCLIP, ["logit_bias", "logit_scale"]),
     ]:
         model = kind(**{key: value for key, value in config.items() if key != "custom_text"})
@@ -174,10 +220,14 @@ def open_clip_pairs(out):
 
 
 def save_openai(model, folder):
-    """As OpenAI's archives hold it: in f16, with three numbers beside the weights."""
+    """The content of OpenAI's archives: weights in f16, and three numbers."""
     state = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
     size = torch.tensor(model.visual.image_size).flatten()[0].clone()
-    state |= {"input_resolution": size, "context_length": torch.tensor(CONTEXT), "vocab_size": torch.tensor(99)}
+    state |= {
+        "input_resolution": size,
+        "context_length": torch.tensor(CONTEXT),
+        "vocab_size": torch.tensor(99),
+    }
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 
 
@@ -188,7 +238,7 @@ def openai_pairs(out):
     vit = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16}
     for name, vision, size in [("openai-vit", vit, 32), ("openai-resnet", RESNET, 64)]:
         model = stir(CLIP(embed_dim=24, vision_cfg=vision, text_cfg=text, quick_gelu=True), 3)
-        with torch.no_grad():  # what is computed is computed with the values that are saved
+        with torch.no_grad():  # the outputs are computed with the saved values
             for tensor in model.state_dict().values():
                 tensor.copy_(tensor.half())
         rounded_pair(out / name, model, size)
@@ -211,13 +261,29 @@ def lone_towers(out):
     mask[0, 3:] = 0
     vision, text = lambda m: m(pixel_values), lambda m: m(input_ids)
     for name, model, run in [
-        ("clip-vision", CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION, projection_dim=24)), lambda m: vision(m).image_embeds),
-        ("clip-text", CLIPTextModelWithProjection(CLIPTextConfig(**TEXT, projection_dim=24)), lambda m: text(m).text_embeds),
+        (
+            "clip-vision",
+            CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION, projection_dim=24)),
+            lambda m: vision(m).image_embeds,
+        ),
+        (
+            "clip-text",
+            CLIPTextModelWithProjection(CLIPTextConfig(**TEXT, projection_dim=24)),
+            lambda m: text(m).text_embeds,
+        ),
         ("siglip-vision", SiglipVisionModel(SiglipVisionConfig(**VISION)), lambda m: vision(m).pooler_output),
         ("siglip-text", SiglipTextModel(SiglipTextConfig(**TEXT)), lambda m: text(m).pooler_output),
         ("vit", ViTModel(ViTConfig(**VISION)), lambda m: vision(m).pooler_output),
-        ("vit-without-pooler", ViTModel(ViTConfig(**VISION), add_pooling_layer=False), lambda m: vision(m).last_hidden_state[:, 0]),
-        ("bert", BertModel(BertConfig(**TOWER, vocab_size=99, max_position_embeddings=20)), lambda m: m(input_ids, mask).pooler_output),
+        (
+            "vit-without-pooler",
+            ViTModel(ViTConfig(**VISION), add_pooling_layer=False),
+            lambda m: vision(m).last_hidden_state[:, 0],
+        ),
+        (
+            "bert",
+            BertModel(BertConfig(**TOWER, vocab_size=99, max_position_embeddings=20)),
+            lambda m: m(input_ids, mask).pooler_output,
+        ),
     ]:
         folder = out / name
         folder.mkdir(parents=True)
@@ -226,7 +292,9 @@ def lone_towers(out):
             output = run(model)
         model.save_pretrained(folder)
         is_text = "text" in name or name == "bert"
-        inputs = {"input_ids": input_ids, "attention_mask": mask} if is_text else {"pixel_values": pixel_values}
+        inputs = (
+            {"input_ids": input_ids, "attention_mask": mask} if is_text else {"pixel_values": pixel_values}
+        )
         save_expected(folder, inputs | {"output": output})
 
 

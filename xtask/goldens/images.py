@@ -1,9 +1,10 @@
-"""Makes the goldens of mm-image: photographs and what Pillow makes of them.
+"""Goldens of mm-image: photographs, and Pillow's results on them.
 
     python xtask/goldens/images.py data/goldens/images
 
-Needs pillow==12.3.0, scikit-image==0.26.0 and scikit-learn==1.9.1, whose wheels carry the photographs (see the README that
-this writes). Everything else is computed, without randomness, so that a second run writes the same bytes.
+Needs pillow==12.3.0, scikit-image==0.26.0 and scikit-learn==1.9.1. The last two wheels contain the
+photographs (see the README that this script writes). Everything else is computed without randomness, so that
+a second run writes the same bytes.
 """
 
 import shutil
@@ -21,7 +22,7 @@ PINNED = {"pillow": "12.3.0", "scikit-image": "0.26.0", "scikit-learn": "1.9.1"}
 SKIMAGE = Path(skimage.__file__).parent / "data"
 SKLEARN = Path(sklearn.__file__).parent / "datasets" / "images"
 
-# name: (file, crop box or None, size that the photograph is stored in, short side of the golden)
+# name: (file, crop box or None, stored size of the photograph, short side of the golden)
 PHOTOS = {
     "astronaut": (SKIMAGE / "astronaut.png", None, (200, 200), 64),
     "astronaut-face": (SKIMAGE / "astronaut.png", (160, 20, 320, 160), (160, 140), 224),
@@ -86,7 +87,7 @@ def over(image, background):
 
 
 def formats(out):
-    """Files of every kind, and the RGB that they mean over the background (255, 128, 0)."""
+    """Files of every format, and their RGB over the background (255, 128, 0)."""
     folder = out / "formats"
     folder.mkdir()
     base = photo("chelsea").crop((60, 20, 156, 84))
@@ -127,10 +128,11 @@ def formats(out):
     write("animated.gif", palette, save_all=True, append_images=[grey.convert("P")])
     write("transparent.gif", palette, transparency=3)
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-    write("profile.jpg", base, quality=90, subsampling=0, icc_profile=profile)  # which Pillow keeps, and does not apply
+    # Pillow keeps the profile and does not apply it.
+    write("profile.jpg", base, quality=90, subsampling=0, icc_profile=profile)
     small, small_rgba, small_palette = (image.crop((0, 0, 48, 32)) for image in (base, rgba, palette))
     write("rgb.bmp", small)
-    write("rgba.bmp", small_rgba)  # whose fourth byte Pillow does not read
+    write("rgba.bmp", small_rgba)  # Pillow does not read the fourth byte
     write("palette.bmp", small_palette)
     write("grey-1bit.bmp", grey.convert("1"))
     write("rgb.tif", small)
@@ -150,14 +152,14 @@ def formats(out):
     for file in sorted(folder.iterdir()):
         image = ImageOps.exif_transpose(Image.open(file))
         if file.stem == "grey-16bit":
-            image = grey.crop((0, 0, *image.size))  # Pillow's own conversion of 16-bit grey cuts at 255
+            image = grey.crop((0, 0, *image.size))  # Pillow's own conversion of 16-bit grey clips at 255
         elif image.mode in ("RGBA", "LA") or "transparency" in image.info:
             image = over(image, (255, 128, 0))
         save_png(image.convert("RGB"), expected / f"{file.name}.png")
 
 
 def colours(out):
-    """Pillow's enhancers, which torchvision's ColorJitter calls."""
+    """Pillow's enhancers, which torchvision's ColorJitter uses."""
     folder = out / "colours"
     folder.mkdir()
     base = photo("coffee").crop((60, 40, 124, 88))
@@ -173,7 +175,7 @@ def colours(out):
 
 
 def reduced(out):
-    """JPEGs, and what becomes of them by Pillow's draft mode and without: both resized by the box that the draft stands for."""
+    """JPEGs decoded with and without Pillow's draft mode, both resized from the box of the draft."""
     folder = out / "reduced"
     folder.mkdir()
     image = Image.open(PHOTOS["coffee"][0]).convert("RGB").crop((200, 100, 403, 251))
@@ -198,18 +200,19 @@ def reduced(out):
                 save_png(whole.convert("RGB"), folder / f"{name}-{divisor}-{kind}.png")
 
 
-README = """# Photographs and what Pillow makes of them
+README = """# Photographs, and Pillow's results on them
 
-Written by `xtask/goldens/images.py` with {versions}; read by `crates/mm-image/tests/pillow.rs`.
+Written by `xtask/goldens/images.py` with {versions}; read by
+`crates/mm-image/tests/pillow.rs`.
 
-- `photos/`: 20 photographs, scaled down. `resized/NAME-SIZE.png`: the short side brought to SIZE (bicubic), then the
-  middle SIZE x SIZE.
-- `formats/`: a picture in each kind of file. `formats-rgb/`: the RGB that it means, turned as its EXIF says, over the
-  background (255, 128, 0).
-- `reduced/`: JPEGs, and what they are resized to with Pillow's draft mode at one over 2, 4 and 8, and without.
-- `colours/`: Pillow's enhancers by a factor, and a turn of the hue.
+- `photos/`: 20 photographs, scaled down. `resized/NAME-SIZE.png`: the short side resized to SIZE (bicubic),
+  then the centre SIZE x SIZE.
+- `formats/`: a picture in each file format. `formats-rgb/`: its RGB, with the EXIF orientation applied, over
+  the background (255, 128, 0).
+- `reduced/`: JPEGs, and the resized images with Pillow's draft mode at 1/2, 1/4 and 1/8, and without.
+- `colours/`: Pillow's enhancers by a factor, and a shift of the hue.
 
-The photographs come with two Python packages and are scaled down or cut here:
+The photographs come with two Python packages and are scaled down or cropped here:
 
 | photograph | package | author, licence |
 |---|---|---|
@@ -222,7 +225,8 @@ The photographs come with two Python packages and are scaled down or cut here:
 | coins | scikit-image | Brooklyn Museum, no known restrictions |
 | retina | scikit-image | Mikael Häggström, CC0 |
 | rocket | scikit-image | SpaceX, public domain |
-| china | scikit-learn | [danielbuechele](https://www.flickr.com/photos/danielbuechele/6061409035/), CC-BY 2.0 |
+| china | scikit-learn | \
+[danielbuechele](https://www.flickr.com/photos/danielbuechele/6061409035/), CC-BY 2.0 |
 | flower | scikit-learn | [vultilion](https://www.flickr.com/photos/vultilion/6056698931/), CC-BY 2.0 |
 """
 

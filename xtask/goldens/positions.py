@@ -1,4 +1,4 @@
-"""Goldens for mm-vision's resize_positions: tables of positions as open_clip brings them to another resolution.
+"""Goldens of mm-vision's resize_positions: position embeddings that open_clip resizes to other resolutions.
 
     positions.py OUT_DIR
 
@@ -18,7 +18,7 @@ KEY = "visual.positional_embedding"
 
 
 def resized(table, grid):
-    """What open_clip's loader makes of the table for a model of `grid` x `grid` patches."""
+    """The table that open_clip's loader gives a model of `grid` x `grid` patches."""
     state = {KEY: table.clone()}
     resize_pos_embed(state, SimpleNamespace(visual=SimpleNamespace(grid_size=(grid, grid))))
     return state[KEY]

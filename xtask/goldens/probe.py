@@ -1,8 +1,8 @@
-"""Goldens for the linear probe of mm-clip: what scikit-learn's LogisticRegression learns of small sets.
+"""Goldens of mm-clip's linear probe: the weights of scikit-learn's LogisticRegression on small sets.
 
     probe.py OUT_DIR
 
-Made with scikit-learn 1.9.1, which treats two classes and more differently: one vector with a penalty against a vector a class.
+Made with scikit-learn 1.9.1, which fits one weight vector for two classes and one per class for more.
 """
 
 import sys
@@ -18,7 +18,7 @@ CS = [0.05, 20.0]
 
 
 def blobs(classes, seed):
-    """Clouds that overlap, so that a weak penalty still has a minimum nearby, in features of unlike size."""
+    """Overlapping clusters, so that a weak penalty has a finite minimum, with features of different scale."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(classes, WIDTH))
     labels = rng.permutation(np.arange(SAMPLES) % classes)
@@ -27,7 +27,7 @@ def blobs(classes, seed):
 
 
 def objective(model, features, labels):
-    """0.5 * |W|^2 + C * sum of cross entropies, as scikit-learn states it."""
+    """0.5 * |W|^2 + C * sum of cross entropies, as scikit-learn defines it."""
     log_probabilities = model.predict_log_proba(features)
     return 0.5 * (model.coef_**2).sum() - model.C * log_probabilities[np.arange(len(labels)), labels].sum()
 
@@ -36,7 +36,9 @@ def save(path, features, labels):
     tensors = {"features": features, "classes": labels}
     wide = features.astype(np.float64)
     for index, c in enumerate(CS):
-        fit = lambda solver: LogisticRegression(C=c, solver=solver, tol=1e-12, max_iter=10000).fit(wide, labels)
+        fit = lambda solver: LogisticRegression(C=c, solver=solver, tol=1e-12, max_iter=10000).fit(
+            wide, labels
+        )
         model, newton = fit("lbfgs"), fit("newton-cholesky")
         assert np.abs(model.coef_ - newton.coef_).max() < 1e-5, "the peer's own solvers disagree"
         tensors |= {

@@ -1,11 +1,12 @@
-"""Goldens for the Parquet reader: small data sets as Hugging Face `datasets` and pyarrow write them.
+"""Goldens of the Parquet reader: small data sets written by Hugging Face `datasets` and pyarrow.
 
     python xtask/goldens/readers.py data/goldens/readers
 
-`captioned/` is what `Dataset.to_parquet` makes of an image, a list of captions and a ClassLabel, in shards named as on the hub, with
-two row groups in the first of train. `questions.parquet` has plain binary images and no metadata of `datasets`. Each of `odd/` has what
-people's own scripts leave: null images, captions and labels, captions that are no UTF-8, paths in place of bytes. Everything is computed, without
-randomness, so that a second run writes the same bytes.
+`captioned/` is written by `Dataset.to_parquet`, with an image, a list of captions and a ClassLabel, in shards
+named as on the hub; the first of train has two row groups. `questions.parquet` has plain binary images and no
+metadata of `datasets`. The files of `odd/` have the defects of hand-written scripts: null images, captions
+and labels, captions that are not UTF-8, paths instead of bytes. Everything is computed without randomness, so
+that a second run writes the same bytes.
 """
 
 import io
@@ -23,7 +24,7 @@ COLOURS = {"red": (220, 20, 30), "green": (20, 200, 60), "blue": (30, 60, 220)}
 
 
 def png(number):
-    """24 x 24 pixels of one colour, with a lighter corner that tells the number."""
+    """24 x 24 pixels of one colour, with a lighter corner that encodes the number."""
     picture = Picture.new("RGB", (24, 24), list(COLOURS.values())[number % 3])
     picture.paste((250, 250, 240), (0, 0, 2 + number, 3))
     file = io.BytesIO()
@@ -44,11 +45,15 @@ def row(number):
 
 
 def captioned(folder):
-    features = Features({"image": Image(), "caption": List(Value("string")), "label": ClassLabel(names=list(COLOURS))})
+    features = Features(
+        {"image": Image(), "caption": List(Value("string")), "label": ClassLabel(names=list(COLOURS))}
+    )
     for split, shards in {"train": [range(0, 5), range(5, 8)], "validation": [range(8, 10)]}.items():
         for shard, numbers in enumerate(shards):
             name = f"{split}-{shard:05}-of-{len(shards):05}.parquet"
-            Dataset.from_list([row(number) for number in numbers], features=features).to_parquet(folder / name, batch_size=3)
+            Dataset.from_list([row(number) for number in numbers], features=features).to_parquet(
+                folder / name, batch_size=3
+            )
 
 
 def questions(path):
@@ -65,8 +70,13 @@ def questions(path):
 def odd(folder):
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     images = [
-        {"bytes": png(0), "path": None}, {"bytes": None, "path": "beside.png"}, {"bytes": None, "path": None}, None,
-        {"bytes": png(1), "path": "x"}, {"bytes": png(2), "path": "y"}, {"bytes": png(3), "path": "z"},
+        {"bytes": png(0), "path": None},
+        {"bytes": None, "path": "beside.png"},
+        {"bytes": None, "path": None},
+        None,
+        {"bytes": png(1), "path": "x"},
+        {"bytes": png(2), "path": "y"},
+        {"bytes": png(3), "path": "z"},
     ]
     captions = [b"whole", b"beside", b"no image", b"no image either", None, b"\xff\xfe", b"whole again"]
     table = pa.table({

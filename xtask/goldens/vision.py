@@ -1,9 +1,10 @@
-"""Writes the goldens of mm-vision: small random-weight towers and what the peers compute with them.
+"""Goldens of mm-vision: small random towers, with the peers' outputs.
 
     python xtask/goldens/vision.py data/goldens/vision
 
-Each folder holds model.safetensors, config.json (the peer's own where it has one) and expected.safetensors: pixel_values,
-direction, output and gradients of sum(output * direction), named "grad.<weight>". `processor` holds images, configs and pixels.
+Each folder holds model.safetensors, config.json (the peer's own where it has one) and expected.safetensors:
+pixel_values, direction, output and gradients of sum(output * direction), named "grad.<weight>". `processor`
+holds images, configs and pixels.
 """
 
 import json
@@ -25,7 +26,7 @@ PINNED = {
 
 
 def randomise(model):
-    """Gives every parameter and running statistic a value that a wrong use of it would show."""
+    """Changes every parameter and running statistic, so that a wrong use of it changes the outputs."""
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if not tensor.is_floating_point():
             continue
@@ -43,7 +44,7 @@ def randomise(model):
 
 
 def expect(folder, model, config, pixel_values, run, weights):
-    """Saves a model and its output and gradients; a model with batch norms also in training."""
+    """Saves a model, its output and gradients; with batch norms also those in training mode."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
@@ -79,13 +80,18 @@ def transformers_towers(out):
         layer + "mlp.fc2.weight",
     ]
     clip = weights + ["embeddings.class_embedding", "pre_layrnorm.weight"]
-    siglip = weights + ["head.probe", "head.attention.in_proj_weight", "head.attention.in_proj_bias", "head.mlp.fc1.weight"]
+    siglip = weights + [
+        "head.probe",
+        "head.attention.in_proj_weight",
+        "head.attention.in_proj_bias",
+        "head.mlp.fc1.weight",
+    ]
     cases = [
         ("clip-vit", CLIPVisionModel, CLIPVisionConfig(**sizes, image_size=32, patch_size=8), clip),
         (
             "clip-vit-14",
             CLIPVisionModel,
-            # 47 pixels are three patches of 14 and a rest that nothing sees.
+            # 47 pixels are three patches of 14 and a margin that no patch covers.
             CLIPVisionConfig(**sizes, image_size=47, patch_size=14, hidden_act="gelu"),
             clip,
         ),
@@ -116,13 +122,18 @@ def torchvision_towers(out):
                 self.inplanes = self.width
             return super()._make_layer(block, planes * self.width // 64, *args, **kwargs)
 
-    # Bottleneck's inner width is planes * base_width / 64, so it narrows along.
+    # Bottleneck's inner width is planes * base_width / 64, and so is narrower too.
     cases = [(18, BasicBlock, [2, 2, 2, 2], 4), (50, Bottleneck, [3, 4, 6, 3], 4)]
     for depth, block, layers, width in cases:
         model = NarrowResNet(block, layers, width)
         randomise(model)
         config = {"depth": depth, "width": width, "image_size": 64}
-        weights = ["conv1.weight", "layer1.0.bn1.weight", "layer2.0.downsample.0.weight", "layer3.1.conv2.weight"]
+        weights = [
+            "conv1.weight",
+            "layer1.0.bn1.weight",
+            "layer2.0.downsample.0.weight",
+            "layer3.1.conv2.weight",
+        ]
         expect(out / f"resnet{depth}", model, config, torch.randn(2, 3, 64, 64), lambda m, x: m(x), weights)
 
 
@@ -133,7 +144,12 @@ def open_clip_tower(out):
     model = ModifiedResNet(**config)
     randomise(model)
     pool = "attnpool."
-    weights = ["conv1.weight", "layer1.0.bn3.weight", "layer2.0.downsample.0.weight", pool + "positional_embedding"]
+    weights = [
+        "conv1.weight",
+        "layer1.0.bn3.weight",
+        "layer2.0.downsample.0.weight",
+        pool + "positional_embedding",
+    ]
     weights += [pool + "q_proj.bias", pool + "v_proj.bias", pool + "c_proj.weight"]
     expect(out / "modified-resnet", model, config, torch.randn(2, 3, 64, 64), lambda m, x: m(x), weights)
 
@@ -143,11 +159,14 @@ def processors(out):
 
     folder = out / "processor"
     folder.mkdir(parents=True, exist_ok=True)
-    # Smooth, as photographs are: on textures that clip, the order of the two passes of a resize shows.
+    # Smooth, as photographs are: where values clip, the order of the two passes of a resize matters.
     x, y = np.meshgrid(np.arange(83), np.arange(60))
     texture = [255 * (x + y) / 141, 255 * x * x / 6724, 128 + 100 * np.sin(x / 5) * np.cos(y / 7)]
     wide = Image.fromarray(np.stack(texture, -1).astype(np.uint8))
-    images = {"wide": wide, "tall": wide.transpose(Image.Transpose.ROTATE_90).resize((30, 43), Image.Resampling.BICUBIC)}
+    images = {
+        "wide": wide,
+        "tall": wide.transpose(Image.Transpose.ROTATE_90).resize((30, 43), Image.Resampling.BICUBIC),
+    }
     for name, image in images.items():
         image.save(folder / f"{name}.png")
     cases = {
@@ -159,7 +178,9 @@ def processors(out):
     expected = {}
     for name, processor in cases.items():
         (folder / f"{name}.json").write_text(processor.to_json_string())
-        expected[name] = processor(list(images.values()), return_tensors="pt")["pixel_values"].float().contiguous()
+        expected[name] = (
+            processor(list(images.values()), return_tensors="pt")["pixel_values"].float().contiguous()
+        )
     save_file(expected, folder / "expected.safetensors")
 
 

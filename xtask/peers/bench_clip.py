@@ -1,11 +1,12 @@
-"""ViT-B/32 with random weights in a Python peer: the other side of `cargo xtask bench clip`.
+"""ViT-B/32 with random weights in a Python peer, for `cargo xtask bench clip`.
 
-    bench_clip.py {open_clip,transformers} WORK [--precision f32|bf16] [--iterations N] [--warmup N] [--captions FILE]
+    bench_clip.py {open_clip,transformers} WORK [--precision f32|bf16] [--iterations N] [--warmup N]
+                  [--captions FILE]
 
-Each peer runs as its own users run it: open_clip with its loss and plain AdamW, transformers with return_loss and fused AdamW
-(its Trainer's default). The tokens are open_clip's in both, so that the work is the same. Batch k, counting warm-up, takes
-rows 16k to 16k+15 of the captions. Prints one line of JSON, as crates/mm-clip/examples/bench_clip.rs does; the work `tokens`
-prints token ids instead, a caption a line.
+Each peer runs with its usual settings: open_clip with its loss and plain AdamW, transformers with return_loss
+and fused AdamW (its Trainer's default). Both use open_clip's tokens, so that the work is the same. Batch k,
+counting warm-up, has rows 16k to 16k+15 of the captions. Prints one line of JSON, as
+crates/mm-clip/examples/bench_clip.rs does; the work `tokens` prints token ids instead, one caption per line.
 
 Made for torch 2.13, open_clip_torch 3.3, transformers 5.23.
 """
@@ -87,7 +88,7 @@ class Transformers:
 
 
 def full_tokens():
-    """Captions that fill the context, so that nobody can stop early."""
+    """Captions that fill the context, so that no program can stop early."""
     tokens = torch.randint(1, 49000, (BATCH, CONTEXT))
     tokens[:, 0], tokens[:, -1] = 49406, 49407
     return tokens
@@ -106,7 +107,7 @@ def caption_batches(path, count, dynamic):
 
 
 def print_tokens(path):
-    """The token ids of each caption, for the other side to compute on the very same."""
+    """The token ids of each caption, so that mm computes on the same tokens."""
     captions = [line.rstrip("\n") for line in open(path, encoding="utf-8")]
     for row in open_clip.get_tokenizer("ViT-B-32")(captions):
         print(*row[: int(row.argmax()) + 1].tolist())

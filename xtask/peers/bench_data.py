@@ -1,7 +1,7 @@
-"""The peer of `cargo xtask bench data`: open_clip's training transforms in a webdataset pipeline.
+"""open_clip's training transforms in a webdataset pipeline, for `cargo xtask bench data`.
 
-    bench_data.py make PHOTOS OUT COUNT      COUNT JPEGs of about 500x375 with captions, in shards of 500
-    bench_data.py load SHARDS WORKERS        one pass over the shards; prints samples, seconds and memory as JSON
+    bench_data.py make PHOTOS OUT COUNT     COUNT JPEGs of about 500x375 with captions, in shards of 500
+    bench_data.py load SHARDS WORKERS       one pass over the shards; prints samples, seconds, memory as JSON
 
 Made for torch 2.13, open_clip_torch 3.3, webdataset 1.0.
 """
@@ -23,7 +23,9 @@ def make(photos, out, count):
 
     out.mkdir(parents=True, exist_ok=True)
     with webdataset.ShardWriter(str(out / "%06d.tar"), maxcount=SHARD, verbose=0) as writer:
-        for number, jpeg in enumerate(photographs(photos, count, [(500, 375), (500, 375), (500, 333), (375, 500)])):
+        for number, jpeg in enumerate(
+            photographs(photos, count, [(500, 375), (500, 375), (500, 333), (375, 500)])
+        ):
             writer.write({"__key__": f"{number:09}", "jpg": jpeg, "txt": f"photograph number {number}"})
 
 

@@ -1,8 +1,9 @@
-"""torch.distributed's gloo as one of the processes of a launch: the other side of `cargo xtask bench dist`.
+"""torch.distributed with Gloo, as one process of a launch, for `cargo xtask bench dist`.
 
     bench_dist.py MB
 
-Sums a tensor of so many megabytes and prints one line of JSON in rank 0, as crates/mm-dist/examples/bench_all_reduce.rs does.
+All-reduces a tensor of MB megabytes. Rank 0 prints one line of JSON, as
+crates/mm-dist/examples/bench_all_reduce.rs does.
 
 Made for torch 2.13.
 """

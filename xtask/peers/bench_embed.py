@@ -1,7 +1,7 @@
-"""Embedding a folder of JPEGs in transformers: the other side of `cargo xtask bench embed`.
+"""Embedding a folder of JPEGs in transformers, for `cargo xtask bench embed`.
 
-    bench_embed.py photos PHOTOS OUT COUNT      makes COUNT JPEGs of 640x480 out of the photographs in PHOTOS
-    bench_embed.py embed MODEL IMAGES           embeds them, two workers decoding ahead; prints one line of JSON
+    bench_embed.py photos PHOTOS OUT COUNT     makes COUNT JPEGs of 640x480 from the photographs in PHOTOS
+    bench_embed.py embed MODEL IMAGES          embeds them with two decoding workers; prints one line of JSON
 
 Made for torch 2.13, transformers 5.23.
 """

@@ -1,10 +1,11 @@
-"""The demo's model in transformers: the other side of `cargo xtask bench small`.
+"""The demo's model in transformers, for `cargo xtask bench small`.
 
     bench_small.py transformers train [--precision f32|bf16] [--iterations N] [--warmup N] --captions LENGTHS
 
-CLIPModel of the same sizes at batch 128 with return_loss, clipped gradients and fused AdamW, on pixels and tokens that are in memory
-already: nothing is read, decoded or augmented. Step k has texts of the k-th length in the file LENGTHS, which is the longest caption of
-our batch. Prints one line of JSON, as crates/mm-clip/examples/bench_small.rs does.
+CLIPModel of the same sizes at batch 128 with return_loss, clipped gradients and fused AdamW, on pixels and
+tokens in memory: nothing is read, decoded or augmented. Step k has texts of the k-th length in the file
+LENGTHS, the longest caption of mm's batch. Prints one line of JSON, as crates/mm-clip/examples/bench_small.rs
+does.
 
 Made for torch 2.13, transformers 5.23.
 """
@@ -36,7 +37,12 @@ def step_gflop(tokens):
 
 
 def small_model():
-    tower = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": 3, "projection_dim": WIDTH}
+    tower = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 4 * WIDTH,
+        "num_attention_heads": 3,
+        "projection_dim": WIDTH,
+    }
     text = {"vocab_size": VOCABULARY, "max_position_embeddings": 32, "num_hidden_layers": TEXT_LAYERS,
             "bos_token_id": VOCABULARY - 2, "eos_token_id": VOCABULARY - 1, "pad_token_id": VOCABULARY - 1}
     vision = {"image_size": 64, "patch_size": 16, "num_hidden_layers": IMAGE_LAYERS}
@@ -56,7 +62,9 @@ def main():
     torch.manual_seed(0)
     lengths = [int(line) for line in open(args.captions)][: args.warmup + args.iterations]
     model = small_model().train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.1, fused=True)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.1, fused=True
+    )
     pixels = torch.randn(BATCH, 3, 64, 64)
     texts = torch.randint(0, VOCABULARY - 2, (BATCH, 32))
 

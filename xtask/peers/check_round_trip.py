@@ -1,13 +1,14 @@
-"""The peers' side of `cargo xtask goldens --check`: opens what `mm convert` wrote as the peers' own users do.
+"""Opens the folders that `mm convert` wrote with the peers, for `cargo xtask goldens --check`.
 
     check_round_trip.py make GOLDENS OUT       saves small models with tokenizer and image processor into OUT
-    check_round_trip.py check GOLDENS PLAN     computes with what the plan names
+    check_round_trip.py check GOLDENS PLAN     compares the models of the plan
 
-PLAN is a JSON list of {"source", "written", "form", "dtype", "resolution", "rows"}. `check` prints the peers' versions
-and then a line of JSON for each: who opened it and the largest difference, or the error. A source with
-`expected.safetensors` is a golden, and its inputs and outputs are the reference; else the source itself is, opened by
-its own peer, with captions and photographs that each side reads with its own tokenizer and image processor. Where
-`rows` is true, `written` is what `mm embed` made of OUT/captions.txt or of the photographs.
+PLAN is a JSON list of {"source", "written", "form", "dtype", "resolution", "rows"}. `check` prints the peers'
+versions and then a line of JSON for each request: the class that opened it and the largest difference, or the
+error. A source with `expected.safetensors` is a golden, and its inputs and outputs are the reference.
+Otherwise the reference is the source itself, opened by its own peer, with captions and photographs that each
+side reads with its own tokenizer and image processor. Where `rows` is true, `written` is the output of
+`mm embed` for OUT/captions.txt or the photographs.
 
 Made for torch 2.13, transformers 5.23, open_clip_torch 3.3, sentence-transformers 6.2.
 """
@@ -26,22 +27,22 @@ from open_clip.transform import image_transform
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-ENCODED = 64  # captions that go through the model; all of them go through the tokenizers
+ENCODED = 64  # captions for the models; the tokenizers get all of them
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
-# What rounding the weights to a type may move a logit by, which is some ten times a cosine.
+# The allowed difference of a logit, about ten times a cosine, for weights rounded to a type.
 LIMITS = {"f32": 1e-4, "f16": 2e-2, "bf16": 2e-1}
-# Between the peers; a level of 8 bits, over a deviation of about a quarter, would be more than a hundredth.
+# Between the peers; one 8-bit level, divided by a deviation of about 1/4, is more than 1/100.
 PIXEL_LIMIT = 1e-5
-# mm's resizing may be a level apart from Pillow's in single pixels; this is what that moves a unit row by.
+# mm's resizing may differ from Pillow's by one level in single pixels; the effect on a unit row.
 ROWS_LIMITS = {"texts": 1e-4, "images": 2e-3}
 
 
 class Failed(Exception):
-    """What the peer does not take."""
+    """The peer refuses the folder."""
 
 
 class Opened:
-    """A model in its peer: what it is called, its reading of texts and images, and what it makes of them."""
+    """A model in its peer: its class, its tokenizer and image processor, and its outputs."""
 
     def __init__(self, name, run, tokenize=None, pixels=None, clean=None):
         self.name, self.run, self.tokenize, self.pixels = name, run, tokenize, pixels
@@ -53,12 +54,14 @@ def read_json(path):
 
 
 def clean(text):
-    """What open_clip's tokenizers do to a text first."""
+    """The cleaning of open_clip's tokenizers."""
     return open_clip.tokenizer.whitespace_clean(open_clip.tokenizer.basic_clean(text))
 
 
 def has_tokenizer(folder):
-    return any((folder / name).exists() for name in ["tokenizer.json", "vocab.json", "vocab.txt", "spiece.model"])
+    return any(
+        (folder / name).exists() for name in ["tokenizer.json", "vocab.json", "vocab.txt", "spiece.model"]
+    )
 
 
 def open_transformers(folder, dtype):
@@ -91,7 +94,11 @@ def open_transformers(folder, dtype):
         length = tokenizer.model_max_length
 
         def tokenize(texts):
-            return dict(tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"))
+            return dict(
+                tokenizer(
+                    texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+                )
+            )
 
     if any((folder / name).exists() for name in ["preprocessor_config.json", "processor_config.json"]):
         # open_clip resizes with Pillow too, so that both peers can be compared.
@@ -118,7 +125,7 @@ def run_open_clip(model):
 
 
 def read_open_clip(name, model, tokenizer, preprocess):
-    """An open_clip model with its readers."""
+    """An open_clip model with its tokenizer and image transform."""
     tokenize = lambda texts: {"input_ids": tokenizer(texts)}
     pixels = lambda images: torch.stack([preprocess(image) for image in images])
     return Opened(name, run_open_clip(model.eval()), tokenize, pixels, clean)
@@ -133,7 +140,7 @@ def open_open_clip(folder, resolution=None):
 def open_openai(folder):
     state = load_file(folder / "model.safetensors")
     model = build_model_from_openai_state_dict(dict(state), cast_dtype=torch.float32).float()
-    # The reader rounds to f16, as OpenAI's files are; a file in f32 is read once more to keep what it has.
+    # The reader rounds to f16, the type of OpenAI's files; a file in f32 is read again to keep its values.
     numbers = ["input_resolution", "context_length", "vocab_size"]
     model.load_state_dict({name: tensor for name, tensor in state.items() if name not in numbers})
     tokenizer = open_clip.SimpleTokenizer(context_length=model.context_length)
@@ -159,7 +166,7 @@ def open_folder(folder, form, dtype="f32"):
 
 
 def form_of(folder):
-    """The form of a folder that a peer has saved."""
+    """The format of a folder that a peer saved."""
     if (folder / "open_clip_config.json").exists():
         return "open_clip"
     return "hf" if (folder / "config.json").exists() else "openai"
@@ -172,23 +179,23 @@ def largest(a, b):
 
 
 def differs_among_peers(text):
-    """open_clip spells out special tokens and minds a sigma at a word's end, transformers does neither."""
+    """open_clip parses special tokens and lower-cases a final sigma, transformers does neither."""
     return "<|" in text or "ΟΔΟΣ" in text
 
 
 def crops_alike(photo, pixels):
-    """Whether the peers crop the same: of an odd margin they leave out the larger half on different sides."""
+    """Whether the peers crop the same: they drop the odd pixel of a margin on different sides."""
     size = pixels([photo]).shape[-1]
     return (int(size * max(photo.size) / min(photo.size)) - size) % 2 == 0
 
 
 def texts_of(ids, end):
-    """The tokens of each row to its end token: what is behind it is padding, in which the peers differ."""
+    """The tokens of each row up to its end token; after it is padding, in which the peers differ."""
     return [row[: row.index(end) + 1] for row in ids.tolist()]
 
 
 def compare_words(ours, theirs, captions):
-    """Checks that the captions, as both sides clean them, have the same ids, and gives them."""
+    """Checks that the captions, cleaned by each side, have the same ids, and returns them."""
     cleaned = dict.fromkeys(ours.clean(theirs.clean(text)) for text in captions)
     texts = [text for text in cleaned if ours.clean(text) == text == theirs.clean(text)]
     if ours.name == theirs.name:
@@ -217,9 +224,12 @@ def compare_with_golden(source, opened):
 
 
 def compare_resized(source, opened, size):
-    """Beside open_clip's own resizing of the table of positions."""
+    """Compares with open_clip's own resizing of the position embeddings."""
     resized, pixel_values = open_open_clip(source, size), torch.randn(3, 3, size, size)
-    inputs = {"pixel_values": pixel_values, "input_ids": load_file(source / "expected.safetensors")["input_ids"]}
+    inputs = {
+        "pixel_values": pixel_values,
+        "input_ids": load_file(source / "expected.safetensors")["input_ids"],
+    }
     ours, theirs = opened.run(inputs), resized.run(inputs)
     return {"difference": max(largest(ours[name], theirs[name]) for name in theirs)}
 
@@ -248,7 +258,7 @@ def compare_with_source(source, opened, captions, photos):
 
 
 def compare_rows(source, rows, texts, photos):
-    """What `mm embed` made of the source beside what its peer does: of texts or images, as the file's name says."""
+    """Compares the rows of `mm embed` with the peer's: of texts or images, depending on the file's name."""
     original, inputs = open_folder(source, form_of(source)), {}
     if original.tokenize:
         inputs |= original.tokenize(texts)
@@ -285,7 +295,7 @@ def check(goldens, plan):
             limit = found.pop("limit", LIMITS[dtype])
             if not found["difference"] <= limit:
                 found["error"] = f"the outputs are {found['difference']:.1e} apart, more than {limit:.0e}"
-        except Exception as error:  # whatever a peer raises is the answer
+        except Exception as error:  # any exception of a peer is the answer
             found = {"error": f"{type(error).__name__}: {error}".replace("\n", " ")}
         print(json.dumps(found), flush=True)
 
@@ -294,14 +304,16 @@ SIZES = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "n
 
 
 def write_clip_vocabulary(folder):
-    """OpenAI's whole vocabulary as transformers' files."""
+    """OpenAI's full vocabulary as transformers' files."""
     simple = open_clip.SimpleTokenizer()
     merges = sorted(simple.bpe_ranks, key=simple.bpe_ranks.get)
     vocabulary = {token: index for token, index in simple.encoder.items() if index < simple.sot_token_id}
     vocabulary |= {"<|startoftext|>": simple.sot_token_id, "<|endoftext|>": simple.eot_token_id}
     folder.mkdir(parents=True)
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, merges)]) + "\n", encoding="utf-8")
+    (folder / "merges.txt").write_text(
+        "\n".join(["#version: 0.2", *map(" ".join, merges)]) + "\n", encoding="utf-8"
+    )
 
 
 def save(folder, model, *readers):
@@ -321,7 +333,9 @@ def make_transformers(goldens, out):
     kept = {"mean": [0.4, 0.5, 0.6], "std": [0.3, 0.2, 0.25]}
     small = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
     short = transformers.CLIPTokenizer.from_pretrained(goldens / "text/clip_tokenizer", model_max_length=20)
-    processor = transformers.CLIPImageProcessorPil(**small, image_mean=kept["mean"], image_std=kept["std"], resample=2)
+    processor = transformers.CLIPImageProcessorPil(
+        **small, image_mean=kept["mean"], image_std=kept["std"], resample=2
+    )
     save(out / "clip-words", transformers.CLIPModel(clip(short)), short, processor)
     config = clip(short).text_config
     config.projection_dim = 48
@@ -332,7 +346,7 @@ def make_transformers(goldens, out):
 
     write_clip_vocabulary(out / ".openai")
     whole = transformers.CLIPTokenizer.from_pretrained(out / ".openai", model_max_length=77)
-    # As one processor, both are saved under other names.
+    # As one processor, both would be saved under other names.
     processor = transformers.CLIPProcessor(transformers.CLIPImageProcessorPil(**small), whole)
     save(out / "clip-openai-words", transformers.CLIPModel(clip(whole)), processor)
 
@@ -344,8 +358,15 @@ def make_transformers(goldens, out):
         files = goldens / "text" / tokenizer
         tokenizer = transformers.AutoTokenizer.from_pretrained(files, model_input_names=["input_ids"])
         text = SIZES | {"vocab_size": len(tokenizer), "max_position_embeddings": 64, "projection_size": 64}
-        config = transformers.SiglipConfig(text_config=text, vision_config=SIZES | {"image_size": 32, "patch_size": 8})
-        save(out / name, transformers.SiglipModel(config), tokenizer, transformers.SiglipImageProcessorPil(size=square))
+        config = transformers.SiglipConfig(
+            text_config=text, vision_config=SIZES | {"image_size": 32, "patch_size": 8}
+        )
+        save(
+            out / name,
+            transformers.SiglipModel(config),
+            tokenizer,
+            transformers.SiglipImageProcessorPil(size=square),
+        )
 
     vit = transformers.ViTConfig(**SIZES, image_size=32, patch_size=8)
     save(out / "vit-pixels", transformers.ViTModel(vit), transformers.ViTImageProcessorPil(size=square))
@@ -374,11 +395,13 @@ def make_open_clip(out):
         folder.mkdir()
         save_file(CLIP(**config).state_dict(), folder / "open_clip_model.safetensors")
         preprocess = {"size": size, "mode": "RGB", "interpolation": "bicubic", "resize_mode": "shortest"}
-        (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
+        (folder / "open_clip_config.json").write_text(
+            json.dumps({"model_cfg": config, "preprocess_cfg": preprocess})
+        )
 
 
 def write_captions(goldens, file):
-    """Captions that fit in a line and that no tokenizer cleans."""
+    """Captions of one line that no tokenizer changes by cleaning."""
     texts = [text for text in read_json(goldens / "text/captions.json")[100:] if clean(text) == text]
     file.write_text("\n".join(texts[:ENCODED]) + "\n", encoding="utf-8")
 

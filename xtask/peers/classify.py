@@ -1,4 +1,4 @@
-"""The same answer as `mm classify`, from transformers: `cargo xtask bench clip` times both from process start to exit.
+"""`mm classify` in transformers: `cargo xtask bench clip` times both from process start to exit.
 
     classify.py MODEL IMAGE LABEL[,LABEL]...
 """

@@ -4,6 +4,6 @@ from pathlib import Path
 
 
 def peak_mb(process="self"):
-    """The most that the process of this id has had, in MB."""
+    """Peak memory of the process with this id, in MB."""
     status = Path(f"/proc/{process}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024

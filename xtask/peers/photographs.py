@@ -1,12 +1,13 @@
-"""JPEGs for benchmarks, as many as wanted, out of a few photographs."""
+"""Any number of JPEGs for benchmarks, made from a few photographs."""
 
 import io
 import random
 
 
 def photographs(source, count, sizes):
-    """Bytes of `count` JPEGs whose sizes are drawn from `sizes`: random crops, enlarged, with a sensor's noise. At quality 90 they are
-    about as large as a camera's."""
+    """The bytes of `count` JPEGs with sizes drawn from `sizes`: random crops, enlarged, with sensor noise.
+
+    At quality 90 they are about as large as a camera's."""
     import numpy
     from PIL import Image
 

@@ -21,6 +21,7 @@ mod ranks;
 mod run;
 mod setup;
 mod terminal;
+mod tidy;
 mod workspace;
 
 use std::env;
@@ -54,7 +55,9 @@ enum Verb {
     Run(run::Args),
     /// Run every test of the workspace
     Test(ci::TestArgs),
-    /// Check format, lints and docs, then run every test
+    /// Check the rules of style that rustfmt and clippy do not hold
+    Tidy(tidy::Args),
+    /// Check format, style, lints and docs, then run every test
     #[command(after_help = "Example:\n  cargo xtask ci")]
     Ci,
     /// Train from a configuration: `mm train` with all its options, in one or several processes
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(&workspace, &args),
         Verb::Run(args) => run::run(&workspace, &args),
         Verb::Test(args) => ci::test(&workspace, &args),
+        Verb::Tidy(args) => tidy::run(&workspace, &args),
         Verb::Ci => ci::run(&workspace),
         Verb::Train(args) => launch::run_group(&workspace, "train", &args),
         Verb::Eval(args) => launch::run_group(&workspace, "eval", &args),

@@ -1,16 +1,17 @@
 //! `cargo xtask test` and `ci`.
 //!
-//! All steps share the release profile: torch-sys is then built once. RUSTFLAGS stays as it is, because
-//! another value would build everything again; the lints are denied in the root `Cargo.toml` and on clippy's
-//! own command line.
+//! All steps share the release profile, so that torch-sys is built once. RUSTFLAGS is not changed, because
+//! another value would build everything again; lints are denied in the root `Cargo.toml` and on clippy's
+//! command line.
 
 use std::ffi::OsString;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::setup;
+use crate::tidy;
 use crate::workspace::{Ended, Workspace, run as run_command};
 
 mod failures;
@@ -19,12 +20,12 @@ mod failures;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -p mm-core losses")]
 pub struct TestArgs {
-    /// Passed to cargo test in place of --workspace
+    /// Passed to cargo test instead of --workspace
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<OsString>,
 }
 
-/// One failure hides no other.
+/// Run all tests, also after a failure.
 const KEEP_GOING: &str = "--no-fail-fast";
 
 type Step = (&'static str, &'static [&'static str]);
@@ -50,7 +51,7 @@ pub fn test(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     run_tests(cargo.args(&args.args))
 }
 
-/// Runs a `cargo test`. Its error ends with a list of what failed, which stands above among all that passed.
+/// Runs a `cargo test`. Its error ends with the list of failed tests.
 fn run_tests(cargo: &mut Command) -> Result<()> {
     let (status, failures) = failures::watch(cargo)?;
     let lines = failures.lines();
@@ -66,7 +67,7 @@ fn run_tests(cargo: &mut Command) -> Result<()> {
     }
 }
 
-/// Runs `ci`: stops at the first step that fails, and prints what each took.
+/// Runs `ci`: stops at the first step that fails, and prints the time of each step.
 pub fn run(workspace: &Workspace) -> Result<()> {
     let mut took = Vec::new();
     let failed = all_steps(workspace, &mut took);
@@ -87,6 +88,7 @@ fn all_steps(workspace: &Workspace, took: &mut Vec<(&'static str, Duration)>) ->
         took.push((name, start.elapsed()));
         done
     };
+    timed("tidy", &mut || tidy::run(workspace, &tidy::Args::default())).context("ci stopped at tidy")?;
     let mut libtorch = None;
     timed("setup", &mut || {
         libtorch = Some(setup::ensure(workspace)?);
@@ -104,12 +106,10 @@ fn all_steps(workspace: &Workspace, took: &mut Vec<(&'static str, Duration)>) ->
             Err(error) if name == "test" && !error.is::<Ended>() => {
                 return Err(error.context("ci stopped at test"));
             }
-            Err(_) => {
-                bail!(
-                    "ci stopped at {name}: see the messages above, and repeat it with `cargo {}`",
-                    args.join(" ")
-                )
-            }
+            Err(_) => bail!(
+                "ci stopped at {name}: see the messages above, and repeat it with `cargo {}`",
+                args.join(" ")
+            ),
         }
     }
     Ok(())

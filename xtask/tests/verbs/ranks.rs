@@ -50,6 +50,16 @@ fn wait_for(launcher: &mut Child, checkout: &Checkout, files: [&str; 2]) {
     }
 }
 
+/// Waits until the process whose id is in a file of the checkout has ended.
+fn wait_for_end(checkout: &Checkout, file: &str) {
+    let pid = fs::read_to_string(checkout.path(file)).unwrap();
+    let mut checks = 0..1000;
+    while runs(&pid) {
+        assert!(checks.next().is_some(), "the process in {file} still runs");
+        sleep(Duration::from_millis(20));
+    }
+}
+
 /// True for a running process, false for a zombie.
 fn runs(pid: &str) -> bool {
     let pid = pid.trim();
@@ -155,7 +165,7 @@ fn a_rank_that_does_not_end_is_terminated_and_then_killed_with_its_children() {
         "error: rank 0 failed (exit code 9): out of room\n\
          the others: rank 1 killed by signal 15, rank 2 killed by signal 9"
     );
-    assert!(!runs(&fs::read_to_string(checkout.path("child")).unwrap()));
+    wait_for_end(&checkout, "child");
 }
 
 #[test]
@@ -176,7 +186,7 @@ fn a_killed_rank_gives_the_exit_code_of_its_signal() {
 fn a_process_that_a_rank_left_running_does_not_delay_the_launcher() {
     let checkout = with_mm("sleep 1000 & echo $! > child");
     assert!(checkout.xtask(&["train", "a.toml", "--nproc", "1"]).status.success());
-    assert!(!runs(&fs::read_to_string(checkout.path("child")).unwrap()));
+    wait_for_end(&checkout, "child");
 }
 
 #[test]
@@ -230,7 +240,7 @@ fn a_second_ctrl_c_ends_ranks_that_ignore_the_first() {
     let output = launcher.wait_with_output().unwrap();
     assert_eq!((output.status.code(), closing(&output)), (Some(130), String::new()));
     for rank in ["ready.0", "ready.1"] {
-        assert!(!runs(&fs::read_to_string(checkout.path(rank)).unwrap()));
+        wait_for_end(&checkout, rank);
     }
 }
 
