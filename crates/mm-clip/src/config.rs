@@ -103,6 +103,13 @@ impl ClipConfig {
         Self { embed_dim, loss, image, text, image_projection: true, text_projection: true }
     }
 
+    /// Whether training computes the activations inside of the towers' transformer blocks again in the backward
+    /// pass: less memory, more time, the same gradients.
+    pub fn set_gradient_checkpointing(&mut self, on: bool) {
+        self.image.set_gradient_checkpointing(on);
+        self.text.set_gradient_checkpointing(on);
+    }
+
     /// The width that the image tower's output is projected to, if it is.
     pub fn image_projection_to(&self) -> Option<i64> {
         let ends_there = match &self.image {

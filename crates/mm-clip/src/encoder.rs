@@ -69,12 +69,6 @@ impl ImageEncoder {
         (unit_rows(&self.project(pooled.shallow_clone())), taps)
     }
 
-    /// As [`Transformer::set_gradient_checkpointing`](mm_core::nn::Transformer::set_gradient_checkpointing),
-    /// for the tower.
-    pub fn set_gradient_checkpointing(&mut self, on: bool) {
-        self.tower.set_gradient_checkpointing(on);
-    }
-
     /// Readies for inference in `precision`. A packed encoder cannot be trained.
     pub fn pack(&mut self, precision: Precision) {
         self.tower.pack(precision);
@@ -131,12 +125,6 @@ impl TextEncoder {
     /// From [`TextEncoder::pool`]'s output to [`TextEncoder::forward`]'s.
     pub fn project(&self, pooled: Tensor) -> Tensor {
         project(self.projection.as_ref(), pooled)
-    }
-
-    /// As [`Transformer::set_gradient_checkpointing`](mm_core::nn::Transformer::set_gradient_checkpointing),
-    /// for the tower.
-    pub fn set_gradient_checkpointing(&mut self, on: bool) {
-        self.tower.set_gradient_checkpointing(on);
     }
 
     /// Readies for inference in `precision`. A packed encoder cannot be trained.

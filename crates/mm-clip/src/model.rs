@@ -32,13 +32,6 @@ impl Clip {
         }
     }
 
-    /// Whether training keeps the inputs of the transformers' blocks alone and computes the rest again in the
-    /// backward pass: less memory, more time, the same gradients. ResNets train as ever.
-    pub fn set_gradient_checkpointing(&mut self, on: bool) {
-        self.image.set_gradient_checkpointing(on);
-        self.text.set_gradient_checkpointing(on);
-    }
-
     /// Readies for inference in `precision`, with weights laid out once. A packed model cannot be trained.
     pub fn pack(&mut self, precision: Precision) {
         self.image.pack(precision);

@@ -144,8 +144,8 @@ impl ClipTask {
 
         let vs = VarStore::new(device);
         seed::set(config.run.seed, "init", 0);
-        let mut clip = start.build(&vs)?;
-        clip.set_gradient_checkpointing(config.train.gradient_checkpointing);
+        start.config.set_gradient_checkpointing(config.train.gradient_checkpointing);
+        let clip = start.build(&vs)?;
         let open = |(name, set): (&String, &DatasetConfig)| {
             EvalSet::open(name, set, config.data.background, config.data.max_bad_samples)
         };

@@ -10,7 +10,7 @@ mod memory;
 
 use memory::peak_memory;
 use mm_core::loss::{DEFAULT_TILE, info_nce, info_nce_tiled, siglip, siglip_tiled};
-use mm_core::nn::{Activation, AttentionMask, BlockConfig, NormOrder, Transformer};
+use mm_core::nn::{Activation, AttentionMask, BlockConfig, BlockNames, Transformer};
 use std::time::Instant;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -61,15 +61,19 @@ fn loss(work: &str, batch: i64, width: i64, tile: i64) -> (Vec<f64>, f64) {
 /// A transformer of the width of CLIP's text tower, over `batch` images of 256 patches.
 fn checkpointing(batch: i64, layers: i64, is_on: bool) -> (Vec<f64>, f64) {
     let vs = VarStore::new(Device::Cpu);
-    let (width, heads, mlp_width, norm_order) = (512, 8, 2048, NormOrder::Pre);
-    let (activation, layer_norm_eps) = (Activation::Gelu, 1e-5);
-    let config = BlockConfig { width, heads, mlp_width, layers, activation, layer_norm_eps, norm_order };
-    let mut transformer = Transformer::new(&(vs.root() / "layers"), &config);
-    transformer.set_gradient_checkpointing(is_on);
+    let width = 512;
+    let config = BlockConfig {
+        width,
+        layers,
+        activation: Activation::Gelu,
+        gradient_checkpointing: is_on,
+        ..BlockConfig::default()
+    };
+    let transformer = Transformer::new(&(vs.root() / "layers"), &config, &BlockNames::CLIP);
     let x = Tensor::randn([batch, 256, width], F32);
     let weights = vs.trainable_variables();
     measure(&weights.iter().collect::<Vec<_>>(), || {
-        transformer.forward(x.shallow_clone(), &AttentionMask::None).square().mean(Kind::Float).backward();
+        transformer.forward(x.shallow_clone(), &AttentionMask::none()).square().mean(Kind::Float).backward();
     })
 }
 

@@ -11,17 +11,14 @@
 //!   randomness.
 //!
 //! ```
-//! use mm_core::nn::{Activation, AttentionMask, BlockConfig, NormOrder, Transformer};
+//! use mm_core::nn::{AttentionMask, BlockConfig, BlockNames, Transformer};
 //! use tch::{nn, Device, Kind, Tensor};
 //!
 //! let vs = nn::VarStore::new(Device::Cpu);
-//! let config = BlockConfig {
-//!     width: 32, heads: 4, mlp_width: 128, layers: 2,
-//!     activation: Activation::Gelu, layer_norm_eps: 1e-5, norm_order: NormOrder::Pre,
-//! };
-//! let transformer = Transformer::new(&(vs.root() / "layers"), &config);
+//! let config = BlockConfig { width: 32, heads: 4, mlp_width: 128, layers: 2, ..BlockConfig::default() };
+//! let transformer = Transformer::new(&(vs.root() / "layers"), &config, &BlockNames::CLIP);
 //! let x = Tensor::randn([2, 7, 32], (Kind::Float, Device::Cpu));
-//! assert_eq!(transformer.forward(x, &AttentionMask::Causal).size(), [2, 7, 32]);
+//! assert_eq!(transformer.forward(x, &AttentionMask::causal()).size(), [2, 7, 32]);
 //! ```
 //!
 //! To add a loss, write a function in `loss/` from tensors to a scalar and test its gradient; to add a layer,

@@ -6,7 +6,7 @@ mod memory;
 
 use memory::peak_memory;
 use mm_core::checkpoint::{TensorLayout, Weights, stored};
-use mm_core::nn::{Activation, BlockConfig, Embedding, NormOrder, Transformer, uninitialised};
+use mm_core::nn::{BlockConfig, BlockNames, Embedding, Transformer, uninitialised};
 use serde_json::json;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -23,11 +23,10 @@ const VALUE: f32 = 0.375;
 
 /// A model on `vs` of which a large part is one table, the last of the file: reading it whole would show.
 fn build(vs: &VarStore, layers: i64, rows: i64) {
-    let (width, mlp_width) = (512, 2048);
-    let (activation, layer_norm_eps, norm_order) = (Activation::Gelu, 1e-5, NormOrder::Pre);
-    let config = BlockConfig { width, heads: 8, mlp_width, layers, activation, layer_norm_eps, norm_order };
+    let width = 512;
+    let config = BlockConfig { width, mlp_width: 2048, layers, ..BlockConfig::default() };
     uninitialised(|| {
-        Transformer::new(&(vs.root() / "layers"), &config);
+        Transformer::new(&(vs.root() / "layers"), &config, &BlockNames::CLIP);
         Embedding::new(&(vs.root() / "token_embedding"), rows, width, 0.02);
     });
 }

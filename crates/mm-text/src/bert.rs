@@ -2,7 +2,8 @@ use crate::Result;
 use crate::config::check_tower;
 use mm_core::Precision;
 use mm_core::nn::{
-    Activation, Attention, AttentionMask, Block, Embedding, LayerNorm, Linear, Mlp, NormOrder, Transformer,
+    Activation, AttentionMask, BlockConfig, BlockInit, BlockNames, Embedding, LayerNorm, Linear, NormOrder,
+    Transformer,
 };
 use serde::{Deserialize, Serialize};
 use tch::nn::Path;
@@ -46,6 +47,10 @@ pub struct BertConfig {
     pub layer_norm_eps: f64,
     /// How the tokens become one vector.
     pub pooling: BertPooling,
+    /// Whether training computes the activations inside of blocks again in the backward pass, as
+    /// [`BlockConfig::gradient_checkpointing`]. Not part of the model, so no file has it.
+    #[serde(skip)]
+    pub gradient_checkpointing: bool,
 }
 
 /// Standard deviation of BERT's initial weights.
@@ -64,6 +69,7 @@ impl Default for BertConfig {
             hidden_act: Activation::Gelu,
             layer_norm_eps: 1e-12,
             pooling: BertPooling::Cls,
+            gradient_checkpointing: false,
         }
     }
 }
@@ -81,6 +87,21 @@ impl BertConfig {
         ];
         let (layers, heads) = (self.num_hidden_layers, self.num_attention_heads);
         check_tower(&sizes, layers, self.hidden_size, heads, self.layer_norm_eps)
+    }
+
+    fn blocks(&self) -> BlockConfig {
+        BlockConfig {
+            width: self.hidden_size,
+            heads: self.num_attention_heads,
+            mlp_width: self.intermediate_size,
+            activation: self.hidden_act,
+            layer_norm_eps: self.layer_norm_eps,
+            norm_order: NormOrder::Post,
+            layers: self.num_hidden_layers,
+            init: BlockInit::Normal(INIT_STD),
+            gradient_checkpointing: self.gradient_checkpointing,
+            ..BlockConfig::default()
+        }
     }
 }
 
@@ -106,17 +127,14 @@ impl Bert {
     /// Creates the encoder below `path`, initialised as BERT was.
     pub fn new(path: &Path, config: &BertConfig) -> Result<Self> {
         config.validate()?;
-        let (width, embeddings, layers) =
-            (config.hidden_size, path / "embeddings", path / "encoder" / "layer");
+        let (width, embeddings) = (config.hidden_size, path / "embeddings");
         let table = |name: &str, rows| Embedding::new(&(&embeddings / name), rows, width, INIT_STD);
         Ok(Self {
             word_embeddings: table("word_embeddings", config.vocab_size),
             position_embeddings: table("position_embeddings", config.max_position_embeddings),
             token_type_embeddings: table("token_type_embeddings", config.type_vocab_size),
             layer_norm: LayerNorm::new(&(&embeddings / "LayerNorm"), width, config.layer_norm_eps),
-            encoder: Transformer::from_blocks(
-                (0..config.num_hidden_layers).map(|layer| block(&(&layers / layer), config)).collect(),
-            ),
+            encoder: Transformer::new(&(path / "encoder" / "layer"), &config.blocks(), &BlockNames::BERT),
             pooling: match config.pooling {
                 BertPooling::Cls => Pooling::Cls,
                 BertPooling::Mean => Pooling::Mean,
@@ -146,10 +164,8 @@ impl Bert {
         let x = self.word_embeddings.forward(&input_ids)
             + (self.position_embeddings.first(length) + self.token_type_embeddings.first(1));
         let x = self.layer_norm.forward(&x); // [B, L, D]
-        let mask = match attention_mask.all().int64_value(&[]) {
-            1 => AttentionMask::None,
-            _ => AttentionMask::padding(&attention_mask, x.kind()),
-        };
+        let has_padding = attention_mask.all().int64_value(&[]) == 0;
+        let mask = if has_padding { AttentionMask::padding(&attention_mask) } else { AttentionMask::none() };
         let first = Tensor::zeros([x.size()[0]], (Kind::Int64, x.device()));
         match &self.pooling {
             Pooling::Cls => self.encoder.forward_at(x, &mask, &first),
@@ -163,11 +179,6 @@ impl Bert {
         }
     }
 
-    /// As [`Transformer::set_gradient_checkpointing`], for its blocks.
-    pub fn set_gradient_checkpointing(&mut self, on: bool) {
-        self.encoder.set_gradient_checkpointing(on);
-    }
-
     /// Readies for inference in `precision`.
     pub fn pack(&mut self, precision: Precision) {
         self.word_embeddings.pack(precision);
@@ -179,21 +190,4 @@ impl Bert {
             dense.pack(precision);
         }
     }
-}
-
-/// One encoder layer under BERT's names.
-fn block(path: &Path, config: &BertConfig) -> Block {
-    let (width, mlp_width, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
-    let (attention, output) = (path / "attention", path / "output");
-    let in_proj = Linear::new(&(&attention / "self" / "in_proj"), width, 3 * width, INIT_STD);
-    let out_proj = Linear::new(&(&attention / "output" / "dense"), width, width, INIT_STD);
-    let fc1 = Linear::new(&(path / "intermediate" / "dense"), width, mlp_width, INIT_STD);
-    let fc2 = Linear::new(&(&output / "dense"), mlp_width, width, INIT_STD);
-    Block::from_parts(
-        Attention::from_parts(in_proj, out_proj, config.num_attention_heads),
-        LayerNorm::new(&(&attention / "output" / "LayerNorm"), width, eps),
-        Mlp::from_parts(fc1, fc2, config.hidden_act),
-        LayerNorm::new(&(&output / "LayerNorm"), width, eps),
-        NormOrder::Post,
-    )
 }

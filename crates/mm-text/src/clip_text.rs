@@ -2,7 +2,7 @@ use crate::config::check_tower;
 use crate::{Error, Result};
 use mm_core::Precision;
 use mm_core::nn::{
-    Activation, AttentionMask, BlockConfig, Embedding, LayerNorm, Linear, NormOrder, Transformer,
+    Activation, AttentionMask, BlockConfig, BlockNames, Embedding, LayerNorm, Linear, NormOrder, Transformer,
 };
 use serde::{Deserialize, Serialize};
 use tch::nn::Path;
@@ -50,6 +50,10 @@ pub struct ClipTextConfig {
     /// SigLIP's form: output width of `head`; `hidden_size` if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub projection_size: Option<i64>,
+    /// Whether training computes the activations inside of blocks again in the backward pass, as
+    /// [`BlockConfig::gradient_checkpointing`]. Not part of the model, so no file has it.
+    #[serde(skip)]
+    pub gradient_checkpointing: bool,
 }
 
 impl ClipTextConfig {
@@ -71,6 +75,7 @@ impl Default for ClipTextConfig {
             layer_norm_eps: 1e-5,
             eos_token_id: 49407,
             projection_size: None,
+            gradient_checkpointing: false,
         }
     }
 }
@@ -122,6 +127,8 @@ impl ClipTextConfig {
             layer_norm_eps: self.layer_norm_eps,
             norm_order: NormOrder::Pre,
             layers: self.num_hidden_layers,
+            gradient_checkpointing: self.gradient_checkpointing,
+            ..BlockConfig::default()
         }
     }
 }
@@ -170,7 +177,7 @@ impl ClipText {
                 0.02,
             ),
             position_embedding: Embedding::new(&(&embeddings / "position_embedding"), positions, width, 0.01),
-            encoder: Transformer::new(&(path / "encoder" / "layers"), &config.blocks()),
+            encoder: Transformer::new(&(path / "encoder" / "layers"), &config.blocks(), &BlockNames::CLIP),
             final_layer_norm: LayerNorm::new(&(path / "final_layer_norm"), width, config.layer_norm_eps),
             pooling,
         })
@@ -186,7 +193,7 @@ impl ClipText {
             Pooling::Last(head) => {
                 let (batch, length) = input_ids.size2().expect("input_ids is [B, L]");
                 let last = Tensor::full([batch], length - 1, (Kind::Int64, input_ids.device()));
-                head.forward(&self.encode_at(input_ids, &AttentionMask::None, &last))
+                head.forward(&self.encode_at(input_ids, &AttentionMask::none(), &last))
             }
             Pooling::FirstEos(eos) => {
                 self.pool_at(input_ids, &input_ids.eq(*eos).to_kind(Kind::Int64).argmax(1, false))
@@ -201,7 +208,7 @@ impl ClipText {
             return self.position_embedding.first(0); // [0, D]: there is no longest text
         }
         let length = positions.max().int64_value(&[]) + 1;
-        self.encode_at(&input_ids.narrow(1, 0, length), &AttentionMask::Causal, positions)
+        self.encode_at(&input_ids.narrow(1, 0, length), &AttentionMask::causal(), positions)
     }
 
     /// `[B, L]` to `[B, D]`, at `positions` `[B]`.
@@ -209,11 +216,6 @@ impl ClipText {
         let places = self.position_embedding.first(input_ids.size()[1]); // [L, D]
         let x = self.token_embedding.forward(input_ids) + places; // [B, L, D]
         self.final_layer_norm.forward(&self.encoder.forward_at(x, mask, positions))
-    }
-
-    /// As [`Transformer::set_gradient_checkpointing`], for its blocks.
-    pub fn set_gradient_checkpointing(&mut self, on: bool) {
-        self.encoder.set_gradient_checkpointing(on);
     }
 
     /// Readies for inference in `precision`.

@@ -43,6 +43,15 @@ impl TextTowerConfig {
         }
     }
 
+    /// Whether training computes the activations inside of blocks again in the backward pass: less memory, more
+    /// time, the same gradients.
+    pub fn set_gradient_checkpointing(&mut self, on: bool) {
+        match self {
+            Self::Clip(config) => config.gradient_checkpointing = on,
+            Self::Bert(config) => config.gradient_checkpointing = on,
+        }
+    }
+
     /// Width of [`TextTower::forward`]'s output.
     pub fn output_width(&self) -> i64 {
         match self {
@@ -140,14 +149,6 @@ impl TextTower {
         match self {
             Self::Clip(tower) => tower.forward(&tokens.input_ids),
             Self::Bert(tower) => tower.forward(&tokens.input_ids, &tokens.attention_mask),
-        }
-    }
-
-    /// As [`Transformer::set_gradient_checkpointing`](mm_core::nn::Transformer::set_gradient_checkpointing).
-    pub fn set_gradient_checkpointing(&mut self, on: bool) {
-        match self {
-            Self::Clip(tower) => tower.set_gradient_checkpointing(on),
-            Self::Bert(tower) => tower.set_gradient_checkpointing(on),
         }
     }
 

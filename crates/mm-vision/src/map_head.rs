@@ -1,6 +1,6 @@
 use crate::attention_pool::AttentionPool;
 use mm_core::Precision;
-use mm_core::nn::{BlockConfig, LayerNorm, Mlp, parameter};
+use mm_core::nn::{BlockConfig, LayerNorm, Linear, Mlp, parameter};
 use tch::Tensor;
 use tch::nn::{Init, Path};
 
@@ -15,17 +15,17 @@ pub(crate) struct MapHead {
 
 impl MapHead {
     pub(crate) fn new(path: &Path, block: &BlockConfig) -> Self {
-        let width = block.width as f64;
+        let (width, mlp_width, mlp) = (block.width, block.mlp_width, path / "mlp");
+        let std = (width as f64).powf(-0.5);
+        let probe = parameter(path, "probe", &[1, 1, width], Init::Randn { mean: 0.0, stdev: std });
+        let attention = AttentionPool::multihead(&(path / "attention"), width, block.heads);
+        let fc1 = Linear::new(&(&mlp / "fc1"), width, mlp_width, (2.0 * width as f64).powf(-0.5));
+        let fc2 = Linear::new(&(&mlp / "fc2"), mlp_width, width, std);
         Self {
-            probe: parameter(
-                path,
-                "probe",
-                &[1, 1, block.width],
-                Init::Randn { mean: 0.0, stdev: width.powf(-0.5) },
-            ),
-            attention: AttentionPool::multihead(&(path / "attention"), block.width, block.heads),
-            norm: LayerNorm::new(&(path / "layernorm"), block.width, block.layer_norm_eps),
-            mlp: Mlp::new(&(path / "mlp"), block, (2.0 * width).powf(-0.5), width.powf(-0.5)),
+            probe,
+            attention,
+            norm: LayerNorm::new(&(path / "layernorm"), width, block.layer_norm_eps),
+            mlp: Mlp::new(fc1, fc2, block.activation),
         }
     }
 

@@ -74,6 +74,15 @@ impl ImageTowerConfig {
         Ok(self)
     }
 
+    /// Whether training computes the activations inside of a transformer's blocks again in the backward pass:
+    /// less memory, more time, the same gradients. A ResNet has no such blocks and trains as before.
+    pub fn set_gradient_checkpointing(&mut self, on: bool) {
+        match self {
+            Self::Vit(config) => config.gradient_checkpointing = on,
+            Self::ResNet(_) | Self::ModifiedResNet(_) => {}
+        }
+    }
+
     /// Where the tower keeps its positions; none for a ResNet, which has no place in its weights.
     pub fn position_table(&self) -> Option<PositionTable> {
         match self {
@@ -166,15 +175,6 @@ impl ImageTower {
             Self::Vit(vit) => vit.config().image_size,
             Self::ResNet(resnet) => resnet.config().image_size,
             Self::ModifiedResNet(resnet) => resnet.config().image_size,
-        }
-    }
-
-    /// As [`Transformer::set_gradient_checkpointing`](mm_core::nn::Transformer::set_gradient_checkpointing);
-    /// a ResNet has no blocks to do so.
-    pub fn set_gradient_checkpointing(&mut self, on: bool) {
-        match self {
-            Self::Vit(vit) => vit.set_gradient_checkpointing(on),
-            Self::ResNet(_) | Self::ModifiedResNet(_) => {}
         }
     }
 

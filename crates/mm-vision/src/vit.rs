@@ -3,7 +3,7 @@ use crate::map_head::MapHead;
 use crate::vit_config::{VitConfig, VitVariant};
 use mm_core::Precision;
 use mm_core::nn::{
-    Attention, AttentionMask, Block, BlockConfig, LayerNorm, Linear, Mlp, NormOrder, PatchEmbedding,
+    AttentionMask, BlockConfig, BlockInit, BlockNames, LayerNorm, Linear, NormOrder, PatchEmbedding,
     Transformer, parameter,
 };
 use tch::nn::{Init, Path};
@@ -61,66 +61,24 @@ impl Vit {
     /// As [`VitConfig::validate`].
     pub fn new(path: &Path, config: VitConfig) -> Result<Self> {
         config.validate()?;
-        let (width, eps) = (config.hidden_size, config.layer_norm_eps);
-        let std = (width as f64).powf(-0.5);
-        let fan_in = (3 * config.patch_size * config.patch_size) as f64;
-        let block = BlockConfig {
-            width,
-            heads: config.num_attention_heads,
-            mlp_width: config.intermediate_size,
-            activation: config.hidden_act,
-            layer_norm_eps: eps,
-            norm_order: NormOrder::Pre,
-            layers: config.num_hidden_layers,
-        };
-        let normal = |std| Init::Randn { mean: 0.0, stdev: std };
+        let (width, eps, block) = (config.hidden_size, config.layer_norm_eps, block_config(&config));
         let embeddings = path / "embeddings";
-        let (class_token, pre_norm, pooling) = match config.form {
-            VitVariant::Clip => {
-                let class = parameter(&embeddings, "class_embedding", &[width], normal(std));
-                (Some(class), Some(LayerNorm::new(&(path / "pre_layrnorm"), width, eps)), Pooling::Class)
-            }
-            VitVariant::Siglip => {
-                (None, None, Pooling::Map(Box::new(MapHead::new(&(path / "head"), &block))))
-            }
-            VitVariant::Vit => {
-                let class = parameter(&embeddings, "cls_token", &[1, 1, width], normal(VIT_STD));
-                let pooler = || Linear::new(&(path / "pooler" / "dense"), width, width, VIT_STD);
-                (Some(class), None, if config.pooler { Pooling::Pooler(pooler()) } else { Pooling::Class })
-            }
+        // libtorch draws the initial weights in the order of creation, which must stay as it is.
+        let (class_token, pooling) = class_token_and_pooling(path, &config, &block);
+        let patch_embedding = patch_embedding(&embeddings, &config);
+        let position_embedding = position_embedding(&embeddings, &config);
+        let (layers, names, post_norm) = match config.form {
+            VitVariant::Clip | VitVariant::Siglip => ("layers", BlockNames::CLIP, "post_layernorm"),
+            VitVariant::Vit => ("layer", BlockNames::VIT, "layernorm"),
         };
-        // CLIP keeps PyTorch's default for convolutions (a third of the variance), SigLIP is made with
-        // LeCun's.
-        let (patches, patch_std) = match config.form {
-            VitVariant::Clip => (&embeddings / "patch_embedding", (3.0 * fan_in).powf(-0.5)),
-            VitVariant::Siglip => (&embeddings / "patch_embedding", fan_in.powf(-0.5)),
-            VitVariant::Vit => (&embeddings / "patch_embeddings" / "projection", VIT_STD),
-        };
-        let has_bias = config.form != VitVariant::Clip;
-        let patch_embedding = PatchEmbedding::new(&patches, config.patch_size, width, has_bias, patch_std);
-        let length = config.class_tokens() + config.patch_grid() * config.patch_grid();
-        let position_embedding = match config.form {
-            VitVariant::Clip | VitVariant::Siglip => {
-                parameter(&(&embeddings / "position_embedding"), "weight", &[length, width], normal(std))
-            }
-            VitVariant::Vit => {
-                parameter(&embeddings, "position_embeddings", &[1, length, width], normal(VIT_STD))
-            }
-        };
-        let (encoder, post_norm) = match config.form {
-            VitVariant::Clip | VitVariant::Siglip => {
-                (Transformer::new(&(path / "encoder" / "layers"), &block), path / "post_layernorm")
-            }
-            VitVariant::Vit => (vit_encoder(&(path / "encoder" / "layer"), &block), path / "layernorm"),
-        };
-        let post_norm = LayerNorm::new(&post_norm, width, eps);
+        let has_pre_norm = config.form == VitVariant::Clip;
         Ok(Self {
             patch_embedding,
             class_token,
             position_embedding,
-            pre_norm,
-            encoder,
-            post_norm,
+            pre_norm: has_pre_norm.then(|| LayerNorm::new(&(path / "pre_layrnorm"), width, eps)),
+            encoder: Transformer::new(&(path / "encoder" / layers), &block, &names),
+            post_norm: LayerNorm::new(&(path / post_norm), width, eps),
             pooling,
             config,
         })
@@ -141,11 +99,11 @@ impl Vit {
         let x = self.embed(pixel_values, keep);
         match &self.pooling {
             Pooling::Map(head) => {
-                head.forward(&self.post_norm.forward(&self.encoder.forward(x, &AttentionMask::None))).0
+                head.forward(&self.post_norm.forward(&self.encoder.forward(x, &AttentionMask::none()))).0
             }
             Pooling::Class | Pooling::Pooler(_) => {
                 let class = Tensor::zeros([x.size()[0]], (Kind::Int64, x.device()));
-                self.pool_class(&self.encoder.forward_at(x, &AttentionMask::None, &class))
+                self.pool_class(&self.encoder.forward_at(x, &AttentionMask::none(), &class))
             }
         }
     }
@@ -153,7 +111,7 @@ impl Vit {
     /// As [`Vit::forward`], with the attention weights. Slower: for looking at a model.
     pub fn forward_with_attention(&self, pixel_values: &Tensor) -> VitAttention {
         let (x, layers) =
-            self.encoder.forward_with_weights(self.embed(pixel_values, 1.0), &AttentionMask::None);
+            self.encoder.forward_with_weights(self.embed(pixel_values, 1.0), &AttentionMask::none());
         match &self.pooling {
             Pooling::Map(head) => {
                 let (pooled, pool) = head.forward(&self.post_norm.forward(&x));
@@ -189,11 +147,6 @@ impl Vit {
         }
     }
 
-    /// As [`Transformer::set_gradient_checkpointing`], for its blocks.
-    pub fn set_gradient_checkpointing(&mut self, on: bool) {
-        self.encoder.set_gradient_checkpointing(on);
-    }
-
     /// The config that the tower was made from.
     pub fn config(&self) -> &VitConfig {
         &self.config
@@ -218,25 +171,77 @@ impl Vit {
     }
 }
 
-/// The blocks below `path` by the names of `ViTModel`'s files, which are BERT's.
-fn vit_encoder(path: &Path, block: &BlockConfig) -> Transformer {
-    let (width, mlp_width, eps) = (block.width, block.mlp_width, block.layer_norm_eps);
-    let layer = |index: i64| {
-        let path = path / index;
-        let attention = &path / "attention";
-        let in_proj = Linear::new(&(&attention / "attention" / "in_proj"), width, 3 * width, VIT_STD);
-        let out_proj = Linear::new(&(&attention / "output" / "dense"), width, width, VIT_STD);
-        let fc1 = Linear::new(&(&path / "intermediate" / "dense"), width, mlp_width, VIT_STD);
-        let fc2 = Linear::new(&(&path / "output" / "dense"), mlp_width, width, VIT_STD);
-        Block::from_parts(
-            Attention::from_parts(in_proj, out_proj, block.heads),
-            LayerNorm::new(&(&path / "layernorm_before"), width, eps),
-            Mlp::from_parts(fc1, fc2, block.activation),
-            LayerNorm::new(&(&path / "layernorm_after"), width, eps),
-            block.norm_order,
-        )
+fn block_config(config: &VitConfig) -> BlockConfig {
+    let init = match config.form {
+        VitVariant::Clip | VitVariant::Siglip => BlockInit::Clip,
+        VitVariant::Vit => BlockInit::Normal(VIT_STD),
     };
-    Transformer::from_blocks((0..block.layers).map(layer).collect())
+    BlockConfig {
+        width: config.hidden_size,
+        heads: config.num_attention_heads,
+        mlp_width: config.intermediate_size,
+        activation: config.hidden_act,
+        layer_norm_eps: config.layer_norm_eps,
+        norm_order: NormOrder::Pre,
+        layers: config.num_hidden_layers,
+        init,
+        gradient_checkpointing: config.gradient_checkpointing,
+        ..BlockConfig::default()
+    }
+}
+
+fn class_token_and_pooling(
+    path: &Path,
+    config: &VitConfig,
+    block: &BlockConfig,
+) -> (Option<Tensor>, Pooling) {
+    let (width, embeddings) = (config.hidden_size, path / "embeddings");
+    match config.form {
+        VitVariant::Clip => {
+            let class = parameter(&embeddings, "class_embedding", &[width], normal(embedding_std(config)));
+            (Some(class), Pooling::Class)
+        }
+        VitVariant::Siglip => (None, Pooling::Map(Box::new(MapHead::new(&(path / "head"), block)))),
+        VitVariant::Vit => {
+            let class = parameter(&embeddings, "cls_token", &[1, 1, width], normal(VIT_STD));
+            let pooler = || Linear::new(&(path / "pooler" / "dense"), width, width, VIT_STD);
+            (Some(class), if config.pooler { Pooling::Pooler(pooler()) } else { Pooling::Class })
+        }
+    }
+}
+
+/// CLIP keeps PyTorch's default for convolutions (a third of LeCun's variance), SigLIP has LeCun's.
+fn patch_embedding(embeddings: &Path, config: &VitConfig) -> PatchEmbedding {
+    let fan_in = (3 * config.patch_size * config.patch_size) as f64;
+    let (path, std) = match config.form {
+        VitVariant::Clip => (embeddings / "patch_embedding", (3.0 * fan_in).powf(-0.5)),
+        VitVariant::Siglip => (embeddings / "patch_embedding", fan_in.powf(-0.5)),
+        VitVariant::Vit => (embeddings / "patch_embeddings" / "projection", VIT_STD),
+    };
+    let has_bias = config.form != VitVariant::Clip;
+    PatchEmbedding::new(&path, config.patch_size, config.hidden_size, has_bias, std)
+}
+
+/// `[L, width]` or `[1, L, width]`.
+fn position_embedding(embeddings: &Path, config: &VitConfig) -> Tensor {
+    let (width, grid) = (config.hidden_size, config.patch_grid());
+    let length = config.class_tokens() + grid * grid;
+    match config.form {
+        VitVariant::Clip | VitVariant::Siglip => {
+            let path = embeddings / "position_embedding";
+            parameter(&path, "weight", &[length, width], normal(embedding_std(config)))
+        }
+        VitVariant::Vit => parameter(embeddings, "position_embeddings", &[1, length, width], normal(VIT_STD)),
+    }
+}
+
+/// The standard deviation of CLIP's class and position embeddings.
+fn embedding_std(config: &VitConfig) -> f64 {
+    (config.hidden_size as f64).powf(-0.5)
+}
+
+fn normal(std: f64) -> Init {
+    Init::Randn { mean: 0.0, stdev: std }
 }
 
 /// Keeps a random share of the patches `[B, N, width]`, each image its own.

@@ -47,6 +47,11 @@ pub struct VitConfig {
     pub patch_dropout: f64,
     /// Whether a linear map and a tanh end the tower. Only [`VitVariant::Vit`] can have them.
     pub pooler: bool,
+    /// Whether training computes the activations inside of blocks again in the backward pass, as
+    /// [`BlockConfig::gradient_checkpointing`](mm_core::nn::BlockConfig::gradient_checkpointing). Not part of
+    /// the model, so no file has it.
+    #[serde(skip)]
+    pub gradient_checkpointing: bool,
 }
 
 impl Default for VitConfig {
@@ -63,6 +68,7 @@ impl Default for VitConfig {
             layer_norm_eps: 1e-5,
             patch_dropout: 0.0,
             pooler: false,
+            gradient_checkpointing: false,
         }
     }
 }

@@ -1,9 +1,13 @@
 //! The layers every tower is made of, once.
 //!
 //! A layer is a plain struct made from a [`tch::nn::Path`] and its sizes, with a `forward`. Parameter names
-//! are those of the Hugging Face checkpoints, but for one: the query, key and value projections are kept as a
-//! single `in_proj` (one matrix product instead of three); [`crate::checkpoint`] splits and joins it at the
-//! file.
+//! are those of the Hugging Face checkpoints, except that projections of the same input are one matrix
+//! product: queries, keys and values of self-attention are `in_proj`, keys and values of cross-attention
+//! `kv_proj`. [`crate::checkpoint`] splits and joins them at the file.
+//!
+//! An encoder or a decoder is a [`Transformer`] of [`Block`]s, made from a [`BlockConfig`] and the
+//! [`BlockNames`] of its family. With `context_width` its blocks have cross-attention, and with a
+//! [`KeyValueCache`] it decodes step by step.
 //!
 //! Every layer that holds a [`Linear`] also has a `pack`: it readies the layer for inference in a
 //! [`Precision`](crate::Precision), with weights laid out once for oneDNN. A packed layer cannot be trained.
@@ -11,7 +15,10 @@
 mod activation;
 mod attention;
 mod batch_norm;
+mod block;
+mod block_config;
 mod linear;
+mod mlp;
 mod norm;
 mod parameter;
 mod patch;
@@ -21,9 +28,12 @@ mod transformer;
 pub use activation::Activation;
 pub use attention::{Attention, AttentionMask};
 pub use batch_norm::{BatchNorm, Processes, over_processes};
+pub use block::{Block, Context};
+pub use block_config::{BlockConfig, BlockInit, BlockNames, CrossAttentionNames, NormOrder};
 pub use linear::Linear;
+pub use mlp::Mlp;
 pub use norm::{Embedding, LayerNorm};
 pub use parameter::{buffer, parameter, shapes_only, uninitialised};
 pub use patch::PatchEmbedding;
 pub use quantise::quantise_rows;
-pub use transformer::{Block, BlockConfig, Mlp, NormOrder, Transformer};
+pub use transformer::{KeyValueCache, Transformer};

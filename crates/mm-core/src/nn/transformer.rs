@@ -1,254 +1,238 @@
-use super::activation::QUICK_GELU_SLOPE;
+//! A stack of transformer blocks.
+
 use super::attention::take_positions;
-use super::{Activation, Attention, AttentionMask, LayerNorm, Linear};
+use super::block::BlockCache;
+use super::{AttentionMask, Block, BlockConfig, BlockNames, Context};
 use crate::Precision;
-use mm_sys::PostOp;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tch::Tensor;
 use tch::nn::Path;
 
-/// Where a block normalises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NormOrder {
-    /// Before each sub-layer (GPT-2, ViT, CLIP).
-    Pre,
-    /// After each residual sum (the original transformer, BERT).
-    Post,
-}
-
-/// The sizes of a transformer block.
-#[derive(Clone, Copy, Debug)]
-pub struct BlockConfig {
-    /// Width of the residual stream.
-    pub width: i64,
-    /// Attention heads; divides `width`.
-    pub heads: i64,
-    /// Width between the MLP's two linear layers.
-    pub mlp_width: i64,
-    /// The MLP's activation.
-    pub activation: Activation,
-    /// Epsilon of the layer norms.
-    pub layer_norm_eps: f64,
-    /// Where the block normalises.
-    pub norm_order: NormOrder,
-    /// Number of blocks in the stack, which scales the initial weights of the projections back into the
-    /// residual stream.
-    pub layers: i64,
-}
-
-/// Two linear layers with an activation between: `fc1` `[mlp_width, width]`, `fc2` `[width, mlp_width]`.
-#[derive(Debug)]
-pub struct Mlp {
-    fc1: Linear,
-    fc2: Linear,
-    activation: Activation,
-}
-
-impl Mlp {
-    /// Creates `fc1` and `fc2` below `path`, with the initial standard deviations given.
-    pub fn new(path: &Path, config: &BlockConfig, fc1_std: f64, fc2_std: f64) -> Self {
-        let fc1 = Linear::new(&(path / "fc1"), config.width, config.mlp_width, fc1_std);
-        let fc2 = Linear::new(&(path / "fc2"), config.mlp_width, config.width, fc2_std);
-        Self { fc1, fc2, activation: config.activation }
-    }
-
-    /// Uses layers made elsewhere, for checkpoints that name them otherwise.
-    pub fn from_parts(fc1: Linear, fc2: Linear, activation: Activation) -> Self {
-        Self { fc1, fc2, activation }
-    }
-
-    /// Maps `x` `[..., width]` to the same shape.
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        if !self.fc1.is_packed() {
-            return self.fc2.forward(&self.activation.forward(&self.fc1.forward(x)));
-        }
-        let post = match self.activation {
-            Activation::QuickGelu => PostOp::Swish, // its slope sits in the packed weights
-            Activation::Gelu => PostOp::Gelu,
-            Activation::GeluPytorchTanh => PostOp::GeluTanh,
-            Activation::Relu => PostOp::Relu,
-        };
-        self.fc2.forward(&self.fc1.forward_then(x, post))
-    }
-
-    /// Readies for inference in `precision`. oneDNN fuses `x sigmoid(x)` but not quick GELU's
-    /// `x sigmoid(a x)`, so `a` moves into the weights: `fc1` is scaled by `a` and `fc2`'s weight by `1 / a`.
-    pub fn pack(&mut self, precision: Precision) {
-        let slope = if self.activation == Activation::QuickGelu { QUICK_GELU_SLOPE } else { 1.0 };
-        self.fc1.pack_scaled(precision, slope, slope);
-        self.fc2.pack_scaled(precision, slope.recip(), 1.0);
-    }
-}
-
-/// A transformer block: attention and an MLP, each with a residual connection and a layer norm. Names are
-/// those of CLIP's encoder layers: `self_attn`, `layer_norm1`, `mlp`, `layer_norm2`.
-#[derive(Debug)]
-pub struct Block {
-    attention: Attention,
-    norm1: LayerNorm,
-    mlp: Mlp,
-    norm2: LayerNorm,
-    norm_order: NormOrder,
-}
-
-impl Block {
-    /// Creates the block's parameters below `path`, initialised as OpenAI's CLIP does.
-    pub fn new(path: &Path, config: &BlockConfig) -> Self {
-        let (width, eps) = (config.width as f64, config.layer_norm_eps);
-        let in_std = width.powf(-0.5);
-        let out_std = in_std * (2.0 * config.layers as f64).powf(-0.5);
-        let fc1_std = (2.0 * width).powf(-0.5);
-        Self {
-            attention: Attention::new(&(path / "self_attn"), config.width, config.heads, in_std, out_std),
-            norm1: LayerNorm::new(&(path / "layer_norm1"), config.width, eps),
-            mlp: Mlp::new(&(path / "mlp"), config, fc1_std, out_std),
-            norm2: LayerNorm::new(&(path / "layer_norm2"), config.width, eps),
-            norm_order: config.norm_order,
-        }
-    }
-
-    /// Uses layers made elsewhere, for checkpoints that name them otherwise. `norm1` belongs to the
-    /// attention, `norm2` to the MLP.
-    pub fn from_parts(
-        attention: Attention,
-        norm1: LayerNorm,
-        mlp: Mlp,
-        norm2: LayerNorm,
-        norm_order: NormOrder,
-    ) -> Self {
-        Self { attention, norm1, mlp, norm2, norm_order }
-    }
-
-    /// Maps `x` `[B, L, width]` to the same shape.
-    pub fn forward(&self, x: &Tensor, mask: &AttentionMask) -> Tensor {
-        self.run(x, x, |x| self.attention.forward(x, mask))
-    }
-
-    /// [`Block::forward`] at one position a row, `positions` `[B]` (i64): `[B, width]`.
-    fn forward_at(&self, x: &Tensor, mask: &AttentionMask, positions: &Tensor) -> Tensor {
-        self.run(x, &take_positions(x, positions), |x| self.attention.forward_at(x, mask, positions))
-    }
-
-    /// As [`Block::forward`], also giving the attention weights `[B, heads, L, L]`.
-    pub fn forward_with_weights(&self, x: &Tensor, mask: &AttentionMask) -> (Tensor, Tensor) {
-        let mut weights = None;
-        let y = self.run(x, x, |x| {
-            let (y, attention) = self.attention.forward_with_weights(x, mask);
-            weights = Some(attention);
-            y
-        });
-        (y, weights.expect("a block attends once"))
-    }
-
-    /// Runs the block on `x`; `residual` is `x` where the output is wanted, which is where `attend` gives its
-    /// own.
-    fn run(&self, x: &Tensor, residual: &Tensor, attend: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
-        match self.norm_order {
-            NormOrder::Pre => {
-                let x = residual + attend(&self.norm1.forward(x));
-                &x + self.mlp.forward(&self.norm2.forward(&x))
-            }
-            NormOrder::Post => {
-                let x = self.norm1.forward(&(residual + attend(x)));
-                self.norm2.forward(&(&x + self.mlp.forward(&x)))
-            }
-        }
-    }
-
-    /// Readies for inference in `precision`.
-    pub fn pack(&mut self, precision: Precision) {
-        self.attention.pack(precision);
-        self.norm1.pack(precision);
-        self.mlp.pack(precision);
-        self.norm2.pack(precision);
-    }
-}
-
 /// A stack of [`Block`]s, named by their index.
+///
+/// ```
+/// use mm_core::nn::{AttentionMask, BlockConfig, BlockNames, Context, Transformer};
+/// use tch::{Device, Kind, Tensor, nn::VarStore};
+///
+/// // A decoder of captions that reads the 49 features of an image.
+/// let (width, heads, mlp_width, layers) = (32, 4, 128, 2);
+/// let config =
+///     BlockConfig { width, heads, mlp_width, layers, context_width: Some(48), ..BlockConfig::default() };
+/// let vs = VarStore::new(Device::Cpu);
+/// let decoder = Transformer::new(&(vs.root() / "layers"), &config, &BlockNames::CLIP);
+/// let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+/// let context = Context { states: random(&[1, 49, 48]), mask: AttentionMask::none() };
+///
+/// // Three beams of one image: a prompt of four tokens, then one token a step.
+/// let mut cache = decoder.new_cache(20, Some(&context));
+/// let y = decoder.forward_cached(random(&[3, 4, 32]), &AttentionMask::causal(), &mut cache);
+/// assert_eq!(y.size(), [3, 4, 32]);
+/// cache.select_rows(&Tensor::from_slice(&[0i64, 0, 2])); // the second beam goes on from the first
+/// let y = decoder.forward_cached(random(&[3, 1, 32]), &AttentionMask::causal(), &mut cache);
+/// assert_eq!((y.size(), cache.length()), (vec![3, 1, 32], 5));
+/// ```
 #[derive(Debug)]
 pub struct Transformer {
-    /// Shared with the graphs of checkpointed blocks. Those may be run on a thread of libtorch's, and tensors
-    /// may be moved to another thread but not be used from two: hence the lock, which nobody waits for.
+    /// Shared with the graphs of checkpointed blocks, which may run on one of libtorch's threads. Tensors may
+    /// be moved to another thread but not be used from two: hence the lock, which is never contended.
     blocks: Vec<Arc<Mutex<Block>>>,
     gradient_checkpointing: bool,
 }
 
+/// The keys and values of a decoder, by block: of its own positions so far, and of the context that
+/// cross-attention reads. See [`Transformer::new_cache`].
+#[derive(Debug)]
+pub struct KeyValueCache {
+    blocks: Vec<BlockCache>,
+    context_mask: AttentionMask,
+}
+
+impl KeyValueCache {
+    /// Positions held.
+    pub fn length(&self) -> i64 {
+        self.blocks.first().map_or(0, |block| block.positions.length())
+    }
+
+    /// Makes row `i` what row `rows[i]` was, `rows` `[B']` (i64): for beams that go on from other beams, and
+    /// for prompts of which several continuations are drawn. Rows stay with their context. Memory is allocated
+    /// anew only where the number of rows changes.
+    pub fn select_rows(&mut self, rows: &Tensor) {
+        self.blocks.iter_mut().for_each(|block| block.positions.select_rows(rows));
+    }
+}
+
 impl Transformer {
-    /// Creates `config.layers` blocks below `path`: `path.0`, `path.1`, ...
-    pub fn new(path: &Path, config: &BlockConfig) -> Self {
-        Self::from_blocks((0..config.layers).map(|layer| Block::new(&(path / layer), config)).collect())
-    }
-
-    /// Uses blocks made elsewhere.
-    pub fn from_blocks(blocks: Vec<Block>) -> Self {
-        let blocks = blocks.into_iter().map(|block| Arc::new(Mutex::new(block))).collect();
-        Self { blocks, gradient_checkpointing: false }
-    }
-
-    /// Whether training keeps each block's input alone and computes the rest again in the backward pass (Chen
-    /// et al. 2016): the same gradients, a third more time, a fraction of the memory. Off at first, and
-    /// without effect where nothing needs a gradient.
-    pub fn set_gradient_checkpointing(&mut self, on: bool) {
-        self.gradient_checkpointing = on;
+    /// Creates `config.layers` blocks below `path`: `path.0`, `path.1`, ..., each under the `names` of its
+    /// family.
+    pub fn new(path: &Path, config: &BlockConfig, names: &BlockNames) -> Self {
+        let block = |layer: i64| Arc::new(Mutex::new(Block::new(&(path / layer), config, names)));
+        let gradient_checkpointing = config.gradient_checkpointing;
+        Self { blocks: (0..config.layers).map(block).collect(), gradient_checkpointing }
     }
 
     /// Maps `x` `[B, L, width]` to the same shape.
     pub fn forward(&self, x: Tensor, mask: &AttentionMask) -> Tensor {
-        self.blocks.iter().fold(x, |x, block| self.run(block, &x, mask, None))
+        self.forward_blocks(x, mask, None, None)
+    }
+
+    /// As [`Transformer::forward`], for blocks with cross-attention.
+    pub fn forward_with_context(&self, x: Tensor, mask: &AttentionMask, context: &Context) -> Tensor {
+        self.forward_blocks(x, mask, Some(context), None)
     }
 
     /// [`Transformer::forward`] where a pooled model reads it: at one position a row, `positions` `[B]`
     /// (i64), giving `[B, width]`. Same numbers, less work: of the last block, only what these positions need
     /// is computed.
     pub fn forward_at(&self, x: Tensor, mask: &AttentionMask, positions: &Tensor) -> Tensor {
-        match self.blocks.split_last() {
-            None => take_positions(&x, positions),
-            Some((last, blocks)) => {
-                let x = blocks.iter().fold(x, |x, block| self.run(block, &x, mask, None));
-                self.run(last, &x, mask, Some(positions))
-            }
-        }
+        self.forward_blocks(x, mask, None, Some(positions))
     }
 
-    /// One block's output for `x`, at all positions or at those given.
-    fn run(
-        &self,
-        block: &Arc<Mutex<Block>>,
-        x: &Tensor,
-        mask: &AttentionMask,
-        positions: Option<&Tensor>,
-    ) -> Tensor {
-        let forward = |block: &Mutex<Block>, x: &Tensor, mask: &AttentionMask, positions: Option<&Tensor>| {
-            let block = lock(block);
-            match positions {
-                None => block.forward(x, mask),
-                Some(positions) => block.forward_at(x, mask, positions),
-            }
-        };
-        if !self.gradient_checkpointing {
-            return forward(block, x, mask, positions);
-        }
-        let (block, mask, positions) =
-            (Arc::clone(block), mask.shallow_clone(), positions.map(Tensor::shallow_clone));
-        mm_sys::checkpointed(x, move |x| forward(&block, x, &mask, positions.as_ref()))
-            .unwrap_or_else(|error| panic!("{error}"))
+    /// An empty cache for decoding up to `max_length` positions. The keys and values of `context`, which
+    /// blocks with cross-attention need, are computed here, once for all steps and for all rows that read
+    /// them.
+    pub fn new_cache(&self, max_length: i64, context: Option<&Context>) -> KeyValueCache {
+        let context = context.map(Context::prepared);
+        let context_mask =
+            context.as_ref().map_or_else(AttentionMask::none, |context| context.mask.shallow_clone());
+        let new_cache = |block: &Arc<Mutex<Block>>| lock(block).new_cache(max_length, context.as_ref());
+        KeyValueCache { blocks: self.blocks.iter().map(new_cache).collect(), context_mask }
+    }
+
+    /// As [`Transformer::forward`] or [`Transformer::forward_with_context`], at the L positions after those
+    /// in `cache`, which it appends: `x` `[B, L, width]` to the same shape. A decoder's prompt is one call,
+    /// each token after it another; with a causal mask the result equals that of one call over all positions.
+    /// `mask` covers all keys, those in the cache first: for prompts of different lengths,
+    /// [`AttentionMask::padding`] of `[B, cache.length() + L]`, made causal. For inference: no gradient
+    /// reaches what is in the cache.
+    ///
+    /// # Panics
+    /// The positions exceed the cache's `max_length`, or the batch is not that of the last call.
+    pub fn forward_cached(&self, x: Tensor, mask: &AttentionMask, cache: &mut KeyValueCache) -> Tensor {
+        let queries = x.size()[1];
+        let mask = mask.prepared(queries, cache.length() + queries, x.device());
+        let KeyValueCache { blocks, context_mask } = cache;
+        self.blocks
+            .iter()
+            .zip(blocks)
+            .fold(x, |x, (block, cache)| lock(block).forward_cached(&x, &mask, context_mask, cache))
     }
 
     /// As [`Transformer::forward`], also giving each layer's attention weights `[B, heads, L, L]`.
     pub fn forward_with_weights(&self, x: Tensor, mask: &AttentionMask) -> (Tensor, Vec<Tensor>) {
+        let mask = prepared(mask, &x);
         let mut all = Vec::with_capacity(self.blocks.len());
         let x = self.blocks.iter().fold(x, |x, block| {
-            let (x, weights) = lock(block).forward_with_weights(&x, mask);
+            let (x, weights) = lock(block).forward_with_weights(&x, &mask);
             all.push(weights);
             x
         });
         (x, all)
     }
 
+    /// The output at all positions, or at one a row, where these are given.
+    fn forward_blocks(
+        &self,
+        x: Tensor,
+        mask: &AttentionMask,
+        context: Option<&Context>,
+        positions: Option<&Tensor>,
+    ) -> Tensor {
+        let mut inputs = BlockInputs {
+            mask: prepared(mask, &x),
+            context: context.map(Context::prepared),
+            positions: None,
+        };
+        let Some((last, blocks)) = self.blocks.split_last() else {
+            return positions.map_or_else(|| x.shallow_clone(), |positions| take_positions(&x, positions));
+        };
+        let x = blocks.iter().fold(x, |x, block| self.run(block, &x, &inputs));
+        inputs.positions = positions.map(Tensor::shallow_clone);
+        self.run(last, &x, &inputs)
+    }
+
+    /// One block's output for `x`.
+    fn run(&self, block: &Arc<Mutex<Block>>, x: &Tensor, inputs: &BlockInputs) -> Tensor {
+        if self.gradient_checkpointing {
+            inputs.checkpointed(block, x)
+        } else {
+            inputs.forward(&lock(block), x)
+        }
+    }
+
     /// Readies for inference in `precision`.
     pub fn pack(&mut self, precision: Precision) {
         self.blocks.iter().for_each(|block| lock(block).pack(precision));
     }
+}
+
+/// The inputs of a block beside the residual stream.
+struct BlockInputs {
+    /// Prepared.
+    mask: AttentionMask,
+    context: Option<Context>,
+    /// `[B]` (i64): the positions at which the output is wanted; none: all.
+    positions: Option<Tensor>,
+}
+
+impl BlockInputs {
+    fn forward(&self, block: &Block, x: &Tensor) -> Tensor {
+        match &self.positions {
+            None => block.forward(x, &self.mask, self.context.as_ref()),
+            Some(positions) => block.forward_at(x, &self.mask, self.context.as_ref(), positions),
+        }
+    }
+
+    /// [`BlockInputs::forward`], of which the graph keeps the inputs only.
+    fn checkpointed(&self, block: &Arc<Mutex<Block>>, x: &Tensor) -> Tensor {
+        let mut inputs = self.shallow_clone();
+        let mut with_gradient = vec![x.shallow_clone()];
+        with_gradient.extend(inputs.gradient_slots().into_iter().map(|tensor| tensor.shallow_clone()));
+        let block = Arc::clone(block);
+        let output = if with_gradient.len() == 1 {
+            mm_sys::checkpointed(x, move |x| inputs.forward(&lock(&block), x))
+        } else {
+            // The graph of a checkpoint has one input: all that need a gradient go in as one tensor.
+            let parts: Vec<(Vec<i64>, tch::Kind)> =
+                with_gradient.iter().map(|tensor| (tensor.size(), tensor.kind())).collect();
+            let flat: Vec<Tensor> = with_gradient.iter().map(|tensor| tensor.flatten(0, -1)).collect();
+            mm_sys::checkpointed(&Tensor::cat(&flat, 0), move |flat| {
+                let sizes: Vec<i64> = parts.iter().map(|(size, _)| size.iter().product()).collect();
+                let mut parts = flat
+                    .split_with_sizes(&sizes, 0)
+                    .into_iter()
+                    .zip(&parts)
+                    .map(|(part, (size, kind))| part.view(size.as_slice()).to_kind(*kind));
+                let x = parts.next().expect("x comes first");
+                let mut inputs = inputs.shallow_clone();
+                inputs.gradient_slots().into_iter().zip(parts).for_each(|(slot, part)| *slot = part);
+                inputs.forward(&lock(&block), &x)
+            })
+        };
+        output.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The tensors that need a gradient.
+    fn gradient_slots(&mut self) -> Vec<&mut Tensor> {
+        let bias = self.mask.bias_mut();
+        let context = self.context.as_mut();
+        let context =
+            context.into_iter().flat_map(|Context { states, mask }| [Some(states), mask.bias_mut()]);
+        std::iter::once(bias).chain(context).flatten().filter(|tensor| tensor.requires_grad()).collect()
+    }
+
+    fn shallow_clone(&self) -> Self {
+        Self {
+            mask: self.mask.shallow_clone(),
+            context: self.context.as_ref().map(Context::shallow_clone),
+            positions: self.positions.as_ref().map(Tensor::shallow_clone),
+        }
+    }
+}
+
+/// `mask` for self-attention over `x` `[B, L, width]`.
+fn prepared(mask: &AttentionMask, x: &Tensor) -> AttentionMask {
+    let length = x.size()[1];
+    mask.prepared(length, length, x.device())
 }
 
 /// A block's state is its parameters, which a panic in a forward pass leaves as they are.

@@ -1,0 +1,70 @@
+//! Keys and values that decoding keeps from one step to the next.
+
+use tch::Tensor;
+
+/// Keys and values of the states that cross-attention reads, each `[G, heads, S, head]`.
+#[derive(Debug)]
+pub(in crate::nn) struct KeyValues {
+    pub keys: Tensor,
+    pub values: Tensor,
+}
+
+/// The keys and values of one self-attention layer at the positions decoded so far. Memory for `max_length`
+/// positions is allocated at the first step, for the batch and the type that this has.
+#[derive(Debug)]
+pub(in crate::nn) struct LayerCache {
+    max_length: i64,
+    length: i64,
+    /// Keys and values, each `[B, heads, max_length, head]`.
+    memory: Option<KeyValues>,
+}
+
+impl LayerCache {
+    pub fn new(max_length: i64) -> Self {
+        Self { max_length, length: 0, memory: None }
+    }
+
+    /// Positions held.
+    pub fn length(&self) -> i64 {
+        self.length
+    }
+
+    /// Appends `keys` and `values` `[B, heads, L, head]` and gives all that are held, as views
+    /// `[B, heads, length, head]`. They are not part of a graph.
+    ///
+    /// # Panics
+    /// More than `max_length` positions, or another batch size than before.
+    pub fn append(&mut self, keys: &Tensor, values: &Tensor) -> KeyValues {
+        let size = keys.size();
+        let (start, length) = (self.length, self.length + size[2]);
+        assert!(length <= self.max_length, "{length} positions in a cache of {}", self.max_length);
+        let max_length = self.max_length;
+        let memory = self.memory.get_or_insert_with(|| {
+            let allocate = |like: &Tensor| {
+                let shape = [size[0], size[1], max_length, size[3]];
+                Tensor::empty(shape, (like.kind(), like.device()))
+            };
+            KeyValues { keys: allocate(keys), values: allocate(values) }
+        });
+        memory.keys.narrow(2, start, size[2]).copy_(&keys.detach());
+        memory.values.narrow(2, start, size[2]).copy_(&values.detach());
+        self.length = length;
+        KeyValues { keys: memory.keys.narrow(2, 0, length), values: memory.values.narrow(2, 0, length) }
+    }
+
+    /// Makes row `i` what row `rows[i]` was; `rows` `[B']` (i64). Memory is allocated anew only where the
+    /// number of rows changes.
+    pub fn select_rows(&mut self, rows: &Tensor) {
+        let Some(memory) = &mut self.memory else { return };
+        let (count, length, max_length) = (rows.size()[0], self.length, self.max_length);
+        for tensor in [&mut memory.keys, &mut memory.values] {
+            let selected = tensor.narrow(2, 0, length).index_select(0, rows);
+            let size = tensor.size();
+            if size[0] != count {
+                let shape = [count, size[1], max_length, size[3]];
+                *tensor = Tensor::empty(shape, (tensor.kind(), tensor.device()));
+            }
+            tensor.narrow(2, 0, length).copy_(&selected);
+        }
+    }
+}

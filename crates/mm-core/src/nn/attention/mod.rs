@@ -1,0 +1,154 @@
+//! Multi-head attention: self-attention, cross-attention and decoding with cached keys and values.
+
+mod cache;
+mod mask;
+mod scores;
+#[cfg(test)]
+mod tests;
+
+pub(super) use cache::{KeyValues, LayerCache};
+pub use mask::AttentionMask;
+
+use super::Linear;
+use crate::Precision;
+use scores::{attend, attend_with_weights, merge_heads, split_heads};
+use tch::{Kind, Tensor};
+
+/// Multi-head attention (Vaswani et al. 2017, section 3.2).
+///
+/// Self-attention has its three projections in one product: `in_proj` `[3 width, width]` (rows of q, then k,
+/// then v). Cross-attention reads keys and values from a context of a width of its own: `q_proj`
+/// `[width, width]` and `kv_proj` `[2 width, context_width]` (rows of k, then v). Both end in `out_proj`
+/// `[width, width]`.
+#[derive(Debug)]
+pub struct Attention {
+    projections: Projections,
+    out_proj: Linear,
+    heads: i64,
+}
+
+#[derive(Debug)]
+enum Projections {
+    Joint { in_proj: Linear },
+    Cross { q_proj: Linear, kv_proj: Linear },
+}
+
+impl Attention {
+    /// Self-attention. `heads` divides the width.
+    pub fn new(in_proj: Linear, out_proj: Linear, heads: i64) -> Self {
+        Self { projections: Projections::Joint { in_proj }, out_proj, heads }
+    }
+
+    /// Cross-attention. `heads` divides the width.
+    pub fn cross(q_proj: Linear, kv_proj: Linear, out_proj: Linear, heads: i64) -> Self {
+        Self { projections: Projections::Cross { q_proj, kv_proj }, out_proj, heads }
+    }
+
+    /// Self-attention over `x` `[B, L, width]`, to the same shape.
+    ///
+    /// # Panics
+    /// This is cross-attention.
+    pub fn forward(&self, x: &Tensor, mask: &AttentionMask) -> Tensor {
+        let (q, k, v) = self.project(x);
+        self.out_proj.forward(&merge_heads(&attend(&q, &k, &v, &prepare(mask, &q, &k))))
+    }
+
+    /// [`Attention::forward`] at one position a row, `positions` `[B]` (i64): `[B, width]`.
+    pub(super) fn forward_at(&self, x: &Tensor, mask: &AttentionMask, positions: &Tensor) -> Tensor {
+        let (q, k, v) = self.project(x);
+        let attended = merge_heads(&attend(&q, &k, &v, &prepare(mask, &q, &k)));
+        self.out_proj.forward(&take_positions(&attended, positions))
+    }
+
+    /// [`Attention::forward`] at the positions after those in `cache`, which it appends: `x` `[B, L, width]`
+    /// to the same shape. `mask` covers all keys, those in the cache first. No gradient reaches them.
+    pub(super) fn forward_cached(&self, x: &Tensor, mask: &AttentionMask, cache: &mut LayerCache) -> Tensor {
+        let (q, k, v) = self.project(x);
+        let KeyValues { keys, values } = cache.append(&k, &v);
+        self.out_proj.forward(&merge_heads(&attend(&q, &keys, &values, &prepare(mask, &q, &keys))))
+    }
+
+    /// As [`Attention::forward`], also giving the attention weights `[B, heads, L, L]`, which are part of the
+    /// graph. Slower: for looking at a model, not for training it.
+    ///
+    /// # Panics
+    /// This is cross-attention.
+    pub fn forward_with_weights(&self, x: &Tensor, mask: &AttentionMask) -> (Tensor, Tensor) {
+        let (q, k, v) = self.project(x);
+        let (y, weights) = attend_with_weights(&q, &k, &v, &prepare(mask, &q, &k));
+        (self.out_proj.forward(&merge_heads(&y)), weights)
+    }
+
+    /// Cross-attention of `x` `[B, L, width]` over `context` `[G, S, context_width]`, to `x`'s shape. B is a
+    /// multiple of G: rows `i * B / G` to `(i + 1) * B / G` read context `i`, whose keys and values are
+    /// computed once for all of them. `mask` is over S, and has one row for all queries where B is not G.
+    ///
+    /// # Panics
+    /// This is self-attention, or B is not a multiple of G.
+    pub fn forward_context(&self, x: &Tensor, context: &Tensor, mask: &AttentionMask) -> Tensor {
+        self.forward_projected(x, &self.project_context(context), mask)
+    }
+
+    /// As [`Attention::forward_context`], with the keys and values of [`Attention::project_context`].
+    pub(super) fn forward_projected(&self, x: &Tensor, context: &KeyValues, mask: &AttentionMask) -> Tensor {
+        let Projections::Cross { q_proj, .. } = &self.projections else {
+            panic!("self-attention has no context");
+        };
+        let KeyValues { keys, values } = context;
+        let (batch, length, width) = x.size3().expect("attention input is [B, L, width]");
+        let groups = keys.size()[0];
+        let rows = batch / groups.max(1);
+        assert!(rows * groups == batch, "{batch} rows of queries for {groups} contexts");
+        // The rows of one context are queries of one sequence.
+        let q = split_heads(&q_proj.forward(x).view([groups, rows * length, width]), self.heads);
+        let attended = merge_heads(&attend(&q, keys, values, &prepare(mask, &q, keys)));
+        self.out_proj.forward(&attended.view([batch, length, width]))
+    }
+
+    /// The keys and values of `context` `[G, S, context_width]`.
+    ///
+    /// # Panics
+    /// This is self-attention.
+    pub(super) fn project_context(&self, context: &Tensor) -> KeyValues {
+        let Projections::Cross { kv_proj, .. } = &self.projections else {
+            panic!("self-attention has no context");
+        };
+        let kv = kv_proj.forward(context).chunk(2, -1);
+        KeyValues { keys: split_heads(&kv[0], self.heads), values: split_heads(&kv[1], self.heads) }
+    }
+
+    /// `x` `[B, L, width]` to q, k and v, each a view `[B, heads, L, width / heads]` into one tensor.
+    fn project(&self, x: &Tensor) -> (Tensor, Tensor, Tensor) {
+        let Projections::Joint { in_proj } = &self.projections else {
+            panic!("cross-attention needs a context");
+        };
+        let (batch, length, width) = x.size3().expect("attention input is [B, L, width]");
+        let qkv = in_proj.forward(x).view([batch, length, 3, self.heads, width / self.heads]);
+        let qkv = qkv.permute([2, 0, 3, 1, 4]); // [3, B, heads, L, width / heads]
+        (qkv.get(0), qkv.get(1), qkv.get(2))
+    }
+
+    /// Readies for inference in `precision`.
+    pub fn pack(&mut self, precision: Precision) {
+        match &mut self.projections {
+            Projections::Joint { in_proj } => in_proj.pack(precision),
+            Projections::Cross { q_proj, kv_proj } => {
+                q_proj.pack(precision);
+                kv_proj.pack(precision);
+            }
+        }
+        self.out_proj.pack(precision);
+    }
+}
+
+/// `mask` for queries `q` and keys `k`, `[B, heads, L or S, head]`.
+fn prepare(mask: &AttentionMask, q: &Tensor, k: &Tensor) -> AttentionMask {
+    mask.prepared(q.size()[2], k.size()[2], q.device())
+}
+
+/// From `x` `[B, L, D]`, the vectors `[B, D]` at `positions` `[B]` (i64).
+pub(super) fn take_positions(x: &Tensor, positions: &Tensor) -> Tensor {
+    let (batch, length, width) = x.size3().expect("activations are [B, L, D]");
+    let rows = Tensor::arange(batch, (Kind::Int64, x.device())) * length + positions;
+    x.reshape([batch * length, width]).index_select(0, &rows)
+}

@@ -1,0 +1,57 @@
+//! The softmax of scores over keys, and the weighted sum of values.
+
+use super::AttentionMask;
+use tch::{Device, Kind, Tensor};
+
+/// The longest sequence that [`attend_all_heads`] is faster for, forward and backward, than libtorch's fused
+/// kernel.
+const SHORT: i64 = 128;
+
+/// Attention of `q` `[B, heads, L, head]` over `k` and `v` `[B, heads, S, head]` under a prepared mask, to
+/// `[B, heads, L, head]`.
+pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask) -> Tensor {
+    if q.kind() == Kind::BFloat16 && q.device() == Device::Cpu && q.size()[2] <= SHORT {
+        return attend_all_heads(q, k, v, mask);
+    }
+    let (bias, is_causal) = mask.prepared_parts();
+    let bias = bias.map(|bias| bias.to_kind(q.kind()));
+    Tensor::scaled_dot_product_attention(q, k, v, bias, 0.0, is_causal, None, false)
+}
+
+/// As [`attend`], also giving the weights `[B, heads, L, S]`, in the order of operations of the field's
+/// reference code.
+pub(super) fn attend_with_weights(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    mask: &AttentionMask,
+) -> (Tensor, Tensor) {
+    let scores = q.matmul(&k.transpose(-2, -1)) / (q.size()[3] as f64).sqrt();
+    let weights = mask.apply(scores).softmax(-1, None);
+    (weights.matmul(v), weights)
+}
+
+/// Attention as two products over all heads of the batch, with scores in f32. In bf16 on a CPU libtorch's
+/// fused kernel calls oneDNN for each head of each sample, and each call takes microseconds before it
+/// multiplies: for 17 positions four times as long as this, forward and backward.
+fn attend_all_heads(q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask) -> Tensor {
+    let scale = (q.size()[3] as f64).sqrt().recip();
+    // Scores rounded to bf16 would have three times the error of the fused kernel.
+    let weights = mm_sys::without_autocast(q.device(), || {
+        let scores = (q.to_kind(Kind::Float) * scale).matmul(&k.to_kind(Kind::Float).transpose(-2, -1));
+        mask.apply(scores).softmax(-1, None).to_kind(v.kind())
+    });
+    weights.matmul(v)
+}
+
+/// `[B, L, heads * head]` to `[B, heads, L, head]`.
+pub(super) fn split_heads(x: &Tensor, heads: i64) -> Tensor {
+    let (batch, length, width) = x.size3().expect("attention input is [B, L, width]");
+    x.view([batch, length, heads, width / heads]).transpose(1, 2)
+}
+
+/// `[B, heads, L, head]` to `[B, L, heads * head]`.
+pub(super) fn merge_heads(x: &Tensor) -> Tensor {
+    let (batch, heads, length, head) = x.size4().expect("heads are [B, heads, L, head]");
+    x.transpose(1, 2).reshape([batch, length, heads * head])
+}

@@ -1,0 +1,182 @@
+//! A transformer block of an encoder or a decoder.
+
+use super::attention::{KeyValues, LayerCache, take_positions};
+use super::block_config::layer_path;
+use super::{Attention, AttentionMask, BlockConfig, BlockNames, LayerNorm, Linear, Mlp, NormOrder};
+use crate::Precision;
+use tch::Tensor;
+use tch::nn::Path;
+
+/// The states that cross-attention reads, such as an image's features.
+#[derive(Debug)]
+pub struct Context {
+    /// `[G, S, context_width]`. A batch of B rows, a multiple of G, reads them in order: the first `B / G`
+    /// rows the first context, and so on.
+    pub states: Tensor,
+    /// Hides padding among the S states. It is not causal.
+    pub mask: AttentionMask,
+}
+
+impl Context {
+    /// The same context, with its mask in the form that attention computes with: one row, for any number of
+    /// queries.
+    pub(super) fn prepared(&self) -> Self {
+        let mask = self.mask.prepared(1, self.states.size()[1], self.states.device());
+        Self { states: self.states.shallow_clone(), mask }
+    }
+
+    /// The same context, in the same memory.
+    pub(super) fn shallow_clone(&self) -> Self {
+        Self { states: self.states.shallow_clone(), mask: self.mask.shallow_clone() }
+    }
+}
+
+/// What a block keeps from one step of decoding to the next.
+#[derive(Debug)]
+pub(super) struct BlockCache {
+    /// Of self-attention.
+    pub positions: LayerCache,
+    /// Of cross-attention.
+    pub context: Option<KeyValues>,
+}
+
+/// A transformer block: self-attention, cross-attention where the config has a context, and an MLP, each with
+/// a residual connection and a layer norm.
+#[derive(Debug)]
+pub struct Block {
+    attention: Attention,
+    attention_norm: LayerNorm,
+    cross_attention: Option<(Attention, LayerNorm)>,
+    mlp: Mlp,
+    mlp_norm: LayerNorm,
+    norm_order: NormOrder,
+}
+
+impl Block {
+    /// Creates the block's parameters below `path` under the `names` of its family.
+    pub fn new(path: &Path, config: &BlockConfig, names: &BlockNames) -> Self {
+        let (width, heads, std) = (config.width, config.heads, config.init_std());
+        let linear = |name: &str, input: i64, output: i64, std: f64| {
+            Linear::new(&layer_path(path, name), input, output, std)
+        };
+        let norm = |name: &str| LayerNorm::new(&layer_path(path, name), width, config.layer_norm_eps);
+        // libtorch draws the initial weights in the order of creation, which must stay as it is.
+        let in_proj = linear(names.in_proj, width, 3 * width, std.attention_in);
+        let attention = Attention::new(in_proj, linear(names.out_proj, width, width, std.out), heads);
+        let cross_attention = config.context_width.map(|context_width| {
+            let names = &names.cross_attention;
+            let q_proj = linear(names.q_proj, width, width, std.attention_in);
+            let kv_proj = linear(names.kv_proj, context_width, 2 * width, std.attention_in);
+            let out_proj = linear(names.out_proj, width, width, std.out);
+            (Attention::cross(q_proj, kv_proj, out_proj, heads), norm(names.norm))
+        });
+        let fc1 = linear(names.fc1, width, config.mlp_width, std.mlp_in);
+        let fc2 = linear(names.fc2, config.mlp_width, width, std.out);
+        Self {
+            attention,
+            attention_norm: norm(names.attention_norm),
+            cross_attention,
+            mlp: Mlp::new(fc1, fc2, config.activation),
+            mlp_norm: norm(names.mlp_norm),
+            norm_order: config.norm_order,
+        }
+    }
+
+    /// Maps `x` `[B, L, width]` to the same shape. `context` is given if the block has cross-attention.
+    pub fn forward(&self, x: &Tensor, mask: &AttentionMask, context: Option<&Context>) -> Tensor {
+        self.run(x, x, |x| self.attention.forward(x, mask), &|cross, x| cross_attend(cross, x, context))
+    }
+
+    /// [`Block::forward`] at one position a row, `positions` `[B]` (i64): `[B, width]`.
+    pub(super) fn forward_at(
+        &self,
+        x: &Tensor,
+        mask: &AttentionMask,
+        context: Option<&Context>,
+        positions: &Tensor,
+    ) -> Tensor {
+        let attend = |x: &Tensor| self.attention.forward_at(x, mask, positions);
+        self.run(x, &take_positions(x, positions), attend, &|cross, x| {
+            cross_attend(cross, &x.unsqueeze(1), context).squeeze_dim(1)
+        })
+    }
+
+    /// [`Block::forward`] at the positions after those in `cache`, which it appends. `mask` covers all of
+    /// them; `context_mask` is that of the context in `cache`.
+    pub(super) fn forward_cached(
+        &self,
+        x: &Tensor,
+        mask: &AttentionMask,
+        context_mask: &AttentionMask,
+        cache: &mut BlockCache,
+    ) -> Tensor {
+        let BlockCache { positions, context } = cache;
+        self.run(x, x, |x| self.attention.forward_cached(x, mask, positions), &|cross, x| {
+            let context = context.as_ref().expect("a block with cross-attention is given a context");
+            cross.forward_projected(x, context, context_mask)
+        })
+    }
+
+    /// An empty cache for `max_length` positions, with the keys and values of `context`.
+    pub(super) fn new_cache(&self, max_length: i64, context: Option<&Context>) -> BlockCache {
+        let cross = self.cross_attention.as_ref().zip(context);
+        let context = cross.map(|((attention, _), context)| attention.project_context(&context.states));
+        BlockCache { positions: LayerCache::new(max_length), context }
+    }
+
+    /// As [`Block::forward`] without a context, also giving the self-attention weights `[B, heads, L, L]`.
+    pub fn forward_with_weights(&self, x: &Tensor, mask: &AttentionMask) -> (Tensor, Tensor) {
+        let mut weights = None;
+        let attend = |x: &Tensor| {
+            let (y, attention) = self.attention.forward_with_weights(x, mask);
+            weights = Some(attention);
+            y
+        };
+        let y = self.run(x, x, attend, &|cross, x| cross_attend(cross, x, None));
+        (y, weights.expect("a block attends once"))
+    }
+
+    /// Runs the sub-layers on `x`; `residual` is `x` at the positions for which `attend` gives its output.
+    fn run(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+        attend: impl FnOnce(&Tensor) -> Tensor,
+        cross_attend: &dyn Fn(&Attention, &Tensor) -> Tensor,
+    ) -> Tensor {
+        match self.norm_order {
+            NormOrder::Pre => {
+                let mut x = residual + attend(&self.attention_norm.forward(x));
+                if let Some((cross, norm)) = &self.cross_attention {
+                    x = &x + cross_attend(cross, &norm.forward(&x));
+                }
+                &x + self.mlp.forward(&self.mlp_norm.forward(&x))
+            }
+            NormOrder::Post => {
+                let mut x = self.attention_norm.forward(&(residual + attend(x)));
+                if let Some((cross, norm)) = &self.cross_attention {
+                    x = norm.forward(&(&x + cross_attend(cross, &x)));
+                }
+                self.mlp_norm.forward(&(&x + self.mlp.forward(&x)))
+            }
+        }
+    }
+
+    /// Readies for inference in `precision`.
+    pub fn pack(&mut self, precision: Precision) {
+        self.attention.pack(precision);
+        self.attention_norm.pack(precision);
+        if let Some((attention, norm)) = &mut self.cross_attention {
+            attention.pack(precision);
+            norm.pack(precision);
+        }
+        self.mlp.pack(precision);
+        self.mlp_norm.pack(precision);
+    }
+}
+
+/// Cross-attention of `x` `[B, L, width]` over `context`.
+fn cross_attend(attention: &Attention, x: &Tensor, context: Option<&Context>) -> Tensor {
+    let Context { states, mask } = context.expect("a block with cross-attention is given a context");
+    attention.forward_context(x, states, mask)
+}

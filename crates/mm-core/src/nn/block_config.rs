@@ -1,0 +1,228 @@
+//! Sizes, initial weights and parameter names of transformer blocks.
+
+use super::Activation;
+use tch::nn::Path;
+
+/// Where a block normalises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormOrder {
+    /// Before each sub-layer (GPT-2, ViT, CLIP).
+    Pre,
+    /// After each residual sum (the original transformer, BERT).
+    Post,
+}
+
+/// The initial weights of a block; biases are zero.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum BlockInit {
+    /// OpenAI CLIP's: normal, with standard deviations that depend on the width, and smaller by the root of
+    /// the number of layers for projections back into the residual stream.
+    Clip,
+    /// Normal with this standard deviation: transformers' `initializer_range` (BERT, ViT).
+    Normal(f64),
+}
+
+/// The sizes of a transformer block, and how it is trained. Defaults are those of CLIP's text transformer.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockConfig {
+    /// Width of the residual stream.
+    pub width: i64,
+    /// Attention heads; divides `width`.
+    pub heads: i64,
+    /// Width between the MLP's two linear layers.
+    pub mlp_width: i64,
+    /// The MLP's activation.
+    pub activation: Activation,
+    /// Epsilon of the layer norms.
+    pub layer_norm_eps: f64,
+    /// Where the block normalises.
+    pub norm_order: NormOrder,
+    /// Number of blocks in the stack.
+    pub layers: i64,
+    /// The initial weights.
+    pub init: BlockInit,
+    /// Width of the states that cross-attention reads, between self-attention and MLP; none: the block has no
+    /// cross-attention.
+    pub context_width: Option<i64>,
+    /// Whether training keeps only each block's input and computes the rest again in the backward pass (Chen
+    /// et al. 2016): the same gradients, a third more time, a fraction of the memory. Without effect where
+    /// nothing needs a gradient.
+    pub gradient_checkpointing: bool,
+}
+
+impl Default for BlockConfig {
+    fn default() -> Self {
+        Self {
+            width: 512,
+            heads: 8,
+            mlp_width: 2048,
+            activation: Activation::QuickGelu,
+            layer_norm_eps: 1e-5,
+            norm_order: NormOrder::Pre,
+            layers: 12,
+            init: BlockInit::Clip,
+            context_width: None,
+            gradient_checkpointing: false,
+        }
+    }
+}
+
+/// Standard deviations of a block's initial weights.
+pub(super) struct InitStd {
+    /// Of the projections to queries, keys and values.
+    pub attention_in: f64,
+    /// Of the MLP's first layer.
+    pub mlp_in: f64,
+    /// Of the projections back into the residual stream.
+    pub out: f64,
+}
+
+impl BlockConfig {
+    pub(super) fn init_std(&self) -> InitStd {
+        match self.init {
+            BlockInit::Normal(std) => InitStd { attention_in: std, mlp_in: std, out: std },
+            BlockInit::Clip => {
+                let width = self.width as f64;
+                let attention_in = width.powf(-0.5);
+                let out = attention_in * (2.0 * self.layers as f64).powf(-0.5);
+                InitStd { attention_in, mlp_in: (2.0 * width).powf(-0.5), out }
+            }
+        }
+    }
+}
+
+/// The names of a block's layers below its path, dots included, as a family of checkpoints has them. Joined
+/// projections (`in_proj`, `kv_proj`) are split at the file: see [`crate::checkpoint::hf_names`].
+#[derive(Clone, Copy, Debug)]
+pub struct BlockNames {
+    /// Queries, keys and values of self-attention.
+    pub in_proj: &'static str,
+    /// The output of self-attention.
+    pub out_proj: &'static str,
+    /// The norm of self-attention.
+    pub attention_norm: &'static str,
+    /// Cross-attention, where the block has it.
+    pub cross_attention: CrossAttentionNames,
+    /// The MLP's first layer.
+    pub fc1: &'static str,
+    /// The MLP's second layer.
+    pub fc2: &'static str,
+    /// The norm of the MLP.
+    pub mlp_norm: &'static str,
+}
+
+/// The names of cross-attention in [`BlockNames`].
+#[derive(Clone, Copy, Debug)]
+pub struct CrossAttentionNames {
+    /// Queries.
+    pub q_proj: &'static str,
+    /// Keys and values.
+    pub kv_proj: &'static str,
+    /// The output.
+    pub out_proj: &'static str,
+    /// The norm.
+    pub norm: &'static str,
+}
+
+impl BlockNames {
+    /// CLIP's encoder layers; cross-attention as in MBart's decoder layers.
+    pub const CLIP: Self = Self {
+        in_proj: "self_attn.in_proj",
+        out_proj: "self_attn.out_proj",
+        attention_norm: "layer_norm1",
+        cross_attention: CrossAttentionNames {
+            q_proj: "encoder_attn.q_proj",
+            kv_proj: "encoder_attn.kv_proj",
+            out_proj: "encoder_attn.out_proj",
+            norm: "encoder_attn_layer_norm",
+        },
+        fc1: "mlp.fc1",
+        fc2: "mlp.fc2",
+        mlp_norm: "layer_norm2",
+    };
+
+    /// BERT's layers.
+    pub const BERT: Self = Self {
+        in_proj: "attention.self.in_proj",
+        out_proj: "attention.output.dense",
+        attention_norm: "attention.output.LayerNorm",
+        cross_attention: CrossAttentionNames {
+            q_proj: "crossattention.self.query",
+            kv_proj: "crossattention.self.kv_proj",
+            out_proj: "crossattention.output.dense",
+            norm: "crossattention.output.LayerNorm",
+        },
+        fc1: "intermediate.dense",
+        fc2: "output.dense",
+        mlp_norm: "output.LayerNorm",
+    };
+
+    /// The layers of transformers' `ViTModel`; cross-attention as in BERT's.
+    pub const VIT: Self = Self {
+        in_proj: "attention.attention.in_proj",
+        attention_norm: "layernorm_before",
+        mlp_norm: "layernorm_after",
+        ..Self::BERT
+    };
+}
+
+/// The path of a layer whose name has dots.
+pub(super) fn layer_path<'a>(path: &Path<'a>, name: &str) -> Path<'a> {
+    name.split('.').fold(path.clone(), |path, part| path / part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::hf_names;
+    use crate::nn::Block;
+    use tch::Device;
+    use tch::nn::VarStore;
+
+    /// The weights of a decoder's block, by their names in a checkpoint.
+    fn stored_weights(names: &BlockNames) -> Vec<String> {
+        let vs = VarStore::new(Device::Cpu);
+        Block::new(&vs.root(), &BlockConfig { context_width: Some(8), ..BlockConfig::default() }, names);
+        let names = vs.variables().into_keys().flat_map(|name| hf_names(&name));
+        let mut names: Vec<String> =
+            names.filter_map(|name| name.strip_suffix(".weight").map(str::to_owned)).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_block_is_stored_under_the_names_of_its_family() {
+        let mbart = [
+            "encoder_attn.k_proj",
+            "encoder_attn.out_proj",
+            "encoder_attn.q_proj",
+            "encoder_attn.v_proj",
+            "encoder_attn_layer_norm",
+            "layer_norm1",
+            "layer_norm2",
+            "mlp.fc1",
+            "mlp.fc2",
+            "self_attn.k_proj",
+            "self_attn.out_proj",
+            "self_attn.q_proj",
+            "self_attn.v_proj",
+        ];
+        assert_eq!(stored_weights(&BlockNames::CLIP), mbart);
+        let bert = [
+            "attention.output.LayerNorm",
+            "attention.output.dense",
+            "attention.self.key",
+            "attention.self.query",
+            "attention.self.value",
+            "crossattention.output.LayerNorm",
+            "crossattention.output.dense",
+            "crossattention.self.key",
+            "crossattention.self.query",
+            "crossattention.self.value",
+            "intermediate.dense",
+            "output.LayerNorm",
+            "output.dense",
+        ];
+        assert_eq!(stored_weights(&BlockNames::BERT), bert);
+    }
+}
