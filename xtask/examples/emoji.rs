@@ -11,7 +11,7 @@ fn main() -> ExitCode {
         eprintln!("error: no folder given: emoji OUT");
         return ExitCode::from(2);
     };
-    match mm_data::emoji::export(Path::new(&out)) {
+    match mm_data::export_emoji(Path::new(&out)) {
         Ok(stats) => {
             let megabytes = stats.image_bytes as f64 / 1e6;
             println!(

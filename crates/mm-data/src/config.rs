@@ -1,20 +1,23 @@
-//! Which data to read, as the config says it.
+//! The data set tables of the config.
 
 use serde::{Deserialize, Serialize};
 
-use crate::emoji::{EmojiConfig, EmojiDataset};
-use crate::readers::coco::{self, CocoConfig};
-use crate::readers::flickr::{self, FlickrConfig};
-use crate::readers::folder::{FolderConfig, FolderDataset};
-use crate::readers::karpathy::{self, KarpathyConfig};
-use crate::readers::parquet::{ParquetConfig, ParquetDataset};
-use crate::readers::table::{TableConfig, TableDataset, TableFormat};
-use crate::readers::vqa::{VqaConfig, VqaDataset};
-use crate::shapes::{ShapesConfig, ShapesDataset};
-use crate::webdataset::WebDatasetConfig;
-use crate::{Dataset, MixConfig, Result};
+use crate::sources::coco::{self, CocoConfig};
+use crate::sources::emoji::{EmojiConfig, EmojiDataset};
+use crate::sources::flickr::{self, FlickrConfig};
+use crate::sources::folder::{FolderConfig, FolderDataset};
+use crate::sources::karpathy::{self, KarpathyConfig};
+use crate::sources::mix::MixConfig;
+use crate::sources::pairs::{PairsConfig, PairsDataset};
+use crate::sources::parquet::{ParquetConfig, ParquetDataset};
+use crate::sources::prompts::{PromptsConfig, PromptsDataset};
+use crate::sources::shapes::{ShapesConfig, ShapesDataset};
+use crate::sources::table::{TableConfig, TableDataset, TableFormat};
+use crate::sources::vqa::{VqaConfig, VqaDataset};
+use crate::sources::webdataset::WebDatasetConfig;
+use crate::{Dataset, Result};
 
-/// A data set of the config: `kind` says which reader, the other keys are that reader's own.
+/// A data set table of the config: `kind` selects the reader, which defines the other keys.
 ///
 /// ```
 /// let config: mm_data::DatasetConfig = toml::from_str(r#"
@@ -28,17 +31,17 @@ use crate::{Dataset, MixConfig, Result};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum DatasetConfig {
-    /// The embedded emoji.
+    /// The embedded emoji set.
     Emoji(EmojiConfig),
-    /// The embedded shapes.
+    /// The embedded shapes set.
     Shapes(ShapesConfig),
     /// A file of comma-separated values with a header line.
     Csv(TableConfig),
-    /// The same with tabs.
+    /// A file of tab-separated values with a header line.
     Tsv(TableConfig),
     /// One JSON object a line.
     Jsonl(TableConfig),
-    /// A folder of images, with a folder a class or caption files beside the images.
+    /// A folder of images, with one folder for each class or caption files beside the images.
     Folder(FolderConfig),
     /// COCO captions.
     Coco(CocoConfig),
@@ -50,16 +53,21 @@ pub enum DatasetConfig {
     VqaV2(VqaConfig),
     /// Parquet files with images inside, as Hugging Face `datasets` writes them.
     Parquet(ParquetConfig),
-    /// Tar shards.
+    /// WebDataset tar shards.
     Webdataset(WebDatasetConfig),
+    /// Prompts without images, one a line.
+    Prompts(PromptsConfig),
+    /// Edits and preferences: rows with two images.
+    Pairs(PairsConfig),
     /// Several data sets, mixed by weight.
     Mix(MixConfig),
 }
 
 impl DatasetConfig {
-    /// Opens the data set: reads its list of samples, but no image.
+    /// Opens the data set: reads the list of its samples, but no image.
     ///
-    /// Errors: a missing file, folder or column, a file without rows, a number out of its range.
+    /// # Errors
+    /// A missing file, folder or column, a file without rows, a setting out of its range.
     pub fn open(&self) -> Result<Box<dyn Dataset>> {
         Ok(match self {
             Self::Emoji(config) => Box::new(EmojiDataset::new(config)),
@@ -74,12 +82,14 @@ impl DatasetConfig {
             Self::VqaV2(config) => Box::new(VqaDataset::open(config)?),
             Self::Parquet(config) => Box::new(ParquetDataset::open(config)?),
             Self::Webdataset(config) => config.open()?,
+            Self::Prompts(config) => Box::new(PromptsDataset::open(config)?),
+            Self::Pairs(config) => Box::new(PairsDataset::open(config)?),
             Self::Mix(config) => config.open()?,
         })
     }
 }
 
-/// Reads one thing or a list of things as a list.
+/// Deserializes a single value or a list as a list.
 pub(crate) fn one_or_many<'de, D, T>(deserializer: D) -> std::result::Result<Vec<T>, D::Error>
 where
     D: serde::Deserializer<'de>,

@@ -1,4 +1,4 @@
-//! The traits of what has samples: by number, in a mix, or as a stream.
+//! The traits of data sets: samples by index, or as a stream.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -6,47 +6,48 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{BadSample, Result, Sample};
 
-/// A data set: samples by number. The [`Loader`](crate::Loader) reads any of these.
+/// A data set: samples by index. The [`Loader`](crate::Loader) reads any of these.
 pub trait Dataset: Send + Sync {
     /// The name for logs: the kind and the path.
     fn name(&self) -> &str;
 
-    /// How many samples there are, bad ones included.
+    /// The number of samples, bad ones included.
     fn len(&self) -> usize;
 
-    /// Whether there is none.
+    /// Whether there are no samples.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The sample of an index below [`len`](Self::len). Cheap: it decodes nothing.
-    /// Errors: this sample is broken; the others may be whole.
+    /// The sample at an index below [`len`](Self::len). Cheap: it decodes nothing.
+    ///
+    /// # Errors
+    /// This sample cannot be read; others may be fine.
     fn sample(&self, index: usize) -> Result<Sample>;
 
-    /// The key of a sample, for reports of one that cannot be read.
+    /// The key of a sample, for reports when the sample itself cannot be read.
     fn key(&self, index: usize) -> String {
         format!("#{index}")
     }
 
-    /// Where a sample lies, told without reading anything: for who waits for it.
+    /// The location of a sample, without reading it: for messages about a stalled loader.
     fn location(&self, index: usize) -> String {
         format!("{} #{index}", self.name())
     }
 
-    /// How many consecutive samples lie together and are best read one after the other, block by block to the
-    /// end of the source; none where samples lie anywhere. Shuffling keeps blocks together, as far as its
-    /// window goes.
+    /// The lengths of the blocks of consecutive samples that are best read in sequence, over the whole data set.
+    /// `None` where access is random. Shuffling keeps blocks together within its window.
     fn blocks(&self) -> Option<Vec<u32>> {
         None
     }
 
-    /// How many blocks can be read from in turns without reading any of them twice; none where any number
-    /// can.
+    /// The number of blocks that can be read alternately without reading any of them twice; `None` for no
+    /// limit.
     fn blocks_at_once(&self) -> Option<usize> {
         None
     }
 
-    /// Tells that these samples, a block or a part of one, are read soon.
+    /// Announces that these samples, a block or a part of one, will be read soon.
     fn will_need(&self, indices: Range<usize>) {
         let _ = indices;
     }
@@ -56,71 +57,72 @@ pub trait Dataset: Send + Sync {
         ""
     }
 
-    /// The sources that this one mixes; none where it stands for itself.
-    fn parts(&self) -> Option<&[Part]> {
+    /// The data sets that a mix consists of; `None` for any other data set.
+    fn mixture(&self) -> Option<&[WeightedDataset]> {
         None
     }
 
-    /// The samples in the only order that they can be read in, where they cannot be read by number.
+    /// The samples as a stream, where they can only be read in sequence and not by index.
     fn stream(&self) -> Option<&dyn StreamingDataset> {
         None
     }
 }
 
-/// A source in a mix.
+/// A data set in a mix.
 #[derive(Clone)]
-pub struct Part {
-    /// Its share of what is drawn, against the weights of the others.
+pub struct WeightedDataset {
+    /// The weight of the data set, relative to the sum of all weights.
     pub weight: f64,
-    /// The source.
-    pub source: Arc<dyn Dataset>,
+    /// The data set.
+    pub dataset: Arc<dyn Dataset>,
 }
 
-/// Samples that come one after the other and cannot be asked for by number: a command's output, a compressed
-/// tar.
+/// Samples that can only be read in sequence: the output of a command, a compressed tar.
 pub trait StreamingDataset: Send + Sync {
-    /// Reads from the beginning, without end unless what is read ends for good; epoch follows epoch. What
-    /// comes follows from `order` alone, if the commands and files give the same bytes again.
+    /// Starts reading at the beginning. Epochs follow each other without end, unless the input can be read only
+    /// once. The order of samples depends on `order` alone, provided that commands and files give the same
+    /// bytes again.
     ///
-    /// Errors: there is less than one shard for each process.
+    /// # Errors
+    /// There are fewer shards than processes.
     fn read(&self, order: StreamOrder) -> Result<Box<dyn StreamReader>>;
 }
 
-/// In which order a [`StreamingDataset`] comes.
+/// The order in which a [`StreamingDataset`] is read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StreamOrder {
-    /// What the shuffling follows from; none: as it lies.
+    /// The seed of the shuffling; `None` reads in stored order.
     pub seed: Option<u64>,
     /// Whether shards are drawn with replacement.
     pub resample: bool,
-    /// Whose shards.
-    pub split: Rank,
+    /// The process whose share of the shards is read.
+    pub rank: Rank,
 }
 
-/// A [`StreamingDataset`] being read.
+/// A reader of a [`StreamingDataset`].
 pub trait StreamReader: Send {
-    /// The next sample, bad ones included; none at an end for good.
+    /// The next sample, bad ones included; `None` at the final end.
     fn next(&mut self) -> Option<std::result::Result<Sample, BadSample>>;
 
-    /// What can be told of the reading while it goes on.
-    fn watch(&self) -> Arc<StreamHandle>;
+    /// The state of the reader, for other threads.
+    fn handle(&self) -> Arc<StreamHandle>;
 }
 
-/// How far a [`StreamReader`] is, and its end from outside, for who waits for it.
+/// The state of a [`StreamReader`], seen from other threads, and the way to stop it.
 #[derive(Default)]
 pub struct StreamHandle {
-    /// The shard that is being read.
+    /// The current shard.
     pub shard: Mutex<String>,
     /// Bytes read so far.
     pub bytes: AtomicU64,
     /// Samples in the shuffle buffer.
     pub buffered: AtomicUsize,
-    /// What [`stop`](Self::stop) does.
+    /// The action of [`stop`](Self::stop).
     pub on_stop: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl StreamHandle {
-    /// Ends the reading, even while somebody waits for its next sample: there is none then.
+    /// Ends the reading, even while a thread waits for the next sample, which is then `None`.
     pub fn stop(&self) {
         let on_stop = self.on_stop.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(on_stop) = on_stop {
@@ -129,17 +131,17 @@ impl StreamHandle {
     }
 }
 
-/// Which part of the work is one process's.
+/// The rank of a process in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rank {
-    /// The process, from 0.
+    /// The index of the process, from 0.
     pub index: usize,
-    /// How many processes there are.
+    /// The number of processes.
     pub world: usize,
 }
 
 impl Default for Rank {
-    /// One process does all.
+    /// A single process.
     fn default() -> Self {
         Self { index: 0, world: 1 }
     }

@@ -1,17 +1,18 @@
-//! Images with their texts, from files to batches, without tensors.
+//! Data sets of images with texts, from files to batches, without tensors.
 //!
-//! The way of a sample, in the order of this crate's parts:
+//! A sample goes through this crate in the order of its parts:
 //!
-//! 1. A [`DatasetConfig`] of the TOML opens a [`Dataset`]: samples by number. A [`Sample`] has a key, encoded
-//!    bytes, captions, questions and a label; making one is cheap. Built in are tables (CSV, TSV, JSON
-//!    lines), image folders, the field's own files (COCO captions, Karpathy's splits, Flickr30k, VQA v2,
-//!    Parquet with images inside), and WebDataset shards, several sets mixed, and [`emoji`] and [`shapes`],
-//!    data sets inside the program.
+//! 1. A [`DatasetConfig`] of the TOML opens a [`Dataset`]: samples by index. A [`Sample`] has a key and, as
+//!    the data set provides them, encoded images, captions, questions, a label, an instruction or a preference.
+//!    Reading one decodes nothing. The kinds of data sets are in `sources/`: tables (CSV, TSV, JSON lines),
+//!    image folders, published formats (COCO captions, Karpathy's splits, Flickr30k, VQA v2, Parquet with
+//!    images inside), WebDataset shards, prompts, image pairs, mixes of these, and the embedded sets [`emoji`]
+//!    and [`shapes`].
 //! 2. The crate [`mm_image`] decodes, resizes, augments and normalizes the images.
-//! 3. A [`Loader`] does this on threads, in an order that follows from the seed alone, and tells a
-//!    [`Position`] from which it goes on exactly.
+//! 3. A [`Loader`] does this on threads, in an order that depends on the seed alone. Its [`Position`] resumes
+//!    it exactly.
 //!
-//! Beside that way, [`shards`] packs any source as tars, [`Stats`] counts what is in one and a [`sheet`]
+//! In `tools/`, [`shards`] packs any data set as tars, [`Stats`] counts the contents of one and a [`sheet`]
 //! shows it.
 //!
 //! ```
@@ -19,11 +20,11 @@
 //! use mm_image::{Normalize, resize};
 //!
 //! let config: DatasetConfig = toml::from_str("kind = \"emoji\"\nsplit = \"held_out\"")?;
-//! let source = config.open()?;
-//! assert_eq!(source.len(), 394);
+//! let dataset = config.open()?;
+//! assert_eq!(dataset.len(), 394);
 //!
-//! let sample = source.sample(0)?;
-//! let image = sample.image.decode([255; 3])?;
+//! let sample = dataset.sample(0)?;
+//! let image = sample.image()?.decode([255; 3])?;
 //! let image = resize::short_side_center_crop(&image, 64);
 //! let mut pixel_values = vec![0.0; 3 * 64 * 64]; // [3, H, W]
 //! Normalize::CLIP.write(&image, &mut pixel_values);
@@ -32,41 +33,34 @@
 //!
 //! # To extend
 //!
-//! A new data set is a file with a config struct and a [`Dataset`], and a variant of [`DatasetConfig`]. Give a
-//! sample that cannot be read back as an `Err`: the loader counts it and goes on. See `docs/data.md` for the
-//! user's side.
+//! A new kind of data set is a file in `sources/` with a config struct and a [`Dataset`], and a variant of
+//! [`DatasetConfig`]. `sources/prompts.rs` is the shortest example. A sample that cannot be read is an `Err`:
+//! the loader counts it and goes on. `docs/data.md` documents the kinds for users.
 
 mod config;
 mod dataset;
-pub mod emoji;
 mod error;
 mod file_kind;
-pub mod html;
-mod in_order;
 mod json;
 mod loader;
-mod mix;
-mod readers;
 mod rng;
 mod sample;
-pub mod shapes;
-pub mod shards;
-pub mod sheet;
-mod stats;
+mod sources;
 pub mod text;
-mod webdataset;
+mod tools;
 
-/// The random numbers of a sample: the same on every machine.
+/// The random number generator of a sample: the same numbers on every machine.
 pub use rand_chacha::ChaCha8Rng as SampleRng;
 
 pub use config::DatasetConfig;
-pub use dataset::{Dataset, Part, Rank, StreamHandle, StreamOrder, StreamReader, StreamingDataset};
+pub use dataset::{Dataset, Rank, StreamHandle, StreamOrder, StreamReader, StreamingDataset, WeightedDataset};
 pub use error::{Error, Fault, Result};
 pub use loader::{Batch, Item, Loader, LoaderConfig, Map, Position, Tally};
-pub use mix::{MixConfig, Weighted};
-pub use readers::{
-    CocoConfig, FlickrConfig, FolderConfig, KarpathyConfig, ParquetConfig, TableConfig, VqaConfig,
+pub use sample::{BadSample, Draw, NegativeCaption, Question, Sample, SampleImage};
+pub use sources::{
+    CocoConfig, FlickrConfig, FolderConfig, KarpathyConfig, MixConfig, PairsConfig, ParquetConfig, PromptsConfig,
+    TableConfig, VqaConfig, WebDatasetConfig, Weighted, emoji, shapes,
 };
-pub use sample::{BadSample, Question, Sample, SampleImage};
-pub use stats::{Measure, Spread, Stats};
-pub use webdataset::WebDatasetConfig;
+pub use tools::emoji_export::{EmojiStats, export_emoji};
+pub use tools::stats::{Measure, Spread, Stats};
+pub use tools::{html, shards, sheet};

@@ -1,91 +1,164 @@
-//! A sample: an image with its texts.
+//! A sample: images with their texts.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::io::Cursor;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use mm_image::image::ImageFormat;
 use mm_image::{Augment, Reduced, RgbImage, decode, decode_reduced};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::shapes::Drawing;
 use crate::{Error, Fault, Result};
 
-/// One image with its texts, as it lies in the data set: nothing is decoded yet.
-#[derive(Debug, Clone)]
+/// A sample of a data set. Images are encoded, in a file or in memory: nothing is decoded yet.
+///
+/// Most samples have one image. A prompt has none. An edit has the image before and the image after, in this
+/// order, with an [`instruction`](Self::instruction). A preference pair has two images for the prompt in
+/// `captions[0]`, with [`preferred`](Self::preferred).
+#[derive(Debug, Clone, Default)]
 pub struct Sample {
-    /// The name of the sample in logs and result files, unique in its source.
+    /// The name of the sample in logs and result files, unique in its data set.
     pub key: String,
-    /// The image.
-    pub image: SampleImage,
-    /// All texts of the image; the first is the canonical one, which evaluation uses.
+    /// The images.
+    pub images: Vec<SampleImage>,
+    /// The captions of the image. The first one is canonical: evaluation uses it. For an edit that has
+    /// captions: that of the image before and that of the image after.
     pub captions: Vec<String>,
+    /// Hard negatives: false captions, each close to a true one.
+    pub negatives: Vec<NegativeCaption>,
     /// The class: folder name, emoji group or label column.
     pub label: Option<String>,
     /// Questions about the image.
     pub questions: Vec<Question>,
-    /// The key of the sample that this one is a variation of (an emoji with a chosen skin tone: the one
-    /// without), so that evaluation can tell near twins from other pairs.
+    /// The instruction that turns the first image into the second, in the imperative.
+    pub instruction: Option<String>,
+    /// The probability that the first of two images is preferred: 1 or 0 for a clear preference, 0.5 for a tie.
+    pub preferred: Option<f32>,
+    /// The key of the sample that this one is a variant of (for an emoji with a skin tone, the one without),
+    /// so that evaluation can tell near duplicates apart from other pairs.
     pub variant_of: Option<String>,
-    /// What of the sample could not be read and is not needed: it is whole without it.
+    /// An optional part of the sample that could not be read. The sample is complete without it.
     pub warning: Option<String>,
 }
 
 impl Sample {
-    /// A sample that is nothing but an image: `Sample { captions, ..Sample::new(key, image) }` adds to it.
+    /// A sample with one image and nothing else: `Sample { captions, ..Sample::new(key, image) }` adds to it.
     pub fn new(key: impl Into<String>, image: SampleImage) -> Self {
-        let key = key.into();
-        Self {
-            key,
-            image,
-            captions: Vec::new(),
-            label: None,
-            questions: Vec::new(),
-            variant_of: None,
-            warning: None,
+        Self { key: key.into(), images: vec![image], ..Self::default() }
+    }
+
+    /// The only image of the sample.
+    ///
+    /// # Errors
+    /// [`Fault::NoImage`] where there is none, [`Fault::Other`] where there are several.
+    pub fn image(&self) -> Result<&SampleImage> {
+        match &self.images[..] {
+            [image] => Ok(image),
+            [] => Err(Error::bad(Fault::NoImage, "the sample has no image")),
+            several => {
+                let count = several.len();
+                Err(Error::bad(Fault::Other, format!("the sample has {count} images where one is expected")))
+            }
         }
+    }
+
+    /// The two images of an edit (before, after) or of a preference pair (first, second).
+    ///
+    /// # Errors
+    /// [`Fault::NoImage`] where there are fewer than two, [`Fault::Other`] where there are more.
+    pub fn image_pair(&self) -> Result<[&SampleImage; 2]> {
+        match &self.images[..] {
+            [first, second] => Ok([first, second]),
+            images => {
+                let (count, fault) = (images.len(), if images.len() < 2 { Fault::NoImage } else { Fault::Other });
+                Err(Error::bad(fault, format!("the sample has {count} images where two are expected")))
+            }
+        }
+    }
+
+    /// The encoded bytes of all images that are known without reading them, for the reported data rate.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        self.images.iter().map(SampleImage::stored_bytes).sum()
     }
 }
 
-/// A question about an image.
+/// A false caption with the true caption that it is close to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Question {
-    /// The number that result files name it by.
-    pub id: u64,
-    /// The question.
-    pub text: String,
-    /// What people answered, all of them, most agreed on or not; empty where answers are kept back.
-    pub answers: Vec<String>,
-    /// What sort of answer is asked for, in the data set's own words: `yes/no`, `number`, `count`.
+pub struct NegativeCaption {
+    /// True of the image.
+    pub positive: String,
+    /// False of the image.
+    pub negative: String,
+    /// The kind of difference, in the data set's own words: `swapped_attributes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
 }
 
-/// Where an image is.
+/// A question about an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// The id of the question in result files.
+    pub id: u64,
+    /// The question.
+    pub text: String,
+    /// All given answers; empty where the data set withholds them.
+    pub answers: Vec<String>,
+    /// The type of the answer, in the data set's own words: `yes/no`, `number`, `count`. VQA v2's
+    /// `answer_type`.
+    pub kind: Option<String>,
+    /// VQA v2's type of the question, its first words: `what color is the`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question_type: Option<String>,
+    /// VQA v2's most frequent answer, the ground truth of its multiple-choice task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multiple_choice_answer: Option<String>,
+}
+
+/// An image that is drawn on demand instead of being stored.
+pub trait Draw: fmt::Debug + Send + Sync {
+    /// The pixels: the same at each call.
+    fn draw(&self) -> RgbImage;
+}
+
+/// The source of an image.
 #[derive(Debug, Clone)]
 pub enum SampleImage {
-    /// Encoded, in the program itself.
+    /// Encoded bytes in the program itself.
     Static(&'static [u8]),
-    /// Encoded, in a file, which is read when asked for.
+    /// An encoded file, which is read on demand.
     File(PathBuf),
-    /// Encoded, in memory.
+    /// Encoded bytes in memory.
     Memory(Vec<u8>),
-    /// Not yet anywhere: drawn when asked for.
-    Drawn(Box<Drawing>),
+    /// Drawn on demand.
+    Drawn(Arc<dyn Draw>),
 }
 
 impl SampleImage {
-    /// The encoded bytes; a drawing as PNG. Errors: a file that cannot be read.
+    /// The encoded bytes; a drawing as PNG.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the drawing has no pixels.
     pub fn bytes(&self) -> Result<Cow<'_, [u8]>> {
         match self {
             Self::Static(bytes) => Ok(Cow::Borrowed(bytes)),
             Self::File(path) => std::fs::read(path).map(Cow::Owned).map_err(Error::io(path)),
             Self::Memory(bytes) => Ok(Cow::Borrowed(bytes)),
-            Self::Drawn(drawing) => drawing.png().map(Cow::Owned),
+            Self::Drawn(drawing) => {
+                let mut png = Cursor::new(Vec::new());
+                let written = drawing.draw().write_to(&mut png, ImageFormat::Png);
+                written.map_err(|error| Error::bad(Fault::Image, format!("no PNG of {drawing:?}: {error}")))?;
+                Ok(Cow::Owned(png.into_inner()))
+            }
         }
     }
 
-    /// How many encoded bytes are at hand without reading, for the rate that is told of.
-    pub(crate) fn stored_bytes(&self) -> u64 {
+    /// The number of encoded bytes that is known without reading the image.
+    fn stored_bytes(&self) -> u64 {
         match self {
             Self::Static(bytes) => bytes.len() as u64,
             Self::File(path) => path.metadata().map_or(0, |file| file.len()),
@@ -94,17 +167,22 @@ impl SampleImage {
         }
     }
 
-    /// The pixels, with transparent ones over `background`. Errors: those of [`bytes`](Self::bytes) and
-    /// [`decode`](mm_image::decode()).
+    /// The pixels, with transparent ones composited over `background`.
+    ///
+    /// # Errors
+    /// Those of [`bytes`](Self::bytes) and [`decode`](mm_image::decode()).
     pub fn decode(&self, background: [u8; 3]) -> Result<RgbImage> {
         match self {
-            Self::Drawn(drawing) => Ok(drawing.render()),
+            Self::Drawn(drawing) => Ok(drawing.draw()),
             encoded => Ok(decode(&encoded.bytes()?, background)?),
         }
     }
 
     /// As [`decode`](Self::decode), but at a fraction of the size where `largest` allows it: see
     /// [`decode_reduced`].
+    ///
+    /// # Errors
+    /// Those of [`decode`](Self::decode).
     pub fn decode_reduced(
         &self,
         background: [u8; 3],
@@ -112,7 +190,7 @@ impl SampleImage {
     ) -> Result<Reduced<'static>> {
         match self {
             Self::Drawn(drawing) => {
-                let pixels = drawing.render();
+                let pixels = drawing.draw();
                 largest(pixels.width(), pixels.height());
                 Ok(Reduced::full_size(Cow::Owned(pixels)))
             }
@@ -133,7 +211,7 @@ impl SampleImage {
         rng: &mut impl Rng,
     ) -> Result<RgbImage> {
         match self {
-            Self::Drawn(drawing) => Ok(augment.apply(&drawing.render(), size, rng)),
+            Self::Drawn(drawing) => Ok(augment.apply(&drawing.draw(), size, rng)),
             encoded => Ok(augment.decode_and_apply(&encoded.bytes()?, background, size, rng)?),
         }
     }
@@ -142,12 +220,30 @@ impl SampleImage {
 /// A sample that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadSample {
-    /// The source.
+    /// The name of the data set.
     pub source: String,
-    /// Its key: with its shard, if it has one.
+    /// The key of the sample, with its shard where there is one.
     pub key: String,
-    /// What kind of fault it has.
+    /// The kind of fault.
     pub fault: Fault,
-    /// What is wrong with it, in words.
+    /// The reason, for people.
     pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_without_an_image_or_with_several_has_no_single_image() {
+        let image = || SampleImage::Static(b"");
+        let sample = |images: Vec<SampleImage>| Sample { images, ..Sample::default() };
+        assert!(sample(vec![image()]).image().is_ok());
+        assert_eq!(sample(vec![]).image().unwrap_err().fault(), Fault::NoImage);
+        let message = sample(vec![image(), image()]).image().unwrap_err().to_string();
+        assert_eq!(message, "the sample has 2 images where one is expected");
+        assert!(sample(vec![image(), image()]).image_pair().is_ok());
+        assert_eq!(sample(vec![image()]).image_pair().unwrap_err().fault(), Fault::NoImage);
+        assert_eq!(sample(vec![image(), image(), image()]).image_pair().unwrap_err().fault(), Fault::Other);
+    }
 }

@@ -66,16 +66,16 @@ pub(super) struct Places {
 impl Places {
     /// A process's share of the places of a batch of up to `batch_size`: as many as the others, but for the
     /// last of an epoch.
-    pub fn slice(&self, batch_size: usize, Rank { index: rank, world }: Rank) -> Range<usize> {
+    pub fn slice(&self, batch_size: usize, rank: Rank) -> Range<usize> {
         let Range { start, end } = self.all;
-        let share = batch_size.div_ceil(world);
-        (start + share * rank).min(end)..(start + share * (rank + 1)).min(end)
+        let share = batch_size.div_ceil(rank.world);
+        (start + share * rank.index).min(end)..(start + share * (rank.index + 1)).min(end)
     }
 }
 
 impl LoaderConfig {
     /// Errors: settings that cannot work.
-    pub(super) fn check(&self, split: Rank, name: &str, len: usize) -> Result<()> {
+    pub(super) fn check(&self, rank: Rank, name: &str, len: usize) -> Result<()> {
         let Self { batch_size, drop_last, .. } = *self;
         if len == 0 {
             return Err(Error::Empty {
@@ -86,16 +86,16 @@ impl LoaderConfig {
         if batch_size == 0 {
             return Err(Error::Setting("batch_size = 0: it must be at least 1".into()));
         }
-        if split.world == 0 || split.index >= split.world {
+        if rank.world == 0 || rank.index >= rank.world {
             return Err(Error::Setting(format!(
                 "process {} of {}: there is no such process",
-                split.index, split.world
+                rank.index, rank.world
             )));
         }
-        if drop_last && batch_size % split.world != 0 {
+        if drop_last && batch_size % rank.world != 0 {
             return Err(Error::Setting(format!(
                 "batch_size = {batch_size} cannot be shared by {} processes: make it a multiple of their number",
-                split.world
+                rank.world
             )));
         }
         if drop_last && batch_size > len {

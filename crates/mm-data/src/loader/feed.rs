@@ -39,7 +39,7 @@ impl Numbered {
 /// changes nothing.
 pub(super) struct Streamed {
     pub name: String,
-    pub watch: Arc<StreamHandle>,
+    pub handle: Arc<StreamHandle>,
     state: Mutex<State>,
     turn: Condvar,
 }
@@ -53,9 +53,9 @@ struct State {
 
 impl Streamed {
     pub fn new(name: String, reading: Box<dyn StreamReader>) -> Self {
-        let watch = reading.watch();
+        let handle = reading.handle();
         let state = Mutex::new(State { reading, next: 0, stopped: false });
-        Self { name, watch, state, turn: Condvar::new() }
+        Self { name, handle, state, turn: Condvar::new() }
     }
 
     /// The sample of this number; none at the end. Every number from `first` on is asked for, by one worker
@@ -76,14 +76,14 @@ impl Streamed {
 
     /// Ends the reading, and with it all waiting for it.
     pub fn stop(&self) {
-        self.watch.stop();
+        self.handle.stop();
         self.state.lock().unwrap_or_else(PoisonError::into_inner).stopped = true;
         self.turn.notify_all();
     }
 
     /// What can be told while one waits.
     pub fn status(&self) -> String {
-        let shard = self.watch.shard.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        format!("{shard}, {} samples in the shuffle buffer", self.watch.buffered.load(Ordering::Relaxed))
+        let shard = self.handle.shard.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        format!("{shard}, {} samples in the shuffle buffer", self.handle.buffered.load(Ordering::Relaxed))
     }
 }

@@ -38,7 +38,7 @@ pub use position::{Position, Tally};
 use report::Report;
 use workers::{Shared, Workers};
 
-use crate::{BadSample, Dataset, Error, Part, Rank, Result, Sample, SampleRng, StreamOrder};
+use crate::{BadSample, Dataset, Error, Rank, Result, Sample, SampleRng, StreamOrder, WeightedDataset};
 
 /// What a map makes, so that the loader can bound the memory of what it reads ahead.
 pub trait Item: Send + 'static {
@@ -79,7 +79,7 @@ pub struct Batch<T> {
 ///
 /// let source = Arc::from(DatasetConfig::Emoji(EmojiConfig::default()).open()?);
 /// let config = LoaderConfig { batch_size: 8, ..LoaderConfig::default() };
-/// let map = Arc::new(|sample: &mm_data::Sample, _: &mut mm_data::SampleRng| sample.image.decode([255; 3]));
+/// let map = Arc::new(|sample: &mm_data::Sample, _: &mut mm_data::SampleRng| sample.image()?.decode([255; 3]));
 /// let mut loader = Loader::new(source, config, Rank::default(), map, Position::default())?;
 /// let batch = loader.next_batch()?;
 /// assert_eq!((batch.items.len(), batch.position.index), (8, 8));
@@ -88,7 +88,7 @@ pub struct Batch<T> {
 pub struct Loader<T> {
     source: Arc<dyn Dataset>,
     config: LoaderConfig,
-    split: Rank,
+    rank: Rank,
     weights: Vec<f64>,
     position: Position,
     /// The epoch and place that are read ahead next.
@@ -114,26 +114,26 @@ impl<T: Item> Loader<T> {
     pub fn new(
         source: Arc<dyn Dataset>,
         config: LoaderConfig,
-        split: Rank,
+        rank: Rank,
         map: Map<T>,
         mut position: Position,
     ) -> Result<Self> {
         let (name, len) = (source.name().to_owned(), source.len());
-        config.check(split, &name, len)?;
+        config.check(rank, &name, len)?;
         if (position.samples != 0 && position.samples != len) || position.index >= len {
             return Err(Error::OtherData { name, saved: position.samples, present: len });
         }
         position.samples = len;
-        let alone = [Part { weight: 1.0, source: source.clone() }];
-        let parts = source.parts().unwrap_or(&alone);
+        let alone = [WeightedDataset { weight: 1.0, dataset: source.clone() }];
+        let parts = source.mixture().unwrap_or(&alone);
         let weights: Vec<f64> = parts.iter().map(|part| part.weight).collect();
         let first: Vec<u64> =
             (0..parts.len()).map(|part| position.streams.get(&part).copied().unwrap_or(0)).collect();
         let mut offset = 0;
         let mut feeds = Vec::with_capacity(parts.len());
         for (number, part) in parts.iter().enumerate() {
-            feeds.push(feed(part, number, offset, &config, split)?);
-            offset += part.source.len();
+            feeds.push(feed(part, number, offset, &config, rank)?);
+            offset += part.dataset.len();
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if config.workers == 0 { cores } else { config.workers };
@@ -142,12 +142,12 @@ impl<T: Item> Loader<T> {
         let stall = Duration::try_from_secs_f64(config.stall_seconds.max(0.001)).unwrap_or(Duration::MAX);
         let workers = Workers::start(Shared { feeds, map, seed, replace, first, bytes, at }, stall)?;
         let ahead = (position.epoch, position.index);
-        let report = Report::new(name, parts.iter().map(|part| part.source.name().to_owned()));
+        let report = Report::new(name, parts.iter().map(|part| part.dataset.name().to_owned()));
         let (pending, in_flight, largest) = (VecDeque::new(), 0, 0);
         Ok(Self {
             source,
             config,
-            split,
+            rank,
             weights,
             position,
             ahead,
@@ -281,7 +281,7 @@ impl<T: Item> Loader<T> {
         let len = self.source.len();
         loop {
             let places = self.config.batch_at(self.ahead, len);
-            let slice = places.slice(self.config.batch_size, self.split);
+            let slice = places.slice(self.config.batch_size, self.rank);
             let fits = self.pending.len() < self.config.prefetch.max(1)
                 && (self.in_flight + slice.len()).saturating_mul(self.largest) <= self.config.prefetch_bytes;
             if !(self.pending.is_empty() || (fits && places.epoch < end)) {
@@ -302,7 +302,7 @@ impl<T: Item> Loader<T> {
             Feed::Numbered(feed) => {
                 let len = feed.source.len() as u64;
                 let (epoch, place) = (number / len, (number % len) as usize);
-                announce(feed, (epoch, place), self.split, &mut self.announced[part]);
+                announce(feed, (epoch, place), self.rank, &mut self.announced[part]);
                 (epoch, place)
             }
             Feed::Streamed(_) => (0, 0),
@@ -312,13 +312,13 @@ impl<T: Item> Loader<T> {
     }
 }
 
-fn feed(part: &Part, number: usize, offset: usize, config: &LoaderConfig, split: Rank) -> Result<Feed> {
+fn feed(part: &WeightedDataset, number: usize, offset: usize, config: &LoaderConfig, rank: Rank) -> Result<Feed> {
     let LoaderConfig { shuffle, resample, shuffle_window: window, seed, .. } = *config;
-    let source = part.source.clone();
+    let source = part.dataset.clone();
     Ok(match source.stream() {
         Some(stream) => {
             let order =
-                StreamOrder { seed: shuffle.then(|| seed.wrapping_add(number as u64)), resample, split };
+                StreamOrder { seed: shuffle.then(|| seed.wrapping_add(number as u64)), resample, rank };
             Feed::Streamed(Streamed::new(source.name().to_owned(), stream.read(order)?))
         }
         None => {
@@ -332,12 +332,12 @@ fn feed(part: &Part, number: usize, offset: usize, config: &LoaderConfig, split:
 fn announce(
     feed: &Numbered,
     (epoch, place): (u64, usize),
-    split: Rank,
+    rank: Rank,
     announced: &mut Option<(u64, usize)>,
 ) {
     // Each of several processes needs a small part of each block: fetching whole blocks for all would read N
     // times too much.
-    if split.world > 1 {
+    if rank.world > 1 {
         return;
     }
     let (window, _) = feed.order.window_of(epoch, place);

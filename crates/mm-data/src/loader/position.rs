@@ -32,25 +32,25 @@ impl Position {
     /// Where process `split` goes on, from where each process of a run stood when it was saved. With another
     /// number of processes than then, samples by number go on exactly; what each has taken of a stream is
     /// then its share of what all had, about where they were.
-    pub fn resumed(saved: Vec<Self>, split: Rank) -> Self {
-        let mut resumed = saved.get(split.index).or(saved.first()).cloned().unwrap_or_default();
-        if saved.len() != split.world && !resumed.streams.is_empty() {
+    pub fn resumed(saved: Vec<Self>, rank: Rank) -> Self {
+        let mut resumed = saved.get(rank.index).or(saved.first()).cloned().unwrap_or_default();
+        if saved.len() != rank.world && !resumed.streams.is_empty() {
             tracing::warn!(
                 "the run goes on with {} processes instead of {}: streams go on about where they were",
-                split.world,
+                rank.world,
                 saved.len()
             );
             let parts: BTreeSet<usize> =
                 saved.iter().flat_map(|position| position.streams.keys().copied()).collect();
             let taken =
                 |part: &usize| saved.iter().filter_map(|position| position.streams.get(part)).sum::<u64>();
-            resumed.streams = parts.iter().map(|part| (*part, taken(part) / split.world as u64)).collect();
+            resumed.streams = parts.iter().map(|part| (*part, taken(part) / rank.world as u64)).collect();
         }
         resumed.tally = Tally::default();
         for position in &saved {
             resumed.bad.extend(&position.bad);
             // Tallies are summed over the processes: one takes what all have counted.
-            if split.index == 0 {
+            if rank.index == 0 {
                 resumed.tally.add(&position.tally);
             }
         }

@@ -148,7 +148,7 @@ impl<T: Item> Workers<T> {
     fn bytes(&self) -> u64 {
         let streams = self.shared.feeds.iter().map(|feed| match feed {
             Feed::Numbered(_) => 0,
-            Feed::Streamed(stream) => stream.watch.bytes.load(Ordering::Relaxed),
+            Feed::Streamed(stream) => stream.handle.bytes.load(Ordering::Relaxed),
         });
         self.shared.bytes.load(Ordering::Relaxed) + streams.sum::<u64>()
     }
@@ -262,7 +262,7 @@ impl<T> Shared<T> {
         let done = Error::guarded(|| {
             let sample = sample()?;
             key = Some(sample.key.clone());
-            self.bytes.fetch_add(sample.image.stored_bytes(), Ordering::Relaxed);
+            self.bytes.fetch_add(sample.stored_bytes(), Ordering::Relaxed);
             let item =
                 (self.map)(&sample, &mut rng(self.seed, ticket.part as u64, ticket.draw, Domain::Sample))?;
             Ok((item, sample.key, sample.warning))

@@ -1,0 +1,114 @@
+//! Whole JSON files of the field's annotation layouts: read once, each entry of their lists judged by itself.
+
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use crate::sources::broken::shortened;
+use crate::{Error, Result, json, text};
+
+/// The text of a JSON file, which what is parsed of it borrows from.
+pub(crate) struct JsonFile {
+    path: PathBuf,
+    text: String,
+    /// The same as the JSON standard has it, where Python wrote something else.
+    standard: OnceCell<Option<String>>,
+}
+
+impl JsonFile {
+    /// Reads the file. Errors: those of [`text::read`].
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        Ok(Self { path: path.to_owned(), text: text::read(path)?, standard: OnceCell::new() })
+    }
+
+    /// The outer object. `layout` is what it should be, for the error: "COCO captions: `images` and
+    /// `annotations`".
+    pub(crate) fn parse<'a, T: Deserialize<'a>>(&'a self, layout: &str) -> Result<T> {
+        let parsed = serde_json::from_str(&self.text).or_else(|error| {
+            let standard = self.standard.get_or_init(|| json::standard(&self.text));
+            standard.as_deref().map_or(Err(error), serde_json::from_str)
+        });
+        parsed.map_err(|error| Error::Line {
+            path: self.path.clone(),
+            line: error.line() as u64,
+            reason: format!("column {}: {}; the file should be {layout}", error.column(), said(&error)),
+        })
+    }
+}
+
+/// An entry of a list. The error is a reason without a place: the entry's number tells more than a column of
+/// a line that is the whole file.
+pub(crate) fn entry<T: DeserializeOwned>(raw: &RawValue) -> std::result::Result<T, String> {
+    json::parse(raw.get()).map_err(|error| said(&error))
+}
+
+/// The message without the place that serde_json ends it with.
+fn said(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    shortened(message.strip_suffix(&place).unwrap_or(&message).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Numbers<'a> {
+        #[serde(borrow)]
+        numbers: Vec<&'a RawValue>,
+    }
+
+    fn file(bytes: &[u8]) -> Result<JsonFile> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        JsonFile::read(file.path())
+    }
+
+    fn error(bytes: &[u8]) -> String {
+        let error = file(bytes).and_then(|file| file.parse::<Numbers>("numbers").map(|_| ())).unwrap_err();
+        error.to_string().split_once(':').unwrap().1.to_owned()
+    }
+
+    #[test]
+    fn an_error_tells_line_and_column() {
+        assert_eq!(
+            error(b"{\"numbers\":\n 7}"),
+            "2: column 2: invalid type: integer `7`, expected a sequence; the file should be numbers"
+        );
+        assert_eq!(error(b"{\n}"), "2: column 1: missing field `numbers`; the file should be numbers");
+        assert_eq!(
+            error(b"{\"numbers\": [1,"),
+            "1: column 15: EOF while parsing a value; the file should be numbers"
+        );
+        assert_eq!(
+            error(b"{\n \"numbers\": [\"\xff\"]}"),
+            "2: column 15: not UTF-8 text: convert it with iconv"
+        );
+    }
+
+    #[test]
+    fn an_entry_is_judged_by_itself() {
+        let numbers: Numbers = serde_json::from_str("{\"numbers\": [1, \"x\", 3]}").unwrap();
+        let read: Vec<_> = numbers.numbers.iter().map(|&raw| entry::<u8>(raw)).collect();
+        assert_eq!(read, [Ok(1), Err("invalid type: string \"x\", expected u8".to_owned()), Ok(3)]);
+    }
+
+    #[test]
+    fn what_python_and_windows_write_is_read() {
+        let read = |bytes: &[u8]| {
+            let file = file(bytes).unwrap();
+            let numbers = file.parse::<Numbers>("numbers").unwrap().numbers;
+            numbers.iter().map(|&raw| entry::<Option<String>>(raw).unwrap()).collect::<Vec<_>>()
+        };
+        let text = "{\"numbers\": [\"\\ud83d.\", NaN]}";
+        let expected = [Some("\u{fffd}.".to_owned()), None];
+        assert_eq!(read(format!("\u{feff}{text}").as_bytes()), expected);
+        let utf_16: Vec<u8> =
+            [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+        assert_eq!(read(&utf_16), expected);
+    }
+}

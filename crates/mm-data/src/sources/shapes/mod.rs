@@ -1,0 +1,351 @@
+//! The shapes data set: pictures of coloured shapes with all that can be said of them, drawn on demand,
+//! endless.
+//!
+//! In the spirit of CLEVR (Johnson et al. 2017, <https://arxiv.org/abs/1612.06890>): a picture is made from a
+//! graph, so that every caption, answer and edit is exact. A [`Scene`] has one to six [`Object`]s, each one
+//! of 6 shapes, 8 colours, 2 sizes and 4 patterns, which lie apart on an even ground. It gives
+//! [`captions`](Scene::captions), [`questions`](Scene::questions), [`negatives`](Scene::negatives),
+//! [`edits`](Scene::edits) and its [picture](Scene::render).
+//!
+//! ```
+//! use mm_data::shapes::ShapesConfig;
+//!
+//! let scene = ShapesConfig::default().scene(0);
+//! assert_eq!(scene, ShapesConfig::default().scene(0)); // split, seed and index decide
+//! assert_eq!(scene.render(64).dimensions(), (64, 64));
+//! for negative in scene.negatives() {
+//!     println!("{}, and not {}", negative.positive, negative.negative);
+//! }
+//! ```
+//!
+//! # The split
+//!
+//! It asks for composition, as CLEVR-CoGenT does: no training scene has an object of the eight [`HELD_OUT`]
+//! combinations of colour and shape (red star, orange square, yellow heart, green triangle, blue circle,
+//! purple cross, pink star, brown circle), and each held-out scene has one at least. So no held-out scene is
+//! a training scene, and no canonical caption of one is a caption of the other; yet each word is in training,
+//! each colour with five shapes. No text of a training scene names such a combination, not even to deny it:
+//! neither in questions nor in negatives, and no edit leads to one.
+//!
+//! # What follows from what
+//!
+//! Rank, seed, index and the allowed numbers of objects make the scene; the scene alone makes its texts.
+//! Positions are whole thousandths of the side, so no rounding decides what is said, and a direction is said
+//! only where it is plain ([`MARGIN`]). Pixels are computed with exact operations alone. All is the same on
+//! every machine.
+
+mod captions;
+mod describe;
+mod draw;
+mod edits;
+mod generate;
+mod negatives;
+mod object;
+mod questions;
+mod render;
+mod scene;
+
+use std::sync::Arc;
+
+use mm_image::RgbImage;
+use rand::SeedableRng;
+use serde::{Deserialize, Serialize};
+
+pub use describe::Description;
+pub use edits::{Edit, EditKind};
+pub use negatives::{Negative, NegativeKind};
+pub use object::{Background, Colour, HELD_OUT, Object, Pattern, SIDE, Shape, Size};
+pub use questions::QuestionKind;
+pub use scene::{MARGIN, MAX_OBJECTS, Relation, Scene};
+
+use crate::sample::{Draw, NegativeCaption};
+use crate::{Dataset, Error, Fault, Question, Result, Sample, SampleImage, SampleRng};
+
+/// The most samples of a source.
+const MAX_SAMPLES: usize = 1_000_000_000;
+
+/// Which side of the split to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShapesSplit {
+    /// Scenes without a held-out combination.
+    #[default]
+    Train,
+    /// Scenes with at least one.
+    HeldOut,
+    /// Any combinations, as they come: about a third of the scenes has a held-out one.
+    All,
+}
+
+impl ShapesSplit {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::HeldOut => "held_out",
+            Self::All => "all",
+        }
+    }
+}
+
+/// The texts of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShapesContent {
+    /// A scene with all its captions and all its questions.
+    #[default]
+    Captions,
+    /// A scene before and after an edit, with the instruction and the canonical caption of each. The label is
+    /// the kind of edit.
+    Edits,
+    /// A scene with its captions and hard negatives.
+    Negatives,
+    /// A scene with one of its questions.
+    Questions,
+}
+
+impl ShapesContent {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Captions => "captions",
+            Self::Edits => "edits",
+            Self::Negatives => "negatives",
+            Self::Questions => "questions",
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Which scenes to make. In the config:
+///
+/// ```
+/// let config: mm_data::DatasetConfig = toml::from_str("kind = \"shapes\"\nsamples = 100\nobjects = [2, 3]")?;
+/// let sample = config.open()?.sample(7)?;
+/// assert_eq!(sample.key, "train-0000007");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ShapesConfig {
+    /// How many, up to 1,000,000,000.
+    pub samples: usize,
+    /// The side of the split.
+    pub split: ShapesSplit,
+    /// The side of a picture in pixels, 8 to 1024.
+    pub size: u32,
+    /// Other scenes for another seed.
+    pub seed: u64,
+    /// How many objects a scene has, from and to, within 1 to [`MAX_OBJECTS`].
+    pub objects: [u32; 2],
+    /// The texts of a sample: captions, edits, negatives or questions.
+    #[serde(skip_serializing_if = "ShapesContent::is_default")]
+    pub content: ShapesContent,
+}
+
+impl Default for ShapesConfig {
+    fn default() -> Self {
+        Self {
+            samples: 10_000,
+            split: ShapesSplit::Train,
+            size: 64,
+            seed: 0,
+            objects: [1, 4],
+            content: ShapesContent::Captions,
+        }
+    }
+}
+
+impl ShapesConfig {
+    /// Errors: a number that is out of its range, by name.
+    pub fn check(&self) -> Result<()> {
+        let [least, most] = self.objects;
+        let wrong = if !(1..=MAX_SAMPLES).contains(&self.samples) {
+            format!("samples = {} must be between 1 and {MAX_SAMPLES}", self.samples)
+        } else if !(8..=1024).contains(&self.size) {
+            format!("size = {} must be between 8 and 1024 pixels", self.size)
+        } else if least < 1 || least > most || most > MAX_OBJECTS as u32 {
+            format!(
+                "objects = [{least}, {most}] must be two numbers, the smaller first, from 1 to {MAX_OBJECTS}"
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Error::Setting(format!("shapes: {wrong}")))
+    }
+
+    /// The scene of an index, which may be beyond `samples`. It depends on `split`, `seed` and `objects`, of
+    /// which numbers out of range count as the nearest in range.
+    pub fn scene(&self, index: u64) -> Scene {
+        let mut key = [0; 32];
+        for (part, number) in key.chunks_exact_mut(8).zip([self.seed, self.split as u64, index, 0]) {
+            part.copy_from_slice(&number.to_le_bytes());
+        }
+        generate::scene(self, &mut SampleRng::from_seed(key))
+    }
+}
+
+/// A scene as an image of `size` x `size` pixels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Drawing {
+    scene: Scene,
+    size: u32,
+}
+
+impl Draw for Drawing {
+    fn draw(&self) -> RgbImage {
+        self.scene.render(self.size)
+    }
+}
+
+/// The shapes as a [`Dataset`].
+pub(crate) struct ShapesDataset {
+    name: String,
+    config: ShapesConfig,
+}
+
+impl ShapesDataset {
+    pub(crate) fn new(config: &ShapesConfig) -> Result<Self> {
+        config.check()?;
+        let split = config.split.word();
+        let name = match config.content {
+            ShapesContent::Captions => format!("shapes ({split})"),
+            content => format!("shapes ({split}, {})", content.word()),
+        };
+        Ok(Self { name, config: config.clone() })
+    }
+
+    fn drawn(&self, scene: Scene) -> SampleImage {
+        SampleImage::Drawn(Arc::new(Drawing { scene, size: self.config.size }))
+    }
+
+    /// The questions of a scene with ids that are unique in the data set.
+    fn questions(scene: &Scene, index: usize) -> Vec<Question> {
+        let mut questions = scene.questions();
+        for question in &mut questions {
+            question.id += (index * questions::MOST) as u64;
+        }
+        questions
+    }
+
+    /// The scene with an edit; the kind of edit goes round with the index.
+    fn edited(&self, key: String, index: usize, scene: &Scene) -> Result<Sample> {
+        let Edit { kind, before, instruction, after, .. } = one_by_index(scene.edits(), index, "edit")?;
+        let first_caption = |scene: &Scene| scene.captions().into_iter().next();
+        Ok(Sample {
+            key,
+            captions: [&before, &after].into_iter().filter_map(first_caption).collect(),
+            label: Some(kind.word().to_owned()),
+            images: vec![self.drawn(before), self.drawn(after)],
+            instruction: Some(instruction),
+            ..Sample::default()
+        })
+    }
+}
+
+/// Element `index` of a list that repeats.
+fn one_by_index<T>(mut all: Vec<T>, index: usize, what: &str) -> Result<T> {
+    if all.is_empty() {
+        return Err(Error::bad(Fault::Other, format!("the scene has no {what}")));
+    }
+    let place = index % all.len();
+    Ok(all.swap_remove(place))
+}
+
+impl Dataset for ShapesDataset {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn len(&self) -> usize {
+        self.config.samples
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        let scene = self.config.scene(index as u64);
+        let key = format!("{}-{index:07}", self.config.split.word());
+        if self.config.content == ShapesContent::Edits {
+            return self.edited(key, index, &scene);
+        }
+        let mut sample = Sample { key, label: Some(scene.label()), ..Sample::default() };
+        match self.config.content {
+            ShapesContent::Questions => {
+                let questions = Self::questions(&scene, index);
+                sample.questions = vec![one_by_index(questions, index, "question")?];
+            }
+            ShapesContent::Negatives => {
+                sample.captions = scene.captions();
+                sample.negatives = scene.negatives().into_iter().map(NegativeCaption::from).collect();
+            }
+            ShapesContent::Captions | ShapesContent::Edits => {
+                sample.captions = scene.captions();
+                sample.questions = Self::questions(&scene, index);
+            }
+        }
+        sample.images = vec![self.drawn(scene)];
+        Ok(sample)
+    }
+}
+
+impl From<Negative> for NegativeCaption {
+    fn from(Negative { kind, positive, negative }: Negative) -> Self {
+        Self { positive, negative, kind: Some(kind.word().to_owned()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_cannot_work_are_named() {
+        let said = |config: ShapesConfig| config.check().unwrap_err().to_string();
+        let fine = ShapesConfig::default;
+        assert_eq!(
+            said(ShapesConfig { size: 4, ..fine() }),
+            "shapes: size = 4 must be between 8 and 1024 pixels"
+        );
+        for samples in [0, usize::MAX] {
+            assert!(said(ShapesConfig { samples, ..fine() }).contains("samples = "), "{samples}");
+        }
+        for objects in [[0, 4], [3, 2], [1, 7]] {
+            assert!(said(ShapesConfig { objects, ..fine() }).contains("objects = "), "{objects:?}");
+        }
+        assert!(toml::from_str::<ShapesConfig>("sample = 3").is_err());
+    }
+
+    #[test]
+    fn a_sample_is_drawn_without_encoding_and_written_as_png() {
+        let sample = ShapesDataset::new(&ShapesConfig::default()).unwrap().sample(3).unwrap();
+        let image = sample.image().unwrap();
+        let decoded = mm_image::decode(&image.bytes().unwrap(), [0; 3]).unwrap();
+        assert_eq!(decoded, image.decode([0; 3]).unwrap());
+        assert_eq!(sample.questions[0].id, 30);
+    }
+
+    #[test]
+    fn each_scene_has_content_of_every_kind() {
+        let open = |content: &str| {
+            let config = format!("content = '{content}'\nsamples = 2000\nsize = 16");
+            ShapesDataset::new(&toml::from_str(&config).unwrap()).unwrap()
+        };
+        let [edits, negatives, questions] = ["edits", "negatives", "questions"].map(open);
+        assert_eq!(edits.name(), "shapes (train, edits)");
+        let mut kinds = std::collections::BTreeSet::new();
+        for index in 0..2000 {
+            let edit = edits.sample(index).unwrap();
+            let [before, after] = edit.image_pair().unwrap().map(|image| image.decode([0; 3]).unwrap());
+            assert_ne!(before, after, "{edit:?}");
+            assert_eq!((edit.captions.len(), edit.instruction.is_some()), (2, true));
+            kinds.insert(edit.label);
+            let negative = negatives.sample(index).unwrap();
+            assert!(!negative.negatives.is_empty() && negative.image().is_ok());
+            assert!(negative.negatives.iter().all(|pair| pair.positive != pair.negative));
+            assert_eq!(questions.sample(index).unwrap().questions.len(), 1);
+        }
+        assert_eq!(kinds.len(), EditKind::ALL.len());
+        let all = ShapesDataset::new(&ShapesConfig::default()).unwrap().sample(3).unwrap();
+        assert_eq!(questions.sample(3).unwrap().questions[0], all.questions[3]);
+    }
+}

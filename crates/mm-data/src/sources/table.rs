@@ -1,0 +1,436 @@
+//! Tables of image paths and captions: CSV, TSV and JSON lines.
+
+use std::io::BufRead;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::config::one_or_many;
+use crate::sources::delimited::{self, Dialect};
+use crate::sources::lines::{self, Rows};
+use crate::sources::listed::root_beside;
+use crate::{Dataset, Error, Result, Sample, SampleImage, json, text};
+
+/// The columns of a table, by name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableConfig {
+    /// The file.
+    pub path: PathBuf,
+    /// The column with the path of the image.
+    #[serde(default = "image")]
+    pub image_column: String,
+    /// The column with the caption, or several: `["title", "description"]`. The first that is not empty in a
+    /// row is its canonical caption. In JSON lines a column may also hold a list of captions.
+    #[serde(default = "caption", deserialize_with = "one_or_many")]
+    pub caption_column: Vec<String>,
+    /// The column with the class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_column: Option<String>,
+    /// The folder that image paths start from; by default that of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images_root: Option<PathBuf>,
+    /// What stands between columns, one ASCII character; by default a comma in CSV and a tab in TSV.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<char>,
+    /// Whether quotation marks enclose what holds a delimiter; by default yes in CSV and no in TSV, whose
+    /// captions often hold quotation marks that enclose nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quoting: Option<bool>,
+}
+
+impl TableConfig {
+    /// The columns that are read.
+    fn columns(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.image_column).chain(&self.caption_column).chain(&self.label_column)
+    }
+}
+
+fn image() -> String {
+    "image".into()
+}
+
+fn caption() -> Vec<String> {
+    vec!["caption".into()]
+}
+
+/// How the rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TableFormat {
+    Csv,
+    Tsv,
+    Jsonl,
+}
+
+/// What is taken from a row.
+struct Row {
+    image: String,
+    captions: Vec<String>,
+    label: Option<String>,
+}
+
+/// A table as a [`Dataset`]. A row that cannot be read is a bad sample like one whose image cannot be: it
+/// counts against `max_bad_samples` when the loader comes to it, and everything there is either read or
+/// skipped.
+pub(crate) struct TableDataset {
+    name: String,
+    path: PathBuf,
+    root: PathBuf,
+    /// Of each row its line, and what it holds or what is wrong with it.
+    rows: Rows<Row>,
+}
+
+impl TableDataset {
+    pub(crate) fn open(config: &TableConfig, format: TableFormat) -> Result<Self> {
+        if config.caption_column.is_empty() {
+            return Err(Error::Setting("caption_column = []: name at least one column".into()));
+        }
+        let file = text::open(&config.path)?;
+        let rows = match format {
+            TableFormat::Csv => csv_rows(config, file, ',', true)?,
+            TableFormat::Tsv => csv_rows(config, file, '\t', false)?,
+            TableFormat::Jsonl if config.delimiter.is_some() || config.quoting.is_some() => {
+                return Err(Error::Setting(
+                    "delimiter, quoting: JSON lines have none, remove these keys".into(),
+                ));
+            }
+            TableFormat::Jsonl => json_rows(config, file)?,
+        };
+        let name = config.path.display().to_string();
+        if rows.is_empty() {
+            return Err(Error::Empty { name, hint: "the file has no rows".into() });
+        }
+        let root = root_beside(&config.path, config.images_root.as_ref());
+        Ok(Self { name, path: config.path.clone(), root, rows })
+    }
+}
+
+impl Dataset for TableDataset {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn sample(&self, index: usize) -> Result<Sample> {
+        let (line, row) = lines::row(&self.path, &self.rows, index)?;
+        let image = SampleImage::File(self.root.join(&row.image));
+        Ok(Sample {
+            captions: row.captions.clone(),
+            label: row.label.clone(),
+            ..Sample::new(format!("{}:{line} {}", self.name, row.image), image)
+        })
+    }
+}
+
+fn csv_rows(config: &TableConfig, file: impl BufRead, delimiter: char, quoting: bool) -> Result<Rows<Row>> {
+    let delimiter = config.delimiter.unwrap_or(delimiter);
+    let delimiter = u8::try_from(delimiter).ok().filter(u8::is_ascii).ok_or_else(|| {
+        Error::Setting(format!(
+            "delimiter = `{delimiter}`: it must be one ASCII character, such as `,`, `;` or `\\t`"
+        ))
+    })?;
+    let way_out = "close it, write it twice, or set quoting = false where quotation marks enclose nothing";
+    let dialect = Dialect { delimiter, quoting: config.quoting.unwrap_or(quoting), way_out };
+    let mut records = delimited::Rows::new(&config.path, file, dialect);
+    let header = match records.next().transpose()? {
+        None => Vec::new(),
+        Some((line, header)) => {
+            let names = |record: csv::ByteRecord| -> std::result::Result<Vec<String>, String> {
+                let name = |name: &[u8]| std::str::from_utf8(name).map(|name| name.trim().to_owned());
+                record
+                    .iter()
+                    .map(name)
+                    .collect::<std::result::Result<_, _>>()
+                    .map_err(|_| "not UTF-8 text".into())
+            };
+            let wrong = |reason| Error::Line { path: config.path.clone(), line, reason };
+            header.and_then(names).map_err(wrong)?
+        }
+    };
+    let column = |name: &String| {
+        header.iter().position(|there| there == name).ok_or_else(|| {
+            match other_delimiter(config, &header, dialect) {
+                Some(reason) => Error::Line {
+                    path: config.path.clone(),
+                    line: 1,
+                    reason: format!("no column `{name}`: {reason}"),
+                },
+                None => Error::MissingColumn {
+                    path: config.path.clone(),
+                    column: name.clone(),
+                    present: header.clone(),
+                },
+            }
+        })
+    };
+    let image = column(&config.image_column)?;
+    let captions = config.caption_column.iter().map(column).collect::<Result<Vec<_>>>()?;
+    let label = config.label_column.as_ref().map(column).transpose()?;
+
+    let mut rows = Vec::new();
+    for record in records {
+        let (line, record) = record?;
+        rows.push((line, record.and_then(|record| csv_row(&record, header.len(), image, &captions, label))));
+    }
+    Ok(rows)
+}
+
+/// What to set where the header has the wanted columns with another delimiter, or is a single column with
+/// another one in it.
+fn other_delimiter(config: &TableConfig, header: &[String], dialect: Dialect) -> Option<String> {
+    let own = char::from(dialect.delimiter);
+    let line = header.join(&own.to_string());
+    let others = ['\t', ';', ',', '|'].into_iter().filter(|&other| other != own && line.contains(other));
+    let count = |delimiter: &char| line.matches(*delimiter).count();
+    let has_all = |delimiter: &char| {
+        let names: Vec<&str> = line.split(*delimiter).map(|name| name.trim().trim_matches('"')).collect();
+        config.columns().all(|name| names.contains(&name.as_str()))
+    };
+    let delimiter =
+        others.clone().find(has_all).or_else(|| others.max_by_key(count).filter(|_| header.len() == 1))?;
+    let way_out = match delimiter {
+        '\t' => "kind = \"tsv\", or delimiter = \"\\t\"".to_owned(),
+        other => format!("delimiter = \"{other}\""),
+    };
+    Some(format!("the names of the header `{line}` seem to be separated by {delimiter:?}: set {way_out}"))
+}
+
+fn csv_row(
+    record: &csv::ByteRecord,
+    width: usize,
+    image: usize,
+    captions: &[usize],
+    label: Option<usize>,
+) -> std::result::Result<Row, String> {
+    if record.len() != width {
+        return Err(format!("{} columns where the header has {width}", record.len()));
+    }
+    let text = |column: usize| std::str::from_utf8(&record[column]).map_err(|_| "not UTF-8 text".to_owned());
+    let captions = captions
+        .iter()
+        .map(|&column| text(column).map(str::to_owned))
+        .collect::<std::result::Result<_, _>>()?;
+    let label = label.map(text).transpose()?.map(str::to_owned);
+    row(text(image)?.to_owned(), captions, label)
+}
+
+fn json_rows(config: &TableConfig, file: impl BufRead) -> Result<Rows<Row>> {
+    let mut checked = false;
+    lines::rows(&config.path, file, |line| {
+        let object: Object = match json::parse(line) {
+            Ok(object) => object,
+            Err(error) => return Ok(Err(format!("not a JSON object: {error}"))),
+        };
+        // There is no header that lists the fields: the first valid row stands in for it.
+        if !checked {
+            check_fields(config, &object)?;
+            checked = true;
+        }
+        Ok(json_row(config, &object))
+    })
+}
+
+type Object = serde_json::Map<String, Value>;
+
+fn check_fields(config: &TableConfig, object: &Object) -> Result<()> {
+    match config.columns().find(|name| !object.contains_key(*name)) {
+        None => Ok(()),
+        Some(column) => Err(Error::MissingColumn {
+            path: config.path.clone(),
+            column: column.clone(),
+            present: object.keys().cloned().collect(),
+        }),
+    }
+}
+
+fn json_row(config: &TableConfig, object: &Object) -> std::result::Result<Row, String> {
+    let text = |name: &str, value: &Value| match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Null => Ok(String::new()),
+        other => Err(format!("`{name}` is {other}, not a text")),
+    };
+    let field = |name: &str| object.get(name).ok_or_else(|| format!("no field `{name}`"));
+    let mut captions = Vec::new();
+    for name in &config.caption_column {
+        match field(name)? {
+            Value::Array(list) => {
+                for caption in list {
+                    captions.push(text(name, caption)?);
+                }
+            }
+            one => captions.push(text(name, one)?),
+        }
+    }
+    let label = config
+        .label_column
+        .as_ref()
+        .map(|name| field(name).and_then(|value| text(name, value)))
+        .transpose()?;
+    row(text(&config.image_column, field(&config.image_column)?)?, captions, label)
+}
+
+/// A row of what its columns hold. Empty captions are left out.
+fn row(image: String, mut captions: Vec<String>, label: Option<String>) -> std::result::Result<Row, String> {
+    captions.retain(|caption| !caption.trim().is_empty());
+    match () {
+        () if image.is_empty() => Err("the image column is empty".into()),
+        () if captions.is_empty() && label.is_none() => Err("no caption".into()),
+        () => Ok(Row { image, captions, label }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Opens a file with this text, its columns named as the config text says.
+    fn open(format: TableFormat, text: impl AsRef<[u8]>, keys: &str) -> Result<TableDataset> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table");
+        fs::write(&path, text).unwrap();
+        let config: TableConfig =
+            toml::from_str(&format!("path = {:?}\n{keys}", path.to_str().unwrap())).unwrap();
+        TableDataset::open(&config, format)
+    }
+
+    fn said(result: Result<impl Sized>) -> String {
+        result.err().expect("an error").to_string()
+    }
+
+    #[test]
+    fn csv_columns_are_found_by_name() {
+        let text = "\u{feff}id,file,title,text,kind\n1,a.png,\"one, two\",,cat\n2,b/c.jpg,,three,dog\n";
+        let keys = "image_column = 'file'\ncaption_column = ['title', 'text']\nlabel_column = 'kind'\nimages_root = '/r'";
+        let source = open(TableFormat::Csv, text, keys).unwrap();
+        assert_eq!(source.len(), 2);
+        let (first, second) = (source.sample(0).unwrap(), source.sample(1).unwrap());
+        assert_eq!(first.captions, ["one, two"]);
+        assert_eq!((&second.captions[..], second.label.as_deref()), (&["three".to_owned()][..], Some("dog")));
+        assert!(matches!(&second.images[..], [SampleImage::File(path)] if path == Path::new("/r/b/c.jpg")));
+    }
+
+    #[test]
+    fn tsv_leaves_quotation_marks_alone_unless_told() {
+        let text = "image\tcaption\na.png\t\"hi\" she said\nb.png\t\"open\n";
+        assert_eq!(open(TableFormat::Tsv, text, "").unwrap().sample(1).unwrap().captions, ["\"open"]);
+        let quoted = "image\tcaption\na.png\t\"a\tb\"\n";
+        assert_eq!(
+            open(TableFormat::Tsv, quoted, "quoting = true").unwrap().sample(0).unwrap().captions,
+            ["a\tb"]
+        );
+    }
+
+    #[test]
+    fn json_lines_take_one_caption_or_a_list() {
+        let text = "{\"image\": \"a.png\", \"caption\": [\"x\", \"y\"]}\n\n{\"image\": \"b.png\", \"caption\": \"z\"}\n";
+        let source = open(TableFormat::Jsonl, text, "").unwrap();
+        assert_eq!(source.sample(0).unwrap().captions, ["x", "y"]);
+        assert_eq!(source.sample(1).unwrap().captions, ["z"]);
+    }
+
+    #[test]
+    fn a_missing_column_is_told_with_those_that_are_there() {
+        let message = said(open(TableFormat::Csv, "url,text\na,b\n", ""));
+        assert!(message.contains("no column `image`; the file has `url`, `text`"), "{message}");
+        let message = said(open(TableFormat::Jsonl, "{\"url\": 1, \"caption\": \"\"}\n", ""));
+        assert!(message.contains("no column `image`; the file has `caption`, `url`"), "{message}");
+    }
+
+    #[test]
+    fn a_bad_row_is_a_bad_sample_with_its_line() {
+        let source = open(TableFormat::Csv, "image,caption\na.png,x\nb.png\nc.png,\nd.png,y\n", "").unwrap();
+        assert_eq!(source.len(), 4);
+        assert!(said(source.sample(1)).ends_with("table:3: 1 columns where the header has 2"));
+        assert!(said(source.sample(2)).ends_with("table:4: no caption"));
+        assert!(source.sample(3).is_ok());
+        let text = "{\"image\": \"a.png\", \"caption\": \"x\"}\n{oops\n{\"image\": \"b.png\"}\n";
+        let source = open(TableFormat::Jsonl, text, "").unwrap();
+        assert!(said(source.sample(1)).contains("table:2: not a JSON object"));
+        assert!(said(source.sample(2)).contains("table:3: no field `caption`"));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_name_or_a_row() {
+        let utf_16 = |text: &str| {
+            [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect()
+        };
+        let csv = "\"image\",caption\r\n\r\na.png,é\r\n";
+        for bytes in [format!("\u{feff}{csv}").into_bytes(), utf_16(csv)] {
+            let sample = open(TableFormat::Csv, bytes, "").unwrap().sample(0).unwrap();
+            assert!(sample.key.ends_with("table:3 a.png") && sample.captions == ["é"], "{sample:?}");
+        }
+        let line = "{\"image\": \"a.png\", \"caption\": \"é\", \"width\": NaN}\r\n";
+        for bytes in [format!("\u{feff}{line}\u{feff}{line}").into_bytes(), utf_16(&line.repeat(2))] {
+            let source = open(TableFormat::Jsonl, bytes, "").unwrap();
+            assert!((0..2).all(|row| source.sample(row).unwrap().captions == ["é"]));
+        }
+        let latin =
+            open(TableFormat::Jsonl, b"{\"image\": \"a.png\", \"caption\": \"\"}\n{\"caf\xe9\": 1}\n", "")
+                .unwrap();
+        assert!(
+            said(latin.sample(1)).contains("table:2: column 6: not UTF-8 text"),
+            "{}",
+            said(latin.sample(1))
+        );
+    }
+
+    #[test]
+    fn a_wrong_delimiter_is_told_with_the_right_one() {
+        let message = said(open(TableFormat::Csv, "image;caption\na.png;one, two\n", ""));
+        assert!(
+            message.contains("table:1: no column `image`: the names of the header `image;caption` seem"),
+            "{message}"
+        );
+        assert!(message.ends_with("separated by ';': set delimiter = \";\""), "{message}");
+        let message = said(open(
+            TableFormat::Csv,
+            "image\tcaption,long\na.png\tx\n",
+            "caption_column = 'caption,long'",
+        ));
+        assert!(message.contains("set kind = \"tsv\""), "{message}");
+        let message = said(open(TableFormat::Tsv, "image,caption\na.png,x\n", ""));
+        assert!(message.contains("set delimiter = \",\""), "{message}");
+        assert!(said(open(TableFormat::Csv, "a b\n1\n", "")).contains("the file has `a b`"));
+    }
+
+    #[test]
+    fn a_quotation_mark_that_is_never_closed_is_told_with_its_line() {
+        let message =
+            said(open(TableFormat::Csv, "image,caption\r\n\r\na.png,\"x\r\nb.png,y\r\nc.png,z\r\n", ""));
+        assert!(message.contains("table:3: the quotation mark that opens here is never closed"), "{message}");
+        assert!(message.contains("the 2 lines below"), "{message}");
+        let source = open(TableFormat::Csv, "image,caption\na.png,\"x\nb.png,\"y\"\nc.png,z\n", "").unwrap();
+        assert!(
+            said(source.sample(0))
+                .contains("table:2: the quotation mark that opens here is closed on line 3")
+        );
+        assert_eq!((source.len(), source.sample(1).unwrap().captions), (2, vec!["z".to_owned()]));
+    }
+
+    #[test]
+    fn what_cannot_be_opened_says_why() {
+        let config: TableConfig = toml::from_str("path = '/no/such.csv'").unwrap();
+        assert!(
+            said(TableDataset::open(&config, TableFormat::Csv)).starts_with("/no/such.csv: No such file")
+        );
+        assert!(said(open(TableFormat::Csv, "image,caption\n", "")).contains("the file has no rows"));
+        assert!(said(open(TableFormat::Csv, "", "")).contains("no column `image`"));
+        assert!(said(open(TableFormat::Csv, b"image,caf\xe9\n", "")).contains("table:1: not UTF-8 text"));
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+        assert!(said(open(TableFormat::Csv, pointer, "")).contains("run `git lfs pull`"));
+        assert!(
+            said(open(TableFormat::Csv, "image,caption\n", "delimiter = 'é'"))
+                .contains("one ASCII character")
+        );
+        assert!(said(open(TableFormat::Jsonl, "", "delimiter = ','")).contains("JSON lines have none"));
+        assert!(toml::from_str::<TableConfig>("path = 'a'\nimages = 'b'").is_err());
+    }
+}

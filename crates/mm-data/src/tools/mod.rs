@@ -1,0 +1,8 @@
+//! Work on whole data sets: packing as shards, counting, contact sheets, exporting the emoji.
+
+pub(crate) mod emoji_export;
+pub mod html;
+pub(crate) mod in_order;
+pub mod sheet;
+pub mod shards;
+pub(crate) mod stats;
