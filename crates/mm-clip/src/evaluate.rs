@@ -93,7 +93,7 @@ impl EvalSet {
     /// # Errors
     /// It cannot be read.
     pub fn image(&self, index: usize) -> Result<RgbImage> {
-        Ok(self.source.sample(index)?.image.decode(self.background)?)
+        Ok(self.source.sample(index)?.image()?.decode(self.background)?)
     }
 }
 
@@ -139,7 +139,7 @@ impl Embedded {
         let (background, fast_decode, processor) = (set.background, set.fast_decode, image.processor.clone());
         let map = Arc::new(move |sample: &mm_data::Sample, _: &mut mm_data::SampleRng| {
             let most = |width, height| if fast_decode { processor.largest_divisor(width, height) } else { 1 };
-            let image = sample.image.decode_reduced(background, most)?;
+            let image = sample.image()?.decode_reduced(background, most)?;
             let resized = processor.resize_reduced(&image);
             let image = resized.map_err(|error| mm_data::Error::bad(Fault::Image, error.to_string()))?;
             let kept = EvalSample {

@@ -323,8 +323,8 @@ impl Inputs {
             let unreadable = |error: mm_text::Error| mm_data::Error::bad(Fault::Text, error.to_string());
             let (token_ids, is_cut) = tokenizer.encode_and_tell(caption).map_err(unreadable)?;
             let image = match fast_decode {
-                true => sample.image.augmented(&augment, background, size, rng)?,
-                false => augment.apply(&sample.image.decode(background)?, size, rng),
+                true => sample.image()?.augmented(&augment, background, size, rng)?,
+                false => augment.apply(&sample.image()?.decode(background)?, size, rng),
             };
             Ok(ClipItem { image, token_ids, is_cut })
         });

@@ -28,7 +28,7 @@ fn shapes(criterion: &mut Criterion) {
         group.bench_function(format!("sample and pixels {size}"), |bench| {
             bench.iter(|| {
                 let sample = source.sample(next()).expect("a scene");
-                (sample.image.decode([255; 3]).expect("a drawing"), sample)
+                (sample.image().expect("an image").decode([255; 3]).expect("a drawing"), sample)
             });
         });
     }

@@ -57,7 +57,7 @@ fn number(word: &str) -> Result<usize> {
 fn map() -> Map<RgbImage> {
     let augment = Augment::default();
     Arc::new(move |sample: &Sample, rng: &mut SampleRng| {
-        Ok(augment.apply(&sample.image.decode([255; 3])?, SIZE, rng))
+        Ok(augment.apply(&sample.image()?.decode([255; 3])?, SIZE, rng))
     })
 }
 
@@ -92,7 +92,7 @@ fn shapes(seconds: &str) -> Result<String> {
     let (begun, mut samples) = (Instant::now(), 0);
     while begun.elapsed() < most {
         let sample = source.sample(samples % source.len())?;
-        std::hint::black_box((sample.image.decode([255; 3])?, sample.captions, sample.questions));
+        std::hint::black_box((sample.image()?.decode([255; 3])?, sample.captions, sample.questions));
         samples += 1;
     }
     Ok(format!(

@@ -35,8 +35,8 @@ pub trait Dataset: Send + Sync {
         format!("{} #{index}", self.name())
     }
 
-    /// The lengths of the blocks of consecutive samples that are best read in sequence, over the whole data set.
-    /// `None` where access is random. Shuffling keeps blocks together within its window.
+    /// The lengths of the blocks of consecutive samples that are best read in sequence, over the whole data
+    /// set. `None` where access is random. Shuffling keeps blocks together within its window.
     fn blocks(&self) -> Option<Vec<u32>> {
         None
     }
@@ -52,7 +52,8 @@ pub trait Dataset: Send + Sync {
         let _ = indices;
     }
 
-    /// The credit that the licence of the data requires wherever samples are shown; empty where there is none.
+    /// The credit that the licence of the data requires wherever samples are shown; empty where there is
+    /// none.
     fn credit(&self) -> &str {
         ""
     }
@@ -79,9 +80,9 @@ pub struct WeightedDataset {
 
 /// Samples that can only be read in sequence: the output of a command, a compressed tar.
 pub trait StreamingDataset: Send + Sync {
-    /// Starts reading at the beginning. Epochs follow each other without end, unless the input can be read only
-    /// once. The order of samples depends on `order` alone, provided that commands and files give the same
-    /// bytes again.
+    /// Starts reading at the beginning. Epochs follow each other without end, unless the input can be read
+    /// only once. The order of samples depends on `order` alone, provided that commands and files give the
+    /// same bytes again.
     ///
     /// # Errors
     /// There are fewer shards than processes.

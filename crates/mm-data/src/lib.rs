@@ -3,11 +3,11 @@
 //! A sample goes through this crate in the order of its parts:
 //!
 //! 1. A [`DatasetConfig`] of the TOML opens a [`Dataset`]: samples by index. A [`Sample`] has a key and, as
-//!    the data set provides them, encoded images, captions, questions, a label, an instruction or a preference.
-//!    Reading one decodes nothing. The kinds of data sets are in `sources/`: tables (CSV, TSV, JSON lines),
-//!    image folders, published formats (COCO captions, Karpathy's splits, Flickr30k, VQA v2, Parquet with
-//!    images inside), WebDataset shards, prompts, image pairs, mixes of these, and the embedded sets [`emoji`]
-//!    and [`shapes`].
+//!    the data set provides them, encoded images, captions, questions, a label, an instruction or a
+//!    preference. Reading one decodes nothing. The kinds of data sets are in `sources/`: tables (CSV, TSV,
+//!    JSON lines), image folders, published formats (COCO captions, Karpathy's splits, Flickr30k, VQA v2,
+//!    Parquet with images inside), WebDataset shards, prompts, image pairs, mixes of these, and the embedded
+//!    sets [`emoji`] and [`shapes`].
 //! 2. The crate [`mm_image`] decodes, resizes, augments and normalizes the images.
 //! 3. A [`Loader`] does this on threads, in an order that depends on the seed alone. Its [`Position`] resumes
 //!    it exactly.
@@ -53,13 +53,15 @@ mod tools;
 pub use rand_chacha::ChaCha8Rng as SampleRng;
 
 pub use config::DatasetConfig;
-pub use dataset::{Dataset, Rank, StreamHandle, StreamOrder, StreamReader, StreamingDataset, WeightedDataset};
+pub use dataset::{
+    Dataset, Rank, StreamHandle, StreamOrder, StreamReader, StreamingDataset, WeightedDataset,
+};
 pub use error::{Error, Fault, Result};
 pub use loader::{Batch, Item, Loader, LoaderConfig, Map, Position, Tally};
 pub use sample::{BadSample, Draw, NegativeCaption, Question, Sample, SampleImage};
 pub use sources::{
-    CocoConfig, FlickrConfig, FolderConfig, KarpathyConfig, MixConfig, PairsConfig, ParquetConfig, PromptsConfig,
-    TableConfig, VqaConfig, WebDatasetConfig, Weighted, emoji, shapes,
+    CocoConfig, FlickrConfig, FolderConfig, KarpathyConfig, MixConfig, PairsConfig, ParquetConfig,
+    PromptsConfig, TableConfig, VqaConfig, WebDatasetConfig, Weighted, emoji, shapes,
 };
 pub use tools::emoji_export::{EmojiStats, export_emoji};
 pub use tools::stats::{Measure, Spread, Stats};

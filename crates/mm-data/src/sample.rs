@@ -35,7 +35,8 @@ pub struct Sample {
     pub questions: Vec<Question>,
     /// The instruction that turns the first image into the second, in the imperative.
     pub instruction: Option<String>,
-    /// The probability that the first of two images is preferred: 1 or 0 for a clear preference, 0.5 for a tie.
+    /// The probability that the first of two images is preferred: 1 or 0 for a clear preference, 0.5 for a
+    /// tie.
     pub preferred: Option<f32>,
     /// The key of the sample that this one is a variant of (for an emoji with a skin tone, the one without),
     /// so that evaluation can tell near duplicates apart from other pairs.
@@ -73,7 +74,8 @@ impl Sample {
         match &self.images[..] {
             [first, second] => Ok([first, second]),
             images => {
-                let (count, fault) = (images.len(), if images.len() < 2 { Fault::NoImage } else { Fault::Other });
+                let (count, fault) =
+                    (images.len(), if images.len() < 2 { Fault::NoImage } else { Fault::Other });
                 Err(Error::bad(fault, format!("the sample has {count} images where two are expected")))
             }
         }
@@ -151,7 +153,8 @@ impl SampleImage {
             Self::Drawn(drawing) => {
                 let mut png = Cursor::new(Vec::new());
                 let written = drawing.draw().write_to(&mut png, ImageFormat::Png);
-                written.map_err(|error| Error::bad(Fault::Image, format!("no PNG of {drawing:?}: {error}")))?;
+                written
+                    .map_err(|error| Error::bad(Fault::Image, format!("no PNG of {drawing:?}: {error}")))?;
                 Ok(Cow::Owned(png.into_inner()))
             }
         }

@@ -21,7 +21,12 @@ const KAGGLE: &str = "image_name| comment_number| comment\n1.jpg| 0| Two dogs .\
 const TOKEN: &str = "1.jpg#0\tTwo dogs .\n1.jpg#1\tDogs .\n2.jpg#0\tÉ 🐈\n";
 const HUGGING: &str = "raw,sentids,split,filename,img_id\n\"[\"\"Two dogs\"\", \"\"É\"\"]\",\"[0, 1]\",train,1.jpg,0\n\"[\"\"x\"\"]\",[2],train,2.jpg,1\n";
 const QUESTIONS: &str = r#"{"data_subtype": "val2014", "questions": [{"image_id": 1, "question": "Is it?", "question_id": 10}, {"image_id": 2, "question": "What?", "question_id": 20}]}"#;
-const ANSWERS: &str = r#"{"annotations": [{"question_id": 10, "image_id": 1, "answer_type": "yes/no", "answers": [{"answer": "yes", "answer_id": 1}]}, {"question_id": 20, "image_id": 2, "answers": [{"answer": "cat"}]}]}"#;
+const ANSWERS: &str = r#"{"annotations": [{"question_id": 10, "image_id": 1, "answer_type": "yes/no", "question_type": "is it", "multiple_choice_answer": "yes", "answers": [{"answer": "yes", "answer_id": 1}]}, {"question_id": 20, "image_id": 2, "answers": [{"answer": "cat"}]}]}"#;
+const PROMPTS: &str = "a red fox in the snow\n\nein Füchslein 🦊\r\nlast";
+const PAIRS: &str = r#"{"before": "a.jpg", "after": "b.jpg", "instruction": "make it snow", "before_caption": "É", "after_caption": "x"}
+{"prompt": "a fox", "first": "a.jpg", "second": "b.jpg", "preferred": "tie"}
+{"prompt": "a bear", "first": "c.jpg", "second": "d.jpg", "preferred": 0.25, "label": "x"}
+"#;
 
 /// Files and the config that reads them; the first file is the one to mutate.
 fn cases() -> Vec<(Vec<u8>, String)> {
@@ -33,6 +38,8 @@ fn cases() -> Vec<(Vec<u8>, String)> {
         json("flickr30k", TOKEN),
         json("flickr30k", HUGGING),
         json("vqa_v2", QUESTIONS),
+        json("prompts", PROMPTS),
+        json("pairs", PAIRS),
         (ANSWERS.as_bytes().to_vec(), "kind = 'vqa_v2'\npath = 'QUESTIONS'\nannotations = 'FILE'".into()),
     ];
     let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/readers");

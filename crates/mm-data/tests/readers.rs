@@ -22,7 +22,7 @@ fn epoch(config: &str) -> (BTreeSet<String>, Vec<String>) {
         max_bad_samples: 100,
         ..LoaderConfig::default()
     };
-    let decode = Arc::new(|sample: &Sample, _: &mut SampleRng| sample.image.decode([0; 3]));
+    let decode = Arc::new(|sample: &Sample, _: &mut SampleRng| sample.image()?.decode([0; 3]));
     let mut loader = Loader::new(source, settings, Rank::default(), decode, Position::default()).unwrap();
     let batches: Vec<_> = loader.epoch().map(|batch| batch.unwrap()).collect();
     let keys: BTreeSet<_> = batches.into_iter().flat_map(|batch| batch.keys).collect();

@@ -95,7 +95,7 @@ fn what_is_packed_reads_back_as_the_same_samples() {
             assert!(ours.key.ends_with(&format!("/{index:09}")), "{}", ours.key);
             assert_eq!((ours.captions, ours.label), (theirs.captions, theirs.label));
             assert_eq!((ours.questions, ours.variant_of), (theirs.questions, theirs.variant_of));
-            assert_eq!(ours.image.bytes().unwrap(), theirs.image.bytes().unwrap());
+            assert_eq!(ours.image().unwrap().bytes().unwrap(), theirs.image().unwrap().bytes().unwrap());
         }
     }
 }

@@ -312,7 +312,13 @@ impl<T: Item> Loader<T> {
     }
 }
 
-fn feed(part: &WeightedDataset, number: usize, offset: usize, config: &LoaderConfig, rank: Rank) -> Result<Feed> {
+fn feed(
+    part: &WeightedDataset,
+    number: usize,
+    offset: usize,
+    config: &LoaderConfig,
+    rank: Rank,
+) -> Result<Feed> {
     let LoaderConfig { shuffle, resample, shuffle_window: window, seed, .. } = *config;
     let source = part.dataset.clone();
     Ok(match source.stream() {
@@ -329,12 +335,7 @@ fn feed(part: &WeightedDataset, number: usize, offset: usize, config: &LoaderCon
 }
 
 /// Tells a source which blocks are read next, a window ahead.
-fn announce(
-    feed: &Numbered,
-    (epoch, place): (u64, usize),
-    rank: Rank,
-    announced: &mut Option<(u64, usize)>,
-) {
+fn announce(feed: &Numbered, (epoch, place): (u64, usize), rank: Rank, announced: &mut Option<(u64, usize)>) {
     // Each of several processes needs a small part of each block: fetching whole blocks for all would read N
     // times too much.
     if rank.world > 1 {

@@ -170,8 +170,8 @@ mod tests {
             (first.key.as_str(), &first.captions[..]),
             ("139", &["one".to_owned(), "two".to_owned()][..])
         );
-        let SampleImage::File(path) = first.image else { panic!("a file") };
-        assert_eq!(path, PathBuf::from("coco/val2017/000000000139.jpg"));
+        let SampleImage::File(path) = first.image().unwrap() else { panic!("a file") };
+        assert_eq!(*path, PathBuf::from("coco/val2017/000000000139.jpg"));
         assert_eq!(source.sample(1).unwrap().captions, ["bear"]);
     }
 

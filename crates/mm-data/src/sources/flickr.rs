@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(captions(&source, 1), ["The dog is running .", "A dog on grass ."]);
         let sample = source.sample(1).unwrap();
         assert!(
-            matches!(sample.image, SampleImage::File(path) if path == Path::new("flickr30k-images/2199200615.jpg"))
+            matches!(sample.image().unwrap(), SampleImage::File(path) if path == Path::new("flickr30k-images/2199200615.jpg"))
         );
         let expected = "line 5: 2 of the 3 columns `image_name| comment_number| comment`";
         assert_eq!(said(&source, 2), (Fault::Row, expected.to_owned()));

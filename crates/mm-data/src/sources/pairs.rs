@@ -173,7 +173,6 @@ fn probability<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
 
     use super::*;
 
@@ -184,16 +183,17 @@ mod tests {
         PairsDataset::open(&toml::from_str(&format!("path = {path:?}\n{keys}")).unwrap())
     }
 
-    fn paths(sample: &Sample) -> Vec<&Path> {
-        let path = |image| match image {
-            &SampleImage::File(ref path) => path.as_path(),
+    fn paths(sample: &Sample) -> Vec<String> {
+        let path = |image: &SampleImage| match image {
+            SampleImage::File(path) => path.display().to_string(),
             other => panic!("not a file: {other:?}"),
         };
         sample.images.iter().map(path).collect()
     }
 
     const EDIT: &str = r#"{"before": "a.png", "after": "/abs/b.png", "instruction": "make it snow"}"#;
-    const PREFERENCE: &str = r#"{"prompt": "a fox", "first": "a.png", "second": "b.png", "preferred": "second"}"#;
+    const PREFERENCE: &str =
+        r#"{"prompt": "a fox", "first": "a.png", "second": "b.png", "preferred": "second"}"#;
 
     #[test]
     fn edits_and_preferences_are_read() {
@@ -201,7 +201,7 @@ mod tests {
         let soft = r#"{"prompt": "p", "first": "a", "second": "b", "preferred": 0.75}"#;
         let dataset = open(&[EDIT, "", PREFERENCE, captioned, soft], "images_root = '/r'").unwrap();
         let [edit, preference, captioned, soft] = [0, 1, 2, 3].map(|index| dataset.sample(index).unwrap());
-        assert_eq!(paths(&edit), [Path::new("/r/a.png"), Path::new("/abs/b.png")]);
+        assert_eq!(paths(&edit), ["/r/a.png", "/abs/b.png"]);
         assert_eq!((edit.instruction.as_deref(), edit.preferred), (Some("make it snow"), None));
         assert!(edit.captions.is_empty() && edit.key.ends_with("pairs.jsonl:1"));
         assert_eq!((&preference.captions[..], preference.preferred), (&["a fox".to_owned()][..], Some(0.0)));
@@ -218,10 +218,19 @@ mod tests {
             (r#"{"before": "a", "instruction": "x"}"#, "an edit: missing field `after`"),
             (r#"{"before": "a", "after": "b", "instruction": "x", "mask": 1}"#, "unknown field `mask`"),
             (r#"{"before": "a", "after": "b", "instruction": " "}"#, "`instruction` is empty"),
-            (r#"{"before": "a", "after": "b", "instruction": "x", "after_caption": "c"}"#, "give both or neither"),
+            (
+                r#"{"before": "a", "after": "b", "instruction": "x", "after_caption": "c"}"#,
+                "give both or neither",
+            ),
             (r#"{"before": "a", "first": "b"}"#, "mixes the fields of an edit and of a preference"),
-            (r#"{"prompt": "p", "first": "a", "second": "b", "preferred": 2}"#, "`preferred` is 2: it must be"),
-            (r#"{"prompt": "p", "first": "a", "second": "b", "preferred": "both"}"#, "must be \"first\", \"second\""),
+            (
+                r#"{"prompt": "p", "first": "a", "second": "b", "preferred": 2}"#,
+                "`preferred` is 2: it must be",
+            ),
+            (
+                r#"{"prompt": "p", "first": "a", "second": "b", "preferred": "both"}"#,
+                "must be \"first\", \"second\"",
+            ),
             (r#"{"prompt": "p", "first": "a", "second": "b"}"#, "a preference: missing field `preferred`"),
         ];
         let rows: Vec<&str> = std::iter::once(EDIT).chain(bad.map(|(row, _)| row)).collect();
@@ -237,7 +246,10 @@ mod tests {
     #[test]
     fn a_file_without_a_pair_does_not_open() {
         let message = open(&[r#"{"image": "a.png"}"#], "").err().unwrap().to_string();
-        assert!(message.contains("none of its 1 rows can be read; the first is line 1: neither"), "{message}");
+        assert!(
+            message.contains("none of its 1 rows can be read; the first is line 1: neither"),
+            "{message}"
+        );
         assert!(open(&[], "").err().unwrap().to_string().ends_with("the file has no rows"));
     }
 }

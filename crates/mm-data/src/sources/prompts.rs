@@ -78,7 +78,10 @@ mod tests {
         let dataset = open("\u{feff}a fox \r\n\r\n\u{feff}ein Füchslein\nlast".as_bytes()).unwrap();
         let sample = |index| dataset.sample(index).unwrap();
         assert_eq!((dataset.len(), &sample(0).captions[0][..]), (3, "a fox"));
-        assert_eq!((&sample(1).captions[0][..], sample(1).key.ends_with("prompts.txt:3")), ("ein Füchslein", true));
+        assert_eq!(
+            (&sample(1).captions[0][..], sample(1).key.ends_with("prompts.txt:3")),
+            ("ein Füchslein", true)
+        );
         assert_eq!(sample(2).image().unwrap_err().to_string(), "the sample has no image");
     }
 

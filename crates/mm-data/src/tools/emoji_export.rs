@@ -18,8 +18,8 @@ pub struct EmojiStats {
 }
 
 /// Writes `out/images/KEY.png`, `out/train.tsv` and `out/held_out.tsv` (columns `image`, `caption`, `label`,
-/// with the canonical caption) and `out/LICENSE`. The folder is written under a temporary name and then renamed,
-/// so that `out` is complete or absent.
+/// with the canonical caption) and `out/LICENSE`. The folder is written under a temporary name and then
+/// renamed, so that `out` is complete or absent.
 ///
 /// # Errors
 /// `out` exists and is not empty, or cannot be written.
@@ -97,7 +97,9 @@ mod tests {
     fn a_folder_that_is_not_empty_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("mine"), "x").unwrap();
-        assert!(export_emoji(folder.path()).unwrap_err().to_string().contains("remove it or name another folder"));
+        assert!(
+            export_emoji(folder.path()).unwrap_err().to_string().contains("remove it or name another folder")
+        );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

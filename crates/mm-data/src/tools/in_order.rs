@@ -25,7 +25,8 @@ struct Streamed {
 impl<'a> InOrder<'a> {
     /// Errors: a stream that cannot begin; a mix with a stream in it, which has no order.
     pub fn new(source: &'a dyn Dataset) -> Result<Self> {
-        if source.mixture().is_some_and(|mixture| mixture.iter().any(|part| part.dataset.stream().is_some())) {
+        if source.mixture().is_some_and(|mixture| mixture.iter().any(|part| part.dataset.stream().is_some()))
+        {
             let reason = "mixes a stream, whose samples have no order: go over its sources one by one";
             return Err(Error::Setting(format!("`{}` {reason}", source.name())));
         }

@@ -3,6 +3,6 @@
 pub(crate) mod emoji_export;
 pub mod html;
 pub(crate) mod in_order;
-pub mod sheet;
 pub mod shards;
+pub mod sheet;
 pub(crate) mod stats;

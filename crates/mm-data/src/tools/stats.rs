@@ -159,8 +159,9 @@ impl Stats {
             let mut some = Self::default();
             for (_, sample) in samples.read(range) {
                 let counted = sample.map_err(|bad| bad.fault).and_then(|sample| {
-                    let images = Error::guarded(|| sample.images.iter().map(header).collect());
-                    some.add(&sample, &images.map_err(|error: Error| error.fault())?);
+                    let headers = || sample.images.iter().map(header).collect::<Result<Vec<_>>>();
+                    let images = Error::guarded(headers).map_err(|error| error.fault())?;
+                    some.add(&sample, &images);
                     Ok(())
                 });
                 if let Err(fault) = counted {
@@ -299,7 +300,8 @@ mod tests {
     fn what_cannot_be_read_is_counted_by_its_fault() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a.png"), b"no image").unwrap();
-        std::fs::write(folder.path().join("b.png"), crate::sources::emoji::pairs(Default::default())[0].png).unwrap();
+        std::fs::write(folder.path().join("b.png"), crate::sources::emoji::pairs(Default::default())[0].png)
+            .unwrap();
         std::os::unix::fs::symlink(folder.path().join("none"), folder.path().join("c.png")).unwrap();
         let config = toml::Table::from_iter(
             [("kind", "folder"), ("path", folder.path().to_str().unwrap())]

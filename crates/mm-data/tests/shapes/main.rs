@@ -328,8 +328,8 @@ fn a_sample_depends_on_seed_split_and_index_alone() {
             (&again.key, &again.captions, &again.questions)
         );
         assert!(one.questions.iter().all(|question| ids.insert(question.id)));
-        assert_eq!(one.image.decode([0; 3]).unwrap().dimensions(), (64, 64));
-        assert_eq!(again.image.decode([0; 3]).unwrap().dimensions(), (100, 100));
+        assert_eq!(one.image().unwrap().decode([0; 3]).unwrap().dimensions(), (64, 64));
+        assert_eq!(again.image().unwrap().decode([0; 3]).unwrap().dimensions(), (100, 100));
     }
     for other in [
         ShapesConfig { seed: 1, ..config.clone() },

@@ -70,7 +70,7 @@ impl Item for Read {
 
 fn map() -> Map<Read> {
     Arc::new(|sample: &Sample, rng: &mut SampleRng| {
-        assert!(!sample.image.bytes()?.is_empty());
+        assert!(!sample.image()?.bytes()?.is_empty());
         Ok(Read(sample.captions[0].clone(), rng.random()))
     })
 }
@@ -107,9 +107,9 @@ fn samples_are_found_by_number_over_all_shards() {
     let source = open(folder.path(), "");
     assert_eq!(source.len(), 14); // the empty shard counts as one bad sample
     let sample = source.sample(6).unwrap();
-    assert_eq!((sample.captions.join("|"), sample.label), ("number 5".into(), None));
+    assert_eq!((sample.captions.join("|"), sample.label.as_deref()), ("number 5".into(), None));
     assert!(sample.key.ends_with("s-002.tar/000000005"), "{}", sample.key);
-    assert_eq!(sample.image.bytes().unwrap().len(), 305);
+    assert_eq!(sample.image().unwrap().bytes().unwrap().len(), 305);
     let error = source.sample(5).unwrap_err();
     assert_eq!((error.fault(), error.to_string()), (Fault::Shard, "no sample is in it".into()));
     assert!(source.key(5).ends_with("s-001.tar"));

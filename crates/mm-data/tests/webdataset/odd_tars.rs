@@ -22,7 +22,7 @@ type Told = Vec<(String, Result<String, (Fault, String)>)>;
 fn told(key: &str, sample: Result<Sample, (Fault, String)>) -> (String, Result<String, (Fault, String)>) {
     let whole = |sample: Sample| {
         assert!(sample.key.ends_with(key), "{} is called {key}", sample.key);
-        let image = sample.image.bytes().unwrap().into_owned();
+        let image = sample.image().unwrap().bytes().unwrap().into_owned();
         format!("{} {}", String::from_utf8(image).unwrap(), sample.captions.join("|"))
     };
     (key.rsplit('/').next().unwrap().to_owned(), sample.map(whole))

@@ -186,9 +186,9 @@ pub(super) fn sample(key: &str, members: Vec<Member>, caption_field: &str) -> Re
     })
 }
 
-/// The members that [`sample`] reads as this sample again. `images` are the extension and the encoded bytes of
-/// each image; several are numbered: `0.jpg`, `1.jpg`. `.json` has the key of the sample; `.cls` is written for
-/// labels that are whole numbers, since the Python library reads it as a number.
+/// The members that [`sample`] reads as this sample again. `images` are the extension and the encoded bytes
+/// of each image; several are numbered: `0.jpg`, `1.jpg`. `.json` has the key of the sample; `.cls` is
+/// written for labels that are whole numbers, since the Python library reads it as a number.
 ///
 /// # Errors
 /// No image; or no caption, label, question or instruction.
@@ -217,8 +217,8 @@ pub(crate) fn members_of(sample: &Sample, images: Vec<(&str, Vec<u8>)>) -> Resul
     members.extend(trimmed.first().map(|canonical| member("txt".into(), canonical.clone().into_bytes())));
     let number = label.as_ref().filter(|label| label.parse::<i64>().is_ok());
     members.extend(number.map(|label| member("cls".into(), label.clone().into_bytes())));
-    let json = json_member::written(sample, &trimmed)
-        .map_err(|error| Error::bad(Fault::Json, error.to_string()))?;
+    let json =
+        json_member::written(sample, &trimmed).map_err(|error| Error::bad(Fault::Json, error.to_string()))?;
     members.push(member("json".into(), json));
     Ok(members)
 }

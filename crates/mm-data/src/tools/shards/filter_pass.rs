@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::filter::Filter;
 use super::hash::{Seen, perceptual_hash};
-use crate::tools::in_order::InOrder;
 use crate::sources::webdataset::{Member, members_of};
+use crate::tools::in_order::InOrder;
 use mm_image::{Header, RgbImage};
 
 use crate::{BadSample, Error, Fault, Result, Sample};
@@ -106,9 +106,11 @@ impl FilterPass<'_> {
             Err(bad) => return without(Outcome::Bad(Box::new(bad))),
         };
         let caption = packed.sample.captions.first().map_or("", String::as_str);
-        if let Some(place) = self.filters.iter().position(|filter| {
-            !packed.images.iter().all(|(header, _)| filter.keeps(header, caption))
-        }) {
+        if let Some(place) = self
+            .filters
+            .iter()
+            .position(|filter| !packed.images.iter().all(|(header, _)| filter.keeps(header, caption)))
+        {
             return without(Outcome::Filtered(place));
         }
         let needs_pixels = compares(self.filters) || self.threshold().is_some() || self.check_images;

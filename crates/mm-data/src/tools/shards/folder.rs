@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use super::filter_pass::Outcome;
 use super::manifest::{Job, Manifest, Record, Shard, read_json, write_json, write_whole};
 use super::tar::sha256;
-use crate::tools::in_order::each;
 use crate::sources::walk::is_hidden;
+use crate::tools::in_order::each;
 use crate::tools::stats::Stats;
 use crate::{BadSample, Error, Result};
 

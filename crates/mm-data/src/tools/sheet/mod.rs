@@ -5,9 +5,9 @@ mod page;
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
 
+use crate::rng::{Domain, rng};
 use crate::tools::html::thumbnail;
 use crate::tools::in_order::InOrder;
-use crate::rng::{Domain, rng};
 use crate::{BadSample, Dataset, Error, Result, Sample};
 
 /// The longer side of a picture on a sheet, in pixels.

@@ -57,7 +57,8 @@ fn figure(index: usize, Shown { sample, thumbnail, sizes }: &Shown) -> String {
         let negatives: String =
             sample.negatives.iter().map(|pair| format!("<li>{}", escape(&pair.negative))).collect();
         let count = sample.negatives.len();
-        let _ = write!(html, "<details><summary>{count} false captions</summary><ul>{negatives}</ul></details>");
+        let _ =
+            write!(html, "<details><summary>{count} false captions</summary><ul>{negatives}</ul></details>");
     }
     let key = escape(&sample.key);
     let sizes: Vec<String> = sizes.iter().map(|(width, height)| format!("{width} × {height}")).collect();
