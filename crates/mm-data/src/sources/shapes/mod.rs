@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn each_scene_has_content_of_every_kind() {
         let open = |content: &str| {
-            let config = format!("content = '{content}'\nsamples = 2000\nsize = 16");
+            let config = format!("content = '{content}'\nsamples = 2000\nsize = 64");
             ShapesDataset::new(&toml::from_str(&config).unwrap()).unwrap()
         };
         let [edits, negatives, questions] = ["edits", "negatives", "questions"].map(open);
