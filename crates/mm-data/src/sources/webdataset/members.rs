@@ -156,9 +156,13 @@ pub(super) fn sample(key: &str, members: Vec<Member>, caption_field: &str) -> Re
         }
     }
     let images = images.finish(&names)?;
-    for caption in json.captions {
-        if !caption.trim().is_empty() && !captions.contains(&caption) {
-            captions.push(caption);
+    if json.instruction.is_some() && !json.captions.is_empty() {
+        captions = json.captions; // one for each image of an edit, in order
+    } else {
+        for caption in json.captions {
+            if !caption.trim().is_empty() && !captions.contains(&caption) {
+                captions.push(caption);
+            }
         }
     }
     let JsonMember { questions, negatives, instruction, preferred, variant_of, problem, .. } = json;
@@ -199,7 +203,8 @@ pub(crate) fn members_of(sample: &Sample, images: Vec<(&str, Vec<u8>)>) -> Resul
     }
     let mut trimmed: Vec<String> = Vec::with_capacity(captions.len());
     for caption in captions.iter().map(|caption| caption.trim()).filter(|caption| !caption.is_empty()) {
-        if !trimmed.iter().any(|known| known == caption) {
+        // An edit has one caption for each image; they may be equal.
+        if instruction.is_some() || !trimmed.iter().any(|known| known == caption) {
             trimmed.push(caption.to_owned());
         }
     }
