@@ -1,9 +1,10 @@
 //! Models from one form of folder to another, and between two models of one architecture.
 
 use crate::folder::{
-    Architecture, CheckpointFormat, Description, ModelFolder, Saved, StoredType, same_architecture, verify,
+    Architecture, CheckpointFormat, Description, ModelFolder, Saved, same_architecture, verify,
 };
 use crate::{Clip, ClipConfig, Error, ImageEncoder, Result, TextEncoder};
+use mm_core::checkpoint::StoredType;
 use mm_text::Tokenizer;
 use mm_vision::ImageProcessor;
 use std::path::{Path, PathBuf};
@@ -60,8 +61,9 @@ impl ModelConverter {
         }
         let vs = VarStore::new(Device::Cpu);
         let tokenizer_files = if tokenizer.is_some() { folder.tokenizer_files() } else { Vec::new() };
-        let kept = KEPT.map(|name| folder.path.join(name)).into_iter().filter(|file| file.exists()).collect();
-        let form = folder.form;
+        let kept =
+            KEPT.map(|name| folder.folder.file(name)).into_iter().filter(|file| file.exists()).collect();
+        let form = folder.format;
         let resized = match &architecture {
             Architecture::Clip(ClipConfig { image, .. }) | Architecture::Image { tower: image, .. } => {
                 resolution.map(|_| image)

@@ -1,12 +1,12 @@
 use crate::folder::ModelFolder;
 use crate::layer_groups::group_of;
 use crate::{Clip, ClipConfig, Error, Lock, ModelConfig, Result, TokenizerConfig};
-use mm_core::nn::shapes_only;
+use mm_core::checkpoint::variable_shapes;
 use mm_text::{TextTowerConfig, Tokenizer};
 use mm_vision::{ImageProcessor, ImageTowerConfig, VitVariant};
 use std::path::Path as FilePath;
+use tch::Tensor;
 use tch::nn::{Path, VarStore};
-use tch::{Device, Tensor};
 
 /// What a run starts from: the model's config, and the checkpoints that fill it, whole or by the tower.
 pub(crate) struct InitFrom {
@@ -115,29 +115,30 @@ impl InitFrom {
                 .into_iter()
                 .filter_map(|(folder, projection)| Some((folder?, projection)))
                 .collect();
-        let variables_of = |vs: &VarStore, projection: &str| -> Vec<(String, Tensor)> {
+        let variables_of = |variables: &[(String, Tensor)], projection: &str| -> Vec<(String, Tensor)> {
             let is_image = projection.starts_with("visual");
             let is_own = |name: &str| group_of(name, config).is_some_and(|group| group.is_image == is_image);
-            vs.variables()
-                .into_iter()
+            variables
+                .iter()
                 .filter(|(name, _)| is_own(name) && !name.starts_with(projection))
+                .map(|(name, variable)| (name.clone(), variable.shallow_clone()))
                 .collect()
         };
         let clip = match self.both {
             Some(folder) => folder.build(vs, resized, make)?,
             None => {
-                let plan = VarStore::new(Device::Cpu);
-                shapes_only(|| make(&plan.root()))?;
+                let shapes = variable_shapes(make)?;
                 for (folder, projection) in &mut towers {
                     // A tower's folder may have a projection: it leads to a space that is not this model's.
                     folder.weights.retain(|name| !name.starts_with(*projection) && name != "visual.proj");
-                    folder.check(variables_of(&plan, projection), resized)?;
+                    folder.check(variables_of(&shapes, projection), resized)?;
                 }
                 make(&vs.root())?
             }
         };
+        let variables: Vec<(String, Tensor)> = vs.variables().into_iter().collect();
         for (folder, projection) in towers {
-            folder.fill_variables(variables_of(vs, projection), resized)?;
+            folder.fill_variables(variables_of(&variables, projection), resized)?;
         }
         for (name, variable) in vs.variables() {
             let Some(group) = group_of(&name, config) else { continue };

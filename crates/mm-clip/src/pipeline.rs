@@ -1,8 +1,9 @@
 //! Models with what they need to read images and texts: opened from a folder, embedding, saved.
 
-use crate::folder::{Architecture, CheckpointFormat, Description, ModelFolder, Saved, StoredType};
+use crate::folder::{Architecture, CheckpointFormat, Description, ModelFolder, Saved};
 use crate::{Clip, ClipConfig, ContrastiveHead, Error, ImageEncoder, Result, TextEncoder};
-use mm_core::{DeviceConfig, Precision, PrecisionProbe, upload};
+use mm_core::checkpoint::StoredType;
+use mm_core::{OpenOptions, upload};
 use mm_dist::ProcessGroup;
 use mm_image::RgbImage;
 use mm_text::{Padding, TokenBatch, Tokenizer};
@@ -11,39 +12,6 @@ use std::path::Path;
 use std::sync::Arc;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
-
-/// How a model is opened for inference.
-#[derive(Clone, Debug, Default)]
-pub struct OpenOptions {
-    /// Where it computes.
-    pub device: DeviceConfig,
-    /// What it computes in.
-    pub precision: Precision,
-    /// Side of the images in pixels, where it is not to be the model's own.
-    pub resolution: Option<i64>,
-}
-
-impl OpenOptions {
-    /// The device, which computes in the precision.
-    fn place(&self) -> Result<Device> {
-        let device = self.device.resolve()?;
-        if self.precision == Precision::Int8 && device != Device::Cpu {
-            let problem = "int8 is for the CPU: take precision bf16 here";
-            return Err(mm_core::Error::Device { device: self.device.0.clone(), problem }.into());
-        }
-        Ok(device)
-    }
-
-    /// Readies a model with the variables of `vs` for its precision by `pack`; f32 needs nothing.
-    fn pack(&self, vs: &VarStore, pack: impl FnOnce(Precision)) {
-        if self.precision == Precision::Bf16 {
-            PrecisionProbe::inference(vs).iter().for_each(PrecisionProbe::warn_if_bf16_is_slower);
-        }
-        if self.precision != Precision::F32 {
-            pack(self.precision);
-        }
-    }
-}
 
 /// An image encoder and what it needs to read images.
 #[derive(Debug)]
@@ -91,7 +59,7 @@ impl ImageEmbedder {
         let folder = ModelFolder::open(model)?;
         let (mut tower, projection) = folder.image()?;
         let processor = resized(folder.processor()?, &mut tower, options.resolution)?;
-        let vs = VarStore::new(options.place()?);
+        let vs = VarStore::new(options.resolve_device()?);
         let resized = options.resolution.map(|_| &tower);
         let mut encoder = folder.build(&vs, resized, |path| ImageEncoder::new(path, &tower, projection))?;
         options.pack(&vs, |precision| encoder.pack(precision));
@@ -129,7 +97,7 @@ impl TextEmbedder {
         let folder = ModelFolder::open(model)?;
         let (tower, projection) = folder.text()?;
         let tokenizer = Arc::new(folder.tokenizer()?);
-        let vs = VarStore::new(options.place()?);
+        let vs = VarStore::new(options.resolve_device()?);
         let mut encoder = folder.build(&vs, None, |path| TextEncoder::new(path, &tower, projection))?;
         options.pack(&vs, |precision| encoder.pack(precision));
         Ok(Self { encoder, tokenizer, padding: tower.padding(), device: vs.device() })
@@ -226,7 +194,7 @@ impl ClipPipeline {
     /// A file is missing or damaged, the architecture is not known, or config, weights and tokenizer do not
     /// fit each other.
     pub fn open(model: &str, options: &OpenOptions) -> Result<Self> {
-        let vs = VarStore::new(options.place()?);
+        let vs = VarStore::new(options.resolve_device()?);
         let mut bundle = Self::load(ModelFolder::open(model)?, &vs, options.resolution)?;
         options.pack(&vs, |precision| {
             bundle.image.encoder.pack(precision);
@@ -270,12 +238,12 @@ impl ClipPipeline {
         Saved { description: self.description(&architecture), variables }.write(folder, form, dtype)
     }
 
-    /// The form of folder that holds the model and that most programs read; see [`Description::form`].
+    /// The form of folder that holds the model and that most programs read; see [`Description::format`].
     ///
     /// # Errors
     /// None holds it.
-    pub fn form(&self) -> Result<CheckpointFormat> {
-        self.description(&Architecture::Clip(self.config.clone())).form()
+    pub fn format(&self) -> Result<CheckpointFormat> {
+        self.description(&Architecture::Clip(self.config.clone())).format()
     }
 
     /// Writes what a checkpoint has beside its weights, to be opened as a model, into the existing `folder`.

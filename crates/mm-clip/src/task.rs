@@ -1,6 +1,6 @@
 use crate::cached_text_features::CachedTextFeatures;
 use crate::encoder::unit_rows;
-use crate::folder::{CheckpointFormat, ModelFolder, StoredType};
+use crate::folder::{CheckpointFormat, ModelFolder};
 use crate::grad_cache;
 use crate::init_from::{InitFrom, set_vocabulary};
 use crate::layer_groups::group_of;
@@ -8,6 +8,7 @@ use crate::{
     ClipConfig, ClipPipeline, ClipRunConfig, Embedded, EvalReport, EvalSet, Lock, Result, Templates,
     TokenizerConfig,
 };
+use mm_core::checkpoint::StoredType;
 use mm_core::{seed, upload};
 use mm_data::{Dataset, DatasetConfig, Fault, Loader, LoaderConfig, Position, Rank};
 use mm_dist::{Contrastive, ProcessGroup};
@@ -153,7 +154,7 @@ impl ClipTask {
         let templates =
             config.eval.templates.as_deref().map_or_else(|| Ok(Templates::default()), Templates::read)?;
         let bundle = ClipPipeline::new(clip, model_config, Arc::new(tokenizer), processor, vs.device());
-        let form = bundle.form()?; // before the first step: what cannot be saved is not worth training
+        let form = bundle.format()?; // before the first step: what cannot be saved is not worth training
         if form != CheckpointFormat::Hf {
             tracing::info!("the model will be saved in {form}, as transformers has no words for all of it");
         }

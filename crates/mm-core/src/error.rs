@@ -17,6 +17,14 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A file or folder is not what it is read as.
+    #[error("{path}: {}", one_line(problem))]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A checkpoint's file is damaged or is not one of this model.
     #[error("checkpoint {path}: {problem}")]
     Checkpoint {

@@ -30,12 +30,16 @@ mod device;
 mod error;
 pub mod hf;
 pub mod hub;
+mod json;
 pub mod loss;
 pub mod nn;
+mod open;
 pub mod optim;
 mod precision;
 pub mod seed;
 
 pub use device::{DeviceConfig, upload};
 pub use error::{Error, Result, one_line};
+pub use json::{read_json, write_json};
+pub use open::OpenOptions;
 pub use precision::{Precision, PrecisionConfig, PrecisionProbe};

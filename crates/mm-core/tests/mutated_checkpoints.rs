@@ -256,7 +256,7 @@ fn use_up(folder: &Path, model: &VarStore, outcomes: &Outcomes) {
             "{message}"
         );
     };
-    let mut weights = match Weights::open_folder(folder, "model") {
+    let weights = match Weights::open_folder(folder, "model") {
         Ok(weights) => weights,
         Err(error) => {
             told(error);
@@ -274,8 +274,8 @@ fn use_up(folder: &Path, model: &VarStore, outcomes: &Outcomes) {
         }
     }
     for tensor in list {
-        match weights.take(&tensor.name) {
-            Ok(taken) => assert!(taken.numel() as u64 <= bytes, "{tensor:?} is more than the files hold"),
+        match weights.tensor(&tensor.name) {
+            Ok(read) => assert!(read.numel() as u64 <= bytes, "{tensor:?} is more than the files hold"),
             Err(error) => told(error),
         }
     }

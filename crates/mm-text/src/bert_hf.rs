@@ -3,9 +3,8 @@
 
 use crate::config::{check_only, overlay};
 use crate::{BertConfig, BertPooling, Error, Result};
-use mm_core::checkpoint::refuse_lfs_pointer;
+use mm_core::read_json;
 use serde_json::{Value, json};
-use std::fs;
 use std::path::Path;
 
 impl BertConfig {
@@ -50,7 +49,7 @@ impl BertPooling {
         let modules = dir.join("modules.json");
         let mut folder = "1_Pooling".to_owned();
         if modules.exists() {
-            let json = read_json(&modules)?;
+            let json: Value = read_json(&modules)?;
             for module in json.as_array().into_iter().flatten() {
                 let path = module["path"].as_str().unwrap_or_default();
                 match module["type"].as_str().and_then(|name| name.rsplit('.').next()) {
@@ -70,7 +69,7 @@ impl BertPooling {
         if !file.exists() {
             return Ok(None);
         }
-        let config = read_json(&file)?;
+        let config: Value = read_json(&file)?;
         let wrong = |modes: &str| {
             let reason = format!("pooling {modes} is not offered: cls and mean are");
             Err(Error::Format { path: file.clone(), reason })
@@ -98,16 +97,10 @@ fn modes(config: &Value) -> Vec<&str> {
     }
 }
 
-fn read_json(path: &Path) -> Result<Value> {
-    let bytes = fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-    refuse_lfs_pointer(&bytes).map_err(|reason| Error::Format { path: path.to_owned(), reason })?;
-    serde_json::from_slice(&bytes)
-        .map_err(|reason| Error::Format { path: path.to_owned(), reason: reason.to_string() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn pooling(files: &[(&str, Value)]) -> Result<Option<BertPooling>> {
         let dir = tempfile::tempdir().unwrap();

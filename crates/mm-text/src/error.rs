@@ -40,5 +40,15 @@ pub enum Error {
     Tokenizer(String),
 }
 
+impl From<mm_core::Error> for Error {
+    fn from(error: mm_core::Error) -> Self {
+        match error {
+            mm_core::Error::Io { path, source, .. } => Self::Io { path, source },
+            mm_core::Error::File { path, problem } => Self::Format { path, reason: problem },
+            other => Self::Config(other.to_string()),
+        }
+    }
+}
+
 /// The result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -36,12 +36,22 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A file that is no JSON of the form expected.
-    #[error("{}: {}", path.display(), one_line(&source.to_string()))]
-    Json {
+    /// A file that is not JSON of the form expected.
+    #[error("{}: {}", path.display(), one_line(problem))]
+    File {
         /// The file.
         path: PathBuf,
         /// What the parser found, with line and column.
-        source: serde_json::Error,
+        problem: String,
     },
+}
+
+impl From<mm_core::Error> for Error {
+    fn from(error: mm_core::Error) -> Self {
+        match error {
+            mm_core::Error::Io { path, source, .. } => Self::Io { path, source },
+            mm_core::Error::File { path, problem } => Self::File { path, problem },
+            other => Self::Config(other.to_string()),
+        }
+    }
 }

@@ -4,7 +4,7 @@ use crate::channels::{Channels, normalize, shortest};
 use crate::error::{Error, Result};
 use crate::geometry::{Crop, Margins, Resize};
 use crate::processor::ImageProcessor;
-use mm_core::checkpoint::refuse_lfs_pointer;
+use mm_core::read_json;
 use mm_image::Normalize;
 use mm_image::resize::Filter;
 use serde::Deserialize;
@@ -385,10 +385,7 @@ fn wrong<T>(text: &str) -> Result<T> {
 
 /// A file's JSON, which is an object.
 fn read_object(path: &Path) -> Result<Value> {
-    let text = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-    refuse_lfs_pointer(&text).map_err(|problem| Error::Processor(format!("{} {problem}", path.display())))?;
-    let json = |source| Error::Json { path: path.to_owned(), source };
-    serde_json::from_slice::<serde_json::Map<String, Value>>(&text).map(Value::Object).map_err(json)
+    Ok(Value::Object(read_json(path)?))
 }
 
 fn write(path: &Path, config: &Value) -> Result<()> {

@@ -71,7 +71,7 @@ fn json(folder: &ModelFolder, tensors: &[TensorInfo], files: &[FileFacts]) -> se
     let list = |t: &TensorInfo| serde_json::json!({ "name": t.name, "shape": t.shape, "dtype": t.dtype });
     let file = |f: &FileFacts| serde_json::json!({ "name": f.name, "bytes": f.bytes, "sha256": f.sha256 });
     serde_json::json!({
-        "form": folder.form,
+        "form": folder.format,
         "architecture": folder.architecture,
         "parameters": tensors.iter().filter(|t| is_parameter(t)).map(TensorInfo::elements).sum::<u64>(),
         "text_clean": folder.tokenizer().map(|tokenizer| tokenizer.text_clean()).ok(),
@@ -82,7 +82,7 @@ fn json(folder: &ModelFolder, tensors: &[TensorInfo], files: &[FileFacts]) -> se
 }
 
 fn summary(folder: &ModelFolder) -> String {
-    let mut lines = vec![("form", word(&folder.form))];
+    let mut lines = vec![("form", word(&folder.format))];
     match &folder.architecture {
         Architecture::Clip(ClipConfig { embed_dim, loss, image, text, .. }) => {
             lines.push(("image tower", image_tower(image)));

@@ -1,13 +1,13 @@
 //! `config.json`, as transformers writes it, and this project's own for pairs of towers that transformers has
 //! no class for.
 
-use super::{Architecture, HF_CONFIG, read_json};
+use super::Architecture;
 use crate::{ClipConfig, ContrastiveLoss, Error, Result};
 use mm_core::checkpoint::Weights;
+use mm_core::hf::{CONFIG_FILE, HfFolder};
 use mm_text::{BertConfig, BertPooling, ClipTextConfig, ClipTextVariant, TextTowerConfig, Tokenizer};
 use mm_vision::{ImageTowerConfig, VitConfig, VitVariant};
 use serde_json::{Value, json};
-use std::path::Path;
 
 /// The `model_type` of pairs that transformers has no class for.
 const OWN_TYPE: &str = "mm-clip";
@@ -23,8 +23,12 @@ const PROJECTION_DIM: i64 = 512;
 ///
 /// # Errors
 /// The file is missing or no JSON, its architecture is none of those known, or a field is out of range.
-pub(super) fn read(folder: &Path, weights: &Weights) -> Result<Architecture> {
-    let config = read_json(&folder.join(HF_CONFIG))?;
+pub(super) fn read(folder: &HfFolder, weights: &Weights) -> Result<Architecture> {
+    read_architecture(folder, weights).map_err(|error| error.at(&folder.file(CONFIG_FILE)))
+}
+
+fn read_architecture(folder: &HfFolder, weights: &Weights) -> Result<Architecture> {
+    let config: Value = folder.config()?;
     if let Some(pair) = read_pair(&config)? {
         return Ok(Architecture::Clip(pair));
     }
@@ -53,7 +57,7 @@ pub(super) fn read(folder: &Path, weights: &Weights) -> Result<Architecture> {
                 true => BertPooling::Pooler,
                 false => BertPooling::Cls,
             };
-            let pooling = BertPooling::from_sentence_transformers(folder)?.unwrap_or(of_weights);
+            let pooling = BertPooling::from_sentence_transformers(folder.path())?.unwrap_or(of_weights);
             let tower = TextTowerConfig::Bert(BertConfig::from_hf(&config, pooling)?);
             Ok(Architecture::Text { tower, projection: None })
         }

@@ -1,16 +1,15 @@
-use super::{
-    Architecture, CheckpointFormat, HF_CONFIG, INT8_STEM, OPEN_CLIP_CONFIG, PREPROCESSING, hf, open_clip,
-    verify,
-};
+use super::{Architecture, CheckpointFormat, INT8_STEM, hf, open_clip, verify};
 use crate::checkpoint::OPEN_CLIP;
 use crate::encoder::{TEXT_ROOT, image_root};
 use crate::{ClipConfig, Error, Result};
-use mm_core::checkpoint::{TensorLayout, Weights, quantise, stored, write, write_atomically};
+use mm_core::checkpoint::{StoredType, TensorLayout, Weights, stored, write};
+use mm_core::hf::{CONFIG_FILE, OPEN_CLIP_CONFIG_FILE, PROCESSOR_CONFIG_FILE};
+use mm_core::write_json;
 use mm_text::{TextTowerConfig, Tokenizer};
 use mm_vision::ImageProcessor;
 use serde_json::{Value, json};
 use std::path::Path;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// What is written into a model's folder.
 pub struct Saved<'a> {
@@ -33,34 +32,21 @@ pub struct Description<'a> {
     pub processor: Option<&'a ImageProcessor>,
 }
 
-/// How tensors are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoredType {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats.
-    F16,
-    /// bfloat16.
-    Bf16,
-    /// The matrices of linear layers as int8 with a scale a row, all else as f32.
-    Int8,
-}
-
 impl Saved<'_> {
     /// Writes everything into the existing `folder`, in `form`.
     ///
     /// # Errors
     /// A file cannot be written, or the form cannot hold the model.
-    pub fn write(mut self, folder: &Path, form: CheckpointFormat, dtype: StoredType) -> Result<()> {
-        self.description.check(form)?;
-        let (names, stem) = match form {
+    pub fn write(mut self, folder: &Path, format: CheckpointFormat, dtype: StoredType) -> Result<()> {
+        self.description.check(format)?;
+        let (names, stem) = match format {
             CheckpointFormat::Hf if dtype == StoredType::Int8 => (TensorLayout::HF, INT8_STEM),
             CheckpointFormat::Hf | CheckpointFormat::Own => (TensorLayout::HF, "model"),
             CheckpointFormat::OpenClip => (OPEN_CLIP, "open_clip_model"),
             CheckpointFormat::Openai => (OPEN_CLIP, "model"),
             CheckpointFormat::Checkpoint => (TensorLayout::AS_IS, "model"),
         };
-        let bare_root = self.description.bare_root().filter(|_| form == CheckpointFormat::Hf);
+        let bare_root = self.description.bare_root().filter(|_| format == CheckpointFormat::Hf);
         let mut tensors = stored(std::mem::take(&mut self.variables), &names);
         for (name, _) in &mut tensors {
             if let Some(bare) = bare_root.and_then(|root| name.strip_prefix(root)?.strip_prefix('.')) {
@@ -69,10 +55,10 @@ impl Saved<'_> {
         }
         let file = folder.join(format!("{stem}.safetensors"));
         write(&file, &dtype.convert(tensors))?;
-        if form == CheckpointFormat::Openai {
+        if format == CheckpointFormat::Openai {
             open_clip::check_told_by_shapes(self.description.pair()?, &Weights::open(&file)?)?;
         }
-        self.description.write(folder, form, dtype)
+        self.description.write(folder, format, dtype)
     }
 }
 
@@ -82,12 +68,12 @@ impl Description<'_> {
     ///
     /// # Errors
     /// None holds it.
-    pub fn form(&self) -> Result<CheckpointFormat> {
+    pub fn format(&self) -> Result<CheckpointFormat> {
         match [CheckpointFormat::Hf, CheckpointFormat::OpenClip]
             .into_iter()
-            .find(|form| self.check(*form).is_ok())
+            .find(|format| self.check(*format).is_ok())
         {
-            Some(form) => Ok(form),
+            Some(format) => Ok(format),
             None => self.check(CheckpointFormat::Own).map(|()| CheckpointFormat::Own),
         }
     }
@@ -97,9 +83,9 @@ impl Description<'_> {
     ///
     /// # Errors
     /// What the form has no place for.
-    pub fn check(&self, form: CheckpointFormat) -> Result<()> {
-        let config = self.config(form)?;
-        let read = match (form, self.architecture) {
+    pub fn check(&self, format: CheckpointFormat) -> Result<()> {
+        let config = self.config(format)?;
+        let read = match (format, self.architecture) {
             (CheckpointFormat::Openai, _) => None, // the shapes of the tensors tell
             (CheckpointFormat::OpenClip, _) => Some(open_clip::read(&config["model_cfg"])?),
             (_, Architecture::Clip(_)) => hf::read_pair(&config)?,
@@ -109,14 +95,14 @@ impl Description<'_> {
             verify::same_architecture(&Architecture::Clip(read), self.architecture, self.tokenizer)?;
         }
         let Some(processor) = self.processor else { return Ok(()) };
-        let read = match form {
+        let read = match format {
             CheckpointFormat::OpenClip => ImageProcessor::from_open_clip(&config["preprocess_cfg"])?,
             _ => ImageProcessor::from_json(&preprocessing(processor, &config)?)?,
         };
         verify::same_processor(&read, processor)?;
         match self
             .shortened()
-            .filter(|_| [CheckpointFormat::OpenClip, CheckpointFormat::Openai].contains(&form))
+            .filter(|_| [CheckpointFormat::OpenClip, CheckpointFormat::Openai].contains(&format))
         {
             None => Ok(()),
             Some((length, positions)) => Err(Error::Model(format!(
@@ -131,21 +117,21 @@ impl Description<'_> {
     ///
     /// # Errors
     /// A file cannot be written, or the form cannot hold the model.
-    pub fn write(&self, folder: &Path, form: CheckpointFormat, dtype: StoredType) -> Result<()> {
-        let mut config = self.config(form)?;
-        match form {
+    pub fn write(&self, folder: &Path, format: CheckpointFormat, dtype: StoredType) -> Result<()> {
+        let mut config = self.config(format)?;
+        match format {
             CheckpointFormat::Hf => {
-                config["dtype"] = dtype.name().into();
-                write_json(&folder.join(HF_CONFIG), &config)?;
+                config["dtype"] = dtype.hf_name().into();
+                write_json(&folder.join(CONFIG_FILE), &config)?;
             }
             CheckpointFormat::Own | CheckpointFormat::Checkpoint => {
-                write_json(&folder.join(HF_CONFIG), &config)?
+                write_json(&folder.join(CONFIG_FILE), &config)?
             }
-            CheckpointFormat::OpenClip => write_json(&folder.join(OPEN_CLIP_CONFIG), &config)?,
+            CheckpointFormat::OpenClip => write_json(&folder.join(OPEN_CLIP_CONFIG_FILE), &config)?,
             CheckpointFormat::Openai => {}
         }
-        if let Some(processor) = self.processor.filter(|_| form != CheckpointFormat::OpenClip) {
-            write_json(&folder.join(PREPROCESSING), &preprocessing(processor, &config)?)?;
+        if let Some(processor) = self.processor.filter(|_| format != CheckpointFormat::OpenClip) {
+            write_json(&folder.join(PROCESSOR_CONFIG_FILE), &preprocessing(processor, &config)?)?;
         }
         if let (Some(tokenizer), true, Some(text)) = (self.tokenizer, self.writes_tokenizer, self.text()) {
             tokenizer.save(folder, text.input_names())?;
@@ -154,8 +140,8 @@ impl Description<'_> {
     }
 
     /// The JSON of the form's config; null where it has none.
-    fn config(&self, form: CheckpointFormat) -> Result<Value> {
-        match form {
+    fn config(&self, format: CheckpointFormat) -> Result<Value> {
+        match format {
             CheckpointFormat::Hf => hf::write(self.architecture, self.tokenizer),
             CheckpointFormat::Own | CheckpointFormat::Checkpoint => hf::write_own(self.pair()?),
             CheckpointFormat::Openai => self.pair().map(|_| Value::Null),
@@ -206,35 +192,8 @@ impl Description<'_> {
     }
 }
 
-impl StoredType {
-    /// What configs of transformers call the type that a reader is to make of it.
-    fn name(self) -> &'static str {
-        match self {
-            Self::F32 | Self::Int8 => "float32",
-            Self::F16 => "float16",
-            Self::Bf16 => "bfloat16",
-        }
-    }
-
-    fn convert(self, tensors: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
-        let kind = match self {
-            Self::F32 => Kind::Float,
-            Self::F16 => Kind::Half,
-            Self::Bf16 => Kind::BFloat16,
-            Self::Int8 => return quantise(tensors),
-        };
-        tensors.into_iter().map(|(name, tensor)| (name, tch::no_grad(|| tensor.to_kind(kind)))).collect()
-    }
-}
-
 /// The JSON of `processor` beside `config`: in words of our own only where the config has them too, and no
 /// other program reads it.
 fn preprocessing(processor: &ImageProcessor, config: &Value) -> Result<Value> {
     Ok(if hf::is_own(config) { processor.to_own_json()? } else { processor.to_json()? })
-}
-
-fn write_json(file: &Path, json: &Value) -> Result<()> {
-    Ok(write_atomically(file, |to| {
-        std::fs::write(to, format!("{json:#}\n")).map_err(|source| mm_core::Error::io("write", file, source))
-    })?)
 }

@@ -1,37 +1,40 @@
-use super::{CheckpointFormat, OPEN_CLIP_CONFIG, open_clip};
+//! The tokenizer of a model folder.
+
+use super::{CheckpointFormat, open_clip};
 use crate::{Error, Result};
+use mm_core::hf::OPEN_CLIP_CONFIG_FILE;
 use mm_text::{TextClean, TextTowerConfig, Tokenizer};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// What it takes to read a folder's tokenizer, so that it can be read beside the copying of weights.
+/// The location and settings of a folder's tokenizer, to read it while the weights are copied.
 pub(crate) struct TokenizerSource {
     path: PathBuf,
-    form: CheckpointFormat,
-    /// Of open_clip.
+    format: CheckpointFormat,
+    /// open_clip's `text_cfg`, else null.
     text_cfg: Value,
 }
 
 impl TokenizerSource {
-    /// Of the folder `path` in `form`; `text_cfg` is open_clip's.
-    pub fn new(path: &Path, form: CheckpointFormat, text_cfg: &Value) -> Self {
-        Self { path: path.to_owned(), form, text_cfg: text_cfg.clone() }
+    /// The tokenizer of the folder `path` in `format`; `text_cfg` is open_clip's.
+    pub fn new(path: &Path, format: CheckpointFormat, text_cfg: &Value) -> Self {
+        Self { path: path.to_owned(), format, text_cfg: text_cfg.clone() }
     }
 
     /// As [`ModelFolder::tokenizer`](super::ModelFolder::tokenizer).
     pub fn read(&self, tower: &TextTowerConfig) -> Result<Tokenizer> {
-        self.fitting(tower).map_err(|error| error.at(&self.path))
+        self.read_fitting(tower).map_err(|error| error.at(&self.path))
     }
 
-    fn fitting(&self, tower: &TextTowerConfig) -> Result<Tokenizer> {
+    fn read_fitting(&self, tower: &TextTowerConfig) -> Result<Tokenizer> {
         let positions = tower.context_length() as usize;
-        let tokenizer = match self.form {
+        let tokenizer = match self.format {
             CheckpointFormat::Hf | CheckpointFormat::Own | CheckpointFormat::Checkpoint => {
                 Tokenizer::from_dir(&self.path)?.within(positions)?
             }
-            // open_clip goes by the length in its config, not by the tokenizer's.
+            // open_clip uses the length in its config, not the tokenizer's.
             CheckpointFormat::OpenClip | CheckpointFormat::Openai => {
-                let tokenizer = self.open_clips(tower)?.with_context_length(positions)?;
+                let tokenizer = self.open_clip(tower)?.with_context_length(positions)?;
                 tower.check_largest_id(&tokenizer)?;
                 tokenizer
             }
@@ -40,11 +43,11 @@ impl TokenizerSource {
         Ok(tokenizer)
     }
 
-    /// The folder's own, or OpenAI's where it has none, its config names none and the tower has room for it.
-    /// Texts are cleaned as the config says, else as the tokenizer's files do, else as open_clip does by
-    /// default.
-    fn open_clips(&self, tower: &TextTowerConfig) -> Result<Tokenizer> {
-        let file = self.path.join(OPEN_CLIP_CONFIG);
+    /// The folder's tokenizer, or OpenAI's where the folder has none, its config names none and the vocabulary
+    /// fits the tower. Texts are cleaned as the config sets, else as the tokenizer's files do, else as
+    /// open_clip does by default.
+    fn open_clip(&self, tower: &TextTowerConfig) -> Result<Tokenizer> {
+        let file = self.path.join(OPEN_CLIP_CONFIG_FILE);
         let settings = open_clip::tokenizer_settings(&self.text_cfg).map_err(|error| error.at(&file))?;
         let tokenizer = match Tokenizer::from_dir(&self.path) {
             Err(absent @ mm_text::Error::NoTokenizer(_)) => {
@@ -60,7 +63,7 @@ impl TokenizerSource {
                 }
                 openais
             }
-            own => own?,
+            found => found?,
         };
         let keeps_case = settings.name.is_none() && settings.clean == Some(TextClean::Whitespace);
         let tokenizer = if keeps_case { tokenizer.with_case_kept()? } else { tokenizer };

@@ -15,7 +15,7 @@ use std::path::Path;
 pub(crate) fn verify(folder: &Path, form: CheckpointFormat, description: &Description) -> Result<()> {
     let path = folder.to_str().ok_or_else(|| Error::Model("the folder's name is not UTF-8".to_owned()))?;
     let mut written = ModelFolder::open(path)?;
-    if written.form != form {
+    if written.format != form {
         return Err(unlike("it would be taken for a folder of another form"));
     }
     same_architecture(&written.architecture, description.architecture, description.tokenizer)?;

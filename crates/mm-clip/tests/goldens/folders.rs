@@ -67,7 +67,7 @@ impl Whole {
         let _ = fs::remove_file(folder.path().join("expected.safetensors"));
         let opened = ModelFolder::open(folder.path().to_str().unwrap()).unwrap();
         let architecture = opened.architecture.clone();
-        let is_open_clip = opened.form == CheckpointFormat::OpenClip;
+        let is_open_clip = opened.format == CheckpointFormat::OpenClip;
         let brings_tokenizer = folder.path().join("tokenizer.json").exists();
         let image = match &architecture {
             Architecture::Clip(config) => Some(config.image.image_size()),
@@ -116,7 +116,7 @@ impl Whole {
             (None, Variant::Added | Variant::Short) => return None,
             (Some(_), Variant::Added | Variant::Short) if brings_tokenizer => return None,
             // they go by the positions
-            (Some(_), Variant::Short) if opened.form != CheckpointFormat::Hf => return None,
+            (Some(_), Variant::Short) if opened.format != CheckpointFormat::Hf => return None,
             (Some(text), _) if !brings_tokenizer => {
                 let pooled = match &text {
                     mm_text::TextTowerConfig::Clip(config) => config.pooled_token(),
@@ -135,7 +135,7 @@ impl Whole {
             }
             _ => {}
         }
-        Some(Self { folder, form: opened.form, architecture })
+        Some(Self { folder, form: opened.format, architecture })
     }
 
     pub fn path(&self) -> &str {

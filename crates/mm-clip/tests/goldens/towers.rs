@@ -57,7 +57,7 @@ fn assert_pair_equals_peer(name: &str) {
     }
 
     loss.backward();
-    let form = open(name).weights_form();
+    let form = open(name).layout();
     let gradients = vs.variables().into_iter().filter(|(_, variable)| variable.grad().defined());
     let gradients: HashMap<String, Tensor> =
         stored(gradients.map(|(name, variable)| (name, variable.grad())), &form).into_iter().collect();

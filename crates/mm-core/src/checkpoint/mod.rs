@@ -4,17 +4,22 @@
 //! [`TensorLayout`] tells how a family of checkpoints stores each. A missing, extra or misshapen tensor is an error
 //! that names the first three.
 
+mod build;
 mod files;
 mod finite;
 mod int8;
 mod pickle;
+mod stored_type;
+mod targets;
 mod weights;
 mod write;
 
+pub use build::variable_shapes;
 pub use files::refuse_lfs_pointer;
 pub(crate) use files::{ShardIndex, file_names};
 pub use int8::quantise;
 pub(crate) use pickle::{PICKLE, pickle};
+pub use stored_type::StoredType;
 pub use weights::{TensorInfo, Weights};
 pub use write::{partial_file, write, write_atomically, write_folder, write_with_metadata};
 

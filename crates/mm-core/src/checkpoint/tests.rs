@@ -1,6 +1,8 @@
 use super::*;
 use crate::Error;
+use crate::nn::parameter;
 use std::collections::BTreeSet;
+use tch::nn::Init;
 use tch::{Device, nn};
 
 fn store(rows: i64) -> VarStore {
@@ -106,7 +108,7 @@ fn narrower_types_and_int8_rows_are_read_as_f32() {
     let rows = Tensor::from_slice(&[0.5f32, -1.0, 2.0, 127.0, -127.0, 64.0]).view([2, 3]);
     for kind in [Kind::Half, Kind::BFloat16, Kind::Double] {
         write(&file, &[("w".to_owned(), rows.to_kind(kind))]).unwrap();
-        assert_eq!(Weights::open(&file).unwrap().take("w").unwrap(), rows, "{kind:?}");
+        assert_eq!(Weights::open(&file).unwrap().tensor("w").unwrap(), rows, "{kind:?}");
     }
     let int8 = Tensor::from_slice(&[1i8, -2, 3, 127, -127, 64]).view([2, 3]);
     let scale = Tensor::from_slice(&[0.5f32, 2.0]);
@@ -128,9 +130,9 @@ fn a_quantised_matrix_comes_back_within_half_a_step_and_quantises_to_the_same_ag
     let quantised =
         quantise(vec![("fc.weight".to_owned(), rows.shallow_clone()), ("bias".to_owned(), rows.get(0))]);
     write(&file, &quantised).unwrap();
-    let mut weights = Weights::open(&file).unwrap();
-    assert_eq!(weights.take("bias").unwrap(), rows.get(0));
-    let back = weights.take("fc.weight").unwrap();
+    let weights = Weights::open(&file).unwrap();
+    assert_eq!(weights.tensor("bias").unwrap(), rows.get(0));
+    let back = weights.tensor("fc.weight").unwrap();
     let step = rows.abs().amax([1i64].as_slice(), true) / 127.0;
     assert!(bool::try_from((&back - &rows).abs().le_tensor(&(step * 0.5001)).all()).unwrap());
     let again = quantise(vec![("fc.weight".to_owned(), back)]);
@@ -156,7 +158,8 @@ fn shards_are_read_as_one_checkpoint() {
     shards(folder.path());
     let mut weights = Weights::open_folder(folder.path(), "model").unwrap();
     assert_eq!(weights.list().len(), 2);
-    assert_eq!(weights.take("y").unwrap(), Tensor::from_slice(&[2f32, 2.0]));
+    assert_eq!(weights.tensor("y").unwrap(), Tensor::from_slice(&[2f32, 2.0]));
+    weights.retain(|name| name != "y");
     assert_eq!(weights.list().len(), 1);
 }
 
@@ -229,9 +232,9 @@ fn weights_with_a_variant_in_their_name_are_found_and_others_are_told() {
             .contains("only clip.safetensors here: if these are the weights, call it model.safetensors")
     );
     write(&folder.path().join("model.fp16.safetensors"), &tensor(3.0)).unwrap();
-    assert_eq!(open().unwrap().take("x").unwrap(), Tensor::from_slice(&[3f32]));
+    assert_eq!(open().unwrap().tensor("x").unwrap(), Tensor::from_slice(&[3f32]));
     write(&folder.path().join("model.safetensors"), &tensor(4.0)).unwrap();
-    assert_eq!(open().unwrap().take("x").unwrap(), Tensor::from_slice(&[4f32]));
+    assert_eq!(open().unwrap().tensor("x").unwrap(), Tensor::from_slice(&[4f32]));
 
     let sharded = tempfile::tempdir().unwrap();
     shards(sharded.path());
@@ -256,4 +259,38 @@ fn a_pointer_of_git_lfs_is_named_as_such() {
         );
         std::fs::remove_file(path).unwrap();
     }
+}
+
+#[test]
+fn a_replaced_tensor_fills_its_variable_and_has_its_own_shape() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.safetensors");
+    write(&file, &[("a".to_owned(), Tensor::from_slice(&[1f32, 2.0]))]).unwrap();
+    let mut weights = Weights::open(&file).unwrap();
+    let resized = Tensor::from_slice(&[1f32, 1.5, 2.0]);
+    weights.replace("a", resized.shallow_clone());
+    assert_eq!(weights.shape("a"), Some([3].as_slice()));
+    let target = Tensor::zeros([3], (Kind::Float, Device::Cpu));
+    weights.fill(vec![("a".to_owned(), target.shallow_clone())], &TensorLayout::AS_IS).unwrap();
+    assert_eq!(target, resized);
+}
+
+#[test]
+fn a_model_is_built_and_filled_only_where_shapes_match() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.safetensors");
+    let values = Tensor::from_slice(&[1f32, 2.0]);
+    write(&file, &[("a".to_owned(), values.shallow_clone())]).unwrap();
+    let weights = Weights::open(&file).unwrap();
+    let build = |vs: &VarStore, size: i64| {
+        weights.build(vs, &TensorLayout::AS_IS, |path| {
+            crate::Result::Ok(parameter(path, "a", &[size], Init::Const(0.0)))
+        })
+    };
+    let vs = VarStore::new(Device::Cpu);
+    assert_eq!(build(&vs, 2).unwrap(), values);
+    let other = VarStore::new(Device::Cpu);
+    let message = build(&other, 1 << 50).unwrap_err().to_string();
+    assert!(message.contains("1 misshapen (a is [2]"), "{message}");
+    assert!(other.variables().is_empty(), "nothing is allocated for a model that does not fit");
 }

@@ -1,10 +1,13 @@
+//! The tensors of safetensors files, mapped and copied to variables.
+
 use super::files::{Found, absence, find};
 use super::finite::has_non_finite;
+use super::targets::{Target, targets};
 use super::{ShardIndex, TensorLayout, kind_of, refuse_lfs_pointer};
 use crate::{Error, Result};
 use mm_sys::MappedFile;
 use safetensors::tensor::{Dtype, SafeTensors};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
@@ -43,7 +46,16 @@ pub struct Weights {
     /// The file, or the index.
     path: PathBuf,
     files: Vec<(PathBuf, MappedFile)>,
-    tensors: BTreeMap<String, Place>,
+    pub(super) tensors: BTreeMap<String, Place>,
+    /// What [`Weights::replace`] set.
+    replaced: BTreeMap<String, Replacement>,
+}
+
+/// A tensor in memory, in the place of one in the file.
+#[derive(Debug)]
+struct Replacement {
+    tensor: Tensor,
+    shape: Vec<usize>,
 }
 
 /// What the elements of a tensor may be.
@@ -55,9 +67,9 @@ enum Numbers {
 
 /// Where a tensor lies.
 #[derive(Clone, Debug)]
-struct Place {
+pub(super) struct Place {
     file: usize,
-    dtype: Dtype,
+    pub dtype: Dtype,
     shape: Vec<usize>,
     bytes: Range<usize>,
 }
@@ -68,7 +80,7 @@ impl Weights {
     /// # Errors
     /// The file cannot be read, or its header does not describe it.
     pub fn open(file: &Path) -> Result<Self> {
-        let mut weights = Self { path: file.to_owned(), files: Vec::new(), tensors: BTreeMap::new() };
+        let mut weights = Self::empty(file);
         weights.map(file)?;
         Ok(weights)
     }
@@ -88,10 +100,15 @@ impl Weights {
         }
     }
 
+    fn empty(path: &Path) -> Self {
+        let (tensors, replaced) = (BTreeMap::new(), BTreeMap::new());
+        Self { path: path.to_owned(), files: Vec::new(), tensors, replaced }
+    }
+
     fn open_shards(folder: &Path, index: &Path) -> Result<Self> {
         let text = std::fs::read(index).map_err(|source| Error::io("read", index, source))?;
         let shards = ShardIndex::parse(&text).map_err(|problem| Error::checkpoint(index, problem))?;
-        let mut weights = Self { path: index.to_owned(), files: Vec::new(), tensors: BTreeMap::new() };
+        let mut weights = Self::empty(index);
         for shard in shards.shards() {
             let file = folder.join(shard);
             if !file.exists() {
@@ -146,9 +163,19 @@ impl Weights {
         self.tensors.iter().map(info).collect()
     }
 
-    /// The shape of the tensor `name`, if it is there.
+    /// The shape of the tensor `name`, if there is one.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(name).map(|place| place.shape.as_slice())
+        match self.replaced.get(name) {
+            Some(replacement) => Some(&replacement.shape),
+            None => self.tensors.get(name).map(|place| place.shape.as_slice()),
+        }
+    }
+
+    /// Puts `tensor` in the place of the tensor `name` of the file, as of a table of positions that is resized
+    /// to another resolution.
+    pub fn replace(&mut self, name: &str, tensor: Tensor) {
+        let shape = tensor.size().iter().map(|&n| n as usize).collect();
+        self.replaced.insert(name.to_owned(), Replacement { tensor, shape });
     }
 
     /// Whether a tensor's name begins with `prefix`.
@@ -174,26 +201,28 @@ impl Weights {
     /// Forgets the tensors for which `keep` is false, as if they were not in the file.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         self.tensors.retain(|name, _| keep(name));
+        self.replaced.retain(|name, _| keep(name));
     }
 
     /// Calls every tensor what `to` makes of its name. Two that come to one name are one: the last.
     pub fn rename(&mut self, to: impl Fn(&str) -> String) {
         let tensors = std::mem::take(&mut self.tensors);
         self.tensors = tensors.into_iter().map(|(name, place)| (to(&name), place)).collect();
+        let replaced = std::mem::take(&mut self.replaced);
+        self.replaced = replaced.into_iter().map(|(name, tensor)| (to(&name), tensor)).collect();
     }
 
-    /// Gives the tensor `name` in f32, on the CPU, and forgets it.
+    /// The tensor `name` of the file, in f32 on the CPU.
     ///
     /// # Errors
     /// It is not there, has a type that is not read, or holds NaN or infinite numbers.
-    pub fn take(&mut self, name: &str) -> Result<Tensor> {
+    pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let place = self.place(name)?;
-        // before there is memory for it: elements of types that are not read may be less than a byte
+        // Checked before memory is allocated: elements of types that are not read may be less than a byte.
         self.kind(name, place)?;
-        let shape: Vec<i64> = place.shape.iter().map(|&n| n as i64).collect();
+        let shape: Vec<i64> = self.shape(name).into_iter().flatten().map(|&n| n as i64).collect();
         let mut tensor = Tensor::f_empty(shape, (Kind::Float, tch::Device::Cpu))?;
         self.copy(name, &mut tensor, Numbers::Finite)?;
-        self.retain(|other| other != name && other != scale_of(name));
         Ok(tensor)
     }
 
@@ -240,6 +269,9 @@ impl Weights {
     /// Copies the tensor `name` into `target`, which has its shape, some rows at once: the largest is never
     /// in memory twice either.
     fn copy(&self, name: &str, target: &mut Tensor, numbers: Numbers) -> Result<()> {
+        if let Some(Replacement { tensor, .. }) = self.replaced.get(name) {
+            return Ok(tch::no_grad(|| target.f_copy_(tensor))?);
+        }
         let place = self.place(name)?;
         let (kind, file) = (self.kind(name, place)?, &self.files[place.file].1);
         let rows = place.shape.first().copied().unwrap_or(1);
@@ -295,99 +327,9 @@ impl Weights {
             target.f_mul_(&factors.view(shape.as_slice()).to_device(target.device())).map(drop)
         })?)
     }
-
-    fn check_targets(&self, targets: &[Target]) -> Result<()> {
-        let (mut missing, mut misshapen, mut known) = (Vec::new(), Vec::new(), BTreeSet::new());
-        for target in targets {
-            let expected = target.part_shape();
-            for name in &target.parts {
-                known.insert(name.clone());
-                let Some(place) = self.tensors.get(name) else {
-                    missing.push(name.clone());
-                    continue;
-                };
-                if place.dtype == Dtype::I8 {
-                    known.insert(scale_of(name));
-                }
-                let shape: Vec<i64> = place.shape.iter().map(|&n| n as i64).collect();
-                // A scalar is written as [] by some savers and as [1] by others.
-                if shape != expected
-                    && (shape.iter().product::<i64>(), expected.iter().product::<i64>()) != (1, 1)
-                {
-                    misshapen.push(format!("{name} is {shape:?}, the model's {expected:?}"));
-                }
-            }
-        }
-        let is_extra = |name: &&String| !known.contains(*name) && !is_bookkeeping(name);
-        let extra: Vec<String> = self.tensors.keys().filter(is_extra).cloned().collect();
-        missing.sort();
-        misshapen.sort();
-        let problems: Vec<String> =
-            [("missing", missing), ("misshapen", misshapen), ("not in the model", extra)]
-                .into_iter()
-                .filter(|(_, names)| !names.is_empty())
-                .map(|(what, names)| {
-                    let more = if names.len() > 3 { ", ..." } else { "" };
-                    format!("{} {what} ({}{more})", names.len(), names[..names.len().min(3)].join("; "))
-                })
-                .collect();
-        match problems.is_empty() {
-            true => Ok(()),
-            false => Err(Error::checkpoint(
-                &self.path,
-                format!("tensors do not match the model: {}", problems.join(", ")),
-            )),
-        }
-    }
-}
-
-fn targets(variables: Vec<(String, Tensor)>, form: &TensorLayout) -> Vec<Target> {
-    let target = |(name, variable): (String, Tensor)| Target {
-        parts: (form.names)(&name),
-        is_transposed: (form.is_transposed)(&name),
-        variable,
-    };
-    variables.into_iter().map(target).collect()
-}
-
-/// A variable and the tensors that it is made of.
-struct Target {
-    parts: Vec<String>,
-    is_transposed: bool,
-    variable: Tensor,
-}
-
-impl Target {
-    /// The shape that each part has in the file.
-    fn part_shape(&self) -> Vec<i64> {
-        let mut shape = self.variable.size();
-        if let Some(rows) = shape.first_mut() {
-            *rows /= self.parts.len() as i64;
-        }
-        if self.is_transposed {
-            shape.reverse();
-        }
-        shape
-    }
-
-    /// Each part's name with the view of the variable that it fills.
-    fn places(&self) -> Vec<(&str, Tensor)> {
-        let variable = self.variable.detach();
-        let variable = if self.is_transposed { variable.transpose(0, 1) } else { variable };
-        let views = match self.parts.len() {
-            1 => vec![variable],
-            count => variable.chunk(count as i64, 0),
-        };
-        self.parts.iter().map(String::as_str).zip(views).collect()
-    }
 }
 
 /// The name of an int8 matrix's scales.
 pub(super) fn scale_of(name: &str) -> String {
     format!("{name}_scale")
-}
-
-/// Tensors that savers add and no forward pass reads.
-fn is_bookkeeping(name: &str) -> bool {
-    name.ends_with("position_ids") || name.ends_with(".num_batches_tracked")
 }

@@ -8,6 +8,7 @@ mod fetch;
 mod snapshot;
 
 pub use fetch::Download;
+pub(crate) use snapshot::SENTENCE_CLIP;
 
 use crate::checkpoint::{PICKLE, file_names, pickle};
 use crate::{Error, Result};

@@ -4,6 +4,7 @@ use super::guard::guarded;
 use super::{added, bert, clip, format_error, siglip, token_named};
 use crate::{Error, Result};
 use mm_core::checkpoint::refuse_lfs_pointer;
+use mm_core::read_json;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -116,13 +117,9 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>> {
 
 /// Null where the file is not there.
 fn read_json_if_there(path: &Path) -> Result<Value> {
-    if path.exists() { read_json(path) } else { Ok(Value::Null) }
+    if path.exists() { Ok(read_json(path)?) } else { Ok(Value::Null) }
 }
 
 fn read_text(path: &Path) -> Result<String> {
     String::from_utf8(read_bytes(path)?).map_err(|reason| format_error(path, reason))
-}
-
-fn read_json(path: &Path) -> Result<Value> {
-    serde_json::from_slice(&read_bytes(path)?).map_err(|reason| format_error(path, reason))
 }

@@ -134,7 +134,7 @@ fn a_pointer_of_git_lfs_is_no_preprocessing() {
     let message = read("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 316\n")
         .unwrap_err()
         .to_string();
-    assert!(message.contains("preprocessor_config.json is a Git LFS pointer"), "{message}");
+    assert!(message.contains("preprocessor_config.json: is a Git LFS pointer"), "{message}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What all configs that Hugging Face writes have in common.
+//! The fields that the configs of Hugging Face's models have in common.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
