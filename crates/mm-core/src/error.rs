@@ -41,6 +41,9 @@ pub enum Error {
         /// Why there is none, and what to do.
         problem: String,
     },
+    /// LoRA's settings or adapters do not fit the model.
+    #[error("lora: {}", one_line(.0))]
+    Lora(String),
     /// The device that was asked for is not here.
     #[error("device {device:?}: {problem}")]
     Device {

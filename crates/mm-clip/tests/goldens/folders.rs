@@ -15,7 +15,8 @@ pub fn golden(name: &str) -> PathBuf {
     goldens().join("clip").join(name)
 }
 
-fn goldens() -> PathBuf {
+/// data/goldens.
+pub fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens")
 }
 

@@ -4,6 +4,7 @@
 mod conversions;
 mod folders;
 mod layouts;
+mod lora;
 mod pickles;
 mod towers;
 mod training;

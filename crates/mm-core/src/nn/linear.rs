@@ -1,5 +1,6 @@
 use super::{parameter, quantise_rows};
 use crate::Precision;
+use crate::lora::{self, AdapterSlot};
 use mm_sys::{Int8Linear, PackedLinear, PostOp};
 use tch::nn::{Init, Path};
 use tch::{Device, Tensor};
@@ -8,6 +9,7 @@ use tch::{Device, Tensor};
 #[derive(Debug)]
 pub struct Linear {
     weights: Weights,
+    adapters: AdapterSlot,
 }
 
 #[derive(Debug)]
@@ -31,12 +33,14 @@ impl Linear {
     fn init(path: &Path, input: i64, output: i64, std: f64, bias: bool) -> Self {
         let weight = parameter(path, "weight", &[output, input], Init::Randn { mean: 0.0, stdev: std });
         let bias = bias.then(|| parameter(path, "bias", &[output], Init::Const(0.0)));
-        Self { weights: Weights::Plain { weight, bias } }
+        let adapters = AdapterSlot::default();
+        lora::record(path, &weight, &adapters);
+        Self { weights: Weights::Plain { weight, bias }, adapters }
     }
 
     /// Uses tensors that live elsewhere: `weight` `[out, in]`, `bias` `[out]`.
     pub fn from_tensors(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weights: Weights::Plain { weight, bias } }
+        Self { weights: Weights::Plain { weight, bias }, adapters: AdapterSlot::default() }
     }
 
     /// Maps `x` `[..., in]` to `[..., out]`.
@@ -49,7 +53,9 @@ impl Linear {
         match &self.weights {
             Weights::Packed(packed) => packed.forward(x, post),
             Weights::Int8(int8) => post.apply(int8.forward(x)),
-            Weights::Plain { weight, bias } => post.apply(x.linear(weight, bias.as_ref())),
+            Weights::Plain { weight, bias } => {
+                post.apply(self.adapters.apply(x, x.linear(weight, bias.as_ref())))
+            }
         }
     }
 
@@ -70,6 +76,7 @@ impl Linear {
             let (weight, bias) = tch::no_grad(|| {
                 let kind = precision.kind();
                 let bias = bias.as_ref().map(|bias| (bias * bias_scale).to_kind(kind));
+                let weight = self.adapters.merge_into(weight);
                 ((weight * weight_scale).to_kind(kind), bias)
             });
             let int8 = (precision == Precision::Int8 && weight.device() == Device::Cpu)
