@@ -1,5 +1,5 @@
-//! How fast the processes of a launch sum a tensor: `bench_all_reduce MB`, as one of them. Rank 0 prints one
-//! line of JSON, as `xtask/peers/bench_dist.py` does for torch.distributed.
+//! Benchmark of all-reduce: `bench_all_reduce MB`, run as each process of a launch. Rank 0 prints one line of
+//! JSON, as `xtask/peers/bench_dist.py` does for torch.distributed.
 
 use mm_dist::{Launch, ProcessGroup, ReduceOp};
 use std::time::{Duration, Instant};

@@ -1,3 +1,5 @@
+//! Contrastive losses over the samples of all processes.
+
 use crate::{ProcessGroup, Result};
 use mm_core::loss;
 use mm_core::loss::tiles::{
@@ -6,13 +8,13 @@ use mm_core::loss::tiles::{
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// `[loss]`: how the logits of a contrastive loss are held. The numbers are the same whichever it is.
+/// `[loss]`: how the logits of a contrastive loss are computed. The loss is the same with each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ContrastiveConfig {
-    /// What a process holds of the logits of the whole batch.
+    /// The part of the global batch's logits that a process computes.
     pub logits: Logits,
-    /// Rows and columns that are held at once, with `logits = "tiled"`.
+    /// Rows and columns of a tile, with `logits = "tiled"`.
     pub tile: i64,
 }
 
@@ -22,24 +24,24 @@ impl Default for ContrastiveConfig {
     }
 }
 
-/// What each of N processes holds of the B x B logits.
+/// The part of the B x B logits that each of N processes computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Logits {
     /// All of them, as open_clip does by default: N times the work.
     Gathered,
-    /// Those of its own images and texts, B x B/N, as open_clip does with `--local-loss`. SigLIP's are held
-    /// B/N x B/N at a time, while texts go round a ring (Zhai et al. 2023, section 3.3).
+    /// Those of its own images and texts, B x B/N, as open_clip does with `--local-loss`. SigLIP's are
+    /// computed B/N x B/N at a time, with texts exchanged in a ring (Zhai et al. 2023, section 3.3).
     Local,
-    /// A tile at a time, computed again for the gradients, while texts go round a ring (Cheng et al. 2025,
-    /// "Breaking the memory barrier of contrastive loss via tile-based strategy"): memory grows with B/N. The
-    /// same for one process.
+    /// A tile at a time, recomputed for the gradients, with texts exchanged in a ring (Cheng et al. 2025,
+    /// "Breaking the memory barrier of contrastive loss via tile-based strategy"): memory grows with B/N. Also
+    /// for a single process.
     Tiled,
 }
 
-/// The contrastive losses of a batch that is spread over processes. Each process gives its share: the mean
-/// over the processes is the loss of the whole batch, and with gradients averaged over the processes its
-/// gradient.
+/// The contrastive losses of a batch that is spread over processes. Each process returns its part: the mean
+/// over the processes is the loss of the global batch, and gradients averaged over the processes are its
+/// gradients.
 #[derive(Clone, Debug)]
 pub struct Contrastive {
     group: ProcessGroup,
@@ -47,16 +49,16 @@ pub struct Contrastive {
 }
 
 impl Contrastive {
-    /// Among the samples of all processes of `group`.
+    /// Losses over the samples of all processes of `group`.
     pub fn new(group: &ProcessGroup, config: ContrastiveConfig) -> Self {
         Self { group: group.clone(), config }
     }
 
-    /// InfoNCE, as [`mm_core::loss::info_nce`]: this process's share, of paired unit rows `[B/N, D]` and the
+    /// InfoNCE, as [`mm_core::loss::info_nce`]: this process's part, of paired unit rows `[B/N, D]` and the
     /// scalar log of the inverse temperature.
     ///
     /// # Errors
-    /// Another process is lost.
+    /// Another process fails.
     pub fn info_nce(
         &self,
         image_embeds: &Tensor,
@@ -80,10 +82,10 @@ impl Contrastive {
         Ok((one_way(&images, &all_texts) + one_way(&texts, &all_images)).mean(Kind::Float) * 0.5)
     }
 
-    /// The pairwise sigmoid loss, as [`mm_core::loss::siglip`]: this process's share.
+    /// The pairwise sigmoid loss, as [`mm_core::loss::siglip`]: this process's part.
     ///
     /// # Errors
-    /// Another process is lost.
+    /// Another process fails.
     pub fn siglip(
         &self,
         image_embeds: &Tensor,
@@ -111,19 +113,19 @@ impl Contrastive {
             for hop in 0..group.world() {
                 let tiles = tiles(images, &passing, logit_scale, tile, hop);
                 tiles.add_log_sum_exps(&mut image_sums, &mut text_sums);
-                text_sums = group.pass_on(&text_sums)?;
-                passing = self.pass_unless_last(passing, hop)?;
+                text_sums = group.ring_exchange(&text_sums)?;
+                passing = self.exchange_unless_last(passing, hop)?;
             }
             let value = image_sums.info_nce(&text_sums, weight);
             let Some(gradients) = gradients else { return Ok((value, None)) };
-            // Texts go round once more, with their sums and with what every process adds to their gradients.
+            // A second round of the ring: texts travel with their sums and accumulate their gradients.
             let mut passing = texts.detach();
             for hop in 0..group.world() {
                 let tiles = tiles(images, &passing, logit_scale, tile, hop);
                 tiles.add_info_nce_gradients(&image_sums.log_sum_exp, &text_sums, weight, gradients);
-                self.pass_gradients(gradients)?;
-                passing = self.pass_unless_last(passing, hop)?;
-                text_sums = self.pass_unless_last(text_sums, hop)?;
+                self.exchange_gradients(gradients)?;
+                passing = self.exchange_unless_last(passing, hop)?;
+                text_sums = self.exchange_unless_last(text_sums, hop)?;
             }
             Ok((value, None))
         })
@@ -144,29 +146,30 @@ impl Contrastive {
                 let tiles = tiles(images, &passing, logit_scale, tile, hop);
                 tiles.add_siglip(logit_bias, weight, &mut sums, gradients.as_deref_mut());
                 if let Some(gradients) = &mut gradients {
-                    self.pass_gradients(gradients)?;
+                    self.exchange_gradients(gradients)?;
                 }
-                passing = self.pass_unless_last(passing, hop)?;
+                passing = self.exchange_unless_last(passing, hop)?;
             }
             Ok((sums.loss.to_kind(Kind::Float), Some(sums.logit_bias.to_kind(Kind::Float))))
         })
     }
 
-    /// What the process before had, for the next hop; after the last one nobody needs it.
-    fn pass_unless_last(&self, passing: Tensor, hop: usize) -> Result<Tensor> {
-        if hop + 1 < self.group.world() { self.group.pass_on(&passing) } else { Ok(passing) }
+    /// Exchanges `passing` in the ring, except after the last hop.
+    fn exchange_unless_last(&self, passing: Tensor, hop: usize) -> Result<Tensor> {
+        if hop + 1 < self.group.world() { self.group.ring_exchange(&passing) } else { Ok(passing) }
     }
 
-    /// The gradients of texts travel with the texts, and after the last hop they are home.
-    fn pass_gradients(&self, gradients: &mut EmbedGradients) -> Result<()> {
+    /// Exchanges the gradients of texts in the ring: they travel with the texts, and after the last hop are
+    /// back at the process of their texts.
+    fn exchange_gradients(&self, gradients: &mut EmbedGradients) -> Result<()> {
         if let Some(of_texts) = &mut gradients.texts {
-            *of_texts = self.group.pass_on(of_texts)?;
+            *of_texts = self.group.ring_exchange(of_texts)?;
         }
         Ok(())
     }
 }
 
-/// The logits of `images` against the texts that are here after `hop` hops: its own before the first.
+/// The logits of `images` against the texts of the process `hop` hops away.
 fn tiles<'a>(
     images: &'a Tensor,
     texts: &'a Tensor,

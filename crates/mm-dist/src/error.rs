@@ -1,28 +1,26 @@
+//! The errors of distributed runs.
+
+use std::error::Error as StdError;
 use std::time::Duration;
 
-/// Why processes cannot work together, or no longer.
+/// Why processes cannot start or continue a run together.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The launch environment contradicts itself.
     #[error("launch environment: {0}")]
     Environment(String),
-    /// The processes did not find each other.
+    /// The processes did not form a group.
     #[error("{0}")]
     Rendezvous(String),
-    /// A process ended, stopped answering, or was left by a failed one.
-    #[error(
-        "another process of the run ended or does not answer ({problem}): its own error says why; the last checkpoint is whole"
-    )]
-    Lost {
-        /// What the engine said.
-        problem: String,
-    },
-    /// A process has not what rank 0 has.
+    /// A collective failed: another process exited, was killed, or did not respond within the timeout.
+    #[error("another process of the run exited or does not respond ({0}): see its own error")]
+    Lost(#[source] LostProcess),
+    /// A process has another value than rank 0 where all must agree.
     #[error("the processes differ in their {what}: {processes}; give all of them the same")]
     Differs {
-        /// In what: the configuration, the model, the data.
+        /// The value: the configuration, the model, the data.
         what: &'static str,
-        /// Which, and wherein.
+        /// The ranks that differ, and how.
         processes: String,
     },
     /// libtorch refused an operation.
@@ -30,19 +28,31 @@ pub enum Error {
     Core(#[from] mm_core::Error),
 }
 
-/// How the shim marks what a collective threw (`shim/c10d.h`).
+/// The failure of another process, as the backend reports it. It is the source of [`Error::Lost`], so that
+/// [`is_lost`] finds it below any error that wraps one.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct LostProcess(String);
+
+/// Whether `error`, or an error in its chain of sources, is the failure of another process: then this process
+/// failed only as a consequence.
+pub fn is_lost(error: &(dyn StdError + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<LostProcess>())
+}
+
+/// The prefix that the shim puts before the message of a failed collective (`shim/c10d.h`).
 const MARK: &str = "collective failed: ";
 
 impl Error {
     /// Whether this process failed only because another one did.
     pub fn is_lost(&self) -> bool {
-        matches!(self, Self::Lost { .. })
+        is_lost(self)
     }
 
-    /// What a collective, or a backward pass with collectives inside, said.
+    /// The error for the message of a collective, or of a backward pass with collectives inside.
     pub fn from_torch(text: &str) -> Self {
         match text.split_once(MARK) {
-            Some((_, problem)) => Self::Lost { problem: without_advice(problem) },
+            Some((_, problem)) => Self::Lost(LostProcess(without_advice(problem))),
             None => Self::Core(mm_core::Error::Shim(mm_sys::Error(first_line(text)))),
         }
     }
@@ -64,7 +74,7 @@ impl From<tch::TchError> for Error {
     }
 }
 
-/// Gloo's own words, without where in its sources they stand and without the advice that it adds.
+/// Gloo's message without the place in its sources and without the advice that it appends.
 fn without_advice(problem: &str) -> String {
     let line = first_line(problem);
     let words =
@@ -87,12 +97,28 @@ pub type Result<T> = std::result::Result<T, Error>;
 mod tests {
     use super::*;
 
+    const FAILED: &str = "Torch: collective failed: [src/pair.cc:534] \
+        Connection closed by peer [10.0.0.1]:4000. This means much.\nmore";
+
     #[test]
-    fn a_failed_collective_is_told_from_other_errors_in_its_own_words() {
-        let said = "Torch: collective failed: [src/pair.cc:534] Connection closed by peer [10.0.0.1]:4000. This means much.\nmore";
-        let error = Error::from_torch(said);
+    fn a_failed_collective_keeps_the_message_of_the_backend() {
+        let error = Error::from_torch(FAILED);
         assert!(error.is_lost());
         assert!(error.to_string().contains("(Connection closed by peer [10.0.0.1]:4000)"), "{error}");
         assert!(!Error::from_torch("shapes do not match").is_lost());
+    }
+
+    #[test]
+    fn a_lost_process_is_found_below_any_error_that_wraps_it() {
+        #[derive(Debug, thiserror::Error)]
+        enum Outer {
+            #[error(transparent)]
+            Dist(#[from] Error),
+            #[error("step 3 failed")]
+            Step(#[source] Box<Outer>),
+        }
+        let wrapped = Outer::Step(Box::new(Outer::Dist(Error::from_torch(FAILED))));
+        assert!(is_lost(&wrapped));
+        assert!(!is_lost(&Outer::Dist(Error::rendezvous("rank 1 joined twice"))));
     }
 }

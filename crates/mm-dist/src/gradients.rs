@@ -1,49 +1,51 @@
+//! Data-parallel averaging of gradients.
+
 use crate::{ProcessGroup, Result};
 use mm_sys::Reducer;
 use std::collections::BTreeMap;
 use tch::Tensor;
 use tch::nn::VarStore;
 
-/// Gradients below this together are one message (Li et al. 2020, section 5.1: neither many small nor one
-/// late).
+/// Size of a bucket, whose gradients are one message (Li et al. 2020, section 5.1).
 const BUCKET_BYTES: usize = 25 << 20;
 
-/// Averages the gradients of a model over the processes while the backward pass still runs. For a process
-/// alone it does nothing.
+/// Averages the gradients of a model over the processes while the backward pass runs. Without effect in a
+/// single process.
 ///
-/// A step arms it before its last backward pass and finishes it afterwards. What passes before that
-/// accumulated is averaged with it, in one exchange a step.
+/// A step arms it before its last backward pass and finishes it afterwards. Gradients that earlier passes of
+/// the step accumulated are averaged with it, in one exchange a step.
 #[derive(Debug)]
 pub struct GradientAverage {
     group: ProcessGroup,
     reducer: Option<Reducer>,
     names: Vec<String>,
-    /// Whether buckets follow the order in which gradients come, which the first step tells.
+    /// Whether buckets follow the order in which gradients become ready, known after the first step.
     is_ordered: bool,
     overlap: Overlap,
 }
 
-/// How much of the exchange ran beside the backward pass.
+/// The overlap of communication and backward pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Overlap {
-    /// Seconds from the first bucket's sending to the last one's arrival, over all steps.
+    /// Seconds from the first bucket sent to the last one received, over all steps.
     pub sending: f64,
-    /// Seconds of these in which nothing else was done.
+    /// Seconds of these spent waiting.
     pub waited: f64,
 }
 
 impl Overlap {
-    /// The share of the exchange that cost no time.
+    /// The share of the communication that ran beside the backward pass.
     pub fn share(self) -> f64 {
         if self.sending > 0.0 { 1.0 - self.waited / self.sending } else { 0.0 }
     }
 }
 
 impl GradientAverage {
-    /// For all variables of `vs` that are trained. Every process begins with rank 0's variables and buffers.
+    /// Averages the gradients of the trainable variables of `vs`. All variables and buffers are first
+    /// broadcast from rank 0.
     ///
     /// # Errors
-    /// Another process is lost, or has another model.
+    /// Another process fails, or has another model.
     pub fn new(group: &ProcessGroup, vs: &VarStore) -> Result<Self> {
         let all: BTreeMap<String, Tensor> = vs.variables().into_iter().collect();
         let mut average = Self {
@@ -68,16 +70,16 @@ impl GradientAverage {
         Ok(average)
     }
 
-    /// Averages the gradients of the next backward pass.
+    /// Starts averaging with the next backward pass.
     pub fn arm(&self) {
         self.reducer.iter().for_each(Reducer::arm);
     }
 
-    /// Ends what [`GradientAverage::arm`] began. A parameter that no process had a gradient for has none, as
-    /// in one process.
+    /// Waits for the averages that [`GradientAverage::arm`] started. A parameter without a gradient in any
+    /// process has none, as in a single process.
     ///
     /// # Errors
-    /// Another process is lost.
+    /// Another process fails.
     pub fn finish(&mut self) -> Result<()> {
         let Some(reducer) = &self.reducer else { return Ok(()) };
         self.group.check()?;
@@ -101,13 +103,13 @@ impl GradientAverage {
         Ok(())
     }
 
-    /// How much of the exchange ran beside the backward passes so far.
+    /// The overlap of all steps so far.
     pub fn overlap(&self) -> Overlap {
         self.overlap
     }
 
-    /// Lays the buckets out in the order in which rank 0's gradients came: that is the order in which they
-    /// fill.
+    /// Lays the buckets out in the order in which the gradients of rank 0 became ready, so that they fill in
+    /// this order.
     fn follow_arrival(&self, reducer: &Reducer) -> Result<()> {
         let own: Vec<i64> = reducer.arrival().into_iter().map(|index| index as i64).collect();
         let mut order = Tensor::from_slice(&own);
@@ -118,7 +120,7 @@ impl GradientAverage {
     }
 }
 
-/// The first variable that is another than rank 0's.
+/// The first variable that differs from rank 0's.
 fn first_difference(main: &str, own: &str) -> String {
     let differs = own.lines().zip(main.lines()).find(|(own, main)| own != main);
     differs.map_or("the number of variables".to_owned(), |(own, main)| format!("{own} instead of {main}"))

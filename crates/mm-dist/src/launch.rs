@@ -1,41 +1,42 @@
+//! The launch environment: torchrun, Slurm, Open MPI or a single process.
+
 use crate::{Error, Result, slurm};
 
-/// Where a process stands among those that were started together.
+/// The place of a process in its launch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
-    /// Its number among all, from 0.
+    /// Rank of the process, from 0.
     pub rank: usize,
-    /// How many there are.
+    /// Number of processes.
     pub world: usize,
-    /// Its number on its machine, from 0: that of its GPU.
+    /// Rank among the processes of this machine, from 0: the index of its GPU.
     pub local_rank: usize,
-    /// The machine where the processes meet: rank 0's.
+    /// Host of the rendezvous: the machine of rank 0.
     pub host: String,
-    /// The port there.
+    /// Port of the rendezvous.
     pub port: u16,
-    /// Whether a launcher holds the meeting place; otherwise rank 0 does.
-    pub is_held_by_launcher: bool,
-    /// What all keys at the meeting place begin with: torchrun starts a failed run again at the same place.
+    /// Whether the launcher hosts the store of the rendezvous; otherwise rank 0 does.
+    pub launcher_hosts_store: bool,
+    /// Prefix of all keys in the store: torchrun restarts a failed run with the same store.
     pub prefix: String,
 }
 
-/// The port where torch.distributed meets unless told otherwise.
+/// The default port of torch.distributed.
 const DEFAULT_PORT: u16 = 29500;
 
 impl Launch {
-    /// One process, which meets nobody.
+    /// A single process, without a rendezvous.
     pub fn alone() -> Self {
         let (host, prefix) = ("127.0.0.1".to_owned(), String::new());
-        Self { rank: 0, world: 1, local_rank: 0, host, port: 0, is_held_by_launcher: false, prefix }
+        Self { rank: 0, world: 1, local_rank: 0, host, port: 0, launcher_hosts_store: false, prefix }
     }
 
-    /// Reads what torchrun, Kubernetes' PyTorchJob and `cargo xtask train` set (`RANK`, `WORLD_SIZE`,
-    /// `LOCAL_RANK`, `MASTER_ADDR`, `MASTER_PORT`), else srun's variables, else Open MPI's. None of them: one
-    /// process.
+    /// Reads the variables that torchrun, Kubernetes' PyTorchJob and `cargo xtask train` set (`RANK`, `WORLD_SIZE`,
+    /// `LOCAL_RANK`, `MASTER_ADDR`, `MASTER_PORT`), else srun's variables, else Open MPI's. Without any of them: a
+    /// single process.
     ///
     /// # Errors
-    /// Some variables are there and others that belong to them are not, or are no numbers, or contradict each
-    /// other.
+    /// Variables that belong together are partly missing, are not numbers, or contradict each other.
     pub fn from_env() -> Result<Self> {
         Self::from_variables(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
@@ -55,18 +56,19 @@ impl Launch {
         } else {
             Self::alone()
         };
-        match launch.rank < launch.world {
-            true => Ok(launch),
-            false => Err(Error::Environment(format!(
+        if launch.rank >= launch.world {
+            return Err(Error::Environment(format!(
                 "rank {} of {} processes: ranks go from 0 to {}",
                 launch.rank,
                 launch.world,
                 launch.world.saturating_sub(1)
-            ))),
+            )));
         }
+        Ok(launch)
     }
 }
 
+/// The variables of the environment.
 struct Variables<'a>(&'a dyn Fn(&str) -> Option<String>);
 
 impl Variables<'_> {
@@ -85,7 +87,7 @@ impl Variables<'_> {
             port: self
                 .number("MASTER_PORT")?
                 .ok_or_else(|| missing("MASTER_PORT", "RANK and WORLD_SIZE are"))?,
-            is_held_by_launcher: self
+            launcher_hosts_store: self
                 .text("TORCHELASTIC_USE_AGENT_STORE")
                 .is_some_and(|value| value == "True"),
             prefix: format!("/mm/attempt_{attempt}"),
@@ -107,8 +109,7 @@ impl Variables<'_> {
             (None, None) if world == 1 => Launch::alone().host,
             (None, None) => return Err(missing("SLURM_NODELIST or MASTER_ADDR", "SLURM_PROCID is")),
         };
-        // Two jobs on one node must not meet: a port that follows from the job's number, which all its
-        // processes know.
+        // Two jobs on one node need different ports: the port is derived from the job id.
         let job: u64 = self.number("SLURM_JOB_ID")?.unwrap_or(0);
         let port = self.number("MASTER_PORT")?.unwrap_or(15_000 + (job % 20_000) as u16);
         Ok(Launch { rank, world, local_rank, host, port, ..Launch::alone() })
@@ -143,7 +144,7 @@ impl Variables<'_> {
             .trim()
             .parse()
             .map(Some)
-            .map_err(|_| Error::Environment(format!("{name}={value} is no number in range")))
+            .map_err(|_| Error::Environment(format!("{name}={value} is not a number in range")))
     }
 
     fn needed(&self, name: &str, beside: &str) -> Result<usize> {
@@ -172,11 +173,11 @@ mod tests {
     }
 
     #[test]
-    fn torchruns_variables_are_read_with_its_own_meeting_place() {
+    fn the_variables_of_torchrun_are_read_with_its_own_store() {
         let base = [("RANK", "3"), ("WORLD_SIZE", "4"), ("MASTER_ADDR", "a"), ("MASTER_PORT", "77")];
         let plain = launch(&base).unwrap();
         assert_eq!((plain.rank, plain.world, plain.local_rank), (3, 4, 0));
-        assert_eq!((plain.host.as_str(), plain.port, plain.is_held_by_launcher), ("a", 77, false));
+        assert_eq!((plain.host.as_str(), plain.port, plain.launcher_hosts_store), ("a", 77, false));
         let more = [
             ("LOCAL_RANK", "1"),
             ("TORCHELASTIC_USE_AGENT_STORE", "True"),
@@ -184,13 +185,13 @@ mod tests {
         ];
         let held = launch(&[&base[..], &more].concat()).unwrap();
         assert_eq!(
-            (held.local_rank, held.is_held_by_launcher, held.prefix.as_str()),
+            (held.local_rank, held.launcher_hosts_store, held.prefix.as_str()),
             (1, true, "/mm/attempt_2")
         );
     }
 
     #[test]
-    fn sruns_variables_lead_to_the_first_node_and_the_jobs_own_port() {
+    fn the_variables_of_srun_lead_to_the_first_node_and_a_port_of_the_job() {
         let variables = [
             ("SLURM_PROCID", "9"),
             ("SLURM_NTASKS", "16"),
@@ -217,11 +218,11 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_itself_is_told() {
+    fn contradictions_are_errors() {
         let problem = |variables: &[(&str, &str)]| launch(variables).unwrap_err().to_string();
         assert!(problem(&[("RANK", "0")]).contains("WORLD_SIZE is not set"));
         assert!(problem(&[("RANK", "0"), ("WORLD_SIZE", "2")]).contains("MASTER_ADDR is not set"));
-        assert!(problem(&[("RANK", "x"), ("WORLD_SIZE", "2")]).contains("RANK=x is no number"));
+        assert!(problem(&[("RANK", "x"), ("WORLD_SIZE", "2")]).contains("RANK=x is not a number"));
         let high = [("RANK", "2"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "a"), ("MASTER_PORT", "1")];
         assert!(problem(&high).contains("rank 2 of 2 processes: ranks go from 0 to 1"));
     }

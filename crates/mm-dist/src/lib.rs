@@ -1,21 +1,22 @@
-//! Many processes that train one model: N of them give what one gives.
+//! Distributed training: N processes compute what one process computes.
 //!
-//! The engine is PyTorch's own, c10d: Gloo between CPUs, NCCL between GPUs, so a run starts under whatever
-//! starts PyTorch's.
+//! The backend is PyTorch's own, c10d: Gloo between CPUs, NCCL between GPUs. Every launcher of PyTorch jobs
+//! starts a run.
 //!
-//! - [`Launch`]: what torchrun, srun, mpirun, Kubernetes or `cargo xtask train --nproc` tells a process of
-//!   its place.
-//! - [`ProcessGroup`]: the processes, and what they do together. One process alone is a group too, without a socket.
+//! - [`Launch`]: rank, world size and rendezvous from the environment that torchrun, srun, mpirun, Kubernetes
+//!   or `cargo xtask train --nproc` sets.
+//! - [`ProcessGroup`]: the processes of a run and their collectives. A single process is a group too, without
+//!   a socket.
 //! - [`GradientAverage`]: data parallelism (Li et al. 2020, "PyTorch Distributed"): gradients are averaged in
-//!   buckets while the backward pass still runs.
-//! - [`Contrastive`]: losses that compare the samples of all processes: gathered, local, or tile by tile
-//!   round a ring.
+//!   buckets while the backward pass runs.
+//! - [`Contrastive`]: losses over the samples of all processes: gathered, local, or tile by tile in a ring.
+//! - [`is_lost`]: whether an error is only the consequence of another process's failure.
 //!
-//! # The one rule of gradients
-//! The loss of a run is the mean of its processes' losses, and gradients are averaged over the processes.
-//! What crosses between processes inside a loss goes back as it went: a gathered row gets the *sum* of what
-//! all processes want of it. Then no factor of the number of processes is left anywhere, which is where
-//! others lose theirs; `tests/losses.rs` compares N processes with one for each loss.
+//! # Gradients
+//! The loss of a run is the mean of its processes' losses, and gradients are averaged over the processes. The
+//! backward pass of an all-gather is a reduce-scatter with *sum*: a gathered row gets the sum of its gradients
+//! in all processes. With that no factor of the world size appears anywhere; `tests/losses.rs` compares N
+//! processes with one for each loss.
 //!
 //! ```
 //! use mm_dist::{Contrastive, ContrastiveConfig, ProcessGroup};
@@ -29,7 +30,7 @@
 //! # Ok::<(), mm_dist::Error>(())
 //! ```
 //!
-//! To add a loss over processes: a method in `contrastive.rs` that keeps to the rule, and a line in
+//! To add a loss over processes: a method in `contrastive.rs` that keeps this rule, and a line in
 //! `tests/losses.rs`.
 
 mod contrastive;
@@ -41,7 +42,7 @@ mod rendezvous;
 mod slurm;
 
 pub use contrastive::{Contrastive, ContrastiveConfig, Logits};
-pub use error::{Error, Result};
+pub use error::{Error, LostProcess, Result, is_lost};
 pub use gradients::{GradientAverage, Overlap};
 pub use launch::Launch;
 pub use mm_sys::ReduceOp;

@@ -1,3 +1,5 @@
+//! The processes of a run and their collectives.
+
 use crate::error::first_line;
 use crate::rendezvous::rendezvous;
 use crate::{Error, Launch, Result};
@@ -6,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
-/// The processes of a run, as one of them sees them. One process alone is a group as well: then nothing is
-/// sent and no socket opened.
+/// The process group of a run. A single process is a group too: its collectives return their input, and no
+/// socket is opened.
 ///
-/// Every process calls the same functions in the same order. Clones are the same group.
+/// Every process calls the same collectives in the same order. Clones are the same group.
 #[derive(Clone, Debug, Default)]
 pub struct ProcessGroup(Option<Arc<Joined>>);
 
@@ -17,29 +19,30 @@ pub struct ProcessGroup(Option<Arc<Joined>>);
 struct Joined {
     rank: usize,
     world: usize,
-    /// Moves what lies on the CPU.
+    /// For tensors on the CPU.
     host: C10dProcessGroup,
-    /// Moves what lies on GPUs, if the run computes there.
+    /// For tensors on GPUs, if the run uses any.
     gpu: Option<C10dProcessGroup>,
-    /// Moves gradients while a backward pass runs, beside whatever that pass itself sends.
+    /// For gradients during a backward pass, which may run collectives of its own.
     gradients: C10dProcessGroup,
-    /// The first failure where there was nobody to give it to.
+    /// The first failure of a function that returns no error.
     failure: Mutex<Option<String>>,
     store: TcpStore,
     timeout: Duration,
 }
 
 impl ProcessGroup {
-    /// One process.
+    /// The group of a single process.
     pub fn alone() -> Self {
         Self(None)
     }
 
-    /// Meets the other processes of `launch`, over NCCL where `device` is a GPU and Gloo where it is not. Who
-    /// does not come, or does not answer later, within `timeout` fails the run.
+    /// Joins the process group of `launch`, over NCCL where `device` is a GPU, else over Gloo. `timeout` bounds
+    /// the rendezvous and every collective.
     ///
     /// # Errors
-    /// The meeting place cannot be held or reached, a process does not come, or two claim one rank.
+    /// The rendezvous fails: its address cannot be opened or reached, a process is missing after `timeout`, or
+    /// two have the same rank.
     pub fn join(launch: &Launch, device: Device, timeout: Duration) -> Result<Self> {
         let Launch { rank, world, .. } = *launch;
         if world == 1 {
@@ -61,38 +64,38 @@ impl ProcessGroup {
         Ok(Self(Some(Arc::new(Joined { rank, world, host, gpu, gradients, failure, store, timeout }))))
     }
 
-    /// This process's number, from 0.
+    /// Rank of this process, from 0.
     pub fn rank(&self) -> usize {
         self.0.as_ref().map_or(0, |joined| joined.rank)
     }
 
-    /// How many processes there are.
+    /// World size: the number of processes.
     pub fn world(&self) -> usize {
         self.0.as_ref().map_or(1, |joined| joined.world)
     }
 
-    /// Whether this is the process that writes what all have in common: rank 0.
+    /// Whether this is rank 0, which writes files and logs.
     pub fn is_main(&self) -> bool {
         self.rank() == 0
     }
 
-    /// Whether this is the only process.
+    /// Whether the world size is 1.
     pub fn is_alone(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Gives every process rank 0's `tensor`, in place.
+    /// Broadcasts `tensor` from rank 0, in place.
     ///
     /// # Errors
-    /// Another process is lost.
+    /// Another process fails.
     pub fn broadcast(&self, tensor: &mut Tensor) -> Result<()> {
         self.broadcast_from(0, tensor)
     }
 
-    /// Gives every process the `tensor` of process `root`, in place.
+    /// Broadcasts `tensor` from rank `root`, in place.
     ///
     /// # Errors
-    /// Another process is lost.
+    /// Another process fails.
     pub fn broadcast_from(&self, root: usize, tensor: &mut Tensor) -> Result<()> {
         self.on(tensor, |engine, tensor| engine.broadcast(tensor, root))
     }
@@ -100,16 +103,15 @@ impl ProcessGroup {
     /// Reduces `tensor` over all processes, in place.
     ///
     /// # Errors
-    /// Another process is lost.
+    /// Another process fails.
     pub fn all_reduce(&self, tensor: &mut Tensor, op: ReduceOp) -> Result<()> {
         self.on(tensor, |engine, tensor| engine.all_reduce(tensor, op))
     }
 
-    /// `values` reduced over all processes, element by element. They go through the CPU: for numbers that are
-    /// printed or decided on.
+    /// `values` reduced over all processes, element by element, on the CPU: for metrics and decisions.
     ///
     /// # Errors
-    /// Another process is lost.
+    /// Another process fails.
     pub fn reduce(&self, values: &[f64], op: ReduceOp) -> Result<Vec<f64>> {
         if self.is_alone() || values.is_empty() {
             return Ok(values.to_vec());
@@ -119,10 +121,10 @@ impl ProcessGroup {
         Ok(Vec::try_from(tensor)?)
     }
 
-    /// The rows of all processes' `x`, which have one shape, one after the other.
+    /// Concatenates the rows of `x` of all processes in the order of the ranks. Shapes must be equal.
     ///
     /// # Errors
-    /// Another process is lost.
+    /// Another process fails.
     pub fn all_gather(&self, x: &Tensor) -> Result<Tensor> {
         let Some(joined) = &self.0 else { return Ok(x.shallow_clone()) };
         let mut shape = x.size();
@@ -132,20 +134,19 @@ impl ProcessGroup {
         Ok(out)
     }
 
-    /// As [`ProcessGroup::all_gather`], for training: going back, a row gets the sum of what all processes want of
-    /// it. With gradients averaged over the processes afterwards, that is the gradient of the mean of their
-    /// losses.
+    /// [`ProcessGroup::all_gather`] with a gradient: a row gets the sum of its gradients in all processes. With
+    /// gradients averaged over the processes afterwards, that is the gradient of the mean of their losses.
     ///
     /// # Errors
-    /// Another process is lost; the backward pass then fails likewise.
+    /// Another process fails; so may the backward pass.
     pub fn all_gather_with_gradient(&self, x: &Tensor) -> Result<Tensor> {
         let Some(joined) = &self.0 else { return Ok(x.shallow_clone()) };
         Ok(joined.engine(x.device()).all_gather_with_gradient(x)?)
     }
 
-    /// The sum of all processes' `x`, which going back sums gradients likewise, for use deep inside a forward
-    /// pass, where no error can be returned: a lost process makes the sum this process's own, and
-    /// [`ProcessGroup::check`] fails ever after.
+    /// The sum of `x` over all processes, whose gradient is summed likewise. For use inside a forward pass,
+    /// where no error can be returned: if another process fails, the result is `x`, and
+    /// [`ProcessGroup::check`] fails from then on.
     pub fn sum_with_gradient(&self, x: &Tensor) -> Tensor {
         let Some(joined) = &self.0 else { return x.shallow_clone() };
         joined.engine(x.device()).all_reduce_with_gradient(x).unwrap_or_else(|error| {
@@ -154,10 +155,10 @@ impl ProcessGroup {
         })
     }
 
-    /// Whether everything that had no way to tell of a lost process went well.
+    /// Checks the functions that return no error.
     ///
     /// # Errors
-    /// It did not.
+    /// Another process failed in one of them.
     pub fn check(&self) -> Result<()> {
         let failure = self
             .0
@@ -166,11 +167,12 @@ impl ProcessGroup {
         failure.map_or(Ok(()), |text| Err(Error::from_torch(&text)))
     }
 
-    /// Sends `x` to the next process of the ring and gives what the one before sent, of the same shape.
+    /// Sends `x` to the next rank of the ring and returns the tensor that the previous rank sent, of the same
+    /// shape.
     ///
     /// # Errors
-    /// Another process is lost.
-    pub fn pass_on(&self, x: &Tensor) -> Result<Tensor> {
+    /// Another process fails.
+    pub fn ring_exchange(&self, x: &Tensor) -> Result<Tensor> {
         let Some(joined) = &self.0 else { return Ok(x.shallow_clone()) };
         let (rank, world) = (joined.rank, joined.world);
         let mut received = x.empty_like();
@@ -179,10 +181,10 @@ impl ProcessGroup {
         Ok(received)
     }
 
-    /// What each process gives, in the order of the ranks. The pieces may have different lengths.
+    /// The bytes of each process, in the order of the ranks. Lengths may differ.
     ///
     /// # Errors
-    /// Another process is lost.
+    /// Another process fails.
     pub fn gather_bytes(&self, own: &[u8]) -> Result<Vec<Vec<u8>>> {
         if self.is_alone() {
             return Ok(vec![own.to_vec()]);
@@ -196,10 +198,10 @@ impl ProcessGroup {
         Ok(pieces.map(|(piece, length)| piece[..length as usize].to_vec()).collect())
     }
 
-    /// The rows of all processes, which may have different numbers of them, in the order of the ranks.
+    /// Concatenates the rows of all processes, whose numbers may differ, in the order of the ranks.
     ///
     /// # Errors
-    /// Another process is lost.
+    /// Another process fails.
     pub fn gather_rows(&self, own: &Tensor) -> Result<Tensor> {
         if self.is_alone() {
             return Ok(own.shallow_clone());
@@ -222,19 +224,19 @@ impl ProcessGroup {
         Ok(Tensor::f_cat(&pieces, 0)?)
     }
 
-    /// Waits until every process is here.
+    /// Waits until every process has called this.
     ///
     /// # Errors
-    /// Another process is lost.
+    /// Another process fails.
     pub fn barrier(&self) -> Result<()> {
         self.0.as_ref().map_or(Ok(()), |joined| Ok(joined.host.barrier()?))
     }
 
-    /// Makes sure that all processes have the same `text`, which says all there is to their `what`.
-    /// `differences` tells wherein rank 0's text and this process's differ.
+    /// Checks that all processes have the same `text`, a complete description of their `what`. `differences`
+    /// describes the difference between the text of rank 0 and that of this process.
     ///
     /// # Errors
-    /// Some have another; every process then says which, and wherein.
+    /// Some have another text. The error is the same in every process: the ranks, and how they differ.
     pub fn assert_same_on_all_ranks(
         &self,
         what: &'static str,
@@ -256,15 +258,16 @@ impl ProcessGroup {
             let main = joined.store.get(what, joined.timeout)?;
             own = differences(&String::from_utf8_lossy(&main), text);
         }
-        // Rank 0 holds the store and must not end before the others have read it; what each found is told by
-        // all.
+        // Rank 0 hosts the store and must not exit before the others have read it: all exchange their findings.
         let found = self.gather_bytes(own.as_bytes())?;
-        let told =
-            others.iter().map(|&rank| format!("rank {rank} in {}", String::from_utf8_lossy(&found[rank])));
-        Err(Error::Differs { what, processes: told.collect::<Vec<_>>().join(", ") })
+        let described: Vec<String> = others
+            .iter()
+            .map(|&rank| format!("rank {rank} in {}", String::from_utf8_lossy(&found[rank])))
+            .collect();
+        Err(Error::Differs { what, processes: described.join(", ") })
     }
 
-    /// Runs a collective on the engine that moves what lies where `tensor` does; nothing for a process alone.
+    /// Runs a collective on the backend of the device of `tensor`; nothing in a single process.
     fn on(
         &self,
         tensor: &mut Tensor,
@@ -274,7 +277,7 @@ impl ProcessGroup {
         Ok(run(joined.engine(tensor.device()), tensor)?)
     }
 
-    /// The engine for gradients; none for a process alone.
+    /// The backend for gradients; none in a single process.
     pub(crate) fn gradients(&self) -> Option<&C10dProcessGroup> {
         self.0.as_ref().map(|joined| &joined.gradients)
     }
@@ -289,18 +292,17 @@ impl Joined {
     }
 }
 
-/// FNV-1a.
+/// The FNV-1a hash.
 fn fnv(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Gives every process the `tensors` of process `root`, in place, as one message for each type. They lie on
-/// one device.
+/// Broadcasts `tensors`, all on one device, from rank `root`, in place, as one message for each element type.
 ///
 /// # Errors
-/// Another process is lost.
+/// Another process fails.
 pub fn broadcast_together(group: &ProcessGroup, root: usize, tensors: &[Tensor]) -> Result<()> {
     if group.is_alone() {
         return Ok(());

@@ -1,102 +1,116 @@
+//! The rendezvous: all processes of a launch join one TCPStore.
+
 use crate::error::{first_line, seconds};
 use crate::{Error, Launch, Result};
 use mm_sys::TcpStore;
 use std::time::{Duration, Instant};
 
-/// Whoever waits says so this often: a run that begins with silence looks broken.
-const WORD_EVERY: Duration = Duration::from_secs(10);
+/// The interval of log messages while processes are missing.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Opens the store where all processes of `launch` meet and waits until they are there.
+/// Added to the timeout of all ranks but 0, so that rank 0 reports missing ranks first.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The key that rank 0 sets once all have joined.
+const COMPLETE: &str = "complete";
+
+/// Opens the store of `launch` and waits until all processes have joined it.
 ///
 /// # Errors
-/// The place cannot be held or reached, a process does not come within `timeout`, or two claim one rank.
+/// The store cannot be opened or reached, a process does not join within `timeout`, or two have the same rank.
 pub(crate) fn rendezvous(launch: &Launch, timeout: Duration) -> Result<TcpStore> {
     let Launch { rank, world, .. } = *launch;
-    let place = format!("{}:{}", launch.host, launch.port);
-    let deadline = Instant::now() + timeout;
-    let store = open(launch, &place, timeout)?;
-    let lost = |error: mm_sys::Error| {
+    let address = format!("{}:{}", launch.host, launch.port);
+    let started = Instant::now();
+    let store = open(launch, &address, timeout)?;
+    let closed = |error: mm_sys::Error| {
         let reason = first_line(&error.0);
-        Error::rendezvous(format!("the meeting place {place} is gone, with rank 0 or the launcher: {reason}"))
+        Error::rendezvous(format!("the store at {address} closed, with rank 0 or the launcher: {reason}"))
     };
-    if store.add(&format!("claimed/{rank}"), 1).map_err(lost)? > 1 {
-        return Err(Error::rendezvous(format!(
-            "two processes call themselves rank {rank}: give each a RANK of its own"
-        )));
+    if store.add(&format!("count/{rank}"), 1).map_err(closed)? > 1 {
+        let problem = format!("two processes have rank {rank}: give each its own RANK");
+        return Err(Error::rendezvous(problem));
     }
-    store.set(&joined(rank), b"").map_err(lost)?;
-    // Rank 0 waits for each; the others wait for its word, a little longer than it does.
-    let (awaited, deadline) = match rank {
-        0 => ((0..world).map(joined).collect(), deadline),
-        _ => (vec!["all here".to_owned()], deadline + Duration::from_secs(5)),
+    store.set(&joined(rank), b"").map_err(closed)?;
+    // Rank 0 waits for each rank; the others wait for rank 0.
+    let (keys, deadline) = if rank == 0 {
+        ((0..world).map(joined).collect(), started + timeout)
+    } else {
+        (vec![COMPLETE.to_owned()], started + timeout + GRACE)
     };
-    for key in awaited {
-        let begun = Instant::now();
-        while let Err(error) =
-            store.get(&key, WORD_EVERY.min(deadline.saturating_duration_since(Instant::now())))
-        {
-            let missing = missing(&store, world).map_err(|_| lost(error))?;
+    for key in keys {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Err(error) = store.get(&key, LOG_INTERVAL.min(left)) else { break };
+            let missing = missing(&store, world).map_err(|_| closed(error))?;
             if Instant::now() >= deadline {
                 let timeout = seconds(timeout);
                 return Err(Error::rendezvous(format!(
-                    "of {world} processes, rank {missing} did not come to {place} within {timeout}: start all of them, with the same WORLD_SIZE"
+                    "rendezvous at {address} timed out after {timeout}: {missing}; \
+                     start every process, with the same WORLD_SIZE"
                 )));
             }
-            tracing::warn!(
-                "rank {rank} has waited {} for rank {missing} to come to {place}",
-                seconds(begun.elapsed())
-            );
+            let waited = seconds(started.elapsed());
+            tracing::warn!("rank {rank} has waited {waited} for the rendezvous at {address}: {missing}");
         }
     }
     if rank == 0 {
-        store.set("all here", b"").map_err(lost)?;
+        store.set(COMPLETE, b"").map_err(closed)?;
     }
     Ok(store)
 }
 
-/// Holds the store, or connects to who does.
-fn open(launch: &Launch, place: &str, timeout: Duration) -> Result<TcpStore> {
+/// Opens the store as its server, or connects to it.
+fn open(launch: &Launch, address: &str, timeout: Duration) -> Result<TcpStore> {
     let Launch { rank, host, port, prefix, .. } = launch;
-    let begun = Instant::now();
-    if *rank == 0 && !launch.is_held_by_launcher {
+    let started = Instant::now();
+    if *rank == 0 && !launch.launcher_hosts_store {
         return TcpStore::open(host, *port, true, timeout, prefix).map_err(|error| {
             let reason = first_line(&error.0);
-            Error::rendezvous(match reason.contains("EADDRINUSE") {
-                true => format!(
-                    "port {port} is in use on this machine: end what uses it, or set another MASTER_PORT for all processes"
-                ),
-                false => format!("rank 0 cannot listen on port {port}: {reason}"),
+            Error::rendezvous(if reason.contains("EADDRINUSE") {
+                format!(
+                    "port {port} is in use on this machine: \
+                     end what uses it, or set another MASTER_PORT for all processes"
+                )
+            } else {
+                format!("rank 0 cannot listen on port {port}: {reason}")
             })
         });
     }
     loop {
-        let left = timeout.saturating_sub(begun.elapsed());
-        match TcpStore::open(host, *port, false, WORD_EVERY.min(left), prefix) {
+        let left = timeout.saturating_sub(started.elapsed());
+        match TcpStore::open(host, *port, false, LOG_INTERVAL.min(left), prefix) {
             Ok(store) => return Ok(store),
-            Err(error) if left <= WORD_EVERY => {
+            Err(error) if left <= LOG_INTERVAL => {
                 let (timeout, reason) = (seconds(timeout), first_line(&error.0));
                 return Err(Error::rendezvous(format!(
-                    "rank {rank} cannot reach rank 0 at {place} within {timeout}: check MASTER_ADDR and MASTER_PORT, that rank 0 runs, and that no firewall is between ({reason})"
+                    "rank {rank} cannot reach rank 0 at {address} within {timeout}: check MASTER_ADDR and \
+                     MASTER_PORT, that rank 0 runs, and that no firewall is between ({reason})"
                 )));
             }
             Err(_) => {
-                tracing::warn!("rank {rank} has waited {} for rank 0 at {place}", seconds(begun.elapsed()));
+                tracing::warn!(
+                    "rank {rank} has waited {} for rank 0 at {address}",
+                    seconds(started.elapsed())
+                );
             }
         }
     }
 }
 
+/// The key that a rank sets.
 fn joined(rank: usize) -> String {
     format!("joined/{rank}")
 }
 
-/// Who is not there yet: `1, 3`.
+/// The ranks that have not joined: `rank 3 missing (3 of 4 joined)`.
 fn missing(store: &TcpStore, world: usize) -> mm_sys::Result<String> {
-    let mut absent = Vec::new();
+    let mut missing = Vec::new();
     for rank in 0..world {
         if !store.has(&joined(rank))? {
-            absent.push(rank.to_string());
+            missing.push(rank.to_string());
         }
     }
-    Ok(absent.join(", "))
+    let ranks = if missing.len() == 1 { "rank" } else { "ranks" };
+    Ok(format!("{ranks} {} missing ({} of {world} joined)", missing.join(", "), world - missing.len()))
 }

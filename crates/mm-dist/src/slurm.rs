@@ -1,6 +1,8 @@
+//! Node lists of Slurm.
+
 use crate::{Error, Result};
 
-/// The first host of Slurm's `nodes`: `gpu[007-012,020],login1` begins with `gpu007`.
+/// The first host of the node list `nodes`: `gpu007` of `gpu[007-012,020],login1`.
 pub(crate) fn first_host(nodes: &str) -> Result<String> {
     let wrong = || Error::Environment(format!("the node list `{nodes}` names no host"));
     let end = nodes.find([',', '[']).unwrap_or(nodes.len());
@@ -25,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_host_is_found_in_every_form_of_list() {
+    fn the_first_host_is_found_in_every_kind_of_list() {
         for (nodes, first) in [
             ("gpu1", "gpu1"),
             ("gpu1,gpu2", "gpu1"),

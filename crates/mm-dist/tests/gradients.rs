@@ -1,5 +1,5 @@
-//! Averaging gradients: in every order, with parameters that nobody or not everybody uses, and when a process
-//! is lost.
+//! Averaging of gradients: in every order, with parameters that no or only some processes use, and when a
+//! process fails.
 
 mod common;
 
@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor};
 fn store(group: &ProcessGroup, widths: &[i64]) -> VarStore {
     let vs = VarStore::new(Device::Cpu);
     for (index, width) in widths.iter().enumerate() {
-        // Only rank 0's values count.
+        // The values of rank 0 are broadcast.
         let value = (1 + index) as f64 + 10.0 * group.rank() as f64;
         let _ = vs.root().var(&format!("v{index}"), &[*width], Init::Const(value));
     }
@@ -21,7 +21,7 @@ fn store(group: &ProcessGroup, widths: &[i64]) -> VarStore {
 }
 
 #[test]
-fn every_process_begins_with_rank_0s_variables() {
+fn variables_are_broadcast_from_rank_0() {
     as_processes(2, |group| {
         let vs = store(group, &[3, 5]);
         GradientAverage::new(group, &vs).unwrap();
@@ -31,7 +31,7 @@ fn every_process_begins_with_rank_0s_variables() {
 }
 
 #[test]
-fn buckets_follow_the_order_of_gradients_and_all_arrive_in_each_step() {
+fn buckets_follow_the_order_of_gradients_and_all_are_averaged_in_each_step() {
     // Three variables of 16 MB: each fills a bucket of its own.
     let widths = [4 << 20, 100, 4 << 20, 4 << 20];
     as_processes(2, |group| {
@@ -61,7 +61,7 @@ fn buckets_follow_the_order_of_gradients_and_all_arrive_in_each_step() {
 }
 
 #[test]
-fn a_variable_that_some_use_is_averaged_and_one_that_nobody_uses_has_no_gradient() {
+fn a_variable_used_by_some_is_averaged_and_one_used_by_none_has_no_gradient() {
     as_processes(2, |group| {
         let vs = store(group, &[2, 2, 2]);
         let mut average = GradientAverage::new(group, &vs).unwrap();
@@ -81,7 +81,7 @@ fn a_variable_that_some_use_is_averaged_and_one_that_nobody_uses_has_no_gradient
 }
 
 #[test]
-fn what_accumulated_without_an_exchange_is_averaged_with_the_last_pass() {
+fn gradients_accumulated_without_communication_are_averaged_with_the_last_pass() {
     as_processes(2, |group| {
         let vs = store(group, &[6]);
         let mut average = GradientAverage::new(group, &vs).unwrap();
@@ -100,7 +100,7 @@ fn what_accumulated_without_an_exchange_is_averaged_with_the_last_pass() {
 }
 
 #[test]
-fn models_that_differ_are_named_before_anything_is_exchanged() {
+fn different_models_are_named_before_gradients_are_exchanged() {
     let told = as_processes(2, |group| {
         let vs = store(group, &[3, 4 + group.rank() as i64]);
         GradientAverage::new(group, &vs).unwrap_err().to_string()
@@ -114,7 +114,7 @@ fn models_that_differ_are_named_before_anything_is_exchanged() {
 }
 
 #[test]
-fn a_process_that_is_lost_in_a_step_is_an_error_and_no_panic() {
+fn a_process_that_fails_in_a_step_is_an_error_and_not_a_panic() {
     let port = free_port();
     let join =
         |rank| ProcessGroup::join(&launch(rank, 2, port), Device::Cpu, Duration::from_secs(60)).unwrap();

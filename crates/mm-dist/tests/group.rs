@@ -1,4 +1,4 @@
-//! What processes do together, and what becomes of one that others leave.
+//! Collectives, the rendezvous, and the failure of another process.
 
 mod common;
 
@@ -28,14 +28,14 @@ fn collectives_give_what_their_names_say() {
             assert_eq!(from_last.int64_value(&[]), world as i64 - 1);
             let gathered = group.all_gather(&Tensor::from_slice(&[rank])).unwrap();
             assert_eq!(Vec::<i64>::try_from(gathered).unwrap(), all);
-            let before = group.pass_on(&Tensor::from(rank)).unwrap();
+            let before = group.ring_exchange(&Tensor::from(rank)).unwrap();
             assert_eq!(before.int64_value(&[]), (rank + world as i64 - 1) % world as i64);
         });
     }
 }
 
 #[test]
-fn pieces_of_different_lengths_come_in_the_order_of_ranks() {
+fn pieces_of_different_lengths_are_gathered_in_the_order_of_ranks() {
     as_processes(3, |group| {
         let rank = group.rank();
         let pieces = group.gather_bytes(&vec![rank as u8; 2 - rank]).unwrap();
@@ -47,7 +47,7 @@ fn pieces_of_different_lengths_come_in_the_order_of_ranks() {
 }
 
 #[test]
-fn a_gathered_row_gets_back_what_every_process_wants_of_it() {
+fn a_gathered_row_gets_the_sum_of_its_gradients_in_all_processes() {
     as_processes(2, |group| {
         let x = Tensor::ones([1, 2], FLOAT).set_requires_grad(true);
         let all = group.all_gather_with_gradient(&x).unwrap();
@@ -65,7 +65,7 @@ fn a_gathered_row_gets_back_what_every_process_wants_of_it() {
 }
 
 #[test]
-fn a_graph_outlives_the_group_that_made_it() {
+fn a_graph_outlives_its_process_group() {
     let port = free_port();
     let grads: Vec<f64> = std::thread::scope(|scope| {
         let run = move |rank| {
@@ -85,7 +85,7 @@ fn a_graph_outlives_the_group_that_made_it() {
 }
 
 #[test]
-fn configurations_that_differ_are_named_by_all() {
+fn different_configurations_are_named_by_all_processes() {
     let told = as_processes(3, |group| {
         let own = if group.rank() == 2 { "b" } else { "a" };
         group.assert_same_on_all_ranks("letters", "alike", |_, _| unreachable!("nothing differs")).unwrap();
@@ -100,23 +100,26 @@ fn configurations_that_differ_are_named_by_all() {
     );
 }
 
-/// Joins as `rank` of `world` within a short time, in which the others come even on a busy machine.
+/// Joins as `rank` of `world` with a short timeout, which is enough for the others even on a busy machine.
 fn join(rank: usize, world: usize, port: u16) -> mm_dist::Result<ProcessGroup> {
     ProcessGroup::join(&launch(rank, world, port), Device::Cpu, Duration::from_secs(5))
 }
 
 #[test]
-fn who_does_not_come_is_named() {
+fn a_missing_rank_is_named() {
     let port = free_port();
     let told: Vec<String> = std::thread::scope(|scope| {
         let threads = [0, 2].map(|rank| scope.spawn(move || join(rank, 4, port).unwrap_err().to_string()));
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    assert!(told[0].contains("of 4 processes, rank 1, 3 did not come"), "{told:?}");
+    let expected = format!(
+        "rendezvous at 127.0.0.1:{port} timed out after 5 s: ranks 1, 3 missing (2 of 4 joined); start every"
+    );
+    assert!(told[0].starts_with(&expected), "{told:?}");
 }
 
 #[test]
-fn a_port_in_use_and_a_place_where_nobody_is_are_told_apart() {
+fn a_port_in_use_and_an_address_without_a_listener_are_different_errors() {
     let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let in_use = join(0, 2, port).unwrap_err().to_string();
@@ -135,12 +138,12 @@ fn two_processes_of_one_rank_are_refused() {
     });
     let twice = told
         .iter()
-        .filter(|told| matches!(told, Err(e) if e.contains("two processes call themselves rank 1")));
+        .filter(|told| matches!(told, Err(e) if e.contains("two processes have rank 1")));
     assert_eq!(twice.count(), 1, "{told:?}");
 }
 
 #[test]
-fn a_lost_process_is_an_error_for_those_who_wait_for_it_and_for_all_that_follows() {
+fn the_failure_of_another_process_is_an_error_of_this_and_every_later_collective() {
     let port = free_port();
     let join =
         |rank| ProcessGroup::join(&launch(rank, 2, port), Device::Cpu, Duration::from_secs(60)).unwrap();
@@ -157,15 +160,15 @@ fn a_lost_process_is_an_error_for_those_who_wait_for_it_and_for_all_that_follows
 }
 
 #[test]
-fn one_process_is_a_group_in_which_nothing_is_sent() {
+fn a_single_process_is_a_group_that_sends_nothing() {
     let group = ProcessGroup::alone();
     let x = Tensor::from_slice(&[1.0, 2.0]);
     assert_eq!(group.all_gather(&x).unwrap(), x);
-    assert_eq!(group.pass_on(&x).unwrap(), x);
+    assert_eq!(group.ring_exchange(&x).unwrap(), x);
     assert_eq!(group.reduce(&[3.0], ReduceOp::Max).unwrap(), [3.0]);
     assert_eq!(group.gather_bytes(b"a").unwrap(), [b"a"]);
     group.barrier().unwrap();
     group
-        .assert_same_on_all_ranks("letter", "x", |_, _| unreachable!("there is nobody to differ from"))
+        .assert_same_on_all_ranks("letter", "x", |_, _| unreachable!("there is no other process"))
         .unwrap();
 }

@@ -1,5 +1,5 @@
-//! N processes give one process's loss and gradients, whatever the loss and however its logits are held. The
-//! classic mistake, gradients that are off by a factor of N, fails each of these.
+//! N processes compute the loss and gradients of one process, for every loss and layout of logits. The classic
+//! mistake, gradients off by a factor of N, fails each of these tests.
 
 mod common;
 
@@ -42,14 +42,15 @@ impl Towers {
     fn loss(&self, contrastive: &Contrastive, is_siglip: bool, images: &Tensor, texts: &Tensor) -> Tensor {
         let unit = |x: Tensor| &x / x.norm_scalaropt_dim(2.0, [1i64].as_slice(), true);
         let (images, texts) = (unit(images.matmul(&self.image)), unit(texts.matmul(&self.text)));
-        match is_siglip {
-            true => contrastive.siglip(&images, &texts, &self.logit_scale, &self.logit_bias).unwrap(),
-            false => contrastive.info_nce(&images, &texts, &self.logit_scale).unwrap(),
+        if is_siglip {
+            contrastive.siglip(&images, &texts, &self.logit_scale, &self.logit_bias).unwrap()
+        } else {
+            contrastive.info_nce(&images, &texts, &self.logit_scale).unwrap()
         }
     }
 }
 
-/// The loss of the whole batch, and the gradients in a process of `group`, with `accumulate` passes.
+/// The loss of the global batch, and the gradients in a process of `group`, with `accumulate` passes.
 fn train(
     group: &ProcessGroup,
     logits: Logits,

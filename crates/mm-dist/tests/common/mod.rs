@@ -1,11 +1,11 @@
-//! Processes as threads of one: each has its own sockets, groups and graphs.
+//! Processes as threads: each has its own sockets, groups and graphs.
 
 use mm_dist::{Launch, ProcessGroup};
 use std::net::TcpListener;
 use std::time::Duration;
 use tch::{Device, Tensor};
 
-/// Runs `body` as each of `world` processes and gives what each returns, in the order of the ranks.
+/// Runs `body` as each of `world` processes and returns their results in the order of the ranks.
 pub fn as_processes<T: Send>(world: usize, body: impl Fn(&ProcessGroup) -> T + Sync) -> Vec<T> {
     let (body, port) = (&body, free_port());
     std::thread::scope(|scope| {
@@ -21,12 +21,12 @@ pub fn as_processes<T: Send>(world: usize, body: impl Fn(&ProcessGroup) -> T + S
     })
 }
 
-/// Where process `rank` of `world` stands, meeting at `port` of this machine.
+/// Process `rank` of `world`, with a rendezvous at `port` of this machine.
 pub fn launch(rank: usize, world: usize, port: u16) -> Launch {
     Launch { rank, world, local_rank: rank, port, prefix: "/test".to_owned(), ..Launch::alone() }
 }
 
-/// A port that nobody listens on.
+/// A port without a listener.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

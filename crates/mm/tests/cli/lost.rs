@@ -64,7 +64,7 @@ fn a_run_whose_processes_are_killed_twenty_times_ends_as_the_one_that_never_was(
         }
         assert_eq!(survivor.status.code(), Some(LOST), "killed rank {victim}: {}", stderr(&survivor));
         let told = error(&survivor);
-        assert!(told.contains("another process of the run ended or does not answer"), "{told}");
+        assert!(told.contains("another process of the run exited or does not respond"), "{told}");
         kills += 1;
     }
     assert!(kills >= 5, "{kills} kills");
@@ -126,7 +126,7 @@ fn a_wrong_address_and_a_missing_process_are_told_within_the_timeout() {
     let ended = unequal(&arguments, &arguments, |other| {
         other.env("MASTER_ADDR", "nowhere.invalid");
     });
-    assert!(error(&ended[0]).contains("of 2 processes, rank 1 did not come"), "{}", error(&ended[0]));
+    assert!(error(&ended[0]).contains("rank 1 missing (1 of 2 joined)"), "{}", error(&ended[0]));
     assert!(
         error(&ended[1]).contains("rank 1 cannot reach rank 0 at nowhere.invalid:"),
         "{}",
