@@ -37,7 +37,7 @@ pub struct LostProcess(String);
 /// Whether `error`, or an error in its chain of sources, is the failure of another process: then this process
 /// failed only as a consequence.
 pub fn is_lost(error: &(dyn StdError + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<LostProcess>())
+    std::iter::successors(Some(error), |error| (*error).source()).any(|error| error.is::<LostProcess>())
 }
 
 /// The prefix that the shim puts before the message of a failed collective (`shim/c10d.h`).

@@ -136,9 +136,7 @@ fn two_processes_of_one_rank_are_refused() {
         let threads = [0, 1, 1].map(|rank| scope.spawn(move || run(rank)));
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    let twice = told
-        .iter()
-        .filter(|told| matches!(told, Err(e) if e.contains("two processes have rank 1")));
+    let twice = told.iter().filter(|told| matches!(told, Err(e) if e.contains("two processes have rank 1")));
     assert_eq!(twice.count(), 1, "{told:?}");
 }
 
@@ -168,7 +166,5 @@ fn a_single_process_is_a_group_that_sends_nothing() {
     assert_eq!(group.reduce(&[3.0], ReduceOp::Max).unwrap(), [3.0]);
     assert_eq!(group.gather_bytes(b"a").unwrap(), [b"a"]);
     group.barrier().unwrap();
-    group
-        .assert_same_on_all_ranks("letter", "x", |_, _| unreachable!("there is no other process"))
-        .unwrap();
+    group.assert_same_on_all_ranks("letter", "x", |_, _| unreachable!("there is no other process")).unwrap();
 }

@@ -78,8 +78,7 @@ fn outputs_and_gradients_of_adapters_are_those_of_peft() {
         assert!(apart <= 1e-5, "{name} differs by {apart}");
     }
     loss.backward();
-    let gradients: Vec<&str> =
-        expected.keys().filter_map(|name| name.strip_prefix("gradient.")).collect();
+    let gradients: Vec<&str> = expected.keys().filter_map(|name| name.strip_prefix("gradient.")).collect();
     assert_eq!(gradients.len(), lora.variables().len());
     for name in gradients {
         let apart = apart(&lora.variables().variables()[name].grad(), &expected[&format!("gradient.{name}")]);

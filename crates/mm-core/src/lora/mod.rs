@@ -12,23 +12,21 @@
 //! ```
 //! use mm_core::checkpoint::hf_names;
 //! use mm_core::lora::{Lora, LoraConfig, record_linears};
-//! use mm_core::nn::{Activation, AttentionMask, BlockConfig, NormOrder, Transformer};
+//! use mm_core::nn::{AttentionMask, BlockConfig, BlockNames, Transformer};
 //! use tch::{nn, Device, Kind, Tensor};
 //!
 //! let vs = nn::VarStore::new(Device::Cpu);
-//! let config = BlockConfig {
-//!     width: 32, heads: 4, mlp_width: 128, layers: 2,
-//!     activation: Activation::Gelu, layer_norm_eps: 1e-5, norm_order: NormOrder::Pre,
-//! };
+//! let config = BlockConfig { width: 32, heads: 4, mlp_width: 128, layers: 2, ..BlockConfig::default() };
 //! // 1. Build (and fill) the model, recording its linear layers.
-//! let (model, linears) = record_linears(|| Transformer::new(&(vs.root() / "layers"), &config));
+//! let (model, linears) =
+//!     record_linears(|| Transformer::new(&(vs.root() / "layers"), &config, &BlockNames::CLIP));
 //! // 2. Attach adapters, which freezes the variables of `vs`.
 //! let targets = vec!["q_proj".to_owned(), "v_proj".to_owned()];
 //! let lora = Lora::attach(&LoraConfig { rank: 4, targets, ..LoraConfig::default() }, &linears, hf_names, &vs)?;
 //! // 3. Train the variables of the adapters.
 //! assert_eq!(lora.variables().len(), 2 * 2 * 2);
 //! let x = Tensor::randn([2, 7, 32], (Kind::Float, Device::Cpu));
-//! model.forward(x, &AttentionMask::None).sum(Kind::Float).backward();
+//! model.forward(x, &AttentionMask::none()).sum(Kind::Float).backward();
 //! assert!(lora.variables().variables()["layers.0.self_attn.q_proj.lora_B.weight"].grad().defined());
 //! # Ok::<(), mm_core::Error>(())
 //! ```

@@ -5,7 +5,7 @@ use super::*;
 use crate::Precision;
 use crate::checkpoint::hf_names;
 use crate::config::ConfigFile;
-use crate::nn::{Activation, AttentionMask, BlockConfig, NormOrder, Transformer};
+use crate::nn::{AttentionMask, BlockConfig, BlockNames, Transformer};
 use mm_testing::{initialize, normal};
 use tch::{Device, Kind};
 
@@ -19,17 +19,10 @@ struct Adapted {
 }
 
 fn model() -> (Transformer, VarStore, Linears) {
-    let config = BlockConfig {
-        width: 16,
-        heads: 4,
-        mlp_width: 24,
-        layers: LAYERS,
-        activation: Activation::QuickGelu,
-        layer_norm_eps: 1e-5,
-        norm_order: NormOrder::Pre,
-    };
+    let config = BlockConfig { width: 16, heads: 4, mlp_width: 24, layers: LAYERS, ..BlockConfig::default() };
     let vs = VarStore::new(Device::Cpu);
-    let (model, linears) = record_linears(|| Transformer::new(&(vs.root() / "layers"), &config));
+    let (model, linears) =
+        record_linears(|| Transformer::new(&(vs.root() / "layers"), &config, &BlockNames::CLIP));
     initialize(&vs, 1);
     (model, vs, linears)
 }
@@ -59,7 +52,7 @@ fn adapted(config: &LoraConfig) -> Adapted {
 }
 
 fn output(model: &Transformer) -> Tensor {
-    model.forward(normal(9, &[2, 5, 16]), &AttentionMask::Causal)
+    model.forward(normal(9, &[2, 5, 16]), &AttentionMask::causal())
 }
 
 fn apart(a: &Tensor, b: &Tensor) -> f64 {
