@@ -5,7 +5,7 @@
 //! latest checkpoint.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{self, Command};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -117,6 +117,7 @@ impl Mm<'_> {
     fn run(&self, arguments: impl Fn(&mut Command)) -> Result<()> {
         let command = || {
             let mut command = self.workspace.program(&self.executable, self.libtorch);
+            command.env("MM_LAUNCHER", process::id().to_string()); // mm saves and ends if xtask is killed
             if !self.folder.as_os_str().is_empty() {
                 command.current_dir(self.folder);
             }

@@ -33,9 +33,8 @@ impl fmt::Display for Problem {
 
 /// Folders whose problems count only when they are named on the command line. Remove a folder once
 /// `cargo xtask tidy FOLDER` passes.
-const PENDING: [&str; 14] = [
-    "README.md",
-    "configs/",
+const PENDING: [&str; 13] = [
+    "CONTRIBUTING.md",
     "crates/mm/",
     "crates/mm-clip/",
     "crates/mm-core/",
@@ -47,7 +46,7 @@ const PENDING: [&str; 14] = [
     "crates/mm-text/",
     "crates/mm-train/",
     "crates/mm-vision/",
-    "docs/",
+    "docs/architecture.md",
 ];
 
 /// Options of `tidy`.

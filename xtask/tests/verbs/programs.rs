@@ -97,6 +97,7 @@ fn a_demo_starts_and_continues_by_the_same_command() {
 #[test]
 fn a_run_prepares_trains_and_evaluates_in_the_processes_of_the_configuration() {
     let checkout = Checkout::new();
+    checkout.program("mm", "[ $MM_LAUNCHER = $PPID ] && echo mm $* >> calls");
     fs::write(checkout.path("a.toml"), format!("prepare = [\"emoji\"]\n{CONFIG}")).unwrap();
     let output = checkout.xtask(&["run", "a.toml", "--set", "run.out=elsewhere", "--set", "run.name=b"]);
     assert!(output.status.success(), "{}", last_error(&output));
