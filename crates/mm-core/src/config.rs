@@ -63,6 +63,8 @@ pub struct ConfigFile {
     text: String,
     overrides: Vec<String>,
     table: Table,
+    /// Keys that were renamed since the file was written: the key as it is read, the key as it is written.
+    renamed: Vec<(String, String)>,
 }
 
 impl ConfigFile {
@@ -105,7 +107,40 @@ impl ConfigFile {
             set(&mut table, argument)
                 .map_err(|problem| ConfigError { origin: Origin::Argument(argument.clone()), problem })?;
         }
-        Ok(Self { file, text: text.to_owned(), overrides: overrides.to_vec(), table })
+        Ok(Self { file, text: text.to_owned(), overrides: overrides.to_vec(), table, renamed: Vec::new() })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.file
+    }
+
+    /// The value at `key` (`run.task`), if the file or an override has it.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
+        let value = self.table.get(first)?;
+        rest.map_or(Some(value), |rest| rest.split('.').try_fold(value, |value, part| value.get(part)))
+    }
+
+    /// Removes the top-level `key`, which [`ConfigFile::parse`] then does not see.
+    pub fn take(&mut self, key: &str) -> Option<Value> {
+        self.table.remove(key)
+    }
+
+    /// Reads the value at `old` as the value at `new`, so that a file from before a key was renamed or moved
+    /// to another table stays valid. Errors about `new` name the line of `old`.
+    ///
+    /// # Errors
+    /// Both keys have a value.
+    pub fn rename(&mut self, old: &str, new: &str) -> Result<(), ConfigError> {
+        let Some(value) = self.get(old).cloned() else { return Ok(()) };
+        if self.get(new).is_some() {
+            return Err(self.error(old, format!("`{old}` is the former name of `{new}`: keep one")));
+        }
+        remove(&mut self.table, old);
+        insert(&mut self.table, new, value).map_err(|problem| self.error(old, problem))?;
+        self.renamed.push((new.to_owned(), old.to_owned()));
+        Ok(())
     }
 
     /// The typed configuration.
@@ -134,6 +169,8 @@ impl ConfigFile {
 
     /// An error about the value at `key` (`train.batch_size`), with the place where it was written.
     pub fn error(&self, key: &str, problem: impl Into<String>) -> ConfigError {
+        let written = self.renamed.iter().find(|(new, _)| new == key).map(|(_, old)| old.as_str());
+        let key = written.unwrap_or(key);
         let same = |argument: &&String| argument.split_once('=').is_some_and(|(k, _)| k.trim() == key);
         let origin = match self.overrides.iter().rev().find(same) {
             Some(argument) => Origin::Argument(argument.clone()),
@@ -170,19 +207,34 @@ fn set(table: &mut Table, argument: &str) -> Result<(), String> {
         .ok()
         .and_then(|mut parsed| parsed.remove("value"))
         .unwrap_or_else(|| Value::String(text.to_owned()));
-    let mut parts: Vec<&str> = path.trim().split('.').collect();
-    let last =
-        parts.pop().filter(|last| !last.is_empty()).ok_or("expected KEY=VALUE, as in train.lr=1e-4")?;
-    let mut inner = table;
-    for part in parts {
-        inner = inner
-            .entry(part)
-            .or_insert_with(|| Value::Table(Table::new()))
-            .as_table_mut()
-            .ok_or_else(|| format!("`{part}` is a value, not a table"))?;
+    if path.trim().is_empty() || path.trim().ends_with('.') {
+        return Err("expected KEY=VALUE, as in train.lr=1e-4".to_owned());
     }
-    inner.insert(last.to_owned(), value);
-    Ok(())
+    insert(table, path.trim(), value)
+}
+
+/// Writes `value` at `key`, making the tables on the way.
+fn insert(table: &mut Table, key: &str, value: Value) -> Result<(), String> {
+    let Some((first, rest)) = key.split_once('.') else {
+        table.insert(key.to_owned(), value);
+        return Ok(());
+    };
+    let inner = table.entry(first).or_insert_with(|| Value::Table(Table::new())).as_table_mut();
+    insert(inner.ok_or_else(|| format!("`{first}` is a value, not a table"))?, rest, value)
+}
+
+/// Removes the value at `key`, and the tables on the way that are empty then.
+fn remove(table: &mut Table, key: &str) {
+    let Some((first, rest)) = key.split_once('.') else {
+        table.remove(key);
+        return;
+    };
+    if let Some(inner) = table.get_mut(first).and_then(Value::as_table_mut) {
+        remove(inner, rest);
+        if inner.is_empty() {
+            table.remove(first);
+        }
+    }
 }
 
 /// The names between backticks in serde's message: the unknown one, then the valid ones.
@@ -191,16 +243,18 @@ fn backticked(message: &str) -> Vec<String> {
 }
 
 fn suggestion(unknown: &str, valid: &[String]) -> String {
-    let nearest = valid
-        .iter()
-        .map(|name| (strsim::jaro_winkler(unknown, name), name))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .filter(|&(similarity, _)| similarity > 0.7);
-    match (nearest, valid) {
-        (Some((_, name)), _) => format!("; did you mean `{name}`?"),
-        (None, []) => "; no key is valid here".to_owned(),
-        (None, valid) => format!("; valid keys are {}", valid.join(", ")),
+    match nearest(unknown, valid.iter().map(String::as_str)) {
+        Some(name) => format!("; did you mean `{name}`?"),
+        None if valid.is_empty() => "; no key is valid here".to_owned(),
+        None => format!("; valid keys are {}", valid.join(", ")),
     }
+}
+
+/// The valid name that `unknown` most likely is a typo of.
+pub fn nearest<'a>(unknown: &str, valid: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = valid.into_iter().map(|name| (strsim::jaro_winkler(unknown, name), name));
+    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0));
+    best.filter(|&(similarity, _)| similarity > 0.7).map(|(_, name)| name)
 }
 
 #[cfg(test)]
@@ -289,6 +343,19 @@ mod tests {
         );
         assert!(message(GOOD, &["train.lr.x=1"]).contains("`lr` is a value, not a table"));
         assert!(message(GOOD, &["train.lr"]).contains("expected KEY=VALUE"));
+    }
+
+    #[test]
+    fn a_renamed_key_is_read_from_where_it_was_and_errors_name_its_line() {
+        let mut file =
+            ConfigFile::from_text("c.toml", "[old]\nlr = 0.1\n[train]\nbatch_size = 8\n", &[]).unwrap();
+        file.rename("old.lr", "train.lr").unwrap();
+        assert_eq!(file.get("train.lr").and_then(Value::as_float), Some(0.1));
+        assert_eq!(file.get("old"), None, "a table without keys goes too");
+        assert!(file.error("train.lr", "wrong").to_string().starts_with("c.toml:2: "));
+        let mut both = ConfigFile::from_text("c.toml", "[old]\nlr = 0.1\n[train]\nlr = 8\n", &[]).unwrap();
+        let error = both.rename("old.lr", "train.lr").unwrap_err().to_string();
+        assert!(error.starts_with("c.toml:2: `old.lr` is the former name of `train.lr`"), "{error}");
     }
 
     #[test]
