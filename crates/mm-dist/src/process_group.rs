@@ -198,6 +198,14 @@ impl ProcessGroup {
         Ok(pieces.map(|(piece, length)| piece[..length as usize].to_vec()).collect())
     }
 
+    /// Rank 0's bytes, on every rank; those of the other ranks are ignored.
+    ///
+    /// # Errors
+    /// Another process fails.
+    pub fn broadcast_bytes(&self, own: &[u8]) -> Result<Vec<u8>> {
+        Ok(self.gather_bytes(if self.is_main() { own } else { &[] })?.swap_remove(0))
+    }
+
     /// Concatenates the rows of all processes, whose numbers may differ, in the order of the ranks.
     ///
     /// # Errors

@@ -369,6 +369,23 @@ impl Tokenizer {
         matches!(model, ModelWrapper::BPE(bpe) if bpe.end_of_word_suffix.as_deref() == Some(END_OF_WORD))
     }
 
+    /// The tokenizer as the text of a `tokenizer.json`, for [`Tokenizer::from_json`].
+    ///
+    /// # Errors
+    /// The tokenizers library cannot write one of its parts.
+    pub fn to_json(&self) -> Result<String> {
+        self.inner.to_string(false).map_err(library_error)
+    }
+
+    /// A tokenizer from the text of a `tokenizer.json`, with the default roles of its tokens.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_dir`].
+    pub fn from_json(json: &str, context_length: usize) -> Result<Self> {
+        let inner = guarded(|| tokenizers::Tokenizer::from_bytes(json)).map_err(library_error)?;
+        Self::new(inner, &Value::Null)?.with_context_length(context_length)
+    }
+
     /// Writes `tokenizer.json` and `tokenizer_config.json` into `dir`, which `from_dir` and transformers'
     /// `AutoTokenizer` open. `inputs` are the tensors that it is to make there:
     /// [`TextTowerConfig::input_names`](crate::TextTowerConfig::input_names).
