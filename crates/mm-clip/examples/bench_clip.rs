@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::peak_mb;
+use common::print_result;
 use mm_clip::{CheckpointFormat, Clip, ClipConfig, ClipPipeline, StoredType};
 use mm_core::Precision;
 use mm_core::nn::Linear;
@@ -60,16 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "train" => training(&options)?,
         other => return Err(format!("unknown work {other:?}").into()),
     };
-    let result = serde_json::json!({
-        "work": options.work,
-        "precision": options.precision,
-        "items_per_iteration": BATCH,
-        "seconds": seconds,
-        "peak_mb": peak_mb()?,
-        "gflop_per_iteration": gflop,
-    });
-    println!("{result}");
-    Ok(())
+    print_result(&options.work, options.precision, BATCH as usize, &seconds, gflop)
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, Box<dyn std::error::Error>> {

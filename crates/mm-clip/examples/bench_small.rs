@@ -8,13 +8,18 @@
 
 mod common;
 
-use common::peak_mb;
+use common::print_result;
 use mm_clip::{ClipRunConfig, ClipTask, TextInput};
 use mm_core::config::ConfigFile;
 use mm_core::{DeviceConfig, Precision};
+use mm_data::Dataset;
 use mm_dist::ProcessGroup;
-use mm_train::{Event, Resume, Run, RunFolder, Task};
+use mm_train::{
+    Event, NoProgress, Resume, Run, RunFolder, Task, TaskConfig, TaskContext, Trainer, TrainingData,
+    read_config,
+};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
@@ -37,7 +42,7 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = parse(std::env::args().skip(1))?;
-    let mut config = ClipRunConfig::from_source(&ConfigFile::read(Path::new(CONFIG), &[])?)?;
+    let mut config = read_config::<ClipTask>(&mut ConfigFile::read(Path::new(CONFIG), &[])?)?;
     config.data.eval.clear();
     config.train.steps = (options.warmup + options.iterations) as u64;
     config.train.warmup = config.train.warmup.min(config.train.steps);
@@ -57,16 +62,7 @@ fn main() -> Result<()> {
         }
         other => return Err(format!("unknown work {other:?}").into()),
     };
-    let result = serde_json::json!({
-        "work": options.work,
-        "precision": options.precision,
-        "items_per_iteration": batch,
-        "seconds": seconds,
-        "peak_mb": peak_mb()?,
-        "gflop_per_iteration": gflop,
-    });
-    println!("{result}");
-    Ok(())
+    print_result(&options.work, options.precision, batch, &seconds, gflop)
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
@@ -87,7 +83,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
 
 /// The longest caption of each batch of the run, in tokens.
 fn lengths(config: &ClipRunConfig) -> Result<Vec<i64>> {
-    let mut task = ClipTask::new(config, Device::Cpu, &ProcessGroup::alone())?;
+    let (mut task, mut data) = open(config)?;
     let longest = |texts: &TextInput| match texts {
         TextInput::Tokens(tokens) => tokens
             .attention_mask
@@ -96,7 +92,23 @@ fn lengths(config: &ClipRunConfig) -> Result<Vec<i64>> {
             .int64_value(&[]),
         TextInput::Pooled(_) => 0,
     };
-    (0..config.train.steps).map(|_| Ok(longest(&task.next_batch()?.texts))).collect()
+    (0..config.train.steps).map(|_| Ok(longest(&task.next_batch(&mut data)?.texts))).collect()
+}
+
+/// The task with its data, on one process.
+fn open(config: &ClipRunConfig) -> Result<(ClipTask, TrainingData<<ClipTask as Task>::Item>)> {
+    let group = ProcessGroup::alone();
+    let dataset: Arc<dyn Dataset> = Arc::from(config.data.train.open()?);
+    let context = TaskContext {
+        device: Device::Cpu,
+        group: &group,
+        dataset: &*dataset,
+        checkpoint: None,
+        progress: &NoProgress,
+    };
+    let task = ClipTask::new(config, &context)?;
+    let data = TrainingData::new(dataset, config.shared(), &group, task.preprocess());
+    Ok((task, data))
 }
 
 /// Seconds of each step after the warm-up.
@@ -105,9 +117,9 @@ fn train(options: &Options, mut config: ClipRunConfig) -> Result<Vec<f64>> {
     config.run.out = out.clone();
     config.train.checkpoint_every = 0;
     let group = ProcessGroup::alone();
-    let mut task = ClipTask::new(&config, Device::Cpu, &group)?;
+    let (task, data) = open(&config)?;
     let folder = RunFolder::open(&config.run, &Resume::No, &toml::to_string(&config)?, &group)?;
-    let run = Run { config: &config.run, folder: &folder, group: &group, precision: options.precision };
+    let run = Run { folder: &folder, group: &group, precision: options.precision };
     let (mut seconds, mut before) = (Vec::new(), Instant::now());
     let mut watch = |event: Event| {
         if let Event::Step(_) = event {
@@ -115,7 +127,8 @@ fn train(options: &Options, mut config: ClipRunConfig) -> Result<Vec<f64>> {
             before = Instant::now();
         }
     };
-    let trained = mm_train::train(&mut task, run, &config.train, 0, &AtomicBool::new(false), &mut watch);
+    let trainer = Trainer::new(task, data, Vec::new(), &config, run)?;
+    let trained = trainer.train(&AtomicBool::new(false), &NoProgress, &mut watch);
     std::fs::remove_dir_all(&out)?;
     trained?;
     Ok(seconds.split_off(options.warmup))

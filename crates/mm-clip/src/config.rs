@@ -1,72 +1,125 @@
+//! The configuration of a CLIP run, and of the model in it.
+
 use crate::ModelConfig;
 use mm_core::config::{ConfigError, ConfigFile};
-use mm_data::{DatasetConfig, LoaderConfig};
-use mm_dist::ContrastiveConfig;
+use mm_dist::{ContrastiveConfig, Logits};
 use mm_image::Augment;
 use mm_text::{ClipTextVariant, TextClean, TextTowerConfig};
-use mm_train::{RunConfig, TrainConfig};
+use mm_train::{DataConfig, EvalConfig, RunConfig, Shared, TaskConfig, TrainConfig};
 use mm_vision::{ImageTowerConfig, VitVariant};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// A whole run that trains a CLIP: what `mm train` reads.
+/// A run with `run.task = "clip"`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClipRunConfig {
-    /// Name, seed, place and device.
+    /// Name, seed, folder and device.
     pub run: RunConfig,
     /// The model.
     pub model: ModelConfig,
-    /// How texts become tokens; none: as the checkpoint that the text tower comes from has it.
+    /// The tokenizer; none: that of the checkpoint that the text tower comes from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<TokenizerConfig>,
-    /// What is read, and how.
+    /// How samples become training pairs.
+    #[serde(default)]
+    pub input: InputConfig,
+    /// The data sets and how they are loaded.
     pub data: DataConfig,
-    /// Steps, batch, learning rate.
+    /// Steps, batches, optimizer.
     pub train: TrainConfig,
-    /// How the loss holds its logits.
+    /// How the loss is computed.
     #[serde(default)]
-    pub loss: ContrastiveConfig,
-    /// What is measured, and how often.
+    pub loss: LossConfig,
+    /// When and how the evaluation sets are measured.
     #[serde(default)]
-    pub eval: ClipEvalConfig,
+    pub eval: EvalConfig,
+    /// Zero-shot classification in evaluations.
+    #[serde(default)]
+    pub zero_shot: ZeroShotConfig,
 }
 
-impl ClipRunConfig {
-    /// Reads and checks a run's configuration.
-    ///
-    /// # Errors
-    /// A key is unknown, ill-typed or out of range; the error names file, line and key.
-    pub fn from_source(source: &ConfigFile) -> std::result::Result<Self, ConfigError> {
-        let config: Self = source.parse()?;
-        config.run.validate(source)?;
-        config.train.validate(source)?;
-        if config.loss.tile < 1 {
-            return Err(source
-                .error("loss.tile", format!("`loss.tile`: must be at least 1, is {}", config.loss.tile)));
-        }
-        config.model.validate(source)?;
-        let own = config.tokenizer.clone().unwrap_or_default();
-        if !own.is_tokenizer() && config.model.from.is_none() && config.model.text_from.is_none() {
-            let problem =
-                "`tokenizer`: needs `from` or `vocab_size` unless the text tower comes from a checkpoint";
-            return Err(source.error("tokenizer", problem));
-        }
-        if own.from.is_some() && own.vocab_size.is_some() {
-            let problem = "`tokenizer.vocab_size`: is for one that is trained, and `tokenizer.from` names one that exists: keep one";
-            return Err(source.error("tokenizer.vocab_size", problem));
-        }
-        if !(0.0..=1.0).contains(&config.data.canonical_share) {
-            let problem =
-                format!("`data.canonical_share`: must be from 0 to 1, is {}", config.data.canonical_share);
-            return Err(source.error("data.canonical_share", problem));
-        }
-        config.data.augment.check().map_err(|error| source.error("data.augment", error.to_string()))?;
-        if config.eval.batch_size == 0 {
-            return Err(source.error("eval.batch_size", "`eval.batch_size`: must be at least 1"));
-        }
-        Ok(config)
+/// `[input]`: how samples become training pairs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InputConfig {
+    /// Random changes of training images.
+    pub augment: Augment,
+    /// The share of samples that are shown with their canonical (first) caption; the others draw one of all.
+    pub canonical_share: f64,
+}
+
+/// `[loss]`: how the contrastive loss is computed. The numbers are the same for every choice.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LossConfig {
+    /// The part of the logits of the whole batch that a process holds.
+    pub logits: Logits,
+    /// Rows and columns that are held at once, with `logits = "tiled"`.
+    pub tile: i64,
+    /// GradCache (Gao et al. 2021): the loss compares all samples of a micro-batch while only this many of a
+    /// process are embedded with a graph at once, at the price of embedding each twice; none: all at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grad_cache_chunk: Option<usize>,
+}
+
+impl Default for LossConfig {
+    fn default() -> Self {
+        let ContrastiveConfig { logits, tile } = ContrastiveConfig::default();
+        Self { logits, tile, grad_cache_chunk: None }
+    }
+}
+
+/// `[zero_shot]`: zero-shot classification of evaluation sets with labels.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ZeroShotConfig {
+    /// A file of prompt templates, one a line with `{}` for the label; none: the seven of Radford et al. 2021
+    /// that carry most of the gain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub templates: Option<PathBuf>,
+}
+
+impl TaskConfig for ClipRunConfig {
+    const RENAMED: &'static [(&'static str, &'static str)] = &[
+        ("data.augment", "input.augment"),
+        ("data.canonical_share", "input.canonical_share"),
+        ("train.grad_cache_chunk", "loss.grad_cache_chunk"),
+        ("eval.templates", "zero_shot.templates"),
+    ];
+
+    fn shared(&self) -> Shared<'_> {
+        Shared { run: &self.run, data: &self.data, train: &self.train, eval: &self.eval }
+    }
+
+    fn train_mut(&mut self) -> &mut TrainConfig {
+        &mut self.train
+    }
+
+    fn validate(&self, file: &ConfigFile) -> Result<(), ConfigError> {
+        let check = |is_valid: bool, key: &str, problem: &str| {
+            if is_valid { Ok(()) } else { Err(file.error(key, format!("`{key}`: {problem}"))) }
+        };
+        let LossConfig { tile, grad_cache_chunk, .. } = self.loss;
+        check(tile > 0, "loss.tile", &format!("must be at least 1, is {tile}"))?;
+        check(grad_cache_chunk != Some(0), "loss.grad_cache_chunk", "must be at least 1")?;
+        self.model.validate(file)?;
+        let tokenizer = self.tokenizer.clone().unwrap_or_default();
+        let is_from_checkpoint = self.model.from.is_some() || self.model.text_from.is_some();
+        check(
+            tokenizer.is_tokenizer() || is_from_checkpoint,
+            "tokenizer",
+            "needs `from` or `vocab_size` unless the text tower comes from a checkpoint",
+        )?;
+        check(
+            tokenizer.from.is_none() || tokenizer.vocab_size.is_none(),
+            "tokenizer.vocab_size",
+            "is for a tokenizer that is trained, and `tokenizer.from` names one that exists: keep one",
+        )?;
+        let share = self.input.canonical_share;
+        let problem = format!("must be from 0 to 1, is {share}");
+        check((0.0..=1.0).contains(&share), "input.canonical_share", &problem)?;
+        self.input.augment.check().map_err(|error| file.error("input.augment", error.to_string()))
     }
 }
 
@@ -76,15 +129,15 @@ impl ClipRunConfig {
 pub struct ClipConfig {
     /// Width of the shared space.
     pub embed_dim: i64,
-    /// What pulls pairs together.
+    /// The contrastive loss.
     #[serde(default)]
     pub loss: ContrastiveLoss,
     /// The image tower.
     pub image: ImageTowerConfig,
     /// The text tower.
     pub text: TextTowerConfig,
-    /// Whether a linear map leads from the image tower's output to the shared space; false: the output is in
-    /// it, as SigLIP's and the modified ResNet's always are.
+    /// Whether a linear layer projects the image tower's output to the shared space; false: the output is in
+    /// the shared space, as it always is for SigLIP and the modified ResNet.
     #[serde(default = "yes")]
     pub image_projection: bool,
     /// The same for the text tower.
@@ -164,86 +217,11 @@ impl TokenizerConfig {
     }
 }
 
-/// `[data]`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataConfig {
-    /// What is trained on.
-    pub train: DatasetConfig,
-    /// What is evaluated on, by name.
-    #[serde(default)]
-    pub eval: BTreeMap<String, DatasetConfig>,
-    /// Random changes of training images.
-    #[serde(default)]
-    pub augment: Augment,
-    /// In training, the share of samples that are shown with their canonical (first) caption; the others draw
-    /// one of all.
-    #[serde(default)]
-    pub canonical_share: f64,
-    /// The colour behind transparent images, 0 to 255.
-    #[serde(default = "white")]
-    pub background: [u8; 3],
-    /// In training, whether a JPEG whose crop is several times as large as what the model sees is decoded at
-    /// a half, a quarter or an eighth of its size: faster, and off by a level or two. Evaluation decodes
-    /// whole images.
-    #[serde(default = "yes")]
-    pub fast_decode: bool,
-    /// Threads that decode; 0: one a core.
-    #[serde(default)]
-    pub workers: usize,
-    /// Batches that are decoded ahead.
-    #[serde(default = "default_prefetch")]
-    pub prefetch: usize,
-    /// Bytes that what is decoded ahead may take.
-    #[serde(default = "default_prefetch_bytes")]
-    pub prefetch_bytes: usize,
-    /// Samples that are shuffled among each other, at least, where data is read in blocks: shards, Parquet.
-    #[serde(default = "default_shuffle_window")]
-    pub shuffle_window: usize,
-    /// Whether samples are drawn with replacement.
-    #[serde(default)]
-    pub resample: bool,
-    /// Different samples that may be unreadable before the run stops.
-    #[serde(default)]
-    pub max_bad_samples: usize,
-}
-
-fn white() -> [u8; 3] {
-    [255; 3]
-}
-fn default_prefetch() -> usize {
-    LoaderConfig::default().prefetch
-}
-fn default_prefetch_bytes() -> usize {
-    LoaderConfig::default().prefetch_bytes
-}
-fn default_shuffle_window() -> usize {
-    LoaderConfig::default().shuffle_window
-}
-
-/// `[eval]`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ClipEvalConfig {
-    /// Steps between evaluations; 0: only at the end.
-    pub every: u64,
-    /// Images or texts that are embedded at once.
-    pub batch_size: usize,
-    /// A file of prompt templates for zero-shot classification, one a line with `{}` for the label; none:
-    /// seven good ones.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub templates: Option<PathBuf>,
-}
-
-impl Default for ClipEvalConfig {
-    fn default() -> Self {
-        Self { every: 0, batch_size: 64, templates: None }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ClipTask;
+    use mm_train::read_config;
     use std::path::Path;
 
     #[test]
@@ -254,7 +232,7 @@ mod tests {
             files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
         assert!(files.len() >= 5);
         for file in files {
-            ClipRunConfig::from_source(&ConfigFile::read(&file, &[]).unwrap())
+            read_config::<ClipTask>(&mut ConfigFile::read(&file, &[]).unwrap())
                 .unwrap_or_else(|error| panic!("{error}"));
         }
     }
@@ -264,7 +242,7 @@ mod tests {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/clip/emoji-vit-tiny.toml");
         let parse = |overrides: &[&str]| {
             let overrides: Vec<String> = overrides.iter().map(|&set| set.to_owned()).collect();
-            ClipRunConfig::from_source(&ConfigFile::read(&file, &overrides).unwrap())
+            read_config::<ClipTask>(&mut ConfigFile::read(&file, &overrides).unwrap())
                 .map(|config| config.tokenizer.unwrap_or_default())
                 .map_err(|error| error.to_string())
         };

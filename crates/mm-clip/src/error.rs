@@ -1,3 +1,5 @@
+//! The errors of this crate.
+
 use mm_core::one_line;
 use std::path::{Path, PathBuf};
 
@@ -42,6 +44,12 @@ pub enum Error {
         /// The sample's key, or the text.
         sample: String,
     },
+    /// A heat map needs gradients.
+    #[error("a heat map needs gradients, which a packed or locked model has not: use --precision f32")]
+    NoGradients,
+    /// The training loop or an evaluation failed.
+    #[error(transparent)]
+    Train(Box<mm_train::Error>),
     /// libtorch refused an operation.
     #[error("libtorch: {}", .0.to_string().lines().next().unwrap_or_default())]
     Torch(#[from] tch::TchError),
@@ -66,11 +74,19 @@ impl Error {
 /// A result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
+impl From<mm_train::Error> for Error {
+    fn from(error: mm_train::Error) -> Self {
+        Self::Train(Box::new(error))
+    }
+}
+
 impl From<Error> for mm_train::Error {
     fn from(error: Error) -> Self {
         match error {
             Error::Core(error) => Self::Core(error),
             Error::Dist(error) => Self::Dist(error),
+            Error::Data(error) => Self::Data(error),
+            Error::Train(error) => *error,
             error => Self::task(error),
         }
     }

@@ -1,8 +1,11 @@
+//! The initial model of a run: new, from a checkpoint, or from a checkpoint for each tower.
+
 use crate::folder::ModelFolder;
 use crate::layer_groups::group_of;
 use crate::{Clip, ClipConfig, Error, Lock, ModelConfig, Result, TokenizerConfig};
 use mm_core::checkpoint::variable_shapes;
-use mm_text::{TextTowerConfig, Tokenizer};
+use mm_text::{TextClean, TextTowerConfig, Tokenizer, train_bpe};
+use mm_train::TaskContext;
 use mm_vision::{ImageProcessor, ImageTowerConfig, VitVariant};
 use std::path::Path as FilePath;
 use tch::Tensor;
@@ -79,17 +82,50 @@ impl InitFrom {
         })
     }
 
-    /// The checkpoint's tokenizer, where `config` names no other.
-    pub fn tokenizer(&self, config: Option<&TokenizerConfig>) -> Result<Option<Tokenizer>> {
-        let folder = self.both.as_ref().or(self.text.as_ref());
-        let Some(folder) = folder.filter(|_| !config.is_some_and(TokenizerConfig::is_tokenizer)) else {
-            return Ok(None);
+    /// The tokenizer that `config` names or trains, else the checkpoint's. A trained one sets the vocabulary
+    /// of the text tower.
+    ///
+    /// # Errors
+    /// It cannot be opened or trained, or does not fit the text tower.
+    pub fn tokenizer(
+        &mut self,
+        config: Option<&TokenizerConfig>,
+        context: &TaskContext,
+    ) -> Result<Tokenizer> {
+        let missing = || Error::Model("[tokenizer] is missing".to_owned());
+        let config = config.cloned().unwrap_or_default();
+        let with_text_clean = |tokenizer: Tokenizer| match config.text_clean {
+            Some(clean) => tokenizer.with_text_clean(clean),
+            None => Ok(tokenizer),
         };
-        let tokenizer = folder.tokenizer()?;
-        Ok(Some(match config.and_then(|config| config.text_clean) {
-            Some(clean) => tokenizer.with_text_clean(clean)?,
-            None => tokenizer,
-        }))
+        let context_length = self.config.text.context_length() as usize;
+        let saved = context.checkpoint.filter(|checkpoint| ModelFolder::is_described_checkpoint(checkpoint));
+        let tokenizer = match (&config.from, config.vocab_size, saved) {
+            (None, None, _) => {
+                let folder = self.both.as_ref().or(self.text.as_ref()).ok_or_else(missing)?;
+                return Ok(with_text_clean(folder.tokenizer()?)?);
+            }
+            (Some(from), _, Some(saved)) if !from.exists() => {
+                let (from, shown) = (from.display(), saved.display());
+                tracing::warn!("{from} is missing: the run continues with the tokenizer in {shown}");
+                Tokenizer::from_dir(saved)?.with_context_length(context_length)?
+            }
+            (Some(from), _, _) => Tokenizer::from_dir(from)?.with_context_length(context_length)?,
+            (None, Some(vocab_size), saved) => {
+                let tokenizer = match saved {
+                    Some(saved) => Tokenizer::from_dir(saved)?.with_context_length(context_length)?,
+                    None => {
+                        let clean = config.text_clean.unwrap_or_default();
+                        train_tokenizer(context, clean, vocab_size, context_length)?
+                    }
+                };
+                set_vocabulary(&mut self.config.text, &tokenizer);
+                tokenizer
+            }
+        };
+        self.config.text.check_tokenizer(&tokenizer)?;
+        self.config.text.check_largest_id(&tokenizer)?;
+        Ok(with_text_clean(tokenizer)?)
     }
 
     /// The checkpoint's preprocessing, or that of the image tower's family.
@@ -155,6 +191,40 @@ impl InitFrom {
 fn missing(model: &ModelConfig) -> Option<(&str, mm_core::Error)> {
     let names = [&model.from, &model.image_from, &model.text_from].into_iter().flatten();
     names.map(String::as_str).find_map(|name| Some((name, mm_core::hub::resolve(name).err()?)))
+}
+
+/// Trains a tokenizer on the training captions: rank 0 reads them and broadcasts the result.
+fn train_tokenizer(
+    context: &TaskContext,
+    clean: TextClean,
+    vocab_size: usize,
+    context_length: usize,
+) -> Result<Tokenizer> {
+    let dataset = context.dataset;
+    if dataset.stream().is_some() {
+        let reason = "is a stream, which is read once: a tokenizer cannot be trained on its captions first";
+        let problem = format!("`{}` {reason}; name one with [tokenizer] from = \"DIR\"", dataset.name());
+        return Err(Error::Model(problem));
+    }
+    let mut json = String::new();
+    if context.group.is_main() {
+        let captions = read_captions(context, "captions read for the tokenizer");
+        let captions = captions.map(|caption| clean.clean(&caption).into_owned()).collect::<Vec<_>>();
+        json = train_bpe(captions.into_iter(), vocab_size, context_length)?.to_json()?;
+    }
+    let json = String::from_utf8_lossy(&context.group.broadcast_bytes(json.as_bytes())?).into_owned();
+    Ok(Tokenizer::from_json(&json, context_length)?)
+}
+
+/// All captions of the training set, in its order. A sample that cannot be read has none here: it is counted
+/// when training reads it.
+pub(crate) fn read_captions(context: &TaskContext, work: &str) -> impl Iterator<Item = String> {
+    let (dataset, total) = (context.dataset, context.dataset.len());
+    let captions = (0..total).flat_map(move |index| {
+        context.progress.report(work, index as u64 + 1, total as u64);
+        dataset.sample(index).map(|sample| sample.captions).unwrap_or_default()
+    });
+    captions
 }
 
 /// The rows that a text tower's embedding needs, where its vocabulary is trained with it.

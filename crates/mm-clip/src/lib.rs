@@ -9,7 +9,7 @@
 //! - [`ClipPipeline`] opens and saves a model's folder and embeds images and texts; [`ImageEmbedder`] and
 //!   [`TextEmbedder`] are its sides, and open alone; [`ModelFolder`] reads the forms of transformers, open_clip
 //!   and OpenAI, [`ModelConverter`] writes one as another;
-//! - [`ZeroShot`] classifies by labels alone, [`Retrieval`] measures search both ways, [`EvalReport`] does
+//! - [`ZeroShot`] classifies by labels alone, [`Retrieval`] measures search both ways, [`Embedded`] does
 //!   both over a set;
 //! - [`LinearProbe`] classifies by what it learned on frozen embeddings;
 //! - [`relevance`] shows which parts of an image speak for a text.
@@ -54,26 +54,28 @@ mod model;
 mod model_config;
 mod pipeline;
 mod relevance;
-mod report;
 mod retrieval;
+mod sections;
 mod task;
 mod zero_shot;
 
-pub use config::{ClipConfig, ClipEvalConfig, ClipRunConfig, ContrastiveLoss, DataConfig, TokenizerConfig};
+pub use config::{
+    ClipConfig, ClipRunConfig, ContrastiveLoss, InputConfig, LossConfig, TokenizerConfig, ZeroShotConfig,
+};
 pub use convert::ModelConverter;
 pub use encoder::{ImageEncoder, TextEncoder};
 pub use error::{Error, Result};
-pub use evaluate::{Embedded, EvalReport, EvalSample, EvalSet, PairReport};
+pub use evaluate::{Embedded, EvalSample, PairReport};
 pub use folder::{Architecture, CheckpointFormat, Description, ModelFolder, Saved};
+
 pub use head::{ContrastiveHead, Probability};
 pub use linear_probe::{CSweep, Confusion, LabelledFeatures, LinearProbe, ProbeConfig, TriedC, sweep_c};
 pub use mm_core::OpenOptions;
 pub use mm_core::checkpoint::StoredType;
 pub use model::Clip;
-pub use model_config::{Lock, ModelConfig, ModelKind};
+pub use model_config::{Lock, ModelConfig};
 pub use pipeline::{ClipPipeline, ImageEmbedder, TextEmbedder, check_rows};
 pub use relevance::{Relevance, relevance};
-pub use report::{Report, write_report};
 pub use retrieval::Retrieval;
-pub use task::{ClipBatch, ClipTask, TextInput};
+pub use task::{ClipBatch, ClipItem, ClipTask, TextInput};
 pub use zero_shot::{ClassReport, Templates, ZeroShot, ZeroShotReport};

@@ -8,9 +8,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
-    /// What is made; needed unless `from` says it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<ModelKind>,
     /// The checkpoint to start from: a folder or a hub name. It brings towers, tokenizer and preprocessing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
@@ -48,14 +45,6 @@ pub struct ModelConfig {
     /// The text tower.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<TextTowerConfig>,
-}
-
-/// What `[model]` may make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ModelKind {
-    /// Two towers and a contrastive loss.
-    Clip,
 }
 
 /// A tower that keeps its weights, and runs as in inference: no dropped patches, no batch statistics.
@@ -101,12 +90,6 @@ impl ModelConfig {
                 }
                 None => Ok(()),
             };
-        }
-        if self.kind.is_none() {
-            return error(
-                "kind",
-                "missing; it is \"clip\", unless `model.from` names a checkpoint".to_owned(),
-            );
         }
         match self.embed_dim {
             None => return error("embed_dim", "missing".to_owned()),

@@ -29,9 +29,7 @@ pub fn relevance(bundle: &ClipPipeline, image: &RgbImage, text: &str) -> Result<
     let (image_embeds, taps) = tch::with_grad(|| bundle.image.encoder.encode_with_taps(&pixel_values));
     let similarity = tch::with_grad(|| (image_embeds * text_embeds.copy()).sum(Kind::Float));
     if !similarity.requires_grad() {
-        return Err(Error::Model(
-            "a packed model has no gradients to explain by: use --precision f32".to_owned(),
-        ));
+        return Err(Error::NoGradients);
     }
     let map = match &taps {
         HeatMapTaps::Attention(attention) => attention_relevance(attention, &similarity)?,

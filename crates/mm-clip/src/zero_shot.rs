@@ -1,21 +1,24 @@
+//! Zero-shot classification.
+
 use crate::{ClipPipeline, Error, Probability, Result};
+use mm_train::{Cell, Table};
 use serde::Serialize;
 use std::path::Path;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-/// Sentences that a label is set into (Radford et al. 2021, section 3.1.4).
+/// Prompt templates for class labels (Radford et al. 2021, section 3.1.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Templates(Vec<String>);
 
 impl Default for Templates {
-    /// The seven that OpenAI found to carry nearly all that their eighty for ImageNet give.
+    /// The seven templates that carry nearly all of the gain of OpenAI's eighty for ImageNet.
     fn default() -> Self {
         Self(include_str!("../templates/imagenet-7.txt").lines().map(str::to_owned).collect())
     }
 }
 
 impl Templates {
-    /// Reads a file with one template a line, `{}` standing for the label. Empty lines are passed over.
+    /// Reads a file with one template a line, `{}` standing for the label. Empty lines are skipped.
     ///
     /// # Errors
     /// The file cannot be read, has no template, or a line lacks its `{}`.
@@ -28,19 +31,19 @@ impl Templates {
                 format!("{}:{}: template {line:?} has no {{}} for the label", path.display(), index + 1);
             return Err(Error::Evaluation(problem));
         }
-        match lines.is_empty() {
-            true => Err(Error::Evaluation(format!("{}: no template", path.display()))),
-            false => Ok(Self(lines.into_iter().map(|(_, line)| line.to_owned()).collect())),
+        if lines.is_empty() {
+            return Err(Error::Evaluation(format!("{}: no template", path.display())));
         }
+        Ok(Self(lines.into_iter().map(|(_, line)| line.to_owned()).collect()))
     }
 
-    /// The templates with `label` set in.
+    /// The templates with `label` in place of `{}`.
     pub fn fill(&self, label: &str) -> Vec<String> {
         self.0.iter().map(|template| template.replace("{}", label)).collect()
     }
 }
 
-/// A classifier made of text: a unit row a label, the mean of its prompts' embeddings.
+/// A classifier made of text embeddings: each label's unit row is the mean of its prompts' embeddings.
 #[derive(Debug)]
 pub struct ZeroShot {
     labels: Vec<String>,
@@ -56,7 +59,7 @@ impl ZeroShot {
     /// # Errors
     /// No label, one that is empty or given twice, or one that the tokenizer has no tokens for.
     pub fn new(
-        bundle: &ClipPipeline,
+        pipeline: &ClipPipeline,
         labels: Vec<String>,
         templates: &Templates,
         batch_size: usize,
@@ -72,7 +75,7 @@ impl ZeroShot {
         }
         let prompts: Vec<String> = labels.iter().flat_map(|label| templates.fill(label)).collect();
         let prompts: Vec<&str> = prompts.iter().map(String::as_str).collect();
-        let embeds = bundle.text.embed(&prompts, batch_size)?; // [labels * templates, D]
+        let embeds = pipeline.text.embed(&prompts, batch_size)?; // [labels * templates, D]
         let (weights, means) = mm_sys::inference_mode(|| {
             let per_label = templates.0.len() as i64;
             let mean = embeds.view([labels.len() as i64, per_label, -1]).mean_dim(
@@ -91,24 +94,27 @@ impl ZeroShot {
         &self.labels
     }
 
-    /// Each image's probabilities `[N, labels]` for unit rows `[N, embed_dim]`, of the kind that the model's
-    /// loss gives them.
+    /// Each image's probabilities `[N, labels]`, on the CPU, for unit rows `[N, embed_dim]` on any device:
+    /// softmax or sigmoid, as the model's loss has it.
     ///
-    /// Under the sigmoid loss a label's logit is the mean of its prompts' logits. The unit row of several
-    /// prompts would not do: it is nearer to an image than its prompts are, which scale and bias, learned on
-    /// single texts, do not know.
-    pub fn probabilities(&self, bundle: &ClipPipeline, image_embeds: &Tensor) -> Tensor {
-        let rows = match bundle.head.probability() {
+    /// Under the sigmoid loss a label's logit is the mean of its prompts' logits. The unit row of their mean
+    /// is closer to an image than the prompts are, and scale and bias were learned on single texts.
+    pub fn probabilities(&self, pipeline: &ClipPipeline, image_embeds: &Tensor) -> Tensor {
+        let (head, device) = (&pipeline.head, pipeline.image.device);
+        let rows = match head.probability() {
             Probability::Softmax => &self.weights,
             Probability::Sigmoid => &self.means,
         };
-        tch::no_grad(|| bundle.head.probabilities(&bundle.head.logits(image_embeds, rows)))
+        tch::no_grad(|| {
+            let logits = head.logits(&image_embeds.to_device(device), &rows.to_device(device));
+            head.probabilities(&logits).to_device(Device::Cpu)
+        })
     }
 
     /// Classifies `image_embeds` `[N, D]` and compares with the `truth`, indices of labels.
     ///
     /// # Errors
-    /// As many truths as rows are not there.
+    /// There is not one truth for each row, or no row.
     pub fn evaluate(&self, image_embeds: &Tensor, truth: &[usize]) -> Result<ZeroShotReport> {
         let scores = tch::no_grad(|| image_embeds.matmul(&self.weights.transpose(0, 1)).argmax(1, false));
         let predicted = Vec::<i64>::try_from(scores)?;
@@ -130,7 +136,7 @@ impl ZeroShot {
     }
 }
 
-/// How a zero-shot classifier did.
+/// The results of a zero-shot classifier.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ZeroShotReport {
     /// Share of images that got their label.
@@ -139,16 +145,36 @@ pub struct ZeroShotReport {
     pub classes: Vec<ClassReport>,
 }
 
-/// How it did on one class.
+impl ZeroShotReport {
+    /// Recall and precision by class, under the accuracy.
+    pub fn table(&self) -> Table {
+        let row = |class: &ClassReport| {
+            vec![
+                Cell::Text(class.label.clone()),
+                Cell::Count(class.images as u64),
+                Cell::share(class.correct, class.images),
+                Cell::share(class.correct, class.predicted),
+            ]
+        };
+        let (accuracy, chance) = (Cell::Share(self.accuracy), Cell::share(1, self.classes.len()));
+        Table {
+            title: format!("Zero-shot accuracy {} (chance {})", accuracy.text(), chance.text()),
+            columns: ["class", "images", "recall", "precision"].map(str::to_owned).into(),
+            rows: self.classes.iter().map(row).collect(),
+        }
+    }
+}
+
+/// The results of one class.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ClassReport {
     /// The class.
     pub label: String,
     /// Images of the class.
     pub images: usize,
-    /// Images that were said to be of it.
+    /// Images that were classified as it.
     pub predicted: usize,
-    /// Images of which both hold.
+    /// Images of the class that were classified as it.
     pub correct: usize,
 }
 

@@ -1,11 +1,11 @@
 //! One switch reaches every transformer of a CLIP, and changes no gradient.
 
-use mm_clip::{Clip, ClipConfig, ClipRunConfig, ClipTask};
+use mm_clip::{Clip, ClipConfig, ClipTask};
 use mm_core::Precision;
 use mm_core::config::ConfigFile;
 use mm_dist::{Contrastive, ContrastiveConfig, ProcessGroup};
 use mm_text::{BertConfig, BertPooling, ClipTextConfig, ClipTextVariant, TextTowerConfig, TokenBatch};
-use mm_train::Task;
+use mm_train::{NoProgress, Task, TaskConfig, TaskContext, TrainingData, read_config};
 use mm_vision::{ImageTowerConfig, VitConfig, VitVariant};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -110,10 +110,10 @@ fn gradients(vs: &VarStore, loss: &Tensor) -> BTreeMap<String, Tensor> {
 
 const CONFIG: &str = r#"
 [run]
+task = "clip"
 name = "tiny"
 
 [model]
-kind = "clip"
 embed_dim = 16
 image = { kind = "vit", image_size = 32, patch_size = 16, hidden_size = 16, intermediate_size = 32, num_hidden_layers = 2, num_attention_heads = 2 }
 text = { kind = "clip", hidden_size = 16, intermediate_size = 32, num_hidden_layers = 2, num_attention_heads = 2, max_position_embeddings = 24 }
@@ -136,10 +136,19 @@ fn the_config_switches_it_and_locked_groups_stay_locked() {
     let _turn = GENERATOR.lock();
     let [plain, checkpointed] = [false, true].map(|on| {
         let key = format!("train.gradient_checkpointing={on}");
-        let config =
-            ClipRunConfig::from_source(&ConfigFile::from_text("tiny.toml", CONFIG, &[key]).unwrap()).unwrap();
-        let mut task = ClipTask::new(&config, Device::Cpu, &ProcessGroup::alone()).unwrap();
-        let batch = task.next_batch().unwrap();
+        let mut file = ConfigFile::from_text("tiny.toml", CONFIG, &[key]).unwrap();
+        let config = read_config::<ClipTask>(&mut file).unwrap();
+        let (dataset, group) = (config.data.train.open().unwrap(), ProcessGroup::alone());
+        let context = TaskContext {
+            device: Device::Cpu,
+            group: &group,
+            dataset: &*dataset,
+            checkpoint: None,
+            progress: &NoProgress,
+        };
+        let mut task = ClipTask::new(&config, &context).unwrap();
+        let mut data = TrainingData::new(dataset.into(), config.shared(), &group, task.preprocess());
+        let batch = task.next_batch(&mut data).unwrap();
         let parameters = task.variables().variables();
         let first = &parameters["text_model.embeddings.token_embedding.weight"];
         assert_eq!(is_checkpointed(&task.loss(&batch).unwrap().total, first), on);

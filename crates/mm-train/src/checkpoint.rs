@@ -2,6 +2,7 @@ use crate::compute::Compute;
 use crate::{Ema, Error, Result};
 use mm_core::checkpoint as weights;
 use mm_core::optim::AdamW;
+use mm_data::Position;
 use mm_dist::ProcessGroup;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,27 +11,27 @@ use std::path::{Path, PathBuf};
 use tch::Tensor;
 use tch::nn::VarStore;
 
-/// What a checkpoint holds beside tensors.
+/// The part of a checkpoint that is not tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
     /// Steps done.
     pub(crate) step: u64,
     /// The run's seed; with the step it gives every generator's state.
     pub(crate) seed: u64,
-    /// Each process's place in the data.
+    /// Each rank's position in the data.
     pub(crate) positions: Vec<serde_json::Value>,
-    /// Seconds trained so far, over all processes.
+    /// Seconds trained so far, over all starts of the run.
     pub(crate) seconds: f64,
-    /// What each process computed with; empty in checkpoints before there was this field.
+    /// The threads and instructions of each rank; empty in older checkpoints.
     #[serde(default)]
     pub(crate) compute: Vec<Compute>,
-    /// The files beside this one and their bytes; empty in checkpoints before there was this field.
+    /// The other files of the checkpoint and their sizes in bytes; empty in older checkpoints.
     #[serde(default)]
     files: BTreeMap<String, u64>,
 }
 
 impl State {
-    /// That of a run that begins.
+    /// The state of a new run.
     pub(crate) fn new(seed: u64, compute: Vec<Compute>) -> Self {
         Self { step: 0, seed, positions: Vec::new(), seconds: 0.0, compute, files: BTreeMap::new() }
     }
@@ -47,10 +48,10 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const EMA: &str = "ema.safetensors";
 const STATE: &str = "state.json";
 
-/// Writes what a checkpoint needs to be opened as a model into its folder.
+/// Writes config, tokenizer and preprocessing into a checkpoint's folder.
 pub(crate) type Describe<'a> = Box<dyn Fn(&Path) -> Result<()> + 'a>;
 
-/// What is saved and loaded together.
+/// The tensors of a checkpoint.
 pub(crate) struct Trained<'a> {
     pub(crate) vs: &'a VarStore,
     pub(crate) optimizer: &'a mut AdamW,
@@ -60,23 +61,23 @@ pub(crate) struct Trained<'a> {
 }
 
 impl Trained<'_> {
-    /// The moments of all processes, in rank 0's hands; the others give theirs away one by one.
+    /// The moments of all ranks, on rank 0; the other ranks send theirs one by one.
     fn moments(&self) -> Result<Vec<(String, Tensor)>> {
-        let mut whole = Vec::new();
+        let mut moments = Vec::new();
         for moment in self.optimizer.moments() {
             let mut value = moment.value.unwrap_or_else(|| moment.variable.detach().empty_like());
             if self.optimizer.shard().count > 1 {
                 self.group.broadcast_from(moment.owner, &mut value)?;
             }
             if self.group.is_main() {
-                whole.push((moment.name, value));
+                moments.push((moment.name, value));
             }
         }
-        Ok(whole)
+        Ok(moments)
     }
 }
 
-/// Variables stand in run checkpoints under the names they have in memory.
+/// Checkpoints of a run keep the names that variables have in memory.
 fn as_is(name: &str) -> Vec<String> {
     vec![name.to_owned()]
 }
@@ -86,17 +87,17 @@ fn as_is(name: &str) -> Vec<String> {
 pub(crate) fn save(
     folder: &Path,
     state: &mut State,
-    position: serde_json::Value,
+    position: &Position,
     trained: &Trained,
     keep: usize,
 ) -> Result<PathBuf> {
     let checkpoints = folder.join("checkpoints");
     let name = format!("step-{}", state.step);
     let (done, partial) = (checkpoints.join(&name), checkpoints.join(format!(".{name}.partial")));
-    let positions = trained.group.gather_bytes(position.to_string().as_bytes())?;
-    let parsed = positions
-        .iter()
-        .map(|text| serde_json::from_slice(text).expect("a position was JSON before it was sent"));
+    let position = serde_json::to_vec(position).expect("a position of plain values is JSON");
+    let positions = trained.group.gather_bytes(&position)?;
+    let parsed =
+        positions.iter().map(|text| serde_json::from_slice(text).expect("positions are sent as JSON"));
     state.positions = parsed.collect();
     let moments = trained.moments()?;
     if !trained.group.is_main() {
@@ -112,7 +113,7 @@ pub(crate) fn save(
         }
         fs::rename(&partial, &done).map_err(io("write", &done))?;
         let link = checkpoints.join(".latest.partial");
-        let _ = fs::remove_file(&link); // left by a killed process, if at all
+        let _ = fs::remove_file(&link); // left by a killed process
         std::os::unix::fs::symlink(&name, &link).map_err(io("link", &link))?;
         fs::rename(&link, checkpoints.join("latest")).map_err(io("link", &checkpoints))?;
         sync(&checkpoints)
@@ -126,7 +127,7 @@ pub(crate) fn save(
 }
 
 fn write(partial: &Path, state: &mut State, trained: &Trained, moments: &[(String, Tensor)]) -> Result<()> {
-    let _ = fs::remove_dir_all(partial); // left by a killed process, if at all
+    let _ = fs::remove_dir_all(partial); // left by a killed process
     fs::create_dir_all(partial).map_err(|source| mm_core::Error::io("create", partial, source))?;
     weights::save(trained.vs, &partial.join(MODEL), as_is)?;
     weights::write(&partial.join(OPTIMIZER), moments)?;
@@ -143,13 +144,13 @@ fn write(partial: &Path, state: &mut State, trained: &Trained, moments: &[(Strin
     sync(partial)
 }
 
-/// Makes the folder's entries outlive a power cut.
+/// Syncs the folder's entries to the disk.
 fn sync(folder: &Path) -> Result<()> {
     let synced = File::open(folder).and_then(|handle| handle.sync_all());
     Ok(synced.map_err(|source| mm_core::Error::io("sync", folder, source))?)
 }
 
-/// The files of a checkpoint and their bytes.
+/// The files of a checkpoint and their sizes in bytes.
 fn sizes(partial: &Path) -> Result<BTreeMap<String, u64>> {
     let size =
         |entry: fs::DirEntry| Ok((entry.file_name().to_string_lossy().into_owned(), entry.metadata()?.len()));
@@ -189,14 +190,14 @@ fn prune(checkpoints: &Path, step: u64, keep: usize) {
     }
 }
 
-/// Checks that the checkpoint in a folder is whole, without reading its tensors: its state, and each file's
+/// Checks that the checkpoint in a folder is complete, without reading its tensors: its state, and each file's
 /// header and length.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The first problem found.
 pub(crate) fn check(checkpoint: &Path) -> std::result::Result<(), String> {
     if !checkpoint.is_dir() {
-        return Err("is gone".to_owned());
+        return Err("is missing".to_owned());
     }
     let state = State::read(checkpoint).map_err(|error| error.to_string())?;
     let mut names: BTreeSet<&str> =
@@ -223,7 +224,7 @@ pub(crate) fn check(checkpoint: &Path) -> std::result::Result<(), String> {
     Ok(())
 }
 
-/// Reads a checkpoint's folder into what is trained and gives its state.
+/// Loads the tensors of a checkpoint and returns its state.
 pub(crate) fn load(checkpoint: &Path, trained: &mut Trained) -> Result<State> {
     let state = State::read(checkpoint)?;
     weights::load(trained.vs, &checkpoint.join(MODEL), as_is)?;
@@ -239,7 +240,7 @@ pub(crate) mod tests {
     use super::*;
     use tch::{Device, Kind};
 
-    /// A whole checkpoint of one small tensor.
+    /// A complete checkpoint of one small tensor.
     pub(crate) fn write_small(folder: &Path, step: u64) {
         fs::create_dir_all(folder).unwrap();
         let tensor = || ("weight".to_owned(), Tensor::arange(8, (Kind::Float, Device::Cpu)));
@@ -253,7 +254,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_checkpoint_from_before_its_files_were_listed_is_whole_too() {
+    fn a_checkpoint_without_a_list_of_its_files_is_complete_too() {
         let folder = tempfile::tempdir().unwrap();
         write_small(folder.path(), 5);
         let state = r#"{"step": 5, "seed": 1, "positions": [{"epoch": 0}], "seconds": 1.5}"#;
@@ -265,7 +266,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_just_written_is_never_removed_and_what_was_given_up_is() {
+    fn the_new_checkpoint_is_kept_and_abandoned_ones_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["step-5", "step-10", "step-12", "step-20", "step-30", ".step-15.partial"] {
             fs::create_dir(folder.path().join(name)).unwrap();

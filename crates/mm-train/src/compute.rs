@@ -1,8 +1,10 @@
+//! The part of a machine that the last bits of a run depend on.
+
 use crate::Result;
 use mm_dist::ProcessGroup;
 use serde::{Deserialize, Serialize};
 
-/// What the order of a process's sums depends on, and so the last bits of its numbers.
+/// The settings that the order of a process's floating-point sums depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Compute {
     /// Threads of libtorch's kernels.
@@ -12,14 +14,11 @@ pub(crate) struct Compute {
 }
 
 impl Compute {
-    /// That of all processes, in the order of their ranks.
+    /// The settings of all ranks.
     pub(crate) fn of_all(group: &ProcessGroup) -> Result<Vec<Self>> {
         let own = Self { threads: tch::get_num_threads(), cpu_capability: mm_sys::cpu_capability() };
         let all = group.gather_bytes(&serde_json::to_vec(&own).expect("plain values are JSON"))?;
-        Ok(all
-            .iter()
-            .map(|one| serde_json::from_slice(one).expect("it was JSON before it was sent"))
-            .collect())
+        Ok(all.iter().map(|one| serde_json::from_slice(one).expect("settings are sent as JSON")).collect())
     }
 }
 
@@ -43,7 +42,7 @@ pub(crate) fn difference(before: &[Compute], now: &[Compute]) -> Option<String> 
         ways.push(format!("set ATEN_CPU_CAPABILITY={capability}, where the processor has it"));
     }
     Some(format!(
-        "the checkpoint was computed by {}, and the run goes on with {}: its numbers are those of the unbroken run up to rounding, not bit for \
+        "the checkpoint was computed by {}, and the run continues with {}: its numbers are those of the unbroken run up to rounding, not bit for \
          bit; for the same bits {}",
         describe(before),
         describe(now),
@@ -82,28 +81,31 @@ mod tests {
         let two = all(&[(2, "AVX2")]);
         assert_eq!(difference(&two, &two), None);
         assert_eq!(difference(&[], &two), None, "an older checkpoint does not say");
-        let told = difference(&two, &all(&[(4, "AVX2")])).unwrap();
+        let warning = difference(&two, &all(&[(4, "AVX2")])).unwrap();
         assert!(
-            told.contains(
-                "1 process with 2 threads (AVX2), and the run goes on with 1 process with 4 threads"
+            warning.contains(
+                "1 process with 2 threads (AVX2), and the run continues with 1 process with 4 threads"
             ),
-            "{told}"
+            "{warning}"
         );
-        assert!(told.ends_with("for the same bits set OMP_NUM_THREADS=2"), "{told}");
-        let told = difference(&two, &all(&[(2, "AVX512")])).unwrap();
+        assert!(warning.ends_with("for the same bits set OMP_NUM_THREADS=2"), "{warning}");
+        let warning = difference(&two, &all(&[(2, "AVX512")])).unwrap();
         assert!(
-            told.ends_with("for the same bits set ATEN_CPU_CAPABILITY=avx2, where the processor has it"),
-            "{told}"
+            warning.ends_with("for the same bits set ATEN_CPU_CAPABILITY=avx2, where the processor has it"),
+            "{warning}"
         );
     }
 
     #[test]
     fn of_several_processes_each_one_counts() {
         let (pair, odd) = (all(&[(1, "AVX2"), (1, "AVX2")]), all(&[(1, "AVX2"), (3, "AVX2")]));
-        let told = difference(&pair, &odd).unwrap();
-        assert!(told.contains("by 2 processes with 1 thread (AVX2) each, and the run goes on with 2 processes with 1 thread (AVX2), 3 threads"));
-        let told = difference(&pair, &all(&[(2, "AVX2")])).unwrap();
-        assert!(told.ends_with("for the same bits start 2 processes and set OMP_NUM_THREADS=1"), "{told}");
+        let warning = difference(&pair, &odd).unwrap();
+        assert!(warning.contains("by 2 processes with 1 thread (AVX2) each, and the run continues with 2 processes with 1 thread (AVX2), 3 threads"));
+        let warning = difference(&pair, &all(&[(2, "AVX2")])).unwrap();
+        assert!(
+            warning.ends_with("for the same bits start 2 processes and set OMP_NUM_THREADS=1"),
+            "{warning}"
+        );
         assert!(difference(&odd, &pair).unwrap().ends_with("set OMP_NUM_THREADS of each process"));
     }
 }

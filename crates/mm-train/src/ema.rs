@@ -1,11 +1,13 @@
+//! Exponential moving averages of weights.
+
 use mm_core::{Result, checkpoint};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::Tensor;
 use tch::nn::VarStore;
 
-/// Exponentially averaged weights (Polyak & Juditsky 1992), which generalise better than the last step's at
-/// no cost in training.
+/// Exponential moving averages of the variables (Polyak & Juditsky 1992), which generalize better than the
+/// weights of the last step.
 #[derive(Debug)]
 pub struct Ema {
     decay: f64,
@@ -25,7 +27,7 @@ impl Ema {
     }
 
     /// Moves the averages towards the variables after step `step`, counted from 1. Early steps move them
-    /// faster, so that the random start is soon forgotten.
+    /// faster, so that the initial weights fade quickly.
     pub fn update(&mut self, step: u64) {
         let decay = self.decay.min((1.0 + step as f64) / (10.0 + step as f64));
         tch::no_grad(|| {

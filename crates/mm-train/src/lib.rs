@@ -1,21 +1,29 @@
 //! The one training loop.
 //!
-//! A [`Task`] says what a batch is and what its loss is; [`train`] does the rest, the same way for every
-//! model: gradient accumulation, precision, clipping, AdamW, schedules, averaged weights, evaluation, logs,
-//! checkpoints and exact resume.
+//! A [`Task`] is a model with its data, its loss and its metrics; [`Trainer`] does everything else, the same
+//! way for every task: gradient accumulation, precision, clipping, AdamW, schedules, averaged weights,
+//! evaluation, logs, checkpoints and exact resume.
 //!
-//! # What makes resume exact
-//! Everything a step depends on is in the checkpoint or is a function of the run's seed and the step's
-//! number: weights, moments and averaged weights are stored bit for bit, the task stores its place in the
-//! data, and libtorch's generators are seeded anew at every step ([`mm_core::seed`]). A run killed at any
-//! moment and resumed equals the run that was never killed, as long as the same number of threads of the same
-//! kind of processor computes it: sums are added in an order that depends on both. A run that is resumed with
-//! others warns.
+//! # Configuration
+//! One TOML is one run. [`RunConfig`], [`DataConfig`], [`TrainConfig`] and [`EvalConfig`] are the tables that
+//! every task has; the task's [`TaskConfig`] holds them beside its own. [`read_config`] reads and checks all.
+//!
+//! # Exact resume
+//! Everything a step depends on is in the checkpoint or is a function of the run's seed and the step's number:
+//! weights, moments and averaged weights are stored bit for bit, [`TrainingData`] has its position, and
+//! libtorch's generators are seeded anew at every step ([`mm_core::seed`]). A run killed at any moment and
+//! resumed equals the run that was never killed, with the same number of threads on the same kind of
+//! processor: the order of floating-point sums depends on both. A run that is resumed with others warns.
 //!
 //! # Several processes
-//! N processes ([`mm_dist`]) train as one: each takes its slice of every batch, gradients are averaged while
-//! the backward pass runs, and rank 0 writes logs and checkpoints. A checkpoint is whole, and goes on with
-//! any number of processes.
+//! N processes ([`mm_dist`]) train as one: each takes its slice of every batch, gradients are averaged during
+//! the backward pass, and rank 0 writes logs and checkpoints. A checkpoint can be resumed with any number of
+//! processes.
+//!
+//! # Evaluation
+//! [`Task::evaluate`] gives an [`Evaluation`] for a set: metrics, tables, pictures. Training and `mm eval` call
+//! it the same way; `metrics.jsonl`, TensorBoard, the printed tables, `--json` and the page ([`write_page`])
+//! are made from its value.
 //!
 //! # A run's folder
 //! `config.toml`, `metrics.jsonl`, TensorBoard events, `checkpoints/step-N/` (`model.safetensors`,
@@ -23,26 +31,41 @@
 //! `model/`. Each is written under a temporary name, synced and renamed.
 //!
 //! # To extend
-//! A new training task is one file in its model's crate that implements [`Task`]; see `mm-clip/src/task.rs`.
+//! A new task is one file that implements [`Task`]; see `mm-clip/src/task.rs`, `mm/examples/classifier` and
+//! `docs/extending.md`.
 
+mod check;
 mod checkpoint;
 mod compute;
 mod config;
 mod ema;
 mod error;
+mod eval_set;
+mod evaluation;
 mod log;
+mod micro_batch;
+mod page;
 mod precision;
 mod resume;
 mod run;
 mod task;
 mod tensorboard;
 mod trainer;
+mod training_data;
 
-pub use config::{RunConfig, TrainConfig};
+pub use check::{CheckReport, check};
+pub use config::{
+    DataConfig, EvalConfig, Pipeline, RunConfig, Shared, Supports, TaskConfig, TrainConfig, read_config,
+};
 pub use ema::Ema;
 pub use error::{Error, Result};
+pub use eval_set::{EvalContext, EvalSet, ReadReport, gather};
+pub use evaluation::{Cell, Evaluation, Figure, Metric, Section, SectionRow, Table};
+pub use micro_batch::MicroBatch;
+pub use page::write_page;
 pub use precision::resolve_precision;
 pub use resume::Resume;
 pub use run::{RunFolder, changed_keys};
-pub use task::{Loss, Metric, MicroBatch, Task};
-pub use trainer::{Event, Outcome, Run, StepReport, train};
+pub use task::{Loss, NoProgress, Progress, Task, TaskContext};
+pub use trainer::{Event, Outcome, Run, StepReport, Trainer};
+pub use training_data::TrainingData;

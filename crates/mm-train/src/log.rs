@@ -1,3 +1,6 @@
+//! The run's numbers on the disk.
+
+use crate::Evaluation;
 use crate::tensorboard::EventWriter;
 use mm_core::{Error, Result, checkpoint};
 use serde_json::{Map, Value};
@@ -44,11 +47,28 @@ impl Log {
         self.evaluated == Some(step)
     }
 
+    /// Appends the evaluations after `step`: their metrics, and to TensorBoard also their pictures.
+    pub(crate) fn write_evaluations(&mut self, step: u64, evaluations: &[Evaluation]) -> Result<()> {
+        self.evaluated = Some(step);
+        let metrics: Vec<_> = evaluations.iter().flat_map(Evaluation::named_metrics).collect();
+        self.write("eval", step, &metrics)?;
+        for evaluation in evaluations {
+            for section in &evaluation.sections {
+                let Some(sheet) = section.contact_sheet() else { continue };
+                let tag = format!("eval/{}/{}", evaluation.set, section.title);
+                let written = self.events.image(step, &tag, &sheet);
+                written.map_err(|source| self.event_error(source))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn event_error(&self, source: std::io::Error) -> Error {
+        Error::io("write TensorBoard events beside", &self.path, source)
+    }
+
     /// Appends numbers of `step` under `group` ("train" or "eval").
     pub(crate) fn write(&mut self, group: &str, step: u64, values: &[(String, f64)]) -> Result<()> {
-        if group == "eval" {
-            self.evaluated = Some(step);
-        }
         let mut record = Map::new();
         record.insert("step".to_owned(), step.into());
         record.insert("kind".to_owned(), group.into());
@@ -58,9 +78,8 @@ impl Log {
         let tagged: Vec<(String, f64)> =
             values.iter().map(|(name, value)| (format!("{group}/{name}"), *value)).collect();
         let scalars = tagged.iter().map(|(name, value)| (name.as_str(), *value));
-        self.events
-            .scalars(step, scalars)
-            .map_err(|source| Error::io("write TensorBoard events beside", &self.path, source))
+        let written = self.events.scalars(step, scalars);
+        written.map_err(|source| self.event_error(source))
     }
 }
 

@@ -1,12 +1,13 @@
+//! The precision of a run.
+
 use crate::{Result, Resume, RunConfig, TrainConfig};
 use mm_core::{Precision, PrecisionConfig, PrecisionProbe};
 use mm_dist::ProcessGroup;
 use tch::nn::VarStore;
 
-/// What a run computes in: `train.precision`, and where that is `"auto"` the faster of f32 and bf16 for the
-/// model with the variables of `vs`, as rank 0 measures them. A resumed run keeps what its `config.toml`
-/// says, because another precision gives other numbers. bf16 that is asked for and slower than f32 is warned
-/// of.
+/// The precision of a run: `train.precision`, or for `"auto"` the faster of f32 and bf16 at the shapes of the
+/// variables of `vs`, measured on rank 0. A resumed run keeps the precision in its `config.toml`, because
+/// another one gives other numbers. Warns if bf16 is chosen and slower than f32.
 ///
 /// # Errors
 /// Another process is lost.
@@ -29,7 +30,7 @@ pub fn resolve_precision(
     };
     let decided =
         group.gather_bytes(&serde_json::to_vec(&own).expect("a unit variant is JSON"))?.swap_remove(0);
-    Ok(serde_json::from_slice(&decided).expect("it was JSON before it was sent"))
+    Ok(serde_json::from_slice(&decided).expect("precisions are sent as JSON"))
 }
 
 fn measured(vs: &VarStore) -> Precision {
@@ -41,9 +42,9 @@ fn measured(vs: &VarStore) -> Precision {
     precision
 }
 
-/// What the run's `config.toml` says, where there is one.
+/// The precision in the run's `config.toml`, if there is one.
 fn written_precision(run: &RunConfig) -> Option<Precision> {
-    let text = std::fs::read_to_string(run.out.join(&run.name).join("config.toml")).ok()?;
+    let text = std::fs::read_to_string(run.folder().join("config.toml")).ok()?;
     let config: toml::Table = text.parse().ok()?;
     let precision: PrecisionConfig = config.get("train")?.get("precision")?.clone().try_into().ok()?;
     precision.fixed()
@@ -62,6 +63,7 @@ mod tests {
         let vs = VarStore::new(Device::Cpu);
         let _ = parameter(&(vs.root() / "fc1"), "weight", &[48, 32], Init::Const(0.0));
         let run = RunConfig {
+            task: "t".into(),
             name: "a".into(),
             seed: 0,
             out: out.path().to_owned(),
@@ -82,6 +84,6 @@ mod tests {
                 .unwrap();
             assert_eq!(resolve("auto", Resume::Latest), precision);
         }
-        assert_eq!(resolve("f32", Resume::Latest), Precision::F32, "what is asked for by name wins");
+        assert_eq!(resolve("f32", Resume::Latest), Precision::F32, "an explicit precision wins");
     }
 }

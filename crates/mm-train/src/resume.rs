@@ -1,9 +1,11 @@
+//! The checkpoint that a run starts from.
+
 use crate::checkpoint::{self, step_of, steps};
 use crate::{Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where a run starts from.
+/// The checkpoint that a run starts from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resume {
     /// From step 0, in a folder that does not exist yet.
@@ -11,19 +13,19 @@ pub enum Resume {
     /// From the run's latest checkpoint, or from step 0 where it has none yet: one command for the first
     /// start and every restart.
     Latest,
-    /// As [`Resume::Latest`], but where the latest checkpoint is broken or gone, from the whole one before
-    /// it.
+    /// As [`Resume::Latest`], but where the latest checkpoint is damaged or missing, from the last complete
+    /// one before it.
     LastGood,
     /// From this checkpoint's folder.
     Path(PathBuf),
 }
 
 impl Resume {
-    /// The checkpoint that the run in `folder` starts from, whole as far as its headers and the lengths of
-    /// its files tell; none: step 0.
+    /// The checkpoint that the run in `folder` starts from, checked by its headers and the sizes of its files;
+    /// none: step 0.
     ///
     /// # Errors
-    /// A new run's folder exists; the checkpoint is broken or gone (the error names the whole one before it);
+    /// A new run's folder exists; the checkpoint is damaged or missing (the error names the complete one before it);
     /// the run has ended and has no checkpoint any more.
     pub fn checkpoint(&self, folder: &Path) -> Result<Option<PathBuf>> {
         let checkpoints = folder.join("checkpoints");
@@ -44,23 +46,23 @@ impl Resume {
         match (self, good) {
             (Self::LastGood, Some(good)) => {
                 tracing::warn!(
-                    "checkpoint {}: {problem}; the run goes on from {}",
+                    "checkpoint {}: {problem}; the run continues from {}",
                     wanted.display(),
                     good.display()
                 );
                 Ok(Some(good))
             }
             (_, good) => {
-                let way_out = match (self, good) {
-                    (_, None) => "no other is whole: choose another run.name to begin again".to_owned(),
+                let hint = match (self, good) {
+                    (_, None) => "no other is complete: choose another run.name to start again".to_owned(),
                     (Self::Path(_), Some(good)) => {
-                        format!("{0} is whole: --resume {0} goes on from it", good.display())
+                        format!("{0} is complete: --resume {0} continues from it", good.display())
                     }
                     (_, Some(good)) => {
-                        format!("{} is whole: --resume last-good goes on from it", good.display())
+                        format!("{} is complete: --resume last-good continues from it", good.display())
                     }
                 };
-                Err(Error::BrokenCheckpoint { path: wanted, problem, way_out })
+                Err(Error::BrokenCheckpoint { path: wanted, problem, hint })
             }
         }
     }
@@ -77,7 +79,7 @@ fn latest(checkpoints: &Path) -> Option<PathBuf> {
     }
 }
 
-/// The newest whole checkpoint of no later step than the one at `broken`, which is another one.
+/// The newest complete checkpoint other than the one at `broken`, and not of a later step.
 fn last_good(checkpoints: &Path, broken: &Path) -> Option<PathBuf> {
     let limit = step_of(broken).unwrap_or(u64::MAX);
     let before = steps(checkpoints).into_iter().rev().filter(|(step, path)| *step <= limit && path != broken);
@@ -89,7 +91,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    /// A run's folder with whole checkpoints of these steps, the last of them the latest.
+    /// A run's folder with complete checkpoints of these steps, the last of them the latest.
     fn run_with(steps: &[u64]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for step in steps {
@@ -115,7 +117,7 @@ mod tests {
             assert_eq!(resume.checkpoint(&missing).unwrap(), None);
         }
         fs::create_dir_all(folder.path().join("checkpoints/.step-10.partial")).unwrap();
-        assert_eq!(found(&Resume::Latest, &folder), None, "a checkpoint that was never whole is none");
+        assert_eq!(found(&Resume::Latest, &folder), None, "a partial checkpoint does not count");
         assert!(matches!(Resume::No.checkpoint(folder.path()), Err(Error::RunExists(_))));
         assert_eq!(Resume::No.checkpoint(&missing).unwrap(), None);
     }
@@ -150,7 +152,7 @@ mod tests {
     type Breakage = (fn(&Path), &'static str);
 
     const BREAKAGES: [Breakage; 7] = [
-        (|step| fs::remove_dir_all(step).unwrap(), "is gone"),
+        (|step| fs::remove_dir_all(step).unwrap(), "is missing"),
         (|step| fs::remove_file(step.join("state.json")).unwrap(), "state.json"),
         (|step| fs::write(step.join("state.json"), "{\"step\": 1").unwrap(), "state.json"),
         (|step| truncate(&step.join("model.safetensors")), "model.safetensors"),
@@ -165,26 +167,29 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_checkpoint_is_told_with_the_whole_one_before_it_which_last_good_takes() {
+    fn a_damaged_checkpoint_is_reported_with_the_complete_one_before_it_which_last_good_takes() {
         for (breakage, expected) in BREAKAGES {
             let folder = run_with(&[5, 10, 15, 20]);
             let step = |step: u64| folder.path().join(format!("checkpoints/step-{step}"));
             breakage(&step(20));
-            let told = Resume::Latest.checkpoint(folder.path()).unwrap_err().to_string();
-            assert!(told.contains("step-20") && told.contains(expected), "{told}");
-            assert!(told.contains("step-15 is whole: --resume last-good goes on from it"), "{told}");
+            let message = Resume::Latest.checkpoint(folder.path()).unwrap_err().to_string();
+            assert!(message.contains("step-20") && message.contains(expected), "{message}");
+            assert!(
+                message.contains("step-15 is complete: --resume last-good continues from it"),
+                "{message}"
+            );
             assert_eq!(found(&Resume::LastGood, &folder), Some("step-15".into()));
-            let told = Resume::Path(step(20)).checkpoint(folder.path()).unwrap_err().to_string();
-            assert!(told.contains(&format!("--resume {} goes on", step(15).display())), "{told}");
+            let message = Resume::Path(step(20)).checkpoint(folder.path()).unwrap_err().to_string();
+            assert!(message.contains(&format!("--resume {} continues", step(15).display())), "{message}");
 
             truncate(&step(15).join("model.safetensors"));
             assert_eq!(found(&Resume::LastGood, &folder), Some("step-10".into()));
             assert_eq!(found(&Resume::Path(step(5)), &folder), Some("step-5".into()));
-            for whole in [5, 10] {
-                truncate(&step(whole).join("model.safetensors"));
+            for step_number in [5, 10] {
+                truncate(&step(step_number).join("model.safetensors"));
             }
-            let told = Resume::LastGood.checkpoint(folder.path()).unwrap_err().to_string();
-            assert!(told.contains("no other is whole: choose another run.name"), "{told}");
+            let message = Resume::LastGood.checkpoint(folder.path()).unwrap_err().to_string();
+            assert!(message.contains("no other is complete: choose another run.name"), "{message}");
         }
     }
 

@@ -1,3 +1,5 @@
+//! The folder of a run.
+
 use crate::{Error, Result, Resume, RunConfig};
 use mm_core::checkpoint::write_atomically;
 use mm_dist::ProcessGroup;
@@ -19,7 +21,7 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes the folder of a new run, or finds the checkpoint of one to resume, and writes `resolved`, the
+    /// Creates the folder of a new run, or finds the checkpoint of one to resume, and writes `resolved`, the
     /// whole configuration as it will run, to `config.toml`. Of several processes rank 0 does so, and all go
     /// on from the checkpoint that it found.
     ///
@@ -44,16 +46,12 @@ impl RunFolder {
             Some(path) if !path.join("state.json").is_file() => {
                 Err(Error::NotShared { rank: group.rank(), path: path.clone() })
             }
-            _ => Ok(Self {
-                path: config.out.join(&config.name),
-                checkpoint,
-                _lock: own.and_then(|run| run._lock),
-            }),
+            _ => Ok(Self { path: config.folder(), checkpoint, _lock: own.and_then(|run| run._lock) }),
         }
     }
 
     fn open_alone(config: &RunConfig, resume: &Resume, resolved: &str) -> Result<Self> {
-        let path = config.out.join(&config.name);
+        let path = config.folder();
         let checkpoint = resume.checkpoint(&path)?;
         let checkpoints = path.join("checkpoints");
         std::fs::create_dir_all(&checkpoints)
@@ -69,8 +67,13 @@ impl RunFolder {
         match std::fs::read_to_string(&file) {
             Ok(before) if before == resolved => return Ok(()),
             Ok(before) => {
-                let changed = changed_keys(&before, resolved).join(", ");
-                tracing::warn!("the run is resumed with another configuration than it began with: {changed}");
+                let changed = changed_keys(&before, resolved);
+                if !changed.is_empty() {
+                    let changed = changed.join(", ");
+                    tracing::warn!(
+                        "the run resumes with another configuration than it started with: {changed}"
+                    );
+                }
             }
             Err(_) => {}
         }
@@ -124,6 +127,7 @@ mod tests {
 
     fn config(out: &Path) -> RunConfig {
         RunConfig {
+            task: "t".into(),
             name: "a".into(),
             seed: 0,
             out: out.to_owned(),

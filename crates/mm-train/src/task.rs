@@ -1,100 +1,88 @@
-use crate::Result;
-use mm_core::Precision;
-use mm_core::nn::{Processes, over_processes};
-use mm_dist::{GradientAverage, ProcessGroup};
+//! The interface between the training loop and a model with its data and loss.
+
+use crate::{EvalContext, EvalSet, Evaluation, MicroBatch, Result, Supports, TaskConfig, TrainingData};
+use mm_core::OpenOptions;
+use mm_data::{Dataset, Item, Map};
+use mm_dist::ProcessGroup;
 use std::path::Path;
-use std::sync::Arc;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
-/// A loss and what it is made of.
+/// A loss and its parts.
 #[derive(Debug)]
 pub struct Loss {
-    /// The scalar to minimise.
+    /// The scalar to minimize.
     pub total: Tensor,
-    /// Scalars to log beside it, by name.
+    /// Scalars to log beside it, by name. The names and their order are the same in every step and on all
+    /// ranks, because the values are averaged over the ranks by position; the trainer checks the names of the
+    /// first step.
     pub parts: Vec<(&'static str, Tensor)>,
 }
 
-/// A number that an evaluation gives, by name: `held_out/text_to_image_r@1`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Metric {
-    /// The evaluation set and the metric.
-    pub name: String,
-    /// Its value.
-    pub value: f64,
-}
-
-/// The way of one micro-batch through the model and back.
-#[derive(Clone, Copy, Debug)]
-pub struct MicroBatch<'a> {
-    /// What the forward pass computes in.
-    pub precision: Precision,
-    /// Where.
+/// The surroundings that a task is made in.
+#[derive(Clone, Copy)]
+pub struct TaskContext<'a> {
+    /// The device of the model.
     pub device: Device,
-    /// The micro-batch's share of the step's loss.
-    pub loss_scale: f64,
-    /// The processes that share it.
+    /// The process group of the run.
     pub group: &'a ProcessGroup,
-    /// What averages gradients over them, in the last micro-batch of a step.
-    pub average: Option<&'a GradientAverage>,
+    /// The training set, e.g. to train a tokenizer on its captions.
+    pub dataset: &'a dyn Dataset,
+    /// The checkpoint that the run resumes from. Weights and optimizer state are restored by the trainer; the
+    /// task takes from it what it would otherwise make or read anew, such as a trained tokenizer.
+    pub checkpoint: Option<&'a Path>,
+    /// Reports progress of long preparations.
+    pub progress: &'a dyn Progress,
 }
 
-impl MicroBatch<'_> {
-    /// Runs a forward pass in the run's precision, with batch norms over the batch of all processes.
-    pub fn forward<T>(&self, body: impl FnOnce() -> T) -> T {
-        let body = || self.precision.autocast(self.device, body);
-        if self.group.is_alone() {
-            return body();
-        }
-        let group = self.group.clone();
-        let sum = Arc::new(move |x: &Tensor| group.sum_with_gradient(x));
-        over_processes(Processes { count: self.group.world(), sum }, body)
-    }
-
-    /// Computes the micro-batch's loss and back-propagates its share of the step's, in one piece.
-    ///
-    /// # Errors
-    /// `loss` fails, libtorch refuses, or another process is lost.
-    pub fn forward_backward(&self, loss: impl FnOnce() -> Result<Loss>) -> Result<Loss> {
-        let loss = self.forward(loss)?;
-        self.sync_gradients_on_next_backward();
-        self.backward(&if self.loss_scale == 1.0 {
-            loss.total.shallow_clone()
-        } else {
-            &loss.total * self.loss_scale
-        })?;
-        Ok(loss)
-    }
-
-    /// Back-propagates `part` of the micro-batch's share of the step's loss.
-    ///
-    /// # Errors
-    /// libtorch refuses, or another process is lost.
-    pub fn backward(&self, part: &Tensor) -> Result<()> {
-        Ok(part.f_backward().map_err(mm_dist::Error::from)?)
-    }
-
-    /// Averages gradients over the processes during the next backward pass, where it is the last of a step:
-    /// what comes in several parts calls it before its last.
-    pub fn sync_gradients_on_next_backward(&self) {
-        self.average.iter().for_each(|average| average.arm());
-    }
+/// Shows progress of work that takes long: a bar in the command line, nothing in tests.
+pub trait Progress {
+    /// `done` of `total` pieces of `work` are done; the last call has `done == total`.
+    fn report(&self, work: &str, done: u64, total: u64);
 }
 
-/// What is trained: the model, its data and its loss. The loop ([`crate::train`]) knows nothing else.
-pub trait Task {
-    /// A micro-batch, on the model's device.
+/// Progress that is not shown.
+#[derive(Clone, Copy, Debug)]
+pub struct NoProgress;
+
+impl Progress for NoProgress {
+    fn report(&self, _: &str, _: u64, _: u64) {}
+}
+
+/// A model with its data, its loss and its metrics. [`crate::Trainer`] does everything else, the same way for
+/// every task.
+pub trait Task: Sized {
+    /// The value of `run.task` that selects the task.
+    const NAME: &'static str;
+    /// Which optional keys of the shared tables the task honours.
+    const SUPPORTS: Supports = Supports { layer_decay: false, gradient_checkpointing: false };
+    /// The whole configuration.
+    type Config: TaskConfig;
+    /// One preprocessed sample.
+    type Item: Item;
+    /// A micro-batch on the model's device.
     type Batch;
+    /// The model with its tokenizer and processor, as inference uses it.
+    type Model;
 
-    /// All variables of the model.
+    /// Builds the model and what goes with it, in training mode. Initial weights depend on `run.seed` only.
+    ///
+    /// # Errors
+    /// A checkpoint or tokenizer cannot be opened, or the model cannot be built.
+    fn new(config: &Self::Config, context: &TaskContext) -> Result<Self>;
+
+    /// The variables that train, with their buffers. Frozen modules belong into a [`VarStore`] of their own:
+    /// optimizer, EMA, checkpoints and broadcasts then leave them alone.
     fn variables(&self) -> &VarStore;
 
-    /// The next micro-batch. The order depends on the run's seed and on [`Task::restore`] alone.
+    /// Maps a sample to an item, on a loader thread: decoding, augmentation, tokenization.
+    fn preprocess(&self) -> Map<Self::Item>;
+
+    /// Makes a micro-batch on the model's device.
     ///
     /// # Errors
-    /// The data cannot be read, or more samples are bad than the config allows.
-    fn next_batch(&mut self) -> Result<Self::Batch>;
+    /// The items do not fit together.
+    fn collate(&self, items: Vec<Self::Item>) -> Result<Self::Batch>;
 
     /// The loss of a micro-batch.
     ///
@@ -102,65 +90,79 @@ pub trait Task {
     /// libtorch refuses the batch.
     fn loss(&self, batch: &Self::Batch) -> Result<Loss>;
 
-    /// Runs a micro-batch forward and back, which adds to the gradients.
-    ///
-    /// # Errors
-    /// libtorch refuses, or another process is lost.
-    fn backward(&self, batch: &Self::Batch, micro_batch: &MicroBatch) -> Result<Loss> {
-        micro_batch.forward_backward(|| self.loss(batch))
-    }
+    /// The model, with the weights as they are now.
+    fn model(&self) -> &Self::Model;
 
-    /// How fast the variable `name` learns, as a share of the learning rate.
-    fn lr_multiplier(&self, name: &str) -> f64 {
-        let _ = name;
-        1.0
-    }
-
-    /// Mends the variables after each optimiser step, where a model asks for it.
-    fn after_step(&mut self) {}
-
-    /// The task's metrics on its evaluation sets.
-    ///
-    /// # Errors
-    /// The data cannot be read.
-    fn evaluate(&mut self) -> Result<Vec<Metric>>;
-
-    /// Tells in which folder the run is, before the first batch, for what the task has to write beside
-    /// metrics: the samples that cannot be read.
-    ///
-    /// # Errors
-    /// A file cannot be written.
-    fn set_run_dir(&mut self, folder: &Path) -> Result<()> {
-        let _ = folder;
-        Ok(())
-    }
-
-    /// This process's place in the data after the last batch, for the checkpoint.
-    fn position(&self) -> serde_json::Value;
-
-    /// Goes to the place that [`Task::position`] gave each process, in the order of their ranks. There may
-    /// have been more or fewer than now.
-    ///
-    /// # Errors
-    /// A value is not such a place.
-    fn restore(&mut self, positions: Vec<serde_json::Value>) -> Result<()>;
-
-    /// Seconds spent waiting for data since the start.
-    fn data_wait(&self) -> f64;
-
-    /// Writes the model as a Hugging Face style folder to the existing folder `folder`.
+    /// Writes the model into the existing folder `folder`, in Hugging Face layout.
     ///
     /// # Errors
     /// A file cannot be written.
     fn save_model(&self, folder: &Path) -> Result<()>;
 
-    /// Writes into the existing folder `folder` of a checkpoint what it needs beside the loop's weights to be
-    /// opened as a model: config, tokenizer, preprocessing.
+    /// Opens a model that [`Task::save_model`] wrote, a run's checkpoint, or a model of the hub.
+    ///
+    /// # Errors
+    /// There is no such model, or it is not one of this task.
+    fn open_model(name: &str, options: &OpenOptions) -> Result<Self::Model>;
+
+    /// Measures `model` on one evaluation set. Training and `mm eval` both call it, on all ranks, which share
+    /// the samples and all return the same metrics.
+    ///
+    /// # Errors
+    /// The set cannot be read, or another process is lost.
+    fn evaluate(
+        model: &Self::Model,
+        config: &Self::Config,
+        set: &EvalSet,
+        context: &EvalContext,
+    ) -> Result<Evaluation>;
+
+    /// The next micro-batch. A task that generates its own samples (roll-outs of a policy) overrides it.
+    ///
+    /// # Errors
+    /// The data cannot be read, or more samples are bad than the config allows.
+    fn next_batch(&mut self, data: &mut TrainingData<Self::Item>) -> Result<Self::Batch> {
+        self.collate(data.next_batch()?)
+    }
+
+    /// Runs a micro-batch forward and backward, which adds to the gradients.
+    ///
+    /// # Errors
+    /// libtorch refuses an operation, or another process is lost.
+    fn backward(&self, batch: &Self::Batch, micro_batch: &MicroBatch) -> Result<Loss> {
+        micro_batch.forward_backward(|| self.loss(batch))
+    }
+
+    /// Called after each optimizer step, e.g. to clamp `logit_scale`.
+    fn after_step(&mut self) {}
+
+    /// The number of layer groups between the variable `name` and the output of its tower, for
+    /// `train.layer_decay`: the learning rate of the variable is `layer_decay^depth` of the run's.
+    fn depth(&self, name: &str) -> usize {
+        let _ = name;
+        0
+    }
+
+    /// Whether a checkpoint written now could be resumed exactly. A task answers `false` in the middle of
+    /// something that a checkpoint does not hold, such as a roll-out, on all ranks alike; the trainer then
+    /// writes the checkpoint after the next step that answers `true`.
+    fn is_resumable(&self) -> bool {
+        true
+    }
+
+    /// Writes into the existing folder `folder` of a checkpoint what it needs beside the weights to be opened
+    /// as a model: config, tokenizer, preprocessing.
     ///
     /// # Errors
     /// A file cannot be written.
     fn describe_checkpoint(&self, folder: &Path) -> Result<()> {
         let _ = folder;
         Ok(())
+    }
+
+    /// Shapes of a micro-batch in words, for `mm train --check`.
+    fn describe_batch(&self, batch: &Self::Batch) -> String {
+        let _ = batch;
+        String::new()
     }
 }

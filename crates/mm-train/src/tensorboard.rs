@@ -1,12 +1,14 @@
 //! TensorBoard's event files: TFRecords of `Event` messages, written by hand as both formats are a few
 //! fields.
 
+use mm_image::RgbImage;
+use mm_image::image::ImageFormat;
 use std::fs::File;
-use std::io::{Result, Write};
+use std::io::{Cursor, Result, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// An event file that scalars are appended to.
+/// An event file that scalars and images are appended to.
 #[derive(Debug)]
 pub(crate) struct EventWriter {
     file: File,
@@ -38,6 +40,27 @@ impl EventWriter {
             entry.float(2, value as f32);
             summary.bytes(1, &entry.0);
         }
+        self.summary(step, &summary)
+    }
+
+    /// Appends an image of one step.
+    pub(crate) fn image(&mut self, step: u64, tag: &str, image: &RgbImage) -> Result<()> {
+        let mut png = Cursor::new(Vec::new());
+        image.write_to(&mut png, ImageFormat::Png).map_err(std::io::Error::other)?;
+        let mut encoded = Message::default();
+        encoded.varint(1, u64::from(image.height()));
+        encoded.varint(2, u64::from(image.width()));
+        encoded.varint(3, 3); // RGB
+        encoded.bytes(4, png.get_ref());
+        let mut entry = Message::default();
+        entry.bytes(1, tag.as_bytes());
+        entry.bytes(4, &encoded.0);
+        let mut summary = Message::default();
+        summary.bytes(1, &entry.0);
+        self.summary(step, &summary)
+    }
+
+    fn summary(&mut self, step: u64, summary: &Message) -> Result<()> {
         let mut event = Message::default();
         event.double(1, wall_time());
         event.varint(2, step);

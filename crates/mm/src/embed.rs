@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> Result<()> {
         (Some(folder), _) => {
             let embedded = args.reading.embed(&args.model.open_image()?, folder)?;
             let names = embedded.samples.into_iter().map(|sample| sample.key).collect::<Vec<_>>();
-            (names, embedded.images, embedded.bad, embedded.waiting)
+            (names, embedded.images, embedded.bad, embedded.data_wait)
         }
         (None, Some(file)) => {
             let text = mm_data::text::read(file).context("cannot read the texts")?;

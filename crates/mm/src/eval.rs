@@ -1,14 +1,16 @@
+//! `mm eval`.
+
 use crate::model::PrecisionArg;
 use crate::out::OutFile;
-use crate::{output, progress, ranks, table};
+use crate::progress::Bars;
+use crate::tasks::{self, TaskEntry};
+use crate::{output, ranks, table};
 use anyhow::{Context, Result, bail, ensure};
-use indicatif::ProgressBar;
-use mm_clip::{
-    ClipPipeline, ClipRunConfig, Embedded, EvalReport, EvalSet, OpenOptions, Report, Templates, write_report,
-};
 use mm_core::config::ConfigFile;
-use mm_core::{DeviceConfig, Precision};
-use mm_data::DatasetConfig;
+use mm_core::{DeviceConfig, OpenOptions, Precision};
+use mm_train::{
+    Cell, EvalContext, EvalSet, Evaluation, NoProgress, Progress, Shared, Table, Task, TaskConfig,
+};
 use std::path::{Path, PathBuf};
 
 /// Measure a trained model on its evaluation sets.
@@ -25,7 +27,7 @@ pub struct Args {
     /// numbers are printed alone.
     #[arg(long, value_name = "DIR|NAME")]
     model: Option<String>,
-    /// Also write a page to look at, in .html: curves, searches, heat maps.
+    /// Also write an HTML page: curves, tables and pictures.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// What to compute in; bf16 and int8 write metrics.bf16.json and metrics.int8.json.
@@ -36,58 +38,57 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: &Args) -> Result<()> {
-    let file = config_file(&args.run)?;
-    let config = ClipRunConfig::from_source(&ConfigFile::read(&file, &args.overrides)?)?;
+/// Reads which task the configuration chooses, and evaluates it.
+pub fn dispatch(args: &Args, outside: &[TaskEntry]) -> Result<()> {
+    let mut file = ConfigFile::read(&config_file(&args.run)?, &args.overrides)?;
+    (tasks::find(outside, &mut file)?.eval)(args, file)
+}
+
+/// Evaluates the task `T`.
+pub fn run<T: Task>(args: &Args, mut file: ConfigFile) -> Result<()> {
+    let config = mm_train::read_config::<T>(&mut file)?;
     let (precision, model) = (Precision::from(args.precision), args.model.as_deref().unwrap_or_default());
-    // What all processes must agree on, arguments included.
+    // All ranks must have the same configuration and arguments.
     let arguments = format!("\"--precision\" = \"{precision:?}\"\n\"--model\" = {model:?}\n");
-    let resolved = arguments + &toml::to_string(&config)?;
-    let (group, device) = ranks::join(&config.run, &resolved)?;
-    let folder = if args.run.is_dir() { args.run.clone() } else { config.run.out.join(&config.run.name) };
-    ensure!(!config.data.eval.is_empty(), "{} has no [data.eval.NAME] to measure on", file.display());
+    let Shared { run, data, eval, .. } = config.shared();
+    let (group, device) = ranks::join(run, &(arguments + &toml::to_string(&config)?))?;
+    let folder = if args.run.is_dir() { args.run.clone() } else { run.folder() };
+    ensure!(!data.eval.is_empty(), "{} has no [data.eval.NAME] to measure on", file.path().display());
     let model = match &args.model {
         Some(model) => model.clone(),
         None => model_of_run(&folder, group.is_main())?,
     };
-    let main_alone = |path: Option<PathBuf>| path.filter(|_| group.is_main());
-    let page =
-        main_alone(args.report.clone()).map(|file| OutFile::open(&file, &["html", "htm"])).transpose()?;
+    let on_main = |path: Option<PathBuf>| path.filter(|_| group.is_main());
+    let page = on_main(args.report.clone()).map(|file| OutFile::open(&file, &["html", "htm"])).transpose()?;
     let metrics = args.model.is_none().then(|| folder.join(metrics_file(args.precision)));
-    let metrics = main_alone(metrics).map(|file| OutFile::open(&file, &["json"])).transpose()?;
+    let metrics = on_main(metrics).map(|file| OutFile::open(&file, &["json"])).transpose()?;
     let options = OpenOptions { device: DeviceConfig::from(device), precision, ..OpenOptions::default() };
-    let bundle =
-        ClipPipeline::open(&model, &options).with_context(|| format!("cannot open the model {model}"))?;
-    let templates =
-        config.eval.templates.as_deref().map_or_else(|| Ok(Templates::default()), Templates::read)?;
-    let mut reports = Vec::new();
-    for (name, source) in &config.data.eval {
-        let set = EvalSet::open(name, source, config.data.background, config.data.max_bad_samples)?;
-        let share = set.len().div_ceil(group.world()) as u64;
-        let bar = if group.is_main() { progress::bar(share, "images") } else { ProgressBar::hidden() };
-        let (image, text) = (&bundle.image, Some(&bundle.text));
-        let mut progress = |done| bar.set_position(done as u64);
-        let embedded = Embedded::embed_set(image, text, &set, config.eval.batch_size, &group, &mut progress)?;
-        bar.finish_and_clear();
-        let report = EvalReport::evaluate(name, &bundle, &embedded, &templates, config.eval.batch_size)?;
-        if let Some(page) = page.as_ref().filter(|_| reports.is_empty()) {
-            // The curves of a run are not another model's.
-            let curves = if args.model.is_none() { read_curves(&folder) } else { String::new() };
-            write_page(&curves, &config, &bundle, &set, &embedded, &report, page.path())?;
-        }
-        reports.push(report);
+    let opened = T::open_model(&model, &options).with_context(|| format!("cannot open the model {model}"))?;
+    let bars = Bars::default();
+    let context = EvalContext {
+        group: &group,
+        batch_size: eval.batch_size,
+        wants_sections: page.is_some(),
+        progress: if group.is_main() { &bars as &dyn Progress } else { &NoProgress },
+    };
+    let mut evaluations = Vec::new();
+    for (name, dataset) in &data.eval {
+        let set = EvalSet::open(name, dataset, data.background, data.max_bad_samples)?;
+        evaluations.push(T::evaluate(&opened, &config, &set, &context)?);
     }
     if !group.is_main() {
         return Ok(());
     }
-    let json = serde_json::to_string_pretty(&reports)?;
+    if let Some(page) = page {
+        // The curves of the run do not belong to another model.
+        let curves = if args.model.is_none() { read_curves(&folder) } else { String::new() };
+        mm_train::write_page(&run.name, &curves, &evaluations, page.path())?;
+    }
+    let json = serde_json::to_string_pretty(&evaluations)?;
     if let Some(metrics) = metrics {
         metrics.write(|to| std::fs::write(to, &json))?;
     }
-    match args.json {
-        true => output::print_line(json),
-        false => reports.iter().try_for_each(print),
-    }
+    if args.json { output::print_line(json) } else { evaluations.iter().try_for_each(print) }
 }
 
 fn metrics_file(precision: PrecisionArg) -> &'static str {
@@ -122,19 +123,19 @@ fn config_file(run: &Path) -> Result<PathBuf> {
 fn model_of_run(folder: &Path, is_main: bool) -> Result<String> {
     let (model, latest) = (folder.join("model"), folder.join("checkpoints/latest"));
     let shown = folder.display();
-    match () {
-        () if model.is_dir() => Ok(model.to_string_lossy().into_owned()),
-        () if latest.exists() => {
-            if is_main {
-                tracing::warn!("the run {shown} has not ended: its latest checkpoint is measured");
-            }
-            Ok(latest.to_string_lossy().into_owned())
-        }
-        () if folder.is_dir() => {
-            bail!("the run {shown} has no model/ yet: let it end (mm train CONFIG --resume latest)")
-        }
-        () => bail!("there is no run {shown}: train it first, or name a model to measure with --model"),
+    if model.is_dir() {
+        return Ok(model.to_string_lossy().into_owned());
     }
+    if latest.exists() {
+        if is_main {
+            tracing::warn!("the run {shown} is not finished: its latest checkpoint is measured");
+        }
+        return Ok(latest.to_string_lossy().into_owned());
+    }
+    if folder.is_dir() {
+        bail!("the run {shown} has no model/ yet: finish it (mm train CONFIG --resume latest)")
+    }
+    bail!("there is no run {shown}: train it first, or name a model to measure with --model")
 }
 
 /// What the curves of a page are drawn from; empty where the run wrote none.
@@ -142,67 +143,18 @@ fn read_curves(folder: &Path) -> String {
     std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default()
 }
 
-fn write_page(
-    metrics: &str,
-    config: &ClipRunConfig,
-    bundle: &ClipPipeline,
-    set: &EvalSet,
-    embedded: &Embedded,
-    evaluation: &EvalReport,
-    file: &Path,
-) -> Result<()> {
-    let credit = match config.data.train {
-        DatasetConfig::Emoji(_) => mm_data::emoji::CREDIT,
-        _ => "",
-    };
-    let report = Report { title: &config.run.name, metrics, evaluation, set, embedded, credit };
-    Ok(write_report(&report, bundle, file)?)
-}
-
-fn print(report: &EvalReport) -> Result<()> {
-    let rows: Vec<Vec<String>> = report
-        .retrieval_rows()
-        .into_iter()
-        .map(|(pairs, row, found)| {
-            let [r1, r5, r10, median] = found.named().map(|(_, value)| value);
-            vec![
-                row,
-                pairs.to_string(),
-                table::percent(r1),
-                table::percent(r5),
-                table::percent(r10),
-                median.to_string(),
-            ]
-        })
-        .collect();
-    let (name, samples, bad) = (&report.name, report.samples, report.bad_samples);
-    let mut text = format!("\n{name}: {samples} samples, {bad} could not be read\n");
-    if !rows.is_empty() {
-        text += &format!(
-            "\n{}",
-            table::render(&["retrieval", "pairs", "R@1", "R@5", "R@10", "median rank"], &rows)
-        );
+fn print(evaluation: &Evaluation) -> Result<()> {
+    let Evaluation { set, samples, bad_samples, tables, .. } = evaluation;
+    let mut text = format!("\n{set}: {samples} samples, {bad_samples} could not be read\n");
+    if tables.is_empty() {
+        let row = |metric: &mm_train::Metric| vec![metric.name.clone(), format!("{:.4}", metric.value)];
+        let rows: Vec<_> = evaluation.metrics.iter().map(row).collect();
+        text += &format!("\n{}", table::render(&["metric", "value"], &rows));
     }
-    if let Some(zero_shot) = &report.zero_shot {
-        let share = |part: usize, of: usize| {
-            if of == 0 { "-".to_owned() } else { table::percent(part as f64 / of as f64) }
-        };
-        let rows: Vec<Vec<String>> = zero_shot
-            .classes
-            .iter()
-            .map(|class| {
-                let recall = share(class.correct, class.images);
-                vec![
-                    class.label.clone(),
-                    class.images.to_string(),
-                    recall,
-                    share(class.correct, class.predicted),
-                ]
-            })
-            .collect();
-        let chance = table::percent(1.0 / zero_shot.classes.len() as f64);
-        text += &format!("\nZero-shot accuracy {} (chance {chance})\n", table::percent(zero_shot.accuracy));
-        text += &format!("\n{}", table::render(&["class", "images", "found", "right when said"], &rows));
+    for Table { title, columns, rows } in tables {
+        let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+        let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(Cell::text).collect()).collect();
+        text += &format!("\n{title}\n\n{}", table::render(&columns, &rows));
     }
     output::print(&text)
 }

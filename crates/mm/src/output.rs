@@ -23,6 +23,6 @@ pub fn note(line: impl std::fmt::Display) {
 }
 
 /// Whether standard error takes colours: it is a terminal, and `NO_COLOR` (no-color.org) is not set.
-pub fn is_coloured() -> bool {
+pub fn is_colored() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

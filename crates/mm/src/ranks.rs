@@ -1,4 +1,4 @@
-//! What `mm train` and `mm eval` do as one of several processes.
+//! `mm train` and `mm eval` as one of several processes.
 
 use anyhow::Result;
 use mm_dist::{Launch, ProcessGroup};
@@ -10,8 +10,7 @@ use tch::Device;
 /// to show.
 pub const LOST: u8 = 75;
 
-/// Meets the other processes that were started with this one, if any, and makes sure that all run the same
-/// `resolved` configuration.
+/// Joins the process group and checks that all ranks have the same `resolved` configuration.
 pub fn join(run: &RunConfig, resolved: &str) -> Result<(ProcessGroup, Device)> {
     follow_launcher();
     let launch = Launch::from_env()?;
@@ -23,21 +22,20 @@ pub fn join(run: &RunConfig, resolved: &str) -> Result<(ProcessGroup, Device)> {
     Ok((group, device))
 }
 
-/// Has this process interrupted, as by Ctrl-C, when its launcher is killed: `cargo xtask` gives its number in
-/// `MM_LAUNCHER`. Nothing else would end it.
+/// Sends this process an interrupt, as Ctrl-C does, when its launcher is killed: `cargo xtask` passes its
+/// process id in `MM_LAUNCHER`. Nothing else would end the process.
 fn follow_launcher() {
     let launcher = std::env::var("MM_LAUNCHER").ok().and_then(|number| Pid::from_raw(number.parse().ok()?));
     if launcher.is_some() && launcher == getppid() {
         let followed = set_parent_process_death_signal(Some(Signal::INT));
-        followed.unwrap_or_else(|error| tracing::warn!("the process would outlive its launcher: {error}"));
+        followed.unwrap_or_else(|error| tracing::warn!("the process may outlive its launcher: {error}"));
     }
 }
 
-/// Whether `error` says that another process failed, and nothing here did.
+/// Whether another process failed, and this one only lost it.
 pub fn is_lost(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.downcast_ref::<mm_dist::Error>().is_some_and(mm_dist::Error::is_lost)
             || cause.downcast_ref::<mm_train::Error>().is_some_and(mm_train::Error::is_lost)
-            || matches!(cause.downcast_ref(), Some(mm_clip::Error::Dist(error)) if error.is_lost())
     })
 }

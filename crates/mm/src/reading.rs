@@ -1,8 +1,11 @@
-use crate::progress;
+//! Folders of images as arguments.
+
+use crate::progress::Bars;
 use anyhow::{Context, Result, ensure};
-use mm_clip::{Embedded, EvalSet, ImageEmbedder};
+use mm_clip::{Embedded, ImageEmbedder};
 use mm_data::{BadSample, DatasetConfig};
 use mm_dist::ProcessGroup;
+use mm_train::{EvalContext, EvalSet};
 use std::path::Path;
 
 /// How images are read.
@@ -30,14 +33,16 @@ impl ReadingArgs {
     /// Embeds all images of `folder` that can be read, with a bar; [`ReadingArgs::check_bad`] judges the
     /// others.
     pub fn embed(&self, model: &ImageEmbedder, folder: &Path) -> Result<Embedded> {
-        let set = EvalSet::open(&folder.to_string_lossy(), &source(folder)?, [255; 3], usize::MAX)?;
-        let set = set.fast_decode(self.fast_decode);
-        let bar = progress::bar(set.len() as u64, "images");
-        let mut progress = |done| bar.set_position(done as u64);
-        let embedded =
-            Embedded::embed_set(model, None, &set, self.batch_size(), &ProcessGroup::alone(), &mut progress)?;
-        bar.finish_and_clear();
-        Ok(embedded)
+        let name = folder.to_string_lossy();
+        let mut set = EvalSet::open(&name, &dataset(folder)?, [255; 3], usize::MAX)?;
+        set.fast_decode = self.fast_decode;
+        let context = EvalContext {
+            group: &ProcessGroup::alone(),
+            batch_size: self.batch_size(),
+            wants_sections: false,
+            progress: &Bars::default(),
+        };
+        Ok(Embedded::embed_set(model, None, &set, &context)?)
     }
 }
 
@@ -62,7 +67,7 @@ impl ReadingArgs {
     }
 }
 
-fn source(folder: &Path) -> Result<DatasetConfig> {
+fn dataset(folder: &Path) -> Result<DatasetConfig> {
     let mut table = toml::Table::new();
     table.insert("kind".to_owned(), "folder".into());
     table.insert("path".to_owned(), folder.to_str().context("the folder's name is not UTF-8")?.into());

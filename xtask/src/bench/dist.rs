@@ -169,7 +169,7 @@ impl Bench<'_> {
         eprintln!("  all-reduce {ours:.2} GB/s, torch {:.2}", theirs.unwrap_or_default());
 
         let (whole, _) = self.train(1, 64, &["train.steps=4"])?;
-        let (chunked, _) = self.train(1, 64, &["train.steps=4", "train.grad_cache_chunk=8"])?;
+        let (chunked, _) = self.train(1, 64, &["train.steps=4", "loss.grad_cache_chunk=8"])?;
         let kept = self.example(&self.loss, &["checkpointing", "off"])?;
         let recomputed = self.example(&self.loss, &["checkpointing", "on"])?;
         let plain_8192 = self.loss("plain", "8192")?;

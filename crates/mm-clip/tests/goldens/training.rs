@@ -5,9 +5,13 @@ use crate::folders::{VARIANTS, Variant, Whole, all, assert_same, rows};
 use mm_clip::{Architecture, ClipRunConfig, ClipTask, ModelFolder};
 use mm_core::Precision;
 use mm_core::config::ConfigFile;
+use mm_data::Dataset;
 use mm_dist::ProcessGroup;
-use mm_train::{Resume, Run, RunFolder};
+use mm_train::{
+    NoProgress, Resume, Run, RunFolder, Task, TaskConfig, TaskContext, Trainer, TrainingData, read_config,
+};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tch::Device;
 
@@ -19,23 +23,35 @@ vocab_size = 600"#;
 /// A run of `steps` that begins from `model`, the lines of `[model]`.
 fn config(out: &Path, model: &str, more: &[&str]) -> ClipRunConfig {
     let text = format!(
-        "[run]\nname = \"tuned\"\nout = {out:?}\n[data]\ntrain = {{ kind = \"emoji\", split = \"held_out\" }}\nworkers = 1\n\
+        "[run]\ntask = \"clip\"\nname = \"tuned\"\nout = {out:?}\n[data]\ntrain = {{ kind = \"emoji\", split = \"held_out\" }}\nworkers = 1\n\
          [train]\nsteps = 1\nbatch_size = 4\nlr = 1e-3\nwarmup = 0\n[model]\n{model}\n"
     );
     let more: Vec<String> = more.iter().map(|&change| change.to_owned()).collect();
-    ClipRunConfig::from_source(&ConfigFile::from_text("tuned.toml", &text, &more).unwrap()).unwrap()
+    read_config::<ClipTask>(&mut ConfigFile::from_text("tuned.toml", &text, &more).unwrap()).unwrap()
+}
+
+fn task(
+    config: &ClipRunConfig,
+    dataset: &dyn Dataset,
+    checkpoint: Option<&Path>,
+) -> mm_train::Result<ClipTask> {
+    let group = ProcessGroup::alone();
+    let progress = &NoProgress;
+    ClipTask::new(config, &TaskContext { device: Device::Cpu, group: &group, dataset, checkpoint, progress })
 }
 
 /// Trains to the end and gives the run's folder.
 fn train(config: &ClipRunConfig, resume: &Resume) -> PathBuf {
     let group = ProcessGroup::alone();
-    let checkpoint = config.run.out.join("tuned/checkpoints/latest");
+    let checkpoint = config.run.folder().join("checkpoints/latest");
     let checkpoint = (*resume == Resume::Latest).then_some(checkpoint.as_path());
-    let mut task =
-        ClipTask::resumed(config, Device::Cpu, &group, checkpoint).unwrap_or_else(|error| panic!("{error}"));
+    let dataset: Arc<dyn Dataset> = Arc::from(config.data.train.open().unwrap());
+    let task = task(config, &*dataset, checkpoint).unwrap_or_else(|error| panic!("{error}"));
     let folder = RunFolder::open(&config.run, resume, "", &group).unwrap();
-    let run = Run { config: &config.run, folder: &folder, group: &group, precision: Precision::F32 };
-    mm_train::train(&mut task, run, &config.train, 0, &AtomicBool::new(false), &mut |_| {}).unwrap();
+    let run = Run { folder: &folder, group: &group, precision: Precision::F32 };
+    let data = TrainingData::new(dataset, config.shared(), &group, task.preprocess());
+    let trainer = Trainer::new(task, data, Vec::new(), config, run).unwrap();
+    trainer.train(&AtomicBool::new(false), &NoProgress, &mut |_| {}).unwrap();
     folder.path
 }
 
@@ -52,11 +68,11 @@ fn every_model_that_opens_is_trained_and_saved_as_one_that_opens_again() {
         let model = match &whole.architecture {
             Architecture::Clip(_) => format!("from = {from:?}"),
             Architecture::Image { .. } => {
-                format!("kind = \"clip\"\nembed_dim = 32\nimage_from = {from:?}\n{TEXT}")
+                format!("embed_dim = 32\nimage_from = {from:?}\n{TEXT}")
             }
             Architecture::Text { tower, .. } => {
                 let width = tower.output_width(); // SigLIP's ends in the shared space itself
-                format!("kind = \"clip\"\nembed_dim = {width}\ntext_from = {from:?}\n{IMAGE}")
+                format!("embed_dim = {width}\ntext_from = {from:?}\n{IMAGE}")
             }
         };
         let run = train(&config(whole.folder.path(), &model, &[]), &Resume::No);
@@ -82,14 +98,10 @@ fn every_model_that_opens_is_trained_and_saved_as_one_that_opens_again() {
 }
 
 #[test]
-fn a_pair_that_neither_transformers_nor_open_clip_holds_has_a_form_of_its_own() {
+fn a_pair_of_towers_that_no_peer_supports_has_a_format_of_its_own() {
     let image = Whole::new("clip/open-clip-vit", Variant::Longest).unwrap();
     let text = Whole::new("clip/bert", Variant::Plain).unwrap();
-    let model = format!(
-        "kind = \"clip\"\nembed_dim = 32\nimage_from = {:?}\ntext_from = {:?}",
-        image.path(),
-        text.path()
-    );
+    let model = format!("embed_dim = 32\nimage_from = {:?}\ntext_from = {:?}", image.path(), text.path());
     let run = train(&config(image.folder.path(), &model, &[]), &Resume::No);
     let (saved, last) = (run.join("model"), run.join("checkpoints/latest"));
     assert_same(&rows(last.to_str().unwrap()), &rows(saved.to_str().unwrap()), "longest beside a BERT");
@@ -112,6 +124,7 @@ fn a_run_goes_on_without_the_folder_that_it_began_from() {
     let run = train(&resumed, &Resume::Latest);
     assert_same(&unbroken, &rows(run.join("model").to_str().unwrap()), "resumed without its origin");
 
-    let again = ClipTask::new(&resumed, Device::Cpu, &ProcessGroup::alone()).err().unwrap().to_string();
+    let dataset = resumed.data.train.open().unwrap();
+    let again = task(&resumed, &*dataset, None).err().unwrap().to_string();
     assert!(again.contains("there is no such folder"), "{again}");
 }

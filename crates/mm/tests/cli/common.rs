@@ -6,12 +6,12 @@ use std::process::{Command, Output};
 /// A CLIP that trains a step in milliseconds.
 const CONFIG: &str = r#"
 [run]
+task = "clip"
 name = "small"
 seed = 7
 out = "OUT"
 
 [model]
-kind = "clip"
 embed_dim = 32
 image = { kind = "vit", image_size = 32, patch_size = 16, hidden_size = 32, intermediate_size = 64, num_hidden_layers = 2, num_attention_heads = 2, patch_dropout = 0.25 }
 TEXT

@@ -68,11 +68,11 @@ fn processes_train_with_info_nce_as_one_does() {
         ("gathered", &["loss.logits=gathered"]),
         ("local", &["loss.logits=local"]),
         ("tiled", &["loss.logits=tiled", "loss.tile=3"]),
-        ("grad-cache", &["train.grad_cache_chunk=3"]),
+        ("grad-cache", &["loss.grad_cache_chunk=3"]),
         ("sharded", &["train.shard_optimizer=true"]),
         (
             "recomputed",
-            &["train.gradient_checkpointing=true", "loss.logits=tiled", "train.grad_cache_chunk=2"],
+            &["train.gradient_checkpointing=true", "loss.logits=tiled", "loss.grad_cache_chunk=2"],
         ),
     ];
     assert_alike(&[], &variants);
@@ -83,7 +83,7 @@ fn processes_train_with_siglip_as_one_does() {
     let variants: [(&str, &[&str]); 3] = [
         ("gathered", &["loss.logits=gathered"]),
         ("local", &["loss.logits=local", "train.shard_optimizer=true"]),
-        ("tiled", &["loss.logits=tiled", "loss.tile=5", "train.grad_cache_chunk=3"]),
+        ("tiled", &["loss.logits=tiled", "loss.tile=5", "loss.grad_cache_chunk=3"]),
     ];
     assert_alike(&["model.loss=siglip"], &variants);
 }
@@ -92,7 +92,7 @@ fn processes_train_with_siglip_as_one_does() {
 fn processes_accumulate_as_one_does() {
     let variants: [(&str, &[&str]); 2] = [
         ("local", &["loss.logits=local"]),
-        ("sharded", &["train.shard_optimizer=true", "train.grad_cache_chunk=1"]),
+        ("sharded", &["train.shard_optimizer=true", "loss.grad_cache_chunk=1"]),
     ];
     assert_alike(&["train.accumulate=4"], &variants);
 }

@@ -63,7 +63,7 @@ fn a_run_that_died_before_its_first_checkpoint_starts_again_by_the_same_command(
     assert_eq!(steps("straight"), steps("dead"), "lines of the first attempt are dropped");
     let over = mm(&dead);
     assert!(
-        over.status.success() && stderr(&over).contains("going on from"),
+        over.status.success() && stderr(&over).contains("resuming from"),
         "a finished run only saves its model again"
     );
 }
@@ -92,12 +92,12 @@ fn processes_agree_on_the_last_good_checkpoint() {
     );
     let told = error(&broken[0]);
     assert!(told.contains("checkpoints/step-40: model.safetensors has"), "{told}");
-    assert!(told.contains("checkpoints/step-30 is whole: --resume last-good goes on from it"), "{told}");
+    assert!(told.contains("checkpoints/step-30 is complete: --resume last-good continues from it"), "{told}");
     std::fs::remove_dir_all(run.join("model")).unwrap();
     let resumed = outputs(start(&arguments("last-good"), 2), LIMIT);
     assert!(resumed.iter().all(|output| output.status.success()), "{}", stderr(&resumed[0]));
     let said = stderr(&resumed[0]);
-    assert!(said.contains("the run goes on from") && said.contains("checkpoints/step-30"), "{said}");
+    assert!(said.contains("the run continues from") && said.contains("checkpoints/step-30"), "{said}");
     assert_eq!(model(folder.path(), "small"), straight);
 }
 

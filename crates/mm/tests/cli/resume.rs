@@ -20,7 +20,7 @@ fn numbers(run: &Path) -> Vec<String> {
     text.lines()
         .map(|line| {
             let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
-            for clock in ["seconds", "samples_per_second", "waiting"] {
+            for clock in ["seconds", "samples_per_second", "data_wait"] {
                 record.as_object_mut().unwrap().remove(clock);
             }
             record.to_string()

@@ -1,3 +1,6 @@
+//! Curves of a run's metrics, drawn as SVG.
+
+use mm_data::html::escape;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -28,7 +31,7 @@ impl Curve {
         self.points.last().map(|&(_, value)| value)
     }
 
-    /// Whether there is more than a point to draw.
+    /// Whether there is more than one point to draw.
     pub(super) fn has_shape(&self) -> bool {
         self.points.len() > 1
     }
@@ -51,7 +54,7 @@ impl Curve {
         let y = |value: f64| 8.0 + (high - value) / (high - low) * (HEIGHT - BOTTOM - 8.0);
         let mut svg = format!(
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{} by step\">",
-            self.name
+            escape(&self.name)
         );
         for tick in 0..=4 {
             let value = low + (high - low) * f64::from(tick) / 4.0;
@@ -87,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn curves_are_read_from_all_lines_and_broken_lines_are_passed_over() {
+    fn curves_are_read_from_all_lines_and_broken_lines_are_skipped() {
         let text =
             "{\"step\":1,\"loss\":4.0,\"kind\":\"train\"}\nbroken\n{\"step\":2,\"loss\":2.0,\"r@1\":0.5}\n";
         let curves = Curve::read_all(text);

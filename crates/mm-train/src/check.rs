@@ -1,0 +1,77 @@
+//! A dry run: one batch through the model, to find mistakes and estimate the cost before a run is started.
+
+use crate::{MicroBatch, Result, Task, TrainConfig, TrainingData};
+use mm_core::{Precision, seed};
+use mm_dist::ProcessGroup;
+use std::time::{Duration, Instant};
+use tch::Tensor;
+
+/// The findings of a dry run.
+#[derive(Clone, Debug)]
+pub struct CheckReport {
+    /// Samples in the training set; none for a stream.
+    pub samples: Option<usize>,
+    /// Numbers that train.
+    pub trained: i64,
+    /// Numbers in all variables, buffers and frozen ones of the same store included.
+    pub variables: i64,
+    /// Shapes of a micro-batch, in words.
+    pub batch: String,
+    /// The loss of the first micro-batch.
+    pub loss: f64,
+    /// Peak resident memory of this process, in bytes, optimizer state not included.
+    pub peak_memory: Option<u64>,
+    /// Time of a step, from the second one on.
+    pub step: Duration,
+    /// Time of all steps, evaluations and checkpoints not included.
+    pub run: Duration,
+}
+
+/// Runs the micro-batches of two steps forward and backward, without an update, on this process alone. The
+/// second one is timed, because the first builds kernels and fills caches.
+///
+/// # Errors
+/// The data cannot be read, or libtorch refuses an operation.
+pub fn check<T: Task>(
+    task: &mut T,
+    data: &mut TrainingData<T::Item>,
+    train: &TrainConfig,
+    run_seed: u64,
+    precision: Precision,
+) -> Result<CheckReport> {
+    let group = ProcessGroup::alone();
+    let device = task.variables().device();
+    let (mut first_loss, mut batch_shapes, mut step) = (None, String::new(), Duration::ZERO);
+    for number in 0..2 {
+        seed::set(run_seed, "step", number);
+        let started = Instant::now();
+        for _ in 0..train.accumulate {
+            let batch = task.next_batch(data)?;
+            let loss_scale = 1.0 / train.accumulate as f64;
+            let micro_batch = MicroBatch { precision, device, loss_scale, group: &group, average: None };
+            let loss = task.backward(&batch, &micro_batch)?;
+            first_loss.get_or_insert(loss.total.double_value(&[]));
+            batch_shapes = task.describe_batch(&batch);
+        }
+        step = started.elapsed();
+    }
+    let count = |variables: &[Tensor]| variables.iter().map(|variable| variable.numel() as i64).sum();
+    let dataset = data.dataset();
+    Ok(CheckReport {
+        samples: dataset.stream().is_none().then(|| dataset.len()),
+        trained: count(&task.variables().trainable_variables()),
+        variables: count(&task.variables().variables().into_values().collect::<Vec<_>>()),
+        batch: batch_shapes,
+        loss: first_loss.unwrap_or(f64::NAN),
+        peak_memory: peak_memory(),
+        step,
+        run: step.mul_f64(train.steps as f64),
+    })
+}
+
+/// The peak resident memory of this process in bytes, where the system reports it.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
