@@ -60,7 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "train" => training(&options)?,
         other => return Err(format!("unknown work {other:?}").into()),
     };
-    print_result(&options.work, options.precision, BATCH as usize, &seconds, gflop)
+    print_result(&options.work, options.precision, BATCH, &seconds, gflop)
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, Box<dyn std::error::Error>> {

@@ -153,7 +153,7 @@ fn resize(image: &ImageEmbedder, set: &EvalSet) -> mm_data::Map<EvalItem> {
     let (background, fast_decode, processor) = (set.background, set.fast_decode, image.processor.clone());
     Arc::new(move |sample: &mm_data::Sample, _: &mut mm_data::SampleRng| {
         let divisor = |width, height| if fast_decode { processor.largest_divisor(width, height) } else { 1 };
-        let image = sample.image.decode_reduced(background, divisor)?;
+        let image = sample.image()?.decode_reduced(background, divisor)?;
         let resized = processor.resize_reduced(&image);
         let image = resized.map_err(|error| mm_data::Error::bad(Fault::Image, error.to_string()))?;
         let sample = EvalSample {

@@ -220,11 +220,10 @@ fn train_tokenizer(
 /// when training reads it.
 pub(crate) fn read_captions(context: &TaskContext, work: &str) -> impl Iterator<Item = String> {
     let (dataset, total) = (context.dataset, context.dataset.len());
-    let captions = (0..total).flat_map(move |index| {
+    (0..total).flat_map(move |index| {
         context.progress.report(work, index as u64 + 1, total as u64);
         dataset.sample(index).map(|sample| sample.captions).unwrap_or_default()
-    });
-    captions
+    })
 }
 
 /// The rows that a text tower's embedding needs, where its vocabulary is trained with it.

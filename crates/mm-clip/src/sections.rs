@@ -86,7 +86,7 @@ fn explain(pipeline: &ClipPipeline, set: &EvalSet, sample: &EvalSample) -> Resul
 }
 
 fn image_of(set: &EvalSet, sample: &EvalSample) -> Result<RgbImage> {
-    Ok(set.sample(sample.index)?.image.decode(set.background)?)
+    Ok(set.sample(sample.index)?.image()?.decode(set.background)?)
 }
 
 fn caption(sample: &EvalSample) -> String {

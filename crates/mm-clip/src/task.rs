@@ -200,10 +200,10 @@ impl ClipTask {
 
         let vs = VarStore::new(context.device);
         seed::set(config.run.seed, "init", 0);
-        let mut clip = init.build(&vs)?;
-        clip.set_gradient_checkpointing(config.train.gradient_checkpointing);
+        init.config.set_gradient_checkpointing(config.train.gradient_checkpointing);
+        let clip = init.build(&vs)?;
         let pipeline = ClipPipeline::new(clip, model_config, Arc::new(tokenizer), processor, vs.device());
-        let format = pipeline.form()?; // before the first step: a model that cannot be saved is not trained
+        let format = pipeline.format()?; // before the first step: a model that cannot be saved is not trained
         if format != CheckpointFormat::Hf {
             tracing::info!("the model will be saved in {format}, as transformers has no class for all of it");
         }
@@ -263,9 +263,9 @@ fn preprocess(config: &ClipRunConfig, pipeline: &ClipPipeline) -> Map<ClipItem> 
         let unreadable = |error: mm_text::Error| mm_data::Error::bad(Fault::Text, error.to_string());
         let (token_ids, is_cut) = tokenizer.encode_and_tell(caption).map_err(unreadable)?;
         let image = if fast_decode {
-            sample.image.augmented(&augment, background, size, rng)?
+            sample.image()?.augmented(&augment, background, size, rng)?
         } else {
-            augment.apply(&sample.image.decode(background)?, size, rng)
+            augment.apply(&sample.image()?.decode(background)?, size, rng)
         };
         Ok(ClipItem { image, token_ids, is_cut })
     })

@@ -87,7 +87,7 @@ fn a_tiny_clip_learns_to_find_images_it_has_never_seen() {
         assert!((measured - value(&trained[0], name)).abs() < 1e-9, "{name}: {measured}");
     }
     let embedded = Embedded::embed_set(&pipeline.image, Some(&pipeline.text), &set, &context).unwrap();
-    let image = set.sample(0).unwrap().image.decode([255; 3]).unwrap();
+    let image = set.sample(0).unwrap().image().unwrap().decode([255; 3]).unwrap();
     let map = relevance(&pipeline, &image, embedded.samples[0].caption.as_ref().unwrap()).unwrap();
     assert_eq!((map.columns, map.values.len()), (3, 9));
     assert!(

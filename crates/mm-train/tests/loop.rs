@@ -484,5 +484,5 @@ fn epochs_become_steps_of_whole_batches() {
         message(None)
     );
     assert!(message(Some(3)).contains("are less than one batch of 8"), "{}", message(Some(3)));
-    assert!(message(Some(8)).contains("`train.warmup`: 3 is more than the 2 steps"), "{}", message(Some(8)));
+    assert!(message(Some(4)).contains("`train.warmup`: 3 is more than the 1 steps"), "{}", message(Some(4)));
 }

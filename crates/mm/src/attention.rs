@@ -1,3 +1,5 @@
+//! `mm attention`: a heat map of an image for a text.
+
 use crate::model::{ModelArgs, read_image};
 use crate::out::OutFile;
 use crate::output;
@@ -6,7 +8,7 @@ use mm_clip::{heat_map, relevance};
 use mm_image::image::ImageFormat;
 use std::path::PathBuf;
 
-/// Draw which parts of an image speak for a text.
+/// Draw the parts of an image that contribute most to its similarity with a text.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example: mm attention --model runs/demo/model photo.png \"red heart\" --out heat.png"

@@ -1,3 +1,5 @@
+//! `mm classify`: zero-shot classification.
+
 use crate::model::{ModelArgs, read_image};
 use crate::reading::ReadingArgs;
 use crate::{labels, output, table};
@@ -7,7 +9,7 @@ use mm_data::{BadSample, Fault};
 use mm_image::RgbImage;
 use std::path::PathBuf;
 
-/// Classify images by labels alone, without training.
+/// Classify images by labels, without training (zero-shot).
 #[derive(clap::Args)]
 #[command(
     after_help = "A probability is what the model's loss makes of it. CLIP's (softmax): the label's share among those given; they add up to \
@@ -18,14 +20,14 @@ use std::path::PathBuf;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The labels, separated by commas; one that has a comma stands in double quotes: '"red, green",blue'.
+    /// The labels, separated by commas; a label with a comma goes in double quotes: '"red, green",blue'.
     #[arg(long, required_unless_present = "labels_file", conflicts_with = "labels_file")]
     labels: Option<String>,
     /// File with one label a line; or .json: a list, or ImageNet's map of classes ({"0": ["n01440764",
     /// "tench"], ...} or {"n01440764": "tench", ...}).
     #[arg(long, value_name = "FILE")]
     labels_file: Option<PathBuf>,
-    /// File of prompt templates, one a line with {} for the label [default: seven good ones].
+    /// File of prompt templates, one a line with {} for the label [default: seven of OpenAI's].
     #[arg(long, value_name = "FILE")]
     templates: Option<PathBuf>,
     /// The images.
@@ -72,7 +74,7 @@ pub fn run(args: &Args) -> Result<()> {
     args.reading.check_bad(&bad, count, "the others are classified")
 }
 
-/// Prints what the labels get for each of `images`.
+/// Prints the probabilities of the labels for each of `images`.
 fn classify(
     args: &Args,
     bundle: &ClipPipeline,

@@ -1,10 +1,12 @@
+//! `mm convert`: a model in another format.
+
 use crate::{out, output};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use mm_clip::{CheckpointFormat, ModelConverter, StoredType};
 use std::path::PathBuf;
 
-/// Bring a model to another form, type, resolution, or between two models.
+/// Convert a model to another format, type or resolution, or average two models.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  mm convert --from openai/clip-vit-base-patch32 --to clip-b32 --format open_clip\n  \
@@ -18,13 +20,13 @@ pub struct Args {
     /// The folder to write; it must not exist.
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
-    /// Who is to read it.
+    /// The format to write.
     #[arg(long, value_enum, default_value = "hf")]
     format: FormatArg,
     /// The type of the weights.
     #[arg(long, value_enum, default_value = "f32", conflicts_with = "int8")]
     dtype: TypeArg,
-    /// Store linear layers as int8 with a scale a row: a quarter of the size; for `mm` alone.
+    /// Store linear layers as int8 with one scale a row: a quarter of the size; only `mm` reads it.
     #[arg(long)]
     int8: bool,
     /// Side of the images in pixels [default: the model's own]; the table of positions is resized.

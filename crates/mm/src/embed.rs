@@ -1,3 +1,5 @@
+//! `mm embed`: embeddings of images or texts.
+
 use crate::model::ModelArgs;
 use crate::out::OutFile;
 use crate::output;
@@ -66,7 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
     args.reading.check_bad(&bad, names.len() + bad.len(), &kept)
 }
 
-/// The time that `rows` took, and what could not be read.
+/// The speed, and the number of unreadable images.
 fn speed(rows: usize, bad: usize, seconds: f64, waiting: f64) -> String {
     let rate = rows as f64 / seconds;
     let waited = if waiting > seconds / 20.0 {

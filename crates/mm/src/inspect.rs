@@ -1,3 +1,5 @@
+//! `mm inspect`: the contents of a model.
+
 use crate::{output, table};
 use anyhow::{Context, Result};
 use mm_clip::{Architecture, ClipConfig, ModelFolder};
@@ -9,14 +11,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
-/// Tell what a model is: architecture, sizes, weights, preprocessing, checksums.
+/// Describe a model: architecture, sizes, weights, preprocessing, checksums.
 #[derive(clap::Args)]
 #[command(after_help = "Example: mm inspect runs/demo/model")]
 pub struct Args {
     /// The model: a folder or a hub name.
     #[arg(value_name = "DIR|NAME")]
     model: String,
-    /// Name every tensor.
+    /// List every tensor.
     #[arg(long)]
     tensors: bool,
     /// Print one JSON object instead of tables.
@@ -118,7 +120,7 @@ fn summary(folder: &ModelFolder) -> String {
     lines.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
 }
 
-/// The word that configs have for `value`.
+/// The name of `value` in configs.
 fn word(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
@@ -194,7 +196,7 @@ fn parts(tensors: &[TensorInfo]) -> String {
     table::render(&["part", "tensors", "parameters", "size", "types"], &rows.collect::<Vec<_>>())
 }
 
-/// Whether a tensor holds parameters, and no scales of others, statistics or counters.
+/// Whether a tensor holds parameters, not scales of others, statistics or counters.
 fn is_parameter(tensor: &TensorInfo) -> bool {
     let others = ["weight_scale", "running_mean", "running_var"];
     !others.iter().any(|other| tensor.name.ends_with(other)) && tensor.dtype != "I64"

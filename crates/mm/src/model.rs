@@ -1,3 +1,5 @@
+//! The model arguments that commands share.
+
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use mm_clip::{ClipPipeline, ImageEmbedder, OpenOptions, TextEmbedder};
@@ -5,16 +7,16 @@ use mm_core::{DeviceConfig, Precision};
 use mm_image::RgbImage;
 use std::path::Path;
 
-/// Which model to use, and how.
+/// The model, and how it is opened.
 #[derive(Args)]
 pub struct ModelArgs {
     /// The model: a folder as transformers or open_clip save it or with OpenAI's weights, or a hub name.
     #[arg(long, value_name = "DIR|NAME")]
     model: String,
-    /// Where to compute: auto, cpu or cuda:N.
+    /// Device: auto, cpu or cuda:N.
     #[arg(long, default_value = "auto")]
     device: String,
-    /// What to compute in: f32 is the reference; bf16 and, on a CPU, int8 are faster and a little less exact.
+    /// Precision: f32 is the reference; bf16 and, on a CPU, int8 are faster and slightly less exact.
     #[arg(long, value_enum, default_value = "f32")]
     precision: PrecisionArg,
     /// Side of the images in pixels [default: the model's own]; the table of positions is resized.
@@ -31,7 +33,7 @@ pub enum PrecisionArg {
 }
 
 impl ModelArgs {
-    /// What was given.
+    /// The argument.
     pub fn name(&self) -> String {
         self.model.clone()
     }

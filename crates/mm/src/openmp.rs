@@ -1,8 +1,7 @@
-//! How long libtorch's OpenMP threads spin while they wait for each other.
+//! The time that libtorch's OpenMP threads spin at a barrier.
 //!
-//! They spin for milliseconds by default, which costs nothing on a core of their own. Beside another busy
-//! process a spinning thread keeps the core from the thread that it waits for, and a step takes ten times as
-//! long.
+//! They spin for milliseconds by default, which is free on idle cores. Beside another busy process a spinning
+//! thread keeps the core from the thread that it waits for, and a step takes ten times as long.
 
 use std::env;
 use std::os::unix::process::CommandExt;
@@ -12,7 +11,7 @@ use std::process::Command;
 /// cores, and near a fair share of busy ones.
 const SPIN_COUNT: &str = "1000";
 
-/// Starts the program again with a short spin, unless the user has set one: libgomp reads its settings before
+/// Re-executes the program with a short spin, unless the user has set one: libgomp reads its settings before
 /// `main`.
 pub fn shorten_spin() {
     if ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"].iter().any(|name| env::var_os(name).is_some()) {
@@ -25,5 +24,5 @@ pub fn shorten_spin() {
         again.arg0(name);
     }
     let error = again.args(arguments).env("GOMP_SPINCOUNT", SPIN_COUNT).exec();
-    tracing::warn!("cannot start again with GOMP_SPINCOUNT={SPIN_COUNT}: {error}");
+    tracing::warn!("cannot re-execute with GOMP_SPINCOUNT={SPIN_COUNT}: {error}");
 }

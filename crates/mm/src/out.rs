@@ -1,5 +1,4 @@
-//! Where a command writes its result: tried before the work, so that an hour of it is not lost to a wrong
-//! name.
+//! Output files, opened before the work so that a wrong name does not cost an hour of it.
 
 use anyhow::{Context, Result, ensure};
 use mm_core::checkpoint::{partial_file, write_atomically};
@@ -7,7 +6,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// A file that a command writes at its end: whole, or what stood there before stays.
+/// A file that a command writes at its end, completely or not at all.
 #[derive(Debug)]
 pub struct OutFile {
     path: PathBuf,
@@ -15,7 +14,7 @@ pub struct OutFile {
 }
 
 impl OutFile {
-    /// Makes the folders of `path` and a temporary file beside it, which is removed where the command fails.
+    /// Creates the folders of `path` and a temporary file beside it, which is removed where the command fails.
     ///
     /// # Errors
     /// `path` is a folder or something else that no file should replace, its extension is none of
@@ -35,15 +34,14 @@ impl OutFile {
             true => fs::canonicalize(path).with_context(|| format!("cannot write {shown}, a link"))?,
             false => path.to_owned(),
         };
-        ensure!(path.is_file() || !path.exists(), "cannot write {shown}: it is a device, no file");
+        ensure!(path.is_file() || !path.exists(), "cannot write {shown}: it is a device, not a file");
         let made =
             path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| File::create(partial_file(&path)));
         made.with_context(|| format!("cannot write {shown}"))?;
         Ok(Self { path, extension })
     }
 
-    /// The file; what is written to it by [`write_atomically`] goes through the temporary file that is open
-    /// already.
+    /// The file. [`write_atomically`] writes to it through the temporary file that is open already.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -66,7 +64,7 @@ impl Drop for OutFile {
     }
 }
 
-/// Tries whether files can be made in `folder`, which need not be there yet.
+/// Checks that files can be created in `folder`, which need not exist yet.
 pub fn try_folder(folder: &Path) -> Result<()> {
     let shown = folder.display();
     ensure!(folder.is_dir() || !folder.exists(), "cannot write to {shown}: it is a file; name a folder");

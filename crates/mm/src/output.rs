@@ -1,6 +1,8 @@
+//! Standard output and standard error.
+
 use std::io::{ErrorKind, IsTerminal, Write};
 
-/// Writes `text` to standard output. That the reader has seen enough, as `head` has, is no error.
+/// Writes `text` to standard output. A reader that has closed the pipe, as `head` does, is no error.
 pub fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -11,18 +13,17 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// As [`print()`], with a line's end.
+/// As [`print()`], with a newline.
 pub fn print_line(line: impl std::fmt::Display) -> anyhow::Result<()> {
     print(&format!("{line}\n"))
 }
 
-/// Writes a line to standard error. No work ends because nobody reads it: a terminal that was closed, a log
-/// on a full disk.
+/// Writes a line to standard error. A closed terminal or a full disk is no error: the work goes on.
 pub fn note(line: impl std::fmt::Display) {
     let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Whether standard error takes colours: it is a terminal, and `NO_COLOR` (no-color.org) is not set.
+/// Whether standard error takes colors: it is a terminal, and `NO_COLOR` (no-color.org) is not set.
 pub fn is_colored() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

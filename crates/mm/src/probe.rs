@@ -1,3 +1,5 @@
+//! `mm probe`: a linear classifier on frozen embeddings.
+
 use crate::model::ModelArgs;
 use crate::out::OutFile;
 use crate::reading::ReadingArgs;
@@ -17,16 +19,16 @@ use std::path::{Path, PathBuf};
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Folder of the images to learn from.
+    /// Folder of the training images.
     #[arg(long, value_name = "DIR")]
     train: PathBuf,
-    /// Folder of the images to be judged on.
+    /// Folder of the test images.
     #[arg(long, value_name = "DIR")]
     test: PathBuf,
     /// Inverse penalty [default: the best of a sweep].
     #[arg(long)]
     c: Option<f64>,
-    /// What decides which images the sweep sets apart.
+    /// Seed of the split that the sweep validates on.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Write the classifier in .safetensors: `weight` and `bias`, a row a class, and the names of the classes
@@ -40,7 +42,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Pairs of classes that are named as taken for each other.
+/// Confused pairs of classes that are printed.
 const CONFUSED: usize = 5;
 
 pub fn run(args: &Args) -> Result<()> {

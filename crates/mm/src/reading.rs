@@ -8,14 +8,14 @@ use mm_dist::ProcessGroup;
 use mm_train::{EvalContext, EvalSet};
 use std::path::Path;
 
-/// How images are read.
+/// How a folder of images is read.
 #[derive(clap::Args)]
 pub struct ReadingArgs {
     /// Images or texts that are embedded at once.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
-    /// Images that may be unreadable: they are named and left out. With more, the command does what it can
-    /// and ends with exit code 1.
+    /// Images that may be unreadable: they are reported and skipped. With more, the command processes the
+    /// others and exits with code 1.
     #[arg(long, default_value_t = 0)]
     max_bad_samples: usize,
     /// Decode JPEGs that are several times as large as what the model sees at a half, a quarter or an eighth
@@ -30,8 +30,8 @@ impl ReadingArgs {
         self.batch_size as usize
     }
 
-    /// Embeds all images of `folder` that can be read, with a bar; [`ReadingArgs::check_bad`] judges the
-    /// others.
+    /// Embeds all images of `folder` that can be read, with a bar; [`ReadingArgs::check_bad`] is for
+    /// the others.
     pub fn embed(&self, model: &ImageEmbedder, folder: &Path) -> Result<Embedded> {
         let name = folder.to_string_lossy();
         let mut set = EvalSet::open(&name, &dataset(folder)?, [255; 3], usize::MAX)?;
@@ -46,12 +46,12 @@ impl ReadingArgs {
     }
 }
 
-/// Unreadable images that an error names.
+/// Unreadable images that an error lists.
 const NAMED: usize = 3;
 
 impl ReadingArgs {
-    /// Fails where more of `total` images are `bad` than the arguments allow; `kept` says what became of the
-    /// others.
+    /// Fails where more of `total` images are `bad` than the arguments allow; `kept` says where the
+    /// others are.
     pub fn check_bad(&self, bad: &[BadSample], total: usize, kept: &str) -> Result<()> {
         let (count, allowed) = (bad.len(), self.max_bad_samples);
         let first: Vec<String> =

@@ -1,3 +1,5 @@
+//! Tables as text.
+
 /// Lays rows out in columns: the first to the left, the others to the right, the header underlined.
 pub fn render(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {

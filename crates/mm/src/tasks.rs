@@ -32,7 +32,9 @@ impl TaskEntry {
 /// # Errors
 /// The key is missing, no task has the name, or two have it; the error names file, line and key.
 pub fn find<'a>(outside: &'a [TaskEntry], file: &mut ConfigFile) -> Result<&'a TaskEntry, ConfigError> {
-    file.rename("model.kind", "run.task")?; // its name in files of 0.1
+    if file.get("run.task").is_none() {
+        file.rename("model.kind", "run.task")?; // its former name
+    }
     let names: Vec<&str> = BUILT_IN.iter().chain(outside).map(|task| task.name).collect();
     let known = names.join(", ");
     let error = |problem: String| Err(file.error("run.task", format!("`run.task`: {problem}")));

@@ -17,7 +17,7 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    // The model's arguments are there where a filter asks for a model.
+    // The model's arguments are for a filter that needs a model.
     #[command(mut_arg("model", |model| model.required(false)))]
     Shards(shards::Args),
     Stats(stats::Args),
@@ -26,7 +26,7 @@ enum Command {
 
 /// Fails where not one of `tried` samples is good: a script would take exit code 0 for data.
 fn ensure_some_good(good: usize, tried: usize) -> Result<()> {
-    anyhow::ensure!(good > 0 || tried == 0, "not one of {tried} samples can be read: what is above says why");
+    anyhow::ensure!(good > 0 || tried == 0, "not one of {tried} samples can be read: see the messages above");
     Ok(())
 }
 

@@ -1,3 +1,5 @@
+//! The data set argument of `mm data`.
+
 use anyhow::Result;
 use mm_core::config::ConfigFile;
 use mm_data::{Dataset, DatasetConfig};
@@ -5,7 +7,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Which data set.
+/// The data set.
 #[derive(clap::Args)]
 pub struct SetArgs {
     /// The data set as a config has it, `kind = "coco", path = "captions.json"`, or its kind alone, `emoji`.
@@ -22,7 +24,7 @@ pub struct SetArgs {
     overrides: Vec<String>,
 }
 
-/// What of a run's config is read: other tasks have other tables beside.
+/// The part of a run's config that is read; the other tables depend on the task.
 #[derive(Deserialize)]
 struct Run {
     data: Data,

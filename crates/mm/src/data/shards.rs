@@ -1,3 +1,5 @@
+//! `mm data shards`: pack a data set.
+
 use super::set::SetArgs;
 use super::{ensure_some_good, stats};
 use crate::model::ModelArgs;
@@ -35,16 +37,16 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     set: SetArgs,
-    /// The folder to pack into, or to go on with.
+    /// The folder to pack into, or to continue in.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Samples of the data set, kept or not, to a shard.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     samples_per_shard: u32,
-    /// What is kept; may be given several times.
+    /// Condition for keeping a sample; may be given several times.
     #[arg(long = "filter", value_name = "NAME=VALUE")]
     filters: Vec<Filter>,
-    /// Decode every image and leave out what is not whole; else its beginning alone is read.
+    /// Decode every image completely and skip the damaged ones; otherwise only headers are read.
     #[arg(long)]
     check_images: bool,
     /// Samples that may be unreadable before the command fails [default: any number].
@@ -53,7 +55,7 @@ pub struct Args {
     /// Threads, a shard each at a time; 0: one a core.
     #[arg(long, value_name = "N", default_value_t = 0)]
     workers: usize,
-    /// Compare shards that are there with their checksums, and not with their sizes alone.
+    /// Verify existing shards by their checksums, not only by their sizes.
     #[arg(long)]
     verify: bool,
     #[command(flatten)]
@@ -100,8 +102,8 @@ pub fn run(args: &Args) -> Result<()> {
     ensure_some_good(summary.read - summary.all.bad.values().sum::<usize>(), summary.read)
 }
 
-/// The cosines of images and captions. A caption that the tokenizer refuses has none, and costs no other
-/// caption its own.
+/// The cosines of images and captions. A caption that the tokenizer refuses has none; the others
+/// are not affected.
 fn cosines(model: &ClipPipeline, images: &[RgbImage], captions: &[&str]) -> mm_clip::Result<Vec<f32>> {
     let together = model.cosines(images, captions);
     if together.is_ok() || captions.len() < 2 {

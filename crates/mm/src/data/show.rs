@@ -1,3 +1,5 @@
+//! `mm data show`: look at samples.
+
 use super::ensure_some_good;
 use super::set::SetArgs;
 use crate::out::OutFile;
@@ -6,7 +8,7 @@ use anyhow::Result;
 use mm_data::sheet::{Choice, Sheet};
 use std::path::PathBuf;
 
-/// Look at some samples of a data set: a page with pictures, captions and questions, or one picture.
+/// Show samples of a data set: a page with pictures, captions and questions, or one picture.
 #[derive(clap::Args)]
 #[command(
     after_help = "A sample that cannot be read is shown as such: on the page with the reason, in the picture as a red cross.\n\n\
@@ -16,16 +18,16 @@ use std::path::PathBuf;
 pub struct Args {
     #[command(flatten)]
     set: SetArgs,
-    /// What to write: a page that needs no other file (.html) or a picture (.png).
+    /// The file to write: a self-contained page (.html) or a picture (.png).
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Samples to show.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     count: u16,
-    /// What decides which samples are drawn.
+    /// Seed of the random choice.
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "first")]
     seed: u64,
-    /// Show the first ones and draw none.
+    /// Show the first samples instead of random ones.
     #[arg(long)]
     first: bool,
     /// Print one JSON object instead of a line.

@@ -1,3 +1,5 @@
+//! `mm data stats`: count a data set.
+
 use super::ensure_some_good;
 use super::set::SetArgs;
 use crate::{output, progress, table};
@@ -5,7 +7,7 @@ use anyhow::Result;
 use mm_data::{Measure, Spread, Stats};
 use serde_json::json;
 
-/// Count what a data set is made of: sizes, captions, labels, questions, bad samples.
+/// Count the contents of a data set: sizes, captions, labels, questions, bad samples.
 #[derive(clap::Args)]
 #[command(
     after_help = "Of images the headers alone are read. A percentile is the least value that so many percent do not exceed.\n\n\
@@ -23,7 +25,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Labels that are named.
+/// Labels that are listed.
 const LABELS: usize = 20;
 /// Ranges of a histogram.
 const BINS: u32 = 12;
@@ -55,7 +57,7 @@ fn measures(stats: &Stats) -> [(&'static str, &Measure, f64); 7] {
     ]
 }
 
-/// Everything, for machines.
+/// All numbers as JSON.
 pub fn json(stats: &Stats) -> serde_json::Value {
     let mut report = json!({
         "samples": stats.samples, "formats": stats.formats, "bytes": stats.image_bytes.total(),
@@ -74,7 +76,7 @@ pub fn json(stats: &Stats) -> serde_json::Value {
     report
 }
 
-/// Everything, for people.
+/// All numbers as tables.
 pub fn render(stats: &Stats) -> String {
     let counted = |counts: Vec<(String, u64)>| -> Vec<Vec<String>> {
         counts.into_iter().map(|(name, count)| vec![name, count.to_string()]).collect()
@@ -155,7 +157,7 @@ fn histogram(name: &str, measure: &Measure) -> String {
     format!("\n{name}\n{}", bins.iter().map(line).collect::<String>())
 }
 
-/// Bytes, as people say them.
+/// Bytes with a unit.
 pub fn size(bytes: f64) -> String {
     match bytes {
         0.0..1e3 => format!("{bytes:.0} B"),

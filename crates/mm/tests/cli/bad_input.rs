@@ -24,7 +24,10 @@ fn configurations_that_cannot_run_name_file_line_and_key() {
     assert!(with("train.accumulate=3").contains("3 does not divide batch_size 16"));
     assert!(with("model.text.num_attention_heads=5").contains("num_attention_heads"));
     assert!(with("model.image.num_attention_heads=5").contains("num_attention_heads"));
-    assert!(with("model.kind=clap").contains("unknown variant"));
+    assert!(with("run.task=clap").contains("unknown task \"clap\"; did you mean \"clip\"? tasks are clip"));
+    assert!(with("train.epochs=2").contains("`train.epochs`: `train.steps` is set as well"));
+    assert!(with("prepare=3").contains("`prepare`: must be a list of names"));
+    assert!(with("lora.rank=0").contains("lora"));
 
     let text = std::fs::read_to_string(&file).unwrap().replace("batch_size", "batchsize");
     std::fs::write(&file, &text).unwrap();
@@ -45,7 +48,7 @@ fn a_run_folder_is_never_taken_and_never_invented() {
     assert!(failure(&["train", config], 1).contains("--resume latest"));
     let missing = folder.path().join("small/checkpoints/step-7");
     let resume = ["train", config, "--set", "run.name=other", "--resume", missing.to_str().unwrap()];
-    assert!(failure(&resume, 1).contains("step-7: is gone"));
+    assert!(failure(&resume, 1).contains("step-7: is missing"));
     let eval = failure(&["eval", config, "--set", "run.name=other"], 1);
     assert!(eval.contains("there is no run") && eval.contains("other"), "{eval}");
     assert!(!folder.path().join("other").exists());

@@ -152,7 +152,7 @@ fn evaluation_is_shared_and_its_numbers_are_one_processs() {
     let evaluate =
         |world| success(&["eval", run.to_str().unwrap(), "--json", "--set", "eval.batch_size=50"], world);
     let one = evaluate(1);
-    assert!(one.contains("\"pairs\": 394"), "{one}");
+    assert!(one.contains("\"samples\": 394"), "{one}");
     for world in [2, 3] {
         assert_eq!(one, evaluate(world));
     }

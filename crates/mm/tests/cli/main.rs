@@ -8,6 +8,7 @@ mod distributed;
 mod lost;
 mod models;
 mod outputs;
+mod outside_task;
 mod ranks;
 mod restart;
 mod resume;

@@ -168,7 +168,7 @@ fn a_models_folder_is_no_run_and_is_measured_beside_a_configuration() {
     assert!(failure(&["eval", scene.folder.path().to_str().unwrap()], 1).contains("is no run's folder"));
     let evaluated: serde_json::Value =
         serde_json::from_str(&success(&["eval", &config, "--model", &moved, "--json"])).unwrap();
-    assert_eq!(evaluated[0]["name"], "held_out");
+    assert_eq!(evaluated[0]["set"], "held_out");
     assert!(!scene.path("small/metrics.json").exists(), "the run's own numbers are its own model's");
     std::fs::rename(&moved, &model).unwrap();
     let own: serde_json::Value =

@@ -51,11 +51,11 @@ fn a_run_that_died_before_its_first_checkpoint_starts_again_by_the_same_command(
     // As where it was killed at once: its ten steps to the first checkpoint are a few milliseconds.
     std::fs::remove_dir_all(folder.path().join("dead/checkpoints")).unwrap();
     let advice = failure(&["train", config, "--set", "run.name=dead"], 1);
-    assert!(advice.contains("exists: go on with --resume latest"), "{advice}");
+    assert!(advice.contains("exists: continue with --resume latest"), "{advice}");
 
     let again = mm(&dead);
     assert!(again.status.success(), "{}", stderr(&again));
-    assert!(stderr(&again).contains("dead has no checkpoint yet: beginning at step 0"), "{}", stderr(&again));
+    assert!(stderr(&again).contains("dead has no checkpoint yet: starting at step 0"), "{}", stderr(&again));
     assert_eq!(model(folder.path(), "straight"), model(folder.path(), "dead"));
     let steps = |run: &str| {
         std::fs::read_to_string(folder.path().join(run).join("metrics.jsonl")).unwrap().lines().count()
