@@ -32,9 +32,9 @@ pub struct Options {
 /// ViT-B/32 on emoji, with a vocabulary of 8,192 tokens: 131 M parameters.
 const CONFIG: &str = r#"
 [run]
+task = "clip"
 name = "bench"
 [model]
-kind = "clip"
 embed_dim = 512
 [model.image]
 kind = "vit"
