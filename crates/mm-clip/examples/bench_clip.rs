@@ -200,7 +200,7 @@ fn save(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let clip = Clip::new(&vs.root(), &config)?;
     let (tokenizer, processor) = (Arc::new(Tokenizer::openai_clip()?), ImageProcessor::default_clip(224));
     let bundle = ClipPipeline::new(clip, config, tokenizer, processor, Device::Cpu);
-    Ok(bundle.save(&vs, folder, CheckpointFormat::Hf, StoredType::F32)?)
+    Ok(bundle.save(&[&vs], folder, CheckpointFormat::Hf, StoredType::F32)?)
 }
 
 /// One batch an iteration, padded to 77: tokens that fill the context, or captions 16k to 16k + 15.

@@ -4,6 +4,7 @@ use crate::folder::ModelFolder;
 use crate::layer_groups::group_of;
 use crate::{Clip, ClipConfig, Error, Lock, ModelConfig, Result, TokenizerConfig};
 use mm_core::checkpoint::variable_shapes;
+use mm_core::nn::take_frozen;
 use mm_text::{TextClean, TextTowerConfig, Tokenizer, train_bpe};
 use mm_train::TaskContext;
 use mm_vision::{ImageProcessor, ImageTowerConfig, VitVariant};
@@ -141,8 +142,12 @@ impl InitFrom {
         }
     }
 
-    /// Makes the model on `vs`: what no checkpoint fills has the values that libtorch's generator gives.
-    pub fn build(self, vs: &VarStore) -> Result<Clip> {
+    /// Builds the model on `vs`, with initial values for the variables that no checkpoint fills, and moves the
+    /// variables of locked layers into a store of their own.
+    ///
+    /// # Errors
+    /// A checkpoint does not fit the model.
+    pub fn build(self, vs: &VarStore) -> Result<(Clip, VarStore)> {
         let config = &self.config;
         let resized = self.resolution.map(|_| &config.image);
         let make = |path: &Path| Clip::new(path, config);
@@ -176,14 +181,14 @@ impl InitFrom {
         for (folder, projection) in towers {
             folder.fill_variables(variables_of(&variables, projection), resized)?;
         }
-        for (name, variable) in vs.variables() {
-            let Some(group) = group_of(&name, config) else { continue };
-            let lock = if group.is_image { self.lock_image } else { self.lock_text };
-            if lock.is_some_and(|lock| group.behind >= lock.unlocked_groups) {
-                let _ = variable.set_requires_grad(false);
-            }
-        }
-        Ok(clip)
+        let is_locked = |name: &str| {
+            group_of(name, config).is_some_and(|group| {
+                let lock = if group.is_image { self.lock_image } else { self.lock_text };
+                lock.is_some_and(|lock| group.behind >= lock.unlocked_groups)
+            })
+        };
+        let frozen = take_frozen(vs, is_locked);
+        Ok((clip, frozen))
     }
 }
 

@@ -222,19 +222,19 @@ impl ClipPipeline {
         Ok(Self::new(clip, config, Arc::new(tokenizer), processor, vs.device()))
     }
 
-    /// Writes the model, whose variables are those of `vs`, to the existing `folder`.
+    /// Writes the model, whose variables are in `stores`, to the existing `folder`.
     ///
     /// # Errors
     /// A file cannot be written, or `form` cannot hold the model.
     pub fn save(
         &self,
-        vs: &VarStore,
+        stores: &[&VarStore],
         folder: &Path,
         form: CheckpointFormat,
         dtype: StoredType,
     ) -> Result<()> {
         let architecture = Architecture::Clip(self.config.clone());
-        let variables = vs.variables().into_iter().collect();
+        let variables = stores.iter().flat_map(|vs| vs.variables()).collect();
         Saved { description: self.description(&architecture), variables }.write(folder, form, dtype)
     }
 

@@ -22,6 +22,8 @@ use tch::{Kind, Tensor};
 /// Trains a CLIP or SigLIP.
 pub struct ClipTask {
     vs: VarStore,
+    /// The variables of locked layers.
+    frozen: VarStore,
     pipeline: ClipPipeline,
     /// The layout that the finished model is saved in.
     format: CheckpointFormat,
@@ -100,6 +102,10 @@ impl Task for ClipTask {
         &self.vs
     }
 
+    fn frozen(&self) -> Option<&VarStore> {
+        (!self.frozen.is_empty()).then_some(&self.frozen)
+    }
+
     fn preprocess(&self) -> Map<ClipItem> {
         self.preprocess.clone()
     }
@@ -145,7 +151,7 @@ impl Task for ClipTask {
     }
 
     fn save_model(&self, folder: &Path) -> Result<()> {
-        Ok(self.pipeline.save(&self.vs, folder, self.format, StoredType::F32)?)
+        Ok(self.pipeline.save(&[&self.vs, &self.frozen], folder, self.format, StoredType::F32)?)
     }
 
     fn describe_checkpoint(&self, folder: &Path) -> Result<()> {
@@ -201,7 +207,7 @@ impl ClipTask {
         let vs = VarStore::new(context.device);
         seed::set(config.run.seed, "init", 0);
         init.config.set_gradient_checkpointing(config.train.gradient_checkpointing);
-        let clip = init.build(&vs)?;
+        let (clip, frozen) = init.build(&vs)?;
         let pipeline = ClipPipeline::new(clip, model_config, Arc::new(tokenizer), processor, vs.device());
         let format = pipeline.format()?; // before the first step: a model that cannot be saved is not trained
         if format != CheckpointFormat::Hf {
@@ -214,6 +220,7 @@ impl ClipTask {
         Ok(Self {
             preprocess: preprocess(config, &pipeline),
             vs,
+            frozen,
             pipeline,
             format,
             cached_text_features,

@@ -86,7 +86,7 @@ impl Subject {
         let processor = ImageProcessor::default_clip(32);
         let folder = tempfile::tempdir().unwrap();
         let bundle = ClipPipeline::new(clip, config, Arc::new(tokenizer), processor, Device::Cpu);
-        bundle.save(&vs, folder.path(), form, StoredType::F32).unwrap();
+        bundle.save(&[&vs], folder.path(), form, StoredType::F32).unwrap();
         Self::new(folder, true)
     }
 

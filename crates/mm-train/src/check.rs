@@ -13,7 +13,7 @@ pub struct CheckReport {
     pub samples: Option<usize>,
     /// Numbers that train.
     pub trained: i64,
-    /// Numbers in all variables, buffers and frozen ones of the same store included.
+    /// Numbers in all variables, with buffers and frozen ones.
     pub variables: i64,
     /// Shapes of a micro-batch, in words.
     pub batch: String,
@@ -57,10 +57,12 @@ pub fn check<T: Task>(
     }
     let count = |variables: &[Tensor]| variables.iter().map(|variable| variable.numel() as i64).sum();
     let dataset = data.dataset();
+    let stores = [Some(task.variables()), task.frozen()].into_iter().flatten();
+    let all: Vec<Tensor> = stores.flat_map(|store| store.variables().into_values()).collect();
     Ok(CheckReport {
         samples: dataset.stream().is_none().then(|| dataset.len()),
         trained: count(&task.variables().trainable_variables()),
-        variables: count(&task.variables().variables().into_values().collect::<Vec<_>>()),
+        variables: count(&all),
         batch: batch_shapes,
         loss: first_loss.unwrap_or(f64::NAN),
         peak_memory: peak_memory(),

@@ -1,6 +1,6 @@
 use crate::compute::Compute;
 use crate::{Ema, Error, Result};
-use mm_core::checkpoint as weights;
+use mm_core::checkpoint::{self as weights, TensorLayout, Weights};
 use mm_core::optim::AdamW;
 use mm_data::Position;
 use mm_dist::ProcessGroup;
@@ -47,6 +47,8 @@ const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const EMA: &str = "ema.safetensors";
 const STATE: &str = "state.json";
+/// The variables that do not train: one file a run, with a link in each checkpoint.
+const FROZEN: &str = "frozen.safetensors";
 
 /// Writes config, tokenizer and preprocessing into a checkpoint's folder.
 pub(crate) type Describe<'a> = Box<dyn Fn(&Path) -> Result<()> + 'a>;
@@ -54,6 +56,7 @@ pub(crate) type Describe<'a> = Box<dyn Fn(&Path) -> Result<()> + 'a>;
 /// The tensors of a checkpoint.
 pub(crate) struct Trained<'a> {
     pub(crate) vs: &'a VarStore,
+    pub(crate) frozen: Option<&'a VarStore>,
     pub(crate) optimizer: &'a mut AdamW,
     pub(crate) ema: Option<&'a mut Ema>,
     pub(crate) group: &'a ProcessGroup,
@@ -134,6 +137,9 @@ fn write(partial: &Path, state: &mut State, trained: &Trained, moments: &[(Strin
     if let Some(ema) = &trained.ema {
         ema.save(&partial.join(EMA))?;
     }
+    if trained.frozen.is_some() {
+        link_frozen(partial)?;
+    }
     (trained.describe)(partial)?;
     state.files = sizes(partial)?;
     let file = partial.join(STATE);
@@ -142,6 +148,35 @@ fn write(partial: &Path, state: &mut State, trained: &Trained, moments: &[(Strin
         fs::write(to, text).map_err(|source| mm_core::Error::io("write", &file, source))
     })?;
     sync(partial)
+}
+
+/// Writes the variables that do not train into the `folder` of a run, unless the file has them already.
+pub(crate) fn write_frozen(folder: &Path, frozen: &VarStore) -> Result<()> {
+    let file = folder.join(FROZEN);
+    let partial = folder.join(format!(".{FROZEN}.new"));
+    weights::save(frozen, &partial, as_is)?;
+    let io = |source| Error::from(mm_core::Error::io("write", &file, source));
+    if is_same_file(&file, &partial).map_err(io)? {
+        return fs::remove_file(&partial).map_err(io);
+    }
+    fs::rename(&partial, &file).map_err(io)
+}
+
+/// Whether both files have the same bytes; a missing file has none.
+fn is_same_file(one: &Path, other: &Path) -> std::io::Result<bool> {
+    if !one.exists() || one.metadata()?.len() != other.metadata()?.len() {
+        return Ok(false);
+    }
+    let [one, other] = [one, other].map(mm_sys::MappedFile::open);
+    Ok(one?[..] == other?[..])
+}
+
+/// Links the run's frozen variables into a checkpoint of it; a copy where the disk has no links.
+fn link_frozen(checkpoint: &Path) -> Result<()> {
+    let run = checkpoint.parent().and_then(Path::parent).expect("a checkpoint is in checkpoints/ of a run");
+    let (from, to) = (run.join(FROZEN), checkpoint.join(FROZEN));
+    let linked = fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop));
+    Ok(linked.map_err(|source| mm_core::Error::io("link", &to, source))?)
 }
 
 /// Syncs the folder's entries to the disk.
@@ -213,7 +248,7 @@ pub(crate) fn check(checkpoint: &Path) -> std::result::Result<(), String> {
                 return Err(format!("{name} has {bytes} bytes of {expected}"));
             }
             (Ok(_), _) if name.ends_with(".safetensors") => {
-                weights::Weights::open(&file).map(drop).map_err(|error| match error {
+                Weights::open(&file).map(drop).map_err(|error| match error {
                     mm_core::Error::Checkpoint { problem, .. } => format!("{name}: {problem}"),
                     error => error.to_string(),
                 })?
@@ -227,10 +262,17 @@ pub(crate) fn check(checkpoint: &Path) -> std::result::Result<(), String> {
 /// Loads the tensors of a checkpoint and returns its state.
 pub(crate) fn load(checkpoint: &Path, trained: &mut Trained) -> Result<State> {
     let state = State::read(checkpoint)?;
-    weights::load(trained.vs, &checkpoint.join(MODEL), as_is)?;
+    // Older checkpoints hold the frozen variables beside the trained ones.
+    let frozen = trained.frozen.map(VarStore::variables).unwrap_or_default();
+    let open = |name: &str| -> Result<Weights> {
+        let mut tensors = Weights::open(&checkpoint.join(name))?;
+        tensors.retain(|name| !frozen.contains_key(name));
+        Ok(tensors)
+    };
+    open(MODEL)?.fill(trained.vs.variables().into_iter().collect(), &TensorLayout::AS_IS)?;
     trained.optimizer.load(&checkpoint.join(OPTIMIZER), state.step)?;
     if let Some(ema) = &mut trained.ema {
-        ema.load(&checkpoint.join(EMA))?;
+        ema.load(&open(EMA)?)?;
     }
     Ok(state)
 }

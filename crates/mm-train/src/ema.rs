@@ -1,6 +1,7 @@
 //! Exponential moving averages of weights.
 
-use mm_core::{Result, checkpoint};
+use mm_core::Result;
+use mm_core::checkpoint::{self, TensorLayout, Weights};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::Tensor;
@@ -58,12 +59,12 @@ impl Ema {
         checkpoint::write(file, &averages)
     }
 
-    /// Reads what [`Ema::save`] wrote.
+    /// Loads averages that [`Ema::save`] wrote.
     ///
     /// # Errors
-    /// The file cannot be read or is of another model.
-    pub fn load(&mut self, file: &Path) -> Result<()> {
+    /// They are of another model.
+    pub fn load(&mut self, averages: &Weights) -> Result<()> {
         let targets = self.entries.iter().map(|(name, _, average)| (name.clone(), average.shallow_clone()));
-        checkpoint::read_into(file, targets.collect())
+        averages.fill_any(targets.collect(), &TensorLayout::AS_IS)
     }
 }

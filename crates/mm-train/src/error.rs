@@ -101,11 +101,6 @@ fn kept(checkpoint: Option<&Path>) -> String {
 }
 
 impl Error {
-    /// Whether this process stopped only because another one did.
-    pub fn is_lost(&self) -> bool {
-        matches!(self, Self::Dist(error) if error.is_lost()) || matches!(self, Self::Stopped)
-    }
-
     /// An [`Error::Task`].
     pub fn task(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Task(Box::new(error))

@@ -75,6 +75,12 @@ pub trait Task: Sized {
     /// optimizer, EMA, checkpoints and broadcasts then leave them alone.
     fn variables(&self) -> &VarStore;
 
+    /// The variables that do not train, if there are any. They are written once a run and linked into every
+    /// checkpoint, so that a checkpoint can be opened as a model.
+    fn frozen(&self) -> Option<&VarStore> {
+        None
+    }
+
     /// Maps a sample to an item, on a loader thread: decoding, augmentation, tokenization.
     fn preprocess(&self) -> Map<Self::Item>;
 

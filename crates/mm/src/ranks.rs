@@ -34,8 +34,8 @@ fn follow_launcher() {
 
 /// Whether another process failed, and this one only lost it.
 pub fn is_lost(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause.downcast_ref::<mm_dist::Error>().is_some_and(mm_dist::Error::is_lost)
-            || cause.downcast_ref::<mm_train::Error>().is_some_and(mm_train::Error::is_lost)
-    })
+    let is_stopped = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(mm_train::Error::Stopped))
+    };
+    mm_dist::is_lost(error.as_ref()) || error.chain().any(is_stopped)
 }

@@ -169,7 +169,8 @@ fn a_form_that_a_bundle_cannot_be_saved_in_is_refused_before_anything_is_written
     let bundle = ClipPipeline::load(ModelFolder::open(whole.path()).unwrap(), &vs, None).unwrap();
     assert_eq!(bundle.format().unwrap(), CheckpointFormat::OpenClip);
     let to = tempfile::tempdir().unwrap();
-    let message = bundle.save(&vs, to.path(), CheckpointFormat::Hf, StoredType::F32).unwrap_err().to_string();
+    let message =
+        bundle.save(&[&vs], to.path(), CheckpointFormat::Hf, StoredType::F32).unwrap_err().to_string();
     assert!(message.contains("keep the model in open_clip's form"), "{message}");
     assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);
 }

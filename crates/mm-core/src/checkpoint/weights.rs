@@ -100,6 +100,14 @@ impl Weights {
         }
     }
 
+    /// Adds the tensors of another file, e.g. the part of a model that does not train.
+    ///
+    /// # Errors
+    /// As [`Weights::open`], or a tensor is in both files.
+    pub fn add(&mut self, file: &Path) -> Result<()> {
+        self.map(file)
+    }
+
     fn empty(path: &Path) -> Self {
         let (tensors, replaced) = (BTreeMap::new(), BTreeMap::new());
         Self { path: path.to_owned(), files: Vec::new(), tensors, replaced }
@@ -245,7 +253,7 @@ impl Weights {
     }
 
     /// As [`Weights::fill`], with NaN and infinite numbers too.
-    pub(super) fn fill_any(&self, variables: Vec<(String, Tensor)>, form: &TensorLayout) -> Result<()> {
+    pub fn fill_any(&self, variables: Vec<(String, Tensor)>, form: &TensorLayout) -> Result<()> {
         self.copy_all(variables, form, Numbers::Any)
     }
 

@@ -18,6 +18,8 @@ pub const PROCESSOR_CONFIG_FILE: &str = "preprocessor_config.json";
 /// The weights of a training checkpoint, and their exponential moving average.
 const CHECKPOINT_WEIGHTS: &str = "model.safetensors";
 const CHECKPOINT_AVERAGES: &str = "ema.safetensors";
+/// The weights that do not train, beside either.
+const CHECKPOINT_FROZEN: &str = "frozen.safetensors";
 
 /// The folder of a model: of a transformers model, an open_clip model, one part of a diffusers pipeline, or a
 /// training checkpoint of this project. Opening reads no file; each method names the file it reads.
@@ -94,7 +96,12 @@ impl HfFolder {
     /// As [`Weights::open`].
     pub fn checkpoint_weights(&self, averaged: bool) -> Result<Weights> {
         let averaged = averaged && self.has(CHECKPOINT_AVERAGES);
-        Weights::open(&self.file(if averaged { CHECKPOINT_AVERAGES } else { CHECKPOINT_WEIGHTS }))
+        let mut weights =
+            Weights::open(&self.file(if averaged { CHECKPOINT_AVERAGES } else { CHECKPOINT_WEIGHTS }))?;
+        if self.has(CHECKPOINT_FROZEN) {
+            weights.add(&self.file(CHECKPOINT_FROZEN))?;
+        }
+        Ok(weights)
     }
 
     /// The folder of the tokenizer files: this one, or in a diffusers pipeline the one of the text encoder.

@@ -1,5 +1,6 @@
 use std::cell::Cell;
-use tch::nn::{Init, Path};
+use std::sync::PoisonError;
+use tch::nn::{Init, Path, VarStore};
 use tch::{Kind, Tensor};
 
 /// What new parameters are made of.
@@ -39,6 +40,25 @@ fn variable(path: &Path, name: &str, dims: &[i64], init: Init, is_trained: bool)
     }
 }
 
+/// Moves the variables whose names `is_frozen` selects out of `vs` into a store of their own, and stops their
+/// gradients: what works on all variables of `vs` (optimizer, averages, checkpoints, broadcasts) then leaves
+/// them alone. The layers keep using them.
+pub fn take_frozen(vs: &VarStore, is_frozen: impl Fn(&str) -> bool) -> VarStore {
+    let frozen = VarStore::new(vs.device());
+    let taken: Vec<(String, Tensor)> =
+        vs.variables().into_iter().filter(|(name, _)| is_frozen(name)).collect();
+    let mut from = vs.variables_.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut to = frozen.variables_.lock().unwrap_or_else(PoisonError::into_inner);
+    for (name, variable) in taken {
+        let address = variable.data_ptr();
+        from.named_variables.remove(&name);
+        from.trainable_variables.retain(|trained| trained.tensor.data_ptr() != address);
+        to.named_variables.insert(name, variable.set_requires_grad(false));
+    }
+    drop((from, to));
+    frozen
+}
+
 /// Runs `build`, which makes a model whose parameters will all be read from a checkpoint: on this thread they
 /// have memory but no values yet. Drawing 150 million numbers only to overwrite them takes longer than
 /// reading them.
@@ -67,7 +87,19 @@ fn with_init_mode<T>(what: InitMode, build: impl FnOnce() -> T) -> T {
 mod tests {
     use super::*;
     use tch::Device;
-    use tch::nn::VarStore;
+
+    #[test]
+    fn frozen_variables_move_to_a_store_of_their_own_and_keep_their_memory() {
+        let vs = VarStore::new(Device::Cpu);
+        let [kept, moved] =
+            ["a", "b"].map(|name| parameter(&(vs.root() / name), "weight", &[2], Init::Const(1.0)));
+        let mean = buffer(&(vs.root() / "b"), "mean", &[2], 0.0);
+        let frozen = take_frozen(&vs, |name| name.starts_with("b."));
+        assert_eq!((vs.variables().len(), vs.trainable_variables().len()), (1, 1));
+        assert_eq!((frozen.variables().len(), frozen.trainable_variables().len()), (2, 0));
+        assert!(kept.requires_grad() && !moved.requires_grad() && !mean.requires_grad());
+        assert_eq!(frozen.variables()["b.weight"].data_ptr(), moved.data_ptr());
+    }
 
     #[test]
     fn uninitialised_parameters_have_their_shape_and_are_trained_as_others() {

@@ -15,10 +15,12 @@ use mm_core::Precision;
 use mm_core::optim::{AdamW, Partition, Schedule};
 use mm_data::Position;
 use mm_dist::{GradientAverage, ProcessGroup, ReduceOp};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use step::StepError;
-use tch::Device;
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
 
 /// An event of the loop, for a progress display.
 #[derive(Debug)]
@@ -108,6 +110,12 @@ impl<'a, T: Task> Trainer<'a, T> {
         let optimizer = AdamW::new(vs, train.optimizer(), partition, multiplier);
         let ema = train.ema.map(|decay| Ema::new(vs, decay));
         data.set_run_dir(&folder.path);
+        if let Some(frozen) = task.frozen() {
+            assert_same_frozen(group, frozen)?;
+            if group.is_main() {
+                checkpoint::write_frozen(&folder.path, frozen)?;
+            }
+        }
         let state = State::new(run_config.seed, Compute::of_all(group)?);
         let mut trainer = Self {
             task,
@@ -319,8 +327,26 @@ impl<'a, T: Task> Trainer<'a, T> {
         let Self { task, optimizer, ema, run, .. } = self;
         let task = &*task;
         let describe = Box::new(|to: &Path| task.describe_checkpoint(to));
-        Trained { vs: task.variables(), optimizer, ema: ema.as_mut(), group: run.group, describe }
+        let frozen = task.frozen();
+        Trained { vs: task.variables(), frozen, optimizer, ema: ema.as_mut(), group: run.group, describe }
     }
+}
+
+/// Checks that all ranks read the same frozen weights: unlike the trained ones they are not broadcast.
+fn assert_same_frozen(group: &ProcessGroup, frozen: &VarStore) -> Result<()> {
+    if group.is_alone() {
+        return Ok(());
+    }
+    let variables: BTreeMap<String, Tensor> = frozen.variables().into_iter().collect();
+    let sum = |(name, variable): (&String, &Tensor)| {
+        format!("{name} {:?} {}\n", variable.size(), variable.sum(Kind::Double).double_value(&[]))
+    };
+    let sums: String = variables.iter().map(sum).collect();
+    group.assert_same_on_all_ranks("frozen weights", &sums, |main, own| {
+        let differs = main.lines().zip(own.lines()).find(|(main, own)| main != own);
+        differs.map_or_else(|| "their number".to_owned(), |(_, own)| own.to_owned())
+    })?;
+    Ok(())
 }
 
 fn is_due(every: u64, step: u64) -> bool {
