@@ -1,3 +1,5 @@
+//! Gradients of a contrastive loss in chunks.
+
 use crate::task::ClipBatch;
 use mm_sys::RngState;
 use mm_train::{Loss, MicroBatch, Result};
@@ -5,9 +7,9 @@ use tch::{Kind, Tensor};
 
 /// The gradients of a loss that compares all samples of a batch, with a graph for only `chunk` of them at a
 /// time (GradCache: Gao et al. 2021, "Scaling deep contrastive learning batch size under memory limited
-/// setup"): all are embedded without a graph, the loss gives the gradients of their embeddings, and each
-/// chunk but the last is embedded again to carry its own on to the weights. Exact, for the price of a second
-/// forward pass.
+/// setup"): all samples are embedded without a graph, the loss gives the gradients of the embeddings, and
+/// each chunk but the last is embedded again to propagate its part to the weights. Exact, at the price of a
+/// second forward pass.
 ///
 /// `embed` gives unit rows of a chunk's images and texts, and draws the same random numbers both times;
 /// `compare` gives the loss of all rows.
@@ -30,7 +32,7 @@ pub(crate) fn backward(
         states.push(RngState::of(micro_batch.device).map_err(mm_core::Error::from)?);
         keep(tch::no_grad(|| embed(chunk)));
     }
-    let with_graph = embed(last); // the one graph that there is memory for anyway
+    let with_graph = embed(last); // there is memory for one graph
     keep(with_graph.each_ref().map(Tensor::shallow_clone));
     let leaves = rows.map(|rows| Tensor::cat(&rows, 0).set_requires_grad(true)); // [B, D]
     let loss = micro_batch.forward(|| compare(&leaves))?;
@@ -52,7 +54,7 @@ pub(crate) fn backward(
         state.restore().map_err(mm_core::Error::from)?;
         carry_on(embed(one), chunk * number as i64, number + 1 == others.len())?;
     }
-    // what comes next does not draw the last chunk's numbers again
+    // the next step must not draw the last chunk's numbers again
     drawn.restore().map_err(mm_core::Error::from)?;
     Ok(loss)
 }

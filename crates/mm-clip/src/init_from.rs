@@ -12,7 +12,7 @@ use std::path::Path as FilePath;
 use tch::Tensor;
 use tch::nn::{Path, VarStore};
 
-/// What a run starts from: the model's config, and the checkpoints that fill it, whole or by the tower.
+/// The initial model: its config, and the checkpoints that fill both towers or one of them.
 pub(crate) struct InitFrom {
     pub config: ClipConfig,
     both: Option<ModelFolder>,
@@ -24,16 +24,19 @@ pub(crate) struct InitFrom {
 }
 
 impl InitFrom {
-    /// Opens the checkpoints of `model`, which is valid. A run that is resumed from `checkpoint` holds all
-    /// that it began from: where a folder of these is gone, the checkpoint takes its place.
+    /// Opens the checkpoints of `model`, which is valid. If one of them is missing, the run's own `checkpoint`
+    /// takes its place.
+    ///
+    /// # Errors
+    /// A checkpoint cannot be opened, or the resolution does not suit the image tower.
     pub fn open(model: &ModelConfig, checkpoint: Option<&FilePath>) -> Result<Self> {
-        if let Some((gone, error)) = missing(model) {
+        if let Some((name, error)) = missing(model) {
             let Some(saved) =
                 checkpoint.filter(|checkpoint| ModelFolder::is_described_checkpoint(checkpoint))
             else {
                 return Err(error.into());
             };
-            tracing::warn!("{gone} is gone: the run goes on with what {} holds of it", saved.display());
+            tracing::warn!("{name} is missing: the run continues with the weights in {}", saved.display());
             return Self::resumed(model, saved);
         }
         let open = |name: &Option<String>| name.as_deref().map(ModelFolder::open).transpose();
@@ -50,7 +53,7 @@ impl InitFrom {
                     None => model.text.clone(),
                 };
                 let (Some(embed_dim), Some(image), Some(text)) = (model.embed_dim, image, text) else {
-                    return Err(Error::Model("[model] lacks a tower or embed_dim".to_owned()));
+                    return Err(Error::Model("[model] has no tower or no embed_dim".to_owned()));
                 };
                 ClipConfig {
                     loss: model.loss.unwrap_or_default(),
@@ -67,7 +70,7 @@ impl InitFrom {
         Ok(Self { config, both, image, text, resolution, lock_image, lock_text })
     }
 
-    /// Takes everything from the checkpoint `saved` of the run itself.
+    /// Takes all weights from the run's own checkpoint `saved`.
     fn resumed(model: &ModelConfig, saved: &FilePath) -> Result<Self> {
         let folder = ModelFolder::open_last_step(saved)?;
         let config = folder.clip()?.clone();
@@ -192,7 +195,7 @@ impl InitFrom {
     }
 }
 
-/// The first of the folders or hub names that `model` begins from that is not there, and why not.
+/// The first checkpoint of `model` that cannot be found, with the reason.
 fn missing(model: &ModelConfig) -> Option<(&str, mm_core::Error)> {
     let names = [&model.from, &model.image_from, &model.text_from].into_iter().flatten();
     names.map(String::as_str).find_map(|name| Some((name, mm_core::hub::resolve(name).err()?)))
@@ -231,7 +234,7 @@ pub(crate) fn read_captions(context: &TaskContext, work: &str) -> impl Iterator<
     })
 }
 
-/// The rows that a text tower's embedding needs, where its vocabulary is trained with it.
+/// Sets the vocabulary of a text tower to that of its tokenizer.
 pub(crate) fn set_vocabulary(tower: &mut TextTowerConfig, tokenizer: &Tokenizer) {
     match tower {
         TextTowerConfig::Clip(text) => {

@@ -1,18 +1,18 @@
-//! CLIP and SigLIP: two towers whose outputs meet in one space.
+//! CLIP and SigLIP: two towers with outputs in one space.
 //!
 //! An image tower and a text tower each map their input to a unit vector; training pulls the vectors of a
 //! pair together and pushes all others apart (Radford et al. 2021, "Learning transferable visual models from
 //! natural language supervision"; with a pairwise loss, Zhai et al. 2023, "Sigmoid loss for language image
-//! pre-training"). What comes of it compares any image with any text:
+//! pre-training"). The cosine of two vectors then compares any image with any text:
 //!
 //! - [`ClipTask`] trains one, from a TOML that is a [`ClipRunConfig`];
 //! - [`ClipPipeline`] opens and saves a model's folder and embeds images and texts; [`ImageEmbedder`] and
-//!   [`TextEmbedder`] are its sides, and open alone; [`ModelFolder`] reads the forms of transformers, open_clip
-//!   and OpenAI, [`ModelConverter`] writes one as another;
-//! - [`ZeroShot`] classifies by labels alone, [`Retrieval`] measures search both ways, [`Embedded`] does
+//!   [`TextEmbedder`] are its two sides, each usable alone; [`ModelFolder`] reads the formats of transformers, open_clip
+//!   and OpenAI, [`ModelConverter`] converts between them;
+//! - [`ZeroShot`] classifies by labels, [`Retrieval`] measures search both ways, [`Embedded`] does
 //!   both over a set;
-//! - [`LinearProbe`] classifies by what it learned on frozen embeddings;
-//! - [`relevance`] shows which parts of an image speak for a text.
+//! - [`LinearProbe`] is a linear classifier on frozen embeddings;
+//! - [`relevance`] shows which parts of an image contribute to its similarity with a text.
 //!
 //! ```
 //! use mm_clip::{Clip, ClipConfig};

@@ -1,24 +1,25 @@
+//! `[model]` of a CLIP run.
+
 use crate::ContrastiveLoss;
 use mm_core::config::{ConfigError, ConfigFile};
 use mm_text::TextTowerConfig;
 use mm_vision::ImageTowerConfig;
 use serde::{Deserialize, Serialize};
 
-/// `[model]`: a model to make, or `from` a checkpoint; or a tower of each.
+/// `[model]`: a new model, one `from` a checkpoint, or a tower of each kind.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
-    /// The checkpoint to start from: a folder or a hub name. It brings towers, tokenizer and preprocessing.
+    /// The checkpoint to start from: a folder or a hub name, with towers, tokenizer and preprocessing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// Side of the images in pixels, where it is not to be the checkpoint's own: its table of positions is
-    /// resized.
+    /// Side of the images in pixels, if it differs from the checkpoint's: position embeddings are resized.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolution: Option<i64>,
     /// Width of the shared space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embed_dim: Option<i64>,
-    /// What pulls pairs together.
+    /// The contrastive loss.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<ContrastiveLoss>,
     /// The checkpoint that the image tower comes from.
@@ -27,16 +28,16 @@ pub struct ModelConfig {
     /// The checkpoint that the text tower and its tokenizer come from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_from: Option<String>,
-    /// Whether a linear map leads from the image tower to the shared space.
+    /// Whether a linear layer projects the image tower's output to the shared space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_projection: Option<bool>,
-    /// Whether a linear map leads from the text tower to the shared space.
+    /// Whether a linear layer projects the text tower's output to the shared space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_projection: Option<bool>,
-    /// Keeps the image tower as it is (LiT, Zhai et al. 2022).
+    /// Freezes the image tower.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lock_image: Option<Lock>,
-    /// Keeps the text tower as it is.
+    /// Freezes the text tower.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lock_text: Option<Lock>,
     /// The image tower.
@@ -47,28 +48,27 @@ pub struct ModelConfig {
     pub text: Option<TextTowerConfig>,
 }
 
-/// A tower that keeps its weights, and runs as in inference: no dropped patches, no batch statistics.
+/// A frozen tower (LiT, Zhai et al. 2022), which runs as in inference: no dropped patches, no batch statistics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lock {
-    /// How many of its last groups are trained all the same. Groups are, as in open_clip: the embeddings;
-    /// each block but the last; the last block with the norm and head behind it; the projection to the shared
-    /// space.
+    /// The number of its last layer groups that train. Groups are, as in open_clip: the embeddings; each block
+    /// but the last; the last block with the norm and head after it; the projection to the shared space.
     pub unlocked_groups: usize,
 }
 
 impl Lock {
-    /// Whether the whole tower keeps its weights, and at most the projection behind it is trained.
+    /// Whether all of the tower is frozen, and at most the projection after it trains.
     pub(crate) fn holds_tower(self) -> bool {
         self.unlocked_groups <= 1
     }
 }
 
 impl ModelConfig {
-    /// Checks which keys stand beside each other, and each tower that is written out.
+    /// Checks the combination of keys, and each tower that is written out.
     ///
     /// # Errors
-    /// Names the key that is missing or has no use here.
+    /// A key is missing, or does not go with another; the error names it with its line in `source`.
     pub(crate) fn validate(&self, source: &ConfigFile) -> std::result::Result<(), ConfigError> {
         let error = |key: &str, problem: String| {
             Err(source.error(&format!("model.{key}"), format!("`model.{key}`: {problem}")))

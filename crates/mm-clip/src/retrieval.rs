@@ -1,8 +1,10 @@
+//! Recall and rank of cross-modal retrieval.
+
 use crate::{Error, Result};
 use serde::Serialize;
 use tch::Tensor;
 
-/// How well queries find what belongs to them among candidates.
+/// Retrieval metrics: how high the matches of queries rank among candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Retrieval {
     /// Share of queries whose match is the best candidate.
@@ -19,10 +21,10 @@ impl Retrieval {
     /// Finds, for each unit row of `queries` `[N, D]`, the rank of its best match among the unit rows of
     /// `candidates` `[M, D]`. Query n and candidate m belong together where
     /// `query_ids[n] == candidate_ids[m]`: several captions of an image share its id. A candidate that scores
-    /// as high as the match counts as better, so a model that says the same of all gains nothing.
+    /// as high as the match counts as better, so that equal scores for all candidates gain nothing.
     ///
     /// # Errors
-    /// No query, as many ids as rows are not there, or a query nothing belongs to.
+    /// There is no query, not one id for each row, or a query without a match.
     pub fn measure(
         queries: &Tensor,
         query_ids: &[usize],
@@ -58,7 +60,7 @@ impl Retrieval {
         Self { recall_at_1: within(1), recall_at_5: within(5), recall_at_10: within(10), median_rank }
     }
 
-    /// What guessing reaches among `candidates` with one match a query.
+    /// The expectation of a random ranking of `candidates` with one match a query.
     pub fn chance(candidates: usize) -> Self {
         let within = |k: usize| k.min(candidates) as f64 / candidates as f64;
         let median_rank = (candidates + 1) as f64 / 2.0;
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_says_the_same_of_all_finds_nothing() {
+    fn equal_scores_for_all_candidates_find_nothing() {
         let same = Tensor::ones([20, 3], (Kind::Float, Device::Cpu));
         let ids: Vec<usize> = (0..20).collect();
         let found = Retrieval::measure(&same, &ids, &same, &ids).unwrap();
