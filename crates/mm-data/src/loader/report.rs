@@ -103,12 +103,13 @@ impl Report {
         self.bad.push(bad);
     }
 
-    /// Tells the tally of an epoch, of each source, of this process since its start.
+    /// Logs the tally of an epoch for each data set, as this process counted it since its start: a warning if
+    /// samples were skipped.
     pub fn end_epoch(&mut self, epoch: u64) {
         for (source, tally) in &mut self.epoch {
             let tally = std::mem::take(tally);
             if tally.skipped.is_empty() && tally.warned == 0 {
-                tracing::info!("epoch {epoch}: {source}: {tally}");
+                tracing::debug!("epoch {epoch}: {source}: {tally}");
             } else {
                 tracing::warn!("epoch {epoch}: {source}: {tally}");
             }

@@ -56,6 +56,8 @@ impl Curve {
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{} by step\">",
             escape(&self.name)
         );
+        // Two digits of the largest label differ between ticks.
+        let decimals = (2.0 - high.log10().floor()).clamp(0.0, 6.0) as usize;
         for tick in 0..=4 {
             let value = low + (high - low) * f64::from(tick) / 4.0;
             let at = y(value);
@@ -65,7 +67,7 @@ impl Curve {
             );
             let _ = write!(
                 svg,
-                "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{value:.2}</text>",
+                "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{value:.decimals$}</text>",
                 LEFT - 6.0,
                 at + 4.0
             );

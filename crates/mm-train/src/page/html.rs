@@ -29,8 +29,11 @@ fn curves_section(curves: &[Curve], evaluations: &[Evaluation]) -> Option<String
         };
         name == "loss" || evaluations.iter().any(of_set)
     };
-    let shown = curves.iter().filter(|curve| is_headline(&curve.name) && curve.has_shape());
+    let mut shown: Vec<&Curve> =
+        curves.iter().filter(|curve| is_headline(&curve.name) && curve.has_shape()).collect();
+    shown.sort_by_key(|curve| curve.name != "loss"); // the loss first
     let figures: String = shown
+        .into_iter()
         .map(|curve| {
             let (svg, name, last) = (curve.svg(), escape(&curve.name), curve.last().unwrap_or(f64::NAN));
             format!("<figure>{svg}<figcaption>{name}, last {last:.3}</figcaption></figure>")
