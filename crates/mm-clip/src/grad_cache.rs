@@ -1,6 +1,6 @@
 //! Gradients of a contrastive loss in chunks.
 
-use crate::task::ClipBatch;
+use crate::batch::ClipBatch;
 use mm_sys::RngState;
 use mm_train::{Loss, MicroBatch, Result};
 use tch::{Kind, Tensor};

@@ -36,6 +36,7 @@
 //!
 //! To add a tower, add it to `mm-vision` or `mm-text` and to the enum of towers there; nothing changes here.
 
+mod batch;
 mod cached_text_features;
 mod checkpoint;
 mod config;
@@ -55,13 +56,13 @@ mod model_config;
 mod pipeline;
 mod relevance;
 mod retrieval;
+mod run_config;
 mod sections;
 mod task;
 mod zero_shot;
 
-pub use config::{
-    ClipConfig, ClipRunConfig, ContrastiveLoss, InputConfig, LossConfig, TokenizerConfig, ZeroShotConfig,
-};
+pub use batch::{ClipBatch, ClipItem, TextInput};
+pub use config::{ClipConfig, ContrastiveLoss};
 pub use convert::ModelConverter;
 pub use encoder::{ImageEncoder, TextEncoder};
 pub use error::{Error, Result};
@@ -77,5 +78,6 @@ pub use model_config::{Lock, ModelConfig};
 pub use pipeline::{ClipPipeline, ImageEmbedder, TextEmbedder, check_rows};
 pub use relevance::{Relevance, relevance};
 pub use retrieval::Retrieval;
-pub use task::{ClipBatch, ClipItem, ClipTask, TextInput};
+pub use run_config::{ClipRunConfig, InputConfig, LossConfig, TokenizerConfig, ZeroShotConfig};
+pub use task::ClipTask;
 pub use zero_shot::{ClassReport, Templates, ZeroShot, ZeroShotReport};

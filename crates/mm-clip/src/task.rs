@@ -1,5 +1,6 @@
 //! `run.task = "clip"`: images and captions in, the contrastive loss out.
 
+use crate::batch::{ClipBatch, ClipItem, TextInput};
 use crate::cached_text_features::CachedTextFeatures;
 use crate::encoder::unit_rows;
 use crate::folder::CheckpointFormat;
@@ -10,8 +11,6 @@ use mm_core::checkpoint::StoredType;
 use mm_core::{OpenOptions, seed, upload};
 use mm_data::{Fault, Map};
 use mm_dist::{Contrastive, ContrastiveConfig};
-use mm_image::RgbImage;
-use mm_text::TokenBatch;
 use mm_train::{EvalContext, EvalSet, Evaluation, Loss, MicroBatch, Result, Supports, Task, TaskContext};
 use mm_vision::ImageTowerConfig;
 use std::path::Path;
@@ -33,57 +32,6 @@ pub struct ClipTask {
     /// Samples of this process that are embedded with a graph at once; none: all.
     grad_cache_chunk: Option<i64>,
     preprocess: Map<ClipItem>,
-}
-
-/// An image and a caption, ready to be batched.
-pub struct ClipItem {
-    image: RgbImage,
-    token_ids: Vec<u32>,
-    /// Whether the caption was longer than the tower's context.
-    is_cut: bool,
-}
-
-impl mm_data::Item for ClipItem {
-    fn bytes(&self) -> usize {
-        self.image.bytes() + 4 * self.token_ids.len()
-    }
-}
-
-/// Paired images and texts on the model's device.
-pub struct ClipBatch {
-    /// `[B, 3, S, S]`.
-    pub pixel_values: Tensor,
-    /// B texts.
-    pub texts: TextInput,
-    /// The share of texts that were longer than the tower's context and were cut.
-    pub cut_captions: f64,
-}
-
-/// The texts of a batch.
-pub enum TextInput {
-    /// Token ids.
-    Tokens(TokenBatch),
-    /// The outputs of a locked tower, `[B, W]`.
-    Pooled(Tensor),
-}
-
-impl ClipBatch {
-    /// The same samples, `count` in a batch.
-    pub(crate) fn chunks(&self, count: i64) -> Vec<Self> {
-        let all = self.pixel_values.size()[0];
-        let chunk = |start: i64| {
-            let part = |x: &Tensor| x.narrow(0, start, count.min(all - start));
-            let texts = match &self.texts {
-                TextInput::Tokens(tokens) => TextInput::Tokens(TokenBatch {
-                    input_ids: part(&tokens.input_ids),
-                    attention_mask: part(&tokens.attention_mask),
-                }),
-                TextInput::Pooled(pooled) => TextInput::Pooled(part(pooled)),
-            };
-            Self { pixel_values: part(&self.pixel_values), texts, cut_captions: self.cut_captions }
-        };
-        (0..all).step_by(count as usize).map(chunk).collect()
-    }
 }
 
 impl Task for ClipTask {
