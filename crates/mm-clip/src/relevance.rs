@@ -28,8 +28,14 @@ pub fn relevance(bundle: &ClipPipeline, image: &RgbImage, text: &str) -> Result<
     let text_embeds = bundle.text.embed(&[text], 1)?.to_device(bundle.image.device);
     let (image_embeds, taps) = tch::with_grad(|| bundle.image.encoder.encode_with_taps(&pixel_values));
     let similarity = tch::with_grad(|| (image_embeds * text_embeds.copy()).sum(Kind::Float));
-    if !similarity.requires_grad() {
-        return Err(Error::NoGradients);
+    let has_gradients = match &taps {
+        HeatMapTaps::Attention(attention) => {
+            attention.layers.iter().chain(&attention.pool).all(Tensor::requires_grad)
+        }
+        HeatMapTaps::Features { features, .. } => features.requires_grad(),
+    };
+    if !similarity.requires_grad() || !has_gradients {
+        return Err(Error::NoGradients); // packed, or in locked layers
     }
     let map = match &taps {
         HeatMapTaps::Attention(attention) => attention_relevance(attention, &similarity)?,
