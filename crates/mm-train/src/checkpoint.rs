@@ -1,3 +1,5 @@
+//! The checkpoints of a run: written, checked, loaded, removed.
+
 use crate::compute::Compute;
 use crate::{Ema, Error, Result};
 use mm_core::checkpoint::{self as weights, TensorLayout, Weights};

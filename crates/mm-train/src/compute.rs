@@ -1,6 +1,6 @@
 //! The part of a machine that the last bits of a run depend on.
 
-use crate::Result;
+use crate::{Result, gather};
 use mm_dist::ProcessGroup;
 use serde::{Deserialize, Serialize};
 
@@ -17,13 +17,12 @@ impl Compute {
     /// The settings of all ranks.
     pub(crate) fn of_all(group: &ProcessGroup) -> Result<Vec<Self>> {
         let own = Self { threads: tch::get_num_threads(), cpu_capability: mm_sys::cpu_capability() };
-        let all = group.gather_bytes(&serde_json::to_vec(&own).expect("plain values are JSON"))?;
-        Ok(all.iter().map(|one| serde_json::from_slice(one).expect("settings are sent as JSON")).collect())
+        gather(group, std::slice::from_ref(&own))
     }
 }
 
-/// What to tell of a run that went on with `now` after `before`; none where both are the same, or where the
-/// checkpoint does not say.
+/// The warning for a run that continues with the settings `now` after `before`; none if they are equal, or if
+/// the checkpoint does not have them.
 pub(crate) fn difference(before: &[Compute], now: &[Compute]) -> Option<String> {
     let one = before.first().filter(|_| before != now)?;
     let mut ways = Vec::new();
@@ -32,9 +31,10 @@ pub(crate) fn difference(before: &[Compute], now: &[Compute]) -> Option<String> 
     }
     let threads = |all: &[Compute]| all.iter().map(|one| one.threads).collect::<Vec<_>>();
     if threads(before) != threads(now) {
-        ways.push(match before.iter().all(|other| other.threads == one.threads) {
-            true => format!("set OMP_NUM_THREADS={}", one.threads),
-            false => "set OMP_NUM_THREADS of each process".to_owned(),
+        ways.push(if before.iter().all(|other| other.threads == one.threads) {
+            format!("set OMP_NUM_THREADS={}", one.threads)
+        } else {
+            "set OMP_NUM_THREADS of each process".to_owned()
         });
     }
     if before.iter().chain(now).any(|other| other.cpu_capability != now[0].cpu_capability) {
@@ -57,9 +57,10 @@ fn describe(all: &[Compute]) -> String {
     };
     let kinds: Vec<String> = all.iter().map(kind).collect();
     let processes = counted(all.len(), "process", "processes");
-    match kinds.iter().all(|kind| *kind == kinds[0]) {
-        true => format!("{processes} with {}{}", kinds[0], if all.len() > 1 { " each" } else { "" }),
-        false => format!("{processes} with {}", kinds.join(", ")),
+    if kinds.iter().all(|kind| *kind == kinds[0]) {
+        format!("{processes} with {}{}", kinds[0], if all.len() > 1 { " each" } else { "" })
+    } else {
+        format!("{processes} with {}", kinds.join(", "))
     }
 }
 

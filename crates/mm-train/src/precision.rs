@@ -28,8 +28,7 @@ pub fn resolve_precision(
         (None, None) if group.is_main() => measured(vs),
         (None, None) => Precision::F32,
     };
-    let decided =
-        group.gather_bytes(&serde_json::to_vec(&own).expect("a unit variant is JSON"))?.swap_remove(0);
+    let decided = group.broadcast_bytes(&serde_json::to_vec(&own).expect("a unit variant is JSON"))?;
     Ok(serde_json::from_slice(&decided).expect("precisions are sent as JSON"))
 }
 

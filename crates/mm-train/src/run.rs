@@ -22,25 +22,22 @@ pub struct RunFolder {
 
 impl RunFolder {
     /// Creates the folder of a new run, or finds the checkpoint of one to resume, and writes `resolved`, the
-    /// whole configuration as it will run, to `config.toml`. Of several processes rank 0 does so, and all go
-    /// on from the checkpoint that it found.
+    /// resolved configuration, to `config.toml`. Rank 0 does so, and all ranks take the checkpoint that it
+    /// found.
     ///
     /// # Errors
-    /// As [`Resume::checkpoint`]; another run is in the folder; the disk refuses; the processes do not share
-    /// the folder, or one is lost.
+    /// As [`Resume::checkpoint`]; another run uses the folder; a file cannot be written; the processes do
+    /// not share the folder, or one of them fails.
     pub fn open(config: &RunConfig, resume: &Resume, resolved: &str, group: &ProcessGroup) -> Result<Self> {
         let mut found = Vec::new();
-        let own = match group.is_main() {
-            true => Some(Self::open_alone(config, resume, resolved)?),
-            false => None,
-        };
+        let own = if group.is_main() { Some(Self::open_on_main(config, resume, resolved)?) } else { None };
         if let Some(checkpoint) = own.as_ref().and_then(|run| run.checkpoint.as_ref()) {
             // `latest` may point elsewhere by the time that another process looks.
             let real =
                 checkpoint.canonicalize().map_err(|source| mm_core::Error::io("read", checkpoint, source))?;
             found = real.into_os_string().into_encoded_bytes();
         }
-        let found = group.gather_bytes(&found)?.swap_remove(0);
+        let found = group.broadcast_bytes(&found)?;
         let checkpoint = (!found.is_empty()).then(|| PathBuf::from(OsString::from_vec(found)));
         match &checkpoint {
             Some(path) if !path.join("state.json").is_file() => {
@@ -50,7 +47,7 @@ impl RunFolder {
         }
     }
 
-    fn open_alone(config: &RunConfig, resume: &Resume, resolved: &str) -> Result<Self> {
+    fn open_on_main(config: &RunConfig, resume: &Resume, resolved: &str) -> Result<Self> {
         let path = config.folder();
         let checkpoint = resume.checkpoint(&path)?;
         let checkpoints = path.join("checkpoints");
@@ -84,7 +81,7 @@ impl RunFolder {
     }
 }
 
-/// Holds the run's folder against a second start: with `--resume latest` nothing else would.
+/// Locks the run's folder against a second start, which `--resume latest` would allow.
 fn lock(folder: &Path) -> Result<Arc<File>> {
     let path = folder.join(".lock");
     let file = File::create(&path).map_err(|source| mm_core::Error::io("create", &path, source))?;

@@ -103,8 +103,9 @@ pub fn run(args: &Args) -> Result<()> {
         _ => unreachable!("clap asks for --from or for two models"),
     };
     model.write(&args.to, form, dtype).with_context(|| format!("cannot write {}", args.to.display()))?;
-    match args.json {
-        true => output::print_line(serde_json::json!({ "to": args.to })),
-        false => output::print_line(args.to.display()),
+    if args.json {
+        output::print_line(serde_json::json!({ "to": args.to }))
+    } else {
+        output::print_line(args.to.display())
     }
 }

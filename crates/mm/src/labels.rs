@@ -52,9 +52,11 @@ fn field(text: &str) -> Result<(String, Option<&str>)> {
 /// The labels in a file: one a line, or in a `.json` a list or a map of classes as ImageNet's.
 pub fn from_file(file: &Path) -> Result<Vec<String>> {
     let text = mm_data::text::read(file).context("cannot read the labels")?;
-    let labels = match file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
-        true => from_json(&text).with_context(|| format!("{}", file.display()))?,
-        false => from_lines(&text, file)?,
+    let is_json = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    let labels = if is_json {
+        from_json(&text).with_context(|| format!("{}", file.display()))?
+    } else {
+        from_lines(&text, file)?
     };
     ensure!(!labels.is_empty(), "{}: no label", file.display());
     Ok(labels)

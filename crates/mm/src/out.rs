@@ -30,9 +30,10 @@ impl OutFile {
             listed(extensions)
         );
         // A link stays: the file that it points to is replaced.
-        let path = match path.is_symlink() {
-            true => fs::canonicalize(path).with_context(|| format!("cannot write {shown}, a link"))?,
-            false => path.to_owned(),
+        let path = if path.is_symlink() {
+            fs::canonicalize(path).with_context(|| format!("cannot write {shown}, a link"))?
+        } else {
+            path.to_owned()
         };
         ensure!(path.is_file() || !path.exists(), "cannot write {shown}: it is a device, not a file");
         let made =
@@ -68,12 +69,11 @@ impl Drop for OutFile {
 pub fn try_folder(folder: &Path) -> Result<()> {
     let shown = folder.display();
     ensure!(folder.is_dir() || !folder.exists(), "cannot write to {shown}: it is a file; name a folder");
-    let tried = match folder.exists() {
-        true => {
-            let file = folder.join(".tried.partial");
-            File::create(&file).and_then(|_| fs::remove_file(&file))
-        }
-        false => fs::create_dir_all(folder).and_then(|()| fs::remove_dir(folder)),
+    let tried = if folder.exists() {
+        let file = folder.join(".tried.partial");
+        File::create(&file).and_then(|_| fs::remove_file(&file))
+    } else {
+        fs::create_dir_all(folder).and_then(|()| fs::remove_dir(folder))
     };
     tried.with_context(|| format!("cannot write to {shown}"))
 }

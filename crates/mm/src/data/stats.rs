@@ -37,9 +37,10 @@ pub fn run(args: &Args) -> Result<()> {
     let bar = progress::bar(source.len() as u64, "samples");
     let stats = Stats::of(&*source, args.workers, &|done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
-    match args.json {
-        true => output::print_line(json(&stats))?,
-        false => output::print(&render(&stats))?,
+    if args.json {
+        output::print_line(json(&stats))?;
+    } else {
+        output::print(&render(&stats))?;
     }
     ensure_some_good(stats.samples as usize, (stats.samples + stats.bad.values().sum::<u64>()) as usize)
 }

@@ -48,10 +48,8 @@ fn a_run_whose_processes_are_killed_twenty_times_ends_as_the_one_that_never_was(
         let mut children = start(&arguments, 2);
         // The log has a line a step; what is resumed writes it anew up to the checkpoint.
         let (log, before) = (killed.join("metrics.jsonl"), inode(&killed.join("metrics.jsonl")));
-        let lines = || match inode(&log) == before {
-            true => 0,
-            false => std::fs::read_to_string(&log).map_or(0, |text| text.lines().count()),
-        };
+        let count = || std::fs::read_to_string(&log).map_or(0, |text| text.lines().count());
+        let lines = || if inode(&log) == before { 0 } else { count() };
         let last = saved() + 1 + draw(time, 25) as usize;
         while lines() < last && children.iter_mut().all(|child| child.try_wait().unwrap().is_none()) {
             std::thread::sleep(Duration::from_millis(1));

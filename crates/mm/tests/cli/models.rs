@@ -304,6 +304,46 @@ fn a_run_begins_from_a_model_and_keeps_what_is_locked() {
 }
 
 #[test]
+fn locked_weights_are_stored_once_a_run_and_every_checkpoint_has_them() {
+    let models = Models::new();
+    let file = models.path("tuned.toml");
+    let config = format!(
+        "[run]\ntask = \"clip\"\nname = \"tuned\"\nout = {:?}\n[model]\nfrom = {:?}\nlock_text = {{}}\n\
+         [data]\ntrain = {{ kind = \"emoji\", split = \"held_out\" }}\n\
+         [train]\nsteps = 4\nbatch_size = 16\nlr = 1e-3\nema = 0.9\ncheckpoint_every = 2\n",
+        models.folder.path(),
+        models.model
+    );
+    std::fs::write(&file, config).unwrap();
+    let train = |more: &[&str]| success(&[&["train", file.to_str().unwrap()], more].concat());
+    train(&[]);
+    let run = models.path("tuned");
+    let names = |file: &str| -> Vec<String> {
+        let tensors = tch::Tensor::read_safetensors(run.join(file)).unwrap();
+        tensors.into_iter().map(|(name, _)| name).collect()
+    };
+    let is_text = |name: &String| name.starts_with("text_model.");
+    assert!(
+        names("frozen.safetensors").iter().all(|name| is_text(name) || name.starts_with("text_projection"))
+    );
+    for part in ["model.safetensors", "ema.safetensors"] {
+        assert!(!names(&format!("checkpoints/step-2/{part}")).iter().any(is_text), "{part}");
+    }
+    assert!(names("model/model.safetensors").iter().any(is_text));
+    let model = || std::fs::read(run.join("model/model.safetensors")).unwrap();
+    let straight = model();
+    // A checkpoint is a model, and the run continues from it without the model that it began from.
+    assert_eq!(models.rows(models.text("tuned/checkpoints/step-2").as_str(), &[]).len(), 3 * 32);
+    for folder in ["model", "checkpoints/step-4"] {
+        std::fs::remove_dir_all(run.join(folder)).unwrap();
+    }
+    std::fs::remove_file(run.join("checkpoints/latest")).unwrap();
+    std::fs::remove_dir_all(&models.model).unwrap();
+    train(&["--resume", "latest"]);
+    assert!(straight == model(), "resumed at step 2 and unbroken");
+}
+
+#[test]
 fn a_linear_probe_tells_classes_apart_and_is_written() {
     let models = Models::new();
     for (set, shift) in [("train", 0), ("test", 3)] {
