@@ -1,7 +1,7 @@
 //! The architecture of a CLIP.
 
-use mm_text::{ClipTextVariant, TextTowerConfig};
-use mm_vision::{ImageTowerConfig, VitVariant};
+use mm_text::TextTowerConfig;
+use mm_vision::ImageTowerConfig;
 use serde::{Deserialize, Serialize};
 
 /// A CLIP: any image tower and any text tower with outputs in one space.
@@ -46,19 +46,12 @@ impl ClipConfig {
 
     /// The width that the image tower's output is projected to, if it is.
     pub fn image_projection_to(&self) -> Option<i64> {
-        let ends_there = match &self.image {
-            ImageTowerConfig::ModifiedResNet(_) => true,
-            ImageTowerConfig::Vit(vit) => vit.form == VitVariant::Siglip,
-            ImageTowerConfig::ResNet(_) => false,
-        };
-        (self.image_projection && !ends_there).then_some(self.embed_dim)
+        (self.image_projection && !self.image.ends_in_shared_space()).then_some(self.embed_dim)
     }
 
     /// The width that the text tower's output is projected to, if it is.
     pub fn text_projection_to(&self) -> Option<i64> {
-        let ends_there =
-            matches!(&self.text, TextTowerConfig::Clip(text) if text.form == ClipTextVariant::Siglip);
-        (self.text_projection && !ends_there).then_some(self.embed_dim)
+        (self.text_projection && !self.text.ends_in_shared_space()).then_some(self.embed_dim)
     }
 }
 

@@ -11,7 +11,7 @@ use tch::{Kind, Tensor};
 /// not end there itself.
 #[derive(Debug)]
 pub struct ImageEncoder {
-    tower: ImageTower,
+    tower: Box<dyn ImageTower>,
     projection: Option<Linear>,
     output_width: i64,
 }
@@ -24,7 +24,7 @@ impl ImageEncoder {
     /// The tower cannot be built, or `projection` is out of range.
     pub fn new(path: &Path, tower: &ImageTowerConfig, projection: Option<i64>) -> Result<Self> {
         check_projection(projection)?;
-        let tower = tower.build(&(path / image_root(tower)))?;
+        let tower = tower.build(&(path / tower.root()))?;
         let (width, output_width) = (tower.output_width(), projection.unwrap_or(tower.output_width()));
         Ok(Self {
             tower,
@@ -62,11 +62,7 @@ impl ImageEncoder {
     /// As [`ImageEncoder::encode`], with what a heat map is made from, in one graph.
     pub fn encode_with_taps(&self, pixel_values: &Tensor) -> (Tensor, HeatMapTaps) {
         let taps = self.tower.forward_with_taps(pixel_values);
-        let pooled = match &taps {
-            HeatMapTaps::Attention(vit) => &vit.pooled,
-            HeatMapTaps::Features { pooled, .. } => pooled,
-        };
-        (unit_rows(&self.project(pooled.shallow_clone())), taps)
+        (unit_rows(&self.project(taps.pooled().shallow_clone())), taps)
     }
 
     /// Readies for inference in `precision`. A packed encoder cannot be trained.
@@ -80,7 +76,7 @@ impl ImageEncoder {
 /// end there itself.
 #[derive(Debug)]
 pub struct TextEncoder {
-    tower: TextTower,
+    tower: Box<dyn TextTower>,
     projection: Option<Linear>,
     output_width: i64,
 }
@@ -136,14 +132,6 @@ impl TextEncoder {
 
 /// Where a text tower's parameters are.
 pub const TEXT_ROOT: &str = "text_model";
-
-/// Where an image tower's parameters are: a modified ResNet bears open_clip's names.
-pub fn image_root(tower: &ImageTowerConfig) -> &'static str {
-    match tower {
-        ImageTowerConfig::ModifiedResNet(_) => "visual",
-        _ => "vision_model",
-    }
-}
 
 /// Brings each row of `x` `[B, D]` to length 1, in f32.
 pub fn unit_rows(x: &Tensor) -> Tensor {

@@ -5,9 +5,9 @@ use crate::layer_groups::group_of;
 use crate::{Clip, ClipConfig, Error, Lock, ModelConfig, Result, TokenizerConfig};
 use mm_core::checkpoint::variable_shapes;
 use mm_core::nn::take_frozen;
-use mm_text::{TextClean, TextTowerConfig, Tokenizer, train_bpe};
+use mm_text::{TextClean, Tokenizer, train_bpe};
 use mm_train::TaskContext;
-use mm_vision::{ImageProcessor, ImageTowerConfig, VitVariant};
+use mm_vision::ImageProcessor;
 use std::path::Path as FilePath;
 use tch::Tensor;
 use tch::nn::{Path, VarStore};
@@ -123,7 +123,7 @@ impl InitFrom {
                         train_tokenizer(context, clean, vocab_size, context_length)?
                     }
                 };
-                set_vocabulary(&mut self.config.text, &tokenizer);
+                self.config.text.set_vocabulary(&tokenizer);
                 tokenizer
             }
         };
@@ -135,13 +135,10 @@ impl InitFrom {
     /// The checkpoint's preprocessing, or that of the image tower's family.
     pub fn processor(&self) -> Result<ImageProcessor> {
         let size = self.config.image.image_size() as u32;
-        match (self.both.as_ref().or(self.image.as_ref()), &self.config.image) {
-            (Some(folder), _) if self.resolution.is_some() => Ok(folder.processor()?.with_size(size)?),
-            (Some(folder), _) => folder.processor(),
-            (None, ImageTowerConfig::Vit(vit)) if vit.form == VitVariant::Siglip => {
-                Ok(ImageProcessor::default_siglip(size))
-            }
-            (None, _) => Ok(ImageProcessor::default_clip(size)),
+        match self.both.as_ref().or(self.image.as_ref()) {
+            Some(folder) if self.resolution.is_some() => Ok(folder.processor()?.with_size(size)?),
+            Some(folder) => folder.processor(),
+            None => Ok(self.config.image.default_processor()),
         }
     }
 
@@ -232,15 +229,4 @@ pub(crate) fn read_captions(context: &TaskContext, work: &str) -> impl Iterator<
         context.progress.report(work, index as u64 + 1, total as u64);
         dataset.sample(index).map(|sample| sample.captions).unwrap_or_default()
     })
-}
-
-/// Sets the vocabulary of a text tower to that of its tokenizer.
-pub(crate) fn set_vocabulary(tower: &mut TextTowerConfig, tokenizer: &Tokenizer) {
-    match tower {
-        TextTowerConfig::Clip(text) => {
-            text.vocab_size = tokenizer.vocab_size() as i64;
-            text.eos_token_id = i64::from(tokenizer.eos_id());
-        }
-        TextTowerConfig::Bert(text) => text.vocab_size = tokenizer.vocab_size() as i64,
-    }
 }

@@ -1,73 +1,63 @@
-//! The groups of a tower's parameters, from its input to its output: what is locked and what learns slower
-//! counts in them.
+//! The layer groups of a model's parameters, counted from its output: locks and layer-wise learning rates
+//! are set by them.
 
 use crate::ClipConfig;
-use mm_text::TextTowerConfig;
-use mm_vision::ImageTowerConfig;
+use crate::encoder::TEXT_ROOT;
+use mm_core::nn::TowerSpec;
 
-/// Where a parameter of a tower stands.
+/// The layer group of a tower's parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LayerGroup {
-    /// Whether it is the image side's.
+    /// Whether it is on the image side.
     pub is_image: bool,
-    /// How many groups come after it: 0 for the projection.
+    /// The number of groups after it: 0 for the projection to the shared space.
     pub behind: usize,
 }
 
-/// The group of the parameter `name` of a [`Clip`](crate::Clip); none for the temperature and the bias.
-///
-/// LayerGroup 0 are the embeddings or a ResNet's stem, group n the n-th block or stage, the last with the norm and
-/// head behind it; then comes the projection, or what pools a modified ResNet.
+/// A parameter of one of the towers.
+struct TowerParameter<'a> {
+    is_image: bool,
+    tower: &'a dyn TowerSpec,
+    /// Its name below the tower's path; none: it is the projection after the tower.
+    name: Option<&'a str>,
+}
+
+impl<'a> TowerParameter<'a> {
+    /// The tower's parameter with this name in a [`Clip`](crate::Clip); none for the temperature and the bias.
+    fn find(name: &'a str, config: &'a ClipConfig) -> Option<Self> {
+        let (root, rest) = name.split_once('.')?;
+        let (image, text): (&dyn TowerSpec, &dyn TowerSpec) = (&*config.image, &*config.text);
+        let (is_image, tower, name) = match root {
+            "visual_projection" => (true, image, None),
+            "text_projection" => (false, text, None),
+            TEXT_ROOT => (false, text, Some(rest)),
+            root if root == config.image.root() => (true, image, Some(rest)),
+            _ => return None,
+        };
+        Some(Self { is_image, tower, name })
+    }
+}
+
+/// The layer group of the parameter `name` of a [`Clip`](crate::Clip); none for the temperature and the bias.
+/// The groups are those of [`TowerSpec::depth`], and the projection after them.
 pub(crate) fn group_of(name: &str, config: &ClipConfig) -> Option<LayerGroup> {
-    let (root, rest) = name.split_once('.')?;
-    let (is_image, blocks) = match root {
-        "vision_model" | "visual" | "visual_projection" => (true, image_blocks(&config.image)),
-        "text_model" | "text_projection" => (false, text_blocks(&config.text)),
-        _ => return None,
-    };
-    let group = match rest {
-        _ if root.ends_with("_projection") || rest.starts_with("attnpool.") => blocks + 1,
-        _ => {
-            block_of(rest).map_or_else(|| if is_input(rest) { 0 } else { blocks }, |block| block.min(blocks))
-        }
-    };
-    Some(LayerGroup { is_image, behind: blocks + 1 - group })
+    let TowerParameter { is_image, tower, name } = TowerParameter::find(name, config)?;
+    let last = tower.blocks() + 1;
+    Some(LayerGroup { is_image, behind: last - name.map_or(last, |name| tower.depth(name)) })
 }
 
-/// The block of a parameter, counted from 1.
-fn block_of(name: &str) -> Option<usize> {
-    let number = |text: &str| text.split('.').next()?.parse::<usize>().ok();
-    let block =
-        ["encoder.layers.", "encoder.layer."].iter().find_map(|prefix| number(name.strip_prefix(prefix)?));
-    block.map(|block| block + 1).or_else(|| number(name.strip_prefix("layer")?))
-}
-
-fn is_input(name: &str) -> bool {
-    ["embeddings.", "pre_layrnorm.", "conv", "bn"].iter().any(|prefix| name.starts_with(prefix))
-}
-
-/// A ResNet has four stages.
-const STAGES: usize = 4;
-
-fn image_blocks(config: &ImageTowerConfig) -> usize {
-    match config {
-        ImageTowerConfig::Vit(vit) => vit.num_hidden_layers as usize,
-        ImageTowerConfig::ResNet(_) | ImageTowerConfig::ModifiedResNet(_) => STAGES,
-    }
-}
-
-fn text_blocks(config: &TextTowerConfig) -> usize {
-    match config {
-        TextTowerConfig::Clip(text) => text.num_hidden_layers as usize,
-        TextTowerConfig::Bert(bert) => bert.num_hidden_layers as usize,
-    }
+/// Whether weight decay applies to the parameter `name` of a [`Clip`](crate::Clip), given that it is a matrix.
+pub(crate) fn has_weight_decay(name: &str, config: &ClipConfig) -> bool {
+    let parameter = TowerParameter::find(name, config);
+    parameter
+        .is_none_or(|TowerParameter { tower, name, .. }| name.is_none_or(|name| tower.has_weight_decay(name)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mm_text::{BertConfig, ClipTextConfig};
-    use mm_vision::{ModifiedResNetConfig, VitConfig};
+    use mm_text::{BertConfig, ClipTextConfig, TextTowerConfig};
+    use mm_vision::{ImageTowerConfig, ModifiedResNetConfig, VitConfig, VitVariant};
 
     fn behind(config: &ClipConfig, name: &str) -> Option<usize> {
         group_of(name, config).map(|group| group.behind)
@@ -106,6 +96,21 @@ mod tests {
             ("text_model.pooler.dense.weight", 1),
         ] {
             assert_eq!(behind(&clip, name), Some(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn class_and_position_embeddings_and_the_probe_do_not_decay() {
+        let text = TextTowerConfig::Clip(ClipTextConfig::default());
+        for (form, exempt) in [(VitVariant::Siglip, "head.probe"), (VitVariant::Vit, "embeddings.cls_token")]
+        {
+            let image = ImageTowerConfig::Vit(VitConfig { form, ..VitConfig::default() });
+            let clip = ClipConfig::new(512, image, text.clone());
+            assert!(!has_weight_decay(&format!("vision_model.{exempt}"), &clip));
+            assert!(!has_weight_decay("text_model.embeddings.position_embedding.weight", &clip));
+            for name in ["visual_projection.weight", "text_model.embeddings.token_embedding.weight"] {
+                assert!(has_weight_decay(name, &clip), "{name}");
+            }
         }
     }
 }

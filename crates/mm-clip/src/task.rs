@@ -5,14 +5,13 @@ use crate::cached_text_features::CachedTextFeatures;
 use crate::encoder::unit_rows;
 use crate::folder::CheckpointFormat;
 use crate::init_from::InitFrom;
-use crate::layer_groups::group_of;
+use crate::layer_groups::{group_of, has_weight_decay};
 use crate::{ClipPipeline, ClipRunConfig, Embedded, Lock, LossConfig, Templates, grad_cache, sections};
 use mm_core::checkpoint::StoredType;
 use mm_core::{OpenOptions, seed, upload};
 use mm_data::{Fault, Map};
 use mm_dist::{Contrastive, ContrastiveConfig};
 use mm_train::{EvalContext, EvalSet, Evaluation, Loss, MicroBatch, Result, Supports, Task, TaskContext};
-use mm_vision::ImageTowerConfig;
 use std::path::Path;
 use std::sync::Arc;
 use tch::nn::VarStore;
@@ -94,6 +93,10 @@ impl Task for ClipTask {
         group_of(name, &self.pipeline.config).map_or(0, |group| group.behind)
     }
 
+    fn has_weight_decay(&self, name: &str) -> bool {
+        has_weight_decay(name, &self.pipeline.config)
+    }
+
     fn model(&self) -> &ClipPipeline {
         &self.pipeline
     }
@@ -145,8 +148,7 @@ impl ClipTask {
         let mut init = InitFrom::open(&config.model, context.checkpoint)?;
         let tokenizer = init.tokenizer(config.tokenizer.as_ref(), context)?;
         let (processor, model_config) = (init.processor()?, init.config.clone());
-        let has_batch_norm =
-            !matches!(model_config.image, ImageTowerConfig::Vit(_)) && config.model.lock_image.is_none();
+        let has_batch_norm = model_config.image.has_batch_norm() && config.model.lock_image.is_none();
         if config.loss.grad_cache_chunk.is_some() && has_batch_norm {
             let reason = "a ResNet's batch norm needs the whole batch at once: use a ViT, or remove the key";
             return Err(crate::Error::Model(format!("loss.grad_cache_chunk: {reason}")));

@@ -1,9 +1,12 @@
-use crate::Result;
-use crate::config::check_tower;
+//! BERT as a text tower.
+
+use crate::config::{check_tower, describe};
+use crate::tower::{TextTower, TextTowerSpec};
+use crate::{Result, TokenBatch, Tokenizer};
 use mm_core::Precision;
 use mm_core::nn::{
     Activation, AttentionMask, BlockConfig, BlockInit, BlockNames, Embedding, LayerNorm, Linear, NormOrder,
-    Transformer,
+    TowerSpec, Transformer, transformer_depth,
 };
 use serde::{Deserialize, Serialize};
 use tch::nn::Path;
@@ -21,6 +24,17 @@ pub enum BertPooling {
     /// The first token's, through BERT's own `pooler` (a linear layer and tanh): transformers'
     /// `pooler_output`.
     Pooler,
+}
+
+impl BertPooling {
+    /// The name that configs have for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cls => "cls",
+            Self::Mean => "mean",
+            Self::Pooler => "pooler",
+        }
+    }
 }
 
 /// The sizes of a BERT, named as in a Hugging Face `config.json`. Defaults are bert-base-uncased's.
@@ -89,7 +103,7 @@ impl BertConfig {
         check_tower(&sizes, layers, self.hidden_size, heads, self.layer_norm_eps)
     }
 
-    fn blocks(&self) -> BlockConfig {
+    fn block_config(&self) -> BlockConfig {
         BlockConfig {
             width: self.hidden_size,
             heads: self.num_attention_heads,
@@ -102,6 +116,59 @@ impl BertConfig {
             gradient_checkpointing: self.gradient_checkpointing,
             ..BlockConfig::default()
         }
+    }
+}
+
+impl TowerSpec for BertConfig {
+    fn describe(&self) -> String {
+        let family = format!("BERT, {} pooling", self.pooling.name());
+        describe(&family, self, self.num_hidden_layers, self.hidden_size, self.num_attention_heads)
+    }
+
+    fn blocks(&self) -> usize {
+        self.num_hidden_layers as usize
+    }
+
+    fn depth(&self, name: &str) -> usize {
+        transformer_depth(name, "encoder.layer", self.blocks(), &["embeddings."])
+    }
+
+    fn has_weight_decay(&self, name: &str) -> bool {
+        name != "embeddings.position_embeddings.weight"
+    }
+
+    fn set_gradient_checkpointing(&mut self, on: bool) {
+        self.gradient_checkpointing = on;
+    }
+}
+
+impl TextTowerSpec for BertConfig {
+    fn build(&self, path: &Path) -> Result<Box<dyn TextTower>> {
+        Ok(Box::new(Bert::new(path, self)?))
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.validate()
+    }
+
+    fn output_width(&self) -> i64 {
+        self.hidden_size
+    }
+
+    fn context_length(&self) -> i64 {
+        self.max_position_embeddings
+    }
+
+    fn vocab_size(&self) -> i64 {
+        self.vocab_size
+    }
+
+    fn set_vocabulary(&mut self, tokenizer: &Tokenizer) {
+        self.vocab_size = tokenizer.vocab_size() as i64;
+    }
+
+    fn input_names(&self) -> &'static [&'static str] {
+        &["input_ids", "token_type_ids", "attention_mask"]
     }
 }
 
@@ -134,7 +201,11 @@ impl Bert {
             position_embeddings: table("position_embeddings", config.max_position_embeddings),
             token_type_embeddings: table("token_type_embeddings", config.type_vocab_size),
             layer_norm: LayerNorm::new(&(&embeddings / "LayerNorm"), width, config.layer_norm_eps),
-            encoder: Transformer::new(&(path / "encoder" / "layer"), &config.blocks(), &BlockNames::BERT),
+            encoder: Transformer::new(
+                &(path / "encoder" / "layer"),
+                &config.block_config(),
+                &BlockNames::BERT,
+            ),
             pooling: match config.pooling {
                 BertPooling::Cls => Pooling::Cls,
                 BertPooling::Mean => Pooling::Mean,
@@ -189,5 +260,15 @@ impl Bert {
         if let Pooling::Pooler(dense) = &mut self.pooling {
             dense.pack(precision);
         }
+    }
+}
+
+impl TextTower for Bert {
+    fn forward(&self, tokens: &TokenBatch) -> Tensor {
+        self.forward(&tokens.input_ids, &tokens.attention_mask)
+    }
+
+    fn pack(&mut self, precision: Precision) {
+        self.pack(precision);
     }
 }

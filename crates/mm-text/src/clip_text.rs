@@ -1,14 +1,18 @@
-use crate::config::check_tower;
-use crate::{Error, Result};
+//! The text transformer of CLIP and SigLIP.
+
+use crate::config::{check_tower, describe};
+use crate::tower::{PooledToken, TextTower, TextTowerSpec};
+use crate::{Error, Padding, Result, TokenBatch, Tokenizer};
 use mm_core::Precision;
 use mm_core::nn::{
-    Activation, AttentionMask, BlockConfig, BlockNames, Embedding, LayerNorm, Linear, NormOrder, Transformer,
+    Activation, AttentionMask, BlockConfig, BlockNames, Embedding, LayerNorm, Linear, NormOrder, TowerSpec,
+    Transformer, transformer_depth,
 };
 use serde::{Deserialize, Serialize};
 use tch::nn::Path;
 use tch::{Kind, Tensor};
 
-/// Whose text transformer it is.
+/// The family of a text transformer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClipTextVariant {
@@ -19,6 +23,16 @@ pub enum ClipTextVariant {
     /// SigLIP's (Zhai et al. 2023): every token sees all, padding too; the last position's output, through a
     /// linear `head`, stands for the text.
     Siglip,
+}
+
+impl ClipTextVariant {
+    /// The name that configs have for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Clip => "clip",
+            Self::Siglip => "siglip",
+        }
+    }
 }
 
 /// The sizes of a CLIP or SigLIP text tower, named as in a Hugging Face `text_config`. Defaults are CLIP
@@ -118,7 +132,7 @@ impl ClipTextConfig {
             .then_some(self.eos_token_id)
     }
 
-    fn blocks(&self) -> BlockConfig {
+    fn block_config(&self) -> BlockConfig {
         BlockConfig {
             width: self.hidden_size,
             heads: self.num_attention_heads,
@@ -130,6 +144,82 @@ impl ClipTextConfig {
             gradient_checkpointing: self.gradient_checkpointing,
             ..BlockConfig::default()
         }
+    }
+}
+
+impl TowerSpec for ClipTextConfig {
+    fn describe(&self) -> String {
+        let family = format!("transformer ({})", self.form.name());
+        describe(&family, self, self.num_hidden_layers, self.hidden_size, self.num_attention_heads)
+    }
+
+    fn blocks(&self) -> usize {
+        self.num_hidden_layers as usize
+    }
+
+    fn depth(&self, name: &str) -> usize {
+        transformer_depth(name, "encoder.layers", self.blocks(), &["embeddings."])
+    }
+
+    fn has_weight_decay(&self, name: &str) -> bool {
+        name != "embeddings.position_embedding.weight"
+    }
+
+    fn set_gradient_checkpointing(&mut self, on: bool) {
+        self.gradient_checkpointing = on;
+    }
+}
+
+impl TextTowerSpec for ClipTextConfig {
+    fn build(&self, path: &Path) -> Result<Box<dyn TextTower>> {
+        Ok(Box::new(ClipText::new(path, self)?))
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.validate()
+    }
+
+    fn output_width(&self) -> i64 {
+        self.output_width()
+    }
+
+    fn context_length(&self) -> i64 {
+        self.max_position_embeddings
+    }
+
+    fn vocab_size(&self) -> i64 {
+        self.vocab_size
+    }
+
+    fn set_vocabulary(&mut self, tokenizer: &Tokenizer) {
+        self.vocab_size = tokenizer.vocab_size() as i64;
+        self.eos_token_id = i64::from(tokenizer.eos_id());
+    }
+
+    fn padding(&self) -> Padding {
+        match self.form {
+            ClipTextVariant::Clip => Padding::Longest,
+            ClipTextVariant::Siglip => Padding::Fixed,
+        }
+    }
+
+    /// SigLIP's attends to padding, so it gets no mask.
+    fn input_names(&self) -> &'static [&'static str] {
+        match self.form {
+            ClipTextVariant::Clip => &["input_ids", "attention_mask"],
+            ClipTextVariant::Siglip => &["input_ids"],
+        }
+    }
+
+    fn pooled_token(&self) -> PooledToken {
+        match self.form {
+            ClipTextVariant::Siglip => PooledToken::Any,
+            ClipTextVariant::Clip => self.pooled_token().map_or(PooledToken::LargestId, PooledToken::Id),
+        }
+    }
+
+    fn ends_in_shared_space(&self) -> bool {
+        self.form == ClipTextVariant::Siglip
     }
 }
 
@@ -177,7 +267,11 @@ impl ClipText {
                 0.02,
             ),
             position_embedding: Embedding::new(&(&embeddings / "position_embedding"), positions, width, 0.01),
-            encoder: Transformer::new(&(path / "encoder" / "layers"), &config.blocks(), &BlockNames::CLIP),
+            encoder: Transformer::new(
+                &(path / "encoder" / "layers"),
+                &config.block_config(),
+                &BlockNames::CLIP,
+            ),
             final_layer_norm: LayerNorm::new(&(path / "final_layer_norm"), width, config.layer_norm_eps),
             pooling,
         })
@@ -227,5 +321,15 @@ impl ClipText {
         if let Pooling::Last(head) = &mut self.pooling {
             head.pack(precision);
         }
+    }
+}
+
+impl TextTower for ClipText {
+    fn forward(&self, tokens: &TokenBatch) -> Tensor {
+        self.forward(&tokens.input_ids)
+    }
+
+    fn pack(&mut self, precision: Precision) {
+        self.pack(precision);
     }
 }

@@ -1,6 +1,6 @@
 //! What the towers' configs share.
 
-use crate::{Error, Result};
+use crate::{Error, Result, TextTowerSpec};
 use mm_core::hf;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,6 +20,18 @@ pub(crate) fn check_tower(
         .and_then(|()| hf::check_heads(hidden_size, heads))
         .and_then(|()| hf::check_eps(eps))
         .map_err(Error::Config)
+}
+
+/// One line on a tower of this family and these sizes.
+pub(crate) fn describe(
+    family: &str,
+    config: &dyn TextTowerSpec,
+    layers: i64,
+    width: i64,
+    heads: i64,
+) -> String {
+    let (vocabulary, context) = (config.vocab_size(), config.context_length());
+    format!("{family}: {layers} blocks, width {width}, {heads} heads; {vocabulary} ids, {context} positions")
 }
 
 /// `defaults` with the fields that the Hugging Face config sets.

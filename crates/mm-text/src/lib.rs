@@ -52,9 +52,14 @@
 //!
 //! # To extend
 //!
-//! A new tower is a file with a config and a struct made of [`mm_core::nn`]'s layers, a variant in
-//! [`TextTowerConfig`] and one in [`TextTower`]; its golden is a function in `xtask/goldens/text.py` and a
-//! test in `tests/goldens.rs`. A new tokenizer is a `tokenizer.json`: nothing changes here.
+//! A new tower is one file and one line:
+//!
+//! 1. a file with a config that implements [`TowerSpec`](mm_core::nn::TowerSpec) and [`TextTowerSpec`], and a
+//!    struct made of [`mm_core::nn`]'s layers that implements [`TextTower`];
+//! 2. its line in the enum [`TextTowerConfig`] in `tower.rs`;
+//! 3. a golden in `xtask/goldens/text.py` and `tests/goldens.rs`.
+//!
+//! A new tokenizer is a `tokenizer.json`: nothing changes here.
 
 mod batch;
 mod bert;
@@ -71,4 +76,4 @@ pub use bert::{Bert, BertConfig, BertPooling};
 pub use clip_text::{ClipText, ClipTextConfig, ClipTextVariant};
 pub use error::{Error, Result};
 pub use tokenizer::{TOKENIZER_FILES, TextClean, Tokenizer, train_bpe};
-pub use tower::{TextTower, TextTowerConfig};
+pub use tower::{PooledToken, TextTower, TextTowerConfig, TextTowerSpec};

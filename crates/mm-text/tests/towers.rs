@@ -38,7 +38,7 @@ fn bert(pooling: BertPooling) -> TextTowerConfig {
     })
 }
 
-fn build(config: &TextTowerConfig) -> (VarStore, TextTower) {
+fn build(config: &TextTowerConfig) -> (VarStore, Box<dyn TextTower>) {
     let vs = VarStore::new(Device::Cpu);
     let tower = config.build(&vs.root()).unwrap();
     mm_testing::initialize(&vs, 5);
@@ -154,4 +154,24 @@ fn a_tokenizer_that_does_not_fit_is_refused() {
         refused(ClipTextConfig { max_position_embeddings: 15, ..fitting.clone() }).contains("15 positions")
     );
     assert!(refused(ClipTextConfig { eos_token_id: 3, ..fitting }).contains("eos_token_id 3"));
+}
+
+#[test]
+fn every_parameter_has_a_depth_and_decays_unless_it_is_a_position_embedding() {
+    let siglip = ClipTextConfig { form: ClipTextVariant::Siglip, ..clip() };
+    for (config, position_embedding) in [
+        (TextTowerConfig::Clip(clip()), "embeddings.position_embedding.weight"),
+        (TextTowerConfig::Clip(siglip), "embeddings.position_embedding.weight"),
+        (bert(BertPooling::Pooler), "embeddings.position_embeddings.weight"),
+    ] {
+        let (vs, _) = build(&config);
+        let names: Vec<String> = vs.variables().into_keys().collect();
+        for depth in 0..=config.blocks() {
+            assert!(names.iter().any(|name| config.depth(name) == depth), "{config:?}: none at {depth}");
+        }
+        assert!(names.iter().all(|name| config.depth(name) <= config.blocks()), "{config:?}");
+        assert_eq!(config.depth(position_embedding), 0);
+        let exempt: Vec<&String> = names.iter().filter(|name| !config.has_weight_decay(name)).collect();
+        assert_eq!(exempt, [position_embedding]);
+    }
 }

@@ -149,6 +149,13 @@ pub trait Task: Sized {
         0
     }
 
+    /// Whether weight decay applies to the variable `name`, given that it has two dimensions or more: not to
+    /// class and position embeddings.
+    fn has_weight_decay(&self, name: &str) -> bool {
+        let _ = name;
+        true
+    }
+
     /// Whether a checkpoint written now could be resumed exactly. A task answers `false` in the middle of
     /// something that a checkpoint does not hold, such as a roll-out, on all ranks alike; the trainer then
     /// writes the checkpoint after the next step that answers `true`.

@@ -36,8 +36,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! To add a tower: a file with a config (`validate` says what is wrong, with the numbers) and a struct with
-//! `new`, `forward` and `pack`; a variant in `tower.rs`; a golden in `xtask/goldens/vision.py`.
+//! A new tower is one file and one line:
+//!
+//! 1. a file with a config that implements [`TowerSpec`](mm_core::nn::TowerSpec) and [`ImageTowerSpec`]
+//!    (`validate` names the field that is wrong, with the numbers), and a struct that implements
+//!    [`ImageTower`];
+//! 2. its line in the enum [`ImageTowerConfig`] in `tower.rs`;
+//! 3. a golden in `xtask/goldens/vision.py` and `tests/goldens.rs`.
 
 mod attention_pool;
 mod channels;
@@ -62,6 +67,6 @@ pub use modified_resnet::{ModifiedResNet, ModifiedResNetConfig};
 pub use position_table::{PositionTable, resize_positions};
 pub use processor::ImageProcessor;
 pub use resnet::{ResNet, ResNetConfig};
-pub use tower::{HeatMapTaps, ImageTower, ImageTowerConfig};
+pub use tower::{HeatMapTaps, ImageTower, ImageTowerConfig, ImageTowerSpec};
 pub use vit::{Vit, VitAttention};
 pub use vit_config::{VitConfig, VitVariant};

@@ -1,15 +1,23 @@
+//! CLIP's modified ResNet.
+
 use crate::attention_pool::AttentionPool;
 use crate::conv::{ConvNorm, ConvShape};
 use crate::error::{Error, Result};
+use crate::position_table::PositionTable;
+use crate::resnet::{STAGES, stage_of};
+use crate::tower::{HeatMapTaps, ImageTower, ImageTowerSpec};
 use mm_core::Precision;
 use mm_core::hf::{check_layers, check_sizes};
-use mm_core::nn::parameter;
+use mm_core::nn::{TowerSpec, parameter};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use tch::nn::{Init, Path};
 
 /// A bottleneck's output has this many times its inner width.
 const EXPANSION: i64 = 4;
+
+/// The table of positions.
+const POSITIONS: &str = "attnpool.positional_embedding";
 
 /// The sizes of a [`ModifiedResNet`]. The defaults are CLIP's RN50; RN101 has layers `[3, 4, 23, 3]` and
 /// output 512, RN50x4 has layers `[4, 6, 10, 6]`, width 80, output 640 and image size 288.
@@ -92,6 +100,59 @@ impl ModifiedResNetConfig {
     /// Places along a side of the features that are pooled.
     pub(crate) fn feature_grid(&self) -> i64 {
         self.image_size / 32
+    }
+}
+
+impl TowerSpec for ModifiedResNetConfig {
+    fn describe(&self) -> String {
+        let Self { layers, width, image_size, .. } = self;
+        format!("CLIP's ResNet: blocks {layers:?}, width {width}; {image_size} px")
+    }
+
+    fn blocks(&self) -> usize {
+        STAGES
+    }
+
+    fn depth(&self, name: &str) -> usize {
+        if name.starts_with("attnpool.") { STAGES + 1 } else { stage_of(name) }
+    }
+
+    fn has_weight_decay(&self, name: &str) -> bool {
+        name != POSITIONS
+    }
+
+    fn has_batch_norm(&self) -> bool {
+        true
+    }
+}
+
+impl ImageTowerSpec for ModifiedResNetConfig {
+    fn build(&self, path: &Path) -> Result<Box<dyn ImageTower>> {
+        Ok(Box::new(ModifiedResNet::new(path, self.clone())?))
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.validate()
+    }
+
+    fn image_size(&self) -> i64 {
+        self.image_size
+    }
+
+    fn set_image_size(&mut self, size: i64) {
+        self.image_size = size;
+    }
+
+    fn position_table(&self) -> Option<PositionTable> {
+        Some(PositionTable { name: POSITIONS, extra_tokens: 1, grid: self.feature_grid() })
+    }
+
+    fn root(&self) -> &'static str {
+        "visual" // the names are open_clip's
+    }
+
+    fn ends_in_shared_space(&self) -> bool {
+        true
     }
 }
 
@@ -185,6 +246,25 @@ impl ModifiedResNet {
         self.blocks.iter_mut().for_each(|block| block.pack(precision));
         self.positional_embedding = self.positional_embedding.detach().to_kind(precision.kind());
         self.pool.pack(precision);
+    }
+}
+
+impl ImageTower for ModifiedResNet {
+    fn forward(&self, pixel_values: &Tensor, train: bool) -> Tensor {
+        self.forward(pixel_values, train)
+    }
+
+    fn forward_with_taps(&self, pixel_values: &Tensor) -> HeatMapTaps {
+        let features = self.forward_features(pixel_values, false);
+        HeatMapTaps::Features { pooled: self.pool(&features), features }
+    }
+
+    fn output_width(&self) -> i64 {
+        self.config.output_dim
+    }
+
+    fn pack(&mut self, precision: Precision) {
+        self.pack(precision);
     }
 }
 

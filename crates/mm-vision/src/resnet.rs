@@ -1,11 +1,18 @@
+//! ResNets in torchvision's form.
+
 use crate::conv::{ConvNorm, ConvShape};
 use crate::error::{Error, Result};
+use crate::tower::{HeatMapTaps, ImageTower, ImageTowerSpec};
 use mm_core::Precision;
 use mm_core::hf::check_sizes;
+use mm_core::nn::TowerSpec;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use tch::nn::init::{FanInOut, NonLinearity, NormalOrUniform};
 use tch::nn::{Init, Path};
+
+/// The stages of a ResNet, of any depth.
+pub(crate) const STAGES: usize = 4;
 
 /// The sizes of a [`ResNet`]. The defaults are ResNet-50's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +47,7 @@ impl ResNetConfig {
     }
 
     /// The block and how many of it each stage has (He et al. 2016, table 1).
-    fn stages(&self) -> Result<(BlockKind, [i64; 4])> {
+    fn stages(&self) -> Result<(BlockKind, [i64; STAGES])> {
         match self.depth {
             18 => Ok((BlockKind::Basic, [2, 2, 2, 2])),
             34 => Ok((BlockKind::Basic, [3, 4, 6, 3])),
@@ -48,6 +55,56 @@ impl ResNetConfig {
             101 => Ok((BlockKind::Bottleneck, [3, 4, 23, 3])),
             other => Err(Error::Config(format!("depth is {other}: it must be 18, 34, 50 or 101"))),
         }
+    }
+}
+
+impl TowerSpec for ResNetConfig {
+    fn describe(&self) -> String {
+        format!("ResNet of {} layers, width {}; {} px", self.depth, self.width, self.image_size)
+    }
+
+    fn blocks(&self) -> usize {
+        STAGES
+    }
+
+    fn depth(&self, name: &str) -> usize {
+        stage_of(name)
+    }
+
+    fn has_weight_decay(&self, _name: &str) -> bool {
+        true
+    }
+
+    fn has_batch_norm(&self) -> bool {
+        true
+    }
+}
+
+impl ImageTowerSpec for ResNetConfig {
+    fn build(&self, path: &Path) -> Result<Box<dyn ImageTower>> {
+        Ok(Box::new(ResNet::new(path, self.clone())?))
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.validate()
+    }
+
+    fn image_size(&self) -> i64 {
+        self.image_size
+    }
+
+    fn set_image_size(&mut self, size: i64) {
+        self.image_size = size;
+    }
+}
+
+/// The stage of the parameter `name`, counted from 1: 0 for the stem, the last for what comes after it.
+pub(crate) fn stage_of(name: &str) -> usize {
+    let stage = name.strip_prefix("layer").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+    match stage {
+        Some(stage) => stage.min(STAGES),
+        None if name.starts_with("conv") || name.starts_with("bn") => 0,
+        None => STAGES,
     }
 }
 
@@ -130,6 +187,25 @@ impl ResNet {
     pub fn pack(&mut self, precision: Precision) {
         self.stem.pack(precision);
         self.blocks.iter_mut().for_each(|block| block.pack(precision));
+    }
+}
+
+impl ImageTower for ResNet {
+    fn forward(&self, pixel_values: &Tensor, train: bool) -> Tensor {
+        self.forward(pixel_values, train)
+    }
+
+    fn forward_with_taps(&self, pixel_values: &Tensor) -> HeatMapTaps {
+        let features = self.forward_features(pixel_values, false);
+        HeatMapTaps::Features { pooled: self.pool(&features), features }
+    }
+
+    fn output_width(&self) -> i64 {
+        self.output_width
+    }
+
+    fn pack(&mut self, precision: Precision) {
+        self.pack(precision);
     }
 }
 

@@ -1,119 +1,109 @@
+//! The image towers, behind one interface.
+
+use crate::ImageProcessor;
 use crate::error::Result;
-use crate::modified_resnet::{ModifiedResNet, ModifiedResNetConfig};
+use crate::modified_resnet::ModifiedResNetConfig;
 use crate::position_table::PositionTable;
-use crate::resnet::{ResNet, ResNetConfig};
-use crate::vit::{Vit, VitAttention};
-use crate::vit_config::{VitConfig, VitVariant};
+use crate::resnet::ResNetConfig;
+use crate::vit::VitAttention;
+use crate::vit_config::VitConfig;
 use mm_core::Precision;
-use serde::{Deserialize, Serialize};
+use mm_core::nn::TowerSpec;
+use std::fmt::Debug;
 use tch::Tensor;
 use tch::nn::Path;
 
-/// Which image tower, with its sizes; in TOML, `kind = "vit"` beside the fields of the tower's own config.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum ImageTowerConfig {
-    /// A vision transformer.
-    Vit(VitConfig),
-    /// A ResNet in torchvision's form.
-    #[serde(rename = "resnet")]
-    ResNet(ResNetConfig),
-    /// CLIP's modified ResNet.
-    #[serde(rename = "modified_resnet")]
-    ModifiedResNet(ModifiedResNetConfig),
+mm_core::tower_configs! {
+    /// Which image tower, with its sizes; in TOML, `kind = "vit"` beside the fields of the tower's own config.
+    pub enum ImageTowerConfig: dyn ImageTowerSpec {
+        /// A vision transformer.
+        Vit(VitConfig) = "vit",
+        /// A ResNet in torchvision's form.
+        ResNet(ResNetConfig) = "resnet",
+        /// CLIP's modified ResNet.
+        ModifiedResNet(ModifiedResNetConfig) = "modified_resnet",
+    }
 }
 
-impl ImageTowerConfig {
+/// The config of an image tower.
+pub trait ImageTowerSpec: TowerSpec {
     /// Creates the tower with its parameters below `path`.
     ///
     /// # Errors
-    /// The config's own: see the `validate` of each.
-    pub fn build(&self, path: &Path) -> Result<ImageTower> {
-        Ok(match self {
-            Self::Vit(config) => ImageTower::Vit(Vit::new(path, config.clone())?),
-            Self::ResNet(config) => ImageTower::ResNet(ResNet::new(path, config.clone())?),
-            Self::ModifiedResNet(config) => {
-                ImageTower::ModifiedResNet(Box::new(ModifiedResNet::new(path, config.clone())?))
-            }
-        })
-    }
+    /// As [`ImageTowerSpec::validate`].
+    fn build(&self, path: &Path) -> Result<Box<dyn ImageTower>>;
 
     /// Checks that the tower can be built.
     ///
     /// # Errors
-    /// The config's own: see the `validate` of each.
-    pub fn validate(&self) -> Result<()> {
-        match self {
-            Self::Vit(config) => config.validate(),
-            Self::ResNet(config) => config.validate(),
-            Self::ModifiedResNet(config) => config.validate(),
-        }
-    }
+    /// Names the first field that is out of range, with its value and its bounds.
+    fn validate(&self) -> Result<()>;
 
     /// Side of the square input, in pixels.
-    pub fn image_size(&self) -> i64 {
-        match self {
-            Self::Vit(config) => config.image_size,
-            Self::ResNet(config) => config.image_size,
-            Self::ModifiedResNet(config) => config.image_size,
-        }
+    fn image_size(&self) -> i64;
+
+    /// Sets the side of the square input, in pixels.
+    fn set_image_size(&mut self, size: i64);
+
+    /// The parameter that holds the tower's positions; none for a tower without positions in its weights.
+    fn position_table(&self) -> Option<PositionTable> {
+        None
     }
 
+    /// The name of the tower's path in the checkpoint of a pair.
+    fn root(&self) -> &'static str {
+        "vision_model"
+    }
+
+    /// Whether the output is already in the space shared with texts, so that no projection follows.
+    fn ends_in_shared_space(&self) -> bool {
+        false
+    }
+
+    /// The preprocessing of a new tower.
+    fn default_processor(&self) -> ImageProcessor {
+        ImageProcessor::default_clip(self.image_size() as u32)
+    }
+
+    /// transformers' class of the tower's preprocessing.
+    fn processor_class(&self) -> &'static str {
+        "CLIPImageProcessor"
+    }
+}
+
+impl ImageTowerConfig {
     /// The same tower for square images of `size` pixels a side. Its table of positions changes with it: see
     /// [`resize_positions`](crate::resize_positions).
     ///
     /// # Errors
-    /// The config's own: see the `validate` of each.
+    /// As [`ImageTowerSpec::validate`].
     pub fn with_image_size(mut self, size: i64) -> Result<Self> {
-        match &mut self {
-            Self::Vit(config) => config.image_size = size,
-            Self::ResNet(config) => config.image_size = size,
-            Self::ModifiedResNet(config) => config.image_size = size,
-        }
+        self.set_image_size(size);
         self.validate()?;
         Ok(self)
-    }
-
-    /// Whether training computes the activations inside of a transformer's blocks again in the backward pass:
-    /// less memory, more time, the same gradients. A ResNet has no such blocks and trains as before.
-    pub fn set_gradient_checkpointing(&mut self, on: bool) {
-        match self {
-            Self::Vit(config) => config.gradient_checkpointing = on,
-            Self::ResNet(_) | Self::ModifiedResNet(_) => {}
-        }
-    }
-
-    /// Where the tower keeps its positions; none for a ResNet, which has no place in its weights.
-    pub fn position_table(&self) -> Option<PositionTable> {
-        match self {
-            Self::Vit(config) => {
-                let name = match config.form {
-                    VitVariant::Clip | VitVariant::Siglip => "embeddings.position_embedding.weight",
-                    VitVariant::Vit => "embeddings.position_embeddings",
-                };
-                Some(PositionTable { name, extra_tokens: config.class_tokens(), grid: config.patch_grid() })
-            }
-            Self::ResNet(_) => None,
-            Self::ModifiedResNet(config) => {
-                let (name, grid) = ("attnpool.positional_embedding", config.feature_grid());
-                Some(PositionTable { name, extra_tokens: 1, grid })
-            }
-        }
     }
 }
 
 /// An image tower: `pixel_values` in, one vector an image out.
-#[derive(Debug)]
-pub enum ImageTower {
-    /// A vision transformer.
-    Vit(Vit),
-    /// A ResNet in torchvision's form.
-    ResNet(ResNet),
-    /// CLIP's modified ResNet.
-    ModifiedResNet(Box<ModifiedResNet>),
+pub trait ImageTower: Debug + Send {
+    /// Maps `pixel_values` `[B, 3, image_size, image_size]` to `[B, output_width]`. `train` turns on what
+    /// differs in training: a ViT's patch dropout, a ResNet's batch statistics.
+    ///
+    /// # Panics
+    /// `pixel_values` has another shape.
+    fn forward(&self, pixel_values: &Tensor, train: bool) -> Tensor;
+
+    /// As [`ImageTower::forward`] outside training, with the activations that a heat map is made from.
+    fn forward_with_taps(&self, pixel_values: &Tensor) -> HeatMapTaps;
+
+    /// Width of the output.
+    fn output_width(&self) -> i64;
+
+    /// Readies for inference in `precision`; outputs are of its kind. A packed tower cannot be trained.
+    fn pack(&mut self, precision: Precision);
 }
 
-/// What a heat map over the image is made from, in one graph with the pooled output.
+/// The activations that a heat map over the image is made from, in one graph with the pooled output.
 #[derive(Debug)]
 pub enum HeatMapTaps {
     /// Of a ViT: the attention weights (for relevance propagation, Chefer et al. 2021).
@@ -127,63 +117,12 @@ pub enum HeatMapTaps {
     },
 }
 
-impl ImageTower {
-    /// Maps `pixel_values` `[B, 3, image_size, image_size]` to `[B, output_width]`. `train` turns on what
-    /// differs in training: a ViT's patch dropout, a ResNet's batch statistics.
-    ///
-    /// # Panics
-    /// `pixel_values` has another shape.
-    pub fn forward(&self, pixel_values: &Tensor, train: bool) -> Tensor {
+impl HeatMapTaps {
+    /// The pooled output, `[B, output_width]`.
+    pub fn pooled(&self) -> &Tensor {
         match self {
-            Self::Vit(vit) if train => vit.forward_train(pixel_values, 1.0 - vit.config().patch_dropout),
-            Self::Vit(vit) => vit.forward(pixel_values),
-            Self::ResNet(resnet) => resnet.forward(pixel_values, train),
-            Self::ModifiedResNet(resnet) => resnet.forward(pixel_values, train),
-        }
-    }
-
-    /// As [`ImageTower::forward`] outside training, with what a heat map is made from.
-    pub fn forward_with_taps(&self, pixel_values: &Tensor) -> HeatMapTaps {
-        let (features, pooled) = match self {
-            Self::Vit(vit) => return HeatMapTaps::Attention(vit.forward_with_attention(pixel_values)),
-            Self::ResNet(resnet) => {
-                let features = resnet.forward_features(pixel_values, false);
-                let pooled = resnet.pool(&features);
-                (features, pooled)
-            }
-            Self::ModifiedResNet(resnet) => {
-                let features = resnet.forward_features(pixel_values, false);
-                let pooled = resnet.pool(&features);
-                (features, pooled)
-            }
-        };
-        HeatMapTaps::Features { pooled, features }
-    }
-
-    /// Width of the output.
-    pub fn output_width(&self) -> i64 {
-        match self {
-            Self::Vit(vit) => vit.config().hidden_size,
-            Self::ResNet(resnet) => resnet.output_width(),
-            Self::ModifiedResNet(resnet) => resnet.config().output_dim,
-        }
-    }
-
-    /// Side of the square input, in pixels.
-    pub fn image_size(&self) -> i64 {
-        match self {
-            Self::Vit(vit) => vit.config().image_size,
-            Self::ResNet(resnet) => resnet.config().image_size,
-            Self::ModifiedResNet(resnet) => resnet.config().image_size,
-        }
-    }
-
-    /// Readies for inference in `precision`; outputs are of its kind. A packed tower cannot be trained.
-    pub fn pack(&mut self, precision: Precision) {
-        match self {
-            Self::Vit(vit) => vit.pack(precision),
-            Self::ResNet(resnet) => resnet.pack(precision),
-            Self::ModifiedResNet(resnet) => resnet.pack(precision),
+            Self::Attention(vit) => &vit.pooled,
+            Self::Features { pooled, .. } => pooled,
         }
     }
 }
@@ -191,7 +130,7 @@ impl ImageTower {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resize_positions;
+    use crate::{VitVariant, resize_positions};
     use mm_core::nn::shapes_only;
     use tch::Device;
     use tch::nn::VarStore;
@@ -243,6 +182,62 @@ mod tests {
         for config in towers() {
             let error = config.with_image_size(15).unwrap_err().to_string();
             assert!(error.contains("image_size 15"), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_parameter_has_a_depth_and_decays_unless_it_is_an_embedding_of_class_or_position() {
+        for config in towers() {
+            let vs = VarStore::new(Device::Cpu);
+            shapes_only(|| config.build(&vs.root())).unwrap();
+            let names: Vec<String> = vs.variables().into_keys().collect();
+            let depths: Vec<usize> = names.iter().map(|name| config.depth(name)).collect();
+            for depth in 0..=config.blocks() {
+                assert!(depths.contains(&depth), "{config:?} has no parameter at depth {depth}");
+            }
+            assert!(depths.iter().all(|&depth| depth <= config.blocks() + 1), "{config:?}");
+            let mut exempt: Vec<&str> = names
+                .iter()
+                .filter(|name| !config.has_weight_decay(name))
+                .map(|name| name.as_str())
+                .collect();
+            exempt.sort_unstable();
+            let expected: &[&str] = match &config {
+                ImageTowerConfig::Vit(vit) => match vit.form {
+                    VitVariant::Clip => {
+                        &["embeddings.class_embedding", "embeddings.position_embedding.weight"]
+                    }
+                    VitVariant::Siglip => &["embeddings.position_embedding.weight", "head.probe"],
+                    VitVariant::Vit => &["embeddings.cls_token", "embeddings.position_embeddings"],
+                },
+                ImageTowerConfig::ResNet(_) => &[],
+                ImageTowerConfig::ModifiedResNet(_) => &["attnpool.positional_embedding"],
+            };
+            assert_eq!(exempt, expected);
+        }
+    }
+
+    #[test]
+    fn depth_counts_from_the_embeddings_to_the_head() {
+        let config = ImageTowerConfig::Vit(VitConfig::default());
+        for (name, depth) in [
+            ("embeddings.class_embedding", 0),
+            ("pre_layrnorm.weight", 0),
+            ("encoder.layers.0.mlp.fc1.weight", 1),
+            ("encoder.layers.11.mlp.fc1.weight", 12),
+            ("post_layernorm.bias", 12),
+        ] {
+            assert_eq!(config.depth(name), depth, "{name}");
+        }
+        let config = ImageTowerConfig::ModifiedResNet(ModifiedResNetConfig::default());
+        for (name, depth) in [
+            ("conv1.weight", 0),
+            ("bn3.running_mean", 0),
+            ("layer1.0.conv1.weight", 1),
+            ("layer4.2.bn1.weight", 4),
+            ("attnpool.c_proj.weight", 5),
+        ] {
+            assert_eq!(config.depth(name), depth, "{name}");
         }
     }
 }

@@ -1,5 +1,8 @@
+//! The vision transformer.
+
 use crate::error::Result;
 use crate::map_head::MapHead;
+use crate::tower::{HeatMapTaps, ImageTower};
 use crate::vit_config::{VitConfig, VitVariant};
 use mm_core::Precision;
 use mm_core::nn::{
@@ -168,6 +171,25 @@ impl Vit {
             Pooling::Pooler(dense) => dense.pack(precision),
             Pooling::Map(head) => head.pack(precision),
         }
+    }
+}
+
+impl ImageTower for Vit {
+    fn forward(&self, pixel_values: &Tensor, train: bool) -> Tensor {
+        let dropout = if train { self.config.patch_dropout } else { 0.0 };
+        self.forward_train(pixel_values, 1.0 - dropout)
+    }
+
+    fn forward_with_taps(&self, pixel_values: &Tensor) -> HeatMapTaps {
+        HeatMapTaps::Attention(self.forward_with_attention(pixel_values))
+    }
+
+    fn output_width(&self) -> i64 {
+        self.config.hidden_size
+    }
+
+    fn pack(&mut self, precision: Precision) {
+        self.pack(precision);
     }
 }
 

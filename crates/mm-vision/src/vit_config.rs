@@ -1,7 +1,14 @@
+//! The sizes of vision transformers, and what follows from them.
+
+use crate::ImageProcessor;
 use crate::error::{Error, Result};
+use crate::position_table::PositionTable;
+use crate::tower::{ImageTower, ImageTowerSpec};
+use crate::vit::Vit;
 use mm_core::hf::{check_eps, check_heads, check_layers, check_sizes};
-use mm_core::nn::Activation;
+use mm_core::nn::{Activation, TowerSpec, transformer_depth};
 use serde::{Deserialize, Serialize};
+use tch::nn::Path;
 
 /// Which family a ViT belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +24,17 @@ pub enum VitVariant {
     /// The first ViT (Dosovitskiy et al. 2021): a class token and a bias in the patch embedding; the pooled
     /// output is the normalised class token, which the `pooler` may map on.
     Vit,
+}
+
+impl VitVariant {
+    /// The name that configs have for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Clip => "clip",
+            Self::Siglip => "siglip",
+            Self::Vit => "vit",
+        }
+    }
 }
 
 /// The sizes of a [`Vit`](crate::Vit), with the field names of Hugging Face's `vision_config`. The defaults
@@ -119,6 +137,95 @@ impl VitConfig {
         match self.form {
             VitVariant::Clip | VitVariant::Vit => 1,
             VitVariant::Siglip => 0,
+        }
+    }
+}
+
+impl TowerSpec for VitConfig {
+    fn describe(&self) -> String {
+        format!(
+            "ViT ({}): {} blocks, width {}, {} heads, MLP {} ({}); {} px in patches of {}",
+            self.form.name(),
+            self.num_hidden_layers,
+            self.hidden_size,
+            self.num_attention_heads,
+            self.intermediate_size,
+            self.hidden_act.name(),
+            self.image_size,
+            self.patch_size
+        )
+    }
+
+    fn blocks(&self) -> usize {
+        self.num_hidden_layers as usize
+    }
+
+    fn depth(&self, name: &str) -> usize {
+        let layers = match self.form {
+            VitVariant::Clip | VitVariant::Siglip => "encoder.layers",
+            VitVariant::Vit => "encoder.layer",
+        };
+        transformer_depth(name, layers, self.blocks(), &["embeddings.", "pre_layrnorm."])
+    }
+
+    fn has_weight_decay(&self, name: &str) -> bool {
+        let embeddings = [
+            "embeddings.class_embedding",
+            "embeddings.cls_token",
+            "embeddings.position_embedding.weight",
+            "embeddings.position_embeddings",
+            "head.probe",
+        ];
+        !embeddings.contains(&name)
+    }
+
+    fn set_gradient_checkpointing(&mut self, on: bool) {
+        self.gradient_checkpointing = on;
+    }
+}
+
+impl ImageTowerSpec for VitConfig {
+    fn build(&self, path: &Path) -> Result<Box<dyn ImageTower>> {
+        Ok(Box::new(Vit::new(path, self.clone())?))
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.validate()
+    }
+
+    fn image_size(&self) -> i64 {
+        self.image_size
+    }
+
+    fn set_image_size(&mut self, size: i64) {
+        self.image_size = size;
+    }
+
+    fn position_table(&self) -> Option<PositionTable> {
+        let name = match self.form {
+            VitVariant::Clip | VitVariant::Siglip => "embeddings.position_embedding.weight",
+            VitVariant::Vit => "embeddings.position_embeddings",
+        };
+        Some(PositionTable { name, extra_tokens: self.class_tokens(), grid: self.patch_grid() })
+    }
+
+    fn ends_in_shared_space(&self) -> bool {
+        self.form == VitVariant::Siglip
+    }
+
+    fn default_processor(&self) -> ImageProcessor {
+        let size = self.image_size as u32;
+        match self.form {
+            VitVariant::Siglip => ImageProcessor::default_siglip(size),
+            VitVariant::Clip | VitVariant::Vit => ImageProcessor::default_clip(size),
+        }
+    }
+
+    fn processor_class(&self) -> &'static str {
+        match self.form {
+            VitVariant::Clip => "CLIPImageProcessor",
+            VitVariant::Siglip => "SiglipImageProcessor",
+            VitVariant::Vit => "ViTImageProcessor",
         }
     }
 }

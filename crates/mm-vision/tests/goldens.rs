@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 struct Golden {
     vs: VarStore,
-    tower: ImageTower,
+    tower: Box<dyn ImageTower>,
     expected: BTreeMap<String, Tensor>,
 }
 

@@ -4,8 +4,7 @@ use crate::{output, table};
 use anyhow::{Context, Result};
 use mm_clip::{Architecture, ClipConfig, ModelFolder};
 use mm_core::checkpoint::TensorInfo;
-use mm_text::{TextClean, TextTowerConfig};
-use mm_vision::ImageTowerConfig;
+use mm_text::TextClean;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -87,16 +86,16 @@ fn summary(folder: &ModelFolder) -> String {
     let mut lines = vec![("form", word(&folder.format))];
     match &folder.architecture {
         Architecture::Clip(ClipConfig { embed_dim, loss, image, text, .. }) => {
-            lines.push(("image tower", image_tower(image)));
-            lines.push(("text tower", text_tower(text)));
+            lines.push(("image tower", image.describe()));
+            lines.push(("text tower", text.describe()));
             lines.push(("shared space", format!("{embed_dim} numbers, {} loss", word(loss))));
         }
         Architecture::Image { tower, projection } => {
-            lines.push(("image tower", image_tower(tower)));
+            lines.push(("image tower", tower.describe()));
             lines.extend(projection.map(|width| ("projected to", format!("{width} numbers"))));
         }
         Architecture::Text { tower, projection } => {
-            lines.push(("text tower", text_tower(tower)));
+            lines.push(("text tower", tower.describe()));
             lines.extend(projection.map(|width| ("projected to", format!("{width} numbers"))));
         }
     }
@@ -123,46 +122,6 @@ fn summary(folder: &ModelFolder) -> String {
 /// The name of `value` in configs.
 fn word(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
-fn image_tower(tower: &ImageTowerConfig) -> String {
-    match tower {
-        ImageTowerConfig::Vit(vit) => format!(
-            "ViT ({}): {} blocks, width {}, {} heads, MLP {} ({}); {} px in patches of {}",
-            word(&vit.form),
-            vit.num_hidden_layers,
-            vit.hidden_size,
-            vit.num_attention_heads,
-            vit.intermediate_size,
-            word(&vit.hidden_act),
-            vit.image_size,
-            vit.patch_size
-        ),
-        ImageTowerConfig::ResNet(resnet) => {
-            format!("ResNet of {} layers, width {}; {} px", resnet.depth, resnet.width, resnet.image_size)
-        }
-        ImageTowerConfig::ModifiedResNet(resnet) => {
-            format!(
-                "CLIP's ResNet: blocks {:?}, width {}; {} px",
-                resnet.layers, resnet.width, resnet.image_size
-            )
-        }
-    }
-}
-
-fn text_tower(tower: &TextTowerConfig) -> String {
-    let (what, layers, width, heads) = match tower {
-        TextTowerConfig::Clip(text) => {
-            let what = format!("transformer ({})", word(&text.form));
-            (what, text.num_hidden_layers, text.hidden_size, text.num_attention_heads)
-        }
-        TextTowerConfig::Bert(bert) => {
-            let what = format!("BERT, {} pooling", word(&bert.pooling));
-            (what, bert.num_hidden_layers, bert.hidden_size, bert.num_attention_heads)
-        }
-    };
-    let (vocabulary, context) = (tower.vocab_size(), tower.context_length());
-    format!("{what}: {layers} blocks, width {width}, {heads} heads; {vocabulary} ids, {context} positions")
 }
 
 /// Parameters by the first part of their names.

@@ -3,7 +3,6 @@
 use super::{CheckpointFormat, ModelFolder};
 use crate::Result;
 use crate::checkpoint::OPEN_CLIP;
-use crate::encoder::image_root;
 use mm_core::checkpoint::{TensorLayout, variable_shapes};
 use mm_core::hf::{CONFIG_FILE, OPEN_CLIP_CONFIG_FILE};
 use mm_vision::{ImageTowerConfig, resize_positions};
@@ -89,7 +88,7 @@ impl ModelFolder {
         let Some((tower, table)) = resized.and_then(|tower| Some((tower, tower.position_table()?))) else {
             return Ok(());
         };
-        let name = format!("{}.{}", image_root(tower), table.name);
+        let name = format!("{}.{}", tower.root(), table.name);
         let stored = (self.layout().names)(&name).swap_remove(0);
         let variable = variables.iter().find(|(other, _)| *other == name);
         let (Some((_, variable)), Some(shape)) = (variable, self.weights.shape(&stored)) else {

@@ -14,13 +14,13 @@ pub(crate) use tokenizer::TokenizerSource;
 pub(crate) use verify::{same_architecture, verify};
 
 use crate::checkpoint::join_names;
-use crate::encoder::{TEXT_ROOT, image_root};
+use crate::encoder::TEXT_ROOT;
 use crate::{ClipConfig, Error, Result};
 use mm_core::checkpoint::Weights;
 use mm_core::hf::{CONFIG_FILE, HfFolder, OPEN_CLIP_CONFIG_FILE};
 use mm_core::read_json;
 use mm_text::{TOKENIZER_FILES, TextTowerConfig, Tokenizer};
-use mm_vision::{ImageProcessor, ImageTowerConfig, VitVariant};
+use mm_vision::{ImageProcessor, ImageTowerConfig};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -120,7 +120,7 @@ impl ModelFolder {
         let architecture = hf::read(&folder, &weights)?;
         match &architecture {
             Architecture::Clip(_) => {}
-            Architecture::Image { tower, .. } => join_names(&mut weights, image_root(tower)),
+            Architecture::Image { tower, .. } => join_names(&mut weights, tower.root()),
             Architecture::Text { .. } => join_names(&mut weights, TEXT_ROOT),
         }
         if let Architecture::Text { tower: TextTowerConfig::Bert(bert), .. } = &architecture
@@ -208,7 +208,7 @@ impl ModelFolder {
             }
             format => {
                 let folder = self.folder.processor_folder();
-                match ImageProcessor::from_folder(&folder, processor_class(&tower)) {
+                match ImageProcessor::from_folder(&folder, tower.processor_class()) {
                     Err(mm_vision::Error::Io { source, .. })
                         if format == CheckpointFormat::Openai
                             && source.kind() == std::io::ErrorKind::NotFound =>
@@ -239,14 +239,5 @@ impl ModelFolder {
             fields.insert("size".to_owned(), size.into());
         }
         Ok(ImageProcessor::from_open_clip(&config)?)
-    }
-}
-
-/// The transformers class of a tower's preprocessing.
-fn processor_class(tower: &ImageTowerConfig) -> &'static str {
-    match tower {
-        ImageTowerConfig::Vit(vit) if vit.form == VitVariant::Siglip => "SiglipImageProcessor",
-        ImageTowerConfig::Vit(vit) if vit.form == VitVariant::Vit => "ViTImageProcessor",
-        _ => "CLIPImageProcessor",
     }
 }

@@ -223,7 +223,7 @@ pub(super) fn write(config: &ClipConfig) -> Result<Value> {
     let absent = |what: &str| {
         Error::Model(format!("open_clip has no {what} of its own: keep it in Hugging Face's form"))
     };
-    let TextTowerConfig::Clip(text) = &config.text else { return Err(absent("BERT")) };
+    let TextTowerConfig::Clip(text) = &config.text else { return Err(absent(&config.text.describe())) };
     if text.form != ClipTextVariant::Clip {
         return Err(absent("text tower in SigLIP's form (it takes timm's)"));
     }
@@ -271,8 +271,7 @@ pub(super) fn write(config: &ClipConfig) -> Result<Value> {
                 text.hidden_act,
             )
         }
-        ImageTowerConfig::Vit(_) => return Err(absent("ViT in this form (it takes timm's)")),
-        ImageTowerConfig::ResNet(_) => return Err(absent("ResNet in torchvision's form")),
+        other => return Err(absent(&format!("{} (it takes timm's towers)", other.describe()))),
     };
     let is_quick = |activation| activation == Activation::QuickGelu;
     if is_quick(activation) != is_quick(text.hidden_act)

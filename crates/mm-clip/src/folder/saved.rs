@@ -1,6 +1,6 @@
 use super::{Architecture, CheckpointFormat, INT8_STEM, hf, open_clip, verify};
 use crate::checkpoint::OPEN_CLIP;
-use crate::encoder::{TEXT_ROOT, image_root};
+use crate::encoder::TEXT_ROOT;
 use crate::{ClipConfig, Error, Result};
 use mm_core::checkpoint::{StoredType, TensorLayout, Weights, stored, write};
 use mm_core::hf::{CONFIG_FILE, OPEN_CLIP_CONFIG_FILE, PROCESSOR_CONFIG_FILE};
@@ -185,7 +185,7 @@ impl Description<'_> {
     /// What a lone tower's names begin with here and not in its own class of transformers.
     fn bare_root(&self) -> Option<&'static str> {
         match self.architecture {
-            Architecture::Image { tower, projection: None } => Some(image_root(tower)),
+            Architecture::Image { tower, projection: None } => Some(tower.root()),
             Architecture::Text { projection: None, .. } => Some(TEXT_ROOT),
             _ => None,
         }

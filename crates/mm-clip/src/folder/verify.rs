@@ -59,6 +59,11 @@ pub(crate) fn same_architecture(
 /// `architecture` without what only training heeds, and with one word for one place where texts are read.
 fn inference_only(architecture: &Architecture, tokenizer: Option<&Tokenizer>) -> Architecture {
     let mut architecture = architecture.clone();
+    match &mut architecture {
+        Architecture::Clip(config) => config.set_gradient_checkpointing(false),
+        Architecture::Image { tower, .. } => tower.set_gradient_checkpointing(false),
+        Architecture::Text { tower, .. } => tower.set_gradient_checkpointing(false),
+    }
     if let Architecture::Clip(ClipConfig { image: ImageTowerConfig::Vit(vit), .. })
     | Architecture::Image { tower: ImageTowerConfig::Vit(vit), .. } = &mut architecture
     {

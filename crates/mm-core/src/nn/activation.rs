@@ -1,3 +1,5 @@
+//! Activation functions.
+
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -20,6 +22,16 @@ pub enum Activation {
 pub(super) const QUICK_GELU_SLOPE: f64 = 1.702;
 
 impl Activation {
+    /// The name that configs have for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::QuickGelu => "quick_gelu",
+            Self::Gelu => "gelu",
+            Self::GeluPytorchTanh => "gelu_pytorch_tanh",
+            Self::Relu => "relu",
+        }
+    }
+
     /// Applies the activation to each element of `x`, of any shape.
     pub fn forward(self, x: &Tensor) -> Tensor {
         match self {

@@ -23,6 +23,7 @@ mod norm;
 mod parameter;
 mod patch;
 mod quantise;
+mod tower;
 mod transformer;
 
 pub use activation::Activation;
@@ -36,4 +37,5 @@ pub use norm::{Embedding, LayerNorm};
 pub use parameter::{buffer, parameter, shapes_only, take_frozen, uninitialised};
 pub use patch::PatchEmbedding;
 pub use quantise::quantise_rows;
+pub use tower::{TowerSpec, transformer_depth};
 pub use transformer::{KeyValueCache, Transformer};

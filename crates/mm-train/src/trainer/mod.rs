@@ -12,7 +12,7 @@ use crate::{
     TaskConfig, TrainingData,
 };
 use mm_core::Precision;
-use mm_core::optim::{AdamW, Partition, Schedule};
+use mm_core::optim::{AdamW, ParamOptions, Partition, Schedule};
 use mm_data::Position;
 use mm_dist::{GradientAverage, ProcessGroup, ReduceOp};
 use std::collections::BTreeMap;
@@ -106,8 +106,11 @@ impl<'a, T: Task> Trainer<'a, T> {
         } else {
             Partition::WHOLE
         };
-        let multiplier = |name: &str| train.layer_decay.powi(task.depth(name) as i32);
-        let optimizer = AdamW::new(vs, train.optimizer(), partition, multiplier);
+        let options = |name: &str| ParamOptions {
+            lr_multiplier: train.layer_decay.powi(task.depth(name) as i32),
+            has_weight_decay: task.has_weight_decay(name),
+        };
+        let optimizer = AdamW::new(vs, train.optimizer(), partition, options);
         let ema = train.ema.map(|decay| Ema::new(vs, decay));
         data.set_run_dir(&folder.path);
         if let Some(frozen) = task.frozen() {
