@@ -58,7 +58,7 @@ struct Description {
 
 struct Model {
     description: Description,
-    tower: ImageTower,
+    tower: Box<dyn ImageTower>,
     head: Linear,
     processor: ImageProcessor,
     vs: VarStore,
