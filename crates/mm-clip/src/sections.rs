@@ -3,6 +3,7 @@
 use crate::{ClipPipeline, Embedded, Error, EvalSample, Result, heat_map, relevance};
 use mm_data::html::thumbnail;
 use mm_image::RgbImage;
+use mm_image::image::imageops::{self, FilterType};
 use mm_train::{EvalSet, Figure, Section, SectionRow};
 use tch::Tensor;
 
@@ -78,7 +79,7 @@ fn explain(pipeline: &ClipPipeline, set: &EvalSet, sample: &EvalSample) -> Resul
     Ok(SectionRow {
         note: format!("cosine {:.2}", relevance.similarity),
         figures: vec![
-            figure(thumbnail(&crop, LARGE), caption.clone()),
+            figure(imageops::resize(&crop, LARGE, LARGE, FilterType::Triangle), caption.clone()),
             figure(heat, format!("heat map for {caption}")),
         ],
         label: caption,
