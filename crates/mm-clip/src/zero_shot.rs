@@ -21,7 +21,7 @@ impl Templates {
     /// Reads a file with one template a line, `{}` standing for the label. Empty lines are skipped.
     ///
     /// # Errors
-    /// The file cannot be read, has no template, or a line lacks its `{}`.
+    /// The file cannot be read, has no template, or a line has no `{}`.
     pub fn read(path: &Path) -> Result<Self> {
         let text = mm_data::text::read(path)?;
         let lines: Vec<(usize, &str)> =

@@ -61,7 +61,7 @@ impl OutFile {
 
 impl Drop for OutFile {
     fn drop(&mut self) {
-        let _ = fs::remove_file(partial_file(&self.path)); // gone already, where the file was written
+        let _ = fs::remove_file(partial_file(&self.path)); // renamed already, if the file was written
     }
 }
 
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_told_before_the_work() {
+    fn what_cannot_be_written_is_reported_before_the_work() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::create_dir(path("a.png")).unwrap();

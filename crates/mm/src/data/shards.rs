@@ -89,14 +89,14 @@ pub fn run(args: &Args) -> Result<()> {
         model: args.model.as_ref().map(ModelArgs::name),
     };
     let bar = progress::bar(source.len() as u64, "samples");
-    let told = |Progress { writing, done, of }: Progress| {
+    let show = |Progress { writing, done, of }: Progress| {
         bar.set_message(if writing { "writing" } else { "comparing" });
         bar.set_length(of as u64);
         bar.set_position(done as u64);
     };
     let score = score.as_ref().map(|score| score as mm_data::shards::Score);
     let summary =
-        Packing { source: &*source, data: &data, options, score, progress: &told }.run(&args.out)?;
+        Packing { source: &*source, data: &data, options, score, progress: &show }.run(&args.out)?;
     bar.finish_and_clear();
     print(args, &summary, begun.elapsed().as_secs_f64())?;
     ensure_some_good(summary.read - summary.all.bad.values().sum::<usize>(), summary.read)

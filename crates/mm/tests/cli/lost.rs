@@ -61,8 +61,8 @@ fn a_run_whose_processes_are_killed_twenty_times_ends_as_the_one_that_never_was(
             break; // on a busy machine the run may come to its end before its last kills
         }
         assert_eq!(survivor.status.code(), Some(LOST), "killed rank {victim}: {}", stderr(&survivor));
-        let told = error(&survivor);
-        assert!(told.contains("another process of the run exited or does not respond"), "{told}");
+        let message = error(&survivor);
+        assert!(message.contains("another process of the run exited or does not respond"), "{message}");
         kills += 1;
     }
     assert!(kills >= 5, "{kills} kills");
@@ -117,7 +117,7 @@ fn configurations_that_differ_are_named_with_rank_and_key() {
 }
 
 #[test]
-fn a_wrong_address_and_a_missing_process_are_told_within_the_timeout() {
+fn a_wrong_address_and_a_missing_process_are_reported_within_the_timeout() {
     let folder = tempfile::tempdir().unwrap();
     let config = write_config(folder.path());
     let arguments = train(&config, &["run.timeout_seconds=2"]);
@@ -189,10 +189,11 @@ fn a_batch_that_processes_cannot_share_is_a_mistake_of_the_configuration() {
     let config = write_config(folder.path());
     for output in outputs(start(&train(&config, &["train.accumulate=2"]), 3), LIMIT) {
         assert_eq!(output.status.code(), Some(2));
-        let told = error(&output);
+        let message = error(&output);
         assert!(
-            told.contains("small.toml:") && told.contains("3 processes cannot share batches of 8 samples"),
-            "{told}"
+            message.contains("small.toml:")
+                && message.contains("3 processes cannot share batches of 8 samples"),
+            "{message}"
         );
     }
 }
@@ -202,13 +203,13 @@ fn a_timeout_that_no_clock_can_hold_is_a_mistake_of_the_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let config = write_config(folder.path());
     for timeout in ["run.timeout_seconds=1e18", "run.timeout_seconds=inf", "run.timeout_seconds=0.0"] {
-        let told = crate::common::failure(&train(&config, &[timeout]), 2);
-        assert!(told.contains("`run.timeout_seconds`: must be above 0 and at most 31536000"), "{told}");
+        let message = crate::common::failure(&train(&config, &[timeout]), 2);
+        assert!(message.contains("`run.timeout_seconds`: must be above 0 and at most 31536000"), "{message}");
     }
 }
 
 #[test]
-fn a_gpu_that_is_not_here_is_told_before_anybody_waits() {
+fn a_gpu_that_is_not_here_is_reported_before_anybody_waits() {
     if tch::Cuda::is_available() {
         return;
     }
@@ -221,7 +222,7 @@ fn a_gpu_that_is_not_here_is_told_before_anybody_waits() {
 }
 
 #[test]
-fn an_environment_that_contradicts_itself_is_told() {
+fn an_environment_that_contradicts_itself_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let config = write_config(folder.path());
     let mut command = crate::common::command(&train(&config, &[]));

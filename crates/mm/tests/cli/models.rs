@@ -141,7 +141,7 @@ fn a_form_that_cannot_tell_a_models_config_refuses_it_and_leaves_nothing() {
 }
 
 #[test]
-fn open_clip_is_told_of_a_tokenizer_that_is_not_its_own() {
+fn open_clip_is_warned_of_a_tokenizer_that_is_not_its_own() {
     let models = Models::new();
     let open_clip = models.convert(&models.model, "open_clip", &["--format", "open_clip"]);
     let folder = Path::new(&open_clip);

@@ -30,7 +30,7 @@ impl Scene {
 }
 
 #[test]
-fn a_result_that_cannot_be_written_is_told_before_a_model_is_opened() {
+fn a_result_that_cannot_be_written_is_reported_before_a_model_is_opened() {
     let scene = Scene::new();
     std::fs::create_dir(scene.path("there.png")).unwrap();
     std::fs::write(scene.path("file"), "").unwrap();
@@ -38,7 +38,7 @@ fn a_result_that_cannot_be_written_is_told_before_a_model_is_opened() {
         ["there.png", "file/rows.safetensors", "heat.pdf"].map(|name| scene.text(name));
     let (config, file) = (write_config(scene.folder.path()), scene.text("file"));
     let set = "kind = 'emoji'";
-    // No model is there, and it is not what is told.
+    // There is no model either, which is not what the error says.
     let cases: [(&[&str], &str); 8] = [
         (&["embed", "--images", "none", "--out", &below], "File exists"),
         (&["embed", "--texts", "none", "--out", "rows.npy"], "name a file in .safetensors"),
@@ -51,8 +51,8 @@ fn a_result_that_cannot_be_written_is_told_before_a_model_is_opened() {
     ];
     for (arguments, expected) in cases {
         let model = if arguments[0] == "convert" { "--from" } else { "--model" };
-        let told = failure(&[arguments, &[model, "no/such/model"]].concat(), 1);
-        assert!(told.contains("cannot write") && told.contains(expected), "{arguments:?}: {told}");
+        let message = failure(&[arguments, &[model, "no/such/model"]].concat(), 1);
+        assert!(message.contains("cannot write") && message.contains(expected), "{arguments:?}: {message}");
     }
     assert!(
         failure(&["data", "show", "--data", set, "--out", &below], 1)
@@ -120,8 +120,8 @@ fn where_not_one_sample_can_be_read_the_exit_code_is_1() {
         &["show", "--out", &scene.text("sheet.html")],
         &["shards", "--out", &scene.text("shards")],
     ] {
-        let told = failure(&[&["data"], more, &["--data", &set]].concat(), 1);
-        assert!(told.contains("not one of 2 samples can be read"), "{more:?}: {told}");
+        let message = failure(&[&["data"], more, &["--data", &set]].concat(), 1);
+        assert!(message.contains("not one of 2 samples can be read"), "{more:?}: {message}");
     }
     assert!(scene.path("sheet.html").exists(), "the page tells why");
     let config = scene.text("small.toml");
@@ -155,10 +155,10 @@ fn a_models_folder_is_no_run_and_is_measured_beside_a_configuration() {
     let scene = Scene::new();
     let model = scene.model();
     let config = scene.text("small.toml");
-    let told = failure(&["eval", &model], 1);
+    let message = failure(&["eval", &model], 1);
     assert!(
-        told.contains(&format!("is the model of a run: measure it with mm eval {}", scene.text("small"))),
-        "{told}"
+        message.contains(&format!("is the model of a run: measure it with mm eval {}", scene.text("small"))),
+        "{message}"
     );
     std::fs::rename(&model, scene.path("moved")).unwrap();
     let moved = scene.text("moved");

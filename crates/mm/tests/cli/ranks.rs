@@ -51,8 +51,8 @@ pub fn outputs(children: Vec<Child>, limit: Duration) -> Vec<Output> {
     while children.iter_mut().any(|child| child.try_wait().unwrap().is_none()) {
         if begun.elapsed() > limit {
             children.iter_mut().for_each(|child| child.kill().unwrap());
-            let told = children.into_iter().map(|child| stderr(&child.wait_with_output().unwrap()));
-            panic!("not all processes ended within {limit:?}: {:?}", told.collect::<Vec<_>>());
+            let message = children.into_iter().map(|child| stderr(&child.wait_with_output().unwrap()));
+            panic!("not all processes ended within {limit:?}: {:?}", message.collect::<Vec<_>>());
         }
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -90,9 +90,12 @@ fn processes_agree_on_the_last_good_checkpoint() {
         "{}",
         stderr(&broken[0])
     );
-    let told = error(&broken[0]);
-    assert!(told.contains("checkpoints/step-40: model.safetensors has"), "{told}");
-    assert!(told.contains("checkpoints/step-30 is complete: --resume last-good continues from it"), "{told}");
+    let message = error(&broken[0]);
+    assert!(message.contains("checkpoints/step-40: model.safetensors has"), "{message}");
+    assert!(
+        message.contains("checkpoints/step-30 is complete: --resume last-good continues from it"),
+        "{message}"
+    );
     std::fs::remove_dir_all(run.join("model")).unwrap();
     let resumed = outputs(start(&arguments("last-good"), 2), LIMIT);
     assert!(resumed.iter().all(|output| output.status.success()), "{}", stderr(&resumed[0]));
@@ -118,7 +121,7 @@ fn a_run_resumed_with_other_threads_or_vectors_says_so_once() {
             "latest",
         ])
     };
-    let told = |mut command: Command| {
+    let message = |mut command: Command| {
         let output = command.env_remove("ATEN_CPU_CAPABILITY").output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
         stderr(&output)
@@ -131,9 +134,9 @@ fn a_run_resumed_with_other_threads_or_vectors_says_so_once() {
         command.env("OMP_NUM_THREADS", threads);
         command
     };
-    assert_eq!(told(threads(steps("10"), "1")), [""; 0]);
-    assert_eq!(told(threads(steps("20"), "1")), [""; 0], "the same threads");
-    let lines = told(threads(steps("30"), "2"));
+    assert_eq!(message(threads(steps("10"), "1")), [""; 0]);
+    assert_eq!(message(threads(steps("20"), "1")), [""; 0], "the same threads");
+    let lines = message(threads(steps("30"), "2"));
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(
         lines[0].contains("1 process with 1 thread (") && lines[0].contains("1 process with 2 threads ("),
@@ -148,7 +151,7 @@ fn a_run_resumed_with_other_threads_or_vectors_says_so_once() {
     older.as_object_mut().unwrap().remove("compute");
     older.as_object_mut().unwrap().remove("files");
     std::fs::write(&state, older.to_string()).unwrap();
-    assert_eq!(told(threads(steps("40"), "1")), [""; 0]);
+    assert_eq!(message(threads(steps("40"), "1")), [""; 0]);
 }
 
 #[test]
