@@ -1,9 +1,10 @@
-"""Goldens for mm_core::lora: adapters on the small CLIP of data/goldens/clip/clip, as PEFT computes and saves them.
+"""Goldens of mm_core::lora: PEFT's adapters on the small CLIP of data/goldens/clip/clip.
 
     lora.py OUT_DIR
 
-`adapter/` is PEFT's own folder, with random A and B; `expected.safetensors` holds the embeddings, the logits and the
-loss for the inputs of the base model's goldens, the gradients of A and B, and the image embeddings once merged.
+`adapter/` is PEFT's own folder, with random A and B; `expected.safetensors` holds the embeddings, the logits
+and the loss for the inputs of the base model's goldens, the gradients of A and B, and the image embeddings
+after merging.
 """
 
 from pathlib import Path
@@ -37,12 +38,13 @@ def main():
     expected |= {name: output[name] for name in ["image_embeds", "text_embeds", "logits_per_image", "loss"]}
     model.save_pretrained(out / "adapter")
     (out / "adapter/README.md").unlink(missing_ok=True)
-    # The path of this machine says nothing to others.
+    # Without the path of this machine.
     settings = out / "adapter/adapter_config.json"
     settings.write_text(settings.read_text().replace(str(base), "clip"))
     with torch.no_grad():
         expected["merged_image_embeds"] = model.merge_and_unload()(**inputs).image_embeds
-    save_file({name: value.detach().clone().contiguous() for name, value in expected.items()}, out / "expected.safetensors")
+    expected = {name: value.detach().clone().contiguous() for name, value in expected.items()}
+    save_file(expected, out / "expected.safetensors")
 
 
 if __name__ == "__main__":

@@ -67,12 +67,13 @@ fn headings(page: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// The paths of the workspace that a line names. Patterns, as `configs/*.toml`, name nothing.
+/// The paths of the workspace that a line names. Patterns, such as `configs/*.toml` or `src/NAME.rs`, are
+/// left out.
 fn paths(line: &str) -> impl Iterator<Item = String> {
     let words = line.split(|c: char| !(c.is_ascii_alphanumeric() || "_./-*{<".contains(c)));
     words.filter_map(|word| {
         let word = word.trim_end_matches(['.', '-']);
-        let is_pattern = word.contains(['*', '{', '<']);
+        let is_pattern = word.contains(['*', '{', '<']) || word.contains("NAME");
         let is_source =
             ["/src/", "/tests/", "/benches/", "/examples/"].iter().any(|part| word.contains(part));
         if is_pattern {
@@ -100,7 +101,7 @@ mod tests {
             std::fs::write(path, "").unwrap();
         }
         let page = "# The page, in short\n[a](a.md) [self](#the-page-in-short) [site](https://x.org/y.md)\n\
-                    [b](../configs/clip/b.toml) `configs/clip/b.toml`, `configs/*.toml` and mm-c/src/d.rs.\n\
+                    [b](../configs/clip/b.toml) configs/clip/b.toml, configs/*.toml, docs/NAME.md, mm-c/src/d.rs.\n\
                     [gone](gone.md) [up](../gone.md)\n\
                     [no](a.md#no) configs/clip/gone.toml\nmm-c/src/gone.rs\n";
         let page = File::new(root.path(), "docs/a.md", page);
