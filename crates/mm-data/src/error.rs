@@ -1,4 +1,4 @@
-//! What can go wrong with data, each said with its place and a way out.
+//! The errors of this crate, and the kinds of faults of samples.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,34 +6,34 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// The result of everything in this crate that reads data.
+/// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An error of this crate. Its message is one line: what happened, where, and what to do.
+/// An error of this crate. Its message is one line: what is wrong, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The operating system refused to read or write a path.
+    /// A path cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// The operating system's reason.
         source: std::io::Error,
     },
     /// An image that cannot be decoded.
     #[error(transparent)]
     Image(#[from] mm_image::Error),
-    /// One line of a CSV, TSV or JSON-lines file is no sample.
+    /// A line of a CSV, TSV, JSON lines or text file is not a valid sample.
     #[error("{}:{line}: {reason}", path.display())]
     Line {
         /// The file.
         path: PathBuf,
-        /// The line, from 1.
+        /// The line number, from 1.
         line: u64,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
-    /// A column that the config names is not in the file.
+    /// A configured column is not in the file.
     #[error(
         "{}: no column `{column}`; the file has {}: name one of these in the data config",
         path.display(),
@@ -42,23 +42,23 @@ pub enum Error {
     MissingColumn {
         /// The file.
         path: PathBuf,
-        /// The column asked for.
+        /// The configured column.
         column: String,
-        /// The columns that are there.
+        /// The columns of the file.
         present: Vec<String>,
     },
-    /// A setting that cannot work.
+    /// A setting that is out of its range or does not fit the data.
     #[error("{0}")]
     Setting(String),
-    /// A source without one sample.
+    /// A data set without samples.
     #[error("`{name}` has no samples: {hint}")]
     Empty {
         /// The source.
         name: String,
-        /// Where to look.
+        /// The likely cause, or the place to look.
         hint: String,
     },
-    /// More samples are bad than the config allows.
+    /// More bad samples than the config allows.
     #[error(
         "`{name}`: {count} bad samples, more than max_bad_samples = {allowed}: repair them or raise the limit. {}",
         listed(first)
@@ -66,91 +66,91 @@ pub enum Error {
     TooManyBad {
         /// The source.
         name: String,
-        /// How many different samples were bad.
+        /// The number of different bad samples.
         count: usize,
-        /// How many are allowed.
+        /// The allowed number.
         allowed: usize,
-        /// The first ten of this process, as `key: reason`.
+        /// The first ten of this process, each as `key: reason`.
         first: Vec<String>,
     },
-    /// A saved position that belongs to other data.
+    /// A saved position of another data set.
     #[error(
         "the saved position is of a data set with {saved} samples, but `{name}` has {present}: \
-         resume with the data that the run began with, or begin a new run"
+         resume with the original data, or start a new run"
     )]
     OtherData {
         /// The source.
         name: String,
-        /// Samples when the position was saved.
+        /// The number of samples when the position was saved.
         saved: usize,
-        /// Samples now.
+        /// The number of samples now.
         present: usize,
     },
-    /// A whole epoch went by without a batch.
-    #[error("`{name}`: epoch {epoch} gave no batch: none of its samples can be read")]
+    /// An epoch without a single batch.
+    #[error("`{name}`: epoch {epoch} has no batch: none of its samples can be read")]
     NoBatch {
         /// The source.
         name: String,
         /// The epoch, from 0.
         epoch: u64,
     },
-    /// Nothing but bad samples, one after the other.
-    #[error("`{name}`: {tried} samples in a row cannot be read: see what was said of each above")]
+    /// Too many bad samples in a row.
+    #[error("`{name}`: {tried} samples in a row cannot be read: see the warnings above")]
     NothingGood {
         /// The source.
         name: String,
-        /// How many were tried.
+        /// The number of samples tried.
         tried: usize,
     },
-    /// A stream that cannot be read again ended.
-    #[error("`{name}` ended after {samples} samples: feed it more, or train fewer steps")]
+    /// The end of a stream that can be read only once.
+    #[error("`{name}` ended after {samples} samples: provide more data, or train fewer steps")]
     StreamEnded {
         /// The source.
         name: String,
-        /// Samples read.
+        /// The number of samples read.
         samples: u64,
     },
-    /// The loader's threads are gone.
+    /// The loader's threads have ended.
     #[error("the loader's worker threads ended early: this is a bug of mm-data")]
     WorkersGone,
-    /// A model gave no score.
+    /// A model failed to compute a score.
     #[error("the CLIP score cannot be computed: {0}")]
     Score(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// What is wrong with one sample, in the words of its reader or of a loader's `map`.
+    /// A sample that cannot be used, reported by its reader or by a loader's `map`.
     #[error("{reason}")]
     Bad {
-        /// What kind of fault it is, for the tally.
+        /// The kind of fault, for the tally.
         fault: Fault,
-        /// What was found.
+        /// The problem, for people.
         reason: String,
     },
 }
 
-/// The kinds of what can be wrong with a sample: the tally of an epoch counts them.
+/// The kinds of faults of samples. The tally of an epoch counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
-    /// A file that is gone or cannot be read.
+    /// A file that is missing or cannot be read.
     File,
-    /// A shard that is gone, cut off or no tar.
+    /// A shard that is missing, truncated or not a tar.
     Shard,
-    /// A command that failed.
+    /// A shell command that failed.
     Pipe,
-    /// Bytes that are no whole image.
+    /// Bytes that are not a complete image.
     Image,
-    /// A field that a tar has twice for one key, and no two samples.
+    /// A tar with two members of one key and extension that are not two complete samples.
     Repeated,
-    /// No image where one belongs.
+    /// A missing image.
     NoImage,
-    /// No caption where one belongs.
+    /// A missing caption.
     NoCaption,
     /// Text that is not UTF-8.
     Text,
-    /// JSON that is none, or says something else than its kind should.
+    /// Invalid JSON, or JSON of another structure than expected.
     Json,
-    /// A row of a table that does not fit its header.
+    /// An invalid row of a table.
     Row,
-    /// A decoder that panicked.
+    /// A panic of a decoder.
     Panic,
     /// Anything else.
     Other,
@@ -176,12 +176,12 @@ impl std::fmt::Display for Fault {
 }
 
 impl Error {
-    /// An [`Error::Bad`] of a sample.
+    /// An [`Error::Bad`].
     pub fn bad(fault: Fault, reason: impl Into<String>) -> Self {
         Self::Bad { fault, reason: reason.into() }
     }
 
-    /// What kind of fault this is, where it is a sample's.
+    /// The kind of fault that this error is for a sample.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Io { .. } => Fault::File,
@@ -192,10 +192,10 @@ impl Error {
         }
     }
 
-    /// What `work` on a sample returns; a panic of a decoder in it is the sample's error.
+    /// The result of `work` on a sample. A panic in it, such as a decoder's, becomes an error of the sample.
     pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-            Err(Self::bad(Fault::Panic, format!("panicked: {}", said_by(&*panic).unwrap_or_default())))
+            Err(Self::bad(Fault::Panic, format!("panicked: {}", panic_message(&*panic).unwrap_or_default())))
         })
     }
 
@@ -206,8 +206,8 @@ impl Error {
     }
 }
 
-/// The words of a panic, if it has any.
-pub(crate) fn said_by(panic: &(dyn Any + Send)) -> Option<&str> {
+/// The message of a panic, if it has one.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> Option<&str> {
     panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied())
 }
 

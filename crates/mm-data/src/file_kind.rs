@@ -1,4 +1,4 @@
-//! What a file is, told from its first bytes: what names promise is not always there.
+//! The kind of a file, detected from its first bytes and not from its name.
 
 use std::path::Path;
 
@@ -6,10 +6,11 @@ use mm_image::{GIT_LFS_POINTER, is_git_lfs_pointer};
 
 use crate::{Error, Fault, Result};
 
-/// So many first bytes tell.
+/// The number of first bytes that the kind is detected from.
 pub(crate) const HEAD_BYTES: usize = 64;
 
-/// Errors: the file that begins with `head` is such a pointer.
+/// # Errors
+/// The file that begins with `head` is a Git LFS pointer.
 pub(crate) fn refuse_git_lfs_pointer(path: &Path, head: &[u8]) -> Result<()> {
     if is_git_lfs_pointer(head) {
         return Err(Error::bad(Fault::File, format!("{}: {GIT_LFS_POINTER}", path.display())));
@@ -17,7 +18,7 @@ pub(crate) fn refuse_git_lfs_pointer(path: &Path, head: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// How a file is compressed.
+/// The compression of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compression {
     Gzip,
@@ -27,19 +28,19 @@ pub(crate) enum Compression {
 }
 
 impl Compression {
-    /// Of a file that begins with these bytes; none: it is not compressed.
+    /// The compression of a file that begins with these bytes; `None` where it is not compressed.
     pub(crate) fn of(head: &[u8]) -> Option<Self> {
         match head {
             [0x1f, 0x8b, ..] => Some(Self::Gzip),
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Self::Zstd),
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Self::Xz),
-            // The third byte behind the name is the size of blocks; what follows opens a block.
+            // `1` to `9` is the block size; the rest is the header of the first block.
             [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..] => Some(Self::Bzip2),
             _ => None,
         }
     }
 
-    /// The program that unpacks it with `-dc`.
+    /// The program that decompresses it with `-dc`.
     pub(crate) fn program(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
@@ -49,7 +50,7 @@ impl Compression {
         }
     }
 
-    /// What is said of a shard that is compressed in a way that is not read here.
+    /// The message for a shard with an unsupported compression.
     pub(crate) fn unread(self, path: impl AsRef<Path>) -> String {
         let (program, path) = (self.program(), path.as_ref().display());
         format!("{program}-compressed: unpack it, or name it as \"pipe:{program} -dc {path}\"")
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn compressed_files_are_told_from_a_tar() {
+    fn compressed_files_are_distinguished_from_a_tar() {
         assert_eq!(Compression::of(b"\x28\xb5\x2f\xfd\x04\x00"), Some(Compression::Zstd));
         assert_eq!(Compression::of(b"\xfd7zXZ\0\0\x04"), Some(Compression::Xz));
         assert_eq!(Compression::of(b"BZh91AY&SY\x12"), Some(Compression::Bzip2));

@@ -1,9 +1,9 @@
-//! JSON as Python's `json` writes it, which is more than the standard has.
+//! JSON as Python's `json` module writes it, a superset of the standard.
 
 use serde::de::DeserializeOwned;
 
-/// Parses JSON. `NaN`, `Infinity`, `-Infinity` and numbers that no double holds are null; half of a surrogate
-/// pair, which no text can hold here, is U+FFFD.
+/// Parses JSON. `NaN`, `Infinity`, `-Infinity` and numbers out of the range of `f64` become null; a lone
+/// surrogate becomes U+FFFD.
 pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
     serde_json::from_str(text).or_else(|error| match standard(text) {
         Some(text) => serde_json::from_str(&text),
@@ -11,8 +11,7 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
     })
 }
 
-/// The text with all that Python alone reads written as the standard has it; none where there is nothing of
-/// the kind.
+/// The text with Python's extensions replaced by standard JSON; `None` where there are none.
 pub(crate) fn standard(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let (mut out, mut copied, mut at) = (String::new(), 0, 0);
@@ -28,7 +27,7 @@ pub(crate) fn standard(text: &str) -> Option<String> {
                 let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
                 let end = at + bytes[at..].iter().take_while(|byte| is_part(byte)).count();
                 let token = &text[at..end];
-                // Rust takes "inf" for a number too.
+                // Rust parses "inf" as a number, too.
                 let is_infinite = || {
                     token.ends_with(|last: char| last.is_ascii_digit())
                         && token.parse().is_ok_and(f64::is_infinite)
@@ -44,8 +43,8 @@ pub(crate) fn standard(text: &str) -> Option<String> {
     (copied > 0).then(|| out + &text[copied..])
 }
 
-/// The end of a string that begins at `at`, behind its quotation mark. Tells of each half surrogate's escape.
-fn string(bytes: &[u8], mut at: usize, mut half: impl FnMut(usize)) -> usize {
+/// The end of a string whose content begins at `at`. Calls `lone` with the position of each lone surrogate's escape.
+fn string(bytes: &[u8], mut at: usize, mut lone: impl FnMut(usize)) -> usize {
     let unit = |at: usize| {
         let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
         u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
@@ -55,7 +54,7 @@ fn string(bytes: &[u8], mut at: usize, mut half: impl FnMut(usize)) -> usize {
             (b'"', _) => return at + 1,
             (_, Some(0xd800..0xdc00)) if matches!(unit(at + 6), Some(0xdc00..0xe000)) => at += 12,
             (_, Some(0xd800..0xe000)) => {
-                half(at);
+                lone(at);
                 at += 6;
             }
             (b'\\', _) => at += 2,
@@ -72,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_python_writes_is_read() {
+    fn json_of_python_is_read() {
         let text =
             r#"{"nan": NaN, "list": [Infinity, -Infinity,1e999,-2.5e+3], "NaN": "NaN \" Infinity", "é": -1}"#;
         let expected =
@@ -84,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_neither_reads_is_an_error() {
+    fn invalid_json_is_an_error() {
         assert_eq!(standard(r#"{"a": 1, "b": "\ud83d\udc08"}"#), None);
         for wrong in
             ["", "{", "[nan]", "[NaNs]", "[-]", "[Inf]", "[\"\\ud8", "\"\\", "[1,]", "NaN NaN", "['a']"]

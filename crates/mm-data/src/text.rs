@@ -1,7 +1,5 @@
-//! Text files as they lie about: the one place where bytes become text, so that no byte order mark becomes a
-//! part of it.
-//!
-//! Text is UTF-8, with or without a byte order mark, or UTF-16 with one, as Windows programs write it.
+//! Reads text files: UTF-8 with or without a byte order mark, or UTF-16 with one, as Windows programs write
+//! them. All text of this crate is decoded here, so that a byte order mark never becomes a part of it.
 //!
 //! ```
 //! let folder = tempfile::tempdir()?;
@@ -26,36 +24,39 @@ const UTF_8_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The text of a file, without its byte order mark.
 ///
-/// Errors: the file cannot be read, is neither UTF-8 nor marked as UTF-16, or is a Git LFS pointer.
+/// # Errors
+/// The file cannot be read, is neither UTF-8 nor marked as UTF-16, or is a Git LFS pointer.
 pub fn read(path: impl AsRef<Path>) -> Result<String> {
     let path = path.as_ref();
     into_text(read_bytes(path)?).map_err(|not_text| not_text.of_file(path))
 }
 
-/// The lines of a text without their ends, and without the byte order marks that files have left in it that
-/// were joined.
+/// The lines of a text without their line ends, and without the byte order marks that concatenated files leave
+/// at the start of a line.
 pub fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(|line| line.trim_start_matches(MARK))
 }
 
 /// The text in `bytes`, without its byte order mark.
 ///
-/// Errors: neither UTF-8 nor marked as UTF-16.
+/// # Errors
+/// Neither UTF-8 nor marked as UTF-16.
 pub(crate) fn decode(bytes: Vec<u8>) -> std::result::Result<String, NotText> {
     into_text(utf_8(bytes)?)
 }
 
-/// The bytes of a file as UTF-8, without its byte order mark. What is no text in a file of UTF-8 stays as it
-/// is, for readers that judge each line by itself.
+/// The bytes of a file as UTF-8, without its byte order mark. Invalid UTF-8 stays as it is, for readers that
+/// check each line by itself.
 ///
-/// Errors: the file cannot be read, is marked as UTF-16 and is none, or is a Git LFS pointer.
+/// # Errors
+/// The file cannot be read, is invalid UTF-16, or is a Git LFS pointer.
 pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     refuse_git_lfs_pointer(path, &bytes)?;
     utf_8(bytes).map_err(|not_text| not_text.of_file(path))
 }
 
-/// The same bytes to be read piece by piece.
+/// As [`read_bytes`], but as a stream.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead>> {
     let mut file = File::open(path).map_err(Error::io(path))?;
     let mut head = Vec::new();
@@ -69,7 +70,7 @@ pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead>> {
     Ok(Box::new(Cursor::new(head).chain(BufReader::with_capacity(1 << 16, file))))
 }
 
-/// Bytes that are no text, and where.
+/// The position and reason of bytes that are not text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NotText {
     /// From 1.
@@ -80,9 +81,9 @@ pub(crate) struct NotText {
 }
 
 impl NotText {
-    fn after(whole: &[u8], reason: &'static str) -> Self {
-        let line = 1 + whole.iter().filter(|&&byte| byte == b'\n').count();
-        let column = 1 + whole.iter().rev().take_while(|&&byte| byte != b'\n').count();
+    fn after(valid: &[u8], reason: &'static str) -> Self {
+        let line = 1 + valid.iter().filter(|&&byte| byte == b'\n').count();
+        let column = 1 + valid.iter().rev().take_while(|&&byte| byte != b'\n').count();
         Self { line, column, reason }
     }
 
@@ -104,12 +105,12 @@ impl fmt::Display for NotText {
 
 fn into_text(bytes: Vec<u8>) -> std::result::Result<String, NotText> {
     String::from_utf8(bytes).map_err(|error| {
-        let whole = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        NotText::after(whole, "not UTF-8 text: convert it with iconv")
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        NotText::after(valid, "not UTF-8 text: convert it with iconv")
     })
 }
 
-/// The bytes without their mark, from UTF-16 where they are marked so.
+/// The bytes as UTF-8 without their byte order mark, converted from UTF-16 where the mark says so.
 fn utf_8(mut bytes: Vec<u8>) -> std::result::Result<Vec<u8>, NotText> {
     match bytes[..] {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => {
@@ -131,10 +132,10 @@ fn utf_16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> std::result::Result<Vec<u8>
     for character in char::decode_utf16(units.iter().map(|&bytes| unit(bytes))) {
         text.push(character.map_err(|_| NotText::after(text.as_bytes(), "half a character of UTF-16"))?);
     }
-    match rest.is_empty() {
-        true => Ok(text.into_bytes()),
-        false => Err(NotText::after(text.as_bytes(), "half a character of UTF-16")),
+    if !rest.is_empty() {
+        return Err(NotText::after(text.as_bytes(), "half a character of UTF-16"));
     }
+    Ok(text.into_bytes())
 }
 
 #[cfg(test)]
@@ -145,7 +146,7 @@ mod tests {
         text.encode_utf16().flat_map(bytes).collect()
     }
 
-    /// What `read` and `open` make of a file; both the same.
+    /// The result of `read` and `open` for a file, which must be equal.
     fn read_both(bytes: &[u8]) -> std::result::Result<String, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_of_any_encoding_is_no_text() {
+    fn a_byte_order_mark_of_any_encoding_is_removed() {
         let text = "é 🐈\nzwei\n".repeat(20);
         let marked = format!("{MARK}{text}");
         assert_eq!(read_both(text.as_bytes()).unwrap(), text);
@@ -175,8 +176,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_told_with_its_place() {
-        let said = |bytes: &[u8]| read_both(bytes).unwrap_err();
+    fn invalid_text_is_an_error_with_its_position() {
+        let error = |bytes: &[u8]| read_both(bytes).unwrap_err();
         assert_eq!(said(b"one\ncaf\xe9"), "FILE:2: column 4: not UTF-8 text: convert it with iconv");
         assert_eq!(said(b"\xff\xfea\0\n\0b\0c"), "FILE:2: column 2: half a character of UTF-16");
         assert_eq!(said(b"\xff\xfe\x00\xd8a\0"), "FILE:1: column 1: half a character of UTF-16");

@@ -288,7 +288,7 @@ fn nothing_but_bad_samples_is_an_error_and_no_hang() {
     let evaluation = LoaderConfig { drop_last: false, ..training };
     let mut loader = loader(500, &bad, &evaluation, Position::default()).unwrap();
     assert!(loader.epoch().next().is_none());
-    assert!(said(loader.next_batch()).contains("epoch 1 gave no batch"));
+    assert!(said(loader.next_batch()).contains("epoch 1 has no batch"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! How to load, and what of an epoch is a batch.
+//! The config of the loader, and the division of an epoch into batches.
 
 use std::ops::Range;
 
@@ -6,32 +6,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Rank, Result};
 
-/// How to load.
+/// The config of a [`Loader`](crate::Loader).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoaderConfig {
-    /// Samples in a batch, of all processes together.
+    /// The global batch size: samples per batch over all processes.
     pub batch_size: usize,
-    /// Threads that read samples; 0 takes as many as the machine has cores.
+    /// The number of threads that read samples; 0 for one per core.
     pub workers: usize,
-    /// Batches that are read ahead.
+    /// The number of prefetched batches.
     pub prefetch: usize,
-    /// Bytes that the items read ahead may take; one batch is read whatever it takes.
+    /// The limit on the size of the prefetched items in bytes. One batch is always prefetched.
     pub prefetch_bytes: usize,
-    /// Whether each epoch has an order of its own; otherwise all have the order of the source.
+    /// Whether each epoch is shuffled anew; otherwise samples are read in stored order.
     pub shuffle: bool,
-    /// Samples that are shuffled among each other, at least, where a source is read in blocks.
+    /// The minimum number of samples that are shuffled together, where a data set is read in blocks.
     pub shuffle_window: usize,
     /// Whether samples are drawn with replacement.
     pub resample: bool,
-    /// What the order and the randomness of each sample follow from.
+    /// The seed of the order and of the random numbers of each sample.
     pub seed: u64,
-    /// How many different samples may be bad before the run stops.
+    /// The number of different bad samples that is allowed before the run stops.
     pub max_bad_samples: usize,
-    /// Whether it is for training: batches are always full, the rest of an epoch is left out and bad samples
-    /// are replaced.
+    /// True for training: all batches are full, the rest of an epoch is dropped and bad samples are replaced.
     pub drop_last: bool,
-    /// Seconds without a sample after which the loader says what it waits for.
+    /// Seconds without a sample after which the loader logs the cause of the wait.
     pub stall_seconds: f64,
 }
 
@@ -53,19 +52,19 @@ impl Default for LoaderConfig {
     }
 }
 
-/// The places of a batch.
+/// The places of a batch in its epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Places {
     pub epoch: u64,
-    /// Of all processes together.
+    /// The places of all processes.
     pub all: Range<usize>,
-    /// The epoch and place that the next batch begins at.
+    /// The epoch and the first place of the next batch.
     pub next: (u64, usize),
 }
 
 impl Places {
-    /// A process's share of the places of a batch of up to `batch_size`: as many as the others, but for the
-    /// last of an epoch.
+    /// The places of one process in a batch of up to `batch_size`. All processes have equally many, except in
+    /// the last batch of an epoch.
     pub fn slice(&self, batch_size: usize, rank: Rank) -> Range<usize> {
         let Range { start, end } = self.all;
         let share = batch_size.div_ceil(rank.world);
@@ -74,7 +73,8 @@ impl Places {
 }
 
 impl LoaderConfig {
-    /// Errors: settings that cannot work.
+    /// # Errors
+    /// Settings that are invalid for `len` samples and this number of processes.
     pub(super) fn check(&self, rank: Rank, name: &str, len: usize) -> Result<()> {
         let Self { batch_size, drop_last, .. } = *self;
         if len == 0 {
@@ -88,28 +88,28 @@ impl LoaderConfig {
         }
         if rank.world == 0 || rank.index >= rank.world {
             return Err(Error::Setting(format!(
-                "process {} of {}: there is no such process",
+                "rank {} with {} processes: the rank must be below their number",
                 rank.index, rank.world
             )));
         }
         if drop_last && batch_size % rank.world != 0 {
             return Err(Error::Setting(format!(
-                "batch_size = {batch_size} cannot be shared by {} processes: make it a multiple of their number",
+                "batch_size = {batch_size} is not divisible by {} processes: make it a multiple of their number",
                 rank.world
             )));
         }
         if drop_last && batch_size > len {
             return Err(Error::Setting(format!(
-                "batch_size = {batch_size} is larger than `{name}` with its {len} samples, so that no batch is ever full: \
-             make the batch smaller or the data set larger"
+                "batch_size = {batch_size} is larger than `{name}` with its {len} samples, so that no batch is \
+                 ever full: make the batch smaller or the data set larger"
             )));
         }
         Ok(())
     }
 
-    /// The batch that begins at a place of an epoch of `len` samples.
+    /// The batch that starts at a place of an epoch of `len` samples.
     pub(super) fn batch_at(&self, (epoch, place): (u64, usize), len: usize) -> Places {
-        // A run with smaller batches may have ended where none of this size fits any more.
+        // A run with smaller batches may have stopped where no batch of this size fits.
         let (epoch, start) =
             if self.drop_last && place + self.batch_size > len { (epoch + 1, 0) } else { (epoch, place) };
         let end = (start + self.batch_size).min(len);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_share_every_place_once() {
+    fn the_slices_of_processes_cover_each_place_once() {
         let slices = |all| {
             let places = Places { epoch: 0, all, next: (0, 32) };
             [0, 1, 2].map(|rank| places.slice(12, Rank { index: rank, world: 3 }))

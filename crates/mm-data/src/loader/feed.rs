@@ -1,4 +1,4 @@
-//! What the workers draw from: a source by number in its order, or a stream.
+//! The inputs of the workers: a data set by index in its order, or a stream.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -6,37 +6,36 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use super::order::Order;
 use crate::{BadSample, Dataset, Sample, StreamHandle, StreamReader};
 
-/// How often a bad sample's place is offered to another one. More in a row are no accident.
+/// The number of samples that are tried for one place. More bad samples in a row are a systematic error.
 pub(super) const TRIES: usize = 100;
 
-/// One source of the mix.
+/// One data set of the mix.
 pub(super) enum Feed {
     Numbered(Numbered),
     Streamed(Streamed),
 }
 
-/// A source whose samples are asked for by number.
+/// A data set that is read by index.
 pub(super) struct Numbered {
     pub source: Arc<dyn Dataset>,
     pub order: Order,
-    /// What is added to a sample's number, for the sources before it.
+    /// The number of samples of the data sets before it in the mix.
     pub offset: usize,
 }
 
 impl Numbered {
-    /// The samples for a place: its own, and then those that stand in for it. They come from the other half
-    /// of the epoch, so that no batch has one twice; which they are depends on the place alone, not on who
-    /// reads it.
+    /// The samples for a place: its own, then its replacements. These come from the other half of the epoch, so
+    /// that no batch has a sample twice, and depend on the place alone.
     pub fn candidates(&self, epoch: u64, place: usize, replace: bool) -> impl Iterator<Item = usize> {
         let len = self.source.len();
         let count = if replace { TRIES.min(len) } else { 1 };
-        let stand_in = move |number: usize| (place + len / 2 + number - 1) % len;
-        (0..count).map(move |number| self.order.at(epoch, if number == 0 { place } else { stand_in(number) }))
+        let replacement = move |number: usize| (place + len / 2 + number - 1) % len;
+        (0..count).map(move |number| self.order.at(epoch, if number == 0 { place } else { replacement(number) }))
     }
 }
 
-/// A stream, from which several workers take: each the sample of its number, in turn, so that their haste
-/// changes nothing.
+/// A stream that several workers read. Each takes the sample of its number in turn, so that the result does not
+/// depend on their speed.
 pub(super) struct Streamed {
     pub name: String,
     pub handle: Arc<StreamHandle>,
@@ -46,7 +45,7 @@ pub(super) struct Streamed {
 
 struct State {
     reading: Box<dyn StreamReader>,
-    /// The number of the sample that comes next.
+    /// The number of the next sample.
     next: u64,
     stopped: bool,
 }
@@ -58,8 +57,8 @@ impl Streamed {
         Self { name, handle, state, turn: Condvar::new() }
     }
 
-    /// The sample of this number; none at the end. Every number from `first` on is asked for, by one worker
-    /// or another, and each waits until it is its turn. What comes before `first` is read and passed over.
+    /// The sample of this number; `None` at the end. Each number from `first` on must be taken by some worker;
+    /// each call waits for its turn. Samples before `first` are read and skipped.
     pub fn take(&self, number: u64, first: u64) -> Option<std::result::Result<Sample, BadSample>> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let not_yet = |state: &mut State| !state.stopped && number != state.next.max(first);
@@ -74,14 +73,14 @@ impl Streamed {
         item
     }
 
-    /// Ends the reading, and with it all waiting for it.
+    /// Stops reading and wakes all waiting workers.
     pub fn stop(&self) {
         self.handle.stop();
         self.state.lock().unwrap_or_else(PoisonError::into_inner).stopped = true;
         self.turn.notify_all();
     }
 
-    /// What can be told while one waits.
+    /// The state of the stream, for messages about a stalled loader.
     pub fn status(&self) -> String {
         let shard = self.handle.shard.lock().unwrap_or_else(PoisonError::into_inner).clone();
         format!("{shard}, {} samples in the shuffle buffer", self.handle.buffered.load(Ordering::Relaxed))

@@ -1,20 +1,20 @@
-//! The loader: threads decode ahead, the order depends on the seed alone, and a saved position goes on
+//! The loader: threads decode ahead, the order depends on the seed alone, and a saved position resumes it
 //! exactly.
 //!
 //! # Order
-//! Draws are numbered from the beginning of the run. Which sample a draw takes, and the randomness of what is
-//! made of it, follow from the seed and the draw's number: not from threads, their speed, or how many
-//! processes share the work. A process takes its slice of each batch, so N processes together see the batches
-//! of one, and a run can go on with another number of them.
+//! Draws are numbered from the start of the run. The sample of a draw and the random numbers of its map depend
+//! on the seed and the number of the draw: not on threads, their speed, or the number of processes. Each
+//! process takes its slice of each batch, so N processes together see the batches of one process, and a run
+//! can be resumed with another number of processes.
 //!
 //! # Bad samples
-//! A sample that cannot be read is counted and named. In training another one stands in for it, from the
-//! other half of the epoch, so that batches stay full and every process takes the same number of steps; in
-//! evaluation its batch is smaller.
+//! A sample that cannot be read is counted and logged. In training it is replaced by a sample from the other
+//! half of the epoch, so that batches stay full and all processes take the same number of steps. In evaluation
+//! its batch is smaller.
 //!
 //! # Streams
-//! What can only be read from its beginning gives each process the samples of its own shards, in an order
-//! that follows from the seed and the number of processes. A resumed run reads again up to where it was.
+//! A data set that can only be read in sequence gives each process the samples of its own shards, in an order
+//! that depends on the seed and the number of processes. A resumed run reads again up to its position.
 
 mod config;
 mod feed;
@@ -40,9 +40,9 @@ use workers::{Shared, Workers};
 
 use crate::{BadSample, Dataset, Error, Rank, Result, Sample, SampleRng, StreamOrder, WeightedDataset};
 
-/// What a map makes, so that the loader can bound the memory of what it reads ahead.
+/// The result of a [`Map`]. Its size lets the loader bound the memory of prefetched items.
 pub trait Item: Send + 'static {
-    /// Bytes that it takes, about.
+    /// The approximate size in bytes.
     fn bytes(&self) -> usize;
 }
 
@@ -52,26 +52,26 @@ impl Item for image::RgbImage {
     }
 }
 
-/// What makes a training item of a sample: decode, augment, tokenise. It runs on many threads at once, and
-/// takes its randomness from the given generator alone.
+/// A function from a sample to a training item: decode, augment, tokenize. It runs on several threads and draws
+/// random numbers from the given generator only.
 pub type Map<T> = Arc<dyn Fn(&Sample, &mut SampleRng) -> Result<T> + Send + Sync>;
 
-/// Some mapped samples of one epoch: a process's slice of a batch.
+/// The slice of a batch of one process: mapped samples of one epoch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch<T> {
-    /// What `map` made of each sample.
+    /// The mapped samples.
     pub items: Vec<T>,
     /// The key of each sample.
     pub keys: Vec<String>,
-    /// The number of each sample in the source; in a stream, how many came before it.
+    /// The index of each sample in the data set; in a stream, the number of samples before it.
     pub indices: Vec<usize>,
-    /// The epoch they are of, from 0.
+    /// The epoch, from 0.
     pub epoch: u64,
-    /// What to save once this batch is used: a loader from here gives the batch after it.
+    /// The position after this batch, for a checkpoint: a loader from there continues with the next batch.
     pub position: Position,
 }
 
-/// Batches of a [`Dataset`], read by threads.
+/// Reads batches of a [`Dataset`] on threads.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -91,26 +91,26 @@ pub struct Loader<T> {
     rank: Rank,
     weights: Vec<f64>,
     position: Position,
-    /// The epoch and place that are read ahead next.
+    /// The epoch and place of the next batch to prefetch.
     ahead: (u64, usize),
-    /// The batches that are being read, with the source of each sample.
+    /// The prefetched batches, with the data set of each sample.
     pending: VecDeque<(Places, Vec<usize>)>,
-    /// Samples that are being read or lie ready.
+    /// The number of samples that are being read or are ready.
     in_flight: usize,
-    /// Bytes of the largest item so far.
+    /// The size of the largest item so far in bytes.
     largest: usize,
-    /// Of each source the window that was announced last.
+    /// For each data set, the last announced window.
     announced: Vec<Option<(u64, usize)>>,
     workers: Workers<T>,
     report: Report,
 }
 
 impl<T: Item> Loader<T> {
-    /// A loader that goes on from `position`, for the process that `split` says. It reads nothing before the
-    /// first batch is asked for.
+    /// A loader of process `rank` that starts at `position`. Reading begins with the first call for a batch.
     ///
-    /// Errors: an empty source, a batch size of 0 or that the processes cannot share, a batch larger than the
-    /// data set with `drop_last`, a position of another data set.
+    /// # Errors
+    /// An empty data set, a batch size that is 0 or not divisible by the number of processes, with `drop_last` a
+    /// batch larger than the data set, or a position of another data set.
     pub fn new(
         source: Arc<dyn Dataset>,
         config: LoaderConfig,
@@ -160,17 +160,18 @@ impl<T: Item> Loader<T> {
         })
     }
 
-    /// Also writes each bad sample as a line of JSON to the end of the file at `path`, once even over several
-    /// runs.
+    /// Appends each bad sample as a line of JSON to the file at `path`, unless the file lists it already.
     ///
-    /// Errors: the file cannot be written or read.
+    /// # Errors
+    /// The file cannot be written or read.
     pub fn log_bad_samples(&mut self, path: &Path) -> Result<()> {
         self.report.log_to(path)
     }
 
-    /// The next batch; epoch follows epoch without end.
+    /// The next batch. Epochs follow each other without end.
     ///
-    /// Errors: more bad samples than allowed, an epoch that gave no batch, a stream's end.
+    /// # Errors
+    /// More bad samples than allowed, an epoch without a batch, the end of a stream.
     pub fn next_batch(&mut self) -> Result<Batch<T>> {
         let begun = self.position.epoch;
         loop {
@@ -183,8 +184,8 @@ impl<T: Item> Loader<T> {
         }
     }
 
-    /// The batches from where the loader stands to the end of the epoch, for evaluation; nothing is read
-    /// beyond it. The next call gives the next epoch.
+    /// The batches up to the end of the current epoch, for evaluation. Nothing is read beyond it; the next call
+    /// gives the next epoch.
     pub fn epoch(&mut self) -> impl Iterator<Item = Result<Batch<T>>> + '_ {
         let epoch = self.position.epoch;
         let mut failed = false;
@@ -200,27 +201,27 @@ impl<T: Item> Loader<T> {
         })
     }
 
-    /// Where the loader stands: behind the batch that it gave last.
+    /// The position after the last returned batch.
     pub fn position(&self) -> &Position {
         &self.position
     }
 
-    /// The bad samples that this loader met, each once.
+    /// The bad samples that this loader has read, each once.
     pub fn bad_samples(&self) -> &[BadSample] {
         self.report.bad_samples()
     }
 
-    /// How long the caller has waited for samples so far. Near the run's time: more workers or smaller files
-    /// would help.
+    /// The total time that the caller has waited for samples. If it is most of the run, more workers or smaller
+    /// files help.
     pub fn data_wait(&self) -> Duration {
         self.workers.waiting
     }
 
-    /// The next batch; none where all of its samples are bad. Reads ahead into epochs before `end`.
+    /// The next batch; `None` where all of its samples are bad. Prefetches within epochs before `end`.
     fn batch_before(&mut self, end: u64) -> Result<Option<Batch<T>>> {
         self.read_ahead(end);
         let (Places { epoch, next, .. }, parts) =
-            self.pending.pop_front().expect("at least a batch is read ahead");
+            self.pending.pop_front().expect("at least one batch is prefetched");
         let (mut items, mut keys, mut indices) = (Vec::new(), Vec::new(), Vec::new());
         for part in parts {
             if let Some((item, key, index)) = self.take(part)? {
@@ -245,7 +246,7 @@ impl<T: Item> Loader<T> {
         }))
     }
 
-    /// The next sample of a source of the mix; none where it is bad and nothing stands in for it.
+    /// The next sample of a data set of the mix; `None` where it is bad and not replaced.
     fn take(&mut self, part: usize) -> Result<Option<(T, String, usize)>> {
         loop {
             let outcome = self.workers.take(part)?;
@@ -265,7 +266,7 @@ impl<T: Item> Loader<T> {
             }
             match outcome.item {
                 Some(item) => return Ok(Some(item)),
-                // A stream has a next one.
+                // A stream continues with its next sample.
                 None if streamed => self.workers.send(part, 0, (0, 0)),
                 None if self.config.drop_last => {
                     let name = self.source.name().to_owned();
@@ -276,7 +277,7 @@ impl<T: Item> Loader<T> {
         }
     }
 
-    /// Keeps the workers supplied with the next samples in order.
+    /// Sends the next samples to the workers, in order.
     fn read_ahead(&mut self, end: u64) {
         let len = self.source.len();
         loop {
@@ -295,7 +296,7 @@ impl<T: Item> Loader<T> {
         }
     }
 
-    /// Hands a draw to the workers; returns the source that it is from.
+    /// Sends a draw to the workers, and returns the index of its data set in the mix.
     fn send(&mut self, draw: u64) -> usize {
         let (part, number) = order::mix(&self.weights, draw);
         let place = match &self.workers.shared().feeds[part] {
@@ -334,10 +335,10 @@ fn feed(
     })
 }
 
-/// Tells a source which blocks are read next, a window ahead.
+/// Announces to a data set the blocks of the next window.
 fn announce(feed: &Numbered, (epoch, place): (u64, usize), rank: Rank, announced: &mut Option<(u64, usize)>) {
-    // Each of several processes needs a small part of each block: fetching whole blocks for all would read N
-    // times too much.
+    // With several processes each needs a small part of each block: fetching whole blocks in every process
+    // reads N times too much.
     if rank.world > 1 {
         return;
     }

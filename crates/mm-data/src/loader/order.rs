@@ -1,9 +1,9 @@
-//! In which order the samples of a source come.
+//! The order of the samples of a data set.
 //!
-//! An epoch is the blocks of the source in a shuffled order, cut into windows of some thousand samples;
-//! within a window the samples are shuffled again. So reads stay in the blocks of one window, and neighbours
-//! of the source still end far apart. A source without blocks is one window, shuffled whole. Everything
-//! follows from seed, epoch and place, and any place can be asked for.
+//! An epoch is the blocks of the data set in a shuffled order, divided into windows of some thousand samples;
+//! within a window the samples are shuffled again. So reads stay within the blocks of one window, while
+//! adjacent samples end up far apart. A data set without blocks is one window. The order depends on seed, epoch
+//! and place alone, and places can be queried in any order.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -14,52 +14,52 @@ use rand::RngExt;
 use crate::Dataset;
 use crate::rng::{Domain, rng, shuffle};
 
-/// The fewest blocks of a window: fewer would hardly mix.
+/// The minimum number of blocks in a window, so that samples mix well.
 const LEAST_BLOCKS: usize = 16;
 
-/// How an order is made.
+/// The config of an order.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OrderConfig {
     pub shuffle: bool,
     /// Whether blocks are drawn with replacement.
     pub resample: bool,
-    /// Samples of a window, at least.
+    /// The minimum number of samples in a window.
     pub window: usize,
     pub seed: u64,
-    /// Which source of a mix it is of.
+    /// The index of the data set in the mix.
     pub part: usize,
 }
 
-/// The order of a source.
+/// The order of a data set.
 pub(super) struct Order {
     config: OrderConfig,
     len: usize,
-    /// Where each block begins, and the end of the last; none where samples lie anywhere.
+    /// The start of each block, and the end of the last; `None` where access is random.
     blocks: Option<Vec<usize>>,
-    /// How many blocks a window may have, whatever its samples.
+    /// The maximum number of blocks in a window, which takes precedence.
     most_blocks: usize,
     cache: Mutex<Cache>,
 }
 
-/// What was worked out last: walking on needs the same again and again.
+/// The last computed epochs and windows: successive places need the same ones.
 #[derive(Default)]
 struct Cache {
     epochs: VecDeque<Arc<Epoch>>,
     windows: VecDeque<Window>,
 }
 
-/// The samples of a window of an epoch, in their order.
+/// The shuffled samples of a window of an epoch.
 struct Window {
     of: (u64, usize),
     samples: Arc<Vec<usize>>,
 }
 
-/// The blocks of an epoch.
+/// The order of the blocks of an epoch.
 struct Epoch {
     number: u64,
-    /// In their order.
+    /// In shuffled order.
     blocks: Vec<u32>,
-    /// Where each window begins: its first place, and its first block in the order.
+    /// The start of each window: its first place, and the index of its first block.
     windows: Vec<(usize, usize)>,
 }
 
@@ -77,7 +77,7 @@ impl Order {
         Self { config, len: source.len(), blocks, most_blocks, cache: Mutex::default() }
     }
 
-    /// The number of the sample at a place below the length of the source.
+    /// The index of the sample at a place below the length of the data set.
     pub fn at(&self, epoch: u64, place: usize) -> usize {
         if !self.config.shuffle {
             return place;
@@ -86,7 +86,7 @@ impl Order {
         self.window(epoch, window)[place - first]
     }
 
-    /// The window of a place, and the window's first place.
+    /// The window of a place, and the first place of that window.
     pub fn window_of(&self, epoch: u64, place: usize) -> (usize, usize) {
         if self.blocks.is_none() {
             return (0, 0);
@@ -96,8 +96,7 @@ impl Order {
         (window, epoch.windows[window].0)
     }
 
-    /// The blocks of a window, as ranges of samples; none where samples lie anywhere, or beyond the last
-    /// window.
+    /// The blocks of a window as ranges of samples; empty where access is random, or beyond the last window.
     pub fn ranges(&self, epoch: u64, window: usize) -> Vec<Range<usize>> {
         let Some(starts) = &self.blocks else { return Vec::new() };
         let epoch = self.epoch(epoch);
@@ -153,7 +152,7 @@ impl Order {
         Epoch { number, blocks, windows }
     }
 
-    /// The samples of a window in their order.
+    /// The shuffled samples of a window.
     fn window(&self, epoch: u64, window: usize) -> Arc<Vec<usize>> {
         let lock = || self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = lock().windows.iter().find(|known| known.of == (epoch, window)) {
@@ -170,7 +169,7 @@ impl Order {
         let samples = Arc::new(samples);
         let mut cache = lock();
         cache.windows.push_back(Window { of: (epoch, window), samples: samples.clone() });
-        // The window that is read, the one read ahead into, and one of an epoch's other half for substitutes.
+        // The current window, the prefetched one, and one of the other half of the epoch for replacements.
         if cache.windows.len() > 3 {
             cache.windows.pop_front();
         }
@@ -178,8 +177,8 @@ impl Order {
     }
 }
 
-/// Which source of a mix the draw `number` is taken from, and how many draws of that source come before it.
-/// Each source gets its share of any stretch of draws, to one draw, so a mix needs no memory of what it drew.
+/// The data set of a mix that the draw `number` is taken from, and the number of earlier draws from it. Any run
+/// of consecutive draws holds each data set in proportion to its weight, to one draw, so a mix has no state.
 pub(super) fn mix(weights: &[f64], number: u64) -> (usize, u64) {
     let mut rest = number;
     let mut total: f64 = weights.iter().sum();
@@ -212,7 +211,7 @@ mod tests {
             self.1
         }
         fn sample(&self, _: usize) -> Result<Sample> {
-            unreachable!("an order reads nothing")
+            unreachable!("an order reads no sample")
         }
         fn blocks(&self) -> Option<Vec<u32>> {
             self.0.clone()
@@ -228,21 +227,21 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn each_epoch_has_every_sample_once_whatever_place_is_asked_for_first(
-            lengths in proptest::collection::vec(1u32..9, 1..40), window in 1usize..60, blocked: bool, ask in 0usize..400,
+        fn each_epoch_has_every_sample_once_whichever_place_is_queried_first(
+            lengths in proptest::collection::vec(1u32..9, 1..40), window in 1usize..60, blocked: bool, query in 0usize..400,
         ) {
             let len = lengths.iter().sum::<u32>() as usize;
             let (one, other) = [(); 2].map(|()| order(blocked.then(|| lengths.clone()), len, false, window)).into();
-            let asked = other.at(3, ask % len);
+            let queried = other.at(3, query % len);
             let epoch: Vec<usize> = (0..len).map(|place| one.at(3, place)).collect();
-            prop_assert_eq!(asked, epoch[ask % len]);
+            prop_assert_eq!(queried, epoch[query % len]);
             let mut sorted = epoch.clone();
             sorted.sort();
             prop_assert_eq!(sorted, (0..len).collect::<Vec<_>>());
         }
 
         #[test]
-        fn a_mix_gives_each_source_its_share_and_each_draw_once(
+        fn a_mix_draws_each_data_set_by_its_weight_and_each_sample_in_turn(
             weights in proptest::collection::vec(0.05f64..5.0, 1..6), from in 0u64..1_000_000_000,
         ) {
             let total: f64 = weights.iter().sum();
@@ -262,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mix_begins_each_source_at_its_beginning() {
+    fn a_mix_starts_each_data_set_at_its_first_sample() {
         let drawn: Vec<_> = (0..8).map(|number| mix(&[3.0, 1.0], number)).collect();
         assert_eq!(drawn, [(1, 0), (0, 0), (0, 1), (0, 2), (1, 1), (0, 3), (0, 4), (0, 5)]);
     }

@@ -1,4 +1,4 @@
-//! Where a loader stands.
+//! The position of a loader, and the tally of its samples.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,37 +6,38 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Fault, Rank};
 
-/// What a run saves to go on with the very next sample. [`Position::default`] is the beginning.
+/// The state of a loader that a checkpoint saves, to resume with the very next sample. [`Position::default`] is
+/// the start.
 ///
-/// `epoch` and `index` say it all for samples by number, whatever the number of processes; `streams` is this
-/// process's own.
+/// For data sets that are read by index, `epoch` and `index` suffice, for any number of processes; `streams`
+/// belongs to this process.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
     /// The epoch of the next sample, from 0.
     pub epoch: u64,
-    /// How many samples of that epoch are behind, of all processes, good and bad.
+    /// The number of samples of that epoch that are done, over all processes, good and bad.
     pub index: usize,
-    /// Of each stream of a mix, or of the only source if it is one: how many samples this process has taken.
+    /// The number of samples that this process has taken from each stream, by the index of the data set in the mix.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub streams: BTreeMap<usize, u64>,
-    /// The samples of this process since the beginning.
+    /// The tally of this process since the start.
     pub tally: Tally,
-    /// The different samples that were bad, by a hash of their source and key.
+    /// The different bad samples, by a hash of data set and key.
     pub bad: BTreeSet<u64>,
-    /// The number of samples of the data set; 0 before the first batch.
+    /// The number of samples of the data set; 0 if not yet known.
     pub samples: usize,
 }
 
 impl Position {
-    /// Where process `split` goes on, from where each process of a run stood when it was saved. With another
-    /// number of processes than then, samples by number go on exactly; what each has taken of a stream is
-    /// then its share of what all had, about where they were.
+    /// The position at which process `rank` resumes, from the saved positions of all processes. With another
+    /// number of processes, data sets that are read by index resume exactly; streams resume approximately, with
+    /// the taken samples divided evenly.
     pub fn resumed(saved: Vec<Self>, rank: Rank) -> Self {
         let mut resumed = saved.get(rank.index).or(saved.first()).cloned().unwrap_or_default();
         if saved.len() != rank.world && !resumed.streams.is_empty() {
             tracing::warn!(
-                "the run goes on with {} processes instead of {}: streams go on about where they were",
+                "the run resumes with {} processes instead of {}: streams resume approximately",
                 rank.world,
                 saved.len()
             );
@@ -49,7 +50,7 @@ impl Position {
         resumed.tally = Tally::default();
         for position in &saved {
             resumed.bad.extend(&position.bad);
-            // Tallies are summed over the processes: one takes what all have counted.
+            // Tallies are summed over the processes: rank 0 takes the sum.
             if rank.index == 0 {
                 resumed.tally.add(&position.tally);
             }
@@ -58,16 +59,16 @@ impl Position {
     }
 }
 
-/// What became of samples: read + skipped = those there.
+/// Counts of samples: read + skipped = total.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tally {
-    /// Good ones.
+    /// Samples that were read.
     pub read: u64,
-    /// Those of the good ones that have a [`Sample::warning`](crate::Sample::warning).
+    /// Samples among these with a [`Sample::warning`](crate::Sample::warning).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub warned: u64,
-    /// Bad ones; one that is bad in each epoch counts in each.
+    /// Bad samples by fault. A sample counts once per epoch.
     pub skipped: BTreeMap<Fault, u64>,
 }
 
@@ -82,7 +83,7 @@ impl Tally {
         other.skipped.iter().for_each(|(fault, count)| *self.skipped.entry(*fault).or_default() += count);
     }
 
-    /// All bad ones.
+    /// The number of bad samples.
     pub fn all_skipped(&self) -> u64 {
         self.skipped.values().sum()
     }
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_processes_go_on_where_each_stood_and_their_tallies_add_up() {
+    fn the_same_number_of_processes_resumes_exactly_and_tallies_add_up() {
         let [one, two] = [0, 1].map(|rank| Position::resumed(saved(), Rank { index: rank, world: 2 }));
         assert_eq!((one.epoch, one.index, one.streams[&1], two.streams[&1]), (2, 8, 10, 14));
         assert_eq!((one.tally.read, one.tally.skipped[&Fault::Image], two.tally.read), (110, 3, 0));
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn another_number_of_processes_shares_what_streams_had() {
+    fn another_number_of_processes_divides_the_samples_of_streams() {
         let alone = Position::resumed(saved(), Rank::default());
         assert_eq!((alone.index, alone.streams[&1], alone.tally.read), (8, 24, 110));
         let third = Position::resumed(saved(), Rank { index: 2, world: 3 });

@@ -1,5 +1,5 @@
-//! What is told of bad samples: a log line each, a file, a tally at the end of an epoch, and an end when they
-//! are too many.
+//! Reports of bad samples: a log line and a line of a file for each, a tally at the end of an epoch, and an
+//! error when there are too many.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -9,22 +9,22 @@ use std::path::{Path, PathBuf};
 use super::position::{Position, Tally};
 use crate::{BadSample, Error, Result};
 
-/// Samples with a warning that are named one by one: a set that somebody else wrote may have one on each.
+/// The number of warnings that are logged one by one: some data sets have one on each sample.
 const WARNINGS: usize = 10;
 
-/// The account of one loader.
+/// The report of one loader.
 pub(super) struct Report {
     name: String,
     bad: Vec<BadSample>,
-    /// Of each source of the mix, what became of its samples since the last epoch began.
+    /// For each data set of the mix, its name and its tally since the start of the epoch.
     epoch: Vec<(String, Tally)>,
-    /// Warnings that were told.
+    /// The number of warnings so far.
     warned: usize,
     log: Option<(PathBuf, File, HashSet<u64>)>,
 }
 
 impl Report {
-    /// For the set `name` with these sources.
+    /// A report for the data set `name` that mixes these data sets.
     pub fn new(name: String, sources: impl Iterator<Item = String>) -> Self {
         let epoch = sources.map(|source| (source, Tally::default())).collect();
         Self { name, bad: Vec::new(), epoch, warned: 0, log: None }
@@ -44,10 +44,10 @@ impl Report {
         &self.bad
     }
 
-    /// Counts what became of a place of a source: the bad samples met there, its own first; none: it was
-    /// read.
+    /// Counts a place of a data set. `bad` are the bad samples tried there, its own first; empty if it was read.
     ///
-    /// Errors: too many different ones are bad.
+    /// # Errors
+    /// More than `allowed` different bad samples.
     pub fn count(
         &mut self,
         part: usize,
@@ -63,7 +63,7 @@ impl Report {
         }
         for bad in bad {
             if position.bad.insert(identity(&bad)) {
-                self.tell(bad);
+                self.log(bad);
             }
         }
         let count = position.bad.len();
@@ -74,29 +74,29 @@ impl Report {
         Err(Error::TooManyBad { name: self.name.clone(), count, allowed, first })
     }
 
-    /// Counts a sample that was read, but for what its warning says.
+    /// Counts and logs the warning of a sample that was read.
     pub fn warn(&mut self, part: usize, position: &mut Position, key: &str, warning: &str) {
         let (source, tally) = &mut self.epoch[part];
         tally.warned += 1;
         position.tally.warned += 1;
         self.warned += 1;
         if self.warned <= WARNINGS {
-            tracing::warn!("{source}: {key} is read without a part of it: {warning}");
+            tracing::warn!("{source}: {key} read with a warning: {warning}");
         }
         if self.warned == WARNINGS {
-            tracing::warn!("further warnings of this kind are counted, and told of at the end of the epoch");
+            tracing::warn!("further warnings are only counted, in the tally at the end of the epoch");
         }
     }
 
-    fn tell(&mut self, bad: BadSample) {
-        tracing::warn!("a bad sample of {} is skipped: {}: {}", bad.source, bad.key, bad.reason);
+    fn log(&mut self, bad: BadSample) {
+        tracing::warn!("skipped a bad sample of {}: {}: {}", bad.source, bad.key, bad.reason);
         if let Some((path, file, known)) = &mut self.log
             && known.insert(identity(&bad))
         {
-            let line = serde_json::to_string(&bad).expect("a bad sample is texts") + "\n";
+            let line = serde_json::to_string(&bad).expect("a bad sample can be written as JSON") + "\n";
             if let Err(error) = file.write_all(line.as_bytes()) {
-                // What is known of one bad sample is no reason to end a run.
-                tracing::warn!("{}: {error}; bad samples are named in this log alone", path.display());
+                // A run does not stop because its file of bad samples cannot be written.
+                tracing::warn!("{}: {error}; bad samples are only logged here", path.display());
                 self.log = None;
             }
         }
@@ -117,7 +117,7 @@ impl Report {
     }
 }
 
-/// A hash of what a bad sample is called (FNV-1a), so that a position stays small however long keys are.
+/// A hash (FNV-1a) of data set and key, so that a position stays small with long keys.
 fn identity(bad: &BadSample) -> u64 {
     let bytes = bad.source.bytes().chain([0]).chain(bad.key.bytes());
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

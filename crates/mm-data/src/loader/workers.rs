@@ -1,4 +1,4 @@
-//! The threads that read samples, and the queue that puts their results back in order.
+//! The threads that read samples, and the queue that restores the order of their results.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,45 +16,45 @@ use crate::{BadSample, Error, Fault, Result, Sample};
 /// One sample to read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ticket {
-    /// The source of the mix.
+    /// The index of the data set in the mix.
     pub part: usize,
-    /// Its place among all tickets of that source.
+    /// The number of the ticket among those of this data set.
     pub number: u64,
-    /// What its randomness follows from.
+    /// The number of the draw, which seeds its random numbers.
     pub draw: u64,
-    /// The epoch of the source and the place in it; of a stream, nothing.
+    /// The epoch and place in the data set; unused for a stream.
     pub place: (u64, usize),
 }
 
-/// What became of a ticket.
+/// The result of a ticket.
 pub(super) struct Outcome<T> {
     pub ticket: Ticket,
-    /// The mapped sample with its key and number; none where it is bad and nothing stands in for it.
+    /// The mapped sample with its key and index; `None` where it is bad and not replaced.
     pub item: Option<(T, String, usize)>,
-    /// The warning of the mapped sample.
+    /// The warning of the sample.
     pub warning: Option<String>,
-    /// The bad samples met on the way; the first is the one of the place itself.
+    /// The bad samples that were tried; the first is the sample of the place itself.
     pub bad: Vec<BadSample>,
-    /// Whether the stream is at its end.
+    /// Whether the stream has ended.
     pub ended: bool,
 }
 
-/// What the threads share.
+/// The state that the threads share.
 pub(super) struct Shared<T> {
     pub feeds: Vec<Feed>,
     pub map: Map<T>,
     pub seed: u64,
-    /// Whether another sample stands in for a bad one.
+    /// Whether bad samples are replaced.
     pub replace: bool,
-    /// Of each stream, the first sample that this loader takes.
+    /// For each stream, the number of its first sample in this loader.
     pub first: Vec<u64>,
-    /// Bytes of encoded images so far.
+    /// The encoded bytes read so far.
     pub bytes: AtomicU64,
-    /// What each thread is at.
+    /// The current ticket of each thread.
     pub at: Vec<Mutex<Option<Ticket>>>,
 }
 
-/// Worker threads. Tickets of a source go in by number and outcomes come out by number.
+/// Worker threads. Tickets of a data set are sent in order, and outcomes are taken in the same order.
 pub(super) struct Workers<T> {
     shared: Arc<Shared<T>>,
     tickets: Option<Sender<Ticket>>,
@@ -63,7 +63,7 @@ pub(super) struct Workers<T> {
     sent: Vec<u64>,
     taken: Vec<u64>,
     pub waiting: Duration,
-    /// After this long without the next sample the loader says what it waits for.
+    /// The time without the next sample after which the cause is logged.
     stall: Duration,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -79,8 +79,7 @@ impl<T: Item> Workers<T> {
                 let shared = shared.clone();
                 let (to_do, done, stop) = (to_do.clone(), done.clone(), stop.clone());
                 let work = move || {
-                    // What computes with the samples goes first: it is what takes the time where these
-                    // threads are well fed.
+                    // Computation on the samples has priority: it is the bottleneck where the loader keeps up.
                     let _ = rustix::process::nice(NICE);
                     for ticket in to_do {
                         *lock(&shared.at[number]) = Some(ticket);
@@ -103,22 +102,21 @@ impl<T: Item> Workers<T> {
         &self.shared
     }
 
-    /// Hands in the next sample to read of a source.
+    /// Sends the next ticket of a data set.
     pub fn send(&mut self, part: usize, draw: u64, place: (u64, usize)) {
         let number = self.sent[part];
         self.sent[part] += 1;
-        // The draws of a stream move up where one is bad: its randomness follows from the sample's own
-        // number.
+        // In a stream, draws shift after a bad sample: its random numbers depend on the sample's own number.
         let draw = if matches!(self.shared.feeds[part], Feed::Streamed(_)) { number } else { draw };
-        // It fails only when all workers are gone, which the next `take` reports.
+        // It fails only when all workers have ended, which the next `take` reports.
         let _ = self.tickets.as_ref().map(|tickets| tickets.send(Ticket { part, number, draw, place }));
     }
 
-    /// The outcome of a source's oldest ticket. Waits for it, and says so when that takes long.
+    /// The outcome of the oldest ticket of a data set. Waits for it, and logs a long wait.
     pub fn take(&mut self, part: usize) -> Result<Outcome<T>> {
         let wanted = (part, self.taken[part]);
         let begun = Instant::now();
-        let (mut said, bytes) = (0, self.bytes());
+        let (mut logged, bytes) = (0, self.bytes());
         while !self.early.contains_key(&wanted) {
             match self.outcomes.recv_timeout(self.stall) {
                 Ok(outcome) => {
@@ -127,11 +125,10 @@ impl<T: Item> Workers<T> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::WorkersGone),
             }
-            // Others may arrive while the awaited one hangs: the clock counts, not the silence of the
-            // channel.
+            // Other outcomes may arrive while the awaited one hangs, so the time is measured here.
             let stalls = (begun.elapsed().as_millis() / self.stall.as_millis().max(1)) as u64;
-            if stalls > said && !self.early.contains_key(&wanted) {
-                said = stalls;
+            if stalls > logged && !self.early.contains_key(&wanted) {
+                logged = stalls;
                 tracing::warn!("{}", self.stalled(wanted, begun.elapsed(), self.bytes() - bytes));
             }
         }
@@ -140,7 +137,7 @@ impl<T: Item> Workers<T> {
         self.early.remove(&wanted).ok_or(Error::WorkersGone)
     }
 
-    /// How many samples of a source were taken, those before this loader included.
+    /// The number of samples taken from a data set, including those before this loader.
     pub fn taken(&self, part: usize) -> u64 {
         self.taken[part]
     }
@@ -153,7 +150,7 @@ impl<T: Item> Workers<T> {
         self.shared.bytes.load(Ordering::Relaxed) + streams.sum::<u64>()
     }
 
-    /// One line on what holds the loader up.
+    /// The message about a stalled loader.
     fn stalled(&self, wanted: (usize, u64), waited: Duration, bytes: u64) -> String {
         let mut at = self.shared.at.iter().filter_map(|at| *lock(at));
         let busy = self.shared.at.iter().filter(|at| lock(at).is_some()).count();
@@ -166,8 +163,8 @@ impl<T: Item> Workers<T> {
                 (Feed::Numbered(feed), None) => feed.source.name().to_owned(),
             };
         format!(
-            "no sample for {:.0} s: waiting for {place}; {:.1} MB/s meanwhile, {} samples ready behind it, {busy} of {} workers busy, \
-             {} of them alive: is the disk or network slow?",
+            "no sample for {:.0} s: waiting for {place}; {:.1} MB/s meanwhile, {} samples ready behind it, \
+             {busy} of {} workers busy, {} of them alive: is the disk or network slow?",
             waited.as_secs_f64(),
             bytes as f64 / 1e6 / waited.as_secs_f64(),
             self.early.len(),
@@ -177,7 +174,7 @@ impl<T: Item> Workers<T> {
     }
 }
 
-/// The loader's threads give way to all others.
+/// The niceness of the loader's threads: the lowest priority.
 const NICE: i32 = 19;
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -185,11 +182,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl<T> Drop for Workers<T> {
-    /// Each worker ends after the sample it is at.
+    /// Each worker ends after its current sample.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.tickets = None;
-        // A worker may wait for a stream that gives nothing.
+        // A worker may be waiting for a stalled stream.
         for feed in &self.shared.feeds {
             if let Feed::Streamed(stream) = feed {
                 stream.stop();
@@ -201,7 +198,7 @@ impl<T> Drop for Workers<T> {
     }
 }
 
-/// What is wrong with a sample, and its key, if it got as far as having one.
+/// A bad sample, with its key if it is known.
 struct Bad {
     key: Option<String>,
     fault: Fault,
@@ -251,8 +248,7 @@ impl<T> Shared<T> {
         outcome
     }
 
-    /// Reads and maps one sample. A panic inside (a decoder's bug, say) makes the sample bad and nothing
-    /// worse.
+    /// Reads and maps one sample. A panic inside, such as a decoder's bug, makes the sample bad.
     fn guarded(
         &self,
         sample: impl FnOnce() -> Result<Sample>,

@@ -13,7 +13,7 @@ pub struct EmojiStats {
     pub train: usize,
     /// Pairs in `held_out.tsv`.
     pub held_out: usize,
-    /// Bytes of all pictures.
+    /// The number of bytes of all pictures.
     pub image_bytes: usize,
 }
 

@@ -1,4 +1,4 @@
-//! All samples of a source once, in order, for who goes over a whole data set: packing, counting.
+//! Reads all samples of a data set once, in order: for packing, counting and contact sheets.
 
 use std::num::NonZero;
 use std::ops::Range;
@@ -7,10 +7,10 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::{BadSample, Dataset, Error, Result, Sample, StreamOrder, StreamReader};
 
-/// Samples that are read at once.
+/// The number of samples that are read together.
 pub(crate) const CHUNK: usize = 32;
 
-/// A source, read by number where it can be, from its beginning where it cannot.
+/// A data set, read by index where possible and as a stream otherwise.
 pub(crate) struct InOrder<'a> {
     source: &'a dyn Dataset,
     stream: Option<Mutex<Streamed>>,
@@ -18,16 +18,17 @@ pub(crate) struct InOrder<'a> {
 
 struct Streamed {
     reading: Box<dyn StreamReader>,
-    /// Samples read so far.
+    /// The number of samples read so far.
     position: usize,
 }
 
 impl<'a> InOrder<'a> {
-    /// Errors: a stream that cannot begin; a mix with a stream in it, which has no order.
+    /// # Errors
+    /// A stream that cannot be started; a mix with a stream in it, which has no order.
     pub fn new(source: &'a dyn Dataset) -> Result<Self> {
         if source.mixture().is_some_and(|mixture| mixture.iter().any(|part| part.dataset.stream().is_some()))
         {
-            let reason = "mixes a stream, whose samples have no order: go over its sources one by one";
+            let reason = "mixes a stream, whose samples have no order: process its sources one by one";
             return Err(Error::Setting(format!("`{}` {reason}", source.name())));
         }
         let begin = |stream: &dyn crate::StreamingDataset| stream.read(StreamOrder::default());
@@ -35,7 +36,7 @@ impl<'a> InOrder<'a> {
         Ok(Self { source, stream: reading.map(|reading| Mutex::new(Streamed { reading, position: 0 })) })
     }
 
-    /// The samples of these numbers; of a stream that ended, none. A stream must be asked for rising numbers.
+    /// The samples of a range of indices; fewer where a stream ends. For a stream, ranges must be increasing.
     pub fn read(&self, range: Range<usize>) -> Vec<(usize, std::result::Result<Sample, BadSample>)> {
         let Some(stream) = &self.stream else {
             self.source.will_need(range.clone());
@@ -58,7 +59,7 @@ impl<'a> InOrder<'a> {
         Error::guarded(|| self.source.sample(index)).map_err(|error| self.bad(self.source.key(index), &error))
     }
 
-    /// The account of a sample that cannot be read.
+    /// A [`BadSample`] for a sample that cannot be read.
     pub fn bad(&self, key: String, error: &Error) -> BadSample {
         BadSample {
             source: self.source.name().to_owned(),
@@ -69,17 +70,20 @@ impl<'a> InOrder<'a> {
     }
 }
 
-/// How many threads may read a source: of a stream, one. 0 asks for one a core.
-pub(crate) fn threads(source: &dyn Dataset, asked: usize) -> usize {
-    match asked {
+/// The number of threads that read a data set: 1 for a stream. `requested` = 0 means one per core.
+pub(crate) fn threads(source: &dyn Dataset, requested: usize) -> usize {
+    match requested {
         _ if source.stream().is_some() => 1,
         0 => std::thread::available_parallelism().map_or(1, NonZero::get),
-        asked => asked,
+        requested => requested,
     }
 }
 
-/// Does `work` with each of the numbers, in order as threads are free. The first error ends it, when what is
-/// begun is done.
+/// Calls `work` with each of the numbers on several threads, started in order. After an error no further work
+/// is started.
+///
+/// # Errors
+/// The first error of `work`.
 pub(crate) fn each(
     numbers: &[usize],
     threads: usize,

@@ -111,7 +111,7 @@ fn samples_are_found_by_number_over_all_shards() {
     assert!(sample.key.ends_with("s-002.tar/000000005"), "{}", sample.key);
     assert_eq!(sample.image().unwrap().bytes().unwrap().len(), 305);
     let error = source.sample(5).unwrap_err();
-    assert_eq!((error.fault(), error.to_string()), (Fault::Shard, "no sample is in it".into()));
+    assert_eq!((error.fault(), error.to_string()), (Fault::Shard, "it has no sample".into()));
     assert!(source.key(5).ends_with("s-001.tar"));
     assert!(source.location(13).ends_with("s-003.tar, sample 0"));
     assert_eq!(source.blocks().unwrap().iter().sum::<u32>(), 14);
@@ -274,7 +274,7 @@ fn a_shard_that_is_cut_off_gone_or_no_tar_is_counted_and_the_others_are_read() {
     let ends: Vec<(Fault, &str)> =
         bad.iter().map(|bad| (bad.fault, bad.key.rsplit('/').next().unwrap())).collect();
     assert_eq!(ends, [(Fault::Shard, "s-001.tar"), (Fault::Shard, "s-003.tar"), (Fault::Shard, "s-004.tar")]);
-    assert!(bad[0].reason.contains("cut off"), "{}", bad[0].reason);
+    assert!(bad[0].reason.contains("truncated"), "{}", bad[0].reason);
     assert!(bad[1].reason.contains("No such file"), "{}", bad[1].reason);
     let none = said(config("/no/such-{0..3}.tar", "").open());
     assert!(none.contains("none of its 4 shards can be read; the first: /no/such-0.tar"), "{none}");
@@ -315,7 +315,7 @@ fn commands_that_fail_are_named_with_what_they_said() {
     captions(&mut loader, 2);
     let bad = loader.bad_samples();
     assert_eq!(bad.iter().map(|bad| bad.fault).collect::<Vec<_>>(), [Fault::Shard, Fault::Pipe, Fault::Pipe]);
-    assert!(bad[0].reason.contains("what follows is lost"), "{}", bad[0].reason);
+    assert!(bad[0].reason.contains("the rest is lost"), "{}", bad[0].reason);
     assert!(bad[1].reason.ends_with("exit status: 3): no credit"), "{}", bad[1].reason);
     assert!(bad[2].reason.contains("not found"), "{}", bad[2].reason);
 }

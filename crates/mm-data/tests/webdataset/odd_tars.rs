@@ -112,13 +112,13 @@ fn a_sample_whose_members_lie_apart_says_so() {
     assert_eq!(faults(&streamed), faults(&numbered));
     let reason = |told: &Told, index: usize| told[index].1.clone().unwrap_err().1;
     assert!(
-        reason(&numbered, 0).contains("members of its key also lie apart, at byte 3072"),
+        reason(&numbered, 0).contains("other members of its key are at byte 3072"),
         "{}",
         reason(&numbered, 0)
     );
     assert_eq!(reason(&numbered, 2), reason(&streamed, 2));
     assert!(
-        reason(&numbered, 2).contains("members of its key also lie apart, at byte 0"),
+        reason(&numbered, 2).contains("other members of its key are at byte 0"),
         "{}",
         reason(&numbered, 2)
     );
@@ -166,7 +166,7 @@ fn tars_one_behind_the_other_are_said_to_be() {
     assert_eq!(numbered[0], whole("a", "a text"));
     assert_eq!((numbered.len(), &numbered[1].1), (2, &streamed[1].1));
     let (fault, reason) = numbered[1].1.clone().unwrap_err();
-    assert!(fault == Fault::Shard && reason.contains("more follows its end mark, at byte 3072"), "{reason}");
+    assert!(fault == Fault::Shard && reason.contains("more data follows its end mark, at byte 3072"), "{reason}");
     // A tape's filling is nothing.
     let (numbered, _) = both(&[one("a"), vec![0; 10_240]].concat());
     assert_eq!(numbered, [whole("a", "a text")]);

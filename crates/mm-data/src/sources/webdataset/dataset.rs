@@ -1,4 +1,4 @@
-//! Plain local tars as a [`Dataset`]: any sample by its number.
+//! Plain local tars as a [`Dataset`] with access by index.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -14,23 +14,23 @@ use super::members::{self, MAX_SAMPLE_BYTES};
 use crate::tools::in_order::each;
 use crate::{Dataset, Error, Fault, Result, Sample};
 
-/// Threads that index shards at first read: more than cores, because the disk is what takes the time.
+/// The number of threads that index shards: more than cores, because the disk is the bottleneck.
 const INDEXERS: usize = 8;
 
-/// Shards that are held open: systems allow 1,024 files to a process by default, and each shard takes two.
+/// The number of shards kept open, with two files each: by default a process may open 1,024 files.
 const OPEN_SHARDS: usize = 128;
 
-/// Bytes of a block, about: what a disk or network reads in one go without its seek being felt.
+/// The approximate size of a block in bytes, large enough that seek time is negligible.
 const BLOCK_BYTES: u64 = 4 << 20;
 
-/// The most samples in a block, so that a window of the shuffle has many blocks even where samples are small.
+/// The maximum number of samples in a block, so that a shuffle window has many blocks even with small samples.
 const BLOCK_SAMPLES: u64 = 128;
 
-/// Shards by number.
+/// Shards with access by index.
 pub(super) struct TarDataset {
     name: String,
     shards: Vec<Known>,
-    /// The number of the first sample of each shard.
+    /// The index of the first sample of each shard.
     starts: Vec<usize>,
     len: usize,
     caption_field: String,
@@ -38,11 +38,11 @@ pub(super) struct TarDataset {
     open: Mutex<VecDeque<(usize, Arc<OpenShard>)>>,
 }
 
-/// A shard and what its index says.
+/// A shard with the summary of its index.
 struct Known {
     path: PathBuf,
     summary: Summary,
-    /// The index that no file could be written for.
+    /// The open shard, if its index could not be written to a file.
     kept: Option<Arc<OpenShard>>,
 }
 
@@ -52,9 +52,11 @@ struct OpenShard {
 }
 
 impl TarDataset {
-    /// Opens the shards by their indices; those that have none are indexed now, in parallel.
+    /// Opens the shards. Those without an index are indexed now, in parallel. A shard that cannot be read is one
+    /// bad sample.
     ///
-    /// Errors: no shard can be read. Some that cannot are bad samples, one each.
+    /// # Errors
+    /// No shard can be read.
     pub fn open(
         name: String,
         paths: Vec<PathBuf>,
@@ -90,7 +92,7 @@ impl TarDataset {
         Ok(Self { name, shards, starts, len, caption_field, index_dir, open: Mutex::default() })
     }
 
-    /// The shard of a sample and the sample's place in it.
+    /// The shard of a sample, and the index of the sample in it.
     fn find(&self, index: usize) -> (usize, usize) {
         let shard = self.starts.partition_point(|&start| start <= index) - 1;
         (shard, index - self.starts[shard])
@@ -107,7 +109,7 @@ impl TarDataset {
         }
         let shard = Arc::new(OpenShard::open(&known.path, self.index_dir.as_deref())?);
         if shard.index.samples() != known.summary.samples {
-            return Err(Error::bad(Fault::Shard, "the shard is another than when the run began"));
+            return Err(Error::bad(Fault::Shard, "the shard has changed since the start of the run"));
         }
         let mut open = lock();
         open.push_back((number, shard.clone()));
@@ -117,7 +119,7 @@ impl TarDataset {
         Ok(shard)
     }
 
-    /// The key of a sample that can be found in its shard.
+    /// The key of a sample, from the index of its shard.
     fn key_in(&self, shard: &OpenShard, index: usize) -> String {
         let (number, place) = self.find(index);
         let path = self.shards[number].path.display();
@@ -126,7 +128,7 @@ impl TarDataset {
 }
 
 impl Known {
-    /// Samples, and one more that stands for what cannot be read.
+    /// The number of samples, plus one for the part that cannot be read.
     fn samples(&self) -> usize {
         self.summary.samples + usize::from(self.summary.broken.is_some())
     }
@@ -139,7 +141,7 @@ impl OpenShard {
     }
 }
 
-/// The summaries of all shards, in their order.
+/// Reads the summaries of all shards, in order.
 fn know(paths: Vec<PathBuf>, index_dir: Option<&Path>) -> Vec<Known> {
     let one = |path: &PathBuf| match OpenShard::open(path, index_dir) {
         Ok(shard) => (shard.index.summary(), shard.index.is_in_memory().then(|| Arc::new(shard))),
@@ -152,9 +154,9 @@ fn know(paths: Vec<PathBuf>, index_dir: Option<&Path>) -> Vec<Known> {
         found[number].get_or_init(|| one(&paths[number]));
         Ok(())
     })
-    .expect("a shard that cannot be read is no error here");
+    .expect("an unreadable shard is not an error here");
     let known = |(path, found): (PathBuf, OnceLock<_>)| {
-        let (summary, kept) = found.into_inner().expect("each shard was asked for");
+        let (summary, kept) = found.into_inner().expect("each shard was read");
         Known { path, summary, kept }
     };
     paths.into_iter().zip(found).map(known).collect()
@@ -190,11 +192,11 @@ impl Dataset for TarDataset {
         if let Some(broken) = known.summary.broken.as_ref().filter(|_| place == known.summary.samples) {
             return Err(Error::bad(Fault::Shard, broken.clone()));
         }
-        let spoilt =
-            || Error::bad(Fault::Shard, "its index is spoilt: remove the .index file and begin again");
+        let damaged =
+            || Error::bad(Fault::Shard, "its index is damaged: remove the .index file and start again");
         let gone = |error: String| Error::bad(Fault::Shard, error);
         let shard = self.shard(number).map_err(|error| gone(error.to_string()))?;
-        let extent = shard.index.extent(place).ok_or_else(spoilt)?;
+        let extent = shard.index.extent(place).ok_or_else(damaged)?;
         if extent.length > MAX_SAMPLE_BYTES {
             return Err(gone(format!("a sample of {} bytes, more than {MAX_SAMPLE_BYTES}", extent.length)));
         }
@@ -205,7 +207,7 @@ impl Dataset for TarDataset {
             .map_err(|error| gone(format!("{}: {error}", known.path.display())))?;
         let members = members::members(&bytes, extent.start)?;
         members::sample(&self.key_in(&shard, index), members, &self.caption_field)
-            .map_err(|error| members::apart(error, shard.index.apart(place)))
+            .map_err(|error| members::with_other_place(error, shard.index.other_place(place)))
     }
 
     fn blocks(&self) -> Option<Vec<u32>> {
@@ -214,7 +216,7 @@ impl Dataset for TarDataset {
             let mean = (shard.summary.bytes / shard.samples() as u64).max(1);
             let most = (BLOCK_BYTES / mean).clamp(8, BLOCK_SAMPLES) as usize;
             let count = shard.samples().div_ceil(most);
-            // Blocks of a shard are of one size, but for one sample.
+            // The blocks of a shard differ by at most one sample.
             blocks.extend((0..count).map(|block| {
                 ((block + 1) * shard.samples() / count - block * shard.samples() / count) as u32
             }));
@@ -231,7 +233,7 @@ impl Dataset for TarDataset {
             (number == same, shard.index.extent(first), shard.index.extent(last))
         {
             let length = std::num::NonZero::new((last.start + last.length).saturating_sub(first.start));
-            // Advice only: a system that takes none reads as it did.
+            // It is only advice; failure has no effect.
             let _ = fadvise(&shard.tar, first.start, length, Advice::WillNeed);
         }
     }

@@ -1,9 +1,8 @@
-//! Which members of a tar are one sample.
+//! Groups the members of a tar into samples.
 //!
-//! A sample is the neighbours of one key. A field that repeats ends it: two samples of one key in a row, as a
-//! writer makes them that counts from the same number twice, are two, where each has an image and a text.
-//! Where one has not, nothing tells which members belong together, and the two are one group that is no
-//! sample.
+//! A sample is the adjacent members of one key. A repeated extension ends it: two adjacent samples of one key,
+//! which writers produce that restart their numbering, are two samples if each has an image and a text.
+//! Otherwise it is unclear which members belong together, and both are one group that is not a sample.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -12,8 +11,8 @@ use std::ops::Range;
 use super::members::TEXTS;
 use mm_image::IMAGE_EXTENSIONS;
 
-/// A member's name: key and extension, as the webdataset library parts them at the first dot of the last
-/// part.
+/// The name of a member: key and extension, split at the first dot of the file name as in the webdataset
+/// library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Name {
     pub key: String,
@@ -28,7 +27,7 @@ impl Name {
         Some(Self { key: name[..dot].to_owned(), extension: name[dot + 1..].to_owned() })
     }
 
-    /// The extension in lower case: what two members of a sample cannot both have.
+    /// The extension in lower case, which is unique among the members of a sample.
     pub fn field(&self) -> String {
         self.extension.to_lowercase()
     }
@@ -38,33 +37,33 @@ impl Name {
 #[derive(Debug)]
 pub(super) struct Placed<T> {
     pub content: T,
-    /// Its first byte in the tar.
+    /// The first byte in the tar.
     start: u64,
-    /// The extension, where it is another than the field.
+    /// The extension, if it differs from the field.
     extension: Option<String>,
 }
 
-/// Members that belong together.
+/// The members of one sample.
 #[derive(Debug)]
 pub(super) struct Group<T> {
     pub key: String,
-    /// By their fields; none where a field repeats.
+    /// The members by field; empty where a field repeats.
     pub members: BTreeMap<String, Placed<T>>,
-    /// Its bytes in the tar.
+    /// The bytes in the tar.
     pub bytes: Range<u64>,
-    /// Why it is no sample, where a field repeats.
+    /// The reason why it is not a sample, where a field repeats.
     pub repeated: Option<String>,
-    /// Whether what was joined to it last has an image and a text.
+    /// Whether the last part of it has an image and a text.
     ends_whole: bool,
 }
 
-/// Parts the members of a tar, given one after the other, into groups.
+/// Groups the members of a tar, given in order.
 #[derive(Debug)]
 pub(super) struct Groups<T> {
-    /// The last group of the same key, until the next is known to be whole.
+    /// The previous group, until it is known whether the next one of its key is complete.
     held: Option<Group<T>>,
     current: Option<Group<T>>,
-    /// The two members of the field that the current group began with by repeating it.
+    /// The two members of the repeated field at which the current group starts.
     repeated: Option<String>,
 }
 
@@ -74,11 +73,11 @@ impl<T> Default for Groups<T> {
     }
 }
 
-/// The groups that end with a member, in order.
+/// The groups that a member completes, in order.
 pub(super) type Ended<T> = std::iter::Flatten<std::array::IntoIter<Option<Group<T>>, 2>>;
 
 impl<T> Groups<T> {
-    /// Begins a member that lies from byte `start` on. Gives the groups that it ends.
+    /// Begins a member that starts at byte `start`. Returns the groups before it that are complete.
     pub fn begin(&mut self, name: &Name, field: &str, start: u64) -> Ended<T> {
         let repeated = match &self.current {
             Some(current) if current.key == name.key => match current.members.get(field) {
@@ -103,12 +102,12 @@ impl<T> Groups<T> {
         ended
     }
 
-    /// How long the group of the begun member is, with that member to byte `end`.
+    /// The length of the current group, if its current member ends at byte `end`.
     pub fn length_to(&self, end: u64) -> u64 {
         self.current.as_ref().map_or(0, |current| end.saturating_sub(current.bytes.start))
     }
 
-    /// Adds the begun member, which lies in `bytes`.
+    /// Adds the current member, which spans `bytes`.
     pub fn add(&mut self, name: Name, field: String, bytes: Range<u64>, content: T) {
         let Some(current) = &mut self.current else { return };
         current.bytes.end = bytes.end;
@@ -116,13 +115,13 @@ impl<T> Groups<T> {
         current.members.insert(field, Placed { content, start: bytes.start, extension });
     }
 
-    /// Gives what is left at the end of the tar.
+    /// Returns the remaining groups at the end of the tar.
     pub fn finish(&mut self) -> Ended<T> {
         let ended = self.end_current();
         [ended, self.held.take()].into_iter().flatten()
     }
 
-    /// Gives what is left where the last member is cut off: its group is no sample.
+    /// Returns the remaining groups where the last member is truncated: its group is dropped.
     pub fn abandon(&mut self) -> Ended<T> {
         self.current = None;
         [self.held.take(), None].into_iter().flatten()
@@ -146,7 +145,7 @@ impl<T> Groups<T> {
         let both = self.repeated.take().unwrap_or_default();
         held.repeated.get_or_insert_with(|| {
             format!(
-                "two samples of one key, not both with image and text: {both}: give each a key of its own"
+                "two samples of one key, not both with image and text: {both}: give each its own key"
             )
         });
         self.held = Some(held);
@@ -154,28 +153,27 @@ impl<T> Groups<T> {
     }
 }
 
-/// The keys that were met in a tar.
+/// The keys of a tar so far.
 pub(super) struct Keys {
-    /// How often each, by its hash, and where last.
-    met: HashMap<u64, (u32, u64)>,
+    /// By hash, the number of groups of a key and the start of the last one.
+    seen: HashMap<u64, (u32, u64)>,
     hasher: RandomState,
     most: usize,
 }
 
 impl Keys {
-    /// Of `most` keys; later ones are taken for new.
+    /// Remembers up to `most` keys; further ones count as new.
     pub fn of(most: usize) -> Self {
-        Self { met: HashMap::new(), hasher: RandomState::new(), most }
+        Self { seen: HashMap::new(), hasher: RandomState::new(), most }
     }
 
-    /// The key by which a group is called, which no other of the tar has, and where the group of the same key
-    /// before it begins.
+    /// A name for a group that is unique in the tar, and the start of the previous group of the same key.
     pub fn name(&mut self, key: String, start: u64) -> (String, Option<u64>) {
         let hash = self.hasher.hash_one(&key);
-        if self.met.len() >= self.most && !self.met.contains_key(&hash) {
+        if self.seen.len() >= self.most && !self.seen.contains_key(&hash) {
             return (key, None);
         }
-        let (count, last) = self.met.entry(hash).or_insert((0, start));
+        let (count, last) = self.seen.entry(hash).or_insert((0, start));
         *count += 1;
         match *count {
             1 => (key, None),
@@ -244,7 +242,7 @@ mod tests {
     fn a_repeated_field_without_two_samples_names_both_members() {
         let said = |both: &str| {
             format!(
-                "two samples of one key, not both with image and text: {both}: give each a key of its own"
+                "two samples of one key, not both with image and text: {both}: give each its own key"
             )
         };
         let found = groups(&["a.jpg", "a.txt", "a.JPG", "b.txt"]);

@@ -1,14 +1,14 @@
-//! The index of a shard: where each sample lies in the tar. It makes a plain tar readable by number.
+//! The index of a shard: the place of each sample in the tar. It makes a plain tar readable by index.
 //!
 //! # The file
-//! `SHARD.tar.index` is little-endian: the magic, the tar's size and time of change in nanoseconds, the
-//! number of samples, that of samples whose key also stands elsewhere, and the length of the reason why the
-//! tar is broken (0: it is whole); then of each sample its first byte, its length and where its key ends;
-//! then the keys; then of each sample whose key stands elsewhere its number and the first byte there; then
-//! the reason. It is written under a temporary name and renamed, and made again when the tar's size or time
-//! is another.
+//! `SHARD.tar.index` is little-endian: the magic, the tar's size and modification time in nanoseconds, the
+//! number of samples, the number of samples whose key occurs more than once, and the length of the reason why
+//! the tar is broken (0 if it is complete); then for each sample its first byte, its length and the end of its
+//! key; then the keys; then for each sample whose key occurs more than once its number and the first byte of
+//! the other; then the reason. It is written under a temporary name and renamed, and rebuilt when the tar's
+//! size or time differs.
 //!
-//! The number in the magic grows with every change of what a sample is: an index of before is made again.
+//! The number in the magic changes with the definition of a sample: older indices are rebuilt.
 
 use std::fs::{File, Permissions};
 use std::io::Write;
@@ -22,37 +22,37 @@ use crate::file_kind::{Compression, HEAD_BYTES};
 use crate::{Error, Fault, Result};
 
 const MAGIC: &[u8; 16] = b"mm shard index 2";
-/// What stands behind the name of a shard in that of its index.
+/// The extension of an index file.
 pub(super) const INDEX_EXTENSION: &str = "index";
 
 const HEAD: usize = 16 + 5 * 8;
 const ENTRY: usize = 3 * 8;
 const APART: usize = 2 * 8;
 
-/// The longest key or reason. A spoilt index may ask for any length.
+/// The limit on the length of a key or reason. A damaged index may have any length.
 const LONGEST: usize = 1 << 16;
 
-/// Where the index's bytes are.
+/// The bytes of an index.
 enum Place {
     File(File),
-    /// Where no file could be written.
+    /// In memory, where no file could be written.
     Memory(Vec<u8>),
 }
 
-/// The index of one shard, open. It holds next to nothing in memory.
+/// The open index of one shard. It takes little memory.
 pub(super) struct Index {
     place: Place,
     counts: Counts,
     tar_bytes: u64,
 }
 
-/// What the head of an index says of its length.
+/// The lengths in the head of an index.
 #[derive(Clone, Copy)]
 struct Counts {
     samples: usize,
-    /// Samples whose key stands elsewhere too.
+    /// The number of samples whose key occurs more than once.
     apart: usize,
-    /// Bytes of the reason at the end.
+    /// The length of the reason in bytes.
     reason: usize,
 }
 
@@ -63,17 +63,17 @@ impl Counts {
     }
 }
 
-/// What an index says of a whole shard.
+/// The summary of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Summary {
     pub samples: usize,
-    /// Why the rest of the tar cannot be read, if it cannot.
+    /// The reason why the rest of the tar cannot be read, if it cannot.
     pub broken: Option<String>,
-    /// Bytes of the tar.
+    /// The size of the tar in bytes.
     pub bytes: u64,
 }
 
-/// Where a sample lies in its tar: bytes `start..start + length`.
+/// The place of a sample in its tar: bytes `start..start + length`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Extent {
     pub start: u64,
@@ -81,9 +81,11 @@ pub(super) struct Extent {
 }
 
 impl Index {
-    /// The index of the tar at `path`: as it stands beside the tar or in `folder`, or made now.
+    /// Opens the index of the tar at `path`, beside the tar or in `folder`, or builds it. An index that cannot be
+    /// written is kept in memory, with a warning.
     ///
-    /// Errors: the tar cannot be read. An index that cannot be written is kept in memory, and said so.
+    /// # Errors
+    /// The tar cannot be read.
     pub fn open(path: &Path, folder: Option<&Path>) -> Result<Self> {
         let io = Error::io(path);
         let tar = File::open(path).and_then(|tar| Ok((tar.metadata()?, tar)));
@@ -103,7 +105,8 @@ impl Index {
             Err(error) => {
                 let place = place.display();
                 tracing::warn!(
-                    "{place} cannot be written, so that {} is indexed at every start: {error}; index_dir names another folder",
+                    "{place} cannot be written, so that {} is indexed at every start: {error}; set index_dir to \
+                     another folder",
                     path.display()
                 );
                 None
@@ -117,7 +120,7 @@ impl Index {
             .ok_or_else(|| Error::Setting(format!("{}: its index cannot be read back", path.display())))
     }
 
-    /// The index in a file, if it is whole and of the tar as it is now.
+    /// The index in a file, if it is complete and matches the tar.
     fn of_file(path: &Path, stamp: [u64; 2]) -> Option<Self> {
         let file = File::open(path).ok()?;
         let mut head = [0; HEAD];
@@ -137,12 +140,12 @@ impl Index {
         (fits && (entries as u64).checked_add(keys)?.checked_add(rest as u64)? == length).then_some(index)
     }
 
-    /// How many samples can be found.
+    /// The number of samples that can be read.
     pub fn samples(&self) -> usize {
         self.counts.samples
     }
 
-    /// Samples, and what is broken.
+    /// The summary of the shard.
     pub fn summary(&self) -> Summary {
         let Counts { samples, apart, reason } = self.counts;
         let said = || {
@@ -153,8 +156,8 @@ impl Index {
         Summary { samples, broken, bytes: self.tar_bytes }
     }
 
-    /// The first byte of another sample of the same key, where there is one.
-    pub fn apart(&self, sample: usize) -> Option<u64> {
+    /// The first byte of another sample of the same key, if there is one.
+    pub fn other_place(&self, sample: usize) -> Option<u64> {
         let begin = self.keys_end()?;
         let pair = |place: usize| {
             let bytes = self.read(begin + (place * APART) as u64, APART)?;
@@ -172,7 +175,7 @@ impl Index {
         None
     }
 
-    /// The byte of the index at which its keys end.
+    /// The end of the keys in the index.
     fn keys_end(&self) -> Option<u64> {
         let keys = self
             .counts
@@ -186,17 +189,17 @@ impl Index {
         (HEAD + self.counts.samples * ENTRY) as u64
     }
 
-    /// Whether it could not be written.
+    /// Whether the index could not be written to a file.
     pub fn is_in_memory(&self) -> bool {
         matches!(self.place, Place::Memory(_))
     }
 
-    /// Where a sample lies; none where the index cannot be read.
+    /// The place of a sample; `None` where the index cannot be read.
     pub fn extent(&self, sample: usize) -> Option<Extent> {
         self.entry(sample).map(|(extent, _)| extent)
     }
 
-    /// The key of a sample; none where the index cannot be read.
+    /// The key of a sample; `None` where the index cannot be read.
     pub fn key(&self, sample: usize) -> Option<String> {
         let start = if sample == 0 { 0 } else { self.entry(sample - 1)?.1 };
         let length = self.entry(sample)?.1.checked_sub(start)?;
@@ -228,7 +231,7 @@ fn number(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes)
 }
 
-/// Beside the tar, or in `folder` under the tar's whole path, so that tars of one name do not meet.
+/// The path of the index: beside the tar, or in `folder` under the tar's full path, so that names do not clash.
 fn place(path: &Path, folder: Option<&Path>) -> PathBuf {
     let name = match folder {
         None => path.to_owned(),
@@ -247,7 +250,7 @@ fn place(path: &Path, folder: Option<&Path>) -> PathBuf {
 fn write(place: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = place.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
-    // Others of the team read the shards too; temporary files are their owner's alone unless told otherwise.
+    // Other users read the shards, too; by default temporary files are private.
     let readable = Permissions::from_mode(0o644);
     let mut file = tempfile::Builder::new().prefix(".index-").permissions(readable).tempfile_in(folder)?;
     file.write_all(bytes)?;
@@ -255,7 +258,8 @@ fn write(place: &Path, bytes: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Errors: a tar that is not plain, told with what to do.
+/// # Errors
+/// The tar is compressed or a Git LFS pointer; the message says what to do.
 fn check_plain(path: &Path, tar: &File) -> Result<()> {
     let mut head = [0; HEAD_BYTES];
     let read = tar.read_at(&mut head, 0).map_err(Error::io(path))?;
@@ -264,16 +268,17 @@ fn check_plain(path: &Path, tar: &File) -> Result<()> {
         None if is_git_lfs_pointer(&head[..read]) => bad(GIT_LFS_POINTER.into()),
         None => Ok(()),
         Some(kind @ (Compression::Gzip | Compression::Zstd)) => bad(format!(
-            "{0}-compressed, and so not to be read by number: unpack it with `{0} -dc`, or set streamed = true and samples = N",
+            "{0}-compressed, so that it cannot be read by index: decompress it with `{0} -dc`, or set \
+             streamed = true and samples = N",
             kind.program()
         )),
         Some(kind) => bad(kind.unread(path)),
     }
 }
 
-/// The index of a tar, as bytes.
+/// Builds the bytes of the index of a tar.
 fn build(tar: File, stamp: [u64; 2]) -> std::io::Result<Vec<u8>> {
-    let Found { samples, apart, broken } = walk(&tar, stamp[0])?;
+    let Found { samples, other_places: apart, broken } = walk(&tar, stamp[0])?;
     let mut bytes = MAGIC.to_vec();
     let reason = broken.unwrap_or_default();
     for number in [stamp[0], stamp[1], samples.len() as u64, apart.len() as u64, reason.len() as u64] {
@@ -329,13 +334,13 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_whose_key_stands_elsewhere_tells_where() {
+    fn a_sample_with_a_repeated_key_has_the_place_of_the_other() {
         let files =
             ["a.jpg", "b.jpg", "b.txt", "a.txt", "c.jpg", "d.jpg", "c.txt"].map(|name| (name, &b"x"[..]));
         let (_folder, path) = written(&tar(&files));
         for folder in [None, Some(Path::new("/proc/none"))] {
             let index = Index::open(&path, folder).unwrap();
-            let apart: Vec<Option<u64>> = (0..index.samples()).map(|sample| index.apart(sample)).collect();
+            let apart: Vec<Option<u64>> = (0..index.samples()).map(|sample| index.other_place(sample)).collect();
             assert_eq!(apart, [Some(3072), None, Some(0), Some(6144), None, Some(4096)]);
             assert_eq!(
                 index.summary(),
@@ -345,12 +350,12 @@ mod tests {
     }
 
     #[test]
-    fn an_index_of_before_is_made_anew() {
+    fn an_index_of_an_older_version_is_rebuilt() {
         let (_folder, path) =
             written(&tar(&[("a.jpg", b"1"), ("a.txt", b"1"), ("a.jpg", b"2"), ("a.txt", b"2")]));
         let metadata = std::fs::metadata(&path).unwrap();
         let time = metadata.mtime() as u64 * 1_000_000_000 + metadata.mtime_nsec() as u64;
-        // As it was written when neighbours of one key were one sample.
+        // As version 1 wrote it, where all adjacent members of one key were one sample.
         let mut before = b"mm shard index 1".to_vec();
         for number in [metadata.len(), time, 1, 0, 0, 4096, 1] {
             before.extend(number.to_le_bytes());
@@ -360,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tar_that_is_none_is_told_with_what_to_do() {
+    fn an_unreadable_tar_is_an_error_with_a_way_out() {
         let said = |bytes: &[u8]| Index::open(&written(bytes).1, None).err().map(|error| error.to_string());
         let gzip = said(b"\x1f\x8b\x08\x00").unwrap();
         assert!(
@@ -407,9 +412,9 @@ mod tests {
         let whole = tar(&[("x.jpg", &[1; 700]), ("x.txt", b"one"), ("y.jpg", &[2; 700])]);
         for (length, samples, said) in [
             (100, 0, "broken at byte 0"),
-            (512 + 600, 0, "cut off at byte 1112, in x.jpg"),
-            (1536 + 1024, 1, "cut off at byte 2560, between two members"),
-            (1536 + 1024 + 512 + 1, 1, "cut off at byte 3073, in y.jpg"),
+            (512 + 600, 0, "truncated at byte 1112, in x.jpg"),
+            (1536 + 1024, 1, "truncated at byte 2560, between two members"),
+            (1536 + 1024 + 512 + 1, 1, "truncated at byte 3073, in y.jpg"),
         ] {
             let (_folder, path) = written(&whole[..length]);
             let summary = Index::open(&path, None).unwrap().summary();
@@ -417,6 +422,6 @@ mod tests {
             assert!(summary.broken.clone().unwrap().contains(said), "{length}: {:?}", summary.broken);
         }
         let (_folder, path) = written(&tar(&[]));
-        assert_eq!(Index::open(&path, None).unwrap().summary().broken.as_deref(), Some("no sample is in it"));
+        assert_eq!(Index::open(&path, None).unwrap().summary().broken.as_deref(), Some("it has no sample"));
     }
 }

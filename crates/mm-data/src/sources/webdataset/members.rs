@@ -1,4 +1,4 @@
-//! From the members of a tar to a sample and back: `KEY.jpg`, `KEY.txt`, `KEY.json`, `KEY.cls`.
+//! Converts between the members of a tar and a sample: `KEY.jpg`, `KEY.txt`, `KEY.json`, `KEY.cls`.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -10,31 +10,31 @@ use super::groups::{Group, Groups, Name};
 use super::json_member::{self, JsonMember};
 use crate::{Error, Fault, Result, Sample, SampleImage, text};
 
-/// A sample of more bytes than this is refused.
+/// The limit on the size of a sample in bytes.
 pub(super) const MAX_SAMPLE_BYTES: u64 = 1 << 28;
 
-/// The fields that may say something of an image.
+/// The extensions of members with text or labels.
 pub(super) const TEXTS: [&str; 3] = ["txt", "json", "cls"];
 
-/// One file of a sample: what stands behind the key's dot, and its bytes.
+/// A member of a sample: the part of its name after the key, and its bytes.
 pub(crate) struct Member {
     pub extension: String,
     pub bytes: Vec<u8>,
 }
 
-/// The name of what stands in a tar, if it is a file of a sample: no folder or link, and with both key and
-/// extension.
+/// The name of a tar entry if it is a member of a sample: a file, not a folder or link, with key and extension.
 pub(super) fn of_sample(entry: &Entry<impl Read>) -> Option<Name> {
     let is_file = matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous);
     is_file.then(|| Name::parse(&entry.path_bytes())).flatten()
 }
 
-/// The members in the bytes of one sample, as they stand in the tar from byte `start` on.
+/// The members in the bytes of one sample, which start at byte `start` of the tar.
 ///
-/// Errors: a field that repeats, bytes that are no tar.
+/// # Errors
+/// A repeated extension, or bytes that are not a tar.
 pub(super) fn members(bytes: &[u8], start: u64) -> Result<Vec<Member>> {
     let broken =
-        |reason: String| Error::bad(Fault::Shard, format!("no tar where the index says one is: {reason}"));
+        |reason: String| Error::bad(Fault::Shard, format!("no sample at its place in the index: {reason}"));
     let unreadable = |error: std::io::Error| broken(error.to_string());
     let mut groups = Groups::default();
     let mut end = start;
@@ -57,12 +57,15 @@ pub(super) fn members(bytes: &[u8], start: u64) -> Result<Vec<Member>> {
     }
 }
 
-/// The first byte behind a member, of an archive that was read from its beginning.
+/// The first byte after an entry with its padding, in an archive that is read from its start.
 pub(super) fn padded_end(entry: &Entry<impl Read>) -> u64 {
     entry.raw_file_position().saturating_add(entry.size().div_ceil(512).saturating_mul(512))
 }
 
-/// Errors: a field that repeats.
+/// The members of a group.
+///
+/// # Errors
+/// A repeated extension.
 pub(super) fn of_group(group: Group<Vec<u8>>) -> Result<Vec<Member>> {
     match group.repeated {
         Some(reason) => Err(Error::bad(Fault::Repeated, reason)),
@@ -74,14 +77,14 @@ pub(super) fn of_group(group: Group<Vec<u8>>) -> Result<Vec<Member>> {
     }
 }
 
-/// The error of a sample that lacks a member, where its key also stands elsewhere in the tar, at byte
-/// `other`.
-pub(super) fn apart(error: Error, other: Option<u64>) -> Error {
+/// Adds to the error of a sample without image or caption that its key also occurs at byte `other` of the tar.
+pub(super) fn with_other_place(error: Error, other: Option<u64>) -> Error {
     match (error.fault(), other) {
         (fault @ (Fault::NoImage | Fault::NoCaption), Some(other)) => Error::bad(
             fault,
             format!(
-                "{error}; members of its key also lie apart, at byte {other}: write the tar with its files sorted by name"
+                "{error}; other members of its key are at byte {other}: write the tar with its files sorted \
+                 by name"
             ),
         ),
         _ => error,
@@ -266,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_of_a_sample_reads_back_as_it() {
+    fn a_written_sample_reads_back_unchanged() {
         let question = Question {
             id: 7,
             text: "how many?".into(),
@@ -323,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_lies_is_told_by_kind() {
+    fn missing_and_invalid_members_have_their_kind_of_fault() {
         let image: (&str, &[u8]) = ("jpg", b"J");
         assert_eq!(fault(&[("txt", b"one")]), Fault::NoImage);
         assert_eq!(fault(&[image]), Fault::NoCaption);
@@ -344,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_that_python_wrote_is_read() {
+    fn json_of_python_is_read() {
         let json = br#"{"caption": ["one", null], "captions": null, "label": true, "score": NaN, "limit": -Infinity, "x": "\ud83d"}"#;
         let sample = of(&[("jpg", b"J"), ("json", json)]).unwrap();
         assert_eq!((&sample.captions[..], sample.label.as_deref()), (&["one".to_owned()][..], Some("true")));
@@ -354,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_that_nobody_needs_is_passed_over_and_said_so() {
+    fn invalid_json_that_is_not_needed_is_a_warning() {
         let said = |json: &[u8]| {
             let sample = of(&[("jpg", b"J"), ("txt", b"\xef\xbb\xbfone\r\n"), ("json", json)]).unwrap();
             assert_eq!(sample.captions[0], "one");
@@ -378,7 +381,7 @@ mod tests {
                 .contains("not of the form that mm writes")
         );
         assert!(said(br#"{"variant_of": 5}"#).ends_with("`variant_of` is 5, not a key"));
-        // What can be read of it is read.
+        // Valid fields are read.
         let json = br#"{"caption": "two", "label": 3, "questions": "none"}"#;
         let sample = of(&[("jpg", b"J"), ("json", json)]).unwrap();
         assert_eq!(

@@ -1,8 +1,8 @@
-//! WebDataset: tars of samples, as the Python library of that name writes and img2dataset fills them.
+//! WebDataset: tars of samples, as the Python library of that name and img2dataset write them.
 //!
-//! A sample is the neighbours of one key: `000017.jpg`, `000017.txt`, `000017.json`. Plain local tars are
-//! indexed at first read, and any sample can then be asked for by its number: the order of a run depends on
-//! neither processes nor threads, and a resumed run begins at the very sample. Commands, standard input and
+//! A sample is the adjacent members of one key: `000017.jpg`, `000017.txt`, `000017.json`. Plain local tars are
+//! indexed when they are first read and are then accessed by index: the order of a run depends on neither
+//! processes nor threads, and a resumed run starts with the very next sample. Commands, standard input and
 //! compressed tars are streams.
 
 mod dataset;
@@ -25,7 +25,7 @@ pub(crate) use members::{Member, members_of};
 use names::Shard;
 use stream::TarStream;
 
-/// Shards, and what of their members is read. In the config:
+/// A set of shards. In the config:
 ///
 /// ```
 /// let config: mm_data::DatasetConfig = toml::from_str(r#"
@@ -38,23 +38,23 @@ use stream::TarStream;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WebDatasetConfig {
-    /// The shards, one word or several: a path with braces or wildcards (`a/{000..099}.tar`, `a/*.tar`), a
-    /// `.txt` file with such a word a line, `pipe:` and a shell command, `-` for standard input.
+    /// The shards, one pattern or several: a path with braces or wildcards (`a/{000..099}.tar`, `a/*.tar`), a
+    /// `.txt` file with one pattern a line, `pipe:` with a shell command, or `-` for standard input.
     #[serde(deserialize_with = "one_or_many")]
     pub shards: Vec<String>,
-    /// The field of `.json` members that holds a caption or a list of them.
+    /// The field of `.json` members with a caption or a list of captions.
     #[serde(default = "caption")]
     pub caption_field: String,
-    /// The folder for the indices of plain tars; by default each stands beside its tar.
+    /// The folder for the index files of plain tars; by default each is written beside its tar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index_dir: Option<PathBuf>,
-    /// Samples that count as an epoch of a stream, which has no number of its own.
+    /// The number of samples in an epoch of a stream, whose length is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<usize>,
-    /// Samples in a stream's shuffle buffer.
+    /// The number of samples in the shuffle buffer of a stream.
     #[serde(default = "shuffle_buffer")]
     pub shuffle_buffer: usize,
-    /// Whether plain tars too are read as a stream.
+    /// Whether plain tars are read as a stream, too.
     #[serde(default)]
     pub streamed: bool,
 }
@@ -68,23 +68,24 @@ fn shuffle_buffer() -> usize {
 }
 
 impl WebDatasetConfig {
-    /// Finds the shards and indexes those that are new.
+    /// Finds the shards and indexes new ones.
     ///
-    /// Errors: no shard is named or can be read; a stream without `samples`, `samples` without a stream.
+    /// # Errors
+    /// No shard is listed or can be read, a stream without `samples`, `samples` without a stream.
     pub(crate) fn open(&self) -> Result<Box<dyn Dataset>> {
         let shards = names::shards(&self.shards)?;
         let name = self.shards.join(", ");
         if shards.is_empty() {
-            return Err(Error::Empty { name, hint: "shards names no shard".into() });
+            return Err(Error::Empty { name, hint: "`shards` is empty".into() });
         }
         let stdin = shards.iter().filter(|shard| **shard == Shard::Stdin).count();
         if stdin > 1 || (stdin == 1 && shards.len() > 1) {
-            return Err(Error::Setting(format!("`{name}`: standard input is read once, and alone")));
+            return Err(Error::Setting(format!("`{name}`: standard input can be read only once, and not with other shards")));
         }
         if !self.streamed && shards.iter().all(Shard::is_plain_file) {
             if self.samples.is_some() {
                 let reason =
-                    "samples is for streams alone; plain tars are counted: remove it, or set streamed = true";
+                    "samples is for streams only; plain tars are counted: remove it, or set streamed = true";
                 return Err(Error::Setting(format!("`{name}`: {reason}")));
             }
             let path = |shard| match shard {
@@ -100,8 +101,8 @@ impl WebDatasetConfig {
             )?));
         }
         let Some(samples) = self.samples.filter(|&samples| samples > 0) else {
-            let reason = "a stream (a command, standard input, a compressed tar or streamed = true) has no known length: \
-                          set samples = N, how many count as an epoch";
+            let reason = "a stream (a command, standard input, a compressed tar or streamed = true) has no \
+                          known length: set samples = N, the number of samples in an epoch";
             return Err(Error::Setting(format!("`{name}`: {reason}")));
         };
         let (buffer, caption_field) = (self.shuffle_buffer, self.caption_field.clone());
@@ -111,7 +112,7 @@ impl WebDatasetConfig {
 
 #[cfg(test)]
 mod tests {
-    /// A tar of these files.
+    /// The bytes of a tar with these files.
     pub(super) fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
         for (name, bytes) in files {

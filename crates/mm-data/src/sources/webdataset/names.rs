@@ -1,4 +1,4 @@
-//! Which shards a config names: braces, globs, lists of shards, commands, standard input.
+//! The shards of a config: braces, wildcards, lists of shards, commands, standard input.
 
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
@@ -7,7 +7,7 @@ use super::index::INDEX_EXTENSION;
 use crate::sources::walk::{Counted, is_hidden};
 use crate::{Error, Result, text};
 
-/// Brace expressions may multiply: more shards than this are a slip of the pen.
+/// The limit on the number of shards. Brace expressions multiply: more are most likely a mistake.
 const MOST: usize = 1_000_000;
 
 /// One shard.
@@ -17,12 +17,12 @@ pub(crate) enum Shard {
     File(PathBuf),
     /// A shell command whose output is a tar.
     Pipe(String),
-    /// The tar that the program is fed with.
+    /// Standard input.
     Stdin,
 }
 
 impl Shard {
-    /// Whether its samples can be found by number.
+    /// Whether it is an uncompressed local tar, which can be read by index.
     pub fn is_plain_file(&self) -> bool {
         const COMPRESSED: [&str; 4] = ["gz", "tgz", "zst", "tzst"];
         let is_compressed =
@@ -41,11 +41,11 @@ impl std::fmt::Display for Shard {
     }
 }
 
-/// All shards that the words of the config name, in order: `a/{000..099}.tar`, `a/*.tar`,
-/// `a/{train,val}-*.tar`, `pipe:cat a/{0..9}.tar`, `-` for standard input, and `list.txt` for a file with
-/// such a word a line.
+/// All shards of the patterns of a config, in order: `a/{000..099}.tar`, `a/*.tar`, `a/{train,val}-*.tar`,
+/// `pipe:cat a/{0..9}.tar`, `-` for standard input, and `list.txt` for a file with one pattern a line.
 ///
-/// Errors: a brace without end, a pattern that nothing fits, an empty or unreadable list.
+/// # Errors
+/// A brace that is not closed, a pattern without a match, an empty or unreadable list.
 pub(crate) fn shards(words: &[String]) -> Result<Vec<Shard>> {
     let mut found = Vec::new();
     for word in words {
@@ -55,7 +55,7 @@ pub(crate) fn shards(words: &[String]) -> Result<Vec<Shard>> {
             let lines: Vec<&str> =
                 text::lines(&list).map(str::trim).filter(|line| !line.is_empty()).collect();
             if lines.is_empty() {
-                return Err(Error::Empty { name: word.clone(), hint: "the list names no shard".into() });
+                return Err(Error::Empty { name: word.clone(), hint: "the list has no shard".into() });
             }
             lines.into_iter().try_for_each(|line| add(line, &mut found))?;
         } else {
@@ -90,19 +90,19 @@ fn glob(pattern: &str) -> Result<Vec<Shard>> {
             hidden.add(&path);
             continue;
         }
-        // `*.tar*` asks for gzipped shards too, not for what stands beside them.
+        // `*.tar*` is for gzipped shards, too, but not for index files.
         if path.extension().is_none_or(|end| end != INDEX_EXTENSION) {
             shards.push(Shard::File(path));
         }
     }
     hidden.report_hidden(Path::new(pattern));
     if shards.is_empty() {
-        return Err(wrong("no file fits this pattern".into()));
+        return Err(wrong("no file matches this pattern".into()));
     }
     Ok(shards)
 }
 
-/// Whether a wildcard found a hidden file or folder, which the pattern must name to mean it, as in the shell.
+/// Whether a wildcard matched a hidden file or folder. As in the shell, a pattern must name its leading dot.
 fn is_hidden_match(pattern: &str, path: &Path) -> bool {
     let is_named = |part: &OsStr| {
         let part = part.to_string_lossy();
@@ -119,8 +119,8 @@ fn is_hidden_match(pattern: &str, path: &Path) -> bool {
     parts.any(|part| is_hidden(part) && !is_named(part))
 }
 
-/// The shell's brace expansion: `{a,b}` and `{00..12}`, nested and repeated. Braces with neither comma nor
-/// `..` stay.
+/// The shell's brace expansion: `{a,b}` and `{00..12}`, nested and repeated. Braces without a comma or `..` are
+/// kept.
 fn braces(word: &str) -> Result<Vec<String>> {
     let Some(open) = word.find('{') else { return Ok(vec![word.to_owned()]) };
     let mut depth = 0;
@@ -161,7 +161,7 @@ fn braces(word: &str) -> Result<Vec<String>> {
     Ok(alternatives.iter().map(joined).collect::<Vec<Vec<_>>>().concat())
 }
 
-/// `00..12` as numbers of the same width, up or down; none if it is no range.
+/// Expands the range `00..12`, ascending or descending; `None` if it is not a range.
 fn range(inner: &str) -> Result<Option<Vec<String>>> {
     let Some((from, to)) = inner.split_once("..") else { return Ok(None) };
     let is_number =
@@ -176,7 +176,7 @@ fn range(inner: &str) -> Result<Option<Vec<String>>> {
     if first.abs_diff(last) >= MOST as u64 {
         return Err(Error::Setting(format!("shards: `{{{inner}}}` names more than {MOST} shards")));
     }
-    // As in the shell: a leading zero asks for one width.
+    // As in the shell, a leading zero pads all numbers to one width.
     let padded = [from, to].iter().any(|text| text.len() > 1 && text.starts_with('0'));
     let width = if padded { from.len().max(to.len()) } else { 0 };
     let name = |number: u64| format!("{number:0width$}");
@@ -238,11 +238,11 @@ mod tests {
         assert_eq!(
             all("*.tar"),
             [path("b-0.tar"), path("b-1.tar")].map(Shard::File),
-            "a hidden file is no shard"
+            "a hidden file is not a shard"
         );
-        assert_eq!(all("._*.tar"), [Shard::File(path("._b-0.tar"))], "unless it is named");
+        assert_eq!(all("._*.tar"), [Shard::File(path("._b-0.tar"))], "unless the pattern names it");
         let none = shards(&[path("d-*.tar").display().to_string()]).unwrap_err().to_string();
-        assert!(none.ends_with("no file fits this pattern"), "{none}");
+        assert!(none.ends_with("no file matches this pattern"), "{none}");
     }
 
     proptest! {

@@ -26,19 +26,19 @@ use crate::{
     StreamingDataset,
 };
 
-/// Samples that the reading thread may be ahead of the shuffle buffer.
+/// The number of samples that the reading thread may be ahead of the shuffle buffer.
 const AHEAD: usize = 8;
 
-/// Keys of a tar that are remembered: a stream may be a single tar without end.
+/// The number of keys of a tar that are remembered: a stream may be a single endless tar.
 const KEYS: usize = 1 << 20;
 
 /// Shards as a [`StreamingDataset`].
 pub(super) struct TarStream {
     pub name: String,
     pub shards: Vec<Shard>,
-    /// Samples that count as an epoch.
+    /// The number of samples in an epoch.
     pub samples: usize,
-    /// Samples in the shuffle buffer.
+    /// The number of samples in the shuffle buffer.
     pub buffer: usize,
     pub caption_field: String,
 }
@@ -54,7 +54,7 @@ impl Dataset for TarStream {
 
     fn sample(&self, _: usize) -> Result<Sample> {
         Err(Error::Setting(format!(
-            "`{}` is a stream, whose samples cannot be asked for by number: use plain local tars here",
+            "`{}` is a stream, which cannot be read by index: use plain local tars here",
             self.name
         )))
     }
@@ -98,7 +98,7 @@ impl StreamingDataset for TarStream {
     }
 }
 
-/// The receiving end: a shuffle buffer.
+/// The receiving end of a stream, with its shuffle buffer.
 struct TarReading {
     samples: Receiver<std::result::Result<Sample, BadSample>>,
     stopped: Receiver<()>,
@@ -144,12 +144,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends a command with all that it started.
+/// Kills a command and the processes that it started.
 fn kill(child: &Child) {
     let _ = Pid::from_raw(child.id() as i32).map(|pid| kill_process_group(pid, Signal::KILL));
 }
 
-/// The command that is being read, if one is.
+/// The command that is being read, if there is one.
 #[derive(Default)]
 struct Running {
     child: Option<Child>,
@@ -157,17 +157,17 @@ struct Running {
 }
 
 impl Running {
-    /// A command that hangs must not outlive who reads it.
+    /// Kills the command, so that one that hangs does not outlive its reader.
     fn stop(&mut self) {
         self.stopped = true;
         self.child.iter().for_each(kill);
     }
 }
 
-/// What goes on when nobody receives any more.
+/// The receiving end was dropped.
 struct Gone;
 
-/// The reading end, in a thread of its own.
+/// The reading end, on its own thread.
 struct ShardReader {
     source: String,
     shards: Vec<Shard>,
@@ -191,12 +191,12 @@ impl ShardReader {
         }
     }
 
-    /// This process's shards of an epoch, in order.
+    /// The shards of this process in an epoch, in order.
     fn epoch(&self, epoch: u64) -> Vec<usize> {
         let StreamOrder { seed, resample, rank } = self.order;
         let mut all: Vec<usize> = (0..self.shards.len()).collect();
         if let Some(seed) = seed {
-            // Drawn with replacement, each process draws its own.
+            // With replacement, each process draws its own shards.
             let number = if resample { rank.index as u64 + 1 } else { 0 };
             let mut rng = rng(seed, epoch, number, Domain::StreamShards);
             if resample {
@@ -207,7 +207,7 @@ impl ShardReader {
         all.into_iter().skip(rank.index).step_by(rank.world).collect()
     }
 
-    /// Sends all samples of a shard, and then what is broken about it.
+    /// Sends all samples of a shard, and then a bad sample if the shard is broken.
     fn shard(&self, shard: &Shard) -> std::result::Result<(), Gone> {
         let name = shard.to_string();
         let whole = match shard {
@@ -234,14 +234,14 @@ impl ShardReader {
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
                 .stderr(errors.try_clone()?);
-            // A group of its own, so that it can be ended with all that it started.
+            // Its own process group, so that it can be killed with all processes that it started.
             shell.process_group(0).spawn().map(|child| (child, errors))
         });
         let (mut child, mut errors) = match started {
             Ok(started) => started,
             Err(error) => return Ok(Err(failed(format!("cannot start: {error}")))),
         };
-        let output = child.stdout.take().expect("standard output was asked for");
+        let output = child.stdout.take().expect("standard output is piped");
         running.child = Some(child);
         drop(running);
         let whole = self.tar(name, output);
@@ -259,14 +259,14 @@ impl ShardReader {
                 let _ = errors
                     .seek(SeekFrom::Start(0))
                     .and_then(|_| errors.take(1 << 16).read_to_string(&mut said));
-                let last = said.trim().lines().last().unwrap_or("it said nothing").to_owned();
+                let last = said.trim().lines().last().unwrap_or("no message").to_owned();
                 Ok(Err(failed(format!("the command failed ({status}): {last}"))))
             }
             _ => Ok(whole),
         }
     }
 
-    /// Sends the samples of a tar, compressed or not. The inner error tells why the tar is not whole.
+    /// Sends the samples of a tar, compressed or not. The inner error is the reason why the tar is incomplete.
     fn tar(&self, name: &str, input: impl Read) -> std::result::Result<Result<()>, Gone> {
         let broken = |error: std::io::Error| Error::bad(Fault::Shard, error.to_string());
         let mut input = BufReader::with_capacity(1 << 18, Counted { input, handle: &self.handle });
@@ -281,7 +281,7 @@ impl ShardReader {
             Some(other) => Some(other.unread(name)),
         };
         if let Some(reason) = refused {
-            // A command whose output nobody reads to the end fails, and that would be told instead.
+            // Read on, because a command fails if its output is not read to the end, and that error would hide this.
             let _ = std::io::copy(&mut input, &mut std::io::sink());
             return Ok(Err(Error::bad(Fault::Shard, reason)));
         }
@@ -298,17 +298,17 @@ impl ShardReader {
         let whole = self.members(name, Watched { input: &mut input, ended: &mut ended })?;
         let rest = walk::drain(&mut input).map_err(broken);
         Ok(whole.and_then(|(samples, end)| match rest? {
-            _ if samples == 0 => Err(Error::bad(Fault::Shard, "no sample is in it")),
-            _ if ended => Err(Error::bad(Fault::Shard, "cut off between two members: it has no end mark")),
+            _ if samples == 0 => Err(Error::bad(Fault::Shard, "it has no sample")),
+            _ if ended => Err(Error::bad(Fault::Shard, "truncated between two members: it has no end mark")),
             Some(zeros) => Err(Error::bad(Fault::Shard, walk::more(end + 512 + zeros))),
             None => Ok(()),
         }))
     }
 
-    /// Sends the samples of a tar; returns how many there were, and the byte that its last member ends at.
+    /// Sends the samples of a tar. Returns their number and the end of the last member.
     fn members(&self, name: &str, input: impl Read) -> std::result::Result<Result<(usize, u64)>, Gone> {
         let broken =
-            |error: std::io::Error| Error::bad(Fault::Shard, format!("what follows is lost: {error}"));
+            |error: std::io::Error| Error::bad(Fault::Shard, format!("the rest is lost: {error}"));
         let mut archive = Archive::new(input);
         let entries = match archive.entries() {
             Ok(entries) => entries,
@@ -336,15 +336,16 @@ impl ShardReader {
             let field = name.field();
             send_all(groups.begin(&name, &field, begin))?;
             let mut bytes = Vec::new();
-            // What is too long is refused when it is whole; its bytes are passed over.
-            let read = match groups.length_to(end) > MAX_SAMPLE_BYTES {
-                true => Ok(entry.size()),
-                false => entry.read_to_end(&mut bytes).map(|read| read as u64),
+            // A sample that is too large is refused at its end; its bytes are skipped.
+            let read = if groups.length_to(end) > MAX_SAMPLE_BYTES {
+                Ok(entry.size())
+            } else {
+                entry.read_to_end(&mut bytes).map(|read| read as u64)
             };
             let cut = match read {
                 Ok(read) if read == entry.size() => None,
                 Ok(_) => {
-                    Some(Error::bad(Fault::Shard, format!("cut off in {}.{}", name.key, name.extension)))
+                    Some(Error::bad(Fault::Shard, format!("truncated in {}.{}", name.key, name.extension)))
                 }
                 Err(error) => Some(broken(error)),
             };
@@ -372,7 +373,7 @@ impl ShardReader {
         } else {
             members::of_group(group)
                 .and_then(|members| members::sample(&key, members, &self.caption_field))
-                .map_err(|error| members::apart(error, before))
+                .map_err(|error| members::with_other_place(error, before))
         };
         self.send(sample.map_err(|error| self.bad(key, &error)))
     }
@@ -386,7 +387,7 @@ impl ShardReader {
     }
 }
 
-/// Counts the bytes for who watches.
+/// Counts the bytes that are read.
 struct Counted<'a, R> {
     input: R,
     handle: &'a StreamHandle,
@@ -400,7 +401,7 @@ impl<R: Read> Read for Counted<'_, R> {
     }
 }
 
-/// Notes whether the end was met: the tar library takes it for an end mark.
+/// Records whether the end was reached: the tar library treats it as an end mark.
 struct Watched<'a> {
     input: &'a mut dyn Read,
     ended: &'a mut bool,

@@ -1,4 +1,4 @@
-//! Where the samples of a plain tar lie, found from its headers alone.
+//! Finds the samples of a plain tar from its headers.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,18 +10,21 @@ use super::groups::{Group, Groups, Keys};
 use super::index::Extent;
 use super::members::{of_sample, padded_end};
 
-/// What is in a tar.
+/// The contents of a tar.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// In the order of the tar, each under a key of its own.
+    /// The samples in the order of the tar, each with a unique key.
     pub samples: Vec<(Extent, String)>,
-    /// Of samples whose key stands elsewhere too: the sample's number, and the first byte of the other.
-    pub apart: BTreeMap<u64, u64>,
-    /// Why the tar is not whole, if it is not.
+    /// For samples whose key occurs more than once: the index of the sample, and the first byte of the other.
+    pub other_places: BTreeMap<u64, u64>,
+    /// The reason why the tar is incomplete, if it is.
     pub broken: Option<String>,
 }
 
-/// Goes over the headers of a tar of `size` bytes. Errors: the disk's.
+/// Reads the headers of a tar of `size` bytes.
+///
+/// # Errors
+/// The file cannot be read.
 pub(super) fn walk(tar: &File, size: u64) -> std::io::Result<Found> {
     let mut samples = Samples { found: Found::default(), keys: Keys::of(usize::MAX) };
     let broken = groups(tar, size, &mut samples)?;
@@ -42,33 +45,32 @@ impl Samples {
         if let Some(before) = before {
             let samples = &self.found.samples;
             let first = samples.binary_search_by_key(&before, |(extent, _)| extent.start);
-            self.found.apart.extend(first.ok().map(|first| (first as u64, bytes.start)));
-            self.found.apart.insert(number, before);
+            self.found.other_places.extend(first.ok().map(|first| (first as u64, bytes.start)));
+            self.found.other_places.insert(number, before);
         }
         self.found.samples.push((Extent { start: bytes.start, length: bytes.end - bytes.start }, key));
     }
 }
 
-/// Parts the members into groups; what is returned says why the tar is not whole.
+/// Groups the members. Returns the reason why the tar is incomplete, if it is.
 fn groups(tar: &File, size: u64, samples: &mut Samples) -> std::io::Result<Option<String>> {
     let mut archive = Archive::new(tar);
     let mut groups = Groups::default();
-    let mut end = 0; // of the member before
+    let mut end = 0; // of the previous member
     for entry in archive.entries_with_seek()? {
         let entry = match entry {
             Ok(entry) => entry,
-            // The library gives the disk's errors and its own in one type; its own have no number of the
-            // system's.
+            // The library returns I/O errors and format errors as one type; format errors have no OS error code.
             Err(error) if error.raw_os_error().is_some() => return Err(error),
             Err(error) => {
                 groups.finish().for_each(|group| samples.add(group));
-                return Ok(Some(format!("broken at byte {end}, what follows is lost: {error}")));
+                return Ok(Some(format!("broken at byte {end}, the rest is lost: {error}")));
             }
         };
         let start = end;
         end = padded_end(&entry);
         if entry.raw_file_position().saturating_add(entry.size()) > size {
-            // The sample that lost a member is counted as what is broken, not once more for what it lacks.
+            // The truncated sample counts once, as the broken end of the tar.
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let rest = match of_sample(&entry) {
                 Some(name) => {
@@ -79,7 +81,7 @@ fn groups(tar: &File, size: u64, samples: &mut Samples) -> std::io::Result<Optio
                 None => groups.finish(),
             };
             rest.for_each(|group| samples.add(group));
-            return Ok(Some(format!("cut off at byte {size}, in {name}")));
+            return Ok(Some(format!("truncated at byte {size}, in {name}")));
         }
         let Some(name) = of_sample(&entry) else { continue };
         let field = name.field();
@@ -88,19 +90,19 @@ fn groups(tar: &File, size: u64, samples: &mut Samples) -> std::io::Result<Optio
     }
     groups.finish().for_each(|group| samples.add(group));
     Ok(after_end(tar, end)?
-        .or_else(|| samples.found.samples.is_empty().then(|| "no sample is in it".to_owned())))
+        .or_else(|| samples.found.samples.is_empty().then(|| "it has no sample".to_owned())))
 }
 
-/// What is wrong with the end of a tar, whose last member ends at byte `end`: a block of zeros follows it,
-/// and nothing else.
+/// Checks the end of a tar with its last member ending at byte `end`: only zeros may follow, at least one block.
+/// Returns the problem, if there is one.
 fn after_end(tar: &File, end: u64) -> std::io::Result<Option<String>> {
     let mut tar = BufReader::with_capacity(1 << 16, tar);
     tar.seek(SeekFrom::Start(end))?;
     let mut block = [1; 512];
     match tar.read_exact(&mut block) {
-        // Where no block is, the writer was stopped between two members.
+        // Without a block of zeros, the writer was stopped between two members.
         _ if block != [0; 512] => {
-            Ok(Some(format!("cut off at byte {end}, between two members: it has no end mark")))
+            Ok(Some(format!("truncated at byte {end}, between two members: it has no end mark")))
         }
         read => {
             read?;
@@ -109,7 +111,7 @@ fn after_end(tar: &File, end: u64) -> std::io::Result<Option<String>> {
     }
 }
 
-/// Reads to the end; gives how many zeros stand before the first other byte, where there is one.
+/// Reads to the end. Returns the number of zeros before the first other byte, if there is one.
 pub(super) fn drain(mut input: impl Read) -> std::io::Result<Option<u64>> {
     let mut buffer = vec![0; 1 << 16];
     let mut zeros = 0;
@@ -122,7 +124,7 @@ pub(super) fn drain(mut input: impl Read) -> std::io::Result<Option<u64>> {
             return Ok(None);
         }
         if let Some(other) = buffer[..read].iter().position(|&byte| byte != 0) {
-            // The other end of a pipe fails when nobody reads it to its end.
+            // Read on, because a command fails if its output is not read to the end.
             std::io::copy(&mut input, &mut std::io::sink())?;
             return Ok(Some(zeros + other as u64));
         }
@@ -130,11 +132,11 @@ pub(super) fn drain(mut input: impl Read) -> std::io::Result<Option<u64>> {
     }
 }
 
-/// What is said of bytes behind the end mark of a tar.
+/// The message for bytes after the end mark of a tar.
 pub(super) fn more(at: u64) -> String {
     format!(
-        "more follows its end mark, at byte {at}, and is not read: if these are tars one behind the other, name each as a shard, \
-         or join them with `tar --concatenate`"
+        "more data follows its end mark, at byte {at}, and is not read: list concatenated tars as separate \
+         shards, or join them with `tar --concatenate`"
     )
 }
 
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_of_one_key_have_names_and_bytes_of_their_own() {
+    fn samples_of_one_key_have_unique_names_and_bytes() {
         let files =
             ["a.jpg", "a.txt", "a.jpg", "a.txt", "b.jpg", "c.txt", "b.txt"].map(|name| (name, &b"x"[..]));
         let found = found(&tar(&files));
@@ -163,19 +165,19 @@ mod tests {
         let extents: Vec<(u64, u64)> =
             found.samples.iter().map(|(extent, _)| (extent.start, extent.length)).collect();
         assert_eq!(extents, [(0, 2048), (2048, 2048), (4096, 1024), (5120, 1024), (6144, 1024)]);
-        assert_eq!(found.apart, [(0, 2048), (1, 0), (2, 6144), (4, 4096)].into());
+        assert_eq!(found.other_places, [(0, 2048), (1, 0), (2, 6144), (4, 4096)].into());
         assert_eq!(found.broken, None);
     }
 
     #[test]
-    fn what_follows_the_end_mark_is_told() {
+    fn data_after_the_end_mark_is_reported() {
         let one = tar(&[("a.jpg", b"1"), ("a.txt", b"one")]);
         let two = [&one[..], &tar(&[("b.jpg", b"2"), ("b.txt", b"two")])].concat();
         let twice = found(&two);
         assert_eq!(keys(&twice), ["a"]);
         let said = twice.broken.unwrap();
-        assert!(said.starts_with(&format!("more follows its end mark, at byte {}", one.len())), "{said}");
-        // Zeros fill a tar up to what a tape takes.
+        assert!(said.starts_with(&format!("more data follows its end mark, at byte {}", one.len())), "{said}");
+        // Tars are padded with zeros to a block size of tapes.
         let filled = [&one[..], &[0; 100_000]].concat();
         assert_eq!(found(&filled).broken, None);
         let said = found(&[&filled[..], b"x"].concat()).broken.unwrap();
