@@ -35,7 +35,7 @@ pub enum Error {
     },
     /// A configured column is not in the file.
     #[error(
-        "{}: no column `{column}`; the file has {}: name one of these in the data config",
+        "{}: no column `{column}`; the file has {}: set one of these in the data config",
         path.display(),
         quoted(present)
     )]

@@ -193,7 +193,7 @@ fn a_folder_of_something_else_is_left_alone() {
         pack(data, out.path(), options).unwrap_err().to_string()
     };
     std::fs::write(out.path().join("mine"), "x").unwrap();
-    assert!(said(&data, &small()).contains("holds something else than shards"));
+    assert!(said(&data, &small()).contains("has other files than shards"));
     assert_eq!(names(out.path()), ["mine"]);
     std::fs::remove_file(out.path().join("mine")).unwrap();
     std::fs::write(out.path().join(".DS_Store"), "x").unwrap();
@@ -203,9 +203,9 @@ fn a_folder_of_something_else_is_left_alone() {
     let other = config("kind = 'shapes'\nsamples = 21\nsize = 48");
     assert!(said(&other, &small()).contains("\"size\":32"), "{}", said(&other, &small()));
     let options = PackOptions { samples_per_shard: 8, ..small() };
-    assert!(said(&data, &options).contains("samples per shard: 7 there, 8 now"));
+    assert!(said(&data, &options).contains("samples per shard: 7 before, 8 now"));
     let options = PackOptions { filters: filters(&["min_side=9"]), ..small() };
-    assert!(said(&data, &options).contains("filters: none there, min_side=9 now"));
+    assert!(said(&data, &options).contains("filters: none before, min_side=9 now"));
     assert_eq!(files(out.path()), before);
     assert!(said(&data, &PackOptions { samples_per_shard: 0, ..small() }).contains("give 1 or more"));
 }
@@ -325,7 +325,7 @@ fn a_score_decides_and_what_has_none_goes() {
     let out = tempfile::tempdir().unwrap();
     let packing =
         |score| Packing { source: &*source, data: &data, options: options.clone(), score, progress: &|_| {} };
-    assert!(packing(None).run(out.path()).unwrap_err().to_string().contains("it needs a model"));
+    assert!(packing(None).run(out.path()).unwrap_err().to_string().contains("needs a model"));
     let summary = packing(Some(&score)).run(out.path()).unwrap();
     let back = read_back(out.path());
     let fits = |caption: &str| caption.len() >= 50 && !caption.contains("red");

@@ -1,13 +1,13 @@
-//! What of a data set is no sample, found when the set is opened or a part of it is read.
+//! Invalid entries of a data set, found when the set is opened.
 
 use crate::{Error, Fault, Result};
 
-/// Something of a data set that is no sample. It takes a place among the samples, so that it is counted when
-/// the loader comes to it, and what there is equals what is read and what is skipped.
+/// An invalid entry of a data set. It takes a place among the samples, so that the loader counts it and the
+/// numbers of read and skipped samples add up to all entries.
 #[derive(Debug)]
 pub(crate) struct Broken {
     pub(crate) fault: Fault,
-    /// What it is and what is wrong with it: `annotations[7]: missing field ...`.
+    /// The entry and its problem: `annotations[7]: missing field ...`.
     pub(crate) reason: String,
 }
 
@@ -16,13 +16,13 @@ impl Broken {
         Self { fault, reason: shortened(reason.into()) }
     }
 
-    /// The error of the sample, with the file that it is of.
+    /// The error of the sample, with its file.
     pub(crate) fn error(&self, file: &str) -> Error {
         Error::bad(self.fault, format!("{file}: {}", self.reason))
     }
 }
 
-/// A reason that a log has room for: parsers quote what they found, which may be a caption or a whole file.
+/// Shortens a reason for logs: parsers quote their input, which may be a caption or a whole file.
 pub(crate) fn shortened(mut reason: String) -> String {
     const LONGEST: usize = 300;
     if reason.len() > LONGEST {
@@ -32,16 +32,19 @@ pub(crate) fn shortened(mut reason: String) -> String {
     reason
 }
 
-/// Errors: no entry, or none that is whole.
+/// Checks that at least one entry is valid.
+///
+/// # Errors
+/// No entry, or no valid one.
 pub(crate) fn check_some<T>(name: &str, entries: &[std::result::Result<T, Broken>]) -> Result<()> {
     if entries.iter().any(|entry| entry.is_ok()) {
         return Ok(());
     }
-    // A wrong field tells most: images without captions follow from captions without text.
+    // A wrong field is the most useful reason: captions without text leave images without captions.
     let broken = || entries.iter().filter_map(|entry| entry.as_ref().err());
     let hint = match broken().find(|broken| broken.fault == Fault::Json).or(broken().next()) {
         None => "the file lists none".to_owned(),
-        Some(first) => format!("none of its {} entries is whole; the first: {}", entries.len(), first.reason),
+        Some(first) => format!("none of its {} entries is valid; the first: {}", entries.len(), first.reason),
     };
     Err(Error::Empty { name: name.to_owned(), hint })
 }

@@ -1,4 +1,4 @@
-//! COCO captions: one JSON file of images and of captions that name them.
+//! COCO captions: one JSON file of images and captions.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -11,16 +11,16 @@ use crate::sources::json_file::{JsonFile, entry};
 use crate::sources::listed::{Listed, ListedDataset};
 use crate::{Fault, Result};
 
-/// Captions as [COCO](https://cocodataset.org/#format-data) publishes them: `captions_train2017.json` and its
-/// like.
+/// Captions in the format of [COCO](https://cocodataset.org/#format-data): `captions_train2017.json` and
+/// others.
 ///
-/// A sample is an image, its key the image's `id`, with all its captions in the order of theirs.
+/// A sample is an image with all its captions, in the order of their ids. The key is the `id` of the image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CocoConfig {
     /// The JSON file.
     pub path: PathBuf,
-    /// The folder that each `file_name` starts from, such as `train2017`; by default that of the JSON file.
+    /// The folder that `file_name` is relative to, such as `train2017`; by default the folder of the JSON file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images_root: Option<PathBuf>,
 }
@@ -46,8 +46,8 @@ struct Annotation {
     caption: String,
 }
 
-/// Opens the file. An image without a caption is a bad sample in its place; an annotation that is broken, or
-/// of an image that the file does not list, is one behind the last image.
+/// Opens the file. An image without a caption is a bad sample in its place. An annotation that is invalid, or of
+/// an image that the file does not list, is a bad sample after the last image.
 pub(crate) fn open(config: &CocoConfig) -> Result<ListedDataset> {
     let json = JsonFile::read(&config.path)?;
     let file: File = json.parse("COCO captions: an object with `images` and `annotations`")?;
@@ -64,7 +64,7 @@ pub(crate) fn open(config: &CocoConfig) -> Result<ListedDataset> {
         };
         let Image { id, file_name } = image;
         entries.push(if !seen.insert(id) {
-            Err(Broken::new(Fault::Json, format!("images[{number}]: an image with id {id} stands before it")))
+            Err(Broken::new(Fault::Json, format!("images[{number}]: an earlier image has the same id {id}")))
         } else {
             match captions.remove(&id) {
                 Some(mut captions) => {
@@ -84,16 +84,16 @@ pub(crate) fn open(config: &CocoConfig) -> Result<ListedDataset> {
         .collect();
     of_no_image.sort();
     lost.extend(of_no_image.into_iter().map(|(id, image)| {
-        Broken::new(Fault::Json, format!("annotation {id}: its image_id {image} is no image of the file"))
+        Broken::new(Fault::Json, format!("annotation {id}: the file has no image with its image_id {image}"))
     }));
     entries.extend(lost.into_iter().map(Err));
     ListedDataset::new(&config.path, config.images_root.as_ref(), entries)
 }
 
-/// Of each image its captions with their ids.
+/// The captions of each image with their ids.
 type Captions = HashMap<u64, Vec<(u64, String)>>;
 
-/// The captions, and the annotations that are none.
+/// The captions, and the invalid annotations.
 fn captions(annotations: &[&RawValue]) -> (Captions, Vec<Broken>) {
     let mut captions = Captions::new();
     let mut lost = Vec::new();
@@ -103,7 +103,7 @@ fn captions(annotations: &[&RawValue]) -> (Captions, Vec<Broken>) {
         match entry::<Annotation>(raw) {
             Err(reason) => lost.push(broken(Fault::Json, reason)),
             Ok(Annotation { id, .. }) if !seen.insert(id) => {
-                lost.push(broken(Fault::Json, format!("an annotation with id {id} stands before it")));
+                lost.push(broken(Fault::Json, format!("an earlier annotation has the same id {id}")));
             }
             Ok(Annotation { caption, .. }) if caption.trim().is_empty() => {
                 lost.push(broken(Fault::NoCaption, "the caption is empty".into()));
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use crate::{Dataset, Error, Sample, SampleImage};
 
-    /// What stands before the lists in the published files.
+    /// The start of the published files.
     const HEAD: &str = r#""info": {"description": "COCO 2017 Dataset","url": "http://cocodataset.org","version": "1.0","year": 2017,"contributor": "COCO Consortium","date_created": "2017/09/01"},"licenses": [{"url": "http://creativecommons.org/licenses/by-nc-sa/2.0/","id": 1,"name": "Attribution-NonCommercial-ShareAlike License"}]"#;
 
     fn image(id: u64) -> String {
@@ -189,12 +189,12 @@ mod tests {
         assert_eq!(samples[0].as_ref().unwrap().captions, ["a cat"]);
         let expected = [
             (Fault::NoCaption, "image 2 (000000000002.jpg) has no caption"),
-            (Fault::Json, "images[2]: an image with id 1 stands before it"),
+            (Fault::Json, "images[2]: an earlier image has the same id 1"),
             (Fault::Json, "images[3]: missing field `file_name`"),
-            (Fault::Json, "annotations[2]: an annotation with id 10 stands before it"),
+            (Fault::Json, "annotations[2]: an earlier annotation has the same id 10"),
             (Fault::NoCaption, "annotations[3]: the caption is empty"),
             (Fault::Json, "annotations[4]: invalid type: string \"1\", expected u64"),
-            (Fault::Json, "annotation 11: its image_id 77 is no image of the file"),
+            (Fault::Json, "annotation 11: the file has no image with its image_id 77"),
         ];
         let found: Vec<_> = samples[1..].iter().map(said).collect();
         assert_eq!(found, expected.map(|(fault, reason)| (fault, reason.to_owned())));
@@ -208,14 +208,14 @@ mod tests {
         let message = error(open_lists(&[image(139)], &[instances.into()]));
         assert!(
             message.contains(
-                "none of its 2 entries is whole; the first: annotations[0]: missing field `caption`"
+                "none of its 2 entries is valid; the first: annotations[0]: missing field `caption`"
             ),
             "{message}"
         );
         assert!(error(open_lists(&[], &[])).contains("the file lists none"));
         let message = error(open_text("{\"images\": []}"));
         assert!(
-            message.contains("json:1: column 14: missing field `annotations`; the file should be COCO"),
+            message.contains("json:1: column 14: missing field `annotations`; expected COCO"),
             "{message}"
         );
         let missing = open(&CocoConfig { path: "no/such.json".into(), images_root: None });

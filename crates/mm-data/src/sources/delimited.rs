@@ -1,5 +1,5 @@
-//! Files of comma- or tab-separated values: each row with the line that it begins at, and what its quotation
-//! marks enclose by mistake.
+//! Files of comma- or tab-separated values: rows with line numbers, and the detection of misplaced quotation
+//! marks.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,28 +8,28 @@ use csv::ByteRecord;
 
 use crate::{Error, Result};
 
-/// How a file of values is written.
+/// The dialect of a file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Dialect {
     pub(crate) delimiter: u8,
-    /// Whether quotation marks enclose what holds a delimiter or a line end.
+    /// Whether quotation marks enclose values with a delimiter or a line end.
     pub(crate) quoting: bool,
-    /// What to do about a quotation mark that encloses too much.
+    /// The advice for a quotation mark that encloses too much.
     pub(crate) way_out: &'static str,
 }
 
-/// A row with its line, or what is wrong with it.
+/// The line of a row, with its record or its problem.
 pub(crate) type Row = (u64, std::result::Result<ByteRecord, String>);
 
-/// The rows of a file, the header being the first.
+/// The rows of a file, including the header.
 ///
-/// Errors of an item: the file cannot be read on, or a quotation mark that is never closed would take the
-/// lines to its end.
+/// # Errors
+/// The file cannot be read, or a quotation mark that is never closed would enclose all further lines.
 pub(crate) struct Rows<R> {
     path: PathBuf,
     dialect: Dialect,
     reader: csv::Reader<Kept<R>>,
-    /// Lines that are behind.
+    /// The number of lines before the next row.
     lines: u64,
     last_byte: u8,
 }
@@ -62,7 +62,7 @@ impl<R: Read> Iterator for Rows<R> {
             Ok(false) => return None,
             Err(error) => return Some(Err(self.error(self.lines + 1, error.to_string()))),
         }
-        // The reader's own count of lines stays behind at empty lines and at two bytes that end one.
+        // The reader's own line count is wrong after empty lines and `\r\n`.
         let bytes = self.reader.get_ref().between(begin, self.reader.position().byte());
         let row = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
         let (empty, bytes) = bytes.split_at(row);
@@ -83,7 +83,7 @@ impl<R: Read> Iterator for Rows<R> {
                 match below {
                     0 => Ok((opened(at), Err(format!("{what}: {way_out}")))),
                     _ => {
-                        let lost = format!("the {below} lines below it would be a part of its column");
+                        let lost = format!("the {below} lines below it would become a part of its column");
                         Err(self.error(opened(at), format!("{what}, so that {lost}: {way_out}")))
                     }
                 }
@@ -93,7 +93,7 @@ impl<R: Read> Iterator for Rows<R> {
                 let last = opened(closed);
                 Ok((
                     opened(at),
-                    Err(format!("{what} {last}, before something else than a delimiter: {way_out}")),
+                    Err(format!("{what} {last}, before something other than a delimiter: {way_out}")),
                 ))
             }
             _ => Ok((line, Ok(record))),
@@ -101,11 +101,11 @@ impl<R: Read> Iterator for Rows<R> {
     }
 }
 
-/// A quotation mark that opens a column and should not.
+/// A misplaced quotation mark that opens a column.
 struct Quote {
-    /// Its place in the row.
+    /// Its position in the row.
     at: usize,
-    /// The place of the one that closes it, before something else than a delimiter or the row's end.
+    /// The position of the closing one, if it is followed by something other than a delimiter or the row's end.
     closed: Option<usize>,
 }
 
@@ -146,11 +146,11 @@ fn line_ends(mut before: u8, bytes: &[u8]) -> u64 {
     count
 }
 
-/// An input that keeps what was read of it, to look at a row as it was written.
+/// An input that keeps the bytes read from it, to inspect the raw text of a row.
 struct Kept<R> {
     input: R,
     bytes: Vec<u8>,
-    /// The place of the first of them in the input.
+    /// The position of the first kept byte in the input.
     from: u64,
 }
 
@@ -159,7 +159,7 @@ impl<R> Kept<R> {
         &self.bytes[(begin - self.from) as usize..(end - self.from) as usize]
     }
 
-    /// Forgets what is before `begin`, now and then.
+    /// Drops bytes before `begin` once there are many.
     fn forget(&mut self, begin: u64) {
         let passed = (begin - self.from) as usize;
         if passed > 1 << 16 {
@@ -183,7 +183,7 @@ mod tests {
 
     const CSV: Dialect = Dialect { delimiter: b',', quoting: true, way_out: "close it" };
 
-    /// Each row as its line and its columns, or what is wrong with it.
+    /// Each row as its line and its columns, or its problem.
     fn rows(text: &str) -> Vec<(u64, String)> {
         let said = |row: Result<Row>| match row {
             Ok((line, Ok(record))) => {
@@ -201,19 +201,19 @@ mod tests {
     }
 
     #[test]
-    fn rows_tell_the_line_that_they_begin_at() {
+    fn rows_have_the_line_of_their_start() {
         for end in ["\n", "\r\n", "\r"] {
             let text = "a,b\n1,x\n\n\n2,\"y\n\nz\"\n\"3\",w\n4,v".replace('\n', end);
             assert_eq!(lines(&text), [1, 2, 5, 8, 9], "{text:?}");
             assert_eq!(lines(&text.replace("a,b", &format!("{end}{end}a,b"))), [3, 4, 7, 10, 11], "{text:?}");
         }
-        // More than is kept at a time.
+        // More than is kept in memory.
         let long = format!("a,b\r\n{}", format!("{},\"x\r\ny\"\r\n", "é".repeat(40)).repeat(5000));
         assert_eq!(lines(&long)[1..], (0..5000).map(|row| 2 + 2 * row).collect::<Vec<_>>());
     }
 
     #[test]
-    fn a_quotation_mark_that_takes_other_lines_is_told_with_its_own() {
+    fn a_quotation_mark_that_encloses_other_lines_is_reported_with_its_line() {
         let never = "never closed";
         let (line, said) = rows("a,b\n1,x\n2,\"open\n3,y\n4,z\n").pop().unwrap();
         assert!(
@@ -222,16 +222,16 @@ mod tests {
         );
         let (line, said) = rows("a,b\r\n\r\n1,\"two\r\nlines\",\"open\r\n2,y\r\n").pop().unwrap();
         assert!(line == 4 && said.contains("the 1 lines below"), "{line} {said}");
-        // Nothing is lost behind the last line.
+        // No line follows the last one.
         for end in ["", "\n", "\r\n\r\n"] {
             let (line, said) = rows(&format!("a,b\n1,x\n2,\"open{end}")).pop().unwrap();
             assert!(line == 3 && said.starts_with("bad: ") && said.contains(never), "{line} {said}");
         }
-        // The quotation mark of a later row closes it: two rows would be one.
+        // A quotation mark of a later row closes it, so that two rows would become one.
         for text in ["a,b\n1,\"a dog\n2,\"a cat\"\n3,x\n", "a,b\n1,\"a dog\n2,a \"big\" cat\n3,x\n"] {
             let found = rows(text);
             assert!(
-                found[1].0 == 2 && found[1].1.contains("is closed on line 3, before something else"),
+                found[1].0 == 2 && found[1].1.contains("is closed on line 3, before something other"),
                 "{found:?}"
             );
             assert_eq!(found[2], (4, "3|x".to_owned()));
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn quotation_marks_that_do_no_harm_stay() {
+    fn harmless_quotation_marks_are_kept() {
         let text = "a,b\n1,\"big\" dog\n2,5\" screen\n3,\"two \"\"fine\"\"\nlines\"\n\"4\",\"\"\n5,\"last\"";
         let expected = [
             (1, "a|b"),

@@ -1,4 +1,4 @@
-//! Flickr30k's captions, in the three forms that go around.
+//! Flickr30k's captions, in three common formats.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -13,29 +13,28 @@ use crate::sources::listed::{Listed, ListedDataset};
 use crate::sources::splits::Splits;
 use crate::{Error, Fault, Result, json, text};
 
-/// The captions of [Flickr30k](https://shannon.cs.illinois.edu/DenotationGraph/). The file's first line tells
-/// which of three it is: `results_20130124.token` of the authors, `results.csv` of Kaggle, or
+/// The captions of [Flickr30k](https://shannon.cs.illinois.edu/DenotationGraph/). The format is detected from
+/// the first line: `results_20130124.token` of the authors, `results.csv` of Kaggle, or
 /// `flickr_annotations_30k.csv` of Hugging Face.
 ///
-/// A sample is an image, its key the file name, with all its captions in the order of their numbers.
+/// A sample is an image with all its captions, in the order of their numbers. The key is the file name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlickrConfig {
     /// The file of captions.
     pub path: PathBuf,
-    /// The folder of the images; by default that of the file.
+    /// The folder of the images; by default the folder of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images_root: Option<PathBuf>,
-    /// The split, or several: `train`, `val`, `test`; by default `train`. Only Hugging Face's form has
-    /// splits: from the others all images are read.
+    /// The split or splits: `train`, `val`, `test`; by default `train`. Only Hugging Face's format has splits:
+    /// from the others all images are read.
     #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub split: Vec<String>,
 }
 
 type Entries = Vec<std::result::Result<Listed, Broken>>;
 
-/// Opens the file. A row that is broken is a bad sample, told with its line; the rest of its image's captions
-/// remain.
+/// Opens the file. An invalid row is a bad sample with its line; the other captions of its image are kept.
 pub(crate) fn open(config: &FlickrConfig) -> Result<ListedDataset> {
     let bytes = &text::read_bytes(&config.path)?;
     let head = String::from_utf8_lossy(bytes.split(|&byte| byte == b'\n').next().unwrap_or_default());
@@ -56,7 +55,7 @@ pub(crate) fn open(config: &FlickrConfig) -> Result<ListedDataset> {
             path: config.path.clone(),
             line: 1,
             reason: format!(
-                "`{}` begins no Flickr30k file: it should be `image_name| comment_number| comment` (results.csv), \
+                "`{}` is not the first line of a Flickr30k file: expected `image_name| comment_number| comment` (results.csv), \
                  `1000092795.jpg#0<tab>A caption` (results_20130124.token) or `raw,sentids,split,filename,img_id`; \
                  for other columns use kind = \"csv\"",
                 head.chars().take(60).collect::<String>()
@@ -71,7 +70,7 @@ fn no_splits(config: &FlickrConfig) -> Result<()> {
         return Ok(());
     }
     Err(Error::Setting(format!(
-        "split = {:?}: {} has no splits: leave `split` out, or take them from dataset_flickr30k.json with kind = \"karpathy\"",
+        "split = {:?}: {} has no splits: remove `split`, or use dataset_flickr30k.json with kind = \"karpathy\"",
         config.split,
         config.path.display()
     )))
@@ -95,21 +94,23 @@ fn piped(line: &str) -> std::result::Result<Row<'_>, String> {
 
 /// Splits `1000092795.jpg#0<tab>A caption .`
 fn token(line: &str) -> std::result::Result<Row<'_>, String> {
-    let (name, caption) = line.split_once('\t').ok_or("no tab between the image's name and the caption")?;
-    let (image, number) = name.rsplit_once('#').ok_or("no `#` and number behind the image's name")?;
+    let (name, caption) = line.split_once('\t').ok_or("no tab between the image name and the caption")?;
+    let (image, number) = name.rsplit_once('#').ok_or("no `#` and number after the image name")?;
     row(image.trim(), number.trim(), caption.trim())
 }
 
 fn row<'a>(image: &'a str, number: &str, caption: &'a str) -> std::result::Result<Row<'a>, String> {
-    let number = number.parse().map_err(|_| format!("`{number}` is no number of a caption"))?;
-    match () {
-        () if image.is_empty() => Err("the image's name is empty".into()),
-        () if caption.is_empty() => Err("the caption is empty".into()),
-        () => Ok(Row { image, number, caption }),
+    let number = number.parse().map_err(|_| format!("`{number}` is not a caption number"))?;
+    if image.is_empty() {
+        return Err("the image name is empty".into());
     }
+    if caption.is_empty() {
+        return Err("the caption is empty".into());
+    }
+    Ok(Row { image, number, caption })
 }
 
-/// Images in the order in which they first come, then the broken rows.
+/// The images in the order of their first row, then the invalid rows.
 fn rows(bytes: &[u8], header: usize, parse: fn(&str) -> std::result::Result<Row<'_>, String>) -> Entries {
     let mut order = Vec::new();
     let mut captions: HashMap<&str, BTreeMap<u32, &str>> = HashMap::new();
@@ -132,7 +133,7 @@ fn rows(bytes: &[u8], header: usize, parse: fn(&str) -> std::result::Result<Row<
                 match captions.entry(number) {
                     Entry::Vacant(place) => _ = place.insert(caption),
                     Entry::Occupied(_) => {
-                        bad(Fault::Row, format!("caption {number} of {image} stands before it"));
+                        bad(Fault::Row, format!("caption {number} of {image} is listed twice"));
                     }
                 }
             }
@@ -146,7 +147,7 @@ fn rows(bytes: &[u8], header: usize, parse: fn(&str) -> std::result::Result<Row<
     order.into_iter().map(|image| Ok(listed(image))).chain(broken.into_iter().map(Err)).collect()
 }
 
-/// A row of Hugging Face's file; it has more columns.
+/// The needed columns of Hugging Face's file.
 #[derive(Deserialize)]
 struct Annotation {
     raw: String,
@@ -196,12 +197,12 @@ fn annotations(config: &FlickrConfig, bytes: &[u8]) -> Result<Entries> {
         *present.entry(annotation.split).or_default() += 1;
         if taken {
             entries.push(match json::parse::<Vec<String>>(&annotation.raw) {
-                Err(error) => bad(Fault::Json, format!("`raw` is no JSON list of captions: {error}")),
+                Err(error) => bad(Fault::Json, format!("`raw` is not a JSON list of captions: {error}")),
                 Ok(captions) if captions.iter().all(|caption| caption.trim().is_empty()) => {
                     bad(Fault::NoCaption, format!("{} has no caption", annotation.filename))
                 }
                 Ok(_) if !seen.insert(annotation.filename.clone()) => {
-                    bad(Fault::Row, format!("{} stands before it", annotation.filename))
+                    bad(Fault::Row, format!("{} is listed twice", annotation.filename))
                 }
                 Ok(captions) => {
                     Ok(Listed { key: annotation.filename.clone(), image: annotation.filename, captions })
@@ -268,9 +269,9 @@ mod tests {
         assert_eq!((captions(&source, 0).len(), captions(&source, 1)), (2, vec!["Several men".to_owned()]));
         let bad: Vec<_> = (2..source.len()).map(|index| said(&source, index)).collect();
         let expected = [
-            (Fault::Row, "line 4: caption 0 of 10002456.jpg stands before it"),
-            (Fault::Row, "line 5: `x` is no number of a caption"),
-            (Fault::Row, "line 6: no tab between the image's name and the caption"),
+            (Fault::Row, "line 4: caption 0 of 10002456.jpg is listed twice"),
+            (Fault::Row, "line 5: `x` is not a caption number"),
+            (Fault::Row, "line 6: no tab between the image name and the caption"),
             (Fault::Text, "line 7: not UTF-8 text"),
         ];
         assert_eq!(bad, expected.map(|(fault, reason)| (fault, reason.to_owned())));
@@ -293,10 +294,10 @@ mod tests {
     }
 
     #[test]
-    fn another_file_says_what_was_expected() {
+    fn another_file_is_an_error_with_the_expected_formats() {
         let error = |text: &str, keys: &str| open_bytes(text.as_bytes(), keys).err().unwrap().to_string();
         let message = error("image,caption\na.jpg,x\n", "");
-        assert!(message.contains("results:1: `image,caption` begins no Flickr30k file"), "{message}");
+        assert!(message.contains("results:1: `image,caption` is not the first line of a Flickr30k file"), "{message}");
         assert!(error("", "").contains("the file lists none"));
         assert!(error("image_name| comment_number| comment\n", "").contains("the file lists none"));
         assert!(error("a.jpg#0\tx\n", "split = 'test'").contains("with kind = \"karpathy\""));

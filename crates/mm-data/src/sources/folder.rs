@@ -1,4 +1,4 @@
-//! A folder of images: a folder a class, or a caption file beside each image.
+//! A folder of images, with one folder for each class or a caption file beside each image.
 
 use std::path::PathBuf;
 
@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 use crate::sources::walk::Walk;
 use crate::{Dataset, Error, Result, Sample, SampleImage, text};
 
-/// A folder of images, in folders within it to any depth, links to folders included. Hidden files and folders
-/// are no data; files of other kinds are passed over and counted in one line.
+/// A folder of images and its subfolders at any depth, including links. Hidden files and folders are left out;
+/// files of other kinds are skipped and counted in one log line.
 ///
 /// The first folder below `path` is the class (torchvision's `ImageFolder`). The captions are the lines of a
-/// text file of the same name beside the image (`cat.png`, `cat.txt`), or else `caption` filled with the
-/// class.
+/// text file of the same name beside the image (`cat.png`, `cat.txt`), or else `caption` with the class filled
+/// in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FolderConfig {
     /// The folder.
     pub path: PathBuf,
-    /// The caption of an image without a text file; `{label}` becomes the class, with `_` as a space.
+    /// The caption of an image without a text file; `{label}` is replaced by the class, with `_` as a space.
     #[serde(default = "caption")]
     pub caption: String,
 }
@@ -31,7 +31,7 @@ fn caption() -> String {
 pub(crate) struct FolderDataset {
     name: String,
     config: FolderConfig,
-    /// Paths below the folder.
+    /// Paths relative to the folder.
     images: Vec<PathBuf>,
 }
 
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn classes_are_folders_and_captions_stand_beside() {
+    fn classes_are_folders_and_captions_are_files_beside_images() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["polar_bear/deep/b.JPG", "polar_bear/a.png", "cat/c.webp", "top.jpeg", "cat/notes.md"] {
             let path = folder.path().join(name);
@@ -136,7 +136,7 @@ mod tests {
         fs::write(folder.path().join("a.heic"), b"x").unwrap();
         fs::write(folder.path().join(".b.jpg"), b"x").unwrap();
         let said = open(folder.path().to_owned()).to_string();
-        assert!(said.contains("1 files are passed over: 1 .heic; convert .heic to JPEG"), "{said}");
+        assert!(said.contains("skipped 1 files: 1 .heic; convert .heic to JPEG"), "{said}");
         assert!(said.contains("1 hidden entries"), "{said}");
         assert!(open(folder.path().join("none")).to_string().contains("No such file"));
     }

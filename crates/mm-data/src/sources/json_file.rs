@@ -1,4 +1,4 @@
-//! Whole JSON files of the field's annotation layouts: read once, each entry of their lists judged by itself.
+//! JSON files of annotations: read once, with each entry of their lists parsed by itself.
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -10,22 +10,28 @@ use serde_json::value::RawValue;
 use crate::sources::broken::shortened;
 use crate::{Error, Result, json, text};
 
-/// The text of a JSON file, which what is parsed of it borrows from.
+/// The text of a JSON file. Parsed values borrow from it.
 pub(crate) struct JsonFile {
     path: PathBuf,
     text: String,
-    /// The same as the JSON standard has it, where Python wrote something else.
+    /// The text as standard JSON, where it has Python's extensions.
     standard: OnceCell<Option<String>>,
 }
 
 impl JsonFile {
-    /// Reads the file. Errors: those of [`text::read`].
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// Those of [`text::read`].
     pub(crate) fn read(path: &Path) -> Result<Self> {
         Ok(Self { path: path.to_owned(), text: text::read(path)?, standard: OnceCell::new() })
     }
 
-    /// The outer object. `layout` is what it should be, for the error: "COCO captions: `images` and
+    /// Parses the outer object. `layout` describes the expected object in the error: "COCO captions: `images` and
     /// `annotations`".
+    ///
+    /// # Errors
+    /// Invalid JSON, or an object of another layout.
     pub(crate) fn parse<'a, T: Deserialize<'a>>(&'a self, layout: &str) -> Result<T> {
         let parsed = serde_json::from_str(&self.text).or_else(|error| {
             let standard = self.standard.get_or_init(|| json::standard(&self.text));
@@ -34,19 +40,19 @@ impl JsonFile {
         parsed.map_err(|error| Error::Line {
             path: self.path.clone(),
             line: error.line() as u64,
-            reason: format!("column {}: {}; the file should be {layout}", error.column(), said(&error)),
+            reason: format!("column {}: {}; expected {layout}", error.column(), without_place(&error)),
         })
     }
 }
 
-/// An entry of a list. The error is a reason without a place: the entry's number tells more than a column of
-/// a line that is the whole file.
+/// Parses an entry of a list. The error has no position: the number of the entry is more useful than a column
+/// in a file of one line.
 pub(crate) fn entry<T: DeserializeOwned>(raw: &RawValue) -> std::result::Result<T, String> {
-    json::parse(raw.get()).map_err(|error| said(&error))
+    json::parse(raw.get()).map_err(|error| without_place(&error))
 }
 
-/// The message without the place that serde_json ends it with.
-fn said(error: &serde_json::Error) -> String {
+/// The message without the position that serde_json appends.
+fn without_place(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     shortened(message.strip_suffix(&place).unwrap_or(&message).to_owned())
@@ -74,15 +80,15 @@ mod tests {
     }
 
     #[test]
-    fn an_error_tells_line_and_column() {
+    fn an_error_has_line_and_column() {
         assert_eq!(
             error(b"{\"numbers\":\n 7}"),
-            "2: column 2: invalid type: integer `7`, expected a sequence; the file should be numbers"
+            "2: column 2: invalid type: integer `7`, expected a sequence; expected numbers"
         );
-        assert_eq!(error(b"{\n}"), "2: column 1: missing field `numbers`; the file should be numbers");
+        assert_eq!(error(b"{\n}"), "2: column 1: missing field `numbers`; expected numbers");
         assert_eq!(
             error(b"{\"numbers\": [1,"),
-            "1: column 15: EOF while parsing a value; the file should be numbers"
+            "1: column 15: EOF while parsing a value; expected numbers"
         );
         assert_eq!(
             error(b"{\n \"numbers\": [\"\xff\"]}"),
@@ -91,14 +97,14 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_judged_by_itself() {
+    fn an_invalid_entry_does_not_affect_others() {
         let numbers: Numbers = serde_json::from_str("{\"numbers\": [1, \"x\", 3]}").unwrap();
         let read: Vec<_> = numbers.numbers.iter().map(|&raw| entry::<u8>(raw)).collect();
         assert_eq!(read, [Ok(1), Err("invalid type: string \"x\", expected u8".to_owned()), Ok(3)]);
     }
 
     #[test]
-    fn what_python_and_windows_write_is_read() {
+    fn files_of_python_and_windows_are_read() {
         let read = |bytes: &[u8]| {
             let file = file(bytes).unwrap();
             let numbers = file.parse::<Numbers>("numbers").unwrap().numbers;

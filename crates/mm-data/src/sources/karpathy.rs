@@ -13,22 +13,21 @@ use crate::sources::listed::{Listed, ListedDataset};
 use crate::sources::splits::Splits;
 use crate::{Fault, Result};
 
-/// `dataset_coco.json`, `dataset_flickr30k.json` and `dataset_flickr8k.json`, as Karpathy and Fei-Fei (2015,
-/// "Deep Visual-Semantic Alignments for Generating Image Descriptions") split them and captioning has been
-/// scored since.
+/// `dataset_coco.json`, `dataset_flickr30k.json` and `dataset_flickr8k.json`: the splits of Karpathy and
+/// Fei-Fei (2015, <https://arxiv.org/abs/1412.2306>), the standard ones for captioning.
 ///
-/// A sample is an image, its key the file name, with all its captions.
+/// A sample is an image with all its captions. The key is the file name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KarpathyConfig {
     /// The JSON file.
     pub path: PathBuf,
-    /// The folder that holds `train2014` and `val2014` of COCO, or the images of Flickr; by default that of
+    /// The folder with `train2014` and `val2014` of COCO, or with the images of Flickr; by default the folder of
     /// the JSON file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images_root: Option<PathBuf>,
-    /// The split, or several: `train`, `restval`, `val`, `test`. By default `train`, with `restval` where the
-    /// file has it: BLIP and most others train COCO on these 113,287 images.
+    /// The split or splits: `train`, `restval`, `val`, `test`. By default `train`, with `restval` where the file
+    /// has it: the 113,287 images of COCO that BLIP and most others train on.
     #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub split: Vec<String>,
 }
@@ -41,7 +40,7 @@ struct File<'a> {
 
 #[derive(Deserialize)]
 struct Image {
-    /// COCO's alone.
+    /// Only in COCO's file.
     #[serde(default)]
     filepath: String,
     filename: String,
@@ -54,7 +53,7 @@ struct Sentence {
     raw: String,
 }
 
-/// Opens the file. An entry that is broken belongs to no split that can be told: it is a bad sample of each.
+/// Opens the file. The split of an invalid entry is unknown: it is a bad sample of every split.
 pub(crate) fn open(config: &KarpathyConfig) -> Result<ListedDataset> {
     let json = JsonFile::read(&config.path)?;
     let file: File =
@@ -87,14 +86,14 @@ pub(crate) fn open(config: &KarpathyConfig) -> Result<ListedDataset> {
             .filter(|raw| !raw.trim().is_empty())
             .collect();
         entries.push(if !seen.insert(path.clone()) {
-            Err(Broken::new(Fault::Json, format!("images[{number}]: {path} stands before it")))
+            Err(Broken::new(Fault::Json, format!("images[{number}]: {path} is listed twice")))
         } else if captions.is_empty() {
             Err(Broken::new(Fault::NoCaption, format!("images[{number}]: {path} has no caption")))
         } else {
             Ok(Listed { key: image.filename, image: path, captions })
         });
     }
-    // A file of none but broken entries has no split either: what is wrong with them tells more.
+    // If all entries are invalid, their problem is a better message than a missing split.
     if !present.is_empty() {
         splits.check(&config.path, &present)?;
     }
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn training_is_on_train_and_restval_unless_told() {
+    fn the_default_splits_are_train_and_restval() {
         let images = [coco(1, "test"), coco(2, "restval"), coco(3, "train"), coco(4, "val")];
         let source = open_images(&images, "").unwrap();
         let first = source.sample(0).unwrap();
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_split_that_is_not_there_is_told_with_those_that_are() {
+    fn a_missing_split_is_an_error_that_lists_the_splits() {
         let images = [flickr(1, "train"), flickr(2, "train"), flickr(3, "test")];
         let message = open_images(&images, "split = 'validation'").err().unwrap().to_string();
         assert!(
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_entry_is_a_bad_sample() {
+    fn an_invalid_entry_is_a_bad_sample() {
         let mut images =
             vec![coco(3, "train"), coco(3, "train"), r#"{"filename": "a.jpg", "split": "train"}"#.into()];
         images.push(r#"{"filename": "b.jpg", "split": "train", "sentences": [{"raw": ""}]}"#.into());
@@ -182,7 +181,7 @@ mod tests {
         );
         assert!(faults[1].to_string().ends_with("json: images[2]: missing field `sentences`"));
         let message = open_images(&images[2..3], "").err().unwrap().to_string();
-        assert!(message.contains("none of its 1 entries is whole; the first: images[0]"), "{message}");
+        assert!(message.contains("none of its 1 entries is valid; the first: images[0]"), "{message}");
         assert!(open_images(&[], "").err().unwrap().to_string().contains("the file lists none"));
     }
 }

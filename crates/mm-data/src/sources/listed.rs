@@ -1,16 +1,16 @@
-//! Data sets whose list of samples is read whole at opening: the common half of the COCO, Karpathy and Flickr
-//! readers.
+//! Data sets with a list of images and captions that is read when they are opened: shared by the COCO, Karpathy
+//! and Flickr readers.
 
 use std::path::{Path, PathBuf};
 
 use crate::sources::broken::{Broken, check_some};
 use crate::{Dataset, Result, Sample, SampleImage};
 
-/// An image of a list with its captions.
+/// An image with its captions.
 #[derive(Debug)]
 pub(crate) struct Listed {
     pub(crate) key: String,
-    /// Below the folder of the images.
+    /// The path relative to the folder of the images.
     pub(crate) image: String,
     pub(crate) captions: Vec<String>,
 }
@@ -23,7 +23,8 @@ pub(crate) struct ListedDataset {
 }
 
 impl ListedDataset {
-    /// Errors: no entry, or none that is whole, which is a file of another layout.
+    /// # Errors
+    /// No entry, or no valid one, as in a file of another layout.
     pub(crate) fn new(
         file: &Path,
         images_root: Option<&PathBuf>,
@@ -35,7 +36,7 @@ impl ListedDataset {
     }
 }
 
-/// The folder of the images: that of the config, or else the one with the file.
+/// The folder of the images: the configured one, or else the folder of the file.
 pub(crate) fn root_beside(file: &Path, images_root: Option<&PathBuf>) -> PathBuf {
     images_root.cloned().unwrap_or_else(|| file.parent().unwrap_or(Path::new("")).to_owned())
 }

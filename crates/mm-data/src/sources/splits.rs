@@ -1,4 +1,4 @@
-//! The splits of a file that holds several.
+//! The splits of a file with several.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -8,9 +8,9 @@ use crate::{Error, Result};
 
 /// Which splits of a file to read.
 pub(crate) enum Splits<'a> {
-    /// `train`, and `restval` where there is one: the part that Karpathy left over, which everyone trains on.
+    /// `train`, and `restval` where there is one: the rest of COCO's validation set, which is used for training.
     Training,
-    /// These.
+    /// The listed splits.
     Named(&'a [String]),
 }
 
@@ -26,7 +26,10 @@ impl<'a> Splits<'a> {
         }
     }
 
-    /// Errors: a split that no entry is of, told with those that are there.
+    /// Checks that each split has an entry. `present` counts the entries of each split.
+    ///
+    /// # Errors
+    /// A split without an entry. The message lists the splits of the file.
     pub(crate) fn check(&self, file: &Path, present: &BTreeMap<String, usize>) -> Result<()> {
         let train = ["train".to_owned()];
         let wanted = match self {
@@ -44,7 +47,7 @@ impl<'a> Splits<'a> {
     }
 }
 
-/// The splits that there are, each with how many are of it.
+/// The splits with their counts, for messages.
 pub(crate) fn counted<T: Display>(present: &BTreeMap<T, usize>) -> String {
     present.iter().map(|(split, count)| format!("`{split}` ({count})")).collect::<Vec<_>>().join(", ")
 }

@@ -12,7 +12,7 @@ use crate::sources::lines::{self, Rows};
 use crate::sources::listed::root_beside;
 use crate::{Dataset, Error, Result, Sample, SampleImage, json, text};
 
-/// The columns of a table, by name.
+/// A table and the names of its columns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TableConfig {
@@ -28,14 +28,14 @@ pub struct TableConfig {
     /// The column with the class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_column: Option<String>,
-    /// The folder that image paths start from; by default that of the file.
+    /// The folder that image paths are relative to; by default the folder of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images_root: Option<PathBuf>,
-    /// What stands between columns, one ASCII character; by default a comma in CSV and a tab in TSV.
+    /// The delimiter between columns, one ASCII character; by default a comma in CSV and a tab in TSV.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delimiter: Option<char>,
-    /// Whether quotation marks enclose what holds a delimiter; by default yes in CSV and no in TSV, whose
-    /// captions often hold quotation marks that enclose nothing.
+    /// Whether quotation marks enclose values; by default true in CSV and false in TSV, where captions often
+    /// contain plain quotation marks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quoting: Option<bool>,
 }
@@ -55,7 +55,7 @@ fn caption() -> Vec<String> {
     vec!["caption".into()]
 }
 
-/// How the rows are written.
+/// The format of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TableFormat {
     Csv,
@@ -63,21 +63,19 @@ pub(crate) enum TableFormat {
     Jsonl,
 }
 
-/// What is taken from a row.
+/// The values of a row.
 struct Row {
     image: String,
     captions: Vec<String>,
     label: Option<String>,
 }
 
-/// A table as a [`Dataset`]. A row that cannot be read is a bad sample like one whose image cannot be: it
-/// counts against `max_bad_samples` when the loader comes to it, and everything there is either read or
-/// skipped.
+/// A table as a [`Dataset`]. An invalid row is a bad sample with its line.
 pub(crate) struct TableDataset {
     name: String,
     path: PathBuf,
     root: PathBuf,
-    /// Of each row its line, and what it holds or what is wrong with it.
+    /// The line of each row, with its values or its problem.
     rows: Rows<Row>,
 }
 
@@ -133,7 +131,7 @@ fn csv_rows(config: &TableConfig, file: impl BufRead, delimiter: char, quoting: 
             "delimiter = `{delimiter}`: it must be one ASCII character, such as `,`, `;` or `\\t`"
         ))
     })?;
-    let way_out = "close it, write it twice, or set quoting = false where quotation marks enclose nothing";
+    let way_out = "close it, write it twice, or set quoting = false if quotation marks enclose no values";
     let dialect = Dialect { delimiter, quoting: config.quoting.unwrap_or(quoting), way_out };
     let mut records = delimited::Rows::new(&config.path, file, dialect);
     let header = match records.next().transpose()? {
@@ -179,8 +177,8 @@ fn csv_rows(config: &TableConfig, file: impl BufRead, delimiter: char, quoting: 
     Ok(rows)
 }
 
-/// What to set where the header has the wanted columns with another delimiter, or is a single column with
-/// another one in it.
+/// The setting to change where the header has the configured columns with another delimiter, or is a single
+/// column that contains one.
 fn other_delimiter(config: &TableConfig, header: &[String], dialect: Dialect) -> Option<String> {
     let own = char::from(dialect.delimiter);
     let line = header.join(&own.to_string());
@@ -274,14 +272,16 @@ fn json_row(config: &TableConfig, object: &Object) -> std::result::Result<Row, S
     row(text(&config.image_column, field(&config.image_column)?)?, captions, label)
 }
 
-/// A row of what its columns hold. Empty captions are left out.
+/// A row from the values of its columns. Empty captions are dropped.
 fn row(image: String, mut captions: Vec<String>, label: Option<String>) -> std::result::Result<Row, String> {
     captions.retain(|caption| !caption.trim().is_empty());
-    match () {
-        () if image.is_empty() => Err("the image column is empty".into()),
-        () if captions.is_empty() && label.is_none() => Err("no caption".into()),
-        () => Ok(Row { image, captions, label }),
+    if image.is_empty() {
+        return Err("the image column is empty".into());
     }
+    if captions.is_empty() && label.is_none() {
+        return Err("no caption".into());
+    }
+    Ok(Row { image, captions, label })
 }
 
 #[cfg(test)]
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn tsv_leaves_quotation_marks_alone_unless_told() {
+    fn tsv_keeps_quotation_marks_unless_quoting_is_set() {
         let text = "image\tcaption\na.png\t\"hi\" she said\nb.png\t\"open\n";
         assert_eq!(open(TableFormat::Tsv, text, "").unwrap().sample(1).unwrap().captions, ["\"open"]);
         let quoted = "image\tcaption\na.png\t\"a\tb\"\n";
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_column_is_told_with_those_that_are_there() {
+    fn a_missing_column_is_an_error_that_lists_the_columns() {
         let message = said(open(TableFormat::Csv, "url,text\na,b\n", ""));
         assert!(message.contains("no column `image`; the file has `url`, `text`"), "{message}");
         let message = said(open(TableFormat::Jsonl, "{\"url\": 1, \"caption\": \"\"}\n", ""));
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_no_part_of_a_name_or_a_row() {
+    fn a_byte_order_mark_is_not_part_of_a_name_or_a_row() {
         let utf_16 = |text: &str| {
             [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect()
         };
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_delimiter_is_told_with_the_right_one() {
+    fn a_wrong_delimiter_is_an_error_with_the_likely_one() {
         let message = said(open(TableFormat::Csv, "image;caption\na.png;one, two\n", ""));
         assert!(
             message.contains("table:1: no column `image`: the names of the header `image;caption` seem"),
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quotation_mark_that_is_never_closed_is_told_with_its_line() {
+    fn a_quotation_mark_that_is_never_closed_is_an_error_with_its_line() {
         let message =
             said(open(TableFormat::Csv, "image,caption\r\n\r\na.png,\"x\r\nb.png,y\r\nc.png,z\r\n", ""));
         assert!(message.contains("table:3: the quotation mark that opens here is never closed"), "{message}");
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_opened_says_why() {
+    fn files_that_cannot_be_opened_give_the_reason() {
         let config: TableConfig = toml::from_str("path = '/no/such.csv'").unwrap();
         assert!(
             said(TableDataset::open(&config, TableFormat::Csv)).starts_with("/no/such.csv: No such file")

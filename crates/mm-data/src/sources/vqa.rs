@@ -1,4 +1,4 @@
-//! VQA v2: a JSON file of questions, and beside it one of what ten people answered.
+//! VQA v2: a JSON file of questions, and one of ten human answers to each.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -14,20 +14,20 @@ use crate::{Dataset, Error, Fault, Question, Result, Sample, SampleImage};
 /// Questions as [VQA v2](https://visualqa.org/download.html) publishes them:
 /// `v2_OpenEnded_mscoco_val2014_questions.json` with `v2_mscoco_val2014_annotations.json`.
 ///
-/// A sample is a question, its key the question's id, with all ten answers; it has no captions.
+/// A sample is a question with all ten answers and without captions. The key is the question's id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VqaConfig {
     /// The JSON file of questions.
     pub path: PathBuf,
-    /// The JSON file of answers; none where they are kept back, as for the test questions.
+    /// The JSON file of answers; omitted where they are withheld, as for the test questions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<PathBuf>,
-    /// The folder of the images, such as `val2014`; by default that of the questions.
+    /// The folder of the images, such as `val2014`; by default the folder of the questions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images_root: Option<PathBuf>,
-    /// The path of an image below the folder. `{image_id}` becomes its number, `{image_id:012}` the number in
-    /// twelve digits, and `{data_subtype}` what the file of questions calls itself, but `test2015` for
+    /// The path of an image relative to the folder. `{image_id}` is replaced by its id, `{image_id:012}` by the id
+    /// with twelve digits, and `{data_subtype}` by that field of the file of questions, with `test2015` for
     /// `test-dev2015`.
     #[serde(default = "image_name")]
     pub image_name: String,
@@ -88,9 +88,11 @@ pub(crate) struct VqaDataset {
 }
 
 impl VqaDataset {
-    /// Opens the files. A question without its answers, or whose answers are about another image, is a bad
-    /// sample in its place; answers to a question that the file does not have are one behind the last
-    /// question.
+    /// Opens the files. A question without an annotation, or with one of another image, is a bad sample in its
+    /// place. An annotation of a question that the file does not have is a bad sample after the last question.
+    ///
+    /// # Errors
+    /// A file cannot be read or has another layout, or `image_name` is invalid.
     pub(crate) fn open(config: &VqaConfig) -> Result<Self> {
         let json = JsonFile::read(&config.path)?;
         let file: Questions = json.parse("VQA questions: an object with `questions`")?;
@@ -110,14 +112,14 @@ impl VqaDataset {
             entries.push(entry::<Asked>(raw).map_err(bad).and_then(|asked| {
                 let id = asked.question_id;
                 if !seen.insert(id) {
-                    return Err(bad(format!("a question with id {id} stands before it")));
+                    return Err(bad(format!("an earlier question has the same id {id}")));
                 }
                 let answered = answers.as_mut().map(|answers| answers.remove(&id));
                 match answered {
                     _ if asked.question.trim().is_empty() => Err(bad(format!("question {id} is empty"))),
                     Some(None) => Err(bad(format!("question {id} has no annotation"))),
                     Some(Some(answered)) if answered.image != asked.image_id => Err(bad(format!(
-                        "question {id} is about image {}, its annotation about image {}",
+                        "question {id} is of image {}, its annotation of image {}",
                         asked.image_id, answered.image
                     ))),
                     annotation => Ok(Entry { asked, annotation: annotation.flatten() }),
@@ -126,7 +128,7 @@ impl VqaDataset {
         }
         let mut unasked: Vec<_> = answers.into_iter().flatten().map(|(question, _)| question).collect();
         unasked.sort();
-        let reason = |id| format!("an annotation is of question {id}, which the file does not have");
+        let reason = |id| format!("an annotation has question id {id}, which the file of questions does not have");
         lost.extend(unasked.into_iter().map(|id| Broken::new(Fault::Json, reason(id))));
         entries.extend(lost.into_iter().map(Err));
         let name = config.path.display().to_string();
@@ -162,9 +164,9 @@ impl Answers {
                 |reason| broken.push(Broken::new(Fault::Json, format!("annotations[{number}]: {reason}")));
             match entry::<Annotation>(raw) {
                 Err(reason) => bad(reason),
-                Ok(annotation) if annotation.answers.is_empty() => bad("it has no answers".into()),
+                Ok(annotation) if annotation.answers.is_empty() => bad("no answers".into()),
                 Ok(annotation) if by_question.contains_key(&annotation.question_id) => {
-                    bad(format!("an annotation of question {} stands before it", annotation.question_id));
+                    bad(format!("an earlier annotation is of the same question {}", annotation.question_id));
                 }
                 Ok(annotation) => {
                     let mut number = |text: Option<String>| text.map(|text| texts.number(text));
@@ -183,7 +185,7 @@ impl Answers {
     }
 }
 
-/// Different texts, numbered as they come.
+/// Distinct texts, numbered in order of appearance.
 #[derive(Default)]
 struct Texts {
     all: Vec<String>,
@@ -203,22 +205,25 @@ impl Texts {
     }
 }
 
-/// The template with the file's own name in it. Errors: no number of an image, braces around anything else.
+/// The path template with `{data_subtype}` filled in.
+///
+/// # Errors
+/// No image id, or unknown braces.
 fn named(config: &VqaConfig, data_subtype: Option<&str>) -> Result<String> {
     let template = &config.image_name;
     let known = ["{image_id}", "{image_id:012}", "{data_subtype}"];
     let rest = known.iter().fold(template.clone(), |rest, part| rest.replace(part, ""));
     if rest.contains(['{', '}']) || !known[..2].iter().any(|part| template.contains(part)) {
         return Err(Error::Setting(format!(
-            "image_name = `{template}`: it must have {{image_id}} or {{image_id:012}}, and may have {{data_subtype}}, \
-             and no other braces"
+            "image_name = `{template}`: it must have {{image_id}} or {{image_id:012}}, may have \
+             {{data_subtype}}, and has no other braces"
         )));
     }
     match data_subtype {
-        // The questions of test-dev are some of test, about the same images.
+        // The questions of test-dev are a subset of test, with the same images.
         Some(subtype) => Ok(template.replace(known[2], &subtype.replace("-dev", ""))),
         None if template.contains(known[2]) => Err(Error::Setting(format!(
-            "image_name = `{template}`: {} has no `data_subtype`: write its name, such as `val2014`",
+            "image_name = `{template}`: {} has no `data_subtype`: write the name instead, such as `val2014`",
             config.path.display()
         ))),
         None => Ok(template.clone()),
@@ -259,7 +264,7 @@ mod tests {
 
     use super::*;
 
-    /// What stands around the list in the published files.
+    /// The fields around the list in the published files.
     const INFO: &str = r#""info": {"description": "This is Balanced Binary Abstract Scenes VQA dataset.", "url": "http://visualqa.org", "version": "2.0", "year": 2017, "contributor": "VQA Team", "date_created": "2017-04-26 17:00:44"}, "data_type": "mscoco", "license": {"url": "http://creativecommons.org/licenses/by/4.0/", "name": "Creative Commons Attribution 4.0 International License"}"#;
 
     fn question(image: u64, id: u64, text: &str) -> String {
@@ -355,13 +360,13 @@ mod tests {
         assert!(source.sample(0).is_ok());
         let expected = [
             "questions[1]: question 11 has no annotation",
-            "questions[2]: question 12 is about image 1, its annotation about image 2",
-            "questions[3]: a question with id 10 stands before it",
+            "questions[2]: question 12 is of image 1, its annotation of image 2",
+            "questions[3]: an earlier question has the same id 10",
             "questions[4]: question 13 is empty",
             "questions[5]: invalid type: string \"x\", expected u64",
-            "annotations[2]: an annotation of question 10 stands before it",
-            "annotations[5]: it has no answers",
-            "an annotation is of question 99, which the file does not have",
+            "annotations[2]: an earlier annotation is of the same question 10",
+            "annotations[5]: no answers",
+            "an annotation has question id 99, which the file of questions does not have",
         ];
         assert_eq!(source.len(), 1 + expected.len());
         for (index, reason) in expected.iter().enumerate() {
@@ -382,6 +387,6 @@ mod tests {
         assert!(message.contains("the file lists none"), "{message}");
         let swapped =
             open("val2014", &[question(1, 1, "?")], Some(&[question(1, 1, "?")]), "").err().unwrap();
-        assert!(swapped.to_string().contains("none of its 2 entries is whole"), "{swapped}");
+        assert!(swapped.to_string().contains("none of its 2 entries is valid"), "{swapped}");
     }
 }

@@ -1,5 +1,5 @@
-//! Walks the folders that hold a data set: hidden entries are left out, links are followed, and what is
-//! passed over is counted.
+//! Walks the folders of a data set: hidden entries are left out, links are followed, and skipped files are
+//! counted.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use crate::{Error, Result};
 use mm_image::{IMAGE_EXTENSIONS, is_image_extension};
 
-/// Names that archives, file managers and file systems leave behind without a leading dot.
-const LEFT_BEHIND: [&str; 7] = [
+/// Names without a leading dot that archives, file managers and file systems create.
+const SYSTEM_NAMES: [&str; 7] = [
     "__MACOSX",
     "Thumbs.db",
     "desktop.ini",
@@ -21,23 +21,23 @@ const LEFT_BEHIND: [&str; 7] = [
     "System Volume Information",
 ];
 
-/// Extensions of image formats that are not decoded, for a word on what to do about them.
-const UNREAD_IMAGES: [&str; 17] = [
+/// Extensions of unsupported image formats, for advice on converting them.
+const UNSUPPORTED_IMAGES: [&str; 17] = [
     "avif", "heic", "heif", "jxl", "jp2", "j2k", "svg", "ico", "psd", "tga", "exr", "hdr", "qoi", "dds",
     "dng", "cr2", "nef",
 ];
 
-/// Kinds of passed-over files that one line names.
+/// The number of kinds of skipped files that the log line lists.
 const NAMED_KINDS: usize = 8;
 
-/// Whether a file or folder of this name is no data: hidden (`.ipynb_checkpoints`, the `._x.jpg` that macOS
-/// writes beside `x.jpg`), or left behind by an archive or a file manager.
+/// Whether a file or folder of this name is not data: hidden (`.ipynb_checkpoints`, the `._x.jpg` that macOS
+/// writes beside `x.jpg`), or created by an archive or a file manager.
 pub(crate) fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".")
-        || LEFT_BEHIND.iter().any(|known| name.eq_ignore_ascii_case(known))
+        || SYSTEM_NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
-/// How many of something there are, and the first.
+/// A number of paths, and the first of them.
 #[derive(Debug, Default)]
 pub(crate) struct Counted {
     count: usize,
@@ -52,7 +52,7 @@ impl Counted {
         self.count += 1;
     }
 
-    /// Says that `self` are hidden entries of `folder` that were left out, if there are any.
+    /// Logs that these hidden entries of `folder` are left out, if there are any.
     pub(crate) fn report_hidden(&self, folder: &Path) {
         self.report(folder, "hidden files or folders are left out");
     }
@@ -64,15 +64,15 @@ impl Counted {
     }
 }
 
-/// What a folder holds, to any depth.
+/// The contents of a folder, at any depth.
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
-    /// Paths of images below the folder, sorted. A link to a file that is not there is among them if its name
-    /// is an image's: reading it fails, and counts as a bad sample.
+    /// The sorted paths of images, relative to the folder. A broken link with the name of an image is among them:
+    /// it becomes a bad sample.
     pub(crate) images: Vec<PathBuf>,
-    /// Paths of `.txt` files below the folder, which may be captions.
+    /// The paths of `.txt` files, which may be captions.
     texts: Vec<PathBuf>,
-    /// Other files by extension in lower case, or by what they are.
+    /// The number of other files by extension in lower case, or by type.
     others: BTreeMap<String, usize>,
     hidden: Counted,
     loops: Counted,
@@ -80,9 +80,10 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    /// Walks `root` and all folders below it, links to folders included.
+    /// Walks `root` and all folders below it, including links to folders.
     ///
-    /// Errors: a folder cannot be read.
+    /// # Errors
+    /// A folder cannot be read.
     pub(crate) fn of(root: &Path) -> Result<Self> {
         let mut walk = Self::default();
         walk.folder(root, Path::new(""), &mut Vec::new())?;
@@ -91,7 +92,7 @@ impl Walk {
         Ok(walk)
     }
 
-    /// `ancestors` are the device and inode of each folder on the way to `below`.
+    /// `ancestors` are the device and inode of each parent folder of `below`.
     fn folder(&mut self, root: &Path, below: &Path, ancestors: &mut Vec<(u64, u64)>) -> Result<()> {
         let folder = root.join(below);
         let place =
@@ -121,22 +122,25 @@ impl Walk {
                     Err(_) => self.dangling.add(&path),
                 }
             }
-            match () {
-                () if kind.is_symlink() => {}
-                () if kind.is_dir() => self.folder(root, &path, ancestors)?,
-                () if !kind.is_file() => {
-                    *self.others.entry("pipes, sockets or devices".into()).or_default() += 1
-                }
-                () if is_image(&path) => self.images.push(path),
-                () if path.extension().is_some_and(|extension| extension == "txt") => self.texts.push(path),
-                () => *self.others.entry(kind_of(&path)).or_default() += 1,
+            if kind.is_symlink() {
+                continue; // broken: counted above
+            } else if kind.is_dir() {
+                self.folder(root, &path, ancestors)?;
+            } else if !kind.is_file() {
+                *self.others.entry("pipes, sockets or devices".into()).or_default() += 1;
+            } else if is_image(&path) {
+                self.images.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "txt") {
+                self.texts.push(path);
+            } else {
+                *self.others.entry(kind_of(&path)).or_default() += 1;
             }
         }
         ancestors.pop();
         Ok(())
     }
 
-    /// Counts the texts that stand beside no image.
+    /// Counts the text files that are not beside an image of their name.
     fn count_texts(&mut self) {
         let mut stems: Vec<PathBuf> = self.images.iter().map(|image| image.with_extension("")).collect();
         stems.sort();
@@ -147,43 +151,44 @@ impl Walk {
         }
     }
 
-    /// Says what of `root` was left out, a line for each reason.
+    /// Logs the entries of `root` that are left out, one line for each reason.
     pub(crate) fn report(&self, root: &Path) {
         self.hidden.report_hidden(root);
-        self.loops.report(root, "links to a folder that they lie in are not followed");
-        self.dangling.report(root, "links lead to nothing: mount or copy what they name");
-        if let Some(passed) = self.passed_over() {
-            tracing::warn!("{}: {passed}", root.display());
+        self.loops.report(root, "links to one of their parent folders are not followed");
+        self.dangling.report(root, "links are broken: mount or copy their targets");
+        if let Some(skipped) = self.skipped() {
+            tracing::warn!("{}: {skipped}", root.display());
         }
     }
 
-    /// How many files of which kinds are no images that can be read, in one line; none: there are none.
-    fn passed_over(&self) -> Option<String> {
+    /// The number and kinds of skipped files in one line; `None` where there are none.
+    fn skipped(&self) -> Option<String> {
         let mut kinds: Vec<(&str, usize)> =
             self.others.iter().map(|(kind, count)| (kind.as_str(), *count)).collect();
         kinds.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
         let total: usize = kinds.iter().map(|(_, count)| count).sum();
-        let is_unread =
-            |kind: &&str| kind.strip_prefix('.').is_some_and(|kind| UNREAD_IMAGES.contains(&kind));
-        let unread: Vec<&str> = kinds.iter().map(|(kind, _)| *kind).filter(is_unread).collect();
+        let is_unsupported =
+            |kind: &&str| kind.strip_prefix('.').is_some_and(|kind| UNSUPPORTED_IMAGES.contains(&kind));
+        let unsupported: Vec<&str> = kinds.iter().map(|(kind, _)| *kind).filter(is_unsupported).collect();
         let more = kinds.len().saturating_sub(NAMED_KINDS);
         let mut named: Vec<String> =
             kinds.iter().take(NAMED_KINDS).map(|(kind, count)| format!("{count} {kind}")).collect();
         named.extend((more > 0).then(|| format!("{more} other kinds")));
-        let advice = match unread.is_empty() {
-            true => String::new(),
-            false => format!("; convert {} to JPEG, PNG or WebP", unread.join(", ")),
+        let advice = if unsupported.is_empty() {
+            String::new()
+        } else {
+            format!("; convert {} to JPEG, PNG or WebP", unsupported.join(", "))
         };
-        (total > 0).then(|| format!("{total} files are passed over: {}{advice}", named.join(", ")))
+        (total > 0).then(|| format!("skipped {total} files: {}{advice}", named.join(", ")))
     }
 
-    /// Why the folder gave no image: what is read, and what is there instead.
+    /// The reason why the folder has no image: the supported extensions, and the files that it has.
     pub(crate) fn why_empty(&self) -> String {
         let read: Vec<String> = IMAGE_EXTENSIONS.iter().map(|extension| format!(".{extension}")).collect();
-        let nothing = format!("no image ({}) is in the folder", read.join(", "));
+        let nothing = format!("the folder has no image ({})", read.join(", "));
         let hidden =
-            (self.hidden.count > 0).then(|| format!("{} hidden entries are left out", self.hidden.count));
-        [Some(nothing), self.passed_over(), hidden].into_iter().flatten().collect::<Vec<_>>().join("; ")
+            (self.hidden.count > 0).then(|| format!("{} hidden entries left out", self.hidden.count));
+        [Some(nothing), self.skipped(), hidden].into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -235,7 +240,7 @@ mod tests {
         let walk = Walk::of(folder.path()).unwrap();
         assert_eq!(walk.images, paths(&["cat/a.jpg", "not.hidden.jpg"]));
         assert_eq!((walk.hidden.count, walk.hidden.first.as_path()), (6, Path::new(".ipynb_checkpoints")));
-        assert_eq!(walk.passed_over(), None);
+        assert_eq!(walk.skipped(), None);
         let beside = tempfile::Builder::new().prefix(".hidden").tempdir().unwrap();
         fs::write(beside.path().join("a.png"), b"x").unwrap();
         assert_eq!(
@@ -290,8 +295,8 @@ mod tests {
         let _socket = UnixListener::bind(folder.path().join("s.jpg")).unwrap();
         let walk = Walk::of(folder.path()).unwrap();
         assert_eq!(walk.images, paths(&["a.JFIF", "b.jpe", "c.TIFF"]));
-        let expected = "7 files are passed over: 2 .avif, 1 .json, 1 .mp4, 1 .txt without an image, 1 pipes, sockets or devices, \
-                        1 without an extension; convert .avif to JPEG, PNG or WebP";
-        assert_eq!(walk.passed_over().unwrap(), expected);
+        let expected = "skipped 7 files: 2 .avif, 1 .json, 1 .mp4, 1 .txt without an image, \
+                        1 pipes, sockets or devices, 1 without an extension; convert .avif to JPEG, PNG or WebP";
+        assert_eq!(walk.skipped().unwrap(), expected);
     }
 }

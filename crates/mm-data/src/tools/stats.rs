@@ -1,4 +1,4 @@
-//! What a data set is made of: sizes, formats, captions, labels, questions.
+//! Statistics of a data set: sizes, formats, captions, labels, questions.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,53 +13,53 @@ use mm_image::Header;
 
 use crate::{Dataset, Error, Fault, Result, Sample, SampleImage};
 
-/// How often each value of a measure was seen. Exact, and as small as there are different values.
+/// The exact distribution of a measure: the count of each value.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Measure(BTreeMap<u32, u64>);
 
-/// A [`Measure`] in a few numbers; a percentile is the least value that so many percent do not exceed.
+/// A summary of a [`Measure`]. A percentile is the smallest value that this share of the values does not exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Spread {
-    /// The least.
+    /// The minimum.
     pub min: f64,
     /// The 5th percentile.
     pub p5: f64,
     /// The 25th percentile.
     pub p25: f64,
-    /// The middle.
+    /// The median.
     pub median: f64,
     /// The 75th percentile.
     pub p75: f64,
     /// The 95th percentile.
     pub p95: f64,
-    /// The most.
+    /// The maximum.
     pub max: f64,
     /// The mean.
     pub mean: f64,
 }
 
-/// What is counted of a data set.
+/// The statistics of a data set.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Stats {
-    /// Samples that could be read, as far as their images' headers.
+    /// Samples whose image headers can be read.
     pub samples: u64,
-    /// Those of them that have a [`Sample::warning`].
+    /// Samples among these with a [`Sample::warning`].
     #[serde(default)]
     pub warned: u64,
-    /// Samples that could not, by the kind of fault.
+    /// Bad samples by the kind of fault.
     pub bad: BTreeMap<Fault, u64>,
     /// Images by format: `jpg`, `png`, `webp`.
     pub formats: BTreeMap<String, u64>,
-    /// Widths in pixels, after the turn that EXIF asks for.
+    /// Widths in pixels, with the EXIF orientation applied.
     pub width: Measure,
     /// Heights in pixels.
     pub height: Measure,
-    /// Long sides over short ones, in hundredths.
+    /// Ratios of the long side to the short side, in hundredths.
     pub aspect: Measure,
-    /// Encoded bytes of the images.
+    /// Encoded sizes of the images in bytes.
     pub image_bytes: Measure,
-    /// Captions to a sample.
+    /// Captions per sample.
     pub captions: Measure,
     /// Words of the canonical captions.
     pub caption_words: Measure,
@@ -67,9 +67,9 @@ pub struct Stats {
     pub caption_chars: Measure,
     /// Samples by label.
     pub labels: BTreeMap<String, u64>,
-    /// Questions by kind; those of none under the empty name.
+    /// Questions by kind; those without a kind under the empty name.
     pub questions: BTreeMap<String, u64>,
-    /// Samples that are a variation of another.
+    /// Samples that are a variant of another.
     pub variants: u64,
 }
 
@@ -82,7 +82,7 @@ impl Measure {
         other.0.iter().for_each(|(value, count)| *self.0.entry(*value).or_default() += count);
     }
 
-    /// How many values there are.
+    /// The number of values.
     pub fn count(&self) -> u64 {
         self.0.values().sum()
     }
@@ -92,7 +92,7 @@ impl Measure {
         self.0.iter().map(|(value, count)| u64::from(*value) * count).sum()
     }
 
-    /// The values, each divided by `unit`, in a few numbers; none where there is no value.
+    /// The summary of the values, each divided by `unit`; `None` where there are no values.
     pub fn spread(&self, unit: f64) -> Option<Spread> {
         let count = self.count();
         let (min, max) = (*self.0.first_key_value()?.0, *self.0.last_key_value()?.0);
@@ -117,8 +117,8 @@ impl Measure {
         })
     }
 
-    /// The values in at most `bins` ranges of one width, from the least to the 99th percentile, the last with
-    /// all beyond it: first value, last value, count.
+    /// A histogram with at most `bins` bins of equal width, from the minimum to the 99th percentile; the last bin
+    /// holds all larger values. Each bin is first value, last value, count.
     pub fn histogram(&self, bins: u32) -> Vec<(u32, u32, u64)> {
         let (Some((&first, _)), Some((&last, _))) = (self.0.first_key_value(), self.0.last_key_value())
         else {
@@ -143,12 +143,12 @@ impl Measure {
 }
 
 impl Stats {
-    /// Counts a data set on `workers` threads, one a core where it is 0. Of images the headers alone are
-    /// read. `progress` is told how many samples are done. A stream is counted for as many samples as make
-    /// its epoch.
+    /// Counts a data set on `workers` threads, or one per core for 0. Only the headers of images are read.
+    /// `progress` is called with the number of samples done. A stream is counted for one epoch. A sample that
+    /// cannot be read is counted as bad.
     ///
-    /// Errors: a stream that cannot begin, a mix with a stream in it. A sample that cannot be read is
-    /// counted.
+    /// # Errors
+    /// A stream that cannot be started, or a mix with a stream in it.
     pub fn of(source: &dyn Dataset, workers: usize, progress: &(dyn Fn(usize) + Sync)) -> Result<Self> {
         let samples = InOrder::new(source)?;
         let chunks: Vec<usize> = (0..source.len().div_ceil(CHUNK)).collect();
@@ -201,7 +201,7 @@ impl Stats {
         self.variants += u64::from(variant_of.is_some());
     }
 
-    /// Counts in what was counted elsewhere.
+    /// Adds other statistics.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.samples += other.samples;
         self.warned += other.warned;
@@ -225,7 +225,7 @@ impl Stats {
         measures.into_iter().for_each(|(mine, others)| mine.merge(others));
     }
 
-    /// The most frequent labels with their counts, `most` of them at most; equal ones by name.
+    /// The up to `most` most frequent labels with their counts; ties are sorted by name.
     pub fn top_labels(&self, most: usize) -> Vec<(&str, u64)> {
         let mut labels: Vec<(&str, u64)> =
             self.labels.iter().map(|(label, count)| (label.as_str(), *count)).collect();
@@ -239,7 +239,7 @@ fn add_all<K: Ord + Clone>(mine: &mut BTreeMap<K, u64>, others: &BTreeMap<K, u64
     others.iter().for_each(|(key, count)| *mine.entry(key.clone()).or_default() += count);
 }
 
-/// An image's header and its encoded bytes, read no further than needed.
+/// The header of an image and its encoded size in bytes. Of a file, only the header is read.
 fn header(image: &SampleImage) -> Result<(Header, u64)> {
     if let SampleImage::File(path) = image {
         let file = File::open(path).map_err(Error::io(path))?;
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spread_is_that_of_the_sorted_values() {
+    fn a_summary_equals_that_of_the_sorted_values() {
         let values: Vec<u64> = (1..=200).rev().collect();
         let spread = measure(&values).spread(1.0).unwrap();
         assert_eq!(
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_counted_the_same_by_any_number_of_threads() {
+    fn the_number_of_threads_does_not_change_the_counts() {
         let shapes: DatasetConfig = toml::from_str("kind = 'shapes'\nsamples = 100\nsize = 32").unwrap();
         let source = shapes.open().unwrap();
         let stats = Stats::of(&*source, 1, &|_| {}).unwrap();
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_counted_by_its_fault() {
+    fn unreadable_samples_are_counted_by_fault() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a.png"), b"no image").unwrap();
         std::fs::write(folder.path().join("b.png"), crate::sources::emoji::pairs(Default::default())[0].png)

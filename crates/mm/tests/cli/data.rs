@@ -116,7 +116,7 @@ fn filters_and_data_sets_are_answered_with_the_nearest_right_one() {
     assert!(!Path::new(&out).exists());
     success(&pack(&out, &[]));
     let other = failure(&pack(&out, &["--filter", "min_side=20"]), 1);
-    assert!(other.contains("filters: none there, min_side=20 now"), "{other}");
+    assert!(other.contains("filters: none before, min_side=20 now"), "{other}");
 }
 
 #[test]

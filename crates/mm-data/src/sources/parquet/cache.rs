@@ -1,4 +1,4 @@
-//! The row groups that were read last.
+//! A cache of row groups.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -6,11 +6,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::group::Group;
 use crate::sources::broken::Broken;
 
-/// A row group, or what is wrong with it, which is as dear to find out.
+/// A row group, or its problem, which is as expensive to find.
 pub(super) type Kept = Arc<Result<Group, Broken>>;
 
-/// Keeps row groups until they are more than so many bytes; then the one goes that was asked for the longest
-/// ago.
+/// A least-recently-used cache of row groups with a limit in bytes.
 pub(super) struct Cache {
     budget: u64,
     held: Mutex<Held>,
@@ -20,15 +19,15 @@ pub(super) struct Cache {
 struct Held {
     groups: HashMap<usize, Slot>,
     bytes: u64,
-    /// Counts what was asked for.
+    /// The number of requests so far.
     now: u64,
 }
 
 struct Slot {
-    /// Filled by the first that asks; who asks meanwhile waits for it.
+    /// Filled by the first thread that needs it; others wait.
     cell: Arc<OnceLock<Kept>>,
     bytes: u64,
-    asked: u64,
+    used: u64,
 }
 
 impl Cache {
@@ -36,7 +35,7 @@ impl Cache {
         Self { budget, held: Mutex::default() }
     }
 
-    /// The row group of a number, which takes so many bytes: read where it is not held.
+    /// The row group with this number and size, read if it is not in the cache.
     pub(super) fn get(
         &self,
         number: usize,
@@ -52,12 +51,12 @@ impl Held {
     fn cell(&mut self, number: usize, bytes: u64, budget: u64) -> Arc<OnceLock<Kept>> {
         self.now += 1;
         if let Some(slot) = self.groups.get_mut(&number) {
-            slot.asked = self.now;
+            slot.used = self.now;
             return slot.cell.clone();
         }
         while self.bytes.saturating_add(bytes) > budget {
             let Some(oldest) =
-                self.groups.iter().min_by_key(|(_, slot)| slot.asked).map(|(&number, _)| number)
+                self.groups.iter().min_by_key(|(_, slot)| slot.used).map(|(&number, _)| number)
             else {
                 break;
             };
@@ -65,7 +64,7 @@ impl Held {
         }
         self.bytes = self.bytes.saturating_add(bytes);
         let cell = Arc::<OnceLock<Kept>>::default();
-        self.groups.insert(number, Slot { cell: cell.clone(), bytes, asked: self.now });
+        self.groups.insert(number, Slot { cell: cell.clone(), bytes, used: self.now });
         cell
     }
 }
@@ -79,7 +78,7 @@ mod tests {
     use super::*;
     use crate::Fault;
 
-    /// Asks for groups of ten bytes, and tells which of them were read.
+    /// Requests groups of ten bytes, and returns those that were read.
     fn read_of(cache: &Cache, numbers: &[usize]) -> Vec<usize> {
         let mut read = Vec::new();
         for &number in numbers {
@@ -92,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_one_asked_for_longest_ago_goes_first() {
+    fn the_least_recently_used_group_is_dropped_first() {
         let cache = Cache::new(20);
         assert_eq!(read_of(&cache, &[1, 2, 1, 2, 1, 3, 1, 2, 3]), [1, 2, 3, 2, 3]);
         assert_eq!(cache.held.lock().unwrap().bytes, 20);
@@ -100,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_ask_at_once_read_once() {
+    fn concurrent_threads_read_a_group_once() {
         let (cache, count) = (Cache::new(100), AtomicUsize::new(0));
         thread::scope(|scope| {
             for _ in 0..4 {

@@ -1,5 +1,4 @@
-//! Where in a Parquet file the wanted columns are. What Parquet calls a column is a leaf of its tree of
-//! fields.
+//! Finds the configured columns in a Parquet file. A column of Parquet is a leaf of its tree of fields.
 
 use std::path::Path;
 
@@ -11,18 +10,19 @@ use serde_json::Value;
 use super::ParquetConfig;
 use crate::{Error, Result};
 
-/// The leaves to read, by number.
+/// The numbers of the leaves to read.
 pub(super) struct Columns {
     pub(super) image: Option<usize>,
     pub(super) image_path: Option<usize>,
     pub(super) captions: Vec<usize>,
     pub(super) label: Option<usize>,
-    /// The names of the classes, of a label that is a number.
+    /// The names of the classes, for numeric labels.
     pub(super) label_names: Vec<String>,
 }
 
 impl Columns {
-    /// Errors: a column that is not there, told with those that are, or one of another type.
+    /// # Errors
+    /// A column that is missing or of another type. The message lists the columns of the file.
     pub(super) fn find(path: &Path, footer: &ParquetMetaData, config: &ParquetConfig) -> Result<Self> {
         let schema = Schema { path, leaves: footer.file_metadata().schema_descr().columns() };
         let (image, image_path) = schema.image(&config.image_column)?;
@@ -45,7 +45,7 @@ struct Schema<'a> {
 }
 
 impl Schema<'_> {
-    /// The leaves of a column, or of a field of it, with the rest of their names.
+    /// The leaves of a column or of a field of it, with the rest of their names.
     fn below(&self, name: &str) -> Result<Vec<(usize, String)>> {
         let rest = |leaf: &ColumnDescriptor| {
             let leaf = plain_name(leaf);
@@ -110,14 +110,14 @@ impl Schema<'_> {
     }
 
     fn other_type(&self, name: &str, found: &[(usize, String)], wanted: &str) -> Error {
-        let told = found.iter().map(|(leaf, _)| {
+        let types = found.iter().map(|(leaf, _)| {
             let leaf = &self.leaves[*leaf];
             let list = if leaf.max_rep_level() > 0 { "list of " } else { "" };
             format!("`{}` ({list}{})", plain_name(leaf), leaf.physical_type())
         });
-        let told = told.collect::<Vec<_>>().join(", ");
+        let types = types.collect::<Vec<_>>().join(", ");
         Error::Setting(format!(
-            "{}: the column `{name}` is not {wanted}; it is {told}: name another in the data config",
+            "{}: the column `{name}` is not {wanted}; it is {types}: set another column in the data config",
             self.path.display()
         ))
     }
@@ -127,8 +127,8 @@ fn is_text(leaf: &ColumnDescriptor) -> bool {
     leaf.converted_type() == ConvertedType::UTF8 || leaf.logical_type_ref() == Some(&LogicalType::String)
 }
 
-/// The name with dots, without the two levels that Parquet puts into each list: pyarrow, Spark and Hive call
-/// them differently.
+/// The name with dots, without the two levels of each list in Parquet, which pyarrow, Spark and Hive name
+/// differently.
 fn plain_name(leaf: &ColumnDescriptor) -> String {
     const OF_LISTS: [&str; 6] = ["list", "element", "item", "array", "bag", "array_element"];
     let parts = leaf.path().parts();
@@ -136,7 +136,7 @@ fn plain_name(leaf: &ColumnDescriptor) -> String {
     std::iter::once(parts[0].as_str()).chain(below).collect::<Vec<_>>().join(".")
 }
 
-/// The names of a `ClassLabel`, which `datasets` leaves in the footer.
+/// The names of a `ClassLabel`, which `datasets` stores in the footer.
 fn class_names(footer: &ParquetMetaData, column: &str) -> Vec<String> {
     let pairs = footer.file_metadata().key_value_metadata().into_iter().flatten();
     let text = pairs.filter(|pair| pair.key == "huggingface").find_map(|pair| pair.value.as_deref());

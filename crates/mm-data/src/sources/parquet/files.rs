@@ -1,4 +1,4 @@
-//! Which Parquet files to read, and what their footers say.
+//! The Parquet files of a config, and their footers.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,14 +11,14 @@ use parquet::file::metadata::{
 };
 
 use super::columns::Columns;
-use super::{ParquetConfig, corrupt, sheltered};
+use super::{ParquetConfig, corrupt, guarded};
 use crate::file_kind::{HEAD_BYTES, refuse_git_lfs_pointer};
 use crate::sources::broken::Broken;
 use crate::sources::splits::counted;
 use crate::sources::walk::{Counted, is_hidden};
 use crate::{Error, Fault, Result};
 
-/// A file of which the footer is read.
+/// A file with its footer.
 pub(super) struct ParquetFile {
     pub(super) path: PathBuf,
     pub(super) footer: Arc<ParquetMetaData>,
@@ -28,7 +28,8 @@ pub(super) struct ParquetFile {
 }
 
 impl ParquetFile {
-    /// Errors: no Parquet file, a cut one, a column that is not there or of another type.
+    /// # Errors
+    /// Not a Parquet file, a truncated file, a column that is missing or of another type.
     pub(super) fn open(path: &Path, config: &ParquetConfig) -> Result<Self> {
         let file = File::open(path).map_err(Error::io(path))?;
         let size = file.metadata().map_err(Error::io(path))?.len();
@@ -36,21 +37,21 @@ impl ParquetFile {
         let read = file.read_at(&mut head, 0).map_err(Error::io(path))?;
         refuse_git_lfs_pointer(path, &head[..read])?;
         let place = path.display();
-        let said = |broken: Broken| Error::bad(broken.fault, format!("{place}: {}", broken.reason));
-        let footer = sheltered(|| read_footer(&file)).map_err(|broken| {
-            said(Broken::new(
+        let located = |broken: Broken| Error::bad(broken.fault, format!("{place}: {}", broken.reason));
+        let footer = guarded(|| read_footer(&file)).map_err(|broken| {
+            located(Broken::new(
                 broken.fault,
-                format!("no whole Parquet file ({}): download it again", broken.reason),
+                format!("not a complete Parquet file ({}): download it again", broken.reason),
             ))
         })?;
         let columns = Columns::find(path, &footer, config)?;
-        let group_rows = sheltered(|| check_groups(&footer, &columns, size)).map_err(said)?;
+        let group_rows = guarded(|| check_groups(&footer, &columns, size)).map_err(located)?;
         Ok(Self { path: path.to_owned(), footer: Arc::new(footer), columns, group_rows })
     }
 
-    /// The memory that a row group takes: its wanted columns, unpacked.
+    /// The memory of a row group: the uncompressed size of the columns that are read.
     pub(super) fn group_bytes(&self, group: usize) -> u64 {
-        // More than any machine has is a lie of the footer, which must not overflow the sum.
+        // A corrupt footer must not overflow the sum.
         const MOST: i64 = 1 << 40;
         let group = self.footer.row_group(group);
         self.columns.all().map(|leaf| group.column(leaf).uncompressed_size().clamp(0, MOST) as u64).sum()
@@ -58,31 +59,34 @@ impl ParquetFile {
 }
 
 fn read_footer(file: &File) -> std::result::Result<ParquetMetaData, Broken> {
-    // The smallest and largest value of a column of images are two images.
+    // The minimum and maximum of a column of images are two images.
     let options = ParquetMetaDataOptions::new().with_column_stats_policy(ParquetStatisticsPolicy::SkipAll);
     ParquetMetaDataReader::new().with_metadata_options(Some(options)).parse_and_finish(file).map_err(corrupt)
 }
 
-/// The rows of each row group, from a footer that does not contradict itself or the size of the file.
+/// The number of rows of each row group.
+///
+/// # Errors
+/// The footer contradicts itself or the size of the file.
 fn check_groups(
     footer: &ParquetMetaData,
     columns: &Columns,
     size: u64,
 ) -> std::result::Result<Vec<u32>, Broken> {
-    let lie = |group: usize, what: String| {
+    let wrong = |group: usize, what: String| {
         Broken::new(Fault::Shard, format!("corrupt footer: row group {group} {what}"))
     };
     let rows = footer.row_groups().iter().enumerate().map(|(number, group)| {
         let rows = u32::try_from(group.num_rows())
-            .map_err(|_| lie(number, format!("has {} rows", group.num_rows())))?;
+            .map_err(|_| wrong(number, format!("has {} rows", group.num_rows())))?;
         for leaf in columns.all() {
             let column = group.column(leaf);
             let (start, length) = column.byte_range();
             if start.saturating_add(length) > size {
-                return Err(lie(number, format!("ends at byte {} of {size}", start.saturating_add(length))));
+                return Err(wrong(number, format!("ends at byte {} of {size}", start.saturating_add(length))));
             }
             if column.column_descr().max_rep_level() == 0 && column.num_values() != i64::from(rows) {
-                return Err(lie(number, format!("has {rows} rows, {} with a value", column.num_values())));
+                return Err(wrong(number, format!("has {rows} rows, {} with a value", column.num_values())));
             }
         }
         Ok(rows)
@@ -90,7 +94,7 @@ fn check_groups(
     rows.collect()
 }
 
-/// The files that the config names, those of a folder in the order of their names.
+/// The files of the config; those of a folder sorted by name.
 pub(super) fn find(config: &ParquetConfig) -> Result<Vec<PathBuf>> {
     for path in &config.path {
         fs::metadata(path).map_err(Error::io(path))?;
@@ -98,12 +102,12 @@ pub(super) fn find(config: &ParquetConfig) -> Result<Vec<PathBuf>> {
     match (&config.path[..], &config.split) {
         ([folder], split) if folder.is_dir() => in_folder(folder, split.as_deref()),
         (_, Some(split)) => Err(Error::Setting(format!(
-            "split = \"{split}\": it chooses among the files of one folder, but `path` names files: leave it out"
+            "split = \"{split}\": it selects files of one folder, but `path` lists files: remove it"
         ))),
         (files, None) => match files.iter().find(|path| path.is_dir()) {
             None => Ok(files.to_vec()),
             Some(folder) => Err(Error::Setting(format!(
-                "{}: a folder in a list of Parquet files: name its files, or the folder alone",
+                "{}: a folder in a list of Parquet files: list its files, or only the folder",
                 folder.display()
             ))),
         },
@@ -118,7 +122,7 @@ fn in_folder(folder: &Path, split: Option<&str>) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     if found.is_empty() {
-        let hint = "no .parquet file is in the folder or in its `data`".into();
+        let hint = "the folder and its subfolder `data` have no .parquet file".into();
         return Err(Error::Empty { name: folder.display().to_string(), hint });
     }
     let mut present: BTreeMap<&str, usize> = BTreeMap::new();
@@ -132,7 +136,7 @@ fn in_folder(folder: &Path, split: Option<&str>) -> Result<Vec<PathBuf>> {
             counted(&present)
         ))),
         None if present.len() > 1 => Err(Error::Setting(format!(
-            "{}: the folder has files of {}: choose one with `split`, or name the files as a list in `path`",
+            "{}: the folder has files of {}: set `split` to one of these, or list the files in `path`",
             folder.display(),
             counted(&present)
         ))),
@@ -158,8 +162,8 @@ fn parquet_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// `train` of `train-00000-of-00005.parquet`, also with a fingerprint behind it, and of `train.parquet`;
-/// nothing of `0000.parquet`, which is named for its number alone.
+/// `train` for `train-00000-of-00005.parquet`, also with a fingerprint after it, and for `train.parquet`; empty
+/// for `0000.parquet`, which has only a number.
 fn split_of(path: &Path) -> &str {
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let number =
@@ -173,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_split_begins_the_name() {
+    fn the_split_is_the_start_of_the_name() {
         let names = [
             ("train-00000-of-00005.parquet", "train"),
             ("train-00000-of-00001-b42a775f407cee45.parquet", "train"),

@@ -19,10 +19,10 @@ use crate::{Fault, Sample, SampleImage};
 
 type Result<T> = std::result::Result<T, Broken>;
 
-/// Of each row what a leaf holds: one value, none where it is null, several in a list.
+/// The values of a leaf for each row: one, none for null, several for a list.
 type Values<T> = Vec<Vec<T>>;
 
-/// The wanted columns of a row group. Images share the memory of the pages that they were unpacked in.
+/// The columns of a row group that are read. Images share the memory of their decompressed pages.
 pub(super) struct Group {
     images: Option<Values<ByteArray>>,
     paths: Option<Values<ByteArray>>,
@@ -36,9 +36,9 @@ enum Labels {
 }
 
 impl Group {
-    /// Reads the group, and of it no column but the wanted ones.
+    /// Reads the configured columns of a row group.
     pub(super) fn read(file: &ParquetFile, group: usize, rows: usize) -> Result<Self> {
-        // A handle of its own: two groups are read at once, and a handle has one place to read at.
+        // A separate handle: row groups are read concurrently, and a handle has one read position.
         let opened = File::open(&file.path).map_err(|error| Broken::new(Fault::File, error.to_string()))?;
         let properties = Arc::new(ReaderProperties::builder().build());
         let (about, pages) = (file.footer.row_group(group), file.footer.page_index_for_row_group(group));
@@ -54,7 +54,10 @@ impl Group {
         })
     }
 
-    /// The sample of a row. Errors: no image, no text, text that is not UTF-8.
+    /// The sample of a row.
+    ///
+    /// # Errors
+    /// No image, no caption or label, text that is not UTF-8.
     pub(super) fn sample(&self, row: usize, key: &str, root: &Path, columns: &Columns) -> Result<Sample> {
         let image = one(&self.images, row).filter(|bytes| !bytes.is_empty());
         let path = one(&self.paths, row).map(text).transpose()?.filter(|path| !path.is_empty());
@@ -90,7 +93,7 @@ fn text(bytes: &ByteArray) -> Result<String> {
     Ok(text.to_owned())
 }
 
-/// The name of a class; `datasets` writes -1 where the class is kept back.
+/// The name of a class; `datasets` writes -1 where the class is withheld.
 fn class(number: i64, names: &[String]) -> Result<Option<String>> {
     if names.is_empty() {
         return Ok(Some(number.to_string()));
@@ -114,8 +117,8 @@ fn labels(reader: &dyn RowGroupReader, leaf: usize, rows: usize) -> Result<Label
     })
 }
 
-/// Reads a leaf of all rows. A value's definition level says whether it is there or null; its repetition
-/// level, whether it begins a row or goes on with a list ("Dremel", Melnik and others, 2010, section 4.1).
+/// Reads a leaf of all rows. The definition level of a value tells whether it is present or null; its repetition
+/// level, whether it starts a row or continues a list ("Dremel", Melnik et al. 2010, section 4.1).
 fn values<T: DataType>(reader: &dyn RowGroupReader, leaf: usize, rows: usize) -> Result<Values<T::T>> {
     let description = reader.metadata().column(leaf).column_descr_ptr();
     let mut column = get_typed_column_reader::<T>(reader.get_column_reader(leaf).map_err(corrupt)?);
@@ -130,7 +133,7 @@ fn values<T: DataType>(reader: &dyn RowGroupReader, leaf: usize, rows: usize) ->
         }
         read += records;
     }
-    // Where nothing can be null or a list, there are no levels.
+    // A leaf that is never null and not in a list has no levels.
     let deepest = description.max_def_level();
     let there = |level: usize| definitions.get(level).is_none_or(|&definition| definition == deepest);
     let begins = |level: usize| repetitions.get(level).is_none_or(|&repetition| repetition == 0);

@@ -1,7 +1,7 @@
-//! Parquet files with the images inside, as Hugging Face `datasets` writes them.
+//! Parquet files with images inside, as Hugging Face `datasets` writes them.
 //!
-//! [`files`] finds the files, [`columns`] the columns in a file's footer, [`group`] reads a row group, and
-//! [`cache`] keeps those that were read last.
+//! [`files`] finds the files, [`columns`] finds the columns in the footer of a file, [`group`] reads a row
+//! group, and [`cache`] keeps recently used row groups.
 
 mod cache;
 mod columns;
@@ -18,42 +18,41 @@ use self::cache::Cache;
 use self::files::ParquetFile;
 use self::group::Group;
 use crate::config::one_or_many;
-use crate::error::said_by;
+use crate::error::panic_message;
 use crate::sources::broken::Broken;
 use crate::sources::listed::root_beside;
 use crate::{Dataset, Error, Fault, Result, Sample};
 
-/// Parquet files with a column of images: a struct of `bytes` and `path`, as `datasets` stores its `Image`,
-/// or the bytes alone, or paths alone.
+/// Parquet files with a column of images: a struct of `bytes` and `path`, as `datasets` stores its `Image`, or
+/// only bytes, or only paths.
 ///
-/// A sample is a row. Rows of a row group are read together: the loader's shuffling keeps them near each
-/// other.
+/// A sample is a row. A row group is read as a whole; the loader shuffles within a window of row groups.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ParquetConfig {
     /// A file, a list of files, or a folder with `train-00000-of-00005.parquet` and so on, in it or in its
-    /// `data`.
+    /// subfolder `data`.
     #[serde(deserialize_with = "one_or_many")]
     pub path: Vec<PathBuf>,
-    /// The split of a folder, which begins the names of its files; needed where the folder has more than one.
+    /// The split of a folder: the start of the file names. Required where the folder has more than one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
     /// The column with the image.
     #[serde(default = "image")]
     pub image_column: String,
-    /// The column with the caption or a list of captions, or several such columns. The first that is not
-    /// empty in a row is its canonical caption. A field of a struct is named with a dot: `sentences.raw`. An
-    /// empty list, where there is a label column, asks for none.
+    /// The column with a caption or a list of captions, or several such columns. The first caption of a row that
+    /// is not empty is its canonical one. `sentences.raw` is a field of a struct. With a label column, an empty
+    /// list reads no captions.
     #[serde(default = "caption", deserialize_with = "one_or_many")]
     pub caption_column: Vec<String>,
-    /// The column with the class: text, or a number, which becomes a name where the file has the names of a
+    /// The column with the class: text, or a number, which is replaced by its name where the file has a
     /// `ClassLabel`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_column: Option<String>,
-    /// The folder that the path of an image without bytes starts from; by default that of its file.
+    /// The folder that paths of images without bytes are relative to; by default the folder of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images_root: Option<PathBuf>,
-    /// How many bytes of row groups to keep in memory; the one in use is kept, however large.
+    /// The size of the cache of row groups in bytes. The row group in use is always kept.
     #[serde(default = "cache_bytes")]
     pub cache_bytes: u64,
 }
@@ -75,27 +74,30 @@ pub(crate) struct ParquetDataset {
     name: String,
     images_root: Option<PathBuf>,
     files: Vec<ParquetFile>,
-    /// The row groups of all files, one behind the other.
+    /// The row groups of all files, in order.
     places: Vec<Place>,
     len: usize,
     cache: Cache,
     cache_bytes: u64,
 }
 
-/// Where a row group is.
+/// The place of a row group.
 struct Place {
     file: usize,
-    /// Its number in the file.
+    /// The number of the row group in the file.
     group: usize,
-    /// The index of the sample that is its first row.
+    /// The index of the sample of its first row.
     first: usize,
-    /// The number of that row in the file.
+    /// The number of its first row in the file.
     row: usize,
     rows: u32,
 }
 
 impl ParquetDataset {
-    /// Opens the files: reads their footers.
+    /// Opens the files by their footers.
+    ///
+    /// # Errors
+    /// A file or column is missing or invalid, or there are no rows.
     pub(crate) fn open(config: &ParquetConfig) -> Result<Self> {
         if config.caption_column.is_empty() && config.label_column.is_none() {
             return Err(Error::Setting(
@@ -117,7 +119,7 @@ impl ParquetDataset {
         }
         if len == 0 {
             let hint = match files.len() {
-                0 => "`path` names no file".into(),
+                0 => "`path` is empty".into(),
                 count => format!("{count} files have no rows"),
             };
             return Err(Error::Empty { name, hint });
@@ -133,12 +135,12 @@ impl ParquetDataset {
         })
     }
 
-    /// The rows of a row group, read now or kept from before.
+    /// A row group, from the cache or read now.
     fn group(&self, place: usize) -> cache::Kept {
         let Place { file, group, rows, .. } = self.places[place];
         let file = &self.files[file];
         self.cache.get(place, file.group_bytes(group), || {
-            sheltered(|| Group::read(file, group, rows as usize))
+            guarded(|| Group::read(file, group, rows as usize))
                 .map_err(|broken| Broken::new(broken.fault, format!("row group {group}: {}", broken.reason)))
         })
     }
@@ -174,20 +176,20 @@ impl Dataset for ParquetDataset {
         let bytes: u64 =
             self.places.iter().map(|place| self.files[place.file].group_bytes(place.group)).sum();
         let mean = (bytes / self.places.len().max(1) as u64).max(1);
-        // One is spared for the group that the next window begins with.
+        // One less, for the first row group of the next window.
         Some((self.cache_bytes / mean).saturating_sub(1).max(1) as usize)
     }
 }
 
-/// Runs what calls the parquet crate, which panics on some files that are corrupt.
-fn sheltered<T>(read: impl FnOnce() -> std::result::Result<T, Broken>) -> std::result::Result<T, Broken> {
+/// Calls the parquet crate, which panics on some corrupt files.
+fn guarded<T>(read: impl FnOnce() -> std::result::Result<T, Broken>) -> std::result::Result<T, Broken> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
-        let said = said_by(&*panic).unwrap_or("no reason given");
-        Err(Broken::new(Fault::Panic, format!("corrupt: the decoder gave up: {said}")))
+        let message = panic_message(&*panic).unwrap_or("no message");
+        Err(Broken::new(Fault::Panic, format!("corrupt: the decoder panicked: {message}")))
     })
 }
 
-/// What the parquet crate says of a file that is broken.
+/// An error of the parquet crate about a broken file.
 fn corrupt(error: ParquetError) -> Broken {
     Broken::new(Fault::Shard, error.to_string())
 }

@@ -72,7 +72,7 @@ fn plain_columns_are_read_too() {
 }
 
 #[test]
-fn what_a_row_lacks_makes_it_a_bad_sample_alone() {
+fn an_incomplete_row_is_one_bad_sample() {
     for file in ["odd/none.parquet", "odd/gzip.parquet"] {
         let source = open(file, "images_root = 'pictures'").unwrap();
         let samples: Vec<_> = (0..7).map(|index| source.sample(index)).collect();
@@ -89,12 +89,12 @@ fn what_a_row_lacks_makes_it_a_bad_sample_alone() {
 }
 
 #[test]
-fn a_wrong_setting_is_told_with_what_there_is() {
+fn a_wrong_setting_is_an_error_with_the_alternatives() {
     let message = said(open("captioned", ""));
-    assert!(message.contains("files of `train` (2), `validation` (1): choose one with `split`"), "{message}");
+    assert!(message.contains("files of `train` (2), `validation` (1): set `split` to one of these"), "{message}");
     let message = said(open("captioned", "split = 'test'"));
     assert!(message.contains("no file of split `test`; the folder has files of `train` (2)"), "{message}");
-    assert!(said(open("questions.parquet", "split = 'test'")).contains("leave it out"));
+    assert!(said(open("questions.parquet", "split = 'test'")).contains("remove it"));
     let message = said(open("questions.parquet", ""));
     assert!(
         message.contains("no column `image`; the file has `picture`, `title`, `description`, `kind`"),
@@ -117,11 +117,11 @@ fn a_wrong_setting_is_told_with_what_there_is() {
             .contains("a folder in a list of Parquet files")
     );
     let folder = tempfile::tempdir().unwrap();
-    assert!(said(open(folder.path(), "")).contains("no .parquet file is in the folder"));
+    assert!(said(open(folder.path(), "")).contains("the folder and its subfolder `data` have no .parquet file"));
 }
 
 #[test]
-fn a_folder_with_its_files_in_data_is_found_and_a_list_is_taken_as_it_is() {
+fn a_folder_with_its_files_in_data_is_found_and_a_list_keeps_its_order() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     fs::create_dir(&data).unwrap();
@@ -135,7 +135,7 @@ fn a_folder_with_its_files_in_data_is_found_and_a_list_is_taken_as_it_is() {
 }
 
 #[test]
-fn a_cut_file_is_told_at_opening_and_a_broken_group_costs_its_rows() {
+fn a_truncated_file_does_not_open_and_a_broken_group_loses_its_rows() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("train.parquet");
     let whole = fs::read(goldens().join("captioned/train-00000-of-00002.parquet")).unwrap();
@@ -143,7 +143,7 @@ fn a_cut_file_is_told_at_opening_and_a_broken_group_costs_its_rows() {
         fs::write(&path, &whole[..length]).unwrap();
         let message = said(open(&path, ""));
         assert!(
-            message.contains("no whole Parquet file") && message.ends_with("download it again"),
+            message.contains("not a complete Parquet file") && message.ends_with("download it again"),
             "{message}"
         );
     }

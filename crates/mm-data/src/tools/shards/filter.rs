@@ -1,4 +1,4 @@
-//! Which samples are kept.
+//! The filters of a packing.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,38 +10,38 @@ use mm_image::Header;
 
 use crate::{Error, Result};
 
-/// What a sample must be to be kept, in the order from cheap to dear. As text: `min_side=200`,
-/// `caption_words=2..40`.
+/// A condition for keeping a sample, from cheap to expensive. As text: `min_side=200`, `caption_words=2..40`.
+/// For a sample with several images, sizes apply to each, `clip_score` and `duplicates` to the first.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Filter {
-    /// Words of the canonical caption, parted by white space.
+    /// The number of words of the canonical caption, separated by white space.
     CaptionWords(Bounds),
-    /// Characters of the canonical caption.
+    /// The number of characters of the canonical caption.
     CaptionChars(Bounds),
-    /// The least pixels of the short side.
+    /// The minimum short side in pixels.
     MinSide(u32),
-    /// The most pixels of the long side.
+    /// The maximum long side in pixels.
     MaxSide(u32),
-    /// The most of the long side over the short one.
+    /// The maximum ratio of the long side to the short side.
     MaxAspect(f64),
-    /// The least cosine of image and canonical caption, as a model has it; a sample without caption has none.
+    /// The minimum cosine similarity of image and canonical caption by a model; drops samples without caption.
     ClipScore(f32),
-    /// The most bits, of 64, in which the perceptual hashes of two images differ that count as one; the first
-    /// of them stays.
+    /// The maximum difference in bits, of 64, of the perceptual hashes of duplicate images; the first of several
+    /// duplicates is kept.
     Duplicates(u32),
 }
 
-/// A range with both ends in it, one of them at least: `2..40`, `2..`, `..40`.
+/// An inclusive range with at least one bound: `2..40`, `2..`, `..40`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// The least.
+    /// The minimum.
     pub least: u32,
-    /// The most, if there is one.
+    /// The maximum, if there is one.
     pub most: Option<u32>,
 }
 
-/// The names, with an example of each.
+/// The names, each with an example.
 const EXAMPLES: [(&str, &str); 7] = [
     ("caption_words", "caption_words=2..40"),
     ("caption_chars", "caption_chars=5..300"),
@@ -53,12 +53,12 @@ const EXAMPLES: [(&str, &str); 7] = [
 ];
 
 impl Filter {
-    /// The name, as reports have it.
+    /// The name, for reports.
     pub fn name(&self) -> &'static str {
         EXAMPLES[self.place()].0
     }
 
-    /// Its place in the order from cheap to dear.
+    /// Its position in the order from cheap to expensive.
     pub(super) fn place(&self) -> usize {
         match self {
             Self::CaptionWords(_) => 0,
@@ -71,7 +71,7 @@ impl Filter {
         }
     }
 
-    /// Whether what is known without pixels and without other samples speaks for a sample.
+    /// Whether the filter keeps a sample by its header and caption, without pixels and other samples.
     pub(super) fn keeps(&self, header: &Header, caption: &str) -> bool {
         match self {
             Self::CaptionWords(bounds) => bounds.hold(caption.split_whitespace().count()),
@@ -83,13 +83,16 @@ impl Filter {
         }
     }
 
-    /// Puts filters in order. Errors: one of them twice.
+    /// Sorts filters from cheap to expensive.
+    ///
+    /// # Errors
+    /// A filter is given twice.
     pub(super) fn sorted(filters: &[Self]) -> Result<Vec<Self>> {
         let mut sorted = filters.to_vec();
         sorted.sort_by_key(Self::place);
         match sorted.windows(2).find(|pair| pair[0].place() == pair[1].place()) {
             Some(pair) => Err(Error::Setting(format!(
-                "filter {}: it is given twice: {} and {}",
+                "filter {} is given twice: {} and {}",
                 pair[0].name(),
                 pair[0],
                 pair[1]
@@ -117,7 +120,8 @@ impl Bounds {
 impl FromStr for Filter {
     type Err = Error;
 
-    /// Errors: no such filter, named with the nearest there is, or a value that it cannot take.
+    /// # Errors
+    /// An unknown filter (the message names the nearest), or an invalid value.
     fn from_str(text: &str) -> Result<Self> {
         let (name, value) =
             text.split_once('=').map_or((text, ""), |(name, value)| (name.trim(), value.trim()));
@@ -154,7 +158,7 @@ fn unknown(name: &str) -> String {
     let nearest = EXAMPLES.iter().max_by(|a, b| similarity(a.0).total_cmp(&similarity(b.0)));
     match nearest.filter(|(known, _)| similarity(known) > 0.7) {
         Some((known, example)) => format!("no filter `{name}`; did you mean `{known}`, as in {example}?"),
-        None => format!("no filter `{name}`; there are {}", EXAMPLES.map(|(known, _)| known).join(", ")),
+        None => format!("no filter `{name}`; known filters: {}", EXAMPLES.map(|(known, _)| known).join(", ")),
     }
 }
 
@@ -202,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn each_filter_keeps_what_is_within_it_ends_included() {
+    fn filters_have_inclusive_bounds() {
         assert!(keeps("min_side=200", (200, 900), "") && !keeps("min_side=200", (900, 199), ""));
         assert!(keeps("max_side=900", (200, 900), "") && !keeps("max_side=900", (901, 10), ""));
         assert!(keeps("max_aspect=3", (300, 100), "") && !keeps("max_aspect=3", (100, 301), ""));
@@ -218,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_reads_back_as_it_is_shown() {
+    fn a_filter_parses_its_own_text() {
         for (_, example) in EXAMPLES {
             let filter: Filter = example.parse().unwrap();
             assert_eq!(filter.to_string(), *example);
@@ -227,10 +231,10 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_filter_is_answered_with_the_right_one() {
+    fn an_unknown_filter_is_an_error_with_the_nearest() {
         let said = |text: &str| text.parse::<Filter>().unwrap_err().to_string();
         assert_eq!(said("min_sid=3"), "no filter `min_sid`; did you mean `min_side`, as in min_side=200?");
-        assert!(said("xyz").starts_with("no filter `xyz`; there are caption_words, "));
+        assert!(said("xyz").starts_with("no filter `xyz`; known filters: caption_words, "));
         assert_eq!(
             said("min_side=-3"),
             "`min_side=-3`: min_side takes pixels, 1 or more, as in min_side=200"

@@ -1,4 +1,4 @@
-//! What becomes of each sample: kept, bad or filtered.
+//! Decides for each sample: kept, bad or filtered.
 
 use std::io::Cursor;
 use std::ops::Range;
@@ -13,24 +13,24 @@ use mm_image::{Header, RgbImage};
 
 use crate::{BadSample, Error, Fault, Result, Sample};
 
-/// How well images and captions fit, a cosine each; NaN where there is none.
+/// Computes the cosine similarity of each image and its caption; NaN where there is none.
 pub type Score<'a> = &'a (dyn Fn(&[RgbImage], &[&str]) -> Result<Vec<f32>> + Sync);
 
-/// The colour behind transparent images, where their pixels are judged.
+/// The background of transparent images, for filters of pixels.
 const BACKGROUND: [u8; 3] = [255; 3];
 
-/// What becomes of a sample.
+/// The outcome of a sample.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Outcome {
-    /// It is kept; its hash, if hashes are asked for.
+    /// Kept, with its hash if a filter needs it.
     Kept(u64),
-    /// It cannot be read.
+    /// Cannot be read.
     Bad(Box<BadSample>),
-    /// This filter, of the list's, drops it.
+    /// Dropped by the filter with this index.
     Filtered(usize),
 }
 
-/// A sample as it goes into a tar.
+/// A sample in the form that is written to a tar.
 pub(super) struct Packed {
     pub sample: Sample,
     /// The header and the number of encoded bytes of each image.
@@ -38,14 +38,14 @@ pub(super) struct Packed {
     pub members: Vec<Member>,
 }
 
-/// A sample's number, what becomes of it, and what of it is written.
-pub(super) struct Judged {
+/// The index of a sample, its outcome, and its members if it is kept.
+pub(super) struct FilteredSample {
     pub index: usize,
-    pub verdict: Outcome,
+    pub outcome: Outcome,
     pub packed: Option<Packed>,
 }
 
-/// The filters of a job.
+/// Applies the filters of a job.
 pub(super) struct FilterPass<'a> {
     pub samples: &'a InOrder<'a>,
     pub filters: &'a [Filter],
@@ -54,35 +54,37 @@ pub(super) struct FilterPass<'a> {
 }
 
 impl FilterPass<'_> {
-    /// Judges each sample of a range for itself.
+    /// Applies the filters of single samples to a range.
     ///
-    /// Errors: the model's.
-    pub fn judge(&self, range: Range<usize>) -> Result<Vec<Judged>> {
-        let mut judged: Vec<(Judged, Option<RgbImage>)> =
+    /// # Errors
+    /// The model fails.
+    pub fn filter(&self, range: Range<usize>) -> Result<Vec<FilteredSample>> {
+        let mut filtered: Vec<(FilteredSample, Option<RgbImage>)> =
             self.samples.read(range).into_iter().map(|(index, sample)| self.one(index, sample)).collect();
         if let Some((place, score)) = self.threshold() {
-            self.score(&mut judged, place, score)?;
+            self.score(&mut filtered, place, score)?;
         }
-        Ok(judged.into_iter().map(|(judged, _)| judged).collect())
+        Ok(filtered.into_iter().map(|(filtered, _)| filtered).collect())
     }
 
-    /// The samples of a range as they were judged before.
+    /// The samples of a range with known outcomes.
     ///
-    /// Errors: the source gives fewer than it did then.
-    pub fn replay(&self, range: Range<usize>, verdicts: &[Outcome]) -> Result<Vec<Judged>> {
+    /// # Errors
+    /// The data set has fewer samples than in the first pass.
+    pub fn replay(&self, range: Range<usize>, outcomes: &[Outcome]) -> Result<Vec<FilteredSample>> {
         let one = |(index, sample): (usize, std::result::Result<Sample, BadSample>)| {
-            let verdict = verdicts[index].clone();
-            let Outcome::Kept(_) = verdict else { return Judged { index, verdict, packed: None } };
+            let outcome = outcomes[index].clone();
+            let Outcome::Kept(_) = outcome else { return FilteredSample { index, outcome, packed: None } };
             match sample.and_then(|sample| self.pack(sample)) {
-                Ok(packed) => Judged { index, verdict, packed: Some(packed) },
-                Err(bad) => Judged { index, verdict: Outcome::Bad(Box::new(bad)), packed: None },
+                Ok(packed) => FilteredSample { index, outcome, packed: Some(packed) },
+                Err(bad) => FilteredSample { index, outcome: Outcome::Bad(Box::new(bad)), packed: None },
             }
         };
-        let range = range.start.min(verdicts.len())..range.end.min(verdicts.len());
+        let range = range.start.min(outcomes.len())..range.end.min(outcomes.len());
         let samples = self.samples.read(range.clone());
         if samples.len() < range.len() {
-            let reason = "it gave fewer samples when it was read a second time, as filter duplicates needs it: \
-                          make it plain tars first, without this filter";
+            let reason = "the stream has fewer samples in the second pass, which filter duplicates needs: pack \
+                          it without this filter first";
             return Err(Error::Setting(reason.into()));
         }
         Ok(samples.into_iter().map(one).collect())
@@ -99,8 +101,8 @@ impl FilterPass<'_> {
         &self,
         index: usize,
         sample: std::result::Result<Sample, BadSample>,
-    ) -> (Judged, Option<RgbImage>) {
-        let without = |verdict| (Judged { index, verdict, packed: None }, None);
+    ) -> (FilteredSample, Option<RgbImage>) {
+        let without = |outcome| (FilteredSample { index, outcome, packed: None }, None);
         let packed = match sample.and_then(|sample| self.pack(sample)) {
             Ok(packed) => packed,
             Err(bad) => return without(Outcome::Bad(Box::new(bad))),
@@ -119,15 +121,15 @@ impl FilterPass<'_> {
         match pixels {
             Ok(pixels) => {
                 let hash = pixels.as_ref().filter(|_| compares(self.filters)).map_or(0, perceptual_hash);
-                (Judged { index, verdict: Outcome::Kept(hash), packed: Some(packed) }, pixels)
+                (FilteredSample { index, outcome: Outcome::Kept(hash), packed: Some(packed) }, pixels)
             }
             Err(error) => without(Outcome::Bad(Box::new(self.samples.bad(packed.sample.key, &error)))),
         }
     }
 
-    /// Lays a sample out as it goes into a tar: its image as it is, the kind told from the bytes.
+    /// Converts a sample to tar members: its images unchanged, with extensions detected from the bytes.
     fn pack(&self, sample: Sample) -> std::result::Result<Packed, BadSample> {
-        let laid_out = Error::guarded(|| {
+        let packed = Error::guarded(|| {
             let (mut images, mut files) = (Vec::new(), Vec::new());
             for image in &sample.images {
                 let bytes = image.bytes()?.into_owned();
@@ -137,33 +139,33 @@ impl FilterPass<'_> {
             }
             Ok((images, members_of(&sample, files)?))
         });
-        match laid_out {
+        match packed {
             Ok((images, members)) => Ok(Packed { sample, images, members }),
             Err(error) => Err(self.samples.bad(sample.key, &error)),
         }
     }
 
-    /// Drops what the model finds too unlike, and what has no caption.
-    fn score(&self, judged: &mut [(Judged, Option<RgbImage>)], place: usize, least: f32) -> Result<()> {
-        let score = self.score.ok_or_else(|| Error::Setting("filter clip_score: it needs a model".into()))?;
+    /// Drops samples below the score `least`, and those without a caption.
+    fn score(&self, filtered: &mut [(FilteredSample, Option<RgbImage>)], place: usize, least: f32) -> Result<()> {
+        let score = self.score.ok_or_else(|| Error::Setting("filter clip_score needs a model".into()))?;
         let (mut scored, mut images, mut captions) = (Vec::new(), Vec::new(), Vec::new());
-        for (number, (judged, pixels)) in judged.iter_mut().enumerate() {
-            let Some(packed) = &judged.packed else { continue };
+        for (number, (filtered, pixels)) in filtered.iter_mut().enumerate() {
+            let Some(packed) = &filtered.packed else { continue };
             match (packed.sample.captions.first(), pixels.take()) {
                 (Some(caption), Some(pixels)) => {
                     scored.push(number);
                     images.push(pixels);
                     captions.push(caption.clone());
                 }
-                _ => (judged.verdict, judged.packed) = (Outcome::Filtered(place), None),
+                _ => (filtered.outcome, filtered.packed) = (Outcome::Filtered(place), None),
             }
         }
         let captions: Vec<&str> = captions.iter().map(String::as_str).collect();
         let scores = if scored.is_empty() { Vec::new() } else { score(&images, &captions)? };
         for (number, score) in scored.into_iter().zip(scores) {
             if score.is_nan() || score < least {
-                let judged = &mut judged[number].0;
-                (judged.verdict, judged.packed) = (Outcome::Filtered(place), None);
+                let filtered = &mut filtered[number].0;
+                (filtered.outcome, filtered.packed) = (Outcome::Filtered(place), None);
             }
         }
         Ok(())
@@ -177,19 +179,19 @@ fn first_decoded(sample: &Sample) -> Result<RgbImage> {
     pixels.into_iter().next().ok_or_else(|| Error::bad(Fault::NoImage, "no image"))
 }
 
-/// Whether the fate of a sample hangs on those before it.
+/// Whether a filter compares samples with each other.
 pub(super) fn compares(filters: &[Filter]) -> bool {
     filters.iter().any(|filter| matches!(filter, Filter::Duplicates(_)))
 }
 
-/// Drops what looks like a sample before it that is kept, in the order of their numbers.
-pub(super) fn compare(filters: &[Filter], verdicts: &mut [Outcome]) {
+/// Drops duplicates of earlier kept samples, in the order of their indices.
+pub(super) fn compare(filters: &[Filter], outcomes: &mut [Outcome]) {
     for (place, filter) in filters.iter().enumerate() {
         let Filter::Duplicates(bits) = filter else { continue };
         let mut seen = Seen::new(*bits);
-        for verdict in &mut *verdicts {
-            if matches!(verdict, Outcome::Kept(hash) if !seen.is_new(*hash)) {
-                *verdict = Outcome::Filtered(place);
+        for outcome in &mut *outcomes {
+            if matches!(outcome, Outcome::Kept(hash) if !seen.is_new(*hash)) {
+                *outcome = Outcome::Filtered(place);
             }
         }
     }

@@ -1,10 +1,10 @@
-//! Images that look the same: a perceptual hash, and those seen so far.
+//! Near-duplicate images: a perceptual hash, and an index of hashes.
 //!
-//! The hash is pHash (Zauner 2010, <https://www.phash.org/docs/pubs/thesis_zauner.pdf>): the image in grey,
-//! shrunk to 32 x 32 by the mean of areas; of its cosine transform the 8 x 8 lowest frequencies; a bit each,
-//! set where it is above their median. It is made in whole numbers, so it is the same on every machine. Other
-//! sizes, other compression and another brightness move few of its 64 bits; two photographs of different
-//! things differ in about half. It sees neither colour nor fine detail.
+//! The hash is pHash (Zauner 2010, <https://www.phash.org/docs/pubs/thesis_zauner.pdf>): the image in grey is
+//! reduced to 32 x 32 by area means; each of the 8 x 8 lowest frequencies of its cosine transform gives one bit,
+//! set if it is above their median. It is computed in integers, so it is the same on every machine. A change of
+//! size, compression or brightness flips few of the 64 bits; photographs of different subjects differ in about
+//! half. The hash ignores color and fine detail.
 
 use std::collections::HashMap;
 use std::f64::consts::PI;
@@ -14,7 +14,7 @@ use image::RgbImage;
 
 use mm_image::resize::{self, Filter};
 
-/// The most bits of difference that can be asked for: beyond, other pictures are meant.
+/// The limit on the allowed difference in bits: beyond it, images are not near duplicates.
 pub(super) const MOST_BITS: u32 = 16;
 
 /// The side of the image that is transformed.
@@ -31,12 +31,12 @@ static COSINES: LazyLock<[[i64; SIDE]; WAVES]> = LazyLock::new(|| {
 /// The hash of an image.
 pub(super) fn perceptual_hash(image: &RgbImage) -> u64 {
     let small = resize::exact(image, SIDE as u32, SIDE as u32, Filter::Box);
-    // ITU-R 601.
+    // ITU-R 601 luma.
     let grey = |&[red, green, blue]: &[u8; 3]| {
         (299 * i64::from(red) + 587 * i64::from(green) + 114 * i64::from(blue) + 500) / 1000
     };
     let levels: Vec<i64> = small.as_raw().as_chunks::<3>().0.iter().map(grey).collect();
-    // The distance from the mean, without a rest: an even image is all zeros.
+    // The exact distance from the mean: a uniform image is all zeros.
     let sum: i64 = levels.iter().sum();
     let levels: Vec<i64> = levels.iter().map(|level| level * (SIDE * SIDE) as i64 - sum).collect();
     let along = |values: &[i64], wave: usize| {
@@ -54,12 +54,12 @@ pub(super) fn perceptual_hash(image: &RgbImage) -> u64 {
     frequencies.iter().fold(0, |hash, frequency| hash << 1 | u64::from(*frequency > median))
 }
 
-/// Hashes, to be asked for near ones. Two that differ in at most `bits` agree in one of `bits + 1` parts at
-/// least: a hash is compared with those alone that share a part with it.
+/// An index of hashes. Two hashes that differ in at most `bits` bits agree in at least one of `bits + 1` parts,
+/// so a hash is compared only with those that share a part with it.
 pub(super) struct Seen {
     bits: u32,
     hashes: Vec<u64>,
-    /// For each part, its value to the places of those who have it.
+    /// For each part, a map from its value to the positions of the hashes with it.
     parts: Vec<HashMap<u64, Vec<u32>>>,
 }
 
@@ -68,7 +68,7 @@ impl Seen {
         Self { bits, hashes: Vec::new(), parts: vec![HashMap::new(); bits as usize + 1] }
     }
 
-    /// Whether none near it was there. Then it is.
+    /// Whether no near hash is in the index. If so, adds it.
     pub fn is_new(&mut self, hash: u64) -> bool {
         let count = self.parts.len() as u32;
         let part = |number: u32| {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_near_is_found_as_by_comparing_with_all() {
+    fn near_hashes_are_found_as_by_exhaustive_comparison() {
         let mut rng = SampleRng::seed_from_u64(1);
         for bits in [0, 1, 4, MOST_BITS] {
             let (mut seen, mut kept): (_, Vec<u64>) = (Seen::new(bits), Vec::new());

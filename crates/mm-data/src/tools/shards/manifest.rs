@@ -1,4 +1,4 @@
-//! What a folder of shards tells of itself: `manifest.json`, and a record beside each shard.
+//! The metadata of a folder of shards: `manifest.json`, and a record beside each shard.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,51 +12,51 @@ use super::filter::Filter;
 use crate::tools::stats::Stats;
 use crate::{BadSample, DatasetConfig, Error, Fault, Result};
 
-/// What was asked for. A folder is gone on with only by the same.
+/// The inputs of a packing. A folder can only be resumed with the same ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
-    /// The data set, as a config has it.
+    /// The config of the data set.
     pub data: DatasetConfig,
-    /// Its samples, bad ones included.
+    /// The number of its samples, bad ones included.
     pub samples: usize,
-    /// Samples of the data set, kept or not, to a shard.
+    /// Samples of the data set per shard, before filtering.
     pub samples_per_shard: usize,
-    /// What is kept.
+    /// The filters.
     pub filters: Vec<Filter>,
     /// The model of the CLIP score.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Whether every image was decoded.
+    /// Whether all images are decoded.
     pub check_images: bool,
 }
 
 /// `manifest.json`: a folder of shards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// What was asked for.
+    /// The inputs.
     pub job: Job,
-    /// What became of it; none before all shards are there.
+    /// The shards; `None` until all are complete.
     pub shards: Option<Vec<Shard>>,
 }
 
-/// What became of the samples of one shard's range.
+/// A shard, and the counts of the samples of its range.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Shard {
-    /// The tar's name in the folder; none where no sample of the range was kept.
+    /// The file name of the tar; `None` where no sample of the range was kept.
     pub file: Option<String>,
-    /// Samples in it.
+    /// The number of samples in the tar.
     pub samples: usize,
-    /// Bytes of the tar.
+    /// The size of the tar in bytes.
     pub bytes: u64,
-    /// The tar's SHA-256 in hexadecimal.
+    /// The SHA-256 of the tar in hexadecimal.
     pub sha256: String,
-    /// Samples that could not be read.
+    /// The number of samples that could not be read, by fault.
     pub bad: BTreeMap<Fault, usize>,
-    /// Samples that a filter dropped, by its name: the first that did.
+    /// The number of dropped samples, by the name of the first filter that dropped them.
     pub filtered: BTreeMap<String, usize>,
 }
 
-/// The record of a shard, in a file of its own as soon as the shard is whole.
+/// The record of a shard, written when the shard is complete.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Record {
     pub shard: Shard,
@@ -65,7 +65,7 @@ pub(super) struct Record {
 }
 
 impl Shard {
-    /// Counts another shard's samples and drops in.
+    /// Adds the counts of another shard.
     pub(super) fn add(&mut self, other: &Self) {
         self.samples += other.samples;
         self.bytes += other.bytes;
@@ -78,7 +78,7 @@ impl Shard {
 }
 
 impl Job {
-    /// What differs in the job that a folder was begun with, in words.
+    /// The first difference to the job of a folder, for messages.
     pub(super) fn difference(&self, there: &Self) -> Option<String> {
         let list = |filters: &[Filter]| match filters {
             [] => "none".to_owned(),
@@ -95,32 +95,33 @@ impl Job {
             ("checking of images", there.check_images.to_string(), self.check_images.to_string()),
         ];
         let (what, there, here) = all.into_iter().find(|(_, there, here)| there != here)?;
-        Some(format!("{what}: {there} there, {here} now"))
+        Some(format!("{what}: {there} before, {here} now"))
     }
 }
 
-/// The JSON in a file; none where the file is not there.
+/// Reads a JSON file; `None` where it does not exist.
 ///
-/// Errors: it cannot be read, or is something else.
+/// # Errors
+/// It cannot be read or has other contents.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let text = match std::fs::read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         text => text.map_err(Error::io(path))?,
     };
-    let wrong = |error| Error::Setting(format!("{}: {error}: remove it to begin anew", path.display()));
+    let wrong = |error| Error::Setting(format!("{}: {error}: remove it to start again", path.display()));
     serde_json::from_slice(&text).map(Some).map_err(wrong)
 }
 
-/// Writes JSON under another name and renames it.
+/// Writes a JSON file atomically.
 pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    write_whole(path, |file| {
+    write_atomic(path, |file| {
         let json = serde_json::to_vec(value).map_err(std::io::Error::from);
         json.and_then(|json| file.write_all(&json)).map_err(Error::io(path))
     })
 }
 
-/// A file that appears when `write` is done and all is on the disk.
-pub(super) fn write_whole(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+/// Writes a file atomically: under a temporary name, synced, then renamed.
+pub(super) fn write_atomic(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let part = part_of(path);
     let mut file = BufWriter::new(File::create(&part).map_err(Error::io(&part))?);
     write(&mut file)?;

@@ -1,13 +1,12 @@
-//! Packing: any data set as WebDataset shards.
+//! Packs any data set as WebDataset shards.
 //!
-//! A shard is a fixed range of the data set's samples, `k * S .. (k + 1) * S`; those of them that are kept
-//! are in `0000k.tar`, each under its number in the data set. So shards hang on nothing but the data: any
-//! number of threads, and a packing that was ended and gone on with, make the same bytes. A shard is written
-//! under another name, synced and renamed, and then its record `0000k.json`; what has a record is not made
-//! again.
+//! A shard is a fixed range of the data set's samples, `k * S .. (k + 1) * S`. The kept ones are in
+//! `0000k.tar`, named by their index in the data set. So shards depend on the data alone: any number of
+//! threads, and an interrupted and resumed packing, write the same bytes. A shard is written under a temporary
+//! name, synced and renamed, followed by its record `0000k.json`. A shard with a record is not written again.
 //!
-//! Duplicates are found in a first pass over all samples, which decides in the order of their numbers; the
-//! second then writes.
+//! With the filter `duplicates`, a first pass over all samples decides in the order of their indices, and a
+//! second pass writes.
 
 mod filter;
 mod filter_pass;

@@ -1,4 +1,4 @@
-//! The work of packing: which shards are missing, and their making on threads.
+//! Packs a data set: finds the missing shards, and writes them on threads.
 
 use std::ops::Range;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::filter::Filter;
-use super::filter_pass::{FilterPass, Judged, Outcome, Packed, Score, compare, compares};
+use super::filter_pass::{FilterPass, FilteredSample, Outcome, Packed, Score, compare, compares};
 use super::folder::Folder;
 use super::manifest::{Job, Record, Shard};
 use super::tar::TarFile;
@@ -14,31 +14,30 @@ use crate::tools::in_order::{CHUNK, InOrder, each, threads};
 use crate::tools::stats::Stats;
 use crate::{BadSample, Dataset, DatasetConfig, Error, Result};
 
-/// Bad samples that the error of too many names.
+/// The number of bad samples that the error of too many lists.
 const NAMED: usize = 10;
 
-/// How a data set is packed.
+/// The options of a packing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PackOptions {
-    /// Samples of the data set, kept or not, to a shard: at least 1.
+    /// Samples of the data set per shard, before filtering: at least 1.
     pub samples_per_shard: usize,
-    /// What is kept.
+    /// The filters; a sample is kept if it passes all.
     pub filters: Vec<Filter>,
-    /// Whether every image is decoded, so that one that is not whole is dropped; else its beginning alone is
-    /// read.
+    /// Whether all images are decoded, to drop corrupt ones; otherwise only their headers are read.
     pub check_images: bool,
-    /// Samples that may be unreadable before the packing stops; none: any number.
+    /// The allowed number of unreadable samples; `None` for any number.
     pub max_bad_samples: Option<usize>,
-    /// Threads, a shard each at a time; 0: one a core. The shards are the same for any number.
+    /// The number of threads, each for one shard at a time; 0 for one per core. Shards do not depend on it.
     pub workers: usize,
-    /// Whether shards that are there are compared with their checksum, and not with their size alone.
+    /// Whether existing shards are compared by checksum, not only by size.
     pub verify: bool,
-    /// The name of the model that scores, for the manifest.
+    /// The name of the scoring model, for the manifest.
     pub model: Option<String>,
 }
 
 impl Default for PackOptions {
-    /// A thousand samples to a shard, no filter, any number of bad samples.
+    /// A thousand samples per shard, no filter, any number of bad samples.
     fn default() -> Self {
         Self {
             samples_per_shard: 1000,
@@ -52,55 +51,54 @@ impl Default for PackOptions {
     }
 }
 
-/// How far a packing is.
+/// The progress of a packing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Whether shards are written; before, all samples are compared with each other.
+    /// Whether shards are being written; false in the first pass, which finds duplicates.
     pub writing: bool,
-    /// Samples done.
+    /// The number of samples done.
     pub done: usize,
-    /// Samples to do.
+    /// The total number of samples of this pass.
     pub of: usize,
 }
 
-/// What a folder of shards holds after a packing.
+/// The result of a packing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
-    /// Samples of the data set.
+    /// The number of samples of the data set.
     pub read: usize,
-    /// What became of them, over all shards.
+    /// The counts over all shards.
     pub all: Shard,
-    /// Tars in the folder.
+    /// The number of tars in the folder.
     pub shards: usize,
-    /// Shards that were made now; the others were there.
+    /// The number of shards written now; the others existed.
     pub made: usize,
-    /// Bytes that were written now.
+    /// The number of bytes written now.
     pub bytes_made: u64,
-    /// What the shards hold.
+    /// The statistics of the samples in the shards.
     pub stats: Stats,
 }
 
-/// A packing.
+/// A packing of a data set into a folder of shards.
 pub struct Packing<'a> {
-    /// The data set, open.
+    /// The open data set.
     pub source: &'a dyn Dataset,
-    /// What it was opened from, for the manifest.
+    /// Its config, for the manifest.
     pub data: &'a DatasetConfig,
-    /// How.
+    /// The options.
     pub options: PackOptions,
-    /// The model, where a filter asks for it.
+    /// The scoring model, if a filter needs it.
     pub score: Option<Score<'a>>,
-    /// Is told how far it is.
+    /// Called with the progress.
     pub progress: &'a (dyn Fn(Progress) + Sync),
 }
 
 impl Packing<'_> {
-    /// Packs into the folder `out`, or goes on with what was begun there: `00000.tar` and so on,
-    /// `manifest.json`, and `bad_samples.jsonl` where a sample could not be read. A kill at any moment leaves
-    /// whole shards alone.
+    /// Packs into the folder `out`, or resumes a packing there: writes `00000.tar` and so on, `manifest.json`,
+    /// and `bad_samples.jsonl` if a sample cannot be read. An interruption at any moment leaves only complete
+    /// shards.
     ///
-    /// Whether files of the data set have changed since the folder was begun is not looked at; their number
-    /// is.
+    /// A change in the number of samples since the start is detected, a change of their contents is not.
     ///
     /// ```
     /// use mm_data::{DatasetConfig, shards::{PackOptions, Packing}};
@@ -115,9 +113,9 @@ impl Packing<'_> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Errors: `out` holds something else, or shards of another data set or other options; too many bad
-    /// samples; no score where a filter asks for one; the disk is full or refuses. Shards that are whole
-    /// stay.
+    /// # Errors
+    /// `out` has other contents, or shards of another data set or with other options; too many bad samples; no
+    /// model where a filter needs one; a file cannot be written. Complete shards are kept.
     pub fn run(&self, out: &Path) -> Result<Summary> {
         let job = self.job()?;
         let folder = Folder::open(out, &job)?;
@@ -125,31 +123,31 @@ impl Packing<'_> {
         let missing = folder.missing(self.options.verify, threads)?;
         let bad =
             Bad { name: self.source.name(), allowed: self.options.max_bad_samples, met: Mutex::default() };
-        let verdicts = if compares(&job.filters) && !missing.is_empty() {
+        let outcomes = if compares(&job.filters) && !missing.is_empty() {
             let samples = InOrder::new(self.source)?;
-            Some(self.verdicts(&folder, &self.judge(&samples, &job), threads, &bad)?)
+            Some(self.outcomes(&folder, &self.pass(&samples, &job), threads, &bad)?)
         } else {
             folder.bad_samples(|known| bad.count(&known))?;
             None
         };
-        // A stream that was read for its verdicts is read once more.
+        // A stream that was read in the first pass is read again.
         let samples = InOrder::new(self.source)?;
-        let judge = self.judge(&samples, &job);
+        let pass = self.pass(&samples, &job);
         let (done, bytes_made) = (AtomicUsize::new(0), AtomicU64::new(0));
         let of = missing.iter().map(|&number| folder.range(number).len()).sum();
         each(&missing, threads, |number| {
             let record = self.shard(&folder, number, |chunk| {
-                let judged = match &verdicts {
-                    Some(verdicts) => judge.replay(chunk.clone(), verdicts)?,
+                let filtered = match &outcomes {
+                    Some(outcomes) => pass.replay(chunk.clone(), outcomes)?,
                     None => {
-                        let judged = judge.judge(chunk.clone())?;
-                        judged.iter().try_for_each(|judged| bad.count_verdict(&judged.verdict))?;
-                        judged
+                        let filtered = pass.filter(chunk.clone())?;
+                        filtered.iter().try_for_each(|filtered| bad.count_outcome(&filtered.outcome))?;
+                        filtered
                     }
                 };
                 let done = chunk.len() + done.fetch_add(chunk.len(), Ordering::Relaxed);
                 (self.progress)(Progress { writing: true, done, of });
-                Ok(judged)
+                Ok(filtered)
             })?;
             bytes_made.fetch_add(record.shard.bytes, Ordering::Relaxed);
             folder.record(number, &record)
@@ -169,35 +167,35 @@ impl Packing<'_> {
         let PackOptions { samples_per_shard, check_images, .. } = self.options;
         if samples_per_shard == 0 {
             return Err(Error::Setting(
-                "samples per shard: 0 would need shards without end: give 1 or more".into(),
+                "samples per shard = 0: it must be 1 or more".into(),
             ));
         }
         let filters = Filter::sorted(&self.options.filters)?;
         let scored = filters.iter().any(|filter| matches!(filter, Filter::ClipScore(_)));
         if scored && self.score.is_none() {
-            return Err(Error::Setting("filter clip_score: it needs a model".into()));
+            return Err(Error::Setting("filter clip_score needs a model".into()));
         }
         let model = self.options.model.clone().filter(|_| scored);
         let samples = self.source.len();
         if samples == 0 {
             return Err(Error::Empty {
                 name: self.source.name().to_owned(),
-                hint: "there is nothing to pack".into(),
+                hint: "the data set has nothing to pack".into(),
             });
         }
         Ok(Job { data: self.data.clone(), samples, samples_per_shard, filters, model, check_images })
     }
 
-    fn judge<'b>(&'b self, samples: &'b InOrder<'b>, job: &'b Job) -> FilterPass<'b> {
+    fn pass<'b>(&'b self, samples: &'b InOrder<'b>, job: &'b Job) -> FilterPass<'b> {
         FilterPass { samples, filters: &job.filters, check_images: job.check_images, score: self.score }
     }
 
-    /// Judges all samples, each for itself and then against those before it. What was said of each for itself
-    /// is kept in files, for a packing that is ended and gone on with.
-    fn verdicts(
+    /// The first pass: filters all samples, and then compares them with each other. The outcomes before the
+    /// comparison are stored in files, to resume an interrupted packing.
+    fn outcomes(
         &self,
         folder: &Folder,
-        judge: &FilterPass,
+        pass: &FilterPass,
         threads: usize,
         bad: &Bad,
     ) -> Result<Vec<Outcome>> {
@@ -206,40 +204,40 @@ impl Packing<'_> {
         let (done, of) = (AtomicUsize::new(0), self.source.len());
         each(&ranges, threads, |number| {
             let range = folder.range(number);
-            let verdicts = match folder.verdicts(number) {
+            let outcomes = match folder.outcomes(number) {
                 Some(known) => known,
                 None => {
-                    let mut verdicts = Vec::with_capacity(range.len());
+                    let mut outcomes = Vec::with_capacity(range.len());
                     for chunk in chunks(range.clone()) {
-                        verdicts.extend(judge.judge(chunk)?.into_iter().map(|judged| judged.verdict));
+                        outcomes.extend(pass.filter(chunk)?.into_iter().map(|filtered| filtered.outcome));
                     }
-                    folder.keep_verdicts(number, &verdicts)?;
-                    verdicts
+                    folder.keep_outcomes(number, &outcomes)?;
+                    outcomes
                 }
             };
-            verdicts.iter().try_for_each(|verdict| bad.count_verdict(verdict))?;
-            all.lock().unwrap_or_else(PoisonError::into_inner)[number] = verdicts;
+            outcomes.iter().try_for_each(|outcome| bad.count_outcome(outcome))?;
+            all.lock().unwrap_or_else(PoisonError::into_inner)[number] = outcomes;
             let done = range.len() + done.fetch_add(range.len(), Ordering::Relaxed);
             (self.progress)(Progress { writing: false, done, of });
             Ok(())
         })?;
-        let mut verdicts = all.into_inner().unwrap_or_else(PoisonError::into_inner).concat();
-        compare(judge.filters, &mut verdicts);
-        Ok(verdicts)
+        let mut outcomes = all.into_inner().unwrap_or_else(PoisonError::into_inner).concat();
+        compare(pass.filters, &mut outcomes);
+        Ok(outcomes)
     }
 
-    /// Makes one shard of what `judge` says of each chunk of its range.
+    /// Writes one shard from the outcomes of each chunk of its range.
     fn shard(
         &self,
         folder: &Folder,
         number: usize,
-        judge: impl Fn(Range<usize>) -> Result<Vec<Judged>>,
+        pass: impl Fn(Range<usize>) -> Result<Vec<FilteredSample>>,
     ) -> Result<Record> {
         let mut tar: Option<TarFile> = None;
         let (mut shard, mut stats, mut bad_samples) = (Shard::default(), Stats::default(), Vec::new());
         for chunk in chunks(folder.range(number)) {
-            for Judged { index, verdict, packed } in judge(chunk)? {
-                match verdict {
+            for FilteredSample { index, outcome, packed } in pass(chunk)? {
+                match outcome {
                     Outcome::Kept(_) => shard.samples += 1,
                     Outcome::Filtered(filter) => {
                         *shard.filtered.entry(folder.filter(filter)).or_default() += 1
@@ -267,12 +265,12 @@ impl Packing<'_> {
     }
 }
 
-/// A range in pieces that are read at once.
+/// A range in chunks that are read together.
 fn chunks(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     range.clone().step_by(CHUNK).map(move |start| start..range.end.min(start + CHUNK))
 }
 
-/// The bad samples met, and how many may be.
+/// The bad samples so far, and the allowed number.
 struct Bad<'a> {
     name: &'a str,
     allowed: Option<usize>,
@@ -294,8 +292,8 @@ impl Bad<'_> {
         Err(Error::TooManyBad { name: self.name.to_owned(), count: *count, allowed, first: first.clone() })
     }
 
-    fn count_verdict(&self, verdict: &Outcome) -> Result<()> {
-        match verdict {
+    fn count_outcome(&self, outcome: &Outcome) -> Result<()> {
+        match outcome {
             Outcome::Bad(bad) => self.count(bad),
             Outcome::Kept(_) | Outcome::Filtered(_) => Ok(()),
         }

@@ -1,4 +1,4 @@
-//! One shard as a file: written under another name, summed, synced, renamed.
+//! Writes a shard: under a temporary name, with its checksum, then synced and renamed.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -10,7 +10,7 @@ use tar::{Builder, EntryType, Header};
 use crate::sources::webdataset::Member;
 use crate::{Error, Result};
 
-/// A tar of samples, whose bytes follow from the samples alone: no times, no owners.
+/// A tar of samples. Its bytes depend on the samples alone: no times, no owners.
 pub(super) struct Tar<W: Write> {
     builder: Builder<Summed<W>>,
 }
@@ -36,14 +36,14 @@ impl<W: Write> Tar<W> {
         Ok(())
     }
 
-    /// Ends the tar; gives its bytes, their SHA-256 in hexadecimal, and where it was written to.
+    /// Ends the tar. Returns its size, its SHA-256 in hexadecimal, and the writer.
     pub fn finish(self) -> std::io::Result<(u64, String, W)> {
         let Summed { to, sha256, bytes } = self.builder.into_inner()?;
         Ok((bytes, hexadecimal(sha256), to))
     }
 }
 
-/// A tar that becomes a file when it is whole.
+/// A tar file that gets its final name when it is complete.
 pub(super) struct TarFile {
     tar: Tar<BufWriter<File>>,
     part: PathBuf,
@@ -61,7 +61,7 @@ impl TarFile {
         self.tar.append(key, members).map_err(Error::io(&self.part))
     }
 
-    /// Makes it a file; gives bytes and SHA-256.
+    /// Syncs and renames the file. Returns its size and SHA-256.
     pub fn finish(self) -> Result<(u64, String)> {
         let Self { tar, part, path } = self;
         let synced = || -> std::io::Result<(u64, String)> {
@@ -87,7 +87,7 @@ fn hexadecimal(sha256: Sha256) -> String {
     sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Sums what goes through it.
+/// A writer that computes size and SHA-256.
 struct Summed<W> {
     to: W,
     sha256: Sha256,

@@ -1,4 +1,4 @@
-//! Contact sheets: some samples of a data set at one look, bad ones with what is wrong with them.
+//! Contact sheets: an overview of some samples of a data set, with the reasons of bad ones.
 
 mod page;
 
@@ -10,28 +10,28 @@ use crate::tools::html::thumbnail;
 use crate::tools::in_order::InOrder;
 use crate::{BadSample, Dataset, Error, Result, Sample};
 
-/// The longer side of a picture on a sheet, in pixels.
+/// The longer side of an image on a sheet, in pixels.
 const SIDE: u32 = 200;
-/// Pixels between the pictures of a sheet that is a picture.
+/// The gap between images in pixels.
 const GAP: u32 = 10;
 const GROUND: Rgb<u8> = Rgb([244, 245, 247]);
 const PAPER: Rgb<u8> = Rgb([255; 3]);
 const FAULT: Rgb<u8> = Rgb([214, 69, 69]);
 
-/// Which samples a sheet shows.
+/// The choice of the samples of a sheet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
     /// The first ones.
     First,
-    /// Drawn by this seed, in the order of the data set.
+    /// Drawn at random with this seed, in the order of the data set.
     Drawn(u64),
 }
 
-/// Samples to look at.
+/// A contact sheet.
 pub struct Sheet {
     /// The name of the data set.
     pub title: String,
-    /// Samples in the data set.
+    /// The number of samples of the data set.
     pub total: usize,
     /// The samples on the sheet.
     pub tiles: Vec<Tile>,
@@ -39,13 +39,13 @@ pub struct Sheet {
 
 /// A sample on a sheet.
 pub struct Tile {
-    /// Its number in the data set.
+    /// The index in the data set.
     pub index: usize,
-    /// What is shown of it, or why it cannot be.
+    /// The shown content, or the reason why it cannot be read.
     pub shown: std::result::Result<Shown, BadSample>,
 }
 
-/// What a sheet shows of a sample.
+/// The shown content of a sample.
 pub struct Shown {
     /// The sample, whose images are no longer needed.
     pub sample: Sample,
@@ -56,13 +56,14 @@ pub struct Shown {
 }
 
 impl Sheet {
-    /// Reads `count` samples, or as many as there are; transparent images on white.
+    /// Reads up to `count` samples. Transparent images are composited over white. A sample that cannot be read is
+    /// shown with its reason.
     ///
-    /// Errors: `count` is 0, or samples are to be drawn of a stream. A sample that cannot be read is on the
-    /// sheet as such.
+    /// # Errors
+    /// `count` is 0, or random samples of a stream are requested.
     pub fn of(source: &dyn Dataset, count: usize, choice: Choice) -> Result<Self> {
         if count == 0 {
-            return Err(Error::Setting("a sheet of 0 samples shows nothing: ask for 1 or more".into()));
+            return Err(Error::Setting("a sheet of 0 samples is empty: set the number to 1 or more".into()));
         }
         let total = source.len();
         let count = count.min(total);
@@ -70,7 +71,7 @@ impl Sheet {
         let read = match choice {
             Choice::First => samples.read(0..count),
             Choice::Drawn(_) if source.stream().is_some() => {
-                let reason = "is a stream, of which no samples can be drawn: look at the first ones";
+                let reason = "is a stream, which cannot be sampled at random: show the first samples";
                 return Err(Error::Setting(format!("`{}` {reason}", source.name())));
             }
             Choice::Drawn(seed) => {
@@ -93,7 +94,7 @@ impl Sheet {
         Ok(Self { title: source.name().to_owned(), total, tiles: read.into_iter().map(tile).collect() })
     }
 
-    /// The pictures alone, row by row; a bad sample is a red cross.
+    /// The images as one picture, row by row; a bad sample is a red cross.
     pub fn picture(&self) -> RgbImage {
         let columns = (1..).find(|side| side * side >= self.tiles.len()).unwrap_or(1).max(1) as u32;
         let rows = (self.tiles.len() as u32).div_ceil(columns).max(1);
@@ -120,8 +121,7 @@ impl Sheet {
         sheet
     }
 
-    /// A page with everything in it: pictures, captions, labels, questions, and what is wrong with bad
-    /// samples.
+    /// A self-contained HTML page with images, captions, labels, questions, and the reasons of bad samples.
     pub fn page(&self) -> String {
         page::page(self)
     }
@@ -145,7 +145,7 @@ fn side_by_side(images: &[RgbImage]) -> Option<RgbImage> {
     Some(fitted(image))
 }
 
-/// The image in [`SIDE`]: shrunk, or enlarged by a whole number so that each pixel shows.
+/// The image within [`SIDE`]: reduced, or enlarged by a whole number so that pixels stay visible.
 fn fitted(image: &RgbImage) -> RgbImage {
     match SIDE / image.width().max(image.height()) {
         0 | 1 => thumbnail(image, SIDE),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sheet_shows_the_samples_that_the_seed_draws() {
+    fn the_seed_selects_the_samples_of_a_sheet() {
         let source = open("kind = 'shapes'\nsamples = 90\nsize = 32");
         let indices = |choice| -> Vec<usize> {
             Sheet::of(&*source, 9, choice).unwrap().tiles.iter().map(|tile| tile.index).collect()
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_stand_in_their_cells_and_bad_samples_are_crosses() {
+    fn images_are_in_their_cells_and_bad_samples_are_crosses() {
         let folder = tempfile::tempdir().unwrap();
         RgbImage::from_pixel(400, 100, Rgb([0, 0, 200])).save(folder.path().join("a.png")).unwrap();
         std::fs::write(folder.path().join("b.png"), "<b>none</b>").unwrap();

@@ -8,7 +8,7 @@ use crate::{BadSample, Question};
 
 const STYLE: &str = include_str!("sheet.css");
 
-/// The whole page.
+/// The page as HTML.
 pub(super) fn page(sheet: &Sheet) -> String {
     let (title, count) = (escape(&sheet.title), sheet.tiles.len());
     let mut page = format!(
