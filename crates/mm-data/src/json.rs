@@ -43,7 +43,8 @@ pub(crate) fn standard(text: &str) -> Option<String> {
     (copied > 0).then(|| out + &text[copied..])
 }
 
-/// The end of a string whose content begins at `at`. Calls `lone` with the position of each lone surrogate's escape.
+/// The end of a string whose content begins at `at`. Calls `lone` with the position of each lone surrogate's
+/// escape.
 fn string(bytes: &[u8], mut at: usize, mut lone: impl FnMut(usize)) -> usize {
     let unit = |at: usize| {
         let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;

@@ -31,8 +31,8 @@ pub fn read(path: impl AsRef<Path>) -> Result<String> {
     into_text(read_bytes(path)?).map_err(|not_text| not_text.of_file(path))
 }
 
-/// The lines of a text without their line ends, and without the byte order marks that concatenated files leave
-/// at the start of a line.
+/// The lines of a text without their line ends, and without the byte order marks that concatenated files
+/// leave at the start of a line.
 pub fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(|line| line.trim_start_matches(MARK))
 }

@@ -316,7 +316,8 @@ fn memory_for_reading_ahead_is_bounded() {
 
 #[test]
 fn a_loader_that_waits_says_for_what() {
-    let expected = "waiting for numbers #7; 0.0 MB/s meanwhile, 8 samples ready behind it, 1 of 2 workers busy, 2 of them alive";
+    let expected = "waiting for numbers #7; 0.0 MB/s meanwhile, 8 samples ready behind it, \
+                    1 of 2 workers busy, 2 of them alive";
     let log = Log::default();
     let map: Map<Drawn> = Arc::new({
         let log = log.clone();

@@ -74,8 +74,8 @@ fn noisy(width: u32, height: u32) -> RgbImage {
     image
 }
 
-/// Photographs of several megapixels to a crop of 224. The environment variable `MM_BENCH_JPEGS` sets a folder
-/// of other JPEGs (such as progressive ones) to measure instead.
+/// Photographs of several megapixels to a crop of 224. The environment variable `MM_BENCH_JPEGS` sets a
+/// folder of other JPEGs (such as progressive ones) to measure instead.
 fn reduced(criterion: &mut Criterion) {
     let files: Vec<(String, Vec<u8>)> = match std::env::var_os("MM_BENCH_JPEGS") {
         None => [(2048, 1536), (4000, 3000)]

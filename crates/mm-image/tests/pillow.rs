@@ -102,7 +102,8 @@ fn a_reduced_jpeg_is_as_close_to_the_full_image_as_pillows_draft() {
             let ours = reduced.exact(whole.width(), whole.height(), Filter::Bicubic);
             let (ours, theirs) = (error(&ours, &whole), error(&draft, &whole));
             println!("{name} over {divisor}: {ours:.3}, Pillow's draft {theirs:.3}");
-            // Pillow uses one decoder for both; ours starts from the difference of two decoders, half a level.
+            // Pillow uses one decoder for both; ours starts from the difference of two decoders, half a
+            // level.
             assert!(
                 ours <= theirs.max(0.5) * 1.02,
                 "{name} over {divisor}: {ours} levels from the full image, Pillow {theirs}"

@@ -94,7 +94,8 @@ impl LoaderConfig {
         }
         if drop_last && batch_size % rank.world != 0 {
             return Err(Error::Setting(format!(
-                "batch_size = {batch_size} is not divisible by {} processes: make it a multiple of their number",
+                "batch_size = {batch_size} is not divisible by {} processes: make it a multiple of their \
+                 number",
                 rank.world
             )));
         }

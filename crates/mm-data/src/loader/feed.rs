@@ -24,8 +24,8 @@ pub(super) struct Numbered {
 }
 
 impl Numbered {
-    /// The samples for a place: its own, then its replacements. These come from the other half of the epoch, so
-    /// that no batch has a sample twice, and depend on the place alone.
+    /// The samples for a place: its own, then its replacements. These come from the other half of the epoch,
+    /// so that no batch has a sample twice, and depend on the place alone.
     pub fn candidates(&self, epoch: u64, place: usize, replace: bool) -> impl Iterator<Item = usize> {
         let len = self.source.len();
         let count = if replace { TRIES.min(len) } else { 1 };
@@ -34,8 +34,8 @@ impl Numbered {
     }
 }
 
-/// A stream that several workers read. Each takes the sample of its number in turn, so that the result does not
-/// depend on their speed.
+/// A stream that several workers read. Each takes the sample of its number in turn, so that the result does
+/// not depend on their speed.
 pub(super) struct Streamed {
     pub name: String,
     pub handle: Arc<StreamHandle>,
@@ -57,8 +57,8 @@ impl Streamed {
         Self { name, handle, state, turn: Condvar::new() }
     }
 
-    /// The sample of this number; `None` at the end. Each number from `first` on must be taken by some worker;
-    /// each call waits for its turn. Samples before `first` are read and skipped.
+    /// The sample of this number; `None` at the end. Each number from `first` on must be taken by some
+    /// worker; each call waits for its turn. Samples before `first` are read and skipped.
     pub fn take(&self, number: u64, first: u64) -> Option<std::result::Result<Sample, BadSample>> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let not_yet = |state: &mut State| !state.stopped && number != state.next.max(first);

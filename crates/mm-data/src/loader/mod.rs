@@ -2,15 +2,15 @@
 //! exactly.
 //!
 //! # Order
-//! Draws are numbered from the start of the run. The sample of a draw and the random numbers of its map depend
-//! on the seed and the number of the draw: not on threads, their speed, or the number of processes. Each
-//! process takes its slice of each batch, so N processes together see the batches of one process, and a run
-//! can be resumed with another number of processes.
+//! Draws are numbered from the start of the run. The sample of a draw and the random numbers of its map
+//! depend on the seed and the number of the draw: not on threads, their speed, or the number of processes.
+//! Each process takes its slice of each batch, so N processes together see the batches of one process, and a
+//! run can be resumed with another number of processes.
 //!
 //! # Bad samples
 //! A sample that cannot be read is counted and logged. In training it is replaced by a sample from the other
-//! half of the epoch, so that batches stay full and all processes take the same number of steps. In evaluation
-//! its batch is smaller.
+//! half of the epoch, so that batches stay full and all processes take the same number of steps. In
+//! evaluation its batch is smaller.
 //!
 //! # Streams
 //! A data set that can only be read in sequence gives each process the samples of its own shards, in an order
@@ -52,8 +52,8 @@ impl Item for image::RgbImage {
     }
 }
 
-/// A function from a sample to a training item: decode, augment, tokenize. It runs on several threads and draws
-/// random numbers from the given generator only.
+/// A function from a sample to a training item: decode, augment, tokenize. It runs on several threads and
+/// draws random numbers from the given generator only.
 pub type Map<T> = Arc<dyn Fn(&Sample, &mut SampleRng) -> Result<T> + Send + Sync>;
 
 /// The slice of a batch of one process: mapped samples of one epoch.
@@ -79,7 +79,8 @@ pub struct Batch<T> {
 ///
 /// let source = Arc::from(DatasetConfig::Emoji(EmojiConfig::default()).open()?);
 /// let config = LoaderConfig { batch_size: 8, ..LoaderConfig::default() };
-/// let map = Arc::new(|sample: &mm_data::Sample, _: &mut mm_data::SampleRng| sample.image()?.decode([255; 3]));
+/// use mm_data::{Sample, SampleRng};
+/// let map = Arc::new(|sample: &Sample, _: &mut SampleRng| sample.image()?.decode([255; 3]));
 /// let mut loader = Loader::new(source, config, Rank::default(), map, Position::default())?;
 /// let batch = loader.next_batch()?;
 /// assert_eq!((batch.items.len(), batch.position.index), (8, 8));
@@ -109,8 +110,8 @@ impl<T: Item> Loader<T> {
     /// A loader of process `rank` that starts at `position`. Reading begins with the first call for a batch.
     ///
     /// # Errors
-    /// An empty data set, a batch size that is 0 or not divisible by the number of processes, with `drop_last` a
-    /// batch larger than the data set, or a position of another data set.
+    /// An empty data set, a batch size that is 0 or not divisible by the number of processes, with
+    /// `drop_last` a batch larger than the data set, or a position of another data set.
     pub fn new(
         source: Arc<dyn Dataset>,
         config: LoaderConfig,
@@ -184,8 +185,8 @@ impl<T: Item> Loader<T> {
         }
     }
 
-    /// The batches up to the end of the current epoch, for evaluation. Nothing is read beyond it; the next call
-    /// gives the next epoch.
+    /// The batches up to the end of the current epoch, for evaluation. Nothing is read beyond it; the next
+    /// call gives the next epoch.
     pub fn epoch(&mut self) -> impl Iterator<Item = Result<Batch<T>>> + '_ {
         let epoch = self.position.epoch;
         let mut failed = false;
@@ -211,8 +212,8 @@ impl<T: Item> Loader<T> {
         self.report.bad_samples()
     }
 
-    /// The total time that the caller has waited for samples. If it is most of the run, more workers or smaller
-    /// files help.
+    /// The total time that the caller has waited for samples. If it is most of the run, more workers or
+    /// smaller files help.
     pub fn data_wait(&self) -> Duration {
         self.workers.waiting
     }

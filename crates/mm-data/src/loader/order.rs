@@ -2,8 +2,8 @@
 //!
 //! An epoch is the blocks of the data set in a shuffled order, divided into windows of some thousand samples;
 //! within a window the samples are shuffled again. So reads stay within the blocks of one window, while
-//! adjacent samples end up far apart. A data set without blocks is one window. The order depends on seed, epoch
-//! and place alone, and places can be queried in any order.
+//! adjacent samples end up far apart. A data set without blocks is one window. The order depends on seed,
+//! epoch and place alone, and places can be queried in any order.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -177,8 +177,9 @@ impl Order {
     }
 }
 
-/// The data set of a mix that the draw `number` is taken from, and the number of earlier draws from it. Any run
-/// of consecutive draws holds each data set in proportion to its weight, to one draw, so a mix has no state.
+/// The data set of a mix that the draw `number` is taken from, and the number of earlier draws from it. Any
+/// run of consecutive draws holds each data set in proportion to its weight, to one draw, so a mix has no
+/// state.
 pub(super) fn mix(weights: &[f64], number: u64) -> (usize, u64) {
     let mut rest = number;
     let mut total: f64 = weights.iter().sum();
@@ -224,14 +225,20 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(
+            ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() }
+        )]
 
         #[test]
         fn each_epoch_has_every_sample_once_whichever_place_is_queried_first(
-            lengths in proptest::collection::vec(1u32..9, 1..40), window in 1usize..60, blocked: bool, query in 0usize..400,
+            lengths in proptest::collection::vec(1u32..9, 1..40),
+            window in 1usize..60,
+            blocked: bool,
+            query in 0usize..400,
         ) {
             let len = lengths.iter().sum::<u32>() as usize;
-            let (one, other) = [(); 2].map(|()| order(blocked.then(|| lengths.clone()), len, false, window)).into();
+            let new = || order(blocked.then(|| lengths.clone()), len, false, window);
+            let (one, other) = (new(), new());
             let queried = other.at(3, query % len);
             let epoch: Vec<usize> = (0..len).map(|place| one.at(3, place)).collect();
             prop_assert_eq!(queried, epoch[query % len]);

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Fault, Rank};
 
-/// The state of a loader that a checkpoint saves, to resume with the very next sample. [`Position::default`] is
-/// the start.
+/// The state of a loader that a checkpoint saves, to resume with the very next sample. [`Position::default`]
+/// is the start.
 ///
 /// For data sets that are read by index, `epoch` and `index` suffice, for any number of processes; `streams`
 /// belongs to this process.
@@ -18,7 +18,8 @@ pub struct Position {
     pub epoch: u64,
     /// The number of samples of that epoch that are done, over all processes, good and bad.
     pub index: usize,
-    /// The number of samples that this process has taken from each stream, by the index of the data set in the mix.
+    /// The number of samples that this process has taken from each stream, by the index of the data set in
+    /// the mix.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub streams: BTreeMap<usize, u64>,
     /// The tally of this process since the start.
@@ -31,8 +32,8 @@ pub struct Position {
 
 impl Position {
     /// The position at which process `rank` resumes, from the saved positions of all processes. With another
-    /// number of processes, data sets that are read by index resume exactly; streams resume approximately, with
-    /// the taken samples divided evenly.
+    /// number of processes, data sets that are read by index resume exactly; streams resume approximately,
+    /// with the taken samples divided evenly.
     pub fn resumed(saved: Vec<Self>, rank: Rank) -> Self {
         let mut resumed = saved.get(rank.index).or(saved.first()).cloned().unwrap_or_default();
         if saved.len() != rank.world && !resumed.streams.is_empty() {

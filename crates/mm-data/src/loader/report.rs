@@ -44,7 +44,8 @@ impl Report {
         &self.bad
     }
 
-    /// Counts a place of a data set. `bad` are the bad samples tried there, its own first; empty if it was read.
+    /// Counts a place of a data set. `bad` are the bad samples tried there, its own first; empty if it was
+    /// read.
     ///
     /// # Errors
     /// More than `allowed` different bad samples.

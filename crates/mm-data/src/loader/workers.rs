@@ -79,7 +79,8 @@ impl<T: Item> Workers<T> {
                 let shared = shared.clone();
                 let (to_do, done, stop) = (to_do.clone(), done.clone(), stop.clone());
                 let work = move || {
-                    // Computation on the samples has priority: it is the bottleneck where the loader keeps up.
+                    // Computation on the samples has priority: it is the bottleneck where the loader keeps
+                    // up.
                     let _ = rustix::process::nice(NICE);
                     for ticket in to_do {
                         *lock(&shared.at[number]) = Some(ticket);

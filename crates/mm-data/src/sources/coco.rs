@@ -20,7 +20,8 @@ use crate::{Fault, Result};
 pub struct CocoConfig {
     /// The JSON file.
     pub path: PathBuf,
-    /// The folder that `file_name` is relative to, such as `train2017`; by default the folder of the JSON file.
+    /// The folder that `file_name` is relative to, such as `train2017`; by default the folder of the JSON
+    /// file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images_root: Option<PathBuf>,
 }
@@ -46,8 +47,8 @@ struct Annotation {
     caption: String,
 }
 
-/// Opens the file. An image without a caption is a bad sample in its place. An annotation that is invalid, or of
-/// an image that the file does not list, is a bad sample after the last image.
+/// Opens the file. An image without a caption is a bad sample in its place. An annotation that is invalid, or
+/// of an image that the file does not list, is a bad sample after the last image.
 pub(crate) fn open(config: &CocoConfig) -> Result<ListedDataset> {
     let json = JsonFile::read(&config.path)?;
     let file: File = json.parse("COCO captions: an object with `images` and `annotations`")?;

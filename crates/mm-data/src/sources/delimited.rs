@@ -68,10 +68,8 @@ impl<R: Read> Iterator for Rows<R> {
         let (empty, bytes) = bytes.split_at(row);
         let line = 1 + self.lines + line_ends(self.last_byte, empty);
         let spans_lines = record.as_slice().iter().any(|byte| matches!(byte, b'\r' | b'\n'));
-        let quote = match self.dialect.quoting && (spans_lines || !bytes.ends_with(b"\n")) {
-            true => misplaced_quote(bytes, self.dialect.delimiter),
-            false => None,
-        };
+        let may_be_misplaced = self.dialect.quoting && (spans_lines || !bytes.ends_with(b"\n"));
+        let quote = may_be_misplaced.then(|| misplaced_quote(bytes, self.dialect.delimiter)).flatten();
         self.lines = line - 1 + line_ends(b'x', bytes);
         self.last_byte = bytes.last().copied().unwrap_or(self.last_byte);
         let way_out = self.dialect.way_out;
@@ -105,7 +103,8 @@ impl<R: Read> Iterator for Rows<R> {
 struct Quote {
     /// Its position in the row.
     at: usize,
-    /// The position of the closing one, if it is followed by something other than a delimiter or the row's end.
+    /// The position of the closing one, if it is followed by something other than a delimiter or the row's
+    /// end.
     closed: Option<usize>,
 }
 

@@ -26,8 +26,8 @@ pub struct FlickrConfig {
     /// The folder of the images; by default the folder of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images_root: Option<PathBuf>,
-    /// The split or splits: `train`, `val`, `test`; by default `train`. Only Hugging Face's format has splits:
-    /// from the others all images are read.
+    /// The split or splits: `train`, `val`, `test`; by default `train`. Only Hugging Face's format has
+    /// splits: from the others all images are read.
     #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub split: Vec<String>,
 }
@@ -55,9 +55,10 @@ pub(crate) fn open(config: &FlickrConfig) -> Result<ListedDataset> {
             path: config.path.clone(),
             line: 1,
             reason: format!(
-                "`{}` is not the first line of a Flickr30k file: expected `image_name| comment_number| comment` (results.csv), \
-                 `1000092795.jpg#0<tab>A caption` (results_20130124.token) or `raw,sentids,split,filename,img_id`; \
-                 for other columns use kind = \"csv\"",
+                "`{}` is not the first line of a Flickr30k file: expected \
+                 `image_name| comment_number| comment` (results.csv), \
+                 `1000092795.jpg#0<tab>A caption` (results_20130124.token) or \
+                 `raw,sentids,split,filename,img_id`; for other columns use kind = \"csv\"",
                 head.chars().take(60).collect::<String>()
             ),
         });
@@ -70,7 +71,8 @@ fn no_splits(config: &FlickrConfig) -> Result<()> {
         return Ok(());
     }
     Err(Error::Setting(format!(
-        "split = {:?}: {} has no splits: remove `split`, or use dataset_flickr30k.json with kind = \"karpathy\"",
+        "split = {:?}: {} has no splits: remove `split`, or use dataset_flickr30k.json with \
+         kind = \"karpathy\"",
         config.split,
         config.path.display()
     )))

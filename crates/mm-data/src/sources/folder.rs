@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use crate::sources::walk::Walk;
 use crate::{Dataset, Error, Result, Sample, SampleImage, text};
 
-/// A folder of images and its subfolders at any depth, including links. Hidden files and folders are left out;
-/// files of other kinds are skipped and counted in one log line.
+/// A folder of images and its subfolders at any depth, including links. Hidden files and folders are left
+/// out; files of other kinds are skipped and counted in one log line.
 ///
 /// The first folder below `path` is the class (torchvision's `ImageFolder`). The captions are the lines of a
-/// text file of the same name beside the image (`cat.png`, `cat.txt`), or else `caption` with the class filled
-/// in.
+/// text file of the same name beside the image (`cat.png`, `cat.txt`), or else `caption` with the class
+/// filled in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FolderConfig {

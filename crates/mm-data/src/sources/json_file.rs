@@ -27,8 +27,8 @@ impl JsonFile {
         Ok(Self { path: path.to_owned(), text: text::read(path)?, standard: OnceCell::new() })
     }
 
-    /// Parses the outer object. `layout` describes the expected object in the error: "COCO captions: `images` and
-    /// `annotations`".
+    /// Parses the outer object. `layout` describes the expected object in the error: "COCO captions: `images`
+    /// and `annotations`".
     ///
     /// # Errors
     /// Invalid JSON, or an object of another layout.

@@ -22,12 +22,12 @@ use crate::{Fault, Result};
 pub struct KarpathyConfig {
     /// The JSON file.
     pub path: PathBuf,
-    /// The folder with `train2014` and `val2014` of COCO, or with the images of Flickr; by default the folder of
-    /// the JSON file.
+    /// The folder with `train2014` and `val2014` of COCO, or with the images of Flickr; by default the folder
+    /// of the JSON file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images_root: Option<PathBuf>,
-    /// The split or splits: `train`, `restval`, `val`, `test`. By default `train`, with `restval` where the file
-    /// has it: the 113,287 images of COCO that BLIP and most others train on.
+    /// The split or splits: `train`, `restval`, `val`, `test`. By default `train`, with `restval` where the
+    /// file has it: the 113,287 images of COCO that BLIP and most others train on.
     #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub split: Vec<String>,
 }

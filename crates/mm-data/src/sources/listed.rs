@@ -1,5 +1,5 @@
-//! Data sets with a list of images and captions that is read when they are opened: shared by the COCO, Karpathy
-//! and Flickr readers.
+//! Data sets with a list of images and captions that is read when they are opened: shared by the COCO,
+//! Karpathy and Flickr readers.
 
 use std::path::{Path, PathBuf};
 

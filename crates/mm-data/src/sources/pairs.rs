@@ -164,8 +164,8 @@ fn probability<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result
     };
     probability.map(|probability| probability as f32).ok_or_else(|| {
         serde::de::Error::custom(format!(
-            "`preferred` is {value}: it must be \"first\", \"second\", \"tie\", or the probability from 0 to 1 \
-             that the first image is preferred"
+            "`preferred` is {value}: it must be \"first\", \"second\", \"tie\", or the probability from 0 to \
+             1 that the first image is preferred"
         ))
     })
 }

@@ -8,7 +8,8 @@ use crate::{Error, Result};
 
 /// Which splits of a file to read.
 pub(crate) enum Splits<'a> {
-    /// `train`, and `restval` where there is one: the rest of COCO's validation set, which is used for training.
+    /// `train`, and `restval` where there is one: the rest of COCO's validation set, which is used for
+    /// training.
     Training,
     /// The listed splits.
     Named(&'a [String]),

@@ -308,7 +308,8 @@ mod tests {
     #[test]
     fn csv_columns_are_found_by_name() {
         let text = "\u{feff}id,file,title,text,kind\n1,a.png,\"one, two\",,cat\n2,b/c.jpg,,three,dog\n";
-        let keys = "image_column = 'file'\ncaption_column = ['title', 'text']\nlabel_column = 'kind'\nimages_root = '/r'";
+        let keys = "image_column = 'file'\ncaption_column = ['title', 'text']\n\
+                    label_column = 'kind'\nimages_root = '/r'";
         let source = open(TableFormat::Csv, text, keys).unwrap();
         assert_eq!(source.len(), 2);
         let (first, second) = (source.sample(0).unwrap(), source.sample(1).unwrap());
@@ -330,7 +331,8 @@ mod tests {
 
     #[test]
     fn json_lines_take_one_caption_or_a_list() {
-        let text = "{\"image\": \"a.png\", \"caption\": [\"x\", \"y\"]}\n\n{\"image\": \"b.png\", \"caption\": \"z\"}\n";
+        let text = "{\"image\": \"a.png\", \"caption\": [\"x\", \"y\"]}\n\n\
+                    {\"image\": \"b.png\", \"caption\": \"z\"}\n";
         let source = open(TableFormat::Jsonl, text, "").unwrap();
         assert_eq!(source.sample(0).unwrap().captions, ["x", "y"]);
         assert_eq!(source.sample(1).unwrap().captions, ["z"]);

@@ -26,9 +26,9 @@ pub struct VqaConfig {
     /// The folder of the images, such as `val2014`; by default the folder of the questions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images_root: Option<PathBuf>,
-    /// The path of an image relative to the folder. `{image_id}` is replaced by its id, `{image_id:012}` by the id
-    /// with twelve digits, and `{data_subtype}` by that field of the file of questions, with `test2015` for
-    /// `test-dev2015`.
+    /// The path of an image relative to the folder. `{image_id}` is replaced by its id, `{image_id:012}` by
+    /// the id with twelve digits, and `{data_subtype}` by that field of the file of questions, with
+    /// `test2015` for `test-dev2015`.
     #[serde(default = "image_name")]
     pub image_name: String,
 }
@@ -88,8 +88,9 @@ pub(crate) struct VqaDataset {
 }
 
 impl VqaDataset {
-    /// Opens the files. A question without an annotation, or with one of another image, is a bad sample in its
-    /// place. An annotation of a question that the file does not have is a bad sample after the last question.
+    /// Opens the files. A question without an annotation, or with one of another image, is a bad sample in
+    /// its place. An annotation of a question that the file does not have is a bad sample after the last
+    /// question.
     ///
     /// # Errors
     /// A file cannot be read or has another layout, or `image_name` is invalid.

@@ -67,8 +67,8 @@ impl Counted {
 /// The contents of a folder, at any depth.
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
-    /// The sorted paths of images, relative to the folder. A broken link with the name of an image is among them:
-    /// it becomes a bad sample.
+    /// The sorted paths of images, relative to the folder. A broken link with the name of an image is among
+    /// them: it becomes a bad sample.
     pub(crate) images: Vec<PathBuf>,
     /// The paths of `.txt` files, which may be captions.
     texts: Vec<PathBuf>,
@@ -296,7 +296,8 @@ mod tests {
         let walk = Walk::of(folder.path()).unwrap();
         assert_eq!(walk.images, paths(&["a.JFIF", "b.jpe", "c.TIFF"]));
         let expected = "skipped 7 files: 2 .avif, 1 .json, 1 .mp4, 1 .txt without an image, \
-                        1 pipes, sockets or devices, 1 without an extension; convert .avif to JPEG, PNG or WebP";
+                        1 pipes, sockets or devices, 1 without an extension; \
+                        convert .avif to JPEG, PNG or WebP";
         assert_eq!(walk.skipped().unwrap(), expected);
     }
 }

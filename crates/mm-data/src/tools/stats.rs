@@ -18,7 +18,8 @@ use crate::{Dataset, Error, Fault, Result, Sample, SampleImage};
 #[serde(transparent)]
 pub struct Measure(BTreeMap<u32, u64>);
 
-/// A summary of a [`Measure`]. A percentile is the smallest value that this share of the values does not exceed.
+/// A summary of a [`Measure`]. A percentile is the smallest value that this share of the values does not
+/// exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Spread {
     /// The minimum.
@@ -117,8 +118,8 @@ impl Measure {
         })
     }
 
-    /// A histogram with at most `bins` bins of equal width, from the minimum to the 99th percentile; the last bin
-    /// holds all larger values. Each bin is first value, last value, count.
+    /// A histogram with at most `bins` bins of equal width, from the minimum to the 99th percentile; the last
+    /// bin holds all larger values. Each bin is first value, last value, count.
     pub fn histogram(&self, bins: u32) -> Vec<(u32, u32, u64)> {
         let (Some((&first, _)), Some((&last, _))) = (self.0.first_key_value(), self.0.last_key_value())
         else {

@@ -1,9 +1,9 @@
-//! From the Unicode name of an emoji to captions in plain words.
+//! Captions in plain words from the Unicode name of an emoji.
 
 /// The canonical caption: the Unicode (CLDR) name as a phrase in lower case.
 ///
-/// The names put what varies behind a colon; a caption says it in words, so that a word means the same
-/// wherever it stands: `woman firefighter: medium skin tone` becomes
+/// Unicode names have variants after a colon; captions put them into words:
+/// `woman firefighter: medium skin tone` becomes
 /// `woman firefighter with medium skin tone`, `man: bald` becomes `bald man`, `kiss: woman, man` becomes
 /// `kiss of woman and man`, `flag: Peru` becomes `flag of peru`.
 pub fn phrase(name: &str) -> String {
@@ -33,7 +33,7 @@ pub fn phrase(name: &str) -> String {
     with_traits(phrase, &traits)
 }
 
-/// `phrase with a and b`, or `phrase and a and b` where the phrase has its `with` already.
+/// `phrase with a and b`, or `phrase and a and b` where the phrase already has a `with`.
 pub fn with_traits(phrase: String, traits: &[&str]) -> String {
     if traits.is_empty() {
         return phrase;
@@ -42,7 +42,7 @@ pub fn with_traits(phrase: String, traits: &[&str]) -> String {
     format!("{phrase} {joint} {}", traits.join(" and "))
 }
 
-/// The parts of a name that say a skin tone, in their order.
+/// The skin tones in a name, in order.
 pub fn tones(name: &str) -> Vec<&str> {
     let tail = name.split_once(": ").map_or("", |(_, tail)| tail);
     tail.split(", ").filter(|part| part.ends_with("skin tone")).collect()
@@ -53,7 +53,7 @@ pub fn shortcode_words(shortcode: &str) -> String {
     shortcode.replace(['_', '-'], " ").trim().to_owned()
 }
 
-/// All captions of a pair; the canonical one first, none twice.
+/// All captions of a pair without duplicates, the canonical one first.
 pub fn captions(canonical: &str, group: &str, shortcodes: &[String], tones: &[&str]) -> Vec<String> {
     let mut captions = vec![
         canonical.to_owned(),
@@ -70,12 +70,12 @@ pub fn captions(canonical: &str, group: &str, shortcodes: &[String], tones: &[&s
     captions
 }
 
-/// The caption that says no more than the group.
+/// The caption of the group.
 pub fn of_group(group: &str) -> String {
     format!("something from {group}")
 }
 
-/// The words of a caption, as the split counts them: parted at white space, without commas.
+/// The words of a caption for the split: separated by white space, without punctuation.
 pub fn words(caption: &str) -> impl Iterator<Item = &str> {
     caption
         .split_whitespace()
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn captions_hold_no_caption_twice() {
+    fn captions_have_no_duplicates() {
         let all = captions("raised hands", "people and body", &["raised hands".into(), "hooray".into()], &[]);
         assert_eq!(all.last().map(String::as_str), Some("hooray"));
         assert_eq!(all.len(), 5);

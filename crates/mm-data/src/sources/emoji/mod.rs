@@ -1,30 +1,29 @@
-//! The emoji data set: 3,944 pictures with captions, inside the program, so that the demo needs no network.
+//! The emoji data set: 3,944 images with captions, embedded in the program.
 //!
-//! A pair is an emoji that has both a [Twemoji](https://github.com/jdecked/twemoji) picture (PNG, 72 x 72,
-//! transparent background) and a Unicode name. The skin-tone variants are pairs of their own. The canonical
-//! caption is the name in plain words (`woman firefighter with medium skin tone`); the others come from
-//! templates over name, group and GitHub shortcodes. The label is one of the nine Unicode groups.
+//! A pair is an emoji with a [Twemoji](https://github.com/jdecked/twemoji) image (PNG, 72 x 72, transparent
+//! background) and a Unicode name. Skin-tone variants are separate pairs. The canonical caption is the name
+//! in plain words (`woman firefighter with medium skin tone`); the others come from templates over name,
+//! group and GitHub shortcodes. The label is one of the nine Unicode groups.
 //!
 //! # The splits
 //!
-//! There are two ([`HeldOutBy`]). Either holds out a tenth; no caption of a held-out pair is a caption of a
-//! training pair, so a model cannot score by memory; and the choice is a fixed hash: no seed, the same
-//! everywhere.
+//! There are two ([`HeldOutBy`]). Each holds out a tenth of the pairs. No caption of a held-out pair is a
+//! caption of a training pair, so memorization does not help. The choice is a fixed hash without a seed, the
+//! same everywhere.
 //!
-//! *By caption*, 394 pairs, is compositional: each word of a held-out canonical caption stands in the
-//! canonical caption of a training pair. A model scores on it by putting known words together, which is what
-//! CLIP is for, and is never asked for a word it has not seen.
+//! *By caption*, 394 pairs, is compositional: each word of a held-out canonical caption occurs in the
+//! canonical caption of a training pair. It tests new combinations of known words.
 //!
 //! *By subgroup*, 393 pairs, holds out whole concepts: 31 of Unicode's subgroups, such as sweet food,
-//! reptiles and the signs of the zodiac. Most of their captions have words that no training caption has, so a
-//! text tower must bring them with it.
+//! reptiles and the signs of the zodiac. Most of their captions have words that no training caption has: it
+//! tests a pretrained text tower.
 //!
 //! 2,030 of the pairs (297 of those held out by caption, none by subgroup) are skin-tone variants of another
-//! pair: near twins, which make retrieval hard. [`EmojiPair::tone`] and [`Sample::variant_of`] tell them, so
-//! that evaluation can report both with and without.
+//! pair: near duplicates, which make retrieval hard. [`EmojiPair::tone`] and [`Sample::variant_of`] mark
+//! them, so that evaluation can report results with and without.
 //!
-//! The graphics are © Twitter, Inc and other contributors, licensed CC-BY 4.0; who shows them must credit
-//! them ([`CREDIT`]).
+//! The graphics are © Twitter, Inc and other contributors, licensed CC-BY 4.0, which requires the credit
+//! [`CREDIT`] wherever they are shown.
 
 mod captions;
 mod split;
@@ -38,15 +37,15 @@ use twemoji_assets::png::codes;
 
 use crate::{Dataset, Result, Sample, SampleImage};
 
-/// The credit that the licence of the graphics asks for.
+/// The credit that the license of the graphics requires.
 pub const CREDIT: &str = "Emoji graphics: Twemoji (https://github.com/jdecked/twemoji), \
     Copyright 2020 Twitter, Inc and other contributors, licensed under CC-BY 4.0 \
     (https://creativecommons.org/licenses/by/4.0/). Names: Unicode CLDR.";
 
-/// One emoji with its picture and captions.
+/// An emoji with its image and captions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EmojiPair {
-    /// The code points in hexadecimal, as Twemoji names its files: `1f469-1f3fd-200d-1f692`.
+    /// The code points in hexadecimal, as in Twemoji's file names: `1f469-1f3fd-200d-1f692`.
     pub key: String,
     /// The emoji itself.
     pub emoji: &'static str,
@@ -56,53 +55,53 @@ pub struct EmojiPair {
     pub captions: Vec<String>,
     /// The Unicode group in words, such as `food and drink`.
     pub group: &'static str,
-    /// The Unicode subgroup as Unicode writes it, such as `food-fruit`.
+    /// The name of the Unicode subgroup, such as `food-fruit`.
     pub subgroup: &'static str,
-    /// The key of the same emoji without a chosen skin tone; its own key where it has none.
+    /// The key of the same emoji without a skin tone; its own key where it has none.
     pub base: String,
-    /// The skin tone, or both of two people: `light skin tone, dark skin tone`.
+    /// The skin tone, or those of two people: `light skin tone, dark skin tone`.
     pub tone: Option<String>,
-    /// Whether the pair is kept from training.
+    /// Whether the pair is held out from training.
     pub held_out: bool,
     /// The PNG.
     pub png: &'static [u8],
 }
 
-/// Which side of the split to read.
+/// The part of a split to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EmojiSplit {
     /// The pairs for training: 3,550, or 3,551 by subgroup.
     #[default]
     Train,
-    /// The pairs kept for evaluation: 394, or 393 by subgroup.
+    /// The held-out pairs: 394, or 393 by subgroup.
     HeldOut,
     /// All 3,944 pairs.
     All,
 }
 
-/// What held-out pairs have in common.
+/// The criterion of a split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HeldOutBy {
-    /// Their captions are new; the words of the captions are not.
+    /// Held-out captions are new, but their words occur in training.
     #[default]
     Caption,
-    /// Their whole subgroups are new.
+    /// Whole subgroups are held out.
     Subgroup,
 }
 
-/// What to read of the data set.
+/// The config of the emoji data set.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmojiConfig {
-    /// The side of the split.
+    /// The part of the split.
     pub split: EmojiSplit,
-    /// Which split.
+    /// The criterion of the split.
     pub by: HeldOutBy,
 }
 
-/// All pairs as one of the splits has them, in the order of Unicode.
+/// All pairs with one of the splits, in Unicode order.
 pub fn pairs(by: HeldOutBy) -> &'static [EmojiPair] {
     static BY_CAPTION: LazyLock<Vec<EmojiPair>> = LazyLock::new(|| build(HeldOutBy::Caption));
     static BY_SUBGROUP: LazyLock<Vec<EmojiPair>> = LazyLock::new(|| build(HeldOutBy::Subgroup));
@@ -112,7 +111,7 @@ pub fn pairs(by: HeldOutBy) -> &'static [EmojiPair] {
     }
 }
 
-/// The nine groups in words, in the order of Unicode: the classes of the data set.
+/// The nine groups in words, in Unicode order: the classes of the data set.
 pub fn groups() -> Vec<&'static str> {
     emojis::Group::iter().map(group_words).collect()
 }
@@ -127,7 +126,7 @@ fn build(by: HeldOutBy) -> Vec<EmojiPair> {
         }
         let shortcodes: Vec<String> = default.shortcodes().map(captions::shortcode_words).collect();
         let Some(&(base, _)) = pictures.get(default.as_str()) else { continue };
-        // `iter` gives the default tones alone; an emoji that takes no tone is its own only form.
+        // `iter` gives only default tones; an emoji without tones has one form.
         let forms: Vec<_> = default.skin_tones().map_or_else(|| vec![default], Iterator::collect);
         for emoji in forms {
             let Some(&(key, png)) = pictures.get(emoji.as_str()) else { continue };
@@ -163,8 +162,8 @@ fn build(by: HeldOutBy) -> Vec<EmojiPair> {
     pairs
 }
 
-/// Marks the held-out pairs, and takes from training each caption that a held-out pair has too (a shortcode
-/// may equal the name of another emoji). Training alone has captions that say no more than the group.
+/// Marks the held-out pairs, and removes from training each caption that a held-out pair also has (a
+/// shortcode may equal the name of another emoji). Only training pairs have the caption of the group.
 fn mark_held_out(pairs: &mut [EmojiPair], held_out: &[bool]) {
     for (pair, &held_out) in pairs.iter_mut().zip(held_out) {
         pair.held_out = held_out;
@@ -177,7 +176,7 @@ fn mark_held_out(pairs: &mut [EmojiPair], held_out: &[bool]) {
     }
 }
 
-// `static PICTURES`: of each emoji its text, its key and its PNG.
+// `static PICTURES`: the text, key and PNG of each emoji.
 include!(concat!(env!("OUT_DIR"), "/pictures.rs"));
 
 fn group_words(group: emojis::Group) -> &'static str {
@@ -283,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subgroup_is_held_out_whole_or_not_at_all() {
+    fn a_subgroup_is_held_out_completely_or_not_at_all() {
         let subgroups =
             |held_out| side(HeldOutBy::Subgroup, held_out).map(|pair| pair.subgroup).collect::<HashSet<_>>();
         let (held_out, train) = (subgroups(true), subgroups(false));
@@ -306,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn each_subgroup_is_one_run_of_pairs_of_one_group() {
+    fn each_subgroup_is_contiguous_and_in_one_group() {
         let mut runs: Vec<(&str, &str)> =
             pairs(HeldOutBy::Caption).iter().map(|pair| (pair.subgroup, pair.group)).collect();
         runs.dedup();
@@ -335,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn the_splits_stay_as_they_were() {
+    fn the_splits_are_stable() {
         let first = |by| side(by, true).take(3).map(|pair| pair.captions[0].as_str()).collect::<Vec<_>>();
         assert_eq!(
             first(HeldOutBy::Caption),

@@ -1,24 +1,24 @@
-//! Which pairs are held out: captions whose words are known, or whole subgroups.
+//! The held-out pairs: captions with known words, or whole subgroups.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::captions::words;
 
-/// Changing this number makes another split, with which no earlier result can be compared.
+/// Changing this number changes the split, so that earlier results are no longer comparable.
 const SEED: u64 = 0x6d6d_2d65_6d6f_6a69; // "mm-emoji"
 
-/// One pair in so many is held out, by either split.
+/// The inverse of the held-out share.
 const SHARE: usize = 10;
 
-/// A subgroup of more pairs than this stays in training.
+/// Larger subgroups stay in training.
 const LARGEST_SUBGROUP: usize = 100;
 
-/// The compositional split: a tenth of the pairs, rounded down, each new as a whole and known in its words.
-/// `keys` and `canonical` name and describe each pair.
+/// The compositional split: a tenth of the pairs, rounded down. Each held-out caption is a new combination of
+/// words that occur in training. `keys` and `canonical` are the key and canonical caption of each pair.
 ///
-/// The pairs are walked in the order of a hash of their key. One is held out when every word of its canonical
-/// caption still stands in the canonical caption of another pair that remains in training; so
-/// `woman firefighter with medium skin tone` can be held out, and `axolotl` cannot.
+/// Pairs are visited in the order of a hash of their key. A pair is held out if each word of its canonical
+/// caption still occurs in the canonical caption of another training pair:
+/// `woman firefighter with medium skin tone` can be held out, `axolotl` cannot.
 pub fn by_caption(keys: &[&str], canonical: &[&str]) -> Vec<bool> {
     let mut uses: HashMap<&str, usize> = HashMap::new();
     let distinct: Vec<HashSet<&str>> = canonical.iter().map(|caption| words(caption).collect()).collect();
@@ -45,12 +45,12 @@ pub fn by_caption(keys: &[&str], canonical: &[&str]) -> Vec<bool> {
     held
 }
 
-/// The split of whole concepts: subgroups of at most a tenth of the pairs together. `subgroups` names each
-/// pair's, `variants` tells which pairs are skin-tone variants.
+/// The split of whole concepts: subgroups with at most a tenth of the pairs in total. `subgroups` is the
+/// subgroup of each pair, `variants` whether it is a skin-tone variant.
 ///
-/// The subgroups are walked in the order of a hash of their name, and each that the tenth has room for is
-/// held out. Those with skin tones stay in training, and so does the one that is larger than all others (the
-/// flags of countries): each would fill most of the tenth with near twins.
+/// Subgroups are visited in the order of a hash of their name, and each that still fits is held out. Those
+/// with skin tones stay in training, and so does the largest one (the flags of countries): each would fill
+/// most of the tenth with near duplicates.
 pub fn by_subgroup(subgroups: &[&str], variants: &[bool]) -> Vec<bool> {
     let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
     for subgroup in subgroups {
@@ -74,7 +74,7 @@ pub fn by_subgroup(subgroups: &[&str], variants: &[bool]) -> Vec<bool> {
     subgroups.iter().map(|subgroup| held.contains(subgroup)).collect()
 }
 
-/// FNV-1a with a final mix (that of SplitMix64): the same on every machine and in every release of Rust.
+/// FNV-1a with the finalizer of SplitMix64: the same on every machine and in every release of Rust.
 fn hash(key: &str) -> u64 {
     let mut hash = key.bytes().fold(0xcbf2_9ce4_8422_2325 ^ SEED, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

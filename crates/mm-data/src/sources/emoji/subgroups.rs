@@ -1,7 +1,7 @@
-//! Unicode's subgroups, which the `emojis` crate leaves out.
+//! Unicode's subgroups, which the `emojis` crate lacks.
 
-/// The first emoji of each subgroup and its name, in the order of Unicode's `emoji-test.txt` (version 17.0),
-/// which is that of [`emojis::iter`]: a subgroup reaches to the first emoji of the next.
+/// The first emoji and the name of each subgroup, in the order of Unicode's `emoji-test.txt` (version 17.0)
+/// and of [`emojis::iter`]: a subgroup ends before the first emoji of the next.
 pub const SUBGROUPS: [(&str, &str); 98] = [
     ("😀", "face-smiling"),
     ("🥰", "face-affection"),

@@ -162,8 +162,8 @@ fn parquet_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// `train` for `train-00000-of-00005.parquet`, also with a fingerprint after it, and for `train.parquet`; empty
-/// for `0000.parquet`, which has only a number.
+/// `train` for `train-00000-of-00005.parquet`, also with a fingerprint after it, and for `train.parquet`;
+/// empty for `0000.parquet`, which has only a number.
 fn split_of(path: &Path) -> &str {
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let number =

@@ -23,8 +23,8 @@ use crate::sources::broken::Broken;
 use crate::sources::listed::root_beside;
 use crate::{Dataset, Error, Fault, Result, Sample};
 
-/// Parquet files with a column of images: a struct of `bytes` and `path`, as `datasets` stores its `Image`, or
-/// only bytes, or only paths.
+/// Parquet files with a column of images: a struct of `bytes` and `path`, as `datasets` stores its `Image`,
+/// or only bytes, or only paths.
 ///
 /// A sample is a row. A row group is read as a whole; the loader shuffles within a window of row groups.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,9 +40,9 @@ pub struct ParquetConfig {
     /// The column with the image.
     #[serde(default = "image")]
     pub image_column: String,
-    /// The column with a caption or a list of captions, or several such columns. The first caption of a row that
-    /// is not empty is its canonical one. `sentences.raw` is a field of a struct. With a label column, an empty
-    /// list reads no captions.
+    /// The column with a caption or a list of captions, or several such columns. The first caption of a row
+    /// that is not empty is its canonical one. `sentences.raw` is a field of a struct. With a label column,
+    /// an empty list reads no captions.
     #[serde(default = "caption", deserialize_with = "one_or_many")]
     pub caption_column: Vec<String>,
     /// The column with the class: text, or a number, which is replaced by its name where the file has a

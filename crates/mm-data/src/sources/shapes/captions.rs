@@ -1,4 +1,4 @@
-//! Captions of a scene: one complete, others that say less. All are true.
+//! True captions of a scene: a complete one, and others with less detail.
 
 use rand::RngExt;
 
@@ -8,14 +8,14 @@ use super::object::Object;
 use super::scene::{Relation, Scene};
 use crate::SampleRng;
 
-/// What phrases name whose objects are counted: little enough that several may have it.
+/// The attributes in phrases of counted objects: few enough that several objects can have them.
 pub(super) const COUNTABLE: [Naming; 7] =
     [SHAPE, COLOUR, PATTERN, SIZE, COLOUR | SHAPE, PATTERN | SHAPE, SIZE | COLOUR];
 
 impl Scene {
-    /// True captions, none twice. The first is canonical: all objects with all attributes, from left to
-    /// right, each with its relation to the next. The others list or count what is there, or speak of a part
-    /// of it.
+    /// True captions without duplicates. The first is canonical: all objects with all attributes, from left
+    /// to right, each with its relation to the next. The others list or count objects, or describe some of
+    /// them.
     pub fn captions(&self) -> Vec<String> {
         let rng = &mut self.rng("captions");
         let mut captions = vec![self.canonical()];
@@ -36,7 +36,7 @@ impl Scene {
         captions
     }
 
-    /// How many shapes there are, in words: `one shape`, `three shapes`. The class of the sample.
+    /// The number of shapes in words: `one shape`, `three shapes`. The class of the sample.
     pub fn label(&self) -> String {
         Description::default().numbered(self.objects().len())
     }
@@ -53,7 +53,7 @@ impl Scene {
         caption
     }
 
-    /// All objects by some of their attributes, those alike together: `two red circles and a blue star`.
+    /// All objects by some of their attributes, equal ones together: `two red circles and a blue star`.
     fn inventory(&self, naming: Naming) -> String {
         let mut kinds: Vec<Description> = Vec::new();
         for object in self.objects() {
@@ -73,13 +73,13 @@ impl Scene {
         Some(format!("{one} {} {other}", relation.words()))
     }
 
-    /// A description that fits some objects, and how many.
+    /// A description that matches some objects, and their number.
     fn exact_count(&self, rng: &mut SampleRng) -> Option<(Description, usize)> {
         let description = Description::of(&pick(rng, self.objects())?, one_of(rng, COUNTABLE));
         Some((description, self.count(&description)))
     }
 
-    /// Some attributes of some object.
+    /// Some attributes of a random object.
     pub(super) fn some_object(&self, rng: &mut SampleRng) -> Option<Description> {
         Some(Description::of(&pick(rng, self.objects())?, some_naming(rng)))
     }
@@ -90,7 +90,7 @@ pub(super) fn exactly(description: &Description, count: usize) -> String {
     format!("exactly {}", description.numbered(count))
 }
 
-/// One to three attributes to name.
+/// One to three random attributes.
 fn some_naming(rng: &mut SampleRng) -> Naming {
     rng.random_range(1..EVERYTHING)
 }

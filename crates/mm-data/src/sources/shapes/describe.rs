@@ -1,23 +1,23 @@
-//! Noun phrases: `the small striped red circle` and what it fits.
+//! Noun phrases such as `the small striped red circle`, and the objects that they match.
 
 use std::fmt::Write;
 
 use super::object::{Colour, HELD_OUT, Object, Pattern, Shape, Size};
 
-/// Some attributes of an object, as many as a phrase names. It fits every object that has them.
+/// The attributes of an object in a phrase. It matches every object with these attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Description {
-    /// The size, where named.
+    /// The size, if it is in the phrase.
     pub size: Option<Size>,
-    /// The pattern, where named.
+    /// The pattern, if it is in the phrase.
     pub pattern: Option<Pattern>,
-    /// The colour, where named.
+    /// The color, if it is in the phrase.
     pub colour: Option<Colour>,
-    /// The shape, where named; the phrase says `shape` where not.
+    /// The shape, if it is in the phrase; otherwise the phrase has the word `shape`.
     pub shape: Option<Shape>,
 }
 
-/// Which attributes a phrase names: the sum of some of the four below.
+/// The attributes in a phrase: a bitwise or of the constants below.
 pub(super) type Naming = u8;
 pub(super) const SIZE: Naming = 1;
 pub(super) const PATTERN: Naming = 2;
@@ -26,7 +26,7 @@ pub(super) const SHAPE: Naming = 8;
 pub(super) const EVERYTHING: Naming = SIZE | PATTERN | COLOUR | SHAPE;
 
 impl Description {
-    /// The named attributes of an object.
+    /// These attributes of an object.
     pub(super) fn of(object: &Object, naming: Naming) -> Self {
         Self {
             size: (naming & SIZE != 0).then_some(object.size),
@@ -41,7 +41,7 @@ impl Description {
         Self::of(object, EVERYTHING)
     }
 
-    /// Whether the object has all that is named.
+    /// Whether the object has all attributes of the phrase.
     pub fn fits(&self, object: &Object) -> bool {
         self.size.is_none_or(|size| size == object.size)
             && self.pattern.is_none_or(|pattern| pattern == object.pattern)
@@ -49,7 +49,7 @@ impl Description {
             && self.shape.is_none_or(|shape| shape == object.shape)
     }
 
-    /// Whether it names one of the [`HELD_OUT`] combinations.
+    /// Whether the phrase has one of the [`HELD_OUT`] combinations.
     pub fn is_held_out(&self) -> bool {
         HELD_OUT.iter().any(|&(colour, shape)| self.colour == Some(colour) && self.shape == Some(shape))
     }
@@ -91,13 +91,13 @@ impl Description {
         format!("{} {}", number_word(count), if count == 1 { self.singular() } else { self.plural() })
     }
 
-    /// `a red circle` of one, `two red circles` of more.
+    /// `a red circle` for one, `two red circles` for more.
     pub fn counted(&self, count: usize) -> String {
         if count == 1 { self.indefinite() } else { self.numbered(count) }
     }
 }
 
-/// A small number in words, as far as scenes and their negatives count.
+/// A small number in words, up to the counts of scenes and negatives.
 pub(super) fn number_word(number: usize) -> &'static str {
     ["no", "one", "two", "three", "four", "five", "six"].get(number).copied().unwrap_or("seven")
 }
@@ -111,7 +111,7 @@ pub(super) fn listed(items: &[String]) -> String {
             _ if place + 1 == items.len() => " and ",
             _ => ", ",
         };
-        // Writing to a string cannot fail.
+        // Writing to a string never fails.
         let _ = write!(list, "{joint}{item}");
     }
     list

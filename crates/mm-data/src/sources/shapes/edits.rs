@@ -1,4 +1,4 @@
-//! Edits: a scene, an instruction, and the scene with the instruction carried out and nothing else changed.
+//! Edits: a scene, an instruction, and the scene with only that change.
 
 use rand::RngExt;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use super::scene::{Relation, Scene};
 use crate::SampleRng;
 
 worded! {
-    /// What an instruction changes.
+    /// The kind of an edit.
     EditKind {
         /// `make the star blue`.
         Recolour = "recolour",
@@ -29,35 +29,35 @@ worded! {
     }
 }
 
-/// One edit. `after` is `before` without `from` and with `to`; the background stays.
+/// An edit. `after` is `before` without `from` and with `to`, on the same background.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Edit {
-    /// What changes.
+    /// The kind of edit.
     pub kind: EditKind,
-    /// The scene.
+    /// The scene before the edit.
     pub before: Scene,
-    /// What to do, in the imperative.
+    /// The instruction, in the imperative.
     pub instruction: String,
-    /// The scene with that done.
+    /// The scene after the edit.
     pub after: Scene,
-    /// The object that is changed or goes; none is where one is added.
+    /// The object that is changed or removed; `None` where one is added.
     pub from: Option<Object>,
-    /// What it becomes, or the object that comes; none is where one is removed.
+    /// The changed or added object; `None` where one is removed.
     pub to: Option<Object>,
 }
 
-/// How often a new place is drawn before an edit is given up.
+/// The number of places that are drawn for an object.
 const TRIES: usize = 40;
 
-/// How many edits of a kind are tried before the scene is taken to have none.
+/// The number of attempts for an edit of each kind.
 const RETRIES: usize = 8;
 
-/// How far `move the star left` goes at the least, in thousandths of the side.
+/// The minimum distance of `move the star left`, in thousandths of the side.
 const STEP: u32 = 200;
 
 impl Scene {
-    /// An edit of each [`EditKind`] that the scene has room for. An edit of a scene without held-out
-    /// combinations brings none in.
+    /// An edit of each [`EditKind`] that is possible in the scene. An edit of a scene without held-out
+    /// combinations does not add any.
     pub fn edits(&self) -> Vec<Edit> {
         let rng = &mut self.rng("edits");
         EditKind::ALL.into_iter().filter_map(|kind| (0..RETRIES).find_map(|_| self.edit(kind, rng))).collect()
@@ -102,11 +102,9 @@ impl Scene {
                 (None, Some(added), format!("add {phrase} {} {name}", relation.words()))
             }
             EditKind::Move => {
-                let (to, whither) = match coin(rng) {
-                    true => self.move_beside(&object, rng)?,
-                    false => move_along(&object, rng)?,
-                };
-                changed(to, format!("move {name} {whither}"))
+                let (to, destination) =
+                    if coin(rng) { self.move_beside(&object, rng)? } else { move_along(&object, rng)? };
+                changed(to, format!("move {name} {destination}"))
             }
         };
         let kept = self.objects().iter().filter(|other| Some(**other) != from).copied();
@@ -122,7 +120,7 @@ impl Scene {
         })
     }
 
-    /// The object at a free place that is in a direction from another one and farther so than sideways.
+    /// The object at a free place in a direction from another one, farther in this direction than sideways.
     fn place_beside(
         &self,
         object: Object,
@@ -141,7 +139,7 @@ impl Scene {
         })
     }
 
-    /// To a side of another object on which it is not yet.
+    /// A move to another side of another object.
     fn move_beside(&self, object: &Object, rng: &mut SampleRng) -> Option<(Object, String)> {
         let others: Vec<Object> = self.objects().iter().filter(|other| *other != object).copied().collect();
         let landmark = pick(rng, &others)?;
@@ -154,7 +152,7 @@ impl Scene {
     }
 }
 
-/// Straight on in one direction.
+/// A move along one axis.
 fn move_along(object: &Object, rng: &mut SampleRng) -> Option<(Object, String)> {
     let range = object.range();
     let (least, most) = (*range.start(), *range.end());

@@ -1,4 +1,4 @@
-//! Scenes at random: what is in them, then where it lies.
+//! Random scenes: first their objects, then the places of these.
 
 use rand::RngExt;
 
@@ -8,14 +8,14 @@ use super::scene::{MAX_OBJECTS, Scene};
 use super::{ShapesConfig, ShapesSplit};
 use crate::SampleRng;
 
-/// How often a place is drawn before the layout begins again, and how often it begins before the grid takes
-/// over.
+/// The number of places drawn for an object before the layout restarts, and the number of layouts before the
+/// fallback to a grid.
 const TRIES: usize = 40;
 
-/// The centres of a grid on which even six large objects lie apart.
+/// The centers of a grid on which six large objects do not overlap.
 const GRID: [u32; 3] = [166, 500, 834];
 
-/// A scene as the config wants them.
+/// A random scene of a config.
 pub(super) fn scene(config: &ShapesConfig, rng: &mut SampleRng) -> Scene {
     let [least, most] = config.objects.map(|count| count.clamp(1, MAX_OBJECTS as u32));
     let count = rng.random_range(least..=most.max(least));
@@ -31,17 +31,20 @@ pub(super) fn scene(config: &ShapesConfig, rng: &mut SampleRng) -> Scene {
     Scene::of(objects, background)
 }
 
-/// An object that looks like none of the others. Half of the time it shares a shape or a colour with one of
-/// them, so that there is something to count.
+/// An object that differs from all others in an attribute. Half of the time it shares a shape or a color with
+/// another one, so that counts vary.
 fn another(split: ShapesSplit, others: &[Object], rng: &mut SampleRng) -> Object {
     loop {
         let (mut colour, mut shape) = (one_of(rng, Colour::ALL), one_of(rng, Shape::ALL));
         match pick(rng, others) {
             None if split == ShapesSplit::HeldOut => (colour, shape) = one_of(rng, HELD_OUT),
-            Some(other) if coin(rng) => match coin(rng) {
-                true => colour = other.colour,
-                false => shape = other.shape,
-            },
+            Some(other) if coin(rng) => {
+                if coin(rng) {
+                    colour = other.colour;
+                } else {
+                    shape = other.shape;
+                }
+            }
             _ => {}
         }
         let (size, pattern) = (one_of(rng, Size::ALL), one_of(rng, Pattern::ALL));
@@ -53,7 +56,7 @@ fn another(split: ShapesSplit, others: &[Object], rng: &mut SampleRng) -> Object
     }
 }
 
-/// Lays each object somewhere free; false where one finds no place.
+/// Places each object at a random free place; false where there is none.
 fn scatter(objects: &mut [Object], rng: &mut SampleRng) -> bool {
     (0..objects.len()).all(|placed| {
         (0..TRIES).any(|_| {
@@ -65,7 +68,7 @@ fn scatter(objects: &mut [Object], rng: &mut SampleRng) -> bool {
     })
 }
 
-/// Lays each object into a cell of its own, drawn at random.
+/// Places each object in a random cell of the grid.
 fn onto_grid(objects: &mut [Object], rng: &mut SampleRng) {
     let mut cells: Vec<(u32, u32)> = GRID.into_iter().flat_map(|x| GRID.map(|y| (x, y))).collect();
     for object in objects {

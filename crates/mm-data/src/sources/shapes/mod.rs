@@ -1,11 +1,10 @@
-//! The shapes data set: pictures of coloured shapes with all that can be said of them, drawn on demand,
-//! endless.
+//! The shapes data set: images of colored shapes with exact texts, drawn on demand, in any number.
 //!
-//! In the spirit of CLEVR (Johnson et al. 2017, <https://arxiv.org/abs/1612.06890>): a picture is made from a
-//! graph, so that every caption, answer and edit is exact. A [`Scene`] has one to six [`Object`]s, each one
-//! of 6 shapes, 8 colours, 2 sizes and 4 patterns, which lie apart on an even ground. It gives
+//! As in CLEVR (Johnson et al. 2017, <https://arxiv.org/abs/1612.06890>), an image is rendered from a scene
+//! graph, so that every caption, answer and edit is exact. A [`Scene`] has one to six [`Object`]s of 6
+//! shapes, 8 colors, 2 sizes and 4 patterns, which do not overlap, on a uniform background. It has
 //! [`captions`](Scene::captions), [`questions`](Scene::questions), [`negatives`](Scene::negatives),
-//! [`edits`](Scene::edits) and its [picture](Scene::render).
+//! [`edits`](Scene::edits) and an [image](Scene::render).
 //!
 //! ```
 //! use mm_data::shapes::ShapesConfig;
@@ -20,19 +19,19 @@
 //!
 //! # The split
 //!
-//! It asks for composition, as CLEVR-CoGenT does: no training scene has an object of the eight [`HELD_OUT`]
-//! combinations of colour and shape (red star, orange square, yellow heart, green triangle, blue circle,
-//! purple cross, pink star, brown circle), and each held-out scene has one at least. So no held-out scene is
-//! a training scene, and no canonical caption of one is a caption of the other; yet each word is in training,
-//! each colour with five shapes. No text of a training scene names such a combination, not even to deny it:
-//! neither in questions nor in negatives, and no edit leads to one.
+//! It is compositional, as CLEVR-CoGenT: no training scene has an object of the eight [`HELD_OUT`]
+//! combinations of color and shape (red star, orange square, yellow heart, green triangle, blue circle,
+//! purple cross, pink star, brown circle), and each held-out scene has at least one. So held-out scenes and
+//! their canonical captions are not in training, while each word is, and each color occurs with at least five
+//! shapes. No text of a training scene has such a combination, neither in questions nor in negatives, and no
+//! edit leads to one.
 //!
-//! # What follows from what
+//! # Determinism
 //!
-//! Rank, seed, index and the allowed numbers of objects make the scene; the scene alone makes its texts.
-//! Positions are whole thousandths of the side, so no rounding decides what is said, and a direction is said
-//! only where it is plain ([`MARGIN`]). Pixels are computed with exact operations alone. All is the same on
-//! every machine.
+//! A scene depends on split, seed, index and the allowed numbers of objects; its texts depend on the scene
+//! alone. Positions are whole thousandths of the side, so texts never depend on rounding, and a direction is
+//! only used where it is clear ([`MARGIN`]). Pixels are computed with exact operations. All of it is the same
+//! on every machine.
 
 mod captions;
 mod describe;
@@ -61,19 +60,19 @@ pub use scene::{MARGIN, MAX_OBJECTS, Relation, Scene};
 use crate::sample::{Draw, NegativeCaption};
 use crate::{Dataset, Error, Fault, Question, Result, Sample, SampleImage, SampleRng};
 
-/// The most samples of a source.
+/// The limit on the number of samples.
 const MAX_SAMPLES: usize = 1_000_000_000;
 
-/// Which side of the split to make.
+/// The part of the split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShapesSplit {
     /// Scenes without a held-out combination.
     #[default]
     Train,
-    /// Scenes with at least one.
+    /// Scenes with at least one held-out combination.
     HeldOut,
-    /// Any combinations, as they come: about a third of the scenes has a held-out one.
+    /// Scenes with any combinations: about a third has a held-out one.
     All,
 }
 
@@ -118,10 +117,11 @@ impl ShapesContent {
     }
 }
 
-/// Which scenes to make. In the config:
+/// The config of the shapes data set:
 ///
 /// ```
-/// let config: mm_data::DatasetConfig = toml::from_str("kind = \"shapes\"\nsamples = 100\nobjects = [2, 3]")?;
+/// let toml = "kind = 'shapes'\nsamples = 100\nobjects = [2, 3]";
+/// let config: mm_data::DatasetConfig = toml::from_str(toml)?;
 /// let sample = config.open()?.sample(7)?;
 /// assert_eq!(sample.key, "train-0000007");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -129,15 +129,15 @@ impl ShapesContent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShapesConfig {
-    /// How many, up to 1,000,000,000.
+    /// The number of samples, up to 1,000,000,000.
     pub samples: usize,
-    /// The side of the split.
+    /// The part of the split.
     pub split: ShapesSplit,
-    /// The side of a picture in pixels, 8 to 1024.
+    /// The side of an image in pixels, 8 to 1024.
     pub size: u32,
-    /// Other scenes for another seed.
+    /// The seed of the scenes.
     pub seed: u64,
-    /// How many objects a scene has, from and to, within 1 to [`MAX_OBJECTS`].
+    /// The minimum and maximum number of objects of a scene, within 1 to [`MAX_OBJECTS`].
     pub objects: [u32; 2],
     /// The texts of a sample: captions, edits, negatives or questions.
     #[serde(skip_serializing_if = "ShapesContent::is_default")]
@@ -158,7 +158,10 @@ impl Default for ShapesConfig {
 }
 
 impl ShapesConfig {
-    /// Errors: a number that is out of its range, by name.
+    /// Checks the ranges of all settings.
+    ///
+    /// # Errors
+    /// A setting that is out of its range, by name.
     pub fn check(&self) -> Result<()> {
         let [least, most] = self.objects;
         let wrong = if !(1..=MAX_SAMPLES).contains(&self.samples) {
@@ -175,8 +178,8 @@ impl ShapesConfig {
         Err(Error::Setting(format!("shapes: {wrong}")))
     }
 
-    /// The scene of an index, which may be beyond `samples`. It depends on `split`, `seed` and `objects`, of
-    /// which numbers out of range count as the nearest in range.
+    /// The scene of an index, which may be beyond `samples`. It depends on `split`, `seed` and `objects`;
+    /// numbers of objects out of range are clamped.
     pub fn scene(&self, index: u64) -> Scene {
         let mut key = [0; 32];
         for (part, number) in key.chunks_exact_mut(8).zip([self.seed, self.split as u64, index, 0]) {
@@ -229,7 +232,7 @@ impl ShapesDataset {
         questions
     }
 
-    /// The scene with an edit; the kind of edit goes round with the index.
+    /// The scene with one of its edits, chosen by the index in turn.
     fn edited(&self, key: String, index: usize, scene: &Scene) -> Result<Sample> {
         let Edit { kind, before, instruction, after, .. } = one_by_index(scene.edits(), index, "edit")?;
         let first_caption = |scene: &Scene| scene.captions().into_iter().next();
@@ -244,7 +247,7 @@ impl ShapesDataset {
     }
 }
 
-/// Element `index` of a list that repeats.
+/// Element `index` of the repeated list.
 fn one_by_index<T>(mut all: Vec<T>, index: usize, what: &str) -> Result<T> {
     if all.is_empty() {
         return Err(Error::bad(Fault::Other, format!("the scene has no {what}")));
@@ -299,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_that_cannot_work_are_named() {
+    fn settings_out_of_range_are_named() {
         let said = |config: ShapesConfig| config.check().unwrap_err().to_string();
         let fine = ShapesConfig::default;
         assert_eq!(
@@ -316,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_is_drawn_without_encoding_and_written_as_png() {
+    fn a_sample_decodes_to_the_drawing_that_its_png_has() {
         let sample = ShapesDataset::new(&ShapesConfig::default()).unwrap().sample(3).unwrap();
         let image = sample.image().unwrap();
         let decoded = mm_image::decode(&image.bytes().unwrap(), [0; 3]).unwrap();

@@ -1,4 +1,4 @@
-//! Hard negatives: captions that are false of a scene in nearly the words of one that is true.
+//! Hard negatives: false captions that are close to true ones.
 
 use serde::Serialize;
 
@@ -10,34 +10,34 @@ use super::scene::{Relation, Scene};
 use crate::SampleRng;
 
 worded! {
-    /// In what a negative differs from its positive.
+    /// The difference between a negative and its positive.
     NegativeKind {
-        /// Two objects exchange a colour, size or pattern: the same words, otherwise bound.
+        /// Two objects swap a color, size or pattern: the same words in another binding.
         SwappedAttributes = "swapped_attributes",
-        /// One attribute of one object is another one.
+        /// One attribute of one object is replaced.
         ReplacedAttribute = "replaced_attribute",
-        /// The opposite relation, or the two objects exchanged: the same words, in another order.
+        /// The opposite relation, or the two objects swapped: the same words in another order.
         InvertedRelation = "inverted_relation",
-        /// One more or one less than there are.
+        /// A count that is one too high or too low.
         WrongCount = "wrong_count",
-        /// One of several objects is another, of a shape that is nowhere in the scene.
+        /// One of several objects is replaced by one with a shape that the scene does not have.
         AbsentObject = "absent_object",
     }
 }
 
-/// A true and a false caption that differ in one thing.
+/// A true and a false caption with one difference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Negative {
-    /// In what they differ.
+    /// The difference.
     pub kind: NegativeKind,
     /// True of the scene.
     pub positive: String,
-    /// False of the scene, however loosely it is read: `a red circle` is false only where no circle is red.
+    /// False of the scene in any reading: `a red circle` is false only where no circle is red.
     pub negative: String,
 }
 
 impl Scene {
-    /// A negative of each [`NegativeKind`] that the scene has one of: a lone object can swap nothing.
+    /// A negative of each [`NegativeKind`] that is possible in the scene: a swap needs two objects.
     pub fn negatives(&self) -> Vec<Negative> {
         let rng = &mut self.rng("negatives");
         let made = NegativeKind::ALL.map(|kind| {
@@ -66,18 +66,18 @@ impl Scene {
                 ),
             ] {
                 let phrases = |one, other| [one, other].map(|object| Description::of(object, naming | SHAPE));
-                let (truth, lie) = (phrases(one, other), phrases(&swapped.0, &swapped.1));
-                let is_false = lie.iter().any(|phrase| self.count(phrase) == 0);
-                if one.shape != other.shape && is_false && lie.iter().all(|phrase| self.may_name(phrase)) {
-                    found.push((truth, lie, Relation::between(one, other)));
+                let (positive, negative) = (phrases(one, other), phrases(&swapped.0, &swapped.1));
+                let is_false = negative.iter().any(|phrase| self.count(phrase) == 0);
+                if one.shape != other.shape && is_false && negative.iter().all(|phrase| self.may_name(phrase)) {
+                    found.push((positive, negative, Relation::between(one, other)));
                 }
             }
         }
-        let (truth, lie, relation) = pick(rng, &found)?;
+        let (positive, negative, relation) = pick(rng, &found)?;
         let joint = if coin(rng) { "and" } else { relation.words() };
         let say =
             |[one, other]: [Description; 2]| format!("{} {joint} {}", one.indefinite(), other.indefinite());
-        Some((say(truth), say(lie)))
+        Some((say(positive), say(negative)))
     }
 
     fn replaced(&self, rng: &mut SampleRng) -> Option<(String, String)> {
@@ -85,26 +85,27 @@ impl Scene {
             rng,
             [COLOUR | SHAPE, PATTERN | SHAPE, SIZE | SHAPE, PATTERN | COLOUR | SHAPE, EVERYTHING],
         );
-        let truth = Description::of(&pick(rng, self.objects())?, naming);
-        let lie = self.near_miss(&truth, rng)?;
-        Some((format!("there is {}", truth.indefinite()), format!("there is {}", lie.indefinite())))
+        let positive = Description::of(&pick(rng, self.objects())?, naming);
+        let negative = self.near_miss(&positive, rng)?;
+        Some((format!("there is {}", positive.indefinite()), format!("there is {}", negative.indefinite())))
     }
 
     fn inverted(&self, rng: &mut SampleRng) -> Option<(String, String)> {
         let (one, relation, other) = pick(rng, &self.relations())?;
-        // Only phrases of one object each: of two, one might be so and the other not.
+        // Only phrases that match one object: of two, one could match and the other not.
         let one = self.referent(&self.objects()[one], EVERYTHING, rng)?.indefinite();
         let other = self.referent(&self.objects()[other], EVERYTHING, rng)?.indefinite();
-        let truth = format!("{one} {} {other}", relation.words());
-        let lie = match coin(rng) {
-            true => format!("{one} {} {other}", relation.opposite().words()),
-            false => format!("{other} {} {one}", relation.words()),
+        let positive = format!("{one} {} {other}", relation.words());
+        let negative = if coin(rng) {
+            format!("{one} {} {other}", relation.opposite().words())
+        } else {
+            format!("{other} {} {one}", relation.words())
         };
-        Some((truth, lie))
+        Some((positive, negative))
     }
 
-    /// Of two phrases of one sort, one with one object more, either is miscounted as the other: else a reader
-    /// of texts alone would know that few is true and many is false.
+    /// For two phrases of one kind with counts that differ by one, either count is replaced by the other:
+    /// otherwise low counts would be true and high counts false more often, and the text alone would tell.
     fn miscounted(&self, rng: &mut SampleRng) -> Option<(String, String)> {
         let mut pairs = Vec::new();
         for naming in COUNTABLE {
@@ -117,12 +118,12 @@ impl Scene {
             }
         }
         let (low, high) = pick(rng, &pairs)?;
-        let (truth, wrong) = if coin(rng) { (low, high.1) } else { (high, low.1) };
-        Some((exactly(&truth.0, truth.1), exactly(&truth.0, wrong)))
+        let (positive, wrong) = if coin(rng) { (low, high.1) } else { (high, low.1) };
+        Some((exactly(&positive.0, positive.1), exactly(&positive.0, wrong)))
     }
 
-    /// One phrase of several names an object of the same colour and an absent shape. It is one of the only
-    /// object of its shape, so that truth and lie have as many shapes and colours twice.
+    /// One of several phrases gets an absent shape and keeps its color. It is a phrase of the only object of
+    /// its shape, so that positive and negative repeat equally many shapes and colors.
     fn absent(&self, rng: &mut SampleRng) -> Option<(String, String)> {
         let mut phrases: Vec<Description> = Vec::new();
         for phrase in self.objects().iter().map(|object| Description::of(object, COLOUR | SHAPE)) {
@@ -147,8 +148,8 @@ impl Scene {
         let say = |phrases: &[Description]| {
             listed(&phrases.iter().map(Description::indefinite).collect::<Vec<_>>())
         };
-        let truth = say(&phrases);
+        let positive = say(&phrases);
         phrases[place] = stranger;
-        Some((truth, say(&phrases)))
+        Some((positive, say(&phrases)))
     }
 }

@@ -1,8 +1,8 @@
-//! One object of a scene and its attributes, each with its English word.
+//! The objects of a scene and their attributes, each with its English word.
 
 use serde::Serialize;
 
-/// An enum whose values each have one word, which all texts use.
+/// An enum with one word for each value, which all texts use.
 macro_rules! worded {
     ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident = $word:literal,)+ }) => {
         $(#[$doc])*
@@ -42,7 +42,7 @@ worded! {
 }
 
 worded! {
-    /// The colour of an object.
+    /// The color of an object.
     Colour {
         /// Red.
         Red = "red",
@@ -74,21 +74,21 @@ worded! {
 }
 
 worded! {
-    /// How an object is filled: what CLEVR's materials are here.
+    /// The fill pattern of an object, in place of CLEVR's materials.
     Pattern {
-        /// With its colour alone.
+        /// Filled with its color.
         Solid = "solid",
         /// With slanted white stripes.
         Striped = "striped",
         /// With white spots.
         Spotted = "spotted",
-        /// Not at all: a coloured outline.
+        /// Only a colored outline.
         Hollow = "hollow",
     }
 }
 
 worded! {
-    /// The even ground behind the objects. No text speaks of it.
+    /// The uniform background. Texts do not mention it.
     Background {
         /// Off-white.
         White = "white",
@@ -101,10 +101,10 @@ worded! {
     }
 }
 
-/// The side of the picture in the unit of positions and radii.
+/// The side of the image in the unit of positions and radii.
 pub const SIDE: u32 = 1000;
 
-/// The combinations that no training scene has: one of each colour, at most two of each shape.
+/// The combinations that no training scene has: one of each color, at most two of each shape.
 pub const HELD_OUT: [(Colour, Shape); 8] = [
     (Colour::Red, Shape::Star),
     (Colour::Orange, Shape::Square),
@@ -116,25 +116,26 @@ pub const HELD_OUT: [(Colour, Shape); 8] = [
     (Colour::Brown, Shape::Circle),
 ];
 
-/// One object. Positions are whole thousandths of the picture's side, so that all that texts say is exact.
+/// An object. Positions are whole thousandths of the side of the image, so that texts are exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct Object {
     /// The outline.
     pub shape: Shape,
-    /// The colour.
+    /// The color.
     pub colour: Colour,
     /// The size.
     pub size: Size,
-    /// The filling.
+    /// The fill pattern.
     pub pattern: Pattern,
-    /// The centre, from the left, in thousandths of the side.
+    /// The horizontal center, from the left, in thousandths of the side.
     pub x: u32,
-    /// The centre, from the top, in thousandths of the side.
+    /// The vertical center, from the top, in thousandths of the side.
     pub y: u32,
 }
 
 impl Size {
-    /// Half the side of the square that holds an object of this size, in thousandths of the picture's side.
+    /// Half the side of the bounding square of an object of this size, in thousandths of the side of the
+    /// image.
     pub fn radius(self) -> u32 {
         match self {
             Self::Small => 96,
@@ -144,12 +145,12 @@ impl Size {
 }
 
 impl Object {
-    /// Whether both have the same shape, colour, size and pattern.
+    /// Whether both have the same shape, color, size and pattern.
     pub fn looks_like(&self, other: &Self) -> bool {
         Self { x: 0, y: 0, ..*self } == Self { x: 0, y: 0, ..*other }
     }
 
-    /// Whether its colour and shape are one of the [`HELD_OUT`] combinations.
+    /// Whether its color and shape are one of the [`HELD_OUT`] combinations.
     pub fn is_held_out(&self) -> bool {
         HELD_OUT.contains(&(self.colour, self.shape))
     }

@@ -1,5 +1,4 @@
-//! Questions with exact answers. Whoever is meant by `the` is one object; yes and no are as frequent as each
-//! other.
+//! Questions with exact answers. `the` always refers to exactly one object; yes and no are equally frequent.
 
 use rand::RngExt;
 
@@ -11,13 +10,13 @@ use super::scene::{Relation, Scene};
 use crate::{Question, SampleRng};
 
 worded! {
-    /// What sort of answer a question asks for: [`Question::kind`] is its word.
+    /// The kind of a question: [`Question::kind`] is its word.
     QuestionKind {
-        /// `Is there a red circle?` Yes or no; a no misses by one attribute.
+        /// `Is there a red circle?` Yes or no; a no differs by one attribute.
         Exist = "exist",
         /// `How many striped shapes are there?` A number in digits.
         Count = "count",
-        /// `What colour is the shape above the star?` A colour.
+        /// `What colour is the shape above the star?` A color.
         Colour = "colour",
         /// `Is the star larger than the cross?` `Are there more hearts than stars?` Yes or no.
         Compare = "compare",
@@ -26,13 +25,13 @@ worded! {
     }
 }
 
-/// How many questions of each kind are asked.
+/// The number of questions of each kind.
 const OF_A_KIND: usize = 2;
 
-/// The most questions of a scene; a sample's question ids begin at its index times this.
+/// The maximum number of questions of a scene; the ids of a sample start at its index times this.
 pub(super) const MOST: usize = OF_A_KIND * QuestionKind::ALL.len();
 
-/// How many questions of a kind are tried before the scene is taken to have no other.
+/// The number of attempts for another question of a kind.
 const TRIES: usize = 8;
 
 struct Asked {
@@ -41,8 +40,8 @@ struct Asked {
 }
 
 impl Scene {
-    /// Up to ten questions, none twice, with ids from 0: two of each [`QuestionKind`], as far as the scene
-    /// has them. Each has one answer.
+    /// Up to ten distinct questions with ids from 0: two of each [`QuestionKind`] where possible. Each has
+    /// one answer.
     pub fn questions(&self) -> Vec<Question> {
         let rng = &mut self.rng("questions");
         let mut questions: Vec<Question> = Vec::with_capacity(MOST);
@@ -65,7 +64,7 @@ impl Scene {
         questions
     }
 
-    /// Yes of what is there, no of a near miss of it: the phrases of both are of one sort.
+    /// Yes for a present object, no for a near miss, with phrases of the same kind.
     fn exist(&self, rng: &mut SampleRng) -> Option<Asked> {
         let present = self.some_object(rng)?;
         let absent = self.near_miss(&present, rng)?;
@@ -74,8 +73,8 @@ impl Scene {
         Some(Asked { text: format!("Is there {}?", description.indefinite()), answer: yes_or_no(yes) })
     }
 
-    /// First the answer is drawn, then a question that has it or the next smaller one: else nearly all would
-    /// be one.
+    /// First draws the answer, then a question with this answer or the next smaller one: otherwise nearly all
+    /// answers would be one.
     fn how_many(&self, rng: &mut SampleRng) -> Option<Asked> {
         let wanted = rng.random_range(0..=self.objects().len() as u32) as usize;
         let mut candidates: Vec<Description> = Vec::new();
@@ -110,7 +109,7 @@ impl Scene {
         Some(Asked { text: format!("What colour is {referent}?"), answer: object.colour.word().to_owned() })
     }
 
-    /// `the shape above the star`, where it is the only one and no other might be taken for it.
+    /// `the shape above the star`, where it is unique and unambiguous.
     fn by_place(&self, object: &Object, rng: &mut SampleRng) -> Option<String> {
         let landmark = pick(rng, &self.others(object))?;
         let only = |relation: &Relation| {
@@ -152,7 +151,7 @@ impl Scene {
         })
     }
 
-    /// Asked only where either answer could be: there is one other of the same colour and one of another.
+    /// Only where both answers are plausible: one other object has the same color and one has another.
     fn is_same_colour(&self, rng: &mut SampleRng) -> Option<Asked> {
         let one = pick(rng, self.objects())?;
         let (same, different): (Vec<Object>, Vec<Object>) =
@@ -165,7 +164,7 @@ impl Scene {
         Some(Asked { text: format!("Do {one} and {other} have the same colour?"), answer: yes_or_no(yes) })
     }
 
-    /// More of one shape, colour or pattern than of another, which may be absent.
+    /// Whether there are more of one shape, color or pattern than of another, which may be absent.
     fn are_more(&self, rng: &mut SampleRng) -> Option<Asked> {
         let naming = one_of(rng, [SHAPE, COLOUR, PATTERN]);
         let one = Description::of(&pick(rng, self.objects())?, naming);

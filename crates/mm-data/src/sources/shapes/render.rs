@@ -1,7 +1,7 @@
-//! The picture of a scene: signed distances, turned into antialiased 8-bit RGB.
+//! Renders a scene: signed distance functions to antialiased 8-bit RGB.
 //!
-//! Only additions, products, quotients, roots and roundings, all of them exact in IEEE 754: the bits are the
-//! same on every machine. The distances of star and heart are Inigo Quilez's
+//! It uses only additions, products, quotients, square roots and roundings, which IEEE 754 defines exactly:
+//! the bits are the same on every machine. The distances of star and heart are Inigo Quilez's
 //! (<https://iquilezles.org/articles/distfunctions2d/>).
 
 use image::{Rgb, RgbImage};
@@ -9,11 +9,11 @@ use image::{Rgb, RgbImage};
 use super::object::{Background, Colour, Object, Pattern, SIDE, Shape};
 use super::scene::Scene;
 
-/// The second colour of stripes and spots.
+/// The second color of stripes and spots.
 const WHITE: [f32; 3] = [255.0; 3];
 
 impl Scene {
-    /// The picture, `size` x `size` pixels.
+    /// The image, `size` x `size` pixels.
     pub fn render(&self, size: u32) -> RgbImage {
         let mut image = RgbImage::from_pixel(size, size, Rgb(self.background().rgb()));
         for object in self.objects() {
@@ -50,13 +50,13 @@ fn draw(image: &mut RgbImage, object: &Object) {
     }
 }
 
-/// How much of a pixel lies inside an edge that is `distance` pixels from its middle, negative inside.
+/// The coverage of a pixel by an edge at `distance` pixels from its center, negative inside.
 fn coverage(distance: f32) -> f32 {
     (0.5 - distance).clamp(0.0, 1.0)
 }
 
-/// How much of the pixel the pattern covers, and how much of that is white. The middle of an object has its
-/// colour, but for hollow ones; a rim keeps the outline of striped ones whole.
+/// The coverage of the pixel by the pattern, and the white share of it. The center of an object has its
+/// color, except for hollow ones; a rim closes the outline of striped ones.
 fn fill(object: &Object, covered: f32, distance: f32, [dx, dy]: [f32; 2], radius: f32) -> (f32, f32) {
     let inside = |rim: f32| coverage(distance + (rim * radius).max(1.0));
     match object.pattern {
@@ -76,7 +76,7 @@ fn fill(object: &Object, covered: f32, distance: f32, [dx, dy]: [f32; 2], radius
     }
 }
 
-/// The radius of the spots of a shape, and where they lie, in its radii; y is down.
+/// The radius and the centers of the spots of a shape, in radii of the shape; y points down.
 fn spots(shape: Shape) -> (f32, &'static [[f32; 2]]) {
     match shape {
         Shape::Circle => (0.21, &[[-0.37, -0.37], [0.37, -0.37], [-0.37, 0.37], [0.37, 0.37]]),
@@ -88,12 +88,12 @@ fn spots(shape: Shape) -> (f32, &'static [[f32; 2]]) {
     }
 }
 
-/// How far a number is above the nearest multiple of `step`.
+/// The signed distance of a number from the nearest multiple of `step`.
 fn from_multiple(number: f32, step: f32) -> f32 {
     number - step * (number / step + 0.5).floor()
 }
 
-/// The signed distance from the outline, negative inside, of a shape that fills the square from -1 to 1; y is
+/// The signed distance from the outline, negative inside, of a shape in the square from -1 to 1; y points
 /// down.
 fn distance(shape: Shape, x: f32, y: f32) -> f32 {
     let x = x.abs();
@@ -114,12 +114,12 @@ fn length(x: f32, y: f32) -> f32 {
     (x * x + y * y).sqrt()
 }
 
-/// A star of five points; its inner corners lie at 0.46 of the outer radius. y is up.
+/// A five-pointed star with its inner corners at 0.46 of the outer radius; y points up.
 fn star(x: f32, y: f32, radius: f32) -> f32 {
     const INNER: f32 = 0.46;
     const COS: f32 = 0.809_017; // of 36 degrees
     const SIN: f32 = 0.587_785_24;
-    // Two mirrors fold the five points onto one.
+    // Two reflections fold the five points onto one.
     let fold = 2.0 * (COS * x - SIN * y).max(0.0);
     let (x, y) = (x - fold * COS, y + fold * SIN);
     let fold = 2.0 * (-COS * x - SIN * y).max(0.0);
@@ -130,7 +130,7 @@ fn star(x: f32, y: f32, radius: f32) -> f32 {
     if y * edge_x > x * edge_y { distance } else { -distance }
 }
 
-/// A heart with its tip at the origin, about 1.1 high, for x >= 0; y is up.
+/// A heart with its tip at the origin, about 1.1 high, for x >= 0; y points up.
 fn heart(x: f32, y: f32) -> f32 {
     const LOBE: f32 = 0.353_553_4; // the root of two, over four
     if x + y > 1.0 {
@@ -142,7 +142,7 @@ fn heart(x: f32, y: f32) -> f32 {
 }
 
 impl Colour {
-    /// The colour in the picture.
+    /// The color in the image.
     pub fn rgb(self) -> [u8; 3] {
         match self {
             Self::Red => [214, 32, 36],
@@ -158,7 +158,7 @@ impl Colour {
 }
 
 impl Background {
-    /// The colour in the picture.
+    /// The color in the image.
     pub fn rgb(self) -> [u8; 3] {
         match self {
             Self::White => [248, 248, 246],

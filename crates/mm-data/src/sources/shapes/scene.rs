@@ -1,4 +1,4 @@
-//! The scene graph: objects, where they are to one another, and which phrases name them.
+//! The scene graph: objects, their spatial relations, and the phrases that refer to them.
 
 use std::ops::RangeInclusive;
 
@@ -10,25 +10,25 @@ use super::draw::{one_of, pick};
 use super::object::{Background, Colour, Object, Pattern, SIDE, Shape, Size};
 use crate::{Error, Result, SampleRng};
 
-/// The most objects of a scene.
+/// The maximum number of objects of a scene.
 pub const MAX_OBJECTS: usize = 6;
 
-/// How far two centres must be apart along an axis for a relation to hold, in thousandths of the side. Where
-/// they are less far apart, neither a relation nor its opposite is said of them.
+/// The minimum distance of two centers along an axis for a relation to hold, in thousandths of the side.
+/// Below it, texts use neither the relation nor its opposite.
 pub const MARGIN: u32 = 150;
 
-/// What is free between the squares around two objects, at the least, and half of it at the picture's edge.
+/// The minimum gap between the bounding squares of two objects; half of it to the edge of the image.
 const GAP: u32 = 24;
 
-/// A picture as a graph: one to six objects that lie apart, from left to right. Equal scenes are equal
-/// pictures.
+/// An image as a graph: one to six objects that do not overlap, from left to right. Equal scenes have equal
+/// images.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Scene {
     objects: Vec<Object>,
     background: Background,
 }
 
-/// Where one object is to another.
+/// The spatial relation of one object to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Relation {
@@ -56,7 +56,7 @@ impl Relation {
         }
     }
 
-    /// Left for right, above for below.
+    /// The opposite relation.
     pub fn opposite(self) -> Self {
         match self {
             Self::LeftOf => Self::RightOf,
@@ -66,8 +66,8 @@ impl Relation {
         }
     }
 
-    /// How far `one` is in this direction from `other`, in thousandths of the side; negative in the opposite
-    /// direction.
+    /// The distance of `one` from `other` in this direction, in thousandths of the side; negative in the
+    /// opposite direction.
     pub(super) fn distance(self, one: &Object, other: &Object) -> i32 {
         match self {
             Self::LeftOf => other.x as i32 - one.x as i32,
@@ -77,13 +77,13 @@ impl Relation {
         }
     }
 
-    /// Whether `one` is clearly, by [`MARGIN`], so to `other`. A diagonal has two relations.
+    /// Whether `one` has this relation to `other` by at least [`MARGIN`]. Two can hold on a diagonal.
     pub fn holds(self, one: &Object, other: &Object) -> bool {
         self.distance(one, other) >= MARGIN as i32
     }
 
-    /// The direction in which `one` is farther from `other`. It holds for any two objects of a scene, as they
-    /// lie apart.
+    /// The direction in which `one` is farthest from `other`. It holds for any two objects of a scene, since
+    /// they do not overlap.
     pub fn between(one: &Object, other: &Object) -> Self {
         let of = |relation: &Self| relation.distance(one, other);
         Self::ALL.into_iter().max_by_key(of).unwrap_or(Self::Below)
@@ -91,13 +91,13 @@ impl Relation {
 }
 
 impl Object {
-    /// The range that both coordinates of the centre may have.
+    /// The valid range of both coordinates of the center.
     pub(super) fn range(&self) -> RangeInclusive<u32> {
         let edge = self.size.radius() + GAP / 2;
         edge..=SIDE - edge
     }
 
-    /// Whether the squares around both lie apart.
+    /// Whether the bounding squares of both do not overlap, with a gap.
     pub(super) fn is_clear_of(&self, other: &Self) -> bool {
         self.x.abs_diff(other.x).max(self.y.abs_diff(other.y))
             >= self.size.radius() + other.size.radius() + GAP
@@ -107,8 +107,9 @@ impl Object {
 impl Scene {
     /// A scene of these objects, in any order.
     ///
-    /// Errors: none or more than [`MAX_OBJECTS`], one that is not wholly inside, two that do not lie apart
-    /// (the squares around them, with a gap) or that look the same.
+    /// # Errors
+    /// No object or more than [`MAX_OBJECTS`], an object that is partly outside, two that overlap (their
+    /// bounding squares, with a gap) or have the same attributes.
     pub fn new(mut objects: Vec<Object>, background: Background) -> Result<Self> {
         let wrong = |what: String| Err(Error::Setting(what));
         if objects.is_empty() || objects.len() > MAX_OBJECTS {
@@ -137,22 +138,22 @@ impl Scene {
         Ok(Self { objects, background })
     }
 
-    /// A scene of objects that are known to fit and stand in order.
+    /// A scene of objects that are known to be valid and sorted.
     pub(super) fn of(objects: Vec<Object>, background: Background) -> Self {
         Self { objects, background }
     }
 
-    /// The objects from left to right, one to six; no two look the same.
+    /// The one to six objects from left to right; no two have the same attributes.
     pub fn objects(&self) -> &[Object] {
         &self.objects
     }
 
-    /// The ground behind them.
+    /// The background.
     pub fn background(&self) -> Background {
         self.background
     }
 
-    /// Every relation that holds, as places in [`objects`](Self::objects): `(one, relation, other)`.
+    /// All relations that hold, with indices into [`objects`](Self::objects): `(one, relation, other)`.
     pub fn relations(&self) -> Vec<(usize, Relation, usize)> {
         let pairs =
             (0..self.objects.len()).flat_map(|one| (0..self.objects.len()).map(move |other| (one, other)));
@@ -162,24 +163,24 @@ impl Scene {
             .collect()
     }
 
-    /// Whether it has a [`HELD_OUT`](super::HELD_OUT) combination, which no training scene has.
+    /// Whether the scene has a [`HELD_OUT`](super::HELD_OUT) combination.
     pub fn is_held_out(&self) -> bool {
         self.objects.iter().any(Object::is_held_out)
     }
 
-    /// How many objects a description fits.
+    /// The number of objects that a description matches.
     pub fn count(&self, description: &Description) -> usize {
         self.objects.iter().filter(|object| description.fits(object)).count()
     }
 
-    /// Whether a text of this scene may say this. Training must not name held-out combinations even to deny
-    /// them: a model would learn that they never are.
+    /// Whether texts of this scene may use a description. Training texts must not have held-out combinations
+    /// even in negatives: a model would learn that they never occur.
     pub(super) fn may_name(&self, description: &Description) -> bool {
         !description.is_held_out() || self.is_held_out()
     }
 
-    /// A shortest description by attributes of `naming` that fits this object alone; none where these do not
-    /// tell it.
+    /// A shortest description by attributes of `naming` that matches only this object; `None` where there is
+    /// none.
     pub(super) fn referent(
         &self,
         object: &Object,
@@ -196,7 +197,7 @@ impl Scene {
         })
     }
 
-    /// The description with one of its attributes replaced, so that it fits no object.
+    /// The description with one attribute replaced, so that it matches no object.
     pub(super) fn near_miss(&self, description: &Description, rng: &mut SampleRng) -> Option<Description> {
         (0..20).find_map(|_| {
             let mut missed = *description;
@@ -210,7 +211,7 @@ impl Scene {
         })
     }
 
-    /// The random numbers for one sort of text: they follow from the scene alone.
+    /// The random number generator for one kind of text. It depends on the scene alone.
     pub(super) fn rng(&self, purpose: &str) -> SampleRng {
         let numbers = self.objects.iter().flat_map(|object| {
             let Object { shape, colour, size, pattern, x, y } = *object;
@@ -220,7 +221,7 @@ impl Scene {
     }
 }
 
-/// FNV-1a, a number at a time.
+/// FNV-1a over numbers.
 pub(super) fn hash(numbers: impl Iterator<Item = u64>) -> u64 {
     numbers.fold(0xcbf2_9ce4_8422_2325, |hash, number| (hash ^ number).wrapping_mul(0x0000_0100_0000_01b3))
 }

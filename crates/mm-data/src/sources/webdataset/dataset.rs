@@ -23,7 +23,8 @@ const OPEN_SHARDS: usize = 128;
 /// The approximate size of a block in bytes, large enough that seek time is negligible.
 const BLOCK_BYTES: u64 = 4 << 20;
 
-/// The maximum number of samples in a block, so that a shuffle window has many blocks even with small samples.
+/// The maximum number of samples in a block, so that a shuffle window has many blocks even with small
+/// samples.
 const BLOCK_SAMPLES: u64 = 128;
 
 /// Shards with access by index.
@@ -52,8 +53,8 @@ struct OpenShard {
 }
 
 impl TarDataset {
-    /// Opens the shards. Those without an index are indexed now, in parallel. A shard that cannot be read is one
-    /// bad sample.
+    /// Opens the shards. Those without an index are indexed now, in parallel. A shard that cannot be read is
+    /// one bad sample.
     ///
     /// # Errors
     /// No shard can be read.
@@ -76,7 +77,8 @@ impl TarDataset {
                 return Err(Error::Setting(format!("`{name}`: {reason}")));
             }
             tracing::warn!(
-                "`{name}`: {} of {} shards cannot be read, each is counted as a bad sample; the first: {}: {reason}",
+                "`{name}`: {} of {} shards cannot be read, each is counted as a bad sample; the first: {}: \
+                 {reason}",
                 unreadable.len(),
                 shards.len(),
                 first.path.display()

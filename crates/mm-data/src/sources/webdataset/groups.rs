@@ -1,7 +1,7 @@
 //! Groups the members of a tar into samples.
 //!
-//! A sample is the adjacent members of one key. A repeated extension ends it: two adjacent samples of one key,
-//! which writers produce that restart their numbering, are two samples if each has an image and a text.
+//! A sample is the adjacent members of one key. A repeated extension ends it: two adjacent samples of one
+//! key, which writers produce that restart their numbering, are two samples if each has an image and a text.
 //! Otherwise it is unclear which members belong together, and both are one group that is not a sample.
 
 use std::collections::{BTreeMap, HashMap};

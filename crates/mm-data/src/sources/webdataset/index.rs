@@ -3,10 +3,10 @@
 //! # The file
 //! `SHARD.tar.index` is little-endian: the magic, the tar's size and modification time in nanoseconds, the
 //! number of samples, the number of samples whose key occurs more than once, and the length of the reason why
-//! the tar is broken (0 if it is complete); then for each sample its first byte, its length and the end of its
-//! key; then the keys; then for each sample whose key occurs more than once its number and the first byte of
-//! the other; then the reason. It is written under a temporary name and renamed, and rebuilt when the tar's
-//! size or time differs.
+//! the tar is broken (0 if it is complete); then for each sample its first byte, its length and the end of
+//! its key; then the keys; then for each sample whose key occurs more than once its number and the first byte
+//! of the other; then the reason. It is written under a temporary name and renamed, and rebuilt when the
+//! tar's size or time differs.
 //!
 //! The number in the magic changes with the definition of a sample: older indices are rebuilt.
 
@@ -81,8 +81,8 @@ pub(super) struct Extent {
 }
 
 impl Index {
-    /// Opens the index of the tar at `path`, beside the tar or in `folder`, or builds it. An index that cannot be
-    /// written is kept in memory, with a warning.
+    /// Opens the index of the tar at `path`, beside the tar or in `folder`, or builds it. An index that
+    /// cannot be written is kept in memory, with a warning.
     ///
     /// # Errors
     /// The tar cannot be read.
@@ -105,8 +105,8 @@ impl Index {
             Err(error) => {
                 let place = place.display();
                 tracing::warn!(
-                    "{place} cannot be written, so that {} is indexed at every start: {error}; set index_dir to \
-                     another folder",
+                    "{place} cannot be written, so that {} is indexed at every start: {error}; set index_dir \
+                     to another folder",
                     path.display()
                 );
                 None
@@ -231,7 +231,8 @@ fn number(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes)
 }
 
-/// The path of the index: beside the tar, or in `folder` under the tar's full path, so that names do not clash.
+/// The path of the index: beside the tar, or in `folder` under the tar's full path, so that names do not
+/// clash.
 fn place(path: &Path, folder: Option<&Path>) -> PathBuf {
     let name = match folder {
         None => path.to_owned(),

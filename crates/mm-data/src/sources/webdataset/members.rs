@@ -22,7 +22,8 @@ pub(crate) struct Member {
     pub bytes: Vec<u8>,
 }
 
-/// The name of a tar entry if it is a member of a sample: a file, not a folder or link, with key and extension.
+/// The name of a tar entry if it is a member of a sample: a file, not a folder or link, with key and
+/// extension.
 pub(super) fn of_sample(entry: &Entry<impl Read>) -> Option<Name> {
     let is_file = matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous);
     is_file.then(|| Name::parse(&entry.path_bytes())).flatten()
@@ -77,7 +78,8 @@ pub(super) fn of_group(group: Group<Vec<u8>>) -> Result<Vec<Member>> {
     }
 }
 
-/// Adds to the error of a sample without image or caption that its key also occurs at byte `other` of the tar.
+/// Adds to the error of a sample without image or caption that its key also occurs at byte `other` of the
+/// tar.
 pub(super) fn with_other_place(error: Error, other: Option<u64>) -> Error {
     match (error.fault(), other) {
         (fault @ (Fault::NoImage | Fault::NoCaption), Some(other)) => Error::bad(
@@ -374,7 +376,8 @@ mod tests {
         );
         assert_eq!(
             said(br#"{"captions": [1, {}, "two"], "label": {"a": 1}}"#),
-            "its .json: `captions` has 1 among its texts; `captions` has an object among its texts; `label` is an object, not a text or a number"
+            "its .json: `captions` has 1 among its texts; `captions` has an object among its texts; \
+             `label` is an object, not a text or a number"
         );
         assert!(
             said(br#"{"questions": [{"question": "why?", "answer": "so"}]}"#)

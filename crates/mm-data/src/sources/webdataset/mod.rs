@@ -1,7 +1,7 @@
 //! WebDataset: tars of samples, as the Python library of that name and img2dataset write them.
 //!
-//! A sample is the adjacent members of one key: `000017.jpg`, `000017.txt`, `000017.json`. Plain local tars are
-//! indexed when they are first read and are then accessed by index: the order of a run depends on neither
+//! A sample is the adjacent members of one key: `000017.jpg`, `000017.txt`, `000017.json`. Plain local tars
+//! are indexed when they are first read and are then accessed by index: the order of a run depends on neither
 //! processes nor threads, and a resumed run starts with the very next sample. Commands, standard input and
 //! compressed tars are streams.
 

@@ -119,8 +119,8 @@ fn is_hidden_match(pattern: &str, path: &Path) -> bool {
     parts.any(|part| is_hidden(part) && !is_named(part))
 }
 
-/// The shell's brace expansion: `{a,b}` and `{00..12}`, nested and repeated. Braces without a comma or `..` are
-/// kept.
+/// The shell's brace expansion: `{a,b}` and `{00..12}`, nested and repeated. Braces without a comma or `..`
+/// are kept.
 fn braces(word: &str) -> Result<Vec<String>> {
     let Some(open) = word.find('{') else { return Ok(vec![word.to_owned()]) };
     let mut depth = 0;
@@ -246,7 +246,9 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(
+            ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() }
+        )]
 
         #[test]
         fn no_word_panics_or_expands_without_bound(word in "[{},.0-9aé]{0,24}") {

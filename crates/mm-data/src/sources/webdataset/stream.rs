@@ -266,7 +266,8 @@ impl ShardReader {
         }
     }
 
-    /// Sends the samples of a tar, compressed or not. The inner error is the reason why the tar is incomplete.
+    /// Sends the samples of a tar, compressed or not. The inner error is the reason why the tar is
+    /// incomplete.
     fn tar(&self, name: &str, input: impl Read) -> std::result::Result<Result<()>, Gone> {
         let broken = |error: std::io::Error| Error::bad(Fault::Shard, error.to_string());
         let mut input = BufReader::with_capacity(1 << 18, Counted { input, handle: &self.handle });
@@ -281,7 +282,8 @@ impl ShardReader {
             Some(other) => Some(other.unread(name)),
         };
         if let Some(reason) = refused {
-            // Read on, because a command fails if its output is not read to the end, and that error would hide this.
+            // Read on, because a command fails if its output is not read to the end, and that error would
+            // hide this.
             let _ = std::io::copy(&mut input, &mut std::io::sink());
             return Ok(Err(Error::bad(Fault::Shard, reason)));
         }

@@ -60,7 +60,8 @@ fn groups(tar: &File, size: u64, samples: &mut Samples) -> std::io::Result<Optio
     for entry in archive.entries_with_seek()? {
         let entry = match entry {
             Ok(entry) => entry,
-            // The library returns I/O errors and format errors as one type; format errors have no OS error code.
+            // The library returns I/O errors and format errors as one type; format errors have no OS error
+            // code.
             Err(error) if error.raw_os_error().is_some() => return Err(error),
             Err(error) => {
                 groups.finish().for_each(|group| samples.add(group));
@@ -93,8 +94,8 @@ fn groups(tar: &File, size: u64, samples: &mut Samples) -> std::io::Result<Optio
         .or_else(|| samples.found.samples.is_empty().then(|| "it has no sample".to_owned())))
 }
 
-/// Checks the end of a tar with its last member ending at byte `end`: only zeros may follow, at least one block.
-/// Returns the problem, if there is one.
+/// Checks the end of a tar with its last member ending at byte `end`: only zeros may follow, at least one
+/// block. Returns the problem, if there is one.
 fn after_end(tar: &File, end: u64) -> std::io::Result<Option<String>> {
     let mut tar = BufReader::with_capacity(1 << 16, tar);
     tar.seek(SeekFrom::Start(end))?;

@@ -25,10 +25,11 @@ pub enum Filter {
     MaxSide(u32),
     /// The maximum ratio of the long side to the short side.
     MaxAspect(f64),
-    /// The minimum cosine similarity of image and canonical caption by a model; drops samples without caption.
+    /// The minimum cosine similarity of image and canonical caption by a model; drops samples without
+    /// caption.
     ClipScore(f32),
-    /// The maximum difference in bits, of 64, of the perceptual hashes of duplicate images; the first of several
-    /// duplicates is kept.
+    /// The maximum difference in bits, of 64, of the perceptual hashes of duplicate images; the first of
+    /// several duplicates is kept.
     Duplicates(u32),
 }
 

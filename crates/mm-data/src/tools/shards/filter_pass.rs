@@ -83,8 +83,8 @@ impl FilterPass<'_> {
         let range = range.start.min(outcomes.len())..range.end.min(outcomes.len());
         let samples = self.samples.read(range.clone());
         if samples.len() < range.len() {
-            let reason = "the stream has fewer samples in the second pass, which filter duplicates needs: pack \
-                          it without this filter first";
+            let reason = "the stream has fewer samples in the second pass, which filter duplicates needs: \
+                          pack it without this filter first";
             return Err(Error::Setting(reason.into()));
         }
         Ok(samples.into_iter().map(one).collect())

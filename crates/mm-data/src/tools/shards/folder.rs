@@ -155,8 +155,8 @@ impl<'a> Folder<'a> {
         Ok(())
     }
 
-    /// Sums up all records, and writes the manifest and the bad samples. Returns the counts of all samples, the
-    /// number of tars and the statistics of their contents.
+    /// Sums up all records, and writes the manifest and the bad samples. Returns the counts of all samples,
+    /// the number of tars and the statistics of their contents.
     pub fn finish(&self, job: &Job) -> Result<(Shard, usize, Stats)> {
         let (mut all, mut stats) = (Shard::default(), Stats::default());
         let mut shards = Vec::with_capacity(self.ranges());

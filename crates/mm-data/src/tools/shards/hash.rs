@@ -1,10 +1,10 @@
 //! Near-duplicate images: a perceptual hash, and an index of hashes.
 //!
 //! The hash is pHash (Zauner 2010, <https://www.phash.org/docs/pubs/thesis_zauner.pdf>): the image in grey is
-//! reduced to 32 x 32 by area means; each of the 8 x 8 lowest frequencies of its cosine transform gives one bit,
-//! set if it is above their median. It is computed in integers, so it is the same on every machine. A change of
-//! size, compression or brightness flips few of the 64 bits; photographs of different subjects differ in about
-//! half. The hash ignores color and fine detail.
+//! reduced to 32 x 32 by area means; each of the 8 x 8 lowest frequencies of its cosine transform gives one
+//! bit, set if it is above their median. It is computed in integers, so it is the same on every machine. A
+//! change of size, compression or brightness flips few of the 64 bits; photographs of different subjects
+//! differ in about half. The hash ignores color and fine detail.
 
 use std::collections::HashMap;
 use std::f64::consts::PI;
@@ -54,8 +54,8 @@ pub(super) fn perceptual_hash(image: &RgbImage) -> u64 {
     frequencies.iter().fold(0, |hash, frequency| hash << 1 | u64::from(*frequency > median))
 }
 
-/// An index of hashes. Two hashes that differ in at most `bits` bits agree in at least one of `bits + 1` parts,
-/// so a hash is compared only with those that share a part with it.
+/// An index of hashes. Two hashes that differ in at most `bits` bits agree in at least one of `bits + 1`
+/// parts, so a hash is compared only with those that share a part with it.
 pub(super) struct Seen {
     bits: u32,
     hashes: Vec<u64>,

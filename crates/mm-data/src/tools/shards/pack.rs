@@ -94,9 +94,9 @@ pub struct Packing<'a> {
 }
 
 impl Packing<'_> {
-    /// Packs into the folder `out`, or resumes a packing there: writes `00000.tar` and so on, `manifest.json`,
-    /// and `bad_samples.jsonl` if a sample cannot be read. An interruption at any moment leaves only complete
-    /// shards.
+    /// Packs into the folder `out`, or resumes a packing there: writes `00000.tar` and so on,
+    /// `manifest.json`, and `bad_samples.jsonl` if a sample cannot be read. An interruption at any moment
+    /// leaves only complete shards.
     ///
     /// A change in the number of samples since the start is detected, a change of their contents is not.
     ///
@@ -114,8 +114,8 @@ impl Packing<'_> {
     /// ```
     ///
     /// # Errors
-    /// `out` has other contents, or shards of another data set or with other options; too many bad samples; no
-    /// model where a filter needs one; a file cannot be written. Complete shards are kept.
+    /// `out` has other contents, or shards of another data set or with other options; too many bad samples;
+    /// no model where a filter needs one; a file cannot be written. Complete shards are kept.
     pub fn run(&self, out: &Path) -> Result<Summary> {
         let job = self.job()?;
         let folder = Folder::open(out, &job)?;

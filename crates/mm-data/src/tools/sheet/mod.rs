@@ -56,8 +56,8 @@ pub struct Shown {
 }
 
 impl Sheet {
-    /// Reads up to `count` samples. Transparent images are composited over white. A sample that cannot be read is
-    /// shown with its reason.
+    /// Reads up to `count` samples. Transparent images are composited over white. A sample that cannot be
+    /// read is shown with its reason.
     ///
     /// # Errors
     /// `count` is 0, or random samples of a stream are requested.

@@ -12,7 +12,8 @@ const STYLE: &str = include_str!("sheet.css");
 pub(super) fn page(sheet: &Sheet) -> String {
     let (title, count) = (escape(&sheet.title), sheet.tiles.len());
     let mut page = format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}</style></head><body>\n\
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
+         <style>{STYLE}</style></head><body>\n\
          <h1>{title}</h1>\n<p>{count} of {} samples</p>\n<main>\n",
         sheet.total
     );
