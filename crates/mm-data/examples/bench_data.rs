@@ -1,7 +1,7 @@
 //! Our side of `cargo xtask bench data`: what one process measures, as a line of JSON.
 //!
 //!     bench_data load SHARDS WORKERS       training batches of 224 px from the shards of a folder, one pass
-//!     bench_data stream SHARDS WORKERS     the same, the shards read as streams through a shuffle buffer of 1,000
+//!     bench_data stream SHARDS WORKERS     the same, shards read as streams with a shuffle buffer of 1,000
 //!     bench_data shapes SECONDS            scenes with all their texts, drawn at 64 px, on one thread
 //!     bench_data shards OUT COUNT          writes shards of 100 small samples
 //!     bench_data restore SHARDS            opens a run's data and goes to its middle

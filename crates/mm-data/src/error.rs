@@ -60,8 +60,8 @@ pub enum Error {
     },
     /// More bad samples than the config allows.
     #[error(
-        "`{name}`: {count} bad samples, more than max_bad_samples = {allowed}: repair them or raise the limit. \
-         {}",
+        "`{name}`: {count} bad samples, more than max_bad_samples = {allowed}: repair them or raise the \
+         limit. {}",
         listed(first)
     )]
     TooManyBad {

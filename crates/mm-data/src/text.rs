@@ -110,7 +110,7 @@ fn into_text(bytes: Vec<u8>) -> std::result::Result<String, NotText> {
     })
 }
 
-/// The bytes as UTF-8 without their byte order mark, converted from UTF-16 where the mark says so.
+/// The bytes as UTF-8 without their byte order mark, converted from UTF-16 where it is marked so.
 fn utf_8(mut bytes: Vec<u8>) -> std::result::Result<Vec<u8>, NotText> {
     match bytes[..] {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => {

@@ -303,7 +303,7 @@ fn memory_for_reading_ahead_is_bounded() {
         let config = LoaderConfig { batch_size: 4, prefetch: 50, prefetch_bytes, ..LoaderConfig::default() };
         let source = Arc::new(Numbers { len: 1000, bad: Vec::new() });
         let mut loader = Loader::new(source, config, Rank::default(), map, Position::default()).unwrap();
-        // How much is read ahead of the first batch nobody knows: no item was seen yet.
+        // The size of items is unknown before the first batch, so prefetching is not yet bounded.
         let read: usize = (0..60).map(|_| loader.next_batch().unwrap().items.len()).sum();
         wait_until(|| calls.load(Ordering::Relaxed) - read >= expected);
         std::thread::sleep(Duration::from_millis(50)); // for more than is expected
@@ -377,18 +377,24 @@ fn a_dropped_loader_stops_its_threads_at_once() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(
+        ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() }
+    )]
 
     #[test]
     fn a_loader_from_any_position_goes_on_exactly(
         len in 5usize..40, batch_size in 1usize..5, workers in 1usize..4, stop in 0usize..20,
         shuffle: bool, drop_last: bool, seed: u64, bad in proptest::collection::vec(0usize..40, 0..2),
     ) {
-        let config = LoaderConfig { batch_size, workers, shuffle, drop_last, seed, max_bad_samples: 2, ..LoaderConfig::default() };
+        let max_bad_samples = 2;
+        let config = LoaderConfig {
+            batch_size, workers, shuffle, drop_last, seed, max_bad_samples, ..LoaderConfig::default()
+        };
         prop_assume!(len > 2 * batch_size);
         let straight = batches(&mut loader(len, &bad, &config, Position::default()).unwrap(), stop + 10);
         let mut first = loader(len, &bad, &config, Position::default()).unwrap();
-        let position = batches(&mut first, stop).last().map_or_else(Position::default, |batch| batch.position.clone());
+        let stopped = batches(&mut first, stop);
+        let position = stopped.last().map_or_else(Position::default, |batch| batch.position.clone());
         // Saved as a run saves it, and read by a loader with other threads.
         let saved = serde_json::to_string(&position).unwrap();
         let other = LoaderConfig { workers: 4 - workers, prefetch: 7, ..config };

@@ -1,5 +1,5 @@
-//! Annotation files as disks, downloads and scripts leave them: opening them and reading their samples gives
-//! samples or errors, soon, and in bounded memory.
+//! Damaged annotation files: opening them and reading their samples gives samples or errors, in bounded time
+//! and memory.
 
 use std::fs;
 use std::path::Path;
@@ -13,22 +13,31 @@ use crate::mutate::mutated;
 #[path = "../../mm-image/tests/mutate/mod.rs"]
 mod mutate;
 
-const COCO: &str = r#"{"info": {"year": 2017}, "licenses": [], "images": [{"license": 4, "file_name": "000000000139.jpg", "height": 427, "id": 139},
-{"file_name": "000000000285.jpg", "id": 285}], "annotations": [{"image_id": 139, "id": 1, "caption": "A café \u00e9 🐈."}, {"image_id": 285, "id": 2, "caption": "A bear"}]}"#;
-const KARPATHY: &str = r#"{"images": [{"filepath": "val2014", "sentids": [1], "filename": "a.jpg", "imgid": 0, "split": "train", "sentences": [{"tokens": ["a"], "raw": "A.", "sentid": 1}], "cocoid": 1},
+const COCO: &str = r#"{"info": {"year": 2017}, "licenses": [], "images": [{"license": 4,
+"file_name": "000000000139.jpg", "height": 427, "id": 139},
+{"file_name": "000000000285.jpg", "id": 285}], "annotations": [{"image_id": 139, "id": 1,
+"caption": "A café \u00e9 🐈."}, {"image_id": 285, "id": 2, "caption": "A bear"}]}"#;
+const KARPATHY: &str = r#"{"images": [{"filepath": "val2014", "sentids": [1], "filename": "a.jpg",
+"imgid": 0, "split": "train", "sentences": [{"tokens": ["a"], "raw": "A.", "sentid": 1}], "cocoid": 1},
 {"filename": "b.jpg", "split": "restval", "sentences": [{"raw": "B."}, {"raw": "b"}]}], "dataset": "coco"}"#;
-const KAGGLE: &str = "image_name| comment_number| comment\n1.jpg| 0| Two dogs .\n1.jpg| 1| Dogs | two .\n2.jpg| 4   A dog .\n2.jpg| 0| É\n";
+const KAGGLE: &str = "image_name| comment_number| comment\n1.jpg| 0| Two dogs .\n1.jpg| 1| Dogs | two .\n\
+    2.jpg| 4   A dog .\n2.jpg| 0| É\n";
 const TOKEN: &str = "1.jpg#0\tTwo dogs .\n1.jpg#1\tDogs .\n2.jpg#0\tÉ 🐈\n";
-const HUGGING: &str = "raw,sentids,split,filename,img_id\n\"[\"\"Two dogs\"\", \"\"É\"\"]\",\"[0, 1]\",train,1.jpg,0\n\"[\"\"x\"\"]\",[2],train,2.jpg,1\n";
-const QUESTIONS: &str = r#"{"data_subtype": "val2014", "questions": [{"image_id": 1, "question": "Is it?", "question_id": 10}, {"image_id": 2, "question": "What?", "question_id": 20}]}"#;
-const ANSWERS: &str = r#"{"annotations": [{"question_id": 10, "image_id": 1, "answer_type": "yes/no", "question_type": "is it", "multiple_choice_answer": "yes", "answers": [{"answer": "yes", "answer_id": 1}]}, {"question_id": 20, "image_id": 2, "answers": [{"answer": "cat"}]}]}"#;
+const HUGGING: &str = "raw,sentids,split,filename,img_id\n\
+    \"[\"\"Two dogs\"\", \"\"É\"\"]\",\"[0, 1]\",train,1.jpg,0\n\"[\"\"x\"\"]\",[2],train,2.jpg,1\n";
+const QUESTIONS: &str = r#"{"data_subtype": "val2014", "questions": [{"image_id": 1, "question": "Is it?",
+"question_id": 10}, {"image_id": 2, "question": "What?", "question_id": 20}]}"#;
+const ANSWERS: &str = r#"{"annotations": [{"question_id": 10, "image_id": 1, "answer_type": "yes/no",
+"question_type": "is it", "multiple_choice_answer": "yes", "answers": [{"answer": "yes", "answer_id": 1}]},
+{"question_id": 20, "image_id": 2, "answers": [{"answer": "cat"}]}]}"#;
 const PROMPTS: &str = "a red fox in the snow\n\nein Füchslein 🦊\r\nlast";
-const PAIRS: &str = r#"{"before": "a.jpg", "after": "b.jpg", "instruction": "make it snow", "before_caption": "É", "after_caption": "x"}
+const PAIRS: &str = r#"
+{"before": "a", "after": "b", "instruction": "c", "before_caption": "É", "after_caption": "d"}
 {"prompt": "a fox", "first": "a.jpg", "second": "b.jpg", "preferred": "tie"}
 {"prompt": "a bear", "first": "c.jpg", "second": "d.jpg", "preferred": 0.25, "label": "x"}
 "#;
 
-/// Files and the config that reads them; the first file is the one to mutate.
+/// The bytes of a file to damage, and the config that reads it.
 fn cases() -> Vec<(Vec<u8>, String)> {
     let json = |kind: &str, text: &str| (text.as_bytes().to_vec(), format!("kind = '{kind}'\npath = 'FILE'"));
     let mut cases = vec![
@@ -58,7 +67,7 @@ fn cases() -> Vec<(Vec<u8>, String)> {
     cases
 }
 
-/// The most memory that this process has held, where the system tells it.
+/// The peak memory of this process, where the system reports it.
 fn peak_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -75,7 +84,7 @@ fn four_thousand_mutated_files_give_samples_or_errors() {
     let (mut refused, mut bad, mut whole, mut panics) = (0, 0, 0, 0);
     for number in 0..4400 {
         let (bytes, config) = &cases[number % cases.len()];
-        // A file that is written over is brought to the disk, a new one is not yet.
+        // Overwriting a file would sync it to the disk, which is slow.
         let _ = fs::remove_file(&file);
         fs::write(&file, mutated(bytes, &mut rng)).unwrap();
         let config =

@@ -38,15 +38,17 @@ fn an_epoch_of_each_reader_is_read_or_skipped() {
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
     let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens");
     let picture = goldens.join("images/photos/brick.png");
-    // A PNG under a name that says JPEG: the bytes tell.
+    // A PNG with the name of a JPEG: the format is detected from the bytes.
     for name in ["000000000001.jpg", "COCO_val2014_000000000001.jpg"] {
         fs::copy(&picture, folder.path().join(name)).unwrap();
     }
 
     write(
         "captions.json",
-        r#"{"info": {}, "licenses": [], "images": [{"id": 1, "file_name": "000000000001.jpg"}, {"id": 2, "file_name": "gone.jpg"}],
-            "annotations": [{"id": 1, "image_id": 1, "caption": "a"}, {"id": 2, "image_id": 2, "caption": "b"}, {"id": 3, "image_id": 3, "caption": "c"}]}"#,
+        r#"{"info": {}, "licenses": [], "images": [{"id": 1, "file_name": "000000000001.jpg"}, {"id": 2,
+"file_name": "gone.jpg"}],
+            "annotations": [{"id": 1, "image_id": 1, "caption": "a"}, {"id": 2, "image_id": 2,
+"caption": "b"}, {"id": 3, "image_id": 3, "caption": "c"}]}"#,
     );
     let (keys, skipped) = epoch(&format!("kind = 'coco'\npath = '{}'", path("captions.json")));
     assert_eq!((keys.len(), skipped.len()), (1, 2));

@@ -100,9 +100,9 @@ impl Augment {
         self.flip_and_jitter(resize::crop_resize(image, rect, size), rng)
     }
 
-    /// Decodes and augments an image, with the draws from `rng` of [`apply`](Self::apply). A JPEG whose crop
-    /// is several times larger than `size` is decoded at a fraction of its size ([`largest_divisor`]); the
-    /// result then differs by a level or two of 255.
+    /// Decodes and augments an image, with the draws from `rng` of [`apply`](Self::apply). A JPEG is
+    /// decoded at a fraction of its size where the crop is several times larger than `size`
+    /// ([`largest_divisor`]); the result then differs by a level or two of 255.
     ///
     /// # Errors
     /// Those of [`decode`](crate::decode()).

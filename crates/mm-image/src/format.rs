@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn every_extension_is_that_of_a_supported_format() {
         for extension in IMAGE_EXTENSIONS {
-            // The library's table lacks `jpe`, another extension of JPEG.
+            // The library does not list `jpe`, another extension of JPEG.
             let format =
                 ImageFormat::from_extension(extension).or((extension == "jpe").then_some(ImageFormat::Jpeg));
             assert!(format.is_some_and(is_decoded), "{extension}");

@@ -101,8 +101,8 @@ impl LoaderConfig {
         }
         if drop_last && batch_size > len {
             return Err(Error::Setting(format!(
-                "batch_size = {batch_size} is larger than `{name}` with its {len} samples, so that no batch is \
-                 ever full: make the batch smaller or the data set larger"
+                "batch_size = {batch_size} is larger than `{name}` with its {len} samples, so that no batch \
+                 is ever full: make the batch smaller or the data set larger"
             )));
         }
         Ok(())

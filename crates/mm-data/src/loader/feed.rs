@@ -30,7 +30,8 @@ impl Numbered {
         let len = self.source.len();
         let count = if replace { TRIES.min(len) } else { 1 };
         let replacement = move |number: usize| (place + len / 2 + number - 1) % len;
-        (0..count).map(move |number| self.order.at(epoch, if number == 0 { place } else { replacement(number) }))
+        (0..count)
+            .map(move |number| self.order.at(epoch, if number == 0 { place } else { replacement(number) }))
     }
 }
 

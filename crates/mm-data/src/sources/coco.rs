@@ -125,11 +125,17 @@ mod tests {
     use crate::{Dataset, Error, Sample, SampleImage};
 
     /// The start of the published files.
-    const HEAD: &str = r#""info": {"description": "COCO 2017 Dataset","url": "http://cocodataset.org","version": "1.0","year": 2017,"contributor": "COCO Consortium","date_created": "2017/09/01"},"licenses": [{"url": "http://creativecommons.org/licenses/by-nc-sa/2.0/","id": 1,"name": "Attribution-NonCommercial-ShareAlike License"}]"#;
+    const HEAD: &str = r#""info": {"description": "COCO 2017 Dataset","url": "http://cocodataset.org",
+"version": "1.0","year": 2017,"contributor": "COCO Consortium","date_created": "2017/09/01"},
+"licenses": [{"url": "http://creativecommons.org/licenses/by-nc-sa/2.0/","id": 1,
+"name": "Attribution-NonCommercial-ShareAlike License"}]"#;
 
     fn image(id: u64) -> String {
         format!(
-            r#"{{"license": 4,"file_name": "{id:012}.jpg","coco_url": "http://images.cocodataset.org/val2017/{id:012}.jpg","height": 427,"width": 640,"date_captured": "2013-11-14 17:02:52","flickr_url": "http://farm7.staticflickr.com/6116/{id}_z.jpg","id": {id}}}"#
+            r#"{{"license": 4,"file_name": "{id:012}.jpg",
+"coco_url": "http://images.cocodataset.org/val2017/{id:012}.jpg","height": 427,"width": 640,
+"date_captured": "2013-11-14 17:02:52","flickr_url": "http://farm7.staticflickr.com/6116/{id}_z.jpg",
+"id": {id}}}"#
         )
     }
 

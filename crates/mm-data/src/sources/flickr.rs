@@ -243,9 +243,9 @@ mod tests {
     }
 
     #[test]
-    fn kaggles_file_has_its_famous_broken_row_counted() {
+    fn the_broken_row_of_kaggles_file_is_counted() {
         let text = "image_name| comment_number| comment\r\n\
-            1000092795.jpg| 0| Two young guys with shaggy hair look at their hands while hanging out in the yard .\r\n\
+            1000092795.jpg| 0| Two young guys with shaggy hair look at their hands .\r\n\
             1000092795.jpg| 1| Two young , White males are outside near many bushes | trees .\r\n\
             2199200615.jpg| 3| A dog on grass .\r\n\
             2199200615.jpg| 4   A dog runs across the grass .\r\n\
@@ -255,9 +255,8 @@ mod tests {
         assert_eq!(captions(&source, 0)[1], "Two young , White males are outside near many bushes | trees .");
         assert_eq!(captions(&source, 1), ["The dog is running .", "A dog on grass ."]);
         let sample = source.sample(1).unwrap();
-        assert!(
-            matches!(sample.image().unwrap(), SampleImage::File(path) if path == Path::new("flickr30k-images/2199200615.jpg"))
-        );
+        let SampleImage::File(path) = sample.image().unwrap() else { panic!("a file") };
+        assert_eq!(path, Path::new("flickr30k-images/2199200615.jpg"));
         let expected = "line 5: 2 of the 3 columns `image_name| comment_number| comment`";
         assert_eq!(said(&source, 2), (Fault::Row, expected.to_owned()));
     }
@@ -299,7 +298,8 @@ mod tests {
     fn another_file_is_an_error_with_the_expected_formats() {
         let error = |text: &str, keys: &str| open_bytes(text.as_bytes(), keys).err().unwrap().to_string();
         let message = error("image,caption\na.jpg,x\n", "");
-        assert!(message.contains("results:1: `image,caption` is not the first line of a Flickr30k file"), "{message}");
+        let expected = "results:1: `image,caption` is not the first line of a Flickr30k file";
+        assert!(message.contains(expected), "{message}");
         assert!(error("", "").contains("the file lists none"));
         assert!(error("image_name| comment_number| comment\n", "").contains("the file lists none"));
         assert!(error("a.jpg#0\tx\n", "split = 'test'").contains("with kind = \"karpathy\""));

@@ -197,7 +197,10 @@ mod tests {
 
     #[test]
     fn edits_and_preferences_are_read() {
-        let captioned = r#"{"before": "a", "after": "b", "instruction": "x", "before_caption": "1", "after_caption": "2", "label": "add"}"#;
+        let captioned = concat!(
+            r#"{"before": "a", "after": "b", "instruction": "x", "#,
+            r#""before_caption": "1", "after_caption": "2", "label": "add"}"#
+        );
         let soft = r#"{"prompt": "p", "first": "a", "second": "b", "preferred": 0.75}"#;
         let dataset = open(&[EDIT, "", PREFERENCE, captioned, soft], "images_root = '/r'").unwrap();
         let [edit, preference, captioned, soft] = [0, 1, 2, 3].map(|index| dataset.sample(index).unwrap());

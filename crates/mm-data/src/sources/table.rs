@@ -291,7 +291,7 @@ mod tests {
 
     use super::*;
 
-    /// Opens a file with this text, its columns named as the config text says.
+    /// Opens a file with this text and these keys of the config.
     fn open(format: TableFormat, text: impl AsRef<[u8]>, keys: &str) -> Result<TableDataset> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("table");

@@ -129,7 +129,9 @@ impl VqaDataset {
         }
         let mut unasked: Vec<_> = answers.into_iter().flatten().map(|(question, _)| question).collect();
         unasked.sort();
-        let reason = |id| format!("an annotation has question id {id}, which the file of questions does not have");
+        let reason = |id| {
+            format!("an annotation has question id {id}, which the file of questions does not have")
+        };
         lost.extend(unasked.into_iter().map(|id| Broken::new(Fault::Json, reason(id))));
         entries.extend(lost.into_iter().map(Err));
         let name = config.path.display().to_string();
@@ -266,7 +268,11 @@ mod tests {
     use super::*;
 
     /// The fields around the list in the published files.
-    const INFO: &str = r#""info": {"description": "This is Balanced Binary Abstract Scenes VQA dataset.", "url": "http://visualqa.org", "version": "2.0", "year": 2017, "contributor": "VQA Team", "date_created": "2017-04-26 17:00:44"}, "data_type": "mscoco", "license": {"url": "http://creativecommons.org/licenses/by/4.0/", "name": "Creative Commons Attribution 4.0 International License"}"#;
+    const INFO: &str = r#""info": {"description": "This is Balanced Binary Abstract Scenes VQA dataset.",
+"url": "http://visualqa.org", "version": "2.0", "year": 2017, "contributor": "VQA Team",
+"date_created": "2017-04-26 17:00:44"}, "data_type": "mscoco",
+"license": {"url": "http://creativecommons.org/licenses/by/4.0/",
+"name": "Creative Commons Attribution 4.0 International License"}"#;
 
     fn question(image: u64, id: u64, text: &str) -> String {
         format!(r#"{{"image_id": {image}, "question": "{text}", "question_id": {id}}}"#)
@@ -280,7 +286,8 @@ mod tests {
             })
             .collect();
         format!(
-            r#"{{"question_type": "is the", "multiple_choice_answer": "yes", "answers": [{}], "image_id": {image}, "answer_type": "yes/no", "question_id": {id}}}"#,
+            r#"{{"question_type": "is the", "multiple_choice_answer": "yes", "answers": [{}],
+"image_id": {image}, "answer_type": "yes/no", "question_id": {id}}}"#,
             answers.join(", ")
         )
     }

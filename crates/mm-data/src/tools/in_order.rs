@@ -28,7 +28,7 @@ impl<'a> InOrder<'a> {
     pub fn new(source: &'a dyn Dataset) -> Result<Self> {
         if source.mixture().is_some_and(|mixture| mixture.iter().any(|part| part.dataset.stream().is_some()))
         {
-            let reason = "mixes a stream, whose samples have no order: process its sources one by one";
+            let reason = "mixes a stream, which has no order of samples: process its sources one by one";
             return Err(Error::Setting(format!("`{}` {reason}", source.name())));
         }
         let begin = |stream: &dyn crate::StreamingDataset| stream.read(StreamOrder::default());

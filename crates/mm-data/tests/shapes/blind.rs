@@ -1,4 +1,4 @@
-//! What a reader of the texts alone can score, who never sees a picture: no better than chance, or the set
+//! The score of a reader of the texts alone, without the images: no better than chance, or the set
 //! would measure his memory.
 
 use std::collections::BTreeMap;

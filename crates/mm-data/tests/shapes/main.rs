@@ -30,7 +30,7 @@ fn all_sorts() -> impl Iterator<Item = Scene> {
         .chain(scenes(ShapesSplit::All, [3, 6]))
 }
 
-/// All that is said of a scene, the false included.
+/// All texts of a scene, including the false ones.
 fn texts(scene: &Scene) -> Vec<String> {
     let mut texts = scene.captions();
     texts.extend(scene.questions().into_iter().map(|question| question.text));
@@ -290,7 +290,8 @@ proptest! {
             let things = things(&scene);
             prop_assert!(scene.captions().iter().all(|caption| is_true(caption, &things, PLAINLY)));
             prop_assert!(scene.negatives().iter().all(|pair| !is_true(&pair.negative, &things, BARELY)));
-            prop_assert!(scene.questions().iter().all(|asked| asked.answers == [answer(&asked.text, &things)]));
+            let questions = scene.questions();
+        prop_assert!(questions.iter().all(|asked| asked.answers == [answer(&asked.text, &things)]));
             prop_assert!(scene.edits().iter().all(|edit| edit.before == scene && edit.after != scene));
             prop_assert_eq!(scene.render(8).dimensions(), (8, 8));
         }

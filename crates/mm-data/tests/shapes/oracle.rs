@@ -83,7 +83,7 @@ impl Phrase {
         things.iter().filter(|thing| self.fits(thing)).count()
     }
 
-    /// How many the article asks for.
+    /// The number that the article stands for.
     pub fn number(&self) -> usize {
         NUMBERS.iter().position(|number| *number == self.article).unwrap_or(1)
     }

@@ -1,4 +1,4 @@
-//! WebDataset shards: read by number and as streams, whole and broken.
+//! WebDataset shards, complete and broken, read by index and as streams.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -300,12 +300,13 @@ fn a_shard_that_vanishes_or_changes_under_a_run_is_bad_and_no_end() {
 }
 
 #[test]
-fn commands_that_fail_are_named_with_what_they_said() {
+fn failed_commands_are_reported_with_their_last_line() {
     let folder = shards(&[10, 10]);
     let at = folder.path().display();
     let list = folder.path().join("list.txt");
     let lines = format!(
-        "pipe:head -c 6000 {at}/s-000.tar\npipe:cat {at}/s-001.tar; echo no credit >&2; exit 3\npipe:no-such-command\n"
+        "pipe:head -c 6000 {at}/s-000.tar\npipe:cat {at}/s-001.tar; echo no credit >&2; exit 3\n\
+         pipe:no-such-command\n"
     );
     std::fs::write(&list, lines).unwrap();
     let source: Arc<dyn Dataset> =
@@ -412,7 +413,7 @@ fn ten_thousand_mutated_tars_give_every_sample_or_its_fault() {
     for number in 0..10_000 {
         std::fs::write(&path, mutated(&whole, &mut rng)).unwrap();
         let _ = std::fs::remove_file(folder.path().join("s-000.tar.index"));
-        // What can be read of it by number: each is read or has a fault.
+        // By index, each sample is read or has a fault.
         if let Ok(source) = config(&path.display().to_string(), "").open() {
             for index in 0..source.len() {
                 match source.sample(index) {

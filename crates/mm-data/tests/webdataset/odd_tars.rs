@@ -1,5 +1,4 @@
-//! Tars as other people's tools leave them: what is no sample, or no tar, is said, by number and as a stream
-//! alike.
+//! Unusual and damaged tars: invalid samples and shards are reported, by index and as a stream alike.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ fn members(members: &[(&str, &str)]) -> Vec<u8> {
         .collect::<Vec<_>>())
 }
 
-/// What is told of each sample: its key in the shard, and its captions and image, or what is wrong with it.
+/// For each sample its key in the shard, and its captions and image, or its problem.
 type Told = Vec<(String, Result<String, (Fault, String)>)>;
 
 fn told(key: &str, sample: Result<Sample, (Fault, String)>) -> (String, Result<String, (Fault, String)>) {
@@ -45,7 +44,7 @@ fn streamed(source: &dyn Dataset, count: usize) -> Told {
     (0..count).map(|_| one(reading.next().unwrap())).collect()
 }
 
-/// A tar read by number and as a stream.
+/// A tar read by index and as a stream.
 fn both(bytes: &[u8]) -> (Told, Told) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s.tar");
@@ -166,7 +165,8 @@ fn tars_one_behind_the_other_are_said_to_be() {
     assert_eq!(numbered[0], whole("a", "a text"));
     assert_eq!((numbered.len(), &numbered[1].1), (2, &streamed[1].1));
     let (fault, reason) = numbered[1].1.clone().unwrap_err();
-    assert!(fault == Fault::Shard && reason.contains("more data follows its end mark, at byte 3072"), "{reason}");
+    let expected = "more data follows its end mark, at byte 3072";
+    assert!(fault == Fault::Shard && reason.contains(expected), "{reason}");
     // A tape's filling is nothing.
     let (numbered, _) = both(&[one("a"), vec![0; 10_240]].concat());
     assert_eq!(numbered, [whole("a", "a text")]);
@@ -197,7 +197,7 @@ fn a_compressed_tar_is_read_as_a_stream_or_told_by_its_kind() {
         let stream = open(bytes, "streamed = true\nsamples = 1").unwrap();
         let (fault, reason) = streamed(&*stream, 1)[0].1.clone().unwrap_err();
         assert!(fault == Fault::Shard && reason.contains(what), "{reason}");
-        // What a command writes is told for what it is too, and not as a failure of the command.
+        // The output of a command is checked first, and not reported as a failure of the command.
         let stream = config(&format!("pipe:cat {}", path.display()), "samples = 1").open().unwrap();
         assert_eq!(streamed(&*stream, 1)[0].1.clone().unwrap_err().0, Fault::Shard);
     }

@@ -24,7 +24,7 @@ pub fn phrase(name: &str) -> String {
     }
     let mut phrase = match (people.is_empty(), head.split_once(" with ")) {
         (true, _) => head.to_owned(),
-        (false, Some((who, what))) => format!("{who} of {} with {what}", people.join(" and ")),
+        (false, Some((noun, object))) => format!("{noun} of {} with {object}", people.join(" and ")),
         (false, None) => format!("{head} of {}", people.join(" and ")),
     };
     if bald {

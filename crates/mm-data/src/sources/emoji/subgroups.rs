@@ -1,4 +1,4 @@
-//! Unicode's subgroups, which the `emojis` crate lacks.
+//! Unicode's subgroups, which the `emojis` crate does not have.
 
 /// The first emoji and the name of each subgroup, in the order of Unicode's `emoji-test.txt` (version 17.0)
 /// and of [`emojis::iter`]: a subgroup ends before the first emoji of the next.

@@ -117,7 +117,7 @@ fn labels(reader: &dyn RowGroupReader, leaf: usize, rows: usize) -> Result<Label
     })
 }
 
-/// Reads a leaf of all rows. The definition level of a value tells whether it is present or null; its
+/// Reads a leaf of all rows. The definition level of a value is whether it is present or null; its
 /// repetition level, whether it starts a row or continues a list ("Dremel", Melnik et al. 2010, section 4.1).
 fn values<T: DataType>(reader: &dyn RowGroupReader, leaf: usize, rows: usize) -> Result<Values<T::T>> {
     let description = reader.metadata().column(leaf).column_descr_ptr();

@@ -80,9 +80,8 @@ fn an_incomplete_row_is_one_bad_sample() {
         let (image, caption, text) = (Some(Fault::NoImage), Some(Fault::NoCaption), Some(Fault::Text));
         assert_eq!(faults, [None, None, image, image, caption, text, None]);
         let beside = samples[1].as_ref().unwrap();
-        assert!(
-            matches!(beside.image().unwrap(), SampleImage::File(path) if path == Path::new("pictures/beside.png"))
-        );
+        let SampleImage::File(path) = beside.image().unwrap() else { panic!("a file") };
+        assert_eq!(path, Path::new("pictures/beside.png"));
         assert_eq!(samples[6].as_ref().unwrap().captions, ["whole again"]);
         assert!(samples[5].as_ref().unwrap_err().to_string().ends_with("parquet:5: not UTF-8 text"));
     }
@@ -91,7 +90,8 @@ fn an_incomplete_row_is_one_bad_sample() {
 #[test]
 fn a_wrong_setting_is_an_error_with_the_alternatives() {
     let message = said(open("captioned", ""));
-    assert!(message.contains("files of `train` (2), `validation` (1): set `split` to one of these"), "{message}");
+    let expected = "files of `train` (2), `validation` (1): set `split` to one of these";
+    assert!(message.contains(expected), "{message}");
     let message = said(open("captioned", "split = 'test'"));
     assert!(message.contains("no file of split `test`; the folder has files of `train` (2)"), "{message}");
     assert!(said(open("questions.parquet", "split = 'test'")).contains("remove it"));
@@ -117,7 +117,8 @@ fn a_wrong_setting_is_an_error_with_the_alternatives() {
             .contains("a folder in a list of Parquet files")
     );
     let folder = tempfile::tempdir().unwrap();
-    assert!(said(open(folder.path(), "")).contains("the folder and its subfolder `data` have no .parquet file"));
+    let message = said(open(folder.path(), ""));
+    assert!(message.contains("the folder and its subfolder `data` have no .parquet file"), "{message}");
 }
 
 #[test]

@@ -193,8 +193,8 @@ impl Scene {
         let one = self.referent(&self.objects()[one], EVERYTHING, rng)?;
         let other = self.referent(&self.objects()[other], EVERYTHING, rng)?;
         let yes = coin(rng);
-        let said = if yes { relation } else { relation.opposite() };
-        let text = format!("Is {} {} {}?", one.definite(), said.words(), other.definite());
+        let stated = if yes { relation } else { relation.opposite() };
+        let text = format!("Is {} {} {}?", one.definite(), stated.words(), other.definite());
         Some(Asked { text, answer: yes_or_no(yes) })
     }
 }

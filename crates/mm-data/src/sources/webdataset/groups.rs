@@ -232,7 +232,7 @@ mod tests {
     fn two_whole_samples_of_one_key_in_a_row_are_two() {
         let whole = ["a.jpg", "a.txt", "a.txt", "a.JPG", "a.json", "a.json", "a.jpeg"];
         assert_eq!(groups(&whole), ["a 0..200 jpg+txt", "a 200..500 jpg+json+txt", "a 500..700 jpeg+json"]);
-        // The last of these lacks its image: it and the one before it are in doubt.
+        // The last of these has no image: its members and those before it are ambiguous.
         let found = groups(&["a.jpg", "a.txt", "a.jpg", "a.cls", "a.PNG", "a.CLS", "a.json", "b.jpg"]);
         assert!(found[1].starts_with("a 200..700 two samples"), "{}", found[1]);
         assert_eq!((&*found[0], &*found[2], found.len()), ("a 0..200 jpg+txt", "b 700..800 jpg", 3));

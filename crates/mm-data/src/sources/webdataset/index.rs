@@ -148,11 +148,11 @@ impl Index {
     /// The summary of the shard.
     pub fn summary(&self) -> Summary {
         let Counts { samples, apart, reason } = self.counts;
-        let said = || {
+        let read = || {
             let bytes = self.read(self.keys_end()? + (apart * APART) as u64, reason)?;
             Some(String::from_utf8_lossy(&bytes).into_owned())
         };
-        let broken = (reason > 0).then(|| said().unwrap_or_else(|| "its index cannot be read".into()));
+        let broken = (reason > 0).then(|| read().unwrap_or_else(|| "its index cannot be read".into()));
         Summary { samples, broken, bytes: self.tar_bytes }
     }
 
@@ -260,7 +260,7 @@ fn write(place: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// # Errors
-/// The tar is compressed or a Git LFS pointer; the message says what to do.
+/// The tar is compressed or a Git LFS pointer; the message has a way out.
 fn check_plain(path: &Path, tar: &File) -> Result<()> {
     let mut head = [0; HEAD_BYTES];
     let read = tar.read_at(&mut head, 0).map_err(Error::io(path))?;
@@ -341,8 +341,9 @@ mod tests {
         let (_folder, path) = written(&tar(&files));
         for folder in [None, Some(Path::new("/proc/none"))] {
             let index = Index::open(&path, folder).unwrap();
-            let apart: Vec<Option<u64>> = (0..index.samples()).map(|sample| index.other_place(sample)).collect();
-            assert_eq!(apart, [Some(3072), None, Some(0), Some(6144), None, Some(4096)]);
+            let places: Vec<Option<u64>> =
+                (0..index.samples()).map(|sample| index.other_place(sample)).collect();
+            assert_eq!(places, [Some(3072), None, Some(0), Some(6144), None, Some(4096)]);
             assert_eq!(
                 index.summary(),
                 Summary { samples: 6, broken: None, bytes: std::fs::metadata(&path).unwrap().len() }

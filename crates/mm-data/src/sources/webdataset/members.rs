@@ -350,7 +350,8 @@ mod tests {
 
     #[test]
     fn json_of_python_is_read() {
-        let json = br#"{"caption": ["one", null], "captions": null, "label": true, "score": NaN, "limit": -Infinity, "x": "\ud83d"}"#;
+        let json = br#"{"caption": ["one", null], "captions": null, "label": true, "score": NaN,
+"limit": -Infinity, "x": "\ud83d"}"#;
         let sample = of(&[("jpg", b"J"), ("json", json)]).unwrap();
         assert_eq!((&sample.captions[..], sample.label.as_deref()), (&["one".to_owned()][..], Some("true")));
         assert_eq!(sample.warning, None);

@@ -80,7 +80,8 @@ impl WebDatasetConfig {
         }
         let stdin = shards.iter().filter(|shard| **shard == Shard::Stdin).count();
         if stdin > 1 || (stdin == 1 && shards.len() > 1) {
-            return Err(Error::Setting(format!("`{name}`: standard input can be read only once, and not with other shards")));
+            let reason = "standard input can be read only once, and not with other shards";
+            return Err(Error::Setting(format!("`{name}`: {reason}")));
         }
         if !self.streamed && shards.iter().all(Shard::is_plain_file) {
             if self.samples.is_some() {

@@ -255,11 +255,11 @@ impl ShardReader {
         let whole = whole?;
         match status {
             Some(Ok(status)) if !status.success() => {
-                let mut said = String::new();
+                let mut output = String::new();
                 let _ = errors
                     .seek(SeekFrom::Start(0))
-                    .and_then(|_| errors.take(1 << 16).read_to_string(&mut said));
-                let last = said.trim().lines().last().unwrap_or("no message").to_owned();
+                    .and_then(|_| errors.take(1 << 16).read_to_string(&mut output));
+                let last = output.trim().lines().last().unwrap_or("no message").to_owned();
                 Ok(Err(failed(format!("the command failed ({status}): {last}"))))
             }
             _ => Ok(whole),

@@ -177,7 +177,8 @@ mod tests {
         let twice = found(&two);
         assert_eq!(keys(&twice), ["a"]);
         let said = twice.broken.unwrap();
-        assert!(said.starts_with(&format!("more data follows its end mark, at byte {}", one.len())), "{said}");
+        let expected = format!("more data follows its end mark, at byte {}", one.len());
+        assert!(said.starts_with(&expected), "{said}");
         // Tars are padded with zeros to a block size of tapes.
         let filled = [&one[..], &[0; 100_000]].concat();
         assert_eq!(found(&filled).broken, None);

@@ -146,7 +146,12 @@ impl FilterPass<'_> {
     }
 
     /// Drops samples below the score `least`, and those without a caption.
-    fn score(&self, filtered: &mut [(FilteredSample, Option<RgbImage>)], place: usize, least: f32) -> Result<()> {
+    fn score(
+        &self,
+        filtered: &mut [(FilteredSample, Option<RgbImage>)],
+        place: usize,
+        least: f32,
+    ) -> Result<()> {
         let score = self.score.ok_or_else(|| Error::Setting("filter clip_score needs a model".into()))?;
         let (mut scored, mut images, mut captions) = (Vec::new(), Vec::new(), Vec::new());
         for (number, (filtered, pixels)) in filtered.iter_mut().enumerate() {
