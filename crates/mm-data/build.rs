@@ -1,10 +1,10 @@
-//! Writes the table of the Twemoji pictures. The crate's own look-up is one `match` with 4,000 arms, which
-//! takes minutes to compile; a table takes none.
+//! Writes the table of the Twemoji images. The crate's own lookup is one `match` with 4,000 arms, which takes
+//! minutes to compile; a table compiles quickly.
 
 use std::fmt::Write;
 use std::path::Path;
 
-/// The Unicode emoji version that `twemoji-assets` 1.5.1+17.0.2 draws; later emoji have names but no picture.
+/// The Unicode emoji version of `twemoji-assets` 1.5.1+17.0.2; later emoji have names but no image.
 const DRAWN: emojis::EmojiVersion = emojis::EmojiVersion::new(17, 0);
 
 fn main() {
@@ -15,7 +15,7 @@ fn main() {
         for emoji in forms.into_iter().filter(|emoji| emoji.emoji_version() <= DRAWN) {
             let codes = codes(emoji.as_str());
             let (emoji, name, key) = (emoji.as_str(), codes.join("_").to_uppercase(), codes.join("-"));
-            writeln!(table, "    ({emoji:?}, {key:?}, codes::U_{name}.data.0),").expect("a string takes all");
+            writeln!(table, "    ({emoji:?}, {key:?}, codes::U_{name}.data.0),").expect("writing to a string never fails");
         }
     }
     table += "];\n";
@@ -23,7 +23,7 @@ fn main() {
     std::fs::write(Path::new(&out).join("pictures.rs"), table).expect("OUT_DIR can be written");
 }
 
-/// The code points as Twemoji names its files: without presentation selectors where the emoji is no joined
+/// The code points as in Twemoji's file names: without presentation selectors unless the emoji is a joined
 /// sequence.
 fn codes(emoji: &str) -> Vec<String> {
     let joined = emoji.contains('\u{200d}') && emoji != "👁️‍🗨️";

@@ -1,4 +1,4 @@
-//! How many shapes scenes a core makes, step by step: `cargo bench -p mm-data --bench shapes`.
+//! The time of each step of a shapes scene: `cargo bench -p mm-data --bench shapes`.
 
 use std::hint::black_box;
 

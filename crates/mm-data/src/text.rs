@@ -178,14 +178,14 @@ mod tests {
     #[test]
     fn invalid_text_is_an_error_with_its_position() {
         let error = |bytes: &[u8]| read_both(bytes).unwrap_err();
-        assert_eq!(said(b"one\ncaf\xe9"), "FILE:2: column 4: not UTF-8 text: convert it with iconv");
-        assert_eq!(said(b"\xff\xfea\0\n\0b\0c"), "FILE:2: column 2: half a character of UTF-16");
-        assert_eq!(said(b"\xff\xfe\x00\xd8a\0"), "FILE:1: column 1: half a character of UTF-16");
+        assert_eq!(message_of(b"one\ncaf\xe9"), "FILE:2: column 4: not UTF-8 text: convert it with iconv");
+        assert_eq!(message_of(b"\xff\xfea\0\n\0b\0c"), "FILE:2: column 2: half a character of UTF-16");
+        assert_eq!(message_of(b"\xff\xfe\x00\xd8a\0"), "FILE:1: column 1: half a character of UTF-16");
         assert_eq!(
-            said(b"\xff\xfe\0\0a\0\0\0"),
+            message_of(b"\xff\xfe\0\0a\0\0\0"),
             "FILE:1: column 1: UTF-32 text: convert it to UTF-8 with iconv"
         );
         let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
-        assert_eq!(said(pointer), "FILE: a Git LFS pointer, not the file itself: run `git lfs pull`");
+        assert_eq!(message_of(pointer), "FILE: a Git LFS pointer, not the file itself: run `git lfs pull`");
     }
 }

@@ -1,4 +1,4 @@
-//! The loader's promises: one order for any number of threads, exact resume, every sample accounted for.
+//! The guarantees of the loader: one order for any number of threads, exact resume, each sample counted.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -43,7 +43,7 @@ impl Item for Drawn {
     }
 }
 
-/// The key and a random number; some samples take longer, so that threads overtake one another.
+/// The key and a random number. Some samples take longer, so that threads finish out of order.
 fn map() -> Map<Drawn> {
     Arc::new(|sample: &Sample, rng: &mut SampleRng| {
         let number: usize = sample.key.parse().unwrap();
@@ -93,7 +93,7 @@ impl Log {
     }
 }
 
-/// Waits until `is_done`, which it is soon unless something is wrong: a minute of a busy machine is soon.
+/// Waits until `is_done`, for at most a minute.
 fn wait_until(is_done: impl Fn() -> bool) {
     let begun = Instant::now();
     while !is_done() && begun.elapsed() < Duration::from_secs(60) {
@@ -101,7 +101,7 @@ fn wait_until(is_done: impl Fn() -> bool) {
     }
 }
 
-fn said(result: Result<impl Sized>) -> String {
+fn message_of(result: Result<impl Sized>) -> String {
     result.err().expect("an error").to_string()
 }
 
@@ -132,7 +132,7 @@ fn an_epoch_for_evaluation_gives_every_sample_once_and_in_order() {
 }
 
 #[test]
-fn an_epoch_left_early_goes_on_where_it_was_left() {
+fn an_interrupted_epoch_resumes_at_its_position() {
     let config = LoaderConfig { batch_size: 4, shuffle: false, drop_last: false, ..LoaderConfig::default() };
     let mut loader = loader(6, &[], &config, Position::default()).unwrap();
     assert_eq!(loader.epoch().next().unwrap().unwrap().items.len(), 4);
@@ -174,7 +174,7 @@ fn bad_samples_of_an_evaluation_are_left_out_counted_and_named() {
             (17 * epoch, 3 * epoch, 3 * epoch)
         );
     }
-    assert_eq!(loader.position().bad.len(), 3); // the same three again are no new ones
+    assert_eq!(loader.position().bad.len(), 3); // the same three again do not count as new
     let named: Vec<_> = loader
         .bad_samples()
         .iter()
@@ -185,7 +185,7 @@ fn bad_samples_of_an_evaluation_are_left_out_counted_and_named() {
 }
 
 #[test]
-fn another_sample_stands_in_for_a_bad_one_in_training() {
+fn a_bad_sample_is_replaced_in_training() {
     let config = LoaderConfig { batch_size: 5, max_bad_samples: 3, ..LoaderConfig::default() };
     let mut loader = loader(20, &[3, 11, 17], &config, Position::default()).unwrap();
     let batches = batches(&mut loader, 4);
@@ -219,7 +219,7 @@ fn many_processes_see_the_batches_of_one() {
                 let joined: Vec<Drawn> = shares.iter().flat_map(|share| share[step].items.clone()).collect();
                 assert_eq!(joined, whole[step].items, "step {step} of {world} processes, {} bad", bad.len());
             }
-            // And one process goes on where they were.
+            // One process resumes from their positions.
             let mut alone = loader(all.len(), bad, &config, position).unwrap();
             let rest: Vec<_> = batches(&mut alone, 5).into_iter().map(|batch| batch.items).collect();
             assert_eq!(rest, whole[7..].iter().map(|batch| batch.items.clone()).collect::<Vec<_>>());
@@ -233,7 +233,7 @@ fn more_bad_samples_than_allowed_stop_with_the_list() {
         LoaderConfig { batch_size: 5, max_bad_samples: 1, shuffle: false, ..LoaderConfig::default() };
     let mut loader = loader(20, &[3, 11], &config, Position::default()).unwrap();
     assert!(loader.next_batch().is_ok());
-    let message = said((0..3).try_for_each(|_| loader.next_batch().map(drop)));
+    let message = message_of((0..3).try_for_each(|_| loader.next_batch().map(drop)));
     assert!(message.contains("2 bad samples, more than max_bad_samples = 1"), "{message}");
     assert!(message.contains("#3: number 3 is broken; #11: number 11 is broken"), "{message}");
 }
@@ -283,12 +283,12 @@ fn a_panic_in_the_map_is_a_bad_sample() {
 fn nothing_but_bad_samples_is_an_error_and_no_hang() {
     let bad: Vec<usize> = (0..500).collect();
     let training = LoaderConfig { batch_size: 4, max_bad_samples: 999, ..LoaderConfig::default() };
-    let message = said(loader(500, &bad, &training, Position::default()).unwrap().next_batch());
+    let message = message_of(loader(500, &bad, &training, Position::default()).unwrap().next_batch());
     assert!(message.contains("100 samples in a row cannot be read"), "{message}");
     let evaluation = LoaderConfig { drop_last: false, ..training };
     let mut loader = loader(500, &bad, &evaluation, Position::default()).unwrap();
     assert!(loader.epoch().next().is_none());
-    assert!(said(loader.next_batch()).contains("epoch 1 has no batch"));
+    assert!(message_of(loader.next_batch()).contains("epoch 1 has no batch"));
 }
 
 #[test]
@@ -315,7 +315,7 @@ fn memory_for_reading_ahead_is_bounded() {
 }
 
 #[test]
-fn a_loader_that_waits_says_for_what() {
+fn a_stalled_loader_reports_the_cause() {
     let expected = "waiting for numbers #7; 0.0 MB/s meanwhile, 8 samples ready behind it, \
                     1 of 2 workers busy, 2 of them alive";
     let log = Log::default();
@@ -344,15 +344,15 @@ fn a_loader_that_waits_says_for_what() {
 #[test]
 fn impossible_settings_are_refused_in_words() {
     let config = LoaderConfig { batch_size: 8, ..LoaderConfig::default() };
-    assert!(said(loader(0, &[], &config, Position::default())).contains("`numbers` has no samples"));
+    assert!(message_of(loader(0, &[], &config, Position::default())).contains("`numbers` has no samples"));
     assert!(
-        said(loader(7, &[], &config, Position::default()))
+        message_of(loader(7, &[], &config, Position::default()))
             .contains("batch_size = 8 is larger than `numbers`")
     );
     let none = LoaderConfig { batch_size: 0, ..config.clone() };
-    assert!(said(loader(7, &[], &none, Position::default())).contains("at least 1"));
+    assert!(message_of(loader(7, &[], &none, Position::default())).contains("at least 1"));
     let saved = loader(30, &[], &config, Position::default()).unwrap().next_batch().unwrap().position;
-    assert!(said(loader(31, &[], &config, saved)).contains("30 samples, but `numbers` has 31"));
+    assert!(message_of(loader(31, &[], &config, saved)).contains("30 samples, but `numbers` has 31"));
 }
 
 #[test]
@@ -382,7 +382,7 @@ proptest! {
     )]
 
     #[test]
-    fn a_loader_from_any_position_goes_on_exactly(
+    fn a_loader_resumes_exactly_from_any_position(
         len in 5usize..40, batch_size in 1usize..5, workers in 1usize..4, stop in 0usize..20,
         shuffle: bool, drop_last: bool, seed: u64, bad in proptest::collection::vec(0usize..40, 0..2),
     ) {
@@ -395,7 +395,7 @@ proptest! {
         let mut first = loader(len, &bad, &config, Position::default()).unwrap();
         let stopped = batches(&mut first, stop);
         let position = stopped.last().map_or_else(Position::default, |batch| batch.position.clone());
-        // Saved as a run saves it, and read by a loader with other threads.
+        // Saved as in a checkpoint, and resumed by a loader with another number of threads.
         let saved = serde_json::to_string(&position).unwrap();
         let other = LoaderConfig { workers: 4 - workers, prefetch: 7, ..config };
         let mut second = loader(len, &bad, &other, serde_json::from_str(&saved).unwrap()).unwrap();

@@ -1,5 +1,4 @@
-//! Each reader through the loader, as a config names it: what there is equals what is read and what is
-//! skipped.
+//! Each reader through the loader, opened from a config: read plus skipped samples equal all samples.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +7,7 @@ use std::sync::Arc;
 
 use mm_data::{Dataset, DatasetConfig, Loader, LoaderConfig, Position, Rank, Sample, SampleRng};
 
-/// The keys that an epoch in random order gives, and the reasons of what it skips.
+/// The keys of an epoch in random order, and the reasons of skipped samples.
 fn epoch(config: &str) -> (BTreeSet<String>, Vec<String>) {
     let config: DatasetConfig = toml::from_str(config).unwrap();
     let written = toml::to_string(&config).unwrap();

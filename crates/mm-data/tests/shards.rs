@@ -1,4 +1,4 @@
-//! Packing: what is written reads back as what was read, however it was written.
+//! Packing: shards read back as the original samples, with any options.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ fn pack(data: &DatasetConfig, out: &Path, options: &PackOptions) -> Result<Summa
     Packing { source: &*source, data, options: options.clone(), score: None, progress: &|_| {} }.run(out)
 }
 
-/// All files of a folder with their bytes, but for the indices that readers put there.
+/// All files of a folder with their bytes, except for the indices of readers.
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let written = entries.filter(|path| path.is_file() && path.extension().is_none_or(|end| end != "index"));
@@ -47,7 +47,7 @@ fn names(folder: &Path) -> Vec<String> {
     files(folder).into_keys().map(|path| path.display().to_string()).collect()
 }
 
-/// A picture that looks like no other.
+/// A picture that differs from all others.
 fn picture(seed: u32, width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         let cell = (x * 9 / width + 9 * (y * 8 / height)).wrapping_add(seed * 977);
@@ -55,7 +55,7 @@ fn picture(seed: u32, width: u32, height: u32) -> RgbImage {
     })
 }
 
-/// A folder of classes with a JPEG, a PNG, a WebP, captions beside, and two that cannot be read.
+/// A folder of classes with a JPEG, a PNG, a WebP, caption files, and two images that cannot be read.
 fn images() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
@@ -64,7 +64,7 @@ fn images() -> tempfile::TempDir {
     }
     let mut jpeg = Vec::new();
     picture(1, 300, 200).write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, 90)).unwrap();
-    std::fs::write(at("cat/a.png"), &jpeg).unwrap(); // the name lies
+    std::fs::write(at("cat/a.png"), &jpeg).unwrap(); // a JPEG with the name of a PNG
     std::fs::write(at("cat/a.txt"), "a cat asleep\na cat\n").unwrap();
     picture(2, 90, 40).save(at("cat/b.png")).unwrap();
     picture(3, 64, 64).save(at("polar_bear/c.webp")).unwrap();
@@ -75,7 +75,7 @@ fn images() -> tempfile::TempDir {
 }
 
 #[test]
-fn what_is_packed_reads_back_as_the_same_samples() {
+fn packed_samples_read_back_unchanged() {
     let folder = images();
     for bad in ["polar_bear/e.jpg", "top.png"] {
         std::fs::remove_file(folder.path().join(bad)).unwrap();
@@ -122,7 +122,7 @@ fn any_number_of_threads_makes_the_same_bytes() {
 }
 
 #[test]
-fn a_packing_that_was_ended_goes_on_to_the_same_bytes() {
+fn an_interrupted_packing_resumes_to_the_same_bytes() {
     for words in [&[][..], &["duplicates=3"]] {
         let data = config("kind = 'emoji'\nsplit = 'held_out'");
         let options = PackOptions { samples_per_shard: 50, filters: filters(words), ..small() };
@@ -130,7 +130,7 @@ fn a_packing_that_was_ended_goes_on_to_the_same_bytes() {
         pack(&data, whole.path(), &options).unwrap();
         let source = data.open().unwrap();
         for end in [40, 120, 333] {
-            // A panic in the middle of the work is as good as a kill: nothing is tidied up by the packing.
+            // A panic in the middle of the work acts like a kill: the packing cleans nothing up.
             let out = tempfile::tempdir().unwrap();
             let stop = |progress: Progress| assert!(!progress.writing || progress.done < end, "killed");
             let packing = Packing {
@@ -189,11 +189,11 @@ fn a_spoilt_shard_is_found_by_its_size_and_with_verify_by_its_sum() {
 fn a_folder_of_something_else_is_left_alone() {
     let out = tempfile::tempdir().unwrap();
     let data = config("kind = 'shapes'\nsamples = 21\nsize = 32");
-    let said = |data: &DatasetConfig, options: &PackOptions| {
+    let message_of = |data: &DatasetConfig, options: &PackOptions| {
         pack(data, out.path(), options).unwrap_err().to_string()
     };
     std::fs::write(out.path().join("mine"), "x").unwrap();
-    assert!(said(&data, &small()).contains("has other files than shards"));
+    assert!(message_of(&data, &small()).contains("has other files than shards"));
     assert_eq!(names(out.path()), ["mine"]);
     std::fs::remove_file(out.path().join("mine")).unwrap();
     std::fs::write(out.path().join(".DS_Store"), "x").unwrap();
@@ -201,22 +201,22 @@ fn a_folder_of_something_else_is_left_alone() {
     std::fs::remove_file(out.path().join(".DS_Store")).unwrap();
     let before = files(out.path());
     let other = config("kind = 'shapes'\nsamples = 21\nsize = 48");
-    assert!(said(&other, &small()).contains("\"size\":32"), "{}", said(&other, &small()));
+    assert!(message_of(&other, &small()).contains("\"size\":32"), "{}", message_of(&other, &small()));
     let options = PackOptions { samples_per_shard: 8, ..small() };
-    assert!(said(&data, &options).contains("samples per shard: 7 before, 8 now"));
+    assert!(message_of(&data, &options).contains("samples per shard: 7 before, 8 now"));
     let options = PackOptions { filters: filters(&["min_side=9"]), ..small() };
-    assert!(said(&data, &options).contains("filters: none before, min_side=9 now"));
+    assert!(message_of(&data, &options).contains("filters: none before, min_side=9 now"));
     assert_eq!(files(out.path()), before);
-    assert!(said(&data, &PackOptions { samples_per_shard: 0, ..small() }).contains("give 1 or more"));
+    assert!(message_of(&data, &PackOptions { samples_per_shard: 0, ..small() }).contains("give 1 or more"));
 }
 
 #[test]
-fn what_cannot_be_read_is_dropped_counted_and_named() {
+fn unreadable_samples_are_dropped_counted_and_listed() {
     let folder = images();
     let data = folder_config(folder.path());
     let out = tempfile::tempdir().unwrap();
     let summary = pack(&data, out.path(), &small()).unwrap();
-    // Half a JPEG has a whole header.
+    // A truncated JPEG has a complete header.
     assert_eq!(
         (summary.all.samples, &summary.all.bad),
         (4, &[(Fault::Image, 1), (Fault::NoCaption, 1)].into())
@@ -241,7 +241,7 @@ fn what_cannot_be_read_is_dropped_counted_and_named() {
 }
 
 #[test]
-fn filters_drop_what_they_say_and_are_counted() {
+fn filters_drop_samples_and_count_them() {
     let folder = images();
     let data = folder_config(folder.path());
     let kept = |words: &[&str]| {
@@ -261,7 +261,7 @@ fn filters_drop_what_they_say_and_are_counted() {
     assert_eq!(kept(&["max_aspect=1.5", "min_side=64"]), (3, dropped("min_side", 1)));
 }
 
-/// Pictures of which some look like an earlier one, some of them too small.
+/// Pictures, some of which are near duplicates of earlier ones, some too small.
 struct Twins;
 
 impl Dataset for Twins {
@@ -300,7 +300,7 @@ fn of_images_that_look_the_same_the_first_that_passes_the_other_filters_stays() 
         (0..back.len()).map(|index| back.sample(index).unwrap().captions.remove(0)).collect();
     let expected = [0, 1, 2, 4, 5, 6, 7, 8, 9, 13].map(|index| format!("number {index}"));
     assert_eq!(kept, expected);
-    // Two shards were left without a sample: there is no file of them.
+    // Two shards have no sample, and so no file.
     assert_eq!(
         (summary.shards, names(out.path()).iter().filter(|name| name.ends_with(".tar")).count()),
         (2, 2)
@@ -308,7 +308,7 @@ fn of_images_that_look_the_same_the_first_that_passes_the_other_filters_stays() 
 }
 
 #[test]
-fn a_score_decides_and_what_has_none_goes() {
+fn samples_below_the_score_or_without_one_are_dropped() {
     let data = config("kind = 'shapes'\nsamples = 21\nsize = 32");
     let source = data.open().unwrap();
     let calls = AtomicUsize::new(0);

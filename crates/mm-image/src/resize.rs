@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_resized_image_is_the_same_alone_whatever_the_filter() {
+    fn a_part_of_a_resized_image_equals_the_crop_for_each_filter() {
         // No edge or center lies between two pixels at these sizes.
         let image = picture(96, 62);
         let filters = [

@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_hold_whole_blocks_of_many_places() {
+    fn windows_have_complete_blocks_from_many_places() {
         let order = order(Some(vec![10; 100]), 1000, false, 200);
         let ranges = order.ranges(0, 1);
         assert_eq!(ranges.len(), 20);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn resampling_draws_with_replacement_and_anew_each_epoch() {
+    fn resampling_draws_with_replacement_and_differs_each_epoch() {
         for blocks in [Some(vec![4; 250]), None] {
             let order = order(blocks, 1000, true, 100);
             let draw = |epoch| (0..1000).map(|place| order.at(epoch, place)).collect::<Vec<_>>();

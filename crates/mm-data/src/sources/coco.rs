@@ -162,7 +162,7 @@ mod tests {
         (0..source.len()).map(|index| source.sample(index)).collect()
     }
 
-    fn said(sample: &Result<Sample>) -> (Fault, String) {
+    fn message_of(sample: &Result<Sample>) -> (Fault, String) {
         let error = sample.as_ref().unwrap_err();
         (error.fault(), error.to_string().split_once("captions_val2017.json: ").unwrap().1.to_owned())
     }
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_lies_is_counted_by_kind() {
+    fn inconsistent_entries_are_counted_by_kind() {
         let images = [image(1), image(2), image(1), r#"{"id": 4}"#.into()];
         let annotations = [
             annotation(10, 1, "a cat"),
@@ -203,7 +203,7 @@ mod tests {
             (Fault::Json, "annotations[4]: invalid type: string \"1\", expected u64"),
             (Fault::Json, "annotation 11: the file has no image with its image_id 77"),
         ];
-        let found: Vec<_> = samples[1..].iter().map(said).collect();
+        let found: Vec<_> = samples[1..].iter().map(message_of).collect();
         assert_eq!(found, expected.map(|(fault, reason)| (fault, reason.to_owned())));
     }
 

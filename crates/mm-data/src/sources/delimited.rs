@@ -184,7 +184,7 @@ mod tests {
 
     /// Each row as its line and its columns, or its problem.
     fn rows(text: &str) -> Vec<(u64, String)> {
-        let said = |row: Result<Row>| match row {
+        let message_of = |row: Result<Row>| match row {
             Ok((line, Ok(record))) => {
                 (line, record.iter().map(String::from_utf8_lossy).collect::<Vec<_>>().join("|"))
             }
@@ -192,7 +192,7 @@ mod tests {
             Err(Error::Line { line, reason, .. }) => (line, format!("error: {reason}")),
             Err(error) => panic!("{error}"),
         };
-        Rows::new(Path::new("table.csv"), text.as_bytes(), CSV).map(said).collect()
+        Rows::new(Path::new("table.csv"), text.as_bytes(), CSV).map(message_of).collect()
     }
 
     fn lines(text: &str) -> Vec<u64> {
@@ -214,17 +214,17 @@ mod tests {
     #[test]
     fn a_quotation_mark_that_encloses_other_lines_is_reported_with_its_line() {
         let never = "never closed";
-        let (line, said) = rows("a,b\n1,x\n2,\"open\n3,y\n4,z\n").pop().unwrap();
+        let (line, message) = rows("a,b\n1,x\n2,\"open\n3,y\n4,z\n").pop().unwrap();
         assert!(
-            line == 3 && said.starts_with("error: ") && said.contains(never) && said.contains("the 2 lines"),
-            "{said}"
+            line == 3 && message.starts_with("error: ") && message.contains(never) && message.contains("the 2 lines"),
+            "{message}"
         );
-        let (line, said) = rows("a,b\r\n\r\n1,\"two\r\nlines\",\"open\r\n2,y\r\n").pop().unwrap();
-        assert!(line == 4 && said.contains("the 1 lines below"), "{line} {said}");
+        let (line, message) = rows("a,b\r\n\r\n1,\"two\r\nlines\",\"open\r\n2,y\r\n").pop().unwrap();
+        assert!(line == 4 && message.contains("the 1 lines below"), "{line} {message}");
         // No line follows the last one.
         for end in ["", "\n", "\r\n\r\n"] {
-            let (line, said) = rows(&format!("a,b\n1,x\n2,\"open{end}")).pop().unwrap();
-            assert!(line == 3 && said.starts_with("bad: ") && said.contains(never), "{line} {said}");
+            let (line, message) = rows(&format!("a,b\n1,x\n2,\"open{end}")).pop().unwrap();
+            assert!(line == 3 && message.starts_with("bad: ") && message.contains(never), "{line} {message}");
         }
         // A quotation mark of a later row closes it, so that two rows would become one.
         for text in ["a,b\n1,\"a dog\n2,\"a cat\"\n3,x\n", "a,b\n1,\"a dog\n2,a \"big\" cat\n3,x\n"] {

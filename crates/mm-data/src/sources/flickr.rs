@@ -237,7 +237,7 @@ mod tests {
         source.sample(index).unwrap().captions
     }
 
-    fn said(source: &ListedDataset, index: usize) -> (Fault, String) {
+    fn message_of(source: &ListedDataset, index: usize) -> (Fault, String) {
         let error = source.sample(index).unwrap_err();
         (error.fault(), error.to_string().split_once("results: ").unwrap().1.to_owned())
     }
@@ -258,17 +258,17 @@ mod tests {
         let SampleImage::File(path) = sample.image().unwrap() else { panic!("a file") };
         assert_eq!(path, Path::new("flickr30k-images/2199200615.jpg"));
         let expected = "line 5: 2 of the 3 columns `image_name| comment_number| comment`";
-        assert_eq!(said(&source, 2), (Fault::Row, expected.to_owned()));
+        assert_eq!(message_of(&source, 2), (Fault::Row, expected.to_owned()));
     }
 
     #[test]
-    fn the_authors_token_file_is_told_by_its_first_line() {
+    fn the_authors_token_file_is_detected_from_its_first_line() {
         let text =
             b"1000092795.jpg#0\tTwo young guys .\n1000092795.jpg#1\tTwo men .\n10002456.jpg#0\tSeveral men\n\
             10002456.jpg#0\tagain\n10002456.jpg#x\ty\n10002456.jpg#1 y\n10002456.jpg#2\t\xff\n";
         let source = open_bytes(text, "").unwrap();
         assert_eq!((captions(&source, 0).len(), captions(&source, 1)), (2, vec!["Several men".to_owned()]));
-        let bad: Vec<_> = (2..source.len()).map(|index| said(&source, index)).collect();
+        let bad: Vec<_> = (2..source.len()).map(|index| message_of(&source, index)).collect();
         let expected = [
             (Fault::Row, "line 4: caption 0 of 10002456.jpg is listed twice"),
             (Fault::Row, "line 5: `x` is not a caption number"),
@@ -286,7 +286,7 @@ mod tests {
             not json,[3],train,3.jpg,2\nshort,[3]\n[],[],train,4.jpg,2\n";
         let source = open_bytes(text.as_bytes(), "").unwrap();
         assert_eq!(captions(&source, 0), ["Two young guys .", "Two \"men\" ."]);
-        let faults: Vec<_> = (1..source.len()).map(|index| said(&source, index).0).collect();
+        let faults: Vec<_> = (1..source.len()).map(|index| message_of(&source, index).0).collect();
         assert_eq!(faults, [Fault::Json, Fault::Row, Fault::NoCaption]);
         let source = open_bytes(text.as_bytes(), "split = ['test']").unwrap();
         assert_eq!(captions(&source, 0), ["Several men"]);

@@ -135,9 +135,9 @@ mod tests {
         assert!(open(folder.path().to_owned()).to_string().contains("no image (.jpg, .jpeg"));
         fs::write(folder.path().join("a.heic"), b"x").unwrap();
         fs::write(folder.path().join(".b.jpg"), b"x").unwrap();
-        let said = open(folder.path().to_owned()).to_string();
-        assert!(said.contains("skipped 1 files: 1 .heic; convert .heic to JPEG"), "{said}");
-        assert!(said.contains("1 hidden entries"), "{said}");
+        let message = open(folder.path().to_owned()).to_string();
+        assert!(message.contains("skipped 1 files: 1 .heic; convert .heic to JPEG"), "{message}");
+        assert!(message.contains("1 hidden entries"), "{message}");
         assert!(open(folder.path().join("none")).to_string().contains("No such file"));
     }
 }

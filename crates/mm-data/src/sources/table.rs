@@ -301,7 +301,7 @@ mod tests {
         TableDataset::open(&config, format)
     }
 
-    fn said(result: Result<impl Sized>) -> String {
+    fn message_of(result: Result<impl Sized>) -> String {
         result.err().expect("an error").to_string()
     }
 
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn tsv_keeps_quotation_marks_unless_quoting_is_set() {
-        let text = "image\tcaption\na.png\t\"hi\" she said\nb.png\t\"open\n";
+        let text = "image\tcaption\na.png\t\"hi\" she message\nb.png\t\"open\n";
         assert_eq!(open(TableFormat::Tsv, text, "").unwrap().sample(1).unwrap().captions, ["\"open"]);
         let quoted = "image\tcaption\na.png\t\"a\tb\"\n";
         assert_eq!(
@@ -340,9 +340,9 @@ mod tests {
 
     #[test]
     fn a_missing_column_is_an_error_that_lists_the_columns() {
-        let message = said(open(TableFormat::Csv, "url,text\na,b\n", ""));
+        let message = message_of(open(TableFormat::Csv, "url,text\na,b\n", ""));
         assert!(message.contains("no column `image`; the file has `url`, `text`"), "{message}");
-        let message = said(open(TableFormat::Jsonl, "{\"url\": 1, \"caption\": \"\"}\n", ""));
+        let message = message_of(open(TableFormat::Jsonl, "{\"url\": 1, \"caption\": \"\"}\n", ""));
         assert!(message.contains("no column `image`; the file has `caption`, `url`"), "{message}");
     }
 
@@ -350,13 +350,13 @@ mod tests {
     fn a_bad_row_is_a_bad_sample_with_its_line() {
         let source = open(TableFormat::Csv, "image,caption\na.png,x\nb.png\nc.png,\nd.png,y\n", "").unwrap();
         assert_eq!(source.len(), 4);
-        assert!(said(source.sample(1)).ends_with("table:3: 1 columns where the header has 2"));
-        assert!(said(source.sample(2)).ends_with("table:4: no caption"));
+        assert!(message_of(source.sample(1)).ends_with("table:3: 1 columns where the header has 2"));
+        assert!(message_of(source.sample(2)).ends_with("table:4: no caption"));
         assert!(source.sample(3).is_ok());
         let text = "{\"image\": \"a.png\", \"caption\": \"x\"}\n{oops\n{\"image\": \"b.png\"}\n";
         let source = open(TableFormat::Jsonl, text, "").unwrap();
-        assert!(said(source.sample(1)).contains("table:2: not a JSON object"));
-        assert!(said(source.sample(2)).contains("table:3: no field `caption`"));
+        assert!(message_of(source.sample(1)).contains("table:2: not a JSON object"));
+        assert!(message_of(source.sample(2)).contains("table:3: no field `caption`"));
     }
 
     #[test]
@@ -378,40 +378,40 @@ mod tests {
             open(TableFormat::Jsonl, b"{\"image\": \"a.png\", \"caption\": \"\"}\n{\"caf\xe9\": 1}\n", "")
                 .unwrap();
         assert!(
-            said(latin.sample(1)).contains("table:2: column 6: not UTF-8 text"),
+            message_of(latin.sample(1)).contains("table:2: column 6: not UTF-8 text"),
             "{}",
-            said(latin.sample(1))
+            message_of(latin.sample(1))
         );
     }
 
     #[test]
     fn a_wrong_delimiter_is_an_error_with_the_likely_one() {
-        let message = said(open(TableFormat::Csv, "image;caption\na.png;one, two\n", ""));
+        let message = message_of(open(TableFormat::Csv, "image;caption\na.png;one, two\n", ""));
         assert!(
             message.contains("table:1: no column `image`: the names of the header `image;caption` seem"),
             "{message}"
         );
         assert!(message.ends_with("separated by ';': set delimiter = \";\""), "{message}");
-        let message = said(open(
+        let message = message_of(open(
             TableFormat::Csv,
             "image\tcaption,long\na.png\tx\n",
             "caption_column = 'caption,long'",
         ));
         assert!(message.contains("set kind = \"tsv\""), "{message}");
-        let message = said(open(TableFormat::Tsv, "image,caption\na.png,x\n", ""));
+        let message = message_of(open(TableFormat::Tsv, "image,caption\na.png,x\n", ""));
         assert!(message.contains("set delimiter = \",\""), "{message}");
-        assert!(said(open(TableFormat::Csv, "a b\n1\n", "")).contains("the file has `a b`"));
+        assert!(message_of(open(TableFormat::Csv, "a b\n1\n", "")).contains("the file has `a b`"));
     }
 
     #[test]
     fn a_quotation_mark_that_is_never_closed_is_an_error_with_its_line() {
         let message =
-            said(open(TableFormat::Csv, "image,caption\r\n\r\na.png,\"x\r\nb.png,y\r\nc.png,z\r\n", ""));
+            message_of(open(TableFormat::Csv, "image,caption\r\n\r\na.png,\"x\r\nb.png,y\r\nc.png,z\r\n", ""));
         assert!(message.contains("table:3: the quotation mark that opens here is never closed"), "{message}");
         assert!(message.contains("the 2 lines below"), "{message}");
         let source = open(TableFormat::Csv, "image,caption\na.png,\"x\nb.png,\"y\"\nc.png,z\n", "").unwrap();
         assert!(
-            said(source.sample(0))
+            message_of(source.sample(0))
                 .contains("table:2: the quotation mark that opens here is closed on line 3")
         );
         assert_eq!((source.len(), source.sample(1).unwrap().captions), (2, vec!["z".to_owned()]));
@@ -421,18 +421,18 @@ mod tests {
     fn files_that_cannot_be_opened_give_the_reason() {
         let config: TableConfig = toml::from_str("path = '/no/such.csv'").unwrap();
         assert!(
-            said(TableDataset::open(&config, TableFormat::Csv)).starts_with("/no/such.csv: No such file")
+            message_of(TableDataset::open(&config, TableFormat::Csv)).starts_with("/no/such.csv: No such file")
         );
-        assert!(said(open(TableFormat::Csv, "image,caption\n", "")).contains("the file has no rows"));
-        assert!(said(open(TableFormat::Csv, "", "")).contains("no column `image`"));
-        assert!(said(open(TableFormat::Csv, b"image,caf\xe9\n", "")).contains("table:1: not UTF-8 text"));
+        assert!(message_of(open(TableFormat::Csv, "image,caption\n", "")).contains("the file has no rows"));
+        assert!(message_of(open(TableFormat::Csv, "", "")).contains("no column `image`"));
+        assert!(message_of(open(TableFormat::Csv, b"image,caf\xe9\n", "")).contains("table:1: not UTF-8 text"));
         let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
-        assert!(said(open(TableFormat::Csv, pointer, "")).contains("run `git lfs pull`"));
+        assert!(message_of(open(TableFormat::Csv, pointer, "")).contains("run `git lfs pull`"));
         assert!(
-            said(open(TableFormat::Csv, "image,caption\n", "delimiter = 'é'"))
+            message_of(open(TableFormat::Csv, "image,caption\n", "delimiter = 'é'"))
                 .contains("one ASCII character")
         );
-        assert!(said(open(TableFormat::Jsonl, "", "delimiter = ','")).contains("JSON lines have none"));
+        assert!(message_of(open(TableFormat::Jsonl, "", "delimiter = ','")).contains("JSON lines have none"));
         assert!(toml::from_str::<TableConfig>("path = 'a'\nimages = 'b'").is_err());
     }
 }

@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_together_is_counted() {
+    fn inconsistent_entries_are_counted() {
         let questions = [
             question(1, 10, "Whole?"),
             question(1, 11, "No annotation?"),
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_opened_says_why() {
+    fn files_that_cannot_be_opened_give_the_reason() {
         let error =
             |keys: &str| open("val2014", &[question(1, 1, "?")], None, keys).err().unwrap().to_string();
         assert!(error("image_name = '{id}.jpg'").contains("it must have {image_id}"));

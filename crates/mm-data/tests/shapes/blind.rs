@@ -1,5 +1,5 @@
 //! The score of a reader of the texts alone, without the images: no better than chance, or the set
-//! would measure his memory.
+//! would measure memorization.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use mm_data::shapes::{ShapesConfig, ShapesSplit};
 const LEARNED: u64 = 20_000;
 const ASKED: u64 = 5_000;
 
-/// Learns from training; is asked other scenes of training and held-out ones.
+/// Learns from training scenes, and is tested on other training scenes and held-out ones.
 fn exams() -> [(ShapesConfig, u64); 2] {
     let held_out = ShapesConfig { split: ShapesSplit::HeldOut, ..ShapesConfig::default() };
     [(ShapesConfig::default(), LEARNED), (held_out, 0)]

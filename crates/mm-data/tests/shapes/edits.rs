@@ -1,16 +1,16 @@
-//! Edits: the oracle carries the instruction out on its own reading of the scene.
+//! Edits: the oracle applies the instruction to its own representation of the scene.
 
 use mm_data::shapes::{EditKind, Scene};
 
 use super::oracle::{COLOURS, PATTERNS, Phrase, SIZES, Thing, distance, referent, related, things};
 use super::{SCENES, all_sorts};
 
-/// The things that one scene has and the other has not.
+/// The objects that only one of two scenes has.
 fn only_in(one: &[Thing], other: &[Thing]) -> Vec<Thing> {
     one.iter().filter(|thing| !other.contains(thing)).cloned().collect()
 }
 
-/// What an instruction does to one thing: all but where it is put.
+/// The effect of an instruction on one object, except for its place.
 enum Done {
     Changed(Thing, Thing),
     Removed(Thing),
@@ -48,7 +48,7 @@ fn carry_out(instruction: &str, things: &[Thing]) -> Done {
     }
 }
 
-/// Whether a thing stands where the instruction wants it, as seen from where it was.
+/// Whether an object is at the place of the instruction, relative to its old place.
 fn is_in_place(instruction: &str, placed: &Thing, from: Option<&Thing>, before: &[Thing]) -> bool {
     if let Some((_, relation, landmark)) = related(instruction) {
         let landmark = referent(landmark, before);
@@ -106,7 +106,7 @@ fn after_is_before_with_the_instruction_carried_out_and_nothing_else() {
 }
 
 #[test]
-fn from_and_to_are_the_whole_difference() {
+fn from_and_to_are_the_only_difference() {
     for edit in all_sorts().flat_map(|scene| scene.edits()) {
         let mut objects = edit.before.objects().to_vec();
         objects.retain(|object| Some(*object) != edit.from);

@@ -1,4 +1,4 @@
-//! The promises of the shapes set, checked by an oracle that reads its texts.
+//! The guarantees of the shapes set, checked by an oracle that parses its texts.
 
 mod blind;
 mod edits;
@@ -78,9 +78,9 @@ fn a_list_leaves_nothing_out() {
         let (things, captions) = (things(&scene), scene.captions());
         for caption in captions[1..].iter().filter(|caption| related(caption).is_none()) {
             let phrases = list(caption);
-            let said: usize = phrases.iter().map(Phrase::number).sum();
+            let message: usize = phrases.iter().map(Phrase::number).sum();
             if caption.starts_with("a picture of ") || phrases.len() > 1 {
-                assert_eq!(said, things.len(), "{caption}");
+                assert_eq!(message, things.len(), "{caption}");
                 assert!(phrases.iter().all(|phrase| phrase.count(&things) == phrase.number()), "{caption}");
             }
         }
@@ -233,7 +233,7 @@ fn the_middle_of_an_object_has_its_colour_and_all_around_is_background() {
                 assert_eq!(nearest, Some(expected), "{middle:?}: {object:?}");
             }
             let inside = |object: &Object, x: u32, y: u32| {
-                // A pixel more than the square around it, in thousandths.
+                // The bounding square plus a pixel, in thousandths.
                 let reach = object.size.radius() + 1000 / size + 1;
                 let middle = |pixel: u32| (2 * pixel + 1) * 500 / size;
                 object.x.abs_diff(middle(x)) <= reach && object.y.abs_diff(middle(y)) <= reach

@@ -1,5 +1,4 @@
-//! A second opinion: reads the texts as English and the scene as JSON, and shares no code with what wrote
-//! them.
+//! An independent oracle: parses the texts as English and the scene as JSON, without code of the generator.
 
 use mm_data::shapes::Scene;
 use serde_json::Value;
@@ -11,7 +10,7 @@ const SHAPES: [&str; 6] = ["circle", "square", "triangle", "star", "cross", "hea
 const NUMBERS: [&str; 7] = ["no", "one", "two", "three", "four", "five", "six"];
 const RELATIONS: [&str; 4] = [" to the left of ", " to the right of ", " above ", " below "];
 
-/// How far apart plainly is, in thousandths; a negative must be false even by one.
+/// The minimum distance of a relation, in thousandths; a negative must be false even by one.
 pub const PLAINLY: i64 = 150;
 pub const BARELY: i64 = 1;
 
@@ -56,7 +55,7 @@ impl Phrase {
             (true, _) => noun.strip_suffix('s').unwrap_or_else(|| panic!("{text}: no plural")),
         };
         assert!(noun == "shape" || SHAPES.contains(&noun), "{text}: {noun}");
-        // Adjectives stand in this order, each at most once.
+        // Adjectives are in this order, each at most once.
         let order = [&SIZES[..], &PATTERNS[..], &COLOURS[..]];
         let places: Vec<usize> = words
             .iter()
@@ -89,7 +88,7 @@ impl Phrase {
     }
 }
 
-/// The one thing that `the red circle` or `the shape above the red circle` means.
+/// The object that `the red circle` or `the shape above the red circle` refers to.
 pub fn referent<'a>(text: &str, things: &'a [Thing]) -> &'a Thing {
     let (phrase, place) = match related(text) {
         None => (Phrase::read(text), None),
@@ -132,7 +131,7 @@ pub fn list(caption: &str) -> Vec<Phrase> {
     list.unwrap_or(caption).split(", ").flat_map(|part| part.split(" and ")).map(Phrase::read).collect()
 }
 
-/// Whether a caption is true: there are such things, all different, and related by at least `margin`.
+/// Whether a caption is true: such objects exist, all distinct, and related by at least `margin`.
 pub fn is_true(caption: &str, things: &[Thing], margin: i64) -> bool {
     if caption.starts_with("exactly ") {
         let phrases = list(caption);

@@ -83,7 +83,7 @@ fn captions(loader: &mut Loader<Read>, batches: usize) -> Vec<String> {
     (0..batches).flat_map(|_| loader.next_batch().unwrap().items).map(|read| read.0).collect()
 }
 
-fn said<T>(result: Result<T>) -> String {
+fn message<T>(result: Result<T>) -> String {
     result.err().expect("an error").to_string()
 }
 
@@ -130,13 +130,13 @@ fn an_epoch_mixes_shards_and_has_each_sample_once() {
 }
 
 #[test]
-fn a_run_goes_on_in_mid_epoch_with_another_number_of_processes() {
+fn a_run_resumes_in_mid_epoch_with_another_number_of_processes() {
     let folder = shards(&[40, 33, 27, 60]);
     let unbroken =
         captions(&mut loader(open(folder.path(), ""), &TRAINING, Rank::default(), Position::default()), 60);
     let mut position = Position::default();
     let mut given = Vec::new();
-    // 1, then 4, then 2 processes; each time opened anew from what JSON keeps.
+    // 1, then 4, then 2 processes, each resumed from a position in JSON.
     for (world, batches) in [(1, 7), (4, 16), (2, 37)] {
         let saved = serde_json::to_string(&position).unwrap();
         let mut shares: Vec<Vec<Vec<String>>> = Vec::new();
@@ -192,7 +192,7 @@ fn gzipped(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn streams_give_what_numbers_give_and_resume_exactly() {
+fn streams_equal_access_by_index_and_resume_exactly() {
     let folder = shards(&[20, 13, 17]);
     for number in 0..3 {
         let path = folder.path().join(format!("s-{number:03}.tar"));
@@ -240,7 +240,7 @@ fn processes_share_the_shards_of_a_stream() {
     // each reads on into its next epoch while its buffer still holds some
     assert!(seen.len() > 70, "{}", seen.len());
     let few = open(folder.path(), "streamed = true\nsamples = 120");
-    let message = said(Loader::new(
+    let message = message_of(Loader::new(
         few,
         LoaderConfig { batch_size: 7, ..TRAINING },
         Rank { index: 0, world: 7 },
@@ -253,7 +253,7 @@ fn processes_share_the_shards_of_a_stream() {
     );
 }
 
-/// All samples of a set, in order, with what is bad.
+/// All samples of a set in order, and the bad ones.
 fn all(source: Arc<dyn Dataset>) -> (Vec<String>, Vec<BadSample>) {
     let config = LoaderConfig { shuffle: false, drop_last: false, max_bad_samples: 999, ..TRAINING };
     let mut loader = loader(source, &config, Rank::default(), Position::default());
@@ -276,7 +276,7 @@ fn a_shard_that_is_cut_off_gone_or_no_tar_is_counted_and_the_others_are_read() {
     assert_eq!(ends, [(Fault::Shard, "s-001.tar"), (Fault::Shard, "s-003.tar"), (Fault::Shard, "s-004.tar")]);
     assert!(bad[0].reason.contains("truncated"), "{}", bad[0].reason);
     assert!(bad[1].reason.contains("No such file"), "{}", bad[1].reason);
-    let none = said(config("/no/such-{0..3}.tar", "").open());
+    let none = message_of(config("/no/such-{0..3}.tar", "").open());
     assert!(none.contains("none of its 4 shards can be read; the first: /no/such-0.tar"), "{none}");
 }
 
@@ -358,10 +358,10 @@ fn a_command_that_hangs_ends_with_its_loader() {
 fn settings_that_cannot_work_are_refused_in_words() {
     let folder = shards(&[3]);
     let plain = format!("{}/s-000.tar", folder.path().display());
-    let said = |shards: &str, keys: &str| said(config(shards, keys).open());
-    assert!(said(&plain, "samples = 3").contains("samples is for streams alone"));
-    assert!(said("pipe:cat x", "").contains("set samples = N"));
-    assert!(said("-", "").contains("set samples = N"));
+    let message_of = |shards: &str, keys: &str| message_of(config(shards, keys).open());
+    assert!(message_of(&plain, "samples = 3").contains("samples is for streams alone"));
+    assert!(message_of("pipe:cat x", "").contains("set samples = N"));
+    assert!(message_of("-", "").contains("set samples = N"));
     assert!(
         toml::from_str::<DatasetConfig>("kind = 'webdataset'\nshards = ['-', 'a.tar']\nsamples = 1")
             .unwrap()
@@ -371,7 +371,7 @@ fn settings_that_cannot_work_are_refused_in_words() {
     assert!(toml::from_str::<DatasetConfig>("kind = 'webdataset'\nshard = 'a'").is_err());
 }
 
-/// A tar as disks and downloads leave it.
+/// A damaged tar.
 fn mutated(bytes: &[u8], rng: &mut SampleRng) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let blocks = bytes.len() / 512;
@@ -381,13 +381,13 @@ fn mutated(bytes: &[u8], rng: &mut SampleRng) -> Vec<u8> {
             let from = rng.random_range(0..bytes.len());
             bytes.drain(from..(from + rng.random_range(1..2000)).min(bytes.len()));
         }
-        // Headers hold sizes, kinds and sums: most of what can go wrong.
+        // Headers have sizes, types and checksums, the most fragile parts.
         2 => (0..3).for_each(|_| {
             let at = rng.random_range(0..blocks) * 512 + rng.random_range(100..160);
             bytes[at] = rng.random();
         }),
         3 => {
-            // A size that lies, its sum made right.
+            // A wrong size with a correct checksum.
             let at = rng.random_range(0..blocks) * 512;
             let mut header = tar::Header::from_byte_slice(&bytes[at..at + 512]).clone();
             let magnitude = rng.random_range(1..63);
@@ -428,7 +428,7 @@ fn ten_thousand_mutated_tars_give_every_sample_or_its_fault() {
                 }
             }
         }
-        // And as a stream, which ends or goes round, but always gives something.
+        // As a stream, which ends or restarts, each read returns.
         if number % 20 == 0 {
             let source = config(&path.display().to_string(), "streamed = true\nsamples = 6").open().unwrap();
             let mut reading = source.stream().unwrap().read(mm_data::StreamOrder::default()).unwrap();

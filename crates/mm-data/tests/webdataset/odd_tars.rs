@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mm_data::{BadSample, Dataset, Fault, Position, Rank, Sample, StreamOrder};
 
-use super::{TRAINING, config, gzipped, loader, said, tar};
+use super::{TRAINING, config, gzipped, loader, message, tar};
 
 /// A tar of members, each of its name's bytes but for captions.
 fn members(members: &[(&str, &str)]) -> Vec<u8> {
@@ -85,7 +85,7 @@ fn two_samples_of_one_key_in_a_row_are_not_one() {
 }
 
 #[test]
-fn a_sample_whose_members_lie_apart_says_so() {
+fn scattered_members_of_a_sample_are_reported() {
     let (numbered, streamed) = both(&members(&[
         ("a.jpg", "A"),
         ("b.jpg", "B"),
@@ -125,7 +125,7 @@ fn a_sample_whose_members_lie_apart_says_so() {
 }
 
 #[test]
-fn a_json_that_nobody_needs_costs_no_sample_and_is_counted() {
+fn invalid_json_that_is_not_needed_is_only_counted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s.tar");
     let jsons = [
@@ -141,7 +141,7 @@ fn a_json_that_nobody_needs_costs_no_sample_and_is_counted() {
             .map(|(end, text)| (format!("{number}.{end}"), text.into_bytes()))
     });
     let mut files: Vec<_> = files.collect();
-    // Here it is needed.
+    // Here the JSON is needed.
     files.extend([("9.jpg", "J"), ("9.json", "{")].map(|(name, text)| (name.to_owned(), text.into())));
     std::fs::write(&path, tar(&files)).unwrap();
     for keys in ["", "streamed = true\nsamples = 6"] {
@@ -159,7 +159,7 @@ fn a_json_that_nobody_needs_costs_no_sample_and_is_counted() {
 }
 
 #[test]
-fn tars_one_behind_the_other_are_said_to_be() {
+fn concatenated_tars_are_reported() {
     let one = |key: &str| members(&[(&format!("{key}.jpg"), key), (&format!("{key}.txt"), "text")]);
     let (numbered, streamed) = both(&[one("a"), one("b")].concat());
     assert_eq!(numbered[0], whole("a", "a text"));
@@ -167,13 +167,13 @@ fn tars_one_behind_the_other_are_said_to_be() {
     let (fault, reason) = numbered[1].1.clone().unwrap_err();
     let expected = "more data follows its end mark, at byte 3072";
     assert!(fault == Fault::Shard && reason.contains(expected), "{reason}");
-    // A tape's filling is nothing.
+    // Padding to the block size of tapes is ignored.
     let (numbered, _) = both(&[one("a"), vec![0; 10_240]].concat());
     assert_eq!(numbered, [whole("a", "a text")]);
 }
 
 #[test]
-fn a_compressed_tar_is_read_as_a_stream_or_told_by_its_kind() {
+fn a_compressed_tar_is_read_as_a_stream_or_reported_with_its_kind() {
     let folder = tempfile::tempdir().unwrap();
     let plain = members(&[("a.jpg", "A"), ("a.txt", "text")]);
     let path = folder.path().join("s.tar");
@@ -183,7 +183,7 @@ fn a_compressed_tar_is_read_as_a_stream_or_told_by_its_kind() {
     };
     let zstd = zstd::encode_all(&plain[..], 0).unwrap();
     for (bytes, program) in [(&gzipped(&plain), "gzip"), (&zstd, "zstd")] {
-        let message = said(open(bytes, ""));
+        let message = message_of(open(bytes, ""));
         assert!(
             message.contains(&format!("{program}-compressed")) && message.contains("streamed = true"),
             "{message}"
@@ -193,7 +193,7 @@ fn a_compressed_tar_is_read_as_a_stream_or_told_by_its_kind() {
     }
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
     for (bytes, what) in [(&b"\xfd7zXZ\0\0\x04"[..], "pipe:xz -dc "), (pointer, "run `git lfs pull`")] {
-        assert!(said(open(bytes, "")).contains(what), "{}", said(open(bytes, "")));
+        assert!(message_of(open(bytes, "")).contains(what), "{}", message_of(open(bytes, "")));
         let stream = open(bytes, "streamed = true\nsamples = 1").unwrap();
         let (fault, reason) = streamed(&*stream, 1)[0].1.clone().unwrap_err();
         assert!(fault == Fault::Shard && reason.contains(what), "{reason}");

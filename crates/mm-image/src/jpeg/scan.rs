@@ -34,7 +34,8 @@ pub(super) struct Scan<'a> {
     pub restart_interval: usize,
 }
 
-/// Decodes a scan. Returns the position of the marker after it; `None` where it is corrupt or a table is missing.
+/// Decodes a scan. Returns the position of the marker after it; `None` where it is corrupt or a table is
+/// missing.
 pub(super) fn decode(
     frame: &mut Frame,
     scan: &Scan,

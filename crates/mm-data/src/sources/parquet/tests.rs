@@ -15,7 +15,7 @@ fn open(path: impl AsRef<Path>, keys: &str) -> Result<ParquetDataset> {
     ParquetDataset::open(&toml::from_str(&format!("path = {:?}\n{keys}", path.to_str().unwrap())).unwrap())
 }
 
-fn said(result: Result<impl Sized>) -> String {
+fn message_of(result: Result<impl Sized>) -> String {
     result.err().expect("an error").to_string()
 }
 
@@ -25,7 +25,7 @@ fn colour(sample: &Sample) -> [u8; 3] {
 }
 
 #[test]
-fn a_data_set_of_hugging_face_is_read_whole() {
+fn a_data_set_of_hugging_face_is_read_completely() {
     let source = open("captioned", "split = 'train'\nlabel_column = 'label'").unwrap();
     assert_eq!((source.len(), source.blocks()), (8, Some(vec![3, 2, 3])));
     let samples: Vec<_> = (0..8).map(|index| source.sample(index).unwrap()).collect();
@@ -89,35 +89,35 @@ fn an_incomplete_row_is_one_bad_sample() {
 
 #[test]
 fn a_wrong_setting_is_an_error_with_the_alternatives() {
-    let message = said(open("captioned", ""));
+    let message = message_of(open("captioned", ""));
     let expected = "files of `train` (2), `validation` (1): set `split` to one of these";
     assert!(message.contains(expected), "{message}");
-    let message = said(open("captioned", "split = 'test'"));
+    let message = message_of(open("captioned", "split = 'test'"));
     assert!(message.contains("no file of split `test`; the folder has files of `train` (2)"), "{message}");
-    assert!(said(open("questions.parquet", "split = 'test'")).contains("remove it"));
-    let message = said(open("questions.parquet", ""));
+    assert!(message_of(open("questions.parquet", "split = 'test'")).contains("remove it"));
+    let message = message_of(open("questions.parquet", ""));
     assert!(
         message.contains("no column `image`; the file has `picture`, `title`, `description`, `kind`"),
         "{message}"
     );
-    let message = said(open("odd/none.parquet", "label_column = 'label'"));
+    let message = message_of(open("odd/none.parquet", "label_column = 'label'"));
     assert!(
         message.contains("`label` is not a label: text or a whole number; it is `label` (DOUBLE)"),
         "{message}"
     );
-    let message = said(open("odd/none.parquet", "image_column = 'number'"));
+    let message = message_of(open("odd/none.parquet", "image_column = 'number'"));
     assert!(message.contains("`number` is not an image"), "{message}");
-    let message = said(open("odd/none.parquet", "caption_column = 'image'"));
+    let message = message_of(open("odd/none.parquet", "caption_column = 'image'"));
     assert!(message.contains("it is `image.bytes` (BYTE_ARRAY), `image.path` (BYTE_ARRAY)"), "{message}");
-    assert!(said(open("odd/none.parquet", "caption_column = []")).contains("or a label_column"));
-    assert!(said(open("none.parquet", "split = 'train'")).contains("No such file"));
+    assert!(message_of(open("odd/none.parquet", "caption_column = []")).contains("or a label_column"));
+    assert!(message_of(open("none.parquet", "split = 'train'")).contains("No such file"));
     let list = format!("path = {:?}", [goldens(), goldens()]);
     assert!(
-        said(ParquetDataset::open(&toml::from_str(&list).unwrap()))
+        message_of(ParquetDataset::open(&toml::from_str(&list).unwrap()))
             .contains("a folder in a list of Parquet files")
     );
     let folder = tempfile::tempdir().unwrap();
-    let message = said(open(folder.path(), ""));
+    let message = message_of(open(folder.path(), ""));
     assert!(message.contains("the folder and its subfolder `data` have no .parquet file"), "{message}");
 }
 
@@ -142,7 +142,7 @@ fn a_truncated_file_does_not_open_and_a_broken_group_loses_its_rows() {
     let whole = fs::read(goldens().join("captioned/train-00000-of-00002.parquet")).unwrap();
     for length in [0, 3, 8, whole.len() / 2, whole.len() - 1] {
         fs::write(&path, &whole[..length]).unwrap();
-        let message = said(open(&path, ""));
+        let message = message_of(open(&path, ""));
         assert!(
             message.contains("not a complete Parquet file") && message.ends_with("download it again"),
             "{message}"
@@ -155,6 +155,6 @@ fn a_truncated_file_does_not_open_and_a_broken_group_loses_its_rows() {
     let faults: Vec<_> = (0..5).map(|index| source.sample(index).err().map(|error| error.fault())).collect();
     let shard = Some(Fault::Shard);
     assert_eq!(faults, [shard, shard, shard, None, None]);
-    let message = said(source.sample(1));
+    let message = message_of(source.sample(1));
     assert!(message.contains("train.parquet: row group 0: "), "{message}");
 }

@@ -303,17 +303,17 @@ mod tests {
 
     #[test]
     fn settings_out_of_range_are_named() {
-        let said = |config: ShapesConfig| config.check().unwrap_err().to_string();
+        let message_of = |config: ShapesConfig| config.check().unwrap_err().to_string();
         let fine = ShapesConfig::default;
         assert_eq!(
-            said(ShapesConfig { size: 4, ..fine() }),
+            message_of(ShapesConfig { size: 4, ..fine() }),
             "shapes: size = 4 must be between 8 and 1024 pixels"
         );
         for samples in [0, usize::MAX] {
-            assert!(said(ShapesConfig { samples, ..fine() }).contains("samples = "), "{samples}");
+            assert!(message_of(ShapesConfig { samples, ..fine() }).contains("samples = "), "{samples}");
         }
         for objects in [[0, 4], [3, 2], [1, 7]] {
-            assert!(said(ShapesConfig { objects, ..fine() }).contains("objects = "), "{objects:?}");
+            assert!(message_of(ShapesConfig { objects, ..fine() }).contains("objects = "), "{objects:?}");
         }
         assert!(toml::from_str::<ShapesConfig>("sample = 3").is_err());
     }

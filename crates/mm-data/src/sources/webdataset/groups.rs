@@ -191,7 +191,7 @@ mod tests {
     fn groups(members: &[&str]) -> Vec<String> {
         let mut groups = Groups::default();
         let mut found = Vec::new();
-        let said = |group: Group<()>| {
+        let message_of = |group: Group<()>| {
             let fields: Vec<String> = group.members.into_keys().collect();
             let Range { start, end } = group.bytes;
             format!("{} {start}..{end} {}{}", group.key, fields.join("+"), group.repeated.unwrap_or_default())
@@ -199,10 +199,10 @@ mod tests {
         for (number, member) in (0..).zip(members) {
             let name = Name::parse(member.as_bytes()).unwrap();
             let field = name.field();
-            found.extend(groups.begin(&name, &field, number * 100).map(said));
+            found.extend(groups.begin(&name, &field, number * 100).map(message_of));
             groups.add(name, field, number * 100..(number + 1) * 100, ());
         }
-        found.extend(groups.finish().map(said));
+        found.extend(groups.finish().map(message_of));
         found
     }
 
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn two_whole_samples_of_one_key_in_a_row_are_two() {
+    fn two_complete_adjacent_samples_of_one_key_are_two() {
         let whole = ["a.jpg", "a.txt", "a.txt", "a.JPG", "a.json", "a.json", "a.jpeg"];
         assert_eq!(groups(&whole), ["a 0..200 jpg+txt", "a 200..500 jpg+json+txt", "a 500..700 jpeg+json"]);
         // The last of these has no image: its members and those before it are ambiguous.
@@ -240,19 +240,19 @@ mod tests {
 
     #[test]
     fn a_repeated_field_without_two_samples_names_both_members() {
-        let said = |both: &str| {
+        let message_of = |both: &str| {
             format!(
                 "two samples of one key, not both with image and text: {both}: give each its own key"
             )
         };
         let found = groups(&["a.jpg", "a.txt", "a.JPG", "b.txt"]);
-        assert_eq!(found[0], format!("a 0..300 {}", said("`a.jpg` at byte 0 and `a.JPG` at byte 200")));
+        assert_eq!(found[0], format!("a 0..300 {}", message_of("`a.jpg` at byte 0 and `a.JPG` at byte 200")));
         assert_eq!(found[1], "b 300..400 txt");
         let found = groups(&["b.jpg", "a.jpg", "a.jpg", "a.txt", "a.jpg", "a.txt"]);
-        assert_eq!(found[1], format!("a 100..400 {}", said("`a.jpg` at byte 100 and `a.jpg` at byte 200")));
+        assert_eq!(found[1], format!("a 100..400 {}", message_of("`a.jpg` at byte 100 and `a.jpg` at byte 200")));
         assert_eq!(found[2], "a 400..600 jpg+txt");
         let found = groups(&["a.TXT", "a.txt", "a.txt"]);
-        assert_eq!(found, [format!("a 0..300 {}", said("`a.TXT` at byte 0 and `a.txt` at byte 100"))]);
+        assert_eq!(found, [format!("a 0..300 {}", message_of("`a.TXT` at byte 0 and `a.txt` at byte 100"))]);
     }
 
     #[test]

@@ -368,24 +368,24 @@ mod tests {
 
     #[test]
     fn an_unreadable_tar_is_an_error_with_a_way_out() {
-        let said = |bytes: &[u8]| Index::open(&written(bytes).1, None).err().map(|error| error.to_string());
-        let gzip = said(b"\x1f\x8b\x08\x00").unwrap();
+        let message_of = |bytes: &[u8]| Index::open(&written(bytes).1, None).err().map(|error| error.to_string());
+        let gzip = message_of(b"\x1f\x8b\x08\x00").unwrap();
         assert!(
             gzip.contains("gzip-compressed")
                 && gzip.contains("`gzip -dc`")
                 && gzip.contains("streamed = true"),
             "{gzip}"
         );
-        assert!(said(b"\x28\xb5\x2f\xfd").unwrap().contains("`zstd -dc`"));
-        let xz = said(b"\xfd7zXZ\0").unwrap();
+        assert!(message_of(b"\x28\xb5\x2f\xfd").unwrap().contains("`zstd -dc`"));
+        let xz = message_of(b"\xfd7zXZ\0").unwrap();
         assert!(xz.contains("\"pipe:xz -dc ") && xz.contains("a.tar"), "{xz}");
         let pointer =
-            said(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n").unwrap();
+            message_of(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n").unwrap();
         assert_eq!(pointer, GIT_LFS_POINTER);
     }
 
     #[test]
-    fn a_tar_that_changed_or_a_broken_index_is_indexed_anew() {
+    fn a_changed_tar_or_a_broken_index_is_indexed_again() {
         let (_folder, path) = written(&tar(&[("x.jpg", b"1")]));
         let samples = || Index::open(&path, None).unwrap().summary().samples;
         assert_eq!(samples(), 1);
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_can_stand_elsewhere_or_nowhere() {
+    fn an_index_can_be_in_another_folder_or_in_memory() {
         let (folder, path) = written(&tar(&[("x.jpg", b"1")]));
         let elsewhere = folder.path().join("indices");
         assert!(Index::open(&path, Some(&elsewhere)).is_ok());
@@ -410,9 +410,9 @@ mod tests {
     }
 
     #[test]
-    fn a_tar_cut_off_anywhere_keeps_what_is_whole_and_says_where() {
+    fn a_truncated_tar_keeps_complete_samples_and_reports_the_place() {
         let whole = tar(&[("x.jpg", &[1; 700]), ("x.txt", b"one"), ("y.jpg", &[2; 700])]);
-        for (length, samples, said) in [
+        for (length, samples, message) in [
             (100, 0, "broken at byte 0"),
             (512 + 600, 0, "truncated at byte 1112, in x.jpg"),
             (1536 + 1024, 1, "truncated at byte 2560, between two members"),
@@ -421,7 +421,7 @@ mod tests {
             let (_folder, path) = written(&whole[..length]);
             let summary = Index::open(&path, None).unwrap().summary();
             assert_eq!(summary.samples, samples);
-            assert!(summary.broken.clone().unwrap().contains(said), "{length}: {:?}", summary.broken);
+            assert!(summary.broken.clone().unwrap().contains(message), "{length}: {:?}", summary.broken);
         }
         let (_folder, path) = written(&tar(&[]));
         assert_eq!(Index::open(&path, None).unwrap().summary().broken.as_deref(), Some("it has no sample"));

@@ -361,30 +361,30 @@ mod tests {
 
     #[test]
     fn invalid_json_that_is_not_needed_is_a_warning() {
-        let said = |json: &[u8]| {
+        let message_of = |json: &[u8]| {
             let sample = of(&[("jpg", b"J"), ("txt", b"\xef\xbb\xbfone\r\n"), ("json", json)]).unwrap();
             assert_eq!(sample.captions[0], "one");
             let of_label = of(&[("jpg", b"J"), ("cls", b"\xef\xbb\xbf7"), ("json", json)]).unwrap();
             assert_eq!((of_label.label.as_deref(), &of_label.warning), (Some("7"), &sample.warning));
             sample.warning.unwrap()
         };
-        assert_eq!(said(b"[{\"caption\": \"two\"}]"), "its .json: a list, not an object");
-        assert_eq!(said(b"{\"caf\xe9\": 1}"), "its .json: column 6: not UTF-8 text: convert it with iconv");
-        assert!(said(b"{'caption': 'two'}").starts_with("its .json: key must be a string"));
+        assert_eq!(message_of(b"[{\"caption\": \"two\"}]"), "its .json: a list, not an object");
+        assert_eq!(message_of(b"{\"caf\xe9\": 1}"), "its .json: column 6: not UTF-8 text: convert it with iconv");
+        assert!(message_of(b"{'caption': 'two'}").starts_with("its .json: key must be a string"));
         assert_eq!(
-            said(br#"{"caption": 5.5}"#),
+            message_of(br#"{"caption": 5.5}"#),
             "its .json: `caption` is 5.5, not a text or a list of texts"
         );
         assert_eq!(
-            said(br#"{"captions": [1, {}, "two"], "label": {"a": 1}}"#),
+            message_of(br#"{"captions": [1, {}, "two"], "label": {"a": 1}}"#),
             "its .json: `captions` has 1 among its texts; `captions` has an object among its texts; \
              `label` is an object, not a text or a number"
         );
         assert!(
-            said(br#"{"questions": [{"question": "why?", "answer": "so"}]}"#)
+            message_of(br#"{"questions": [{"question": "why?", "answer": "so"}]}"#)
                 .contains("not of the form that mm writes")
         );
-        assert!(said(br#"{"variant_of": 5}"#).ends_with("`variant_of` is 5, not a key"));
+        assert!(message_of(br#"{"variant_of": 5}"#).ends_with("`variant_of` is 5, not a key"));
         // Valid fields are read.
         let json = br#"{"caption": "two", "label": 3, "questions": "none"}"#;
         let sample = of(&[("jpg", b"J"), ("json", json)]).unwrap();

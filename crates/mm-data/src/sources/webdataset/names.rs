@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn words_name_files_globs_lists_commands_and_standard_input() {
+    fn patterns_are_files_globs_lists_commands_and_standard_input() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         for name in ["b-1.tar", "b-0.tar", "c.tar.gz", "._b-0.tar"] {

@@ -176,13 +176,13 @@ mod tests {
         let two = [&one[..], &tar(&[("b.jpg", b"2"), ("b.txt", b"two")])].concat();
         let twice = found(&two);
         assert_eq!(keys(&twice), ["a"]);
-        let said = twice.broken.unwrap();
+        let message = twice.broken.unwrap();
         let expected = format!("more data follows its end mark, at byte {}", one.len());
-        assert!(said.starts_with(&expected), "{said}");
+        assert!(message.starts_with(&expected), "{message}");
         // Tars are padded with zeros to a block size of tapes.
         let filled = [&one[..], &[0; 100_000]].concat();
         assert_eq!(found(&filled).broken, None);
-        let said = found(&[&filled[..], b"x"].concat()).broken.unwrap();
-        assert!(said.contains(&format!("at byte {},", filled.len())), "{said}");
+        let message = found(&[&filled[..], b"x"].concat()).broken.unwrap();
+        assert!(message.contains(&format!("at byte {},", filled.len())), "{message}");
     }
 }

@@ -233,11 +233,11 @@ mod tests {
 
     #[test]
     fn an_unknown_filter_is_an_error_with_the_nearest() {
-        let said = |text: &str| text.parse::<Filter>().unwrap_err().to_string();
-        assert_eq!(said("min_sid=3"), "no filter `min_sid`; did you mean `min_side`, as in min_side=200?");
-        assert!(said("xyz").starts_with("no filter `xyz`; known filters: caption_words, "));
+        let message_of = |text: &str| text.parse::<Filter>().unwrap_err().to_string();
+        assert_eq!(message_of("min_sid=3"), "no filter `min_sid`; did you mean `min_side`, as in min_side=200?");
+        assert!(message_of("xyz").starts_with("no filter `xyz`; known filters: caption_words, "));
         assert_eq!(
-            said("min_side=-3"),
+            message_of("min_side=-3"),
             "`min_side=-3`: min_side takes pixels, 1 or more, as in min_side=200"
         );
         for wrong in [
@@ -253,7 +253,7 @@ mod tests {
             "duplicates=40",
             "duplicates=-1",
         ] {
-            assert!(said(wrong).contains(", as in "), "{wrong}");
+            assert!(message_of(wrong).contains(", as in "), "{wrong}");
         }
         let twice = ["min_side=2", "max_side=9", "min_side=3"].map(|text| text.parse().unwrap());
         assert!(Filter::sorted(&twice).unwrap_err().to_string().contains("twice: min_side=2 and min_side=3"));
