@@ -79,7 +79,7 @@ pub enum Error {
         "the saved position is of a data set with {saved} samples, but `{name}` has {present}: \
          resume with the original data, or start a new run"
     )]
-    OtherData {
+    PositionMismatch {
         /// The source.
         name: String,
         /// The number of samples when the position was saved.
@@ -97,7 +97,7 @@ pub enum Error {
     },
     /// Too many bad samples in a row.
     #[error("`{name}`: {tried} samples in a row cannot be read: see the warnings above")]
-    NothingGood {
+    NoGoodSample {
         /// The source.
         name: String,
         /// The number of samples tried.
@@ -113,7 +113,7 @@ pub enum Error {
     },
     /// The loader's threads have ended.
     #[error("the loader's worker threads ended early: this is a bug of mm-data")]
-    WorkersGone,
+    WorkersLost,
     /// A model failed to compute a score.
     #[error("the CLIP score cannot be computed: {0}")]
     Score(#[source] Box<dyn std::error::Error + Send + Sync>),

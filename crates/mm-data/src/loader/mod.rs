@@ -122,7 +122,7 @@ impl<T: Item> Loader<T> {
         let (name, len) = (source.name().to_owned(), source.len());
         config.check(rank, &name, len)?;
         if (position.samples != 0 && position.samples != len) || position.index >= len {
-            return Err(Error::OtherData { name, saved: position.samples, present: len });
+            return Err(Error::PositionMismatch { name, saved: position.samples, present: len });
         }
         position.samples = len;
         let alone = [WeightedDataset { weight: 1.0, dataset: source.clone() }];
@@ -271,7 +271,7 @@ impl<T: Item> Loader<T> {
                 None if streamed => self.workers.send(part, 0, (0, 0)),
                 None if self.config.drop_last => {
                     let name = self.source.name().to_owned();
-                    return Err(Error::NothingGood { name, tried: feed::TRIES });
+                    return Err(Error::NoGoodSample { name, tried: feed::TRIES });
                 }
                 None => return Ok(None),
             }

@@ -124,7 +124,7 @@ impl<T: Item> Workers<T> {
                     self.early.insert((outcome.ticket.part, outcome.ticket.number), outcome);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(Error::WorkersGone),
+                Err(RecvTimeoutError::Disconnected) => return Err(Error::WorkersLost),
             }
             // Other outcomes may arrive while the awaited one hangs, so the time is measured here.
             let stalls = (begun.elapsed().as_millis() / self.stall.as_millis().max(1)) as u64;
@@ -135,7 +135,7 @@ impl<T: Item> Workers<T> {
         }
         self.waiting += begun.elapsed();
         self.taken[part] += 1;
-        self.early.remove(&wanted).ok_or(Error::WorkersGone)
+        self.early.remove(&wanted).ok_or(Error::WorkersLost)
     }
 
     /// The number of samples taken from a data set, including those before this loader.
