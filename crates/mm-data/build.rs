@@ -15,7 +15,8 @@ fn main() {
         for emoji in forms.into_iter().filter(|emoji| emoji.emoji_version() <= DRAWN) {
             let codes = codes(emoji.as_str());
             let (emoji, name, key) = (emoji.as_str(), codes.join("_").to_uppercase(), codes.join("-"));
-            writeln!(table, "    ({emoji:?}, {key:?}, codes::U_{name}.data.0),").expect("writing to a string never fails");
+            writeln!(table, "    ({emoji:?}, {key:?}, codes::U_{name}.data.0),")
+                .expect("writing to a string never fails");
         }
     }
     table += "];\n";

@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn invalid_text_is_an_error_with_its_position() {
-        let error = |bytes: &[u8]| read_both(bytes).unwrap_err();
+        let message_of = |bytes: &[u8]| read_both(bytes).unwrap_err();
         assert_eq!(message_of(b"one\ncaf\xe9"), "FILE:2: column 4: not UTF-8 text: convert it with iconv");
         assert_eq!(message_of(b"\xff\xfea\0\n\0b\0c"), "FILE:2: column 2: half a character of UTF-16");
         assert_eq!(message_of(b"\xff\xfe\x00\xd8a\0"), "FILE:1: column 1: half a character of UTF-16");

@@ -216,7 +216,10 @@ mod tests {
         let never = "never closed";
         let (line, message) = rows("a,b\n1,x\n2,\"open\n3,y\n4,z\n").pop().unwrap();
         assert!(
-            line == 3 && message.starts_with("error: ") && message.contains(never) && message.contains("the 2 lines"),
+            line == 3
+                && message.starts_with("error: ")
+                && message.contains(never)
+                && message.contains("the 2 lines"),
             "{message}"
         );
         let (line, message) = rows("a,b\r\n\r\n1,\"two\r\nlines\",\"open\r\n2,y\r\n").pop().unwrap();

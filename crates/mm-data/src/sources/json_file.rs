@@ -86,10 +86,7 @@ mod tests {
             "2: column 2: invalid type: integer `7`, expected a sequence; expected numbers"
         );
         assert_eq!(error(b"{\n}"), "2: column 1: missing field `numbers`; expected numbers");
-        assert_eq!(
-            error(b"{\"numbers\": [1,"),
-            "1: column 15: EOF while parsing a value; expected numbers"
-        );
+        assert_eq!(error(b"{\"numbers\": [1,"), "1: column 15: EOF while parsing a value; expected numbers");
         assert_eq!(
             error(b"{\n \"numbers\": [\"\xff\"]}"),
             "2: column 15: not UTF-8 text: convert it with iconv"

@@ -405,8 +405,11 @@ mod tests {
 
     #[test]
     fn a_quotation_mark_that_is_never_closed_is_an_error_with_its_line() {
-        let message =
-            message_of(open(TableFormat::Csv, "image,caption\r\n\r\na.png,\"x\r\nb.png,y\r\nc.png,z\r\n", ""));
+        let message = message_of(open(
+            TableFormat::Csv,
+            "image,caption\r\n\r\na.png,\"x\r\nb.png,y\r\nc.png,z\r\n",
+            "",
+        ));
         assert!(message.contains("table:3: the quotation mark that opens here is never closed"), "{message}");
         assert!(message.contains("the 2 lines below"), "{message}");
         let source = open(TableFormat::Csv, "image,caption\na.png,\"x\nb.png,\"y\"\nc.png,z\n", "").unwrap();
@@ -421,11 +424,14 @@ mod tests {
     fn files_that_cannot_be_opened_give_the_reason() {
         let config: TableConfig = toml::from_str("path = '/no/such.csv'").unwrap();
         assert!(
-            message_of(TableDataset::open(&config, TableFormat::Csv)).starts_with("/no/such.csv: No such file")
+            message_of(TableDataset::open(&config, TableFormat::Csv))
+                .starts_with("/no/such.csv: No such file")
         );
         assert!(message_of(open(TableFormat::Csv, "image,caption\n", "")).contains("the file has no rows"));
         assert!(message_of(open(TableFormat::Csv, "", "")).contains("no column `image`"));
-        assert!(message_of(open(TableFormat::Csv, b"image,caf\xe9\n", "")).contains("table:1: not UTF-8 text"));
+        assert!(
+            message_of(open(TableFormat::Csv, b"image,caf\xe9\n", "")).contains("table:1: not UTF-8 text")
+        );
         let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
         assert!(message_of(open(TableFormat::Csv, pointer, "")).contains("run `git lfs pull`"));
         assert!(

@@ -129,9 +129,8 @@ impl VqaDataset {
         }
         let mut unasked: Vec<_> = answers.into_iter().flatten().map(|(question, _)| question).collect();
         unasked.sort();
-        let reason = |id| {
-            format!("an annotation has question id {id}, which the file of questions does not have")
-        };
+        let reason =
+            |id| format!("an annotation has question id {id}, which the file of questions does not have");
         lost.extend(unasked.into_iter().map(|id| Broken::new(Fault::Json, reason(id))));
         entries.extend(lost.into_iter().map(Err));
         let name = config.path.display().to_string();

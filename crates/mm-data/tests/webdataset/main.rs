@@ -83,7 +83,7 @@ fn captions(loader: &mut Loader<Read>, batches: usize) -> Vec<String> {
     (0..batches).flat_map(|_| loader.next_batch().unwrap().items).map(|read| read.0).collect()
 }
 
-fn message<T>(result: Result<T>) -> String {
+fn message_of<T>(result: Result<T>) -> String {
     result.err().expect("an error").to_string()
 }
 

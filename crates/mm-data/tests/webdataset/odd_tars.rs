@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mm_data::{BadSample, Dataset, Fault, Position, Rank, Sample, StreamOrder};
 
-use super::{TRAINING, config, gzipped, loader, message, tar};
+use super::{TRAINING, config, gzipped, loader, message_of, tar};
 
 /// A tar of members, each of its name's bytes but for captions.
 fn members(members: &[(&str, &str)]) -> Vec<u8> {

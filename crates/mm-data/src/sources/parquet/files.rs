@@ -83,7 +83,10 @@ fn check_groups(
             let column = group.column(leaf);
             let (start, length) = column.byte_range();
             if start.saturating_add(length) > size {
-                return Err(wrong(number, format!("ends at byte {} of {size}", start.saturating_add(length))));
+                return Err(wrong(
+                    number,
+                    format!("ends at byte {} of {size}", start.saturating_add(length)),
+                ));
             }
             if column.column_descr().max_rep_level() == 0 && column.num_values() != i64::from(rows) {
                 return Err(wrong(number, format!("has {rows} rows, {} with a value", column.num_values())));

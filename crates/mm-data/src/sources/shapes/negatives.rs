@@ -68,7 +68,8 @@ impl Scene {
                 let phrases = |one, other| [one, other].map(|object| Description::of(object, naming | SHAPE));
                 let (positive, negative) = (phrases(one, other), phrases(&swapped.0, &swapped.1));
                 let is_false = negative.iter().any(|phrase| self.count(phrase) == 0);
-                if one.shape != other.shape && is_false && negative.iter().all(|phrase| self.may_name(phrase)) {
+                if one.shape != other.shape && is_false && negative.iter().all(|phrase| self.may_name(phrase))
+                {
                     found.push((positive, negative, Relation::between(one, other)));
                 }
             }

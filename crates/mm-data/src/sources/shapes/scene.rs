@@ -235,15 +235,18 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_scene_is_an_error_that_says_why() {
-        let message =
+    fn an_invalid_scene_is_an_error_with_the_reason() {
+        let message_of =
             |objects: &[Object]| Scene::new(objects.to_vec(), Background::White).unwrap_err().to_string();
         assert_eq!(message_of(&[]), "a scene of 0 objects: give it 1 to 6");
         assert_eq!(
             message_of(&[circle(50, 500)]),
             "the small solid red circle at (50, 500) is not within 108..=892"
         );
-        assert_eq!(message_of(&[circle(500, 500), circle(300, 500)]), "the small solid red circle is there twice");
+        assert_eq!(
+            message_of(&[circle(500, 500), circle(300, 500)]),
+            "the small solid red circle is there twice"
+        );
         let blue = Object { colour: Colour::Blue, ..circle(600, 500) };
         assert!(message_of(&[circle(500, 500), blue]).ends_with("is too near to the small solid red circle"));
     }

@@ -144,9 +144,7 @@ impl<T> Groups<T> {
         held.ends_whole = current.ends_whole;
         let both = self.repeated.take().unwrap_or_default();
         held.repeated.get_or_insert_with(|| {
-            format!(
-                "two samples of one key, not both with image and text: {both}: give each its own key"
-            )
+            format!("two samples of one key, not both with image and text: {both}: give each its own key")
         });
         self.held = Some(held);
         None
@@ -241,15 +239,16 @@ mod tests {
     #[test]
     fn a_repeated_field_without_two_samples_names_both_members() {
         let message_of = |both: &str| {
-            format!(
-                "two samples of one key, not both with image and text: {both}: give each its own key"
-            )
+            format!("two samples of one key, not both with image and text: {both}: give each its own key")
         };
         let found = groups(&["a.jpg", "a.txt", "a.JPG", "b.txt"]);
         assert_eq!(found[0], format!("a 0..300 {}", message_of("`a.jpg` at byte 0 and `a.JPG` at byte 200")));
         assert_eq!(found[1], "b 300..400 txt");
         let found = groups(&["b.jpg", "a.jpg", "a.jpg", "a.txt", "a.jpg", "a.txt"]);
-        assert_eq!(found[1], format!("a 100..400 {}", message_of("`a.jpg` at byte 100 and `a.jpg` at byte 200")));
+        assert_eq!(
+            found[1],
+            format!("a 100..400 {}", message_of("`a.jpg` at byte 100 and `a.jpg` at byte 200"))
+        );
         assert_eq!(found[2], "a 400..600 jpg+txt");
         let found = groups(&["a.TXT", "a.txt", "a.txt"]);
         assert_eq!(found, [format!("a 0..300 {}", message_of("`a.TXT` at byte 0 and `a.txt` at byte 100"))]);

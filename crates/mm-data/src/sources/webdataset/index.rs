@@ -368,7 +368,8 @@ mod tests {
 
     #[test]
     fn an_unreadable_tar_is_an_error_with_a_way_out() {
-        let message_of = |bytes: &[u8]| Index::open(&written(bytes).1, None).err().map(|error| error.to_string());
+        let message_of =
+            |bytes: &[u8]| Index::open(&written(bytes).1, None).err().map(|error| error.to_string());
         let gzip = message_of(b"\x1f\x8b\x08\x00").unwrap();
         assert!(
             gzip.contains("gzip-compressed")

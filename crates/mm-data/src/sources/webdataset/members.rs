@@ -369,7 +369,10 @@ mod tests {
             sample.warning.unwrap()
         };
         assert_eq!(message_of(b"[{\"caption\": \"two\"}]"), "its .json: a list, not an object");
-        assert_eq!(message_of(b"{\"caf\xe9\": 1}"), "its .json: column 6: not UTF-8 text: convert it with iconv");
+        assert_eq!(
+            message_of(b"{\"caf\xe9\": 1}"),
+            "its .json: column 6: not UTF-8 text: convert it with iconv"
+        );
         assert!(message_of(b"{'caption': 'two'}").starts_with("its .json: key must be a string"));
         assert_eq!(
             message_of(br#"{"caption": 5.5}"#),

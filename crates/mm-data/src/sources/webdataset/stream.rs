@@ -309,8 +309,7 @@ impl ShardReader {
 
     /// Sends the samples of a tar. Returns their number and the end of the last member.
     fn members(&self, name: &str, input: impl Read) -> std::result::Result<Result<(usize, u64)>, Gone> {
-        let broken =
-            |error: std::io::Error| Error::bad(Fault::Shard, format!("the rest is lost: {error}"));
+        let broken = |error: std::io::Error| Error::bad(Fault::Shard, format!("the rest is lost: {error}"));
         let mut archive = Archive::new(input);
         let entries = match archive.entries() {
             Ok(entries) => entries,

@@ -234,7 +234,10 @@ mod tests {
     #[test]
     fn an_unknown_filter_is_an_error_with_the_nearest() {
         let message_of = |text: &str| text.parse::<Filter>().unwrap_err().to_string();
-        assert_eq!(message_of("min_sid=3"), "no filter `min_sid`; did you mean `min_side`, as in min_side=200?");
+        assert_eq!(
+            message_of("min_sid=3"),
+            "no filter `min_sid`; did you mean `min_side`, as in min_side=200?"
+        );
         assert!(message_of("xyz").starts_with("no filter `xyz`; known filters: caption_words, "));
         assert_eq!(
             message_of("min_side=-3"),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::filter_pass::Outcome;
-use super::manifest::{Job, Manifest, Record, Shard, read_json, write_json, write_whole};
+use super::manifest::{Job, Manifest, Record, Shard, read_json, write_atomic, write_json};
 use super::tar::sha256;
 use crate::sources::walk::is_hidden;
 use crate::tools::in_order::each;
@@ -162,7 +162,8 @@ impl<'a> Folder<'a> {
         let mut shards = Vec::with_capacity(self.ranges());
         for number in 0..self.ranges() {
             let path = self.record_path(number);
-            let gone = || Error::Setting(format!("{} was removed during the packing: pack again", path.display()));
+            let gone =
+                || Error::Setting(format!("{} was removed during the packing: pack again", path.display()));
             let record = read_json::<Record>(&path)?.ok_or_else(gone)?;
             all.add(&record.shard);
             stats.merge(&record.stats);
@@ -173,7 +174,7 @@ impl<'a> Folder<'a> {
         if all.bad.is_empty() {
             let _ = std::fs::remove_file(&bad); // of an earlier packing, if there was one
         } else {
-            write_whole(&bad, |file| {
+            write_atomic(&bad, |file| {
                 self.bad_samples(|sample| {
                     let line = serde_json::to_string(&sample).map_err(std::io::Error::from);
                     line.and_then(|line| writeln!(file, "{line}")).map_err(Error::io(&bad))

@@ -166,9 +166,7 @@ impl Packing<'_> {
     fn job(&self) -> Result<Job> {
         let PackOptions { samples_per_shard, check_images, .. } = self.options;
         if samples_per_shard == 0 {
-            return Err(Error::Setting(
-                "samples per shard = 0: it must be 1 or more".into(),
-            ));
+            return Err(Error::Setting("samples per shard = 0: it must be 1 or more".into()));
         }
         let filters = Filter::sorted(&self.options.filters)?;
         let scored = filters.iter().any(|filter| matches!(filter, Filter::ClipScore(_)));
