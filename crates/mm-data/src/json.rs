@@ -14,7 +14,9 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
 /// The text with Python's extensions replaced by standard JSON; `None` where there are none.
 pub(crate) fn standard(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
-    let (mut out, mut copied, mut at) = (String::new(), 0, 0);
+    let mut out = String::new();
+    let mut copied = 0;
+    let mut at = 0;
     let mut replace = |from: usize, to: usize, by: &str| {
         out.push_str(&text[copied..from]);
         out.push_str(by);

@@ -119,7 +119,8 @@ impl<T: Item> Loader<T> {
         map: Map<T>,
         mut position: Position,
     ) -> Result<Self> {
-        let (name, len) = (source.name().to_owned(), source.len());
+        let name = source.name().to_owned();
+        let len = source.len();
         config.check(rank, &name, len)?;
         if (position.samples != 0 && position.samples != len) || position.index >= len {
             return Err(Error::PositionMismatch { name, saved: position.samples, present: len });
@@ -127,24 +128,11 @@ impl<T: Item> Loader<T> {
         position.samples = len;
         let alone = [WeightedDataset { weight: 1.0, dataset: source.clone() }];
         let parts = source.mixture().unwrap_or(&alone);
-        let weights: Vec<f64> = parts.iter().map(|part| part.weight).collect();
-        let first: Vec<u64> =
-            (0..parts.len()).map(|part| position.streams.get(&part).copied().unwrap_or(0)).collect();
-        let mut offset = 0;
-        let mut feeds = Vec::with_capacity(parts.len());
-        for (number, part) in parts.iter().enumerate() {
-            feeds.push(feed(part, number, offset, &config, rank)?);
-            offset += part.dataset.len();
-        }
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = if config.workers == 0 { cores } else { config.workers };
-        let (at, announced) = ((0..count).map(|_| Mutex::new(None)).collect(), vec![None; parts.len()]);
-        let (seed, replace, bytes) = (config.seed, config.drop_last, AtomicU64::new(0));
-        let stall = Duration::try_from_secs_f64(config.stall_seconds.max(0.001)).unwrap_or(Duration::MAX);
-        let workers = Workers::start(Shared { feeds, map, seed, replace, first, bytes, at }, stall)?;
+        let weights = parts.iter().map(|part| part.weight).collect();
+        let announced = vec![None; parts.len()];
+        let workers = start_workers(parts, &config, rank, map, &position)?;
         let ahead = (position.epoch, position.index);
         let report = Report::new(name, parts.iter().map(|part| part.dataset.name().to_owned()));
-        let (pending, in_flight, largest) = (VecDeque::new(), 0, 0);
         Ok(Self {
             source,
             config,
@@ -152,9 +140,9 @@ impl<T: Item> Loader<T> {
             weights,
             position,
             ahead,
-            pending,
-            in_flight,
-            largest,
+            pending: VecDeque::new(),
+            in_flight: 0,
+            largest: 0,
             announced,
             workers,
             report,
@@ -223,7 +211,9 @@ impl<T: Item> Loader<T> {
         self.read_ahead(end);
         let (Places { epoch, next, .. }, parts) =
             self.pending.pop_front().expect("at least one batch is prefetched");
-        let (mut items, mut keys, mut indices) = (Vec::new(), Vec::new(), Vec::new());
+        let mut items = Vec::new();
+        let mut keys = Vec::new();
+        let mut indices = Vec::new();
         for part in parts {
             if let Some((item, key, index)) = self.take(part)? {
                 self.largest = self.largest.max(item.bytes());
@@ -312,6 +302,36 @@ impl<T: Item> Loader<T> {
         self.workers.send(part, draw, place);
         part
     }
+}
+
+/// Opens the data sets of the mix and starts the threads.
+fn start_workers<T: Item>(
+    parts: &[WeightedDataset],
+    config: &LoaderConfig,
+    rank: Rank,
+    map: Map<T>,
+    position: &Position,
+) -> Result<Workers<T>> {
+    let mut offset = 0;
+    let mut feeds = Vec::with_capacity(parts.len());
+    for (number, part) in parts.iter().enumerate() {
+        feeds.push(feed(part, number, offset, config, rank)?);
+        offset += part.dataset.len();
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let count = if config.workers == 0 { cores } else { config.workers };
+    let first = |part| position.streams.get(&part).copied().unwrap_or(0);
+    let shared = Shared {
+        feeds,
+        map,
+        seed: config.seed,
+        replace: config.drop_last,
+        first: (0..parts.len()).map(first).collect(),
+        bytes: AtomicU64::new(0),
+        at: (0..count).map(|_| Mutex::new(None)).collect(),
+    };
+    let stall = Duration::try_from_secs_f64(config.stall_seconds.max(0.001)).unwrap_or(Duration::MAX);
+    Workers::start(shared, stall)
 }
 
 fn feed(

@@ -138,7 +138,10 @@ impl Order {
         } else {
             shuffle(&mut blocks, &mut rng);
         }
-        let (mut windows, mut place, mut first, mut first_block) = (Vec::new(), 0, 0, 0);
+        let mut windows = Vec::new();
+        let mut place = 0;
+        let mut first = 0;
+        let mut first_block = 0;
         for (at, &block) in blocks.iter().enumerate() {
             let count = at - first_block;
             let full =

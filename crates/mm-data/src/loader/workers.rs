@@ -73,11 +73,14 @@ impl<T: Item> Workers<T> {
     pub fn start(shared: Shared<T>, stall: Duration) -> Result<Self> {
         let (tickets, to_do) = unbounded::<Ticket>();
         let (done, outcomes) = unbounded();
-        let (stop, shared) = (Arc::new(AtomicBool::new(false)), Arc::new(shared));
+        let stop = Arc::new(AtomicBool::new(false));
+        let shared = Arc::new(shared);
         let threads = (0..shared.at.len())
             .map(|number| {
                 let shared = shared.clone();
-                let (to_do, done, stop) = (to_do.clone(), done.clone(), stop.clone());
+                let to_do = to_do.clone();
+                let done = done.clone();
+                let stop = stop.clone();
                 let work = move || {
                     // Computation on the samples has priority: it is the bottleneck where the loader keeps
                     // up.
@@ -94,9 +97,18 @@ impl<T: Item> Workers<T> {
                 std::thread::Builder::new().name(name.clone()).spawn(work).map_err(Error::io(name))
             })
             .collect::<Result<_>>()?;
-        let (sent, taken) = (shared.first.clone(), shared.first.clone());
-        let (tickets, early, waiting) = (Some(tickets), BTreeMap::new(), Duration::ZERO);
-        Ok(Self { shared, tickets, outcomes, early, sent, taken, waiting, stall, stop, threads })
+        Ok(Self {
+            sent: shared.first.clone(),
+            taken: shared.first.clone(),
+            shared,
+            tickets: Some(tickets),
+            outcomes,
+            early: BTreeMap::new(),
+            waiting: Duration::ZERO,
+            stall,
+            stop,
+            threads,
+        })
     }
 
     pub fn shared(&self) -> &Shared<T> {
@@ -117,7 +129,8 @@ impl<T: Item> Workers<T> {
     pub fn take(&mut self, part: usize) -> Result<Outcome<T>> {
         let wanted = (part, self.taken[part]);
         let begun = Instant::now();
-        let (mut logged, bytes) = (0, self.bytes());
+        let mut logged = 0;
+        let bytes = self.bytes();
         while !self.early.contains_key(&wanted) {
             match self.outcomes.recv_timeout(self.stall) {
                 Ok(outcome) => {

@@ -89,7 +89,8 @@ pub(crate) fn each(
     threads: usize,
     work: impl Fn(usize) -> Result<()> + Sync,
 ) -> Result<()> {
-    let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(None);
     let failed_now = || failed.lock().unwrap_or_else(PoisonError::into_inner);
     let thread = || {
         while failed_now().is_none() {

@@ -153,7 +153,8 @@ impl Stats {
     pub fn of(source: &dyn Dataset, workers: usize, progress: &(dyn Fn(usize) + Sync)) -> Result<Self> {
         let samples = InOrder::new(source)?;
         let chunks: Vec<usize> = (0..source.len().div_ceil(CHUNK)).collect();
-        let (all, done) = (Mutex::new(Self::default()), AtomicUsize::new(0));
+        let all = Mutex::new(Self::default());
+        let done = AtomicUsize::new(0);
         each(&chunks, threads(source, workers), |chunk| {
             let range = chunk * CHUNK..source.len().min((chunk + 1) * CHUNK);
             let length = range.len();

@@ -14,7 +14,9 @@ pub fn phrase(name: &str) -> String {
         "keycap" => return format!("keycap {tail}"),
         _ => {}
     }
-    let (mut people, mut traits, mut bald) = (Vec::new(), Vec::new(), false);
+    let mut people = Vec::new();
+    let mut traits = Vec::new();
+    let mut bald = false;
     for part in tail.split(", ") {
         match part {
             "bald" => bald = true,

@@ -119,7 +119,8 @@ pub fn groups() -> Vec<&'static str> {
 fn build(by: HeldOutBy) -> Vec<EmojiPair> {
     let pictures: HashMap<_, _> = PICTURES.iter().map(|&(emoji, key, png)| (emoji, (key, png))).collect();
     let mut pairs: Vec<EmojiPair> = Vec::new();
-    let (mut subgroup, mut subgroups_ahead) = ("", subgroups::SUBGROUPS.iter().peekable());
+    let mut subgroup = "";
+    let mut subgroups_ahead = subgroups::SUBGROUPS.iter().peekable();
     for default in emojis::iter() {
         if let Some((_, name)) = subgroups_ahead.next_if(|(first, _)| *first == default.as_str()) {
             subgroup = name;

@@ -152,7 +152,8 @@ fn in_folder(folder: &Path, split: Option<&str>) -> Result<Vec<PathBuf>> {
 }
 
 fn parquet_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let (mut found, mut hidden) = (Vec::new(), Counted::default());
+    let mut found = Vec::new();
+    let mut hidden = Counted::default();
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
         let path = entry.map_err(Error::io(folder))?.path();
         match path.file_name() {

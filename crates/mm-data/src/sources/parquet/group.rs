@@ -41,7 +41,8 @@ impl Group {
         // A separate handle: row groups are read concurrently, and a handle has one read position.
         let opened = File::open(&file.path).map_err(|error| Broken::new(Fault::File, error.to_string()))?;
         let properties = Arc::new(ReaderProperties::builder().build());
-        let (about, pages) = (file.footer.row_group(group), file.footer.page_index_for_row_group(group));
+        let about = file.footer.row_group(group);
+        let pages = file.footer.page_index_for_row_group(group);
         let reader =
             SerializedRowGroupReader::new(Arc::new(opened), about, pages, properties).map_err(corrupt)?;
         let bytes = |leaf: usize| values::<ByteArrayType>(&reader, leaf, rows);

@@ -57,7 +57,8 @@ impl Scene {
                 asked.filter(|asked| questions.iter().all(|question| question.text != asked.text))
             });
             if let Some(Asked { text, answer }) = new {
-                let (id, kind) = (questions.len() as u64, Some(kind.word().to_owned()));
+                let id = questions.len() as u64;
+                let kind = Some(kind.word().to_owned());
                 questions.push(Question { id, text, answers: vec![answer], kind, ..Question::default() });
             }
         }

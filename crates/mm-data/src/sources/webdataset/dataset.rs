@@ -90,7 +90,8 @@ impl TarDataset {
             starts.push(len);
             len += shard.samples();
         }
-        let (caption_field, index_dir) = (caption_field.to_owned(), index_dir.map(Path::to_owned));
+        let caption_field = caption_field.to_owned();
+        let index_dir = index_dir.map(Path::to_owned);
         Ok(Self { name, shards, starts, len, caption_field, index_dir, open: Mutex::default() })
     }
 

@@ -83,7 +83,8 @@ impl<T> Groups<T> {
             Some(current) if current.key == name.key => match current.members.get(field) {
                 None => return [None, None].into_iter().flatten(),
                 Some(first) => {
-                    let (first_extension, at) = (first.extension.as_deref().unwrap_or(field), first.start);
+                    let first_extension = first.extension.as_deref().unwrap_or(field);
+                    let at = first.start;
                     let Name { key, extension } = name;
                     Some(format!(
                         "`{key}.{first_extension}` at byte {at} and `{key}.{extension}` at byte {start}"
@@ -97,8 +98,13 @@ impl<T> Groups<T> {
             None => self.finish(),
         };
         self.repeated = repeated;
-        let (key, members) = (name.key.clone(), BTreeMap::new());
-        self.current = Some(Group { key, members, bytes: start..start, repeated: None, ends_whole: false });
+        self.current = Some(Group {
+            key: name.key.clone(),
+            members: BTreeMap::new(),
+            bytes: start..start,
+            repeated: None,
+            ends_whole: false,
+        });
         ended
     }
 

@@ -144,8 +144,10 @@ impl Images {
 /// # Errors
 /// No image, no caption, label, question or instruction, or a `txt` or `cls` that is not text.
 pub(super) fn sample(key: &str, members: Vec<Member>, caption_field: &str) -> Result<Sample> {
-    let (mut captions, mut label) = (Vec::new(), None);
-    let (mut images, mut json) = (Images::default(), JsonMember::default());
+    let mut captions = Vec::new();
+    let mut label = None;
+    let mut images = Images::default();
+    let mut json = JsonMember::default();
     let names =
         members.iter().map(|member| format!("`.{}`", member.extension)).collect::<Vec<_>>().join(", ");
     for Member { extension, bytes } in members {

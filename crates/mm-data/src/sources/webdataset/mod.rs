@@ -106,8 +106,13 @@ impl WebDatasetConfig {
                           known length: set samples = N, the number of samples in an epoch";
             return Err(Error::Setting(format!("`{name}`: {reason}")));
         };
-        let (buffer, caption_field) = (self.shuffle_buffer, self.caption_field.clone());
-        Ok(Box::new(TarStream { name, shards, samples, buffer, caption_field }))
+        Ok(Box::new(TarStream {
+            name,
+            shards,
+            samples,
+            buffer: self.shuffle_buffer,
+            caption_field: self.caption_field.clone(),
+        }))
     }
 }
 

@@ -83,7 +83,8 @@ fn add(word: &str, found: &mut Vec<Shard>) -> Result<()> {
 fn glob(pattern: &str) -> Result<Vec<Shard>> {
     let wrong = |reason: String| Error::Setting(format!("shards: `{pattern}`: {reason}"));
     let paths = glob::glob(pattern).map_err(|error| wrong(error.to_string()))?;
-    let (mut shards, mut hidden) = (Vec::new(), Counted::default());
+    let mut shards = Vec::new();
+    let mut hidden = Counted::default();
     for path in paths {
         let path = path.map_err(|error| wrong(error.to_string()))?;
         if is_hidden_match(pattern, &path) {

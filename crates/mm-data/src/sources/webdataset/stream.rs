@@ -66,7 +66,8 @@ impl Dataset for TarStream {
 
 impl StreamingDataset for TarStream {
     fn read(&self, order: StreamOrder) -> Result<Box<dyn StreamReader>> {
-        let (count, rank) = (self.shards.len(), order.rank);
+        let count = self.shards.len();
+        let rank = order.rank;
         if !order.resample && count < rank.world {
             return Err(Error::Setting(format!(
                 "`{}`: {count} shards for {} processes: make more shards, or set data.resample = true",
@@ -75,7 +76,8 @@ impl StreamingDataset for TarStream {
         }
         let (samples, received) = bounded(AHEAD);
         let (until_stopped, stopped) = bounded(0);
-        let (handle, running) = (Arc::new(StreamHandle::default()), Arc::new(Mutex::new(Running::default())));
+        let handle = Arc::new(StreamHandle::default());
+        let running = Arc::new(Mutex::new(Running::default()));
         let stop = running.clone();
         *locked(&handle.on_stop) = Some(Box::new(move || {
             drop(until_stopped);
@@ -315,8 +317,10 @@ impl ShardReader {
             Ok(entries) => entries,
             Err(error) => return Ok(Err(broken(error))),
         };
-        let (mut groups, mut keys) = (Groups::default(), Keys::of(KEYS));
-        let (mut sent, mut end) = (0, 0);
+        let mut groups = Groups::default();
+        let mut keys = Keys::of(KEYS);
+        let mut sent = 0;
+        let mut end = 0;
         let mut send_all = |mut groups: Ended<Vec<u8>>| {
             groups.try_for_each(|group| {
                 sent += 1;

@@ -130,7 +130,8 @@ impl FilterPass<'_> {
     /// Converts a sample to tar members: its images unchanged, with extensions detected from the bytes.
     fn pack(&self, sample: Sample) -> std::result::Result<Packed, BadSample> {
         let packed = Error::guarded(|| {
-            let (mut images, mut files) = (Vec::new(), Vec::new());
+            let mut images = Vec::new();
+            let mut files = Vec::new();
             for image in &sample.images {
                 let bytes = image.bytes()?.into_owned();
                 let header = Header::read(Cursor::new(&bytes))?;
@@ -153,7 +154,9 @@ impl FilterPass<'_> {
         least: f32,
     ) -> Result<()> {
         let score = self.score.ok_or_else(|| Error::Setting("filter clip_score needs a model".into()))?;
-        let (mut scored, mut images, mut captions) = (Vec::new(), Vec::new(), Vec::new());
+        let mut scored = Vec::new();
+        let mut images = Vec::new();
+        let mut captions = Vec::new();
         for (number, (filtered, pixels)) in filtered.iter_mut().enumerate() {
             let Some(packed) = &filtered.packed else { continue };
             match (packed.sample.captions.first(), pixels.take()) {

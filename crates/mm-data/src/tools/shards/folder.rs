@@ -158,7 +158,8 @@ impl<'a> Folder<'a> {
     /// Sums up all records, and writes the manifest and the bad samples. Returns the counts of all samples,
     /// the number of tars and the statistics of their contents.
     pub fn finish(&self, job: &Job) -> Result<(Shard, usize, Stats)> {
-        let (mut all, mut stats) = (Shard::default(), Stats::default());
+        let mut all = Shard::default();
+        let mut stats = Stats::default();
         let mut shards = Vec::with_capacity(self.ranges());
         for number in 0..self.ranges() {
             let path = self.record_path(number);

@@ -133,7 +133,8 @@ impl Packing<'_> {
         // A stream that was read in the first pass is read again.
         let samples = InOrder::new(self.source)?;
         let pass = self.pass(&samples, &job);
-        let (done, bytes_made) = (AtomicUsize::new(0), AtomicU64::new(0));
+        let done = AtomicUsize::new(0);
+        let bytes_made = AtomicU64::new(0);
         let of = missing.iter().map(|&number| folder.range(number).len()).sum();
         each(&missing, threads, |number| {
             let record = self.shard(&folder, number, |chunk| {
@@ -199,7 +200,8 @@ impl Packing<'_> {
     ) -> Result<Vec<Outcome>> {
         let ranges: Vec<usize> = (0..folder.ranges()).collect();
         let all: Mutex<Vec<Vec<Outcome>>> = Mutex::new(vec![Vec::new(); ranges.len()]);
-        let (done, of) = (AtomicUsize::new(0), self.source.len());
+        let done = AtomicUsize::new(0);
+        let of = self.source.len();
         each(&ranges, threads, |number| {
             let range = folder.range(number);
             let outcomes = match folder.outcomes(number) {
@@ -232,7 +234,9 @@ impl Packing<'_> {
         pass: impl Fn(Range<usize>) -> Result<Vec<FilteredSample>>,
     ) -> Result<Record> {
         let mut tar: Option<TarFile> = None;
-        let (mut shard, mut stats, mut bad_samples) = (Shard::default(), Stats::default(), Vec::new());
+        let mut shard = Shard::default();
+        let mut stats = Stats::default();
+        let mut bad_samples = Vec::new();
         for chunk in chunks(folder.range(number)) {
             for FilteredSample { index, outcome, packed } in pass(chunk)? {
                 match outcome {

@@ -10,7 +10,8 @@ const STYLE: &str = include_str!("sheet.css");
 
 /// The page as HTML.
 pub(super) fn page(sheet: &Sheet) -> String {
-    let (title, count) = (escape(&sheet.title), sheet.tiles.len());
+    let title = escape(&sheet.title);
+    let count = sheet.tiles.len();
     let mut page = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
          <style>{STYLE}</style></head><body>\n\
