@@ -296,7 +296,7 @@ fn a_shard_that_vanishes_or_changes_under_a_run_is_bad_and_no_end() {
     std::fs::write(folder.path().join("s-000.tar"), shard(0, 3)).unwrap();
     let (read, bad) = all(source);
     assert_eq!((read.len(), bad.len()), (10, 10));
-    assert!(bad[0].reason.contains("another than when the run began"), "{:?}", bad[0]);
+    assert!(bad[0].reason.contains("has changed since the start of the run"), "{:?}", bad[0]);
 }
 
 #[test]
@@ -359,7 +359,7 @@ fn settings_that_cannot_work_are_refused_in_words() {
     let folder = shards(&[3]);
     let plain = format!("{}/s-000.tar", folder.path().display());
     let message_of = |shards: &str, keys: &str| message_of(config(shards, keys).open());
-    assert!(message_of(&plain, "samples = 3").contains("samples is for streams alone"));
+    assert!(message_of(&plain, "samples = 3").contains("samples is for streams only"));
     assert!(message_of("pipe:cat x", "").contains("set samples = N"));
     assert!(message_of("-", "").contains("set samples = N"));
     assert!(
