@@ -207,7 +207,9 @@ fn a_folder_of_something_else_is_left_alone() {
     let options = PackOptions { filters: filters(&["min_side=9"]), ..small() };
     assert!(message_of(&data, &options).contains("filters: none before, min_side=9 now"));
     assert_eq!(files(out.path()), before);
-    assert!(message_of(&data, &PackOptions { samples_per_shard: 0, ..small() }).contains("it must be 1 or more"));
+    assert!(
+        message_of(&data, &PackOptions { samples_per_shard: 0, ..small() }).contains("it must be 1 or more")
+    );
 }
 
 #[test]
