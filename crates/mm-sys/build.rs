@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=shim");
-    // torch-sys tells its dependants where its libtorch lives, however it was found.
+    // torch-sys passes the location of its libtorch on to its dependents.
     let lib =
         PathBuf::from(std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys exports its libtorch folder"));
     let include = lib.parent().expect("libtorch's lib folder has a parent").join("include");
@@ -13,7 +13,7 @@ fn main() {
         .cpp(true)
         .std("c++20")
         .pic(true)
-        .warnings(false) // libtorch's headers are not ours to mend
+        .warnings(false) // the headers of libtorch have warnings
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
@@ -31,13 +31,13 @@ fn main() {
     link_openmp(&lib);
 }
 
-/// Compiles NCCL's process group in where this libtorch has it: nobody has to know of a feature flag.
+/// Compiles the NCCL process group if this libtorch has it, without a feature flag.
 fn enable_nccl(lib: &Path, build: &mut cc::Build) {
-    println!("cargo:rerun-if-changed={}", lib.display()); // a file that is not there yet cannot be watched
+    println!("cargo:rerun-if-changed={}", lib.display()); // a missing file cannot be watched
     if !lib.join("libtorch_cuda.so").exists() {
         return;
     }
-    // The wheels lie beside each other: torch/lib, nvidia/cu13/include, nvidia/nccl/include.
+    // The wheels are side by side: torch/lib, nvidia/cu13/include, nvidia/nccl/include.
     let wheels = lib.ancestors().nth(2).expect("torch/lib lies in a folder of wheels").join("nvidia");
     let (cuda, nccl) = (wheels.join("cu13/include"), wheels.join("nccl/include"));
     let headers = ["cuda_runtime.h", "crt/host_config.h", "nv/target"].map(|header| cuda.join(header));
@@ -53,7 +53,7 @@ fn enable_nccl(lib: &Path, build: &mut cc::Build) {
     println!("cargo:rustc-link-lib=c10_cuda");
 }
 
-/// Links the OpenMP that libtorch brings: two in one process would each start threads for every core.
+/// Links the OpenMP of libtorch: two in one process would each start threads for every core.
 fn link_openmp(lib: &Path) {
     match lib.join("libgomp.so.1").exists() {
         true => println!("cargo:rustc-link-lib=dylib:+verbatim=libgomp.so.1"),

@@ -1,19 +1,19 @@
-//! The names that other families of checkpoints have for a [`Clip`](crate::Clip)'s parameters.
+//! The names of a [`Clip`](crate::Clip)'s parameters in other families of checkpoints.
 
 use crate::encoder::TEXT_ROOT;
 use mm_core::checkpoint::{TensorLayout, Weights};
 
-/// open_clip's and OpenAI's form: one transformer's names for both towers, q, k and v joined, the projections
-/// transposed.
+/// The layout of open_clip and OpenAI: one set of transformer names for both towers, joined q, k and v, transposed
+/// projections.
 pub const OPEN_CLIP: TensorLayout =
     TensorLayout { names: open_clip_names, is_transposed: is_transposed_in_open_clip };
 
-/// The projections that open_clip multiplies from the right.
+/// Whether open_clip multiplies by this projection from the right.
 fn is_transposed_in_open_clip(name: &str) -> bool {
     ["visual_projection.weight", "text_projection.weight"].contains(&name)
 }
 
-/// Parts of names, ours and open_clip's, in the order in which they are replaced.
+/// Parts of names here and in open_clip, in the order of their replacement.
 const PARTS: [(&str, &str); 18] = [
     ("visual_projection.weight", "visual.proj"),
     ("text_projection.weight", "text_projection"),
@@ -36,25 +36,25 @@ const PARTS: [(&str, &str); 18] = [
 ];
 
 fn open_clip_names(name: &str) -> Vec<String> {
-    // A modified ResNet bears open_clip's names already, among them ones that would be mistaken.
+    // A modified ResNet has open_clip's names already, some of which would be replaced wrongly.
     if name.starts_with("visual.") {
         return vec![name.to_owned()];
     }
     vec![PARTS.iter().fold(name.to_owned(), |name, (ours, theirs)| name.replacen(ours, theirs, 1))]
 }
 
-/// Brings the names of Hugging Face files, which differ in what stands before a lone tower's, to those of a
-/// whole CLIP: the tower's own below `root`. Old BERT files call a norm's parameters gamma and beta; heads of
-/// tasks that are not ours are forgotten, and of a whole pair's weights the other tower.
+/// Renames the tensors of a single tower, whose prefix differs between Hugging Face's classes, to those of a full
+/// CLIP: below `root`. Old BERT files name the parameters of a norm gamma and beta. Heads of other tasks are
+/// dropped, and of the weights of a full CLIP the other tower.
 pub fn join_names(weights: &mut Weights, root: &str) {
     let (own, other) = match root {
         TEXT_ROOT => (["text_model.", "bert."], ["vision_model.", "visual_projection."]),
         _ => (["vision_model.", "vit."], ["text_model.", "text_projection."]),
     };
     let prefix = own.into_iter().find(|prefix| weights.has_prefix(prefix)).unwrap_or("");
-    let forgotten = ["cls.", "classifier.", "logit_scale", "logit_bias"].into_iter().chain(other);
-    let forgotten: Vec<&str> = forgotten.collect();
-    weights.retain(|name| !forgotten.iter().any(|head| name.starts_with(head)));
+    let dropped = ["cls.", "classifier.", "logit_scale", "logit_bias"].into_iter().chain(other);
+    let dropped: Vec<&str> = dropped.collect();
+    weights.retain(|name| !dropped.iter().any(|head| name.starts_with(head)));
     weights.rename(|name| {
         let name =
             name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias");

@@ -1,4 +1,4 @@
-//! Models from one form of folder to another, and between two models of one architecture.
+//! Conversion of models between formats, and interpolation between two models.
 
 use crate::folder::{
     Architecture, CheckpointFormat, Description, ModelFolder, Saved, same_architecture, verify,
@@ -11,21 +11,21 @@ use std::path::{Path, PathBuf};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
-/// A model on its way from one folder to another: its variables in f32, and its readers.
+/// A model to be converted: its variables in f32, its tokenizer and its preprocessing.
 pub struct ModelConverter {
     architecture: Architecture,
     variables: Vec<(String, Tensor)>,
     tokenizer: Option<Tokenizer>,
     processor: Option<ImageProcessor>,
-    /// The form that it comes in.
-    form: CheckpointFormat,
-    /// The files of the tokenizer, which stay as they are in that form.
+    /// The format of its folder.
+    format: CheckpointFormat,
+    /// The files of the tokenizer, which are copied if the format stays the same.
     tokenizer_files: Vec<PathBuf>,
-    /// Files beside the model that go along as they are.
+    /// Other files, which are copied.
     kept: Vec<PathBuf>,
 }
 
-/// What a sentence-transformers folder has beside its BERT.
+/// The files of a sentence-transformers folder beside its BERT.
 const KEPT: [&str; 4] = [
     "modules.json",
     "1_Pooling/config.json",
@@ -34,11 +34,10 @@ const KEPT: [&str; 4] = [
 ];
 
 impl ModelConverter {
-    /// Reads the model in a folder or of a hub name, for images of `resolution` pixels where one is given.
+    /// Reads the model in a folder or of a hub name, resized to images of `resolution` pixels if given.
     ///
     /// # Errors
-    /// The model cannot be opened. A tokenizer or preprocessing that is not there at all is no error: it is
-    /// not written either.
+    /// The model cannot be opened. A missing tokenizer or preprocessing is not an error: it is not written either.
     pub fn read(model: &str, resolution: Option<i64>) -> Result<Self> {
         let folder = ModelFolder::open(model)?;
         let mut architecture = folder.architecture.clone();
@@ -63,7 +62,7 @@ impl ModelConverter {
         let tokenizer_files = if tokenizer.is_some() { folder.tokenizer_files() } else { Vec::new() };
         let kept =
             KEPT.map(|name| folder.folder.file(name)).into_iter().filter(|file| file.exists()).collect();
-        let form = folder.format;
+        let format = folder.format;
         let resized = match &architecture {
             Architecture::Clip(ClipConfig { image, .. }) | Architecture::Image { tower: image, .. } => {
                 resolution.map(|_| image)
@@ -79,22 +78,22 @@ impl ModelConverter {
         })?;
         let variables =
             vs.variables().into_iter().map(|(name, variable)| (name, variable.detach())).collect();
-        Ok(Self { architecture, variables, tokenizer, processor, form, tokenizer_files, kept })
+        Ok(Self { architecture, variables, tokenizer, processor, format, tokenizer_files, kept })
     }
 
-    /// What the model is.
+    /// The architecture of the model.
     pub fn architecture(&self) -> &Architecture {
         &self.architecture
     }
 
-    /// Moves each weight the share `alpha` of the way to `finetuned`'s (Wortsman et al. 2022, "Robust
-    /// fine-tuning of zero-shot models", section 3): 0 leaves this model, 1 gives the other.
+    /// Interpolates each weight linearly to that of `finetuned` (Wortsman et al. 2022, "Robust fine-tuning of
+    /// zero-shot models", section 3): `alpha` = 0 is this model, 1 the other.
     ///
     /// # Errors
-    /// The two are not of one architecture.
+    /// The architectures differ.
     pub fn interpolate(&mut self, finetuned: &Self, alpha: f64) -> Result<()> {
         if same_architecture(&finetuned.architecture, &self.architecture, None).is_err() {
-            let problem = "the two models are not of one architecture: `mm inspect` shows each";
+            let problem = "the two models have different architectures: `mm inspect` shows each";
             return Err(Error::Model(problem.to_owned()));
         }
         for (name, weight) in &mut self.variables {
@@ -106,18 +105,17 @@ impl ModelConverter {
         Ok(())
     }
 
-    /// Writes the folder `to`, which is not there yet: whole or not at all. What was written is opened again
-    /// before it gets its name, and its config, tensors, preprocessing and tokenizer are compared with the
-    /// model's.
+    /// Writes the new folder `to` atomically. Before it is renamed to `to`, the folder is opened again, and its
+    /// config, tensors, preprocessing and tokenizer are compared with the model's.
     ///
     /// # Errors
-    /// `to` exists, a file cannot be written, or `form` cannot hold the model.
-    pub fn write(self, to: &Path, form: CheckpointFormat, dtype: StoredType) -> Result<()> {
+    /// `to` exists, a file cannot be written, or `format` cannot represent the model.
+    pub fn write(self, to: &Path, format: CheckpointFormat, dtype: StoredType) -> Result<()> {
         if to.exists() {
-            let problem = "exists already: remove it or name another folder".to_owned();
+            let problem = "already exists: remove it or name another folder".to_owned();
             return Err(Error::Folder { path: to.to_owned(), problem });
         }
-        let tokenizer_files = if form == self.form { self.tokenizer_files.as_slice() } else { &[] };
+        let tokenizer_files = if format == self.format { self.tokenizer_files.as_slice() } else { &[] };
         let description = Description {
             architecture: &self.architecture,
             tokenizer: self.tokenizer.as_ref(),
@@ -125,7 +123,7 @@ impl ModelConverter {
             processor: self.processor.as_ref(),
         };
         mm_core::checkpoint::write_folder(to, |partial| {
-            Saved { description, variables: self.variables }.write(partial, form, dtype)?;
+            Saved { description, variables: self.variables }.write(partial, format, dtype)?;
             for file in self.kept.iter().chain(tokenizer_files) {
                 let name = file.file_name().unwrap_or_default();
                 let folder = match file.parent().and_then(Path::file_name) {
@@ -136,12 +134,12 @@ impl ModelConverter {
                     .and_then(|()| std::fs::copy(file, folder.join(name)))
                     .map_err(|source| mm_core::Error::io("copy", file, source))?;
             }
-            verify(partial, form, &description)
+            verify(partial, format, &description)
         })
     }
 }
 
-/// None where a file is not there; a file that is broken stays an error.
+/// None if a file is missing; a damaged file is an error.
 fn unless_absent<T>(read: Result<T>) -> Result<Option<T>> {
     match read {
         Err(Error::Text(mm_text::Error::NoTokenizer(_))) => Ok(None),

@@ -1,3 +1,5 @@
+//! The towers with their projections to the shared space.
+
 use crate::{Error, Result};
 use mm_core::Precision;
 use mm_core::hf::check_sizes;
@@ -7,7 +9,7 @@ use mm_vision::{HeatMapTaps, ImageTower, ImageTowerConfig};
 use tch::nn::Path;
 use tch::{Kind, Tensor};
 
-/// An image tower and the linear map from its output to the space that it shares with texts, where it does
+/// An image tower and the linear projection of its output to the space shared with texts, where it does
 /// not end there itself.
 #[derive(Debug)]
 pub struct ImageEncoder {
@@ -38,18 +40,17 @@ impl ImageEncoder {
         self.output_width
     }
 
-    /// Maps `pixel_values` `[B, 3, S, S]` to `[B, D]`, in the weights' type. `train` turns on what differs in
-    /// training.
+    /// Maps `pixel_values` `[B, 3, S, S]` to `[B, D]`, in the type of the weights. `train` is the training mode.
     pub fn forward(&self, pixel_values: &Tensor, train: bool) -> Tensor {
         self.project(self.pool(pixel_values, train))
     }
 
-    /// The tower's output alone, `[B, W]`.
+    /// The output of the tower, `[B, W]`.
     pub fn pool(&self, pixel_values: &Tensor, train: bool) -> Tensor {
         self.tower.forward(pixel_values, train)
     }
 
-    /// From [`ImageEncoder::pool`]'s output to [`ImageEncoder::forward`]'s.
+    /// Projects the output of [`ImageEncoder::pool`] to that of [`ImageEncoder::forward`].
     pub fn project(&self, pooled: Tensor) -> Tensor {
         project(self.projection.as_ref(), pooled)
     }
@@ -59,21 +60,21 @@ impl ImageEncoder {
         unit_rows(&self.forward(pixel_values, train))
     }
 
-    /// As [`ImageEncoder::encode`], with what a heat map is made from, in one graph.
+    /// As [`ImageEncoder::encode`], with the intermediate values for a heat map, in one graph.
     pub fn encode_with_taps(&self, pixel_values: &Tensor) -> (Tensor, HeatMapTaps) {
         let taps = self.tower.forward_with_taps(pixel_values);
         (unit_rows(&self.project(taps.pooled().shallow_clone())), taps)
     }
 
-    /// Readies for inference in `precision`. A packed encoder cannot be trained.
+    /// Packs the weights for inference in `precision`. A packed encoder cannot be trained.
     pub fn pack(&mut self, precision: Precision) {
         self.tower.pack(precision);
         self.projection.iter_mut().for_each(|projection| projection.pack(precision));
     }
 }
 
-/// A text tower and the linear map from its output to the space that it shares with images, where it does not
-/// end there itself.
+/// A text tower and the linear projection of its output to the space shared with images, where it does not end
+/// there itself.
 #[derive(Debug)]
 pub struct TextEncoder {
     tower: Box<dyn TextTower>,
@@ -103,7 +104,7 @@ impl TextEncoder {
         self.output_width
     }
 
-    /// Maps `tokens` to `[B, D]`, in the weights' type.
+    /// Maps `tokens` to `[B, D]`, in the type of the weights.
     pub fn forward(&self, tokens: &TokenBatch) -> Tensor {
         self.project(self.pool(tokens))
     }
@@ -113,27 +114,27 @@ impl TextEncoder {
         unit_rows(&self.forward(tokens))
     }
 
-    /// The tower's output alone, `[B, W]`.
+    /// The output of the tower, `[B, W]`.
     pub fn pool(&self, tokens: &TokenBatch) -> Tensor {
         self.tower.forward(tokens)
     }
 
-    /// From [`TextEncoder::pool`]'s output to [`TextEncoder::forward`]'s.
+    /// Projects the output of [`TextEncoder::pool`] to that of [`TextEncoder::forward`].
     pub fn project(&self, pooled: Tensor) -> Tensor {
         project(self.projection.as_ref(), pooled)
     }
 
-    /// Readies for inference in `precision`. A packed encoder cannot be trained.
+    /// Packs the weights for inference in `precision`. A packed encoder cannot be trained.
     pub fn pack(&mut self, precision: Precision) {
         self.tower.pack(precision);
         self.projection.iter_mut().for_each(|projection| projection.pack(precision));
     }
 }
 
-/// Where a text tower's parameters are.
+/// The path of a text tower's parameters.
 pub const TEXT_ROOT: &str = "text_model";
 
-/// Brings each row of `x` `[B, D]` to length 1, in f32.
+/// Normalizes each row of `x` `[B, D]` to length 1, in f32.
 pub fn unit_rows(x: &Tensor) -> Tensor {
     let x = x.to_kind(Kind::Float);
     let norm = x.norm_scalaropt_dim(2.0, [-1i64].as_slice(), true).clamp_min(1e-12);

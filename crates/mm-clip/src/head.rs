@@ -1,3 +1,5 @@
+//! The comparison of images and texts: temperature and bias.
+
 use crate::ContrastiveLoss;
 use mm_core::loss::{INITIAL_LOGIT_SCALE, MAX_LOGIT_SCALE};
 use mm_core::nn::parameter;
@@ -6,17 +8,17 @@ use serde::Serialize;
 use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
 
-/// What a model's probability of a label says.
+/// The meaning of a model's probability of a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Probability {
-    /// The label's share among those given: they add up to 1.
+    /// A distribution over the labels: the probabilities sum to 1.
     Softmax,
-    /// Whether the label fits, whatever the others are.
+    /// Each label on its own, independent of the others.
     Sigmoid,
 }
 
-/// How a CLIP compares the unit rows of its towers: a temperature and, for the sigmoid loss, a bias.
+/// The comparison of the unit rows of a CLIP's towers: a temperature and, for the sigmoid loss, a bias.
 #[derive(Debug)]
 pub struct ContrastiveHead {
     /// The log of the inverse temperature, `[]` or `[1]`.
@@ -26,8 +28,8 @@ pub struct ContrastiveHead {
 }
 
 impl ContrastiveHead {
-    /// Creates `logit_scale` and, for the sigmoid loss, `logit_bias` below `path`, with the values that CLIP
-    /// and SigLIP start from.
+    /// Creates `logit_scale` and, for the sigmoid loss, `logit_bias` below `path`, with the initial values of CLIP
+    /// and SigLIP.
     pub fn new(path: &Path, loss: ContrastiveLoss) -> Self {
         match loss {
             ContrastiveLoss::InfoNce => {
@@ -44,11 +46,10 @@ impl ContrastiveHead {
         }
     }
 
-    /// The contrastive loss of paired unit rows `[B, D]`, or of this process's share of them, among the
-    /// samples of all processes.
+    /// The contrastive loss of this process's paired unit rows `[B, D]` over the samples of all processes.
     ///
     /// # Errors
-    /// Another process is lost.
+    /// Another process fails.
     pub fn loss(
         &self,
         contrastive: &Contrastive,
@@ -61,16 +62,14 @@ impl ContrastiveHead {
         }
     }
 
-    /// The similarities `[N, M]` of unit rows `[N, D]` and `[M, D]` as the loss reads them, before softmax or
-    /// sigmoid.
+    /// The logits `[N, M]` of unit rows `[N, D]` and `[M, D]`, before softmax or sigmoid.
     pub fn logits(&self, image_embeds: &Tensor, text_embeds: &Tensor) -> Tensor {
         let logits = image_embeds.matmul(&text_embeds.transpose(0, 1)) * self.logit_scale.exp();
         self.logit_bias.as_ref().map_or(logits.shallow_clone(), |bias| &logits + bias)
     }
 
-    /// What the logits of images and labels `[N, M]` mean, as probabilities: under CLIP's loss the labels
-    /// share each image (softmax over M), under the sigmoid loss each pair stands alone (Zhai et al. 2023,
-    /// section 3.2).
+    /// The probabilities for the logits of images and labels `[N, M]`: with CLIP's loss a distribution over the
+    /// labels (softmax over M), with the sigmoid loss each pair on its own (Zhai et al. 2023, section 3.2).
     pub fn probabilities(&self, logits: &Tensor) -> Tensor {
         match self.probability() {
             Probability::Softmax => logits.softmax(-1, Kind::Float),
@@ -88,8 +87,8 @@ impl ContrastiveHead {
         &self.logit_scale
     }
 
-    /// Clamps the temperature after an optimiser step (Radford et al. 2021, section 2.5). The sigmoid loss's
-    /// is free.
+    /// Clamps the temperature after an optimizer step (Radford et al. 2021, section 2.5). The temperature of the
+    /// sigmoid loss is not clamped.
     pub fn clamp_logit_scale(&mut self) {
         if self.logit_bias.is_none() {
             let _ = tch::no_grad(|| self.logit_scale.clamp_(0.0, MAX_LOGIT_SCALE));

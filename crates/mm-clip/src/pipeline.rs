@@ -1,4 +1,4 @@
-//! Models with what they need to read images and texts: opened from a folder, embedding, saved.
+//! A model with its preprocessing and tokenizer: opened from a folder, used for embedding, saved.
 
 use crate::folder::{Architecture, CheckpointFormat, Description, ModelFolder, Saved};
 use crate::{Clip, ClipConfig, ContrastiveHead, Error, ImageEncoder, Result, TextEncoder};
@@ -13,45 +13,45 @@ use std::sync::Arc;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
-/// An image encoder and what it needs to read images.
+/// An image encoder with its preprocessing.
 #[derive(Debug)]
 pub struct ImageEmbedder {
-    /// Pixels to vectors.
+    /// From pixels to vectors.
     pub encoder: ImageEncoder,
-    /// Images to `pixel_values`.
+    /// From images to `pixel_values`.
     pub processor: ImageProcessor,
-    /// Where the encoder computes.
+    /// The device of the encoder.
     pub device: Device,
 }
 
-/// A text encoder and what it needs to read texts.
+/// A text encoder with its tokenizer.
 #[derive(Debug)]
 pub struct TextEmbedder {
-    /// Tokens to vectors.
+    /// From tokens to vectors.
     pub encoder: TextEncoder,
-    /// Texts to tokens.
+    /// From texts to tokens.
     pub tokenizer: Arc<Tokenizer>,
-    /// How batches of tokens are padded.
+    /// The padding of batches.
     pub padding: Padding,
-    /// Where the encoder computes.
+    /// The device of the encoder.
     pub device: Device,
 }
 
-/// A CLIP and what it needs to read images and texts.
+/// A CLIP with its preprocessing and tokenizer.
 #[derive(Debug)]
 pub struct ClipPipeline {
     /// The image side.
     pub image: ImageEmbedder,
     /// The text side.
     pub text: TextEmbedder,
-    /// How the two are compared.
+    /// The comparison of the two.
     pub head: ContrastiveHead,
-    /// What the model was made from.
+    /// The config of the model.
     pub config: ClipConfig,
 }
 
 impl ImageEmbedder {
-    /// Opens the image side of the model in a folder, or of a hub name: of a CLIP, or an image tower alone.
+    /// Opens the image side of the model in a folder or of a hub name: of a CLIP, or a single image tower.
     ///
     /// # Errors
     /// As [`ClipPipeline::open`].
@@ -69,15 +69,15 @@ impl ImageEmbedder {
     /// Unit rows `[N, D]` f32 of images of any size, in one batch.
     ///
     /// # Errors
-    /// An image without pixels.
+    /// An image has no pixels.
     pub fn embed(&self, images: &[RgbImage]) -> Result<Tensor> {
         Ok(self.embed_pixels(&self.processor.process_batch(images)?))
     }
 
-    /// Unit rows `[N, D]` f32 of images that the processor has resized, in one batch.
+    /// Unit rows `[N, D]` f32 of images already resized by the processor, in one batch.
     ///
     /// # Errors
-    /// An image of another size than the others.
+    /// The images differ in size.
     pub fn embed_resized(&self, images: &[RgbImage]) -> Result<Tensor> {
         Ok(self.embed_pixels(&self.processor.normalize_batch(images)?))
     }
@@ -89,7 +89,7 @@ impl ImageEmbedder {
 }
 
 impl TextEmbedder {
-    /// Opens the text side of the model in a folder, or of a hub name: of a CLIP, or a text tower alone.
+    /// Opens the text side of the model in a folder or of a hub name: of a CLIP, or a single text tower.
     ///
     /// # Errors
     /// As [`ClipPipeline::open`].
@@ -103,18 +103,18 @@ impl TextEmbedder {
         Ok(Self { encoder, tokenizer, padding: tower.padding(), device: vs.device() })
     }
 
-    /// Unit rows `[N, D]` f32 of texts, `batch_size` at once.
+    /// Unit rows `[N, D]` f32 of texts, in batches of `batch_size`.
     ///
     /// # Errors
-    /// A text that the tokenizer has no tokens for.
+    /// A text has no tokens.
     pub fn embed(&self, texts: &[&str], batch_size: usize) -> Result<Tensor> {
         self.embed_among(texts, batch_size, &ProcessGroup::alone())
     }
 
-    /// [`TextEmbedder::embed`] with the work shared by the processes of `group`, which all get all rows.
+    /// [`TextEmbedder::embed`] with the batches distributed over the processes of `group`, which all get all rows.
     ///
     /// # Errors
-    /// As [`TextEmbedder::embed`], or another process is lost.
+    /// As [`TextEmbedder::embed`], or another process fails.
     pub fn embed_among(&self, texts: &[&str], batch_size: usize, group: &ProcessGroup) -> Result<Tensor> {
         let tokens = self.tokenizer.encode_all(texts)?;
         let rows = self.map_rows(&tokens, batch_size, group, |tokens| self.encoder.encode(tokens))?;
@@ -122,9 +122,9 @@ impl TextEmbedder {
         Ok(rows)
     }
 
-    /// What `compute` makes of texts, a row each, `batch_size` at once. Texts of one length go together, as a
-    /// batch takes the time of its longest; the rows are in the order of the texts. Each process of `group`
-    /// computes some of the batches.
+    /// The rows that `compute` returns for texts, in batches of `batch_size`. Texts are sorted by length, because a
+    /// batch takes the time of its longest text; the rows are in the order of the texts. The batches are distributed
+    /// over the processes of `group`.
     ///
     /// # Errors
     /// libtorch refuses a batch.
@@ -137,21 +137,22 @@ impl TextEmbedder {
     ) -> Result<Tensor> {
         let mut by_length: Vec<usize> = (0..rows.len()).collect();
         by_length.sort_by_key(|&index| rows[index].len());
-        let dealt = |rank: usize| by_length.chunks(batch_size).skip(rank).step_by(group.world());
-        let batches: Vec<Tensor> = dealt(group.rank())
+        let batches_of = |rank: usize| by_length.chunks(batch_size).skip(rank).step_by(group.world());
+        let batches: Vec<Tensor> = batches_of(group.rank())
             .map(|indices| {
                 let rows: Vec<Vec<u32>> = indices.iter().map(|&index| rows[index].clone()).collect();
                 let tokens = self.tokenizer.collate(&rows, self.padding).to_device(self.device);
                 mm_sys::inference_mode(|| compute(&tokens)).to_device(Device::Cpu)
             })
             .collect();
-        let own = match batches.is_empty() {
-            true => Tensor::zeros([0, self.encoder.output_width()], (Kind::Float, Device::Cpu)),
-            false => mm_sys::inference_mode(|| Tensor::f_cat(&batches, 0))?,
+        let own = if batches.is_empty() {
+            Tensor::zeros([0, self.encoder.output_width()], (Kind::Float, Device::Cpu))
+        } else {
+            mm_sys::inference_mode(|| Tensor::f_cat(&batches, 0))?
         };
         let all = mm_sys::inference_mode(|| group.gather_rows(&own))?;
         let mut place = vec![0i64; rows.len()];
-        for (position, &index) in (0..group.world()).flat_map(dealt).flatten().enumerate() {
+        for (position, &index) in (0..group.world()).flat_map(batches_of).flatten().enumerate() {
             place[index] = position as i64;
         }
         Ok(mm_sys::inference_mode(|| all.f_index_select(0, &Tensor::from_slice(&place)))?)
@@ -159,7 +160,7 @@ impl TextEmbedder {
 }
 
 impl ClipPipeline {
-    /// A model that is in memory, with its readers.
+    /// A pipeline of a model in memory.
     pub fn new(
         clip: Clip,
         config: ClipConfig,
@@ -176,10 +177,10 @@ impl ClipPipeline {
         }
     }
 
-    /// The cosine of each image with the text at its place, all in one batch.
+    /// The cosine similarity of each image with the text at the same index, in one batch.
     ///
     /// # Errors
-    /// Not as many texts as images, an image without pixels, or a text that the tokenizer has no tokens for.
+    /// The numbers of images and texts differ, an image has no pixels, or a text has no tokens.
     pub fn cosines(&self, images: &[RgbImage], texts: &[&str]) -> Result<Vec<f32>> {
         let (images, texts) = (self.image.embed(images)?, self.text.embed(texts, texts.len().max(1))?);
         let cosines = mm_sys::inference_mode(|| {
@@ -188,19 +189,19 @@ impl ClipPipeline {
         Ok(Vec::try_from(cosines.contiguous())?)
     }
 
-    /// Opens the CLIP in a folder, or of a hub name, for inference.
+    /// Opens the CLIP in a folder or of a hub name for inference.
     ///
     /// # Errors
-    /// A file is missing or damaged, the architecture is not known, or config, weights and tokenizer do not
-    /// fit each other.
+    /// A file is missing or damaged, the architecture is not supported, or config, weights and tokenizer do not
+    /// match.
     pub fn open(model: &str, options: &OpenOptions) -> Result<Self> {
         let vs = VarStore::new(options.resolve_device()?);
-        let mut bundle = Self::load(ModelFolder::open(model)?, &vs, options.resolution)?;
+        let mut pipeline = Self::load(ModelFolder::open(model)?, &vs, options.resolution)?;
         options.pack(&vs, |precision| {
-            bundle.image.encoder.pack(precision);
-            bundle.text.encoder.pack(precision);
+            pipeline.image.encoder.pack(precision);
+            pipeline.text.encoder.pack(precision);
         });
-        Ok(bundle)
+        Ok(pipeline)
     }
 
     /// Builds the CLIP of `folder` on `vs` and fills it.
@@ -211,7 +212,7 @@ impl ClipPipeline {
         let mut config = folder.clip()?.clone();
         let processor = resized(folder.processor()?, &mut config.image, resolution)?;
         let source = folder.tokenizer_source();
-        // Reading a vocabulary takes as long as copying a tower: both at once.
+        // Reading a vocabulary takes as long as copying a tower: they run in parallel.
         let (tokenizer, clip) = std::thread::scope(|scope| {
             let tokenizer = scope.spawn(|| source.read(&config.text));
             let clip = folder.build(vs, resolution.map(|_| &config.image), |path| Clip::new(path, &config));
@@ -222,31 +223,32 @@ impl ClipPipeline {
         Ok(Self::new(clip, config, Arc::new(tokenizer), processor, vs.device()))
     }
 
-    /// Writes the model, whose variables are in `stores`, to the existing `folder`.
+    /// Writes the model, with the variables in `stores`, to the existing `folder`.
     ///
     /// # Errors
-    /// A file cannot be written, or `form` cannot hold the model.
+    /// A file cannot be written, or `format` cannot represent the model.
     pub fn save(
         &self,
         stores: &[&VarStore],
         folder: &Path,
-        form: CheckpointFormat,
+        format: CheckpointFormat,
         dtype: StoredType,
     ) -> Result<()> {
         let architecture = Architecture::Clip(self.config.clone());
         let variables = stores.iter().flat_map(|vs| vs.variables()).collect();
-        Saved { description: self.description(&architecture), variables }.write(folder, form, dtype)
+        Saved { description: self.description(&architecture), variables }.write(folder, format, dtype)
     }
 
-    /// The form of folder that holds the model and that most programs read; see [`Description::format`].
+    /// The most widely supported format that can represent the model; see [`Description::format`].
     ///
     /// # Errors
-    /// None holds it.
+    /// No format can represent it.
     pub fn format(&self) -> Result<CheckpointFormat> {
         self.description(&Architecture::Clip(self.config.clone())).format()
     }
 
-    /// Writes what a checkpoint has beside its weights, to be opened as a model, into the existing `folder`.
+    /// Writes config, preprocessing and tokenizer of a checkpoint to the existing `folder`, which then opens as a
+    /// model.
     ///
     /// # Errors
     /// A file cannot be written.
@@ -265,10 +267,10 @@ impl ClipPipeline {
     }
 }
 
-/// Refuses rows `[N, D]` of which one is not made of numbers, and names its sample by `name`.
+/// Checks that all rows `[N, D]` are finite. `name` gives the name of the sample of a row.
 ///
 /// # Errors
-/// A row has a number that is NaN or infinite.
+/// A row has a NaN or infinite number; its sample is named.
 pub fn check_rows(rows: &Tensor, name: impl Fn(usize) -> String) -> Result<()> {
     let is_finite =
         |rows: &Tensor| mm_sys::inference_mode(|| rows.f_sum(Kind::Double)?.f_isfinite()?.f_int64_value(&[]));
@@ -283,7 +285,7 @@ pub fn check_rows(rows: &Tensor, name: impl Fn(usize) -> String) -> Result<()> {
     Ok(())
 }
 
-/// `processor` and `tower` for images of another resolution, where one is asked for.
+/// `processor` and `tower` for images of another resolution, if given.
 fn resized(
     processor: ImageProcessor,
     tower: &mut ImageTowerConfig,

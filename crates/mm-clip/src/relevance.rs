@@ -1,32 +1,34 @@
+//! Heat maps: the parts of an image that are relevant for a text.
+
 use crate::{ClipPipeline, Error, Result};
 use mm_core::upload;
 use mm_image::RgbImage;
 use mm_vision::{HeatMapTaps, VitAttention};
 use tch::{Kind, Tensor};
 
-/// How much each part of an image speaks for a text.
+/// The relevance of each part of an image for a text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Relevance {
-    /// Cells across.
+    /// The number of columns.
     pub columns: usize,
-    /// Row by row from the top left, scaled to 0 to 1.
+    /// The cells, row by row from the top left, scaled to 0 to 1.
     pub values: Vec<f32>,
-    /// The cosine similarity that is explained.
+    /// The explained cosine similarity.
     pub similarity: f64,
 }
 
 /// Explains the similarity of `image` and `text`: for a ViT by gradient-weighted attention relevance through
 /// all layers (Chefer et al. 2021, "Generic attention-model explainability", section 3.1), for a ResNet by
-/// Grad-CAM (Selvaraju et al. 2017) on its last feature map. The cells cover what the processor keeps of the
-/// image: its centre crop.
+/// Grad-CAM (Selvaraju et al. 2017) on its last feature map. The cells cover the center crop of the
+/// image by the processor.
 ///
 /// # Errors
-/// An image without pixels, a text without tokens, or a packed model, which has no gradients.
-pub fn relevance(bundle: &ClipPipeline, image: &RgbImage, text: &str) -> Result<Relevance> {
+/// The image has no pixels, the text has no tokens, or the model is packed and has no gradients.
+pub fn relevance(pipeline: &ClipPipeline, image: &RgbImage, text: &str) -> Result<Relevance> {
     let pixel_values =
-        upload(&bundle.image.processor.process_batch(std::slice::from_ref(image))?, bundle.image.device);
-    let text_embeds = bundle.text.embed(&[text], 1)?.to_device(bundle.image.device);
-    let (image_embeds, taps) = tch::with_grad(|| bundle.image.encoder.encode_with_taps(&pixel_values));
+        upload(&pipeline.image.processor.process_batch(std::slice::from_ref(image))?, pipeline.image.device);
+    let text_embeds = pipeline.text.embed(&[text], 1)?.to_device(pipeline.image.device);
+    let (image_embeds, taps) = tch::with_grad(|| pipeline.image.encoder.encode_with_taps(&pixel_values));
     let similarity = tch::with_grad(|| (image_embeds * text_embeds.copy()).sum(Kind::Float));
     let has_gradients = match &taps {
         HeatMapTaps::Attention(attention) => {
@@ -51,17 +53,17 @@ fn attention_relevance(attention: &VitAttention, score: &Tensor) -> Result<Tenso
     let taps: Vec<&Tensor> = attention.layers.iter().chain(&attention.pool).collect();
     let gradients = Tensor::f_run_backward(&[score], &taps, false, false)?;
     tch::no_grad(|| {
-        // What of a layer's attention speaks for the score, averaged over heads.
-        let speaking = |layer: &Tensor, gradient: &Tensor| {
+        // The positive part of attention times gradient, averaged over heads.
+        let positive = |layer: &Tensor, gradient: &Tensor| {
             (layer * gradient).relu().mean_dim([1i64].as_slice(), false, Kind::Float).squeeze_dim(0)
         };
         let length = *attention.layers[0].size().last().expect("weights are [B, heads, L, L]");
         let mut relevance = Tensor::eye(length, (Kind::Float, score.device()));
         for (layer, gradient) in attention.layers.iter().zip(&gradients) {
-            relevance = &relevance + speaking(layer, gradient).matmul(&relevance); // [L, L]
+            relevance = &relevance + positive(layer, gradient).matmul(&relevance); // [L, L]
         }
         let patches = match &attention.pool {
-            Some(pool) => speaking(pool, &gradients[attention.layers.len()])
+            Some(pool) => positive(pool, &gradients[attention.layers.len()])
                 .unsqueeze(0)
                 .matmul(&relevance)
                 .squeeze_dim(0),
@@ -72,7 +74,7 @@ fn attention_relevance(attention: &VitAttention, score: &Tensor) -> Result<Tenso
     })
 }
 
-/// The last feature map's channels `[h, w]`, weighted by how the score grows with each.
+/// The sum of the last feature map's channels `[h, w]`, weighted by the mean gradient of the score.
 fn grad_cam(features: &Tensor, score: &Tensor) -> Result<Tensor> {
     let gradient = Tensor::f_run_backward(&[score], &[features], false, false)?.remove(0);
     let weights = gradient.mean_dim([2i64, 3].as_slice(), true, Kind::Float); // [1, C, 1, 1]
@@ -81,7 +83,7 @@ fn grad_cam(features: &Tensor, score: &Tensor) -> Result<Tensor> {
     }))
 }
 
-/// From the smallest value at 0 to the largest at 1; all zero where they are the same.
+/// Scales the smallest value to 0 and the largest to 1; all zero if they are equal.
 fn scaled(map: &Tensor) -> Tensor {
     tch::no_grad(|| {
         let low = map.min();

@@ -1,8 +1,7 @@
 //! Strict TOML configuration.
 //!
-//! A typo is found before the first step, not an hour in: an unknown or ill-typed key is an error that names
-//! the file, the line, the key and the nearest valid key. `--set a.b=c` overrides single values and is held
-//! to the same rules.
+//! An unknown or ill-typed key is an error that names the file, the line, the key and the nearest valid key.
+//! `--set a.b=c` overrides single values under the same rules.
 //!
 //! ```
 //! # use serde::Deserialize;
@@ -24,23 +23,23 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-/// What is wrong with a configuration, and where.
+/// An error in a configuration, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// The file, or the `--set` argument.
     pub origin: Origin,
-    /// What is wrong and what would be right.
+    /// The problem, and what would be valid.
     pub problem: String,
 }
 
-/// Where a value of a configuration was written.
+/// The place of a value of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// In the file, at a line counted from 1.
     Line(PathBuf, usize),
     /// In a `--set` argument.
     Argument(String),
-    /// Nowhere: the file cannot be read.
+    /// The file itself, which cannot be read.
     File(PathBuf),
 }
 
@@ -56,7 +55,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// A configuration as written: the file and the overrides.
+/// A configuration file with its overrides.
 #[derive(Debug, Clone)]
 pub struct ConfigFile {
     file: PathBuf,
@@ -68,12 +67,11 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Reads `file` and applies `overrides` of the form `a.b=value`. A value that is not TOML is taken as a
-    /// string.
+    /// Reads `file` and applies `overrides` of the form `a.b=value`. A value that is not TOML is a string.
     ///
     /// # Errors
-    /// The file cannot be read or is not TOML, or an override has no `=` or goes through something that is
-    /// not a table.
+    /// The file cannot be read or is not TOML, or an override has no `=` or its path has a part that is not a
+    /// table.
     pub fn read(file: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(file).map_err(|error| ConfigError {
             origin: Origin::File(file.to_owned()),
@@ -82,14 +80,14 @@ impl ConfigFile {
                 ErrorKind::IsADirectory => {
                     "is a folder, where a configuration (.toml) is expected".to_owned()
                 }
-                ErrorKind::InvalidData => "is no configuration: it is not UTF-8 text".to_owned(),
+                ErrorKind::InvalidData => "is not a configuration: it is not UTF-8 text".to_owned(),
                 _ => format!("cannot read the configuration: {error}"),
             },
         })?;
         Self::from_text(file, &text, overrides)
     }
 
-    /// As [`ConfigFile::read`], for text that stands, or would stand, in `file`.
+    /// As [`ConfigFile::read`], with the text of `file` given.
     ///
     /// # Errors
     /// As [`ConfigFile::read`].
@@ -143,7 +141,7 @@ impl ConfigFile {
         Ok(())
     }
 
-    /// The typed configuration.
+    /// Parses the configuration as a `T`.
     ///
     /// # Errors
     /// A key is unknown, missing or of the wrong type.
@@ -153,7 +151,7 @@ impl ConfigFile {
             let message = error.inner().message().to_owned();
             match backticked(&message).split_first() {
                 Some((unknown, valid)) if message.starts_with("unknown field") => {
-                    // Below a tagged enum serde gives the table's path only.
+                    // Below a tagged enum serde reports the path of the table only.
                     if key == "." || !key.ends_with(unknown.as_str()) {
                         key = if key == "." { unknown.clone() } else { format!("{key}.{unknown}") };
                     }
@@ -167,7 +165,7 @@ impl ConfigFile {
         })
     }
 
-    /// An error about the value at `key` (`train.batch_size`), with the place where it was written.
+    /// An error about the value at `key` (`train.batch_size`), with its line or `--set` argument.
     pub fn error(&self, key: &str, problem: impl Into<String>) -> ConfigError {
         let written = self.renamed.iter().find(|(new, _)| new == key).map(|(_, old)| old.as_str());
         let key = written.unwrap_or(key);
@@ -179,7 +177,7 @@ impl ConfigFile {
         ConfigError { origin, problem: problem.into() }
     }
 
-    /// The line of `key`, or of its nearest enclosing table that is written.
+    /// The line of `key`, or of its nearest enclosing table in the file.
     fn line(&self, key: &str) -> usize {
         let Ok(document) = DeTable::parse(&self.text) else { return 1 };
         let (mut table, mut line) = (document.get_ref(), 1);
@@ -199,7 +197,7 @@ fn line_of(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset.min(text.len())].iter().filter(|&&byte| byte == b'\n').count() + 1
 }
 
-/// Writes the value of `a.b=value` into `table`, making the tables on the way.
+/// Writes the value of `a.b=value` into `table`, creating missing tables.
 fn set(table: &mut Table, argument: &str) -> Result<(), String> {
     let (path, text) = argument.split_once('=').ok_or("expected KEY=VALUE, as in train.lr=1e-4")?;
     let value = format!("value = {text}")
@@ -237,7 +235,7 @@ fn remove(table: &mut Table, key: &str) {
     }
 }
 
-/// The names between backticks in serde's message: the unknown one, then the valid ones.
+/// The names in backticks in a message of serde: the unknown one, then the valid ones.
 fn backticked(message: &str) -> Vec<String> {
     message.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
@@ -265,7 +263,7 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    #[allow(dead_code)] // read through Debug alone
+    #[allow(dead_code)] // read through Debug only
     struct Config {
         train: Train,
         data: Data,
@@ -368,7 +366,7 @@ mod tests {
             format!("{}: is a folder, where a configuration (.toml) is expected", folder.path().display());
         assert_eq!(message(folder.path()), is_a_folder);
         std::fs::write(&missing, [0xff, 0xfe, 0x00]).unwrap();
-        assert!(message(&missing).ends_with("c.toml: is no configuration: it is not UTF-8 text"));
+        assert!(message(&missing).ends_with("c.toml: is not a configuration: it is not UTF-8 text"));
     }
 
     #[test]

@@ -1,55 +1,57 @@
+//! The errors of this crate.
+
 use crate::config::ConfigError;
 use std::path::{Path, PathBuf};
 
-/// What can go wrong below a model.
+/// The error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The configuration is not what the program can run.
+    /// The configuration is not valid.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A file could not be read or written.
     #[error("cannot {action} {path}: {source}")]
     Io {
-        /// What was tried: "read", "write", ...
+        /// The operation: "read", "write", ...
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A file or folder is not what it is read as.
+    /// A file or folder has the wrong content.
     #[error("{path}: {}", one_line(problem))]
     File {
         /// The file or folder.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
-    /// A checkpoint's file is damaged or is not one of this model.
+    /// The file of a checkpoint is damaged or does not belong to the model.
     #[error("checkpoint {path}: {problem}")]
     Checkpoint {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
-    /// A model's name leads to no folder.
+    /// The name of a model cannot be resolved to a folder.
     #[error("model {name}: {problem}")]
     Hub {
         /// The name as given.
         name: String,
-        /// Why there is none, and what to do.
+        /// The reason, and what to do.
         problem: String,
     },
     /// LoRA's settings or adapters do not fit the model.
     #[error("lora: {}", one_line(.0))]
     Lora(String),
-    /// The device that was asked for is not here.
+    /// The device is not available.
     #[error("device {device:?}: {problem}")]
     Device {
-        /// The device as written.
+        /// The device as configured.
         device: String,
-        /// Why it cannot serve.
+        /// The reason.
         problem: &'static str,
     },
     /// libtorch refused an operation.
@@ -72,8 +74,8 @@ impl Error {
     }
 }
 
-/// `text` with its control characters escaped: names in a file may hold such, and a message is one line that
-/// no terminal obeys.
+/// `text` with its control characters escaped: names in a file may contain them, and a message is one line
+/// without terminal commands.
 pub fn one_line(text: &str) -> String {
     let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(escape).collect()

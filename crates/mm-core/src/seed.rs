@@ -1,7 +1,7 @@
-//! Randomness as a function of where it is used, never of what ran before.
+//! Random seeds derived from the place of use, independent of what ran before.
 //!
-//! A run has one seed. What is drawn at step n comes from `derive(seed, "step", n)`, so that a resumed run
-//! draws what the unbroken one would have drawn without any generator's state being stored.
+//! A run has one seed. The random numbers of step n come from `derive(seed, "step", n)`, so that a resumed run
+//! draws the same numbers as an uninterrupted one, without stored generator states.
 
 /// A seed for the `index`-th use of `purpose` under the run's `seed`. Uses with different purposes or indices
 /// are independent.
@@ -15,11 +15,11 @@ pub fn derive(seed: u64, purpose: &str, index: u64) -> u64 {
 
 /// Seeds libtorch's generators for the `index`-th use of `purpose` under the run's `seed`.
 pub fn set(seed: u64, purpose: &str, index: u64) {
-    // libtorch takes the same 64 bits, read as signed.
+    // libtorch takes the same 64 bits as a signed number.
     tch::manual_seed(derive(seed, purpose, index) as i64);
 }
 
-/// SplitMix64's step and finaliser (Steele et al. 2014, "Fast splittable pseudorandom number generators").
+/// SplitMix64's step and finalizer (Steele et al. 2014, "Fast splittable pseudorandom number generators").
 fn mix(state: u64) -> u64 {
     let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -300,7 +300,7 @@ fn refuse_heaps_of_brackets(folder: &Path) {
         let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
         std::fs::write(folder.join("model.safetensors"), bytes).unwrap();
         let message = Weights::open_folder(folder, "model").unwrap_err().to_string();
-        assert!(message.contains("not a whole safetensors file"), "{message}");
+        assert!(message.contains("not a complete safetensors file"), "{message}");
     }
 }
 

@@ -1,4 +1,4 @@
-// PyTorch's own process groups: the store where processes meet, Gloo, NCCL, and collectives that wait for their end.
+// PyTorch's own process groups: the store for the rendezvous, Gloo, NCCL, and synchronous collectives.
 
 #include "c10d.h"
 #include "guarded.h"
@@ -25,8 +25,8 @@ C10_DECLARE_int(caffe2_log_level);
 
 namespace {
 
-// c10d tells of every lost connection and of every attempt to connect with a trace of the stack. What matters of it comes back as an error; who
-// wants all sets the variable that PyTorch reads.
+// c10d logs every lost connection and every attempt to connect with a stack trace. The important part is returned
+// as an error; the variable that PyTorch reads enables the full log.
 void log_less() {
   if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = 3;
 }
@@ -47,7 +47,7 @@ at::Tensor empty_rows(const at::Tensor& like, int64_t rows) {
 
 using Backend = c10::intrusive_ptr<c10d::Backend>;
 
-// A graph may outlive whoever made it, so it holds the process group.
+// A graph may outlive the process group, so it keeps the backend.
 void keep(torch::autograd::AutogradContext* context, const Backend& backend) {
   context->saved_data["group"] = c10::IValue::make_capsule(backend);
 }
@@ -55,7 +55,7 @@ Backend kept(torch::autograd::AutogradContext* context) {
   return c10::static_intrusive_pointer_cast<c10d::Backend>(context->saved_data["group"].toCapsule());
 }
 
-// The backward pass of a gather adds what every process wants of a row, and leaves it with the process whose row it is.
+// The backward pass of an all-gather is a reduce-scatter: each process gets the summed gradients of its rows.
 struct AllGather : torch::autograd::Function<AllGather> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const Backend& backend) {
     keep(context, backend);
@@ -156,10 +156,6 @@ char* mm_group_new(
 }
 void mm_group_free(MmProcessGroup* group) { delete group; }
 
-char* mm_group_abort(MmProcessGroup* group) {
-  return guarded([&] { group->backend->abort(); });
-}
-
 char* mm_group_broadcast(MmProcessGroup* group, at::Tensor* tensor, int root) {
   return guarded([&] {
     collective([&] {
@@ -187,16 +183,12 @@ char* mm_group_all_gather(MmProcessGroup* group, at::Tensor* out, const at::Tens
   return guarded([&] { all_gather(*group->backend, *out, in->detach()); });
 }
 
-char* mm_group_reduce_scatter(MmProcessGroup* group, at::Tensor* out, const at::Tensor* in) {
-  return guarded([&] { reduce_scatter(*group->backend, *out, in->detach()); });
-}
-
 char* mm_group_exchange(MmProcessGroup* group, const at::Tensor* send, int to, at::Tensor* receive, int from) {
   return guarded([&] {
     collective([&] {
       auto& backend = *group->backend;
       std::vector<at::Tensor> sent{send->detach()}, received{receive->detach()};
-      bool coalesces = backend.supportsCoalescing(); // NCCL: one alone would wait for the other's partner for ever
+      bool coalesces = backend.supportsCoalescing(); // NCCL: a single send or receive would deadlock
       if (coalesces) backend.startCoalescing();
       auto sending = backend.send(sent, to, 0);
       auto receiving = backend.recv(received, from, 0);

@@ -1,4 +1,4 @@
-// What the files over c10d share: the handles that cross to Rust, and how a failed collective is told from other errors.
+// Shared by the files over c10d: the handles for Rust, and the mark of errors of collectives.
 #pragma once
 
 #include <torch/csrc/distributed/c10d/Backend.hpp>
@@ -14,7 +14,7 @@ struct MmProcessGroup {
   c10::intrusive_ptr<c10d::Backend> backend;
 };
 
-// Runs a collective. Its failure is marked in the text, so that it is known for what it is when it comes out of a backward pass.
+// Runs a collective. The message of its failure is marked, so that it is recognized when a backward pass throws it.
 template <typename F>
 auto collective(F&& body) {
   try {

@@ -1,5 +1,5 @@
-// Nodes of the autograd graph whose backward is not a formula: gradients that are known already, and a part of the forward pass that is
-// run again. And the state of the generators, which the second needs.
+// Nodes of the autograd graph without a formula for backward: known gradients, and gradient checkpointing. And the
+// state of the generators, which checkpointing needs.
 
 #include "guarded.h"
 
@@ -71,7 +71,7 @@ void set_generator_state(at::Device device, const at::Tensor& state) {
   of.set_state(state);
 }
 
-// What a function of Rust draws from and is narrowed by, beside its input: noted before its first run, set up again for another.
+// The generator and autocast state of a Rust function: saved before its first run, restored for the second.
 struct Surroundings {
   at::Device device;
   std::vector<std::pair<at::Device, at::Tensor>> generators;
@@ -93,14 +93,14 @@ struct Surroundings {
   }
 };
 
-// Autocast keeps the narrow copy of a weight for the rest of its region, which is what checkpointing is to save.
+// Autocast caches the bf16 copy of a weight for the rest of its region: memory that checkpointing saves.
 struct NoAutocastCache {
   bool was_enabled = at::autocast::is_autocast_cache_enabled();
   NoAutocastCache() { at::autocast::set_autocast_cache_enabled(false); }
   ~NoAutocastCache() { at::autocast::set_autocast_cache_enabled(was_enabled); }
 };
 
-// A function of Rust: `run` gives a new tensor, or null once it has told mm_tell_failure why.
+// A Rust function: `run` returns a new tensor, or null after passing the reason to mm_tell_failure.
 using Run = at::Tensor* (*)(void* context, const at::Tensor* input, std::string* failure);
 using Drop = void (*)(void* context);
 
@@ -122,8 +122,9 @@ struct Body {
   }
 };
 
-// glibc keeps what a block's second run freed, in pieces between the gradients of its parameters that fit no tensor of the next block. Those
-// pieces grow to twice of what is in use; finding their pages anew takes a tenth of the time of the smallest blocks, less of larger ones.
+// glibc keeps the memory that the second run of a block freed, in pieces between the gradients of its parameters that
+// fit no tensor of the next block. They grow to twice the memory in use; releasing them costs a tenth of the time of
+// the smallest blocks, less of larger ones.
 void give_back_freed_memory() {
 #ifdef __GLIBC__
   malloc_trim(0);
@@ -144,7 +145,7 @@ struct Checkpoint : Node {
     std::lock_guard<std::mutex> lock(mutex_);
     TORCH_CHECK(!at::GradMode::is_enabled(), "what is checkpointed has no second derivatives");
     TORCH_CHECK(body != nullptr, torch::autograd::ERR_BACKWARD_TWICE);
-    // The second graph's leaves get their gradients from a backward pass of its own, which knows nothing of a choice of inputs.
+    // The leaves of the second graph get their gradients from a separate backward pass, without a choice of inputs.
     TORCH_CHECK(
         torch::autograd::Engine::get_default_engine().is_checkpoint_valid(),
         "gradients of chosen inputs alone cannot pass what is checkpointed: run the whole backward pass, or switch gradient "
@@ -182,8 +183,8 @@ extern "C" {
 
 void mm_tell_failure(std::string* failure, const char* bytes, size_t length) { failure->assign(bytes, length); }
 
-// Takes the function over, also when it fails. Its graph is thrown away and made anew in backward; its output needs a gradient if the graph did,
-// so that no one need say which parameters are inside.
+// Takes ownership of the function, also on failure. Its graph is dropped and rebuilt in backward; its output requires a
+// gradient if the graph did, so that the parameters inside need not be listed.
 char* mm_checkpointed(const at::Tensor* input, void* context, Run run, Drop drop, at::Tensor** out) {
   return guarded([&] {
     auto body = std::make_unique<Body>(context, run, drop);

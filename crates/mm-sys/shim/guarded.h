@@ -1,4 +1,4 @@
-// How a failure crosses to Rust: as its text, in a buffer for mm_free_error to take.
+// Errors are returned to Rust as text, in a buffer that mm_free_error frees.
 #pragma once
 
 #include <c10/util/Exception.h>

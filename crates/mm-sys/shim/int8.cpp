@@ -1,5 +1,5 @@
-// Linear layers in int8: rows of activations are quantised as they come, each by itself, and multiplied by oneDNN.
-// Loops are written for the compiler to vectorise, once for each level of the processor.
+// Linear layers in int8: rows of activations are quantized dynamically, each on its own, and multiplied by oneDNN.
+// Loops are written for the compiler to vectorize, once for each instruction set.
 
 #include "guarded.h"
 
@@ -87,7 +87,7 @@ char* mm_int8_linear(
         bounds(reinterpret_cast<const int32_t*>(source), width, &least, &greatest);
         float low = std::bit_cast<float>(ordered(least)), high = std::bit_cast<float>(ordered(greatest));
         float step = (high - low) / static_cast<float>(levels);
-        if (!std::isfinite(step)) { // what is not finite stays so, and is no integer
+        if (!std::isfinite(step)) { // NaN and infinity stay, and are not integers
           lows[row] = steps[row] = std::numeric_limits<float>::quiet_NaN();
           std::fill_n(to + row * width, width, uint8_t{0});
           continue;

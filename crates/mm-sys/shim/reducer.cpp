@@ -1,4 +1,4 @@
-// Gradients averaged over the processes in buckets, each sent off as soon as the backward pass has filled it.
+// Gradients averaged over the processes in buckets, each sent as soon as the backward pass has filled it.
 
 #include "c10d.h"
 #include "guarded.h"
@@ -33,10 +33,10 @@ struct MmReducer : std::enable_shared_from_this<MmReducer> {
   std::vector<Bucket> buckets;
   std::vector<std::pair<size_t, size_t>> place; // of each parameter: its bucket, and where in it
   std::vector<bool> is_filled;
-  std::vector<size_t> arrival; // the parameters in the order in which their gradients came
+  std::vector<size_t> arrival; // the parameters in the order in which their gradients became ready
   size_t next = 0; // buckets are sent in one order, which is the same in every process
   bool is_armed = false;
-  std::exception_ptr failure; // of a sending within the backward pass
+  std::exception_ptr failure; // of a collective within the backward pass
   Clock::time_point first_sent;
   std::mutex mutex; // hooks run on the device's thread
 
@@ -132,13 +132,14 @@ struct MmReducer : std::enable_shared_from_this<MmReducer> {
     try {
       buckets[next].work = collective([&] { return start_all_reduce(*backend, buckets[next].flat, c10d::ReduceOp::SUM); });
     } catch (...) {
-      failure = std::current_exception(); // told at the end, where the caller looks for it
+      failure = std::current_exception(); // reported at the end, where the caller checks for it
     }
     next += 1;
   }
 
-  // Sends what the backward pass did not fill, waits for all, and leaves each mean in its parameter. Tells which parameters no process
-  // had a gradient for, how long it waited here, and how long the sending took from its beginning.
+  // Sends the buckets that the backward pass did not fill, waits for all, and writes each mean to its parameter.
+  // Returns the parameters without a gradient in any process, the time spent waiting, and the time since the first
+  // bucket was sent.
   void finish(bool* unused, double* waited, double* sending) {
     at::NoGradGuard no_grad;
     std::lock_guard<std::mutex> lock(mutex);
@@ -194,7 +195,7 @@ char* mm_reducer_finish(std::shared_ptr<MmReducer>* reducer, bool* unused, doubl
   return guarded([&] { (*reducer)->finish(unused, waited, sending); });
 }
 
-// The parameters in the order in which the last backward pass gave their gradients; those without one come last.
+// The parameters in the order in which their gradients became ready in the last backward pass; those without one last.
 void mm_reducer_arrival(std::shared_ptr<MmReducer>* reducer, size_t* order) {
   auto& known = **reducer;
   std::vector<bool> came(known.parameters.size(), false);

@@ -1,5 +1,5 @@
-// What libtorch has and tch lacks. A function that can fail returns null, or the error's text in a buffer that the caller gives
-// back to mm_free_error. Tensors cross as at::Tensor*, which is what tch holds.
+// Functions of libtorch that are missing in tch. A function that can fail returns null, or the error message in a
+// buffer that the caller frees with mm_free_error. Tensors are passed as at::Tensor*, as tch holds them.
 
 #include "guarded.h"
 

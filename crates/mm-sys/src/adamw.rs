@@ -1,12 +1,14 @@
+//! The fused AdamW step.
+
 use crate::error::{Result, check};
 use std::ffi::c_char;
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-/// The numbers of one AdamW step (Loshchilov & Hutter 2019, algorithm 2).
+/// The parameters of one AdamW step (Loshchilov & Hutter 2019, algorithm 2).
 #[derive(Clone, Copy, Debug)]
 pub struct AdamWStep {
-    /// The number of this step, counted from 1, for the moments' bias correction.
+    /// The step, counted from 1, for the bias correction of the moments.
     pub step: i64,
     /// Learning rate.
     pub lr: f64,
@@ -37,14 +39,14 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// Updates `parameters` and both moments in place, in one pass over memory. Gradients are first divided by
-/// `gradient_divisor`, a scalar f32, which clips them without a pass of its own.
+/// Updates `parameters` and both moments in place, in one pass over memory. Gradients are first divided by the
+/// f32 scalar `gradient_divisor`, which clips them in the same pass.
 ///
 /// # Errors
-/// Shapes or types that do not match.
+/// Shapes or types do not match.
 ///
 /// # Panics
-/// The slices are not of one length.
+/// The slices have different lengths.
 pub fn fused_adamw(
     parameters: &[Tensor],
     gradients: &[Tensor],

@@ -1,3 +1,5 @@
+//! c10d: stores, process groups and collectives.
+
 use crate::error::{Error, Result, check, made};
 use std::ffi::{CString, c_char, c_int};
 use std::time::Duration;
@@ -45,15 +47,9 @@ unsafe extern "C" {
         out: *mut *mut RawGroup,
     ) -> *mut c_char;
     fn mm_group_free(group: *mut RawGroup);
-    fn mm_group_abort(group: *mut RawGroup) -> *mut c_char;
     fn mm_group_broadcast(group: *mut RawGroup, tensor: *mut C_tensor, root: c_int) -> *mut c_char;
     fn mm_group_all_reduce(group: *mut RawGroup, tensor: *mut C_tensor, op: c_int) -> *mut c_char;
     fn mm_group_all_gather(group: *mut RawGroup, out: *mut C_tensor, input: *const C_tensor) -> *mut c_char;
-    fn mm_group_reduce_scatter(
-        group: *mut RawGroup,
-        out: *mut C_tensor,
-        input: *const C_tensor,
-    ) -> *mut c_char;
     fn mm_group_exchange(
         group: *mut RawGroup,
         send: *const C_tensor,
@@ -74,23 +70,23 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// c10d's TCPStore: keys and values where processes meet before they form groups.
+/// c10d's TCPStore: keys and values for the rendezvous of processes.
 #[derive(Debug)]
 pub struct TcpStore {
     raw: *mut RawStore,
 }
 
-// SAFETY: c10d's stores lock what they share; the handle is freed once, by whichever thread drops it.
+// SAFETY: c10d's stores lock what they share; the handle is freed once, by the thread that drops it.
 unsafe impl Send for TcpStore {}
 // SAFETY: as above.
 unsafe impl Sync for TcpStore {}
 
 impl TcpStore {
-    /// Connects to the store at `host` and `port` and waits for it up to `timeout`; with `is_server` this
-    /// process holds it. All keys begin with `prefix`.
+    /// Connects to the store at `host` and `port` within `timeout`; with `is_server` this process hosts it. All keys
+    /// get the prefix `prefix`.
     ///
     /// # Errors
-    /// The port is taken, the host is unknown, or nobody answers in time.
+    /// The port is in use, the host is unknown, or there is no response within `timeout`.
     pub fn open(host: &str, port: u16, is_server: bool, timeout: Duration, prefix: &str) -> Result<Self> {
         let (host, prefix) = (text(host)?, text(prefix)?);
         let mut raw = std::ptr::null_mut();
@@ -104,17 +100,17 @@ impl TcpStore {
     /// Sets a key.
     ///
     /// # Errors
-    /// The store is gone.
+    /// The store is closed.
     pub fn set(&self, key: &str, value: &[u8]) -> Result<()> {
         let key = text(key)?;
         // SAFETY: the store lives as long as `self`; the shim copies key and value.
         check(unsafe { mm_store_set(self.raw, key.as_ptr(), value.as_ptr(), value.len()) })
     }
 
-    /// A key's value; waits for it up to `timeout`.
+    /// The value of a key; waits for it up to `timeout`.
     ///
     /// # Errors
-    /// It is not set in time, or the store is gone.
+    /// It is not set in time, or the store is closed.
     pub fn get(&self, key: &str, timeout: Duration) -> Result<Vec<u8>> {
         let key = text(key)?;
         let (mut bytes, mut count) = (std::ptr::null_mut(), 0);
@@ -131,7 +127,7 @@ impl TcpStore {
     /// Whether a key is set.
     ///
     /// # Errors
-    /// The store is gone.
+    /// The store is closed.
     pub fn has(&self, key: &str) -> Result<bool> {
         let key = text(key)?;
         let mut has = false;
@@ -140,10 +136,10 @@ impl TcpStore {
         Ok(has)
     }
 
-    /// Adds to the number under a key, which begins at 0, and gives the sum.
+    /// Adds to the number of a key, initially 0, and returns the sum.
     ///
     /// # Errors
-    /// The store is gone.
+    /// The store is closed.
     pub fn add(&self, key: &str, amount: i64) -> Result<i64> {
         let key = text(key)?;
         let mut sum = 0;
@@ -155,35 +151,35 @@ impl TcpStore {
 
 impl Drop for TcpStore {
     fn drop(&mut self) {
-        // SAFETY: made by `mm_store_open` and freed once. Groups hold the store's parts that they need
-        // themselves.
+        // SAFETY: made by `mm_store_open` and freed once. Groups keep the parts of the store that they need.
         unsafe { mm_store_free(self.raw) }
     }
 }
 
-/// Which engine moves a group's tensors.
+/// The communication backend of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// Tensors on the CPU, over TCP.
+    /// For tensors on the CPU, over TCP.
     Gloo,
-    /// Tensors on NVIDIA GPUs.
+    /// For tensors on NVIDIA GPUs.
     Nccl,
 }
 
-/// How the tensors of all processes become one.
+/// The reduction of a collective.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum ReduceOp {
-    /// Their sum.
+    /// The sum.
     Sum = 0,
-    /// Their mean.
+    /// The mean.
     Average = 1,
-    /// The largest, element by element.
+    /// The element-wise maximum.
     Max = 4,
 }
 
-/// A c10d process group. Every process of the group calls the same functions in the same order, with tensors
-/// of one shape and type; a call waits until its tensors are whole (on a GPU: until the current stream does).
+/// A c10d process group. Every process of the group calls the same functions in the same order, with tensors of
+/// the same shape and type; a call returns when its tensors are complete (on a GPU: ordered in the current
+/// stream).
 #[derive(Debug)]
 pub struct C10dProcessGroup {
     pub(crate) raw: *mut RawGroup,
@@ -191,16 +187,16 @@ pub struct C10dProcessGroup {
 
 // SAFETY: c10d's groups may be used from any thread, and the handle is freed once.
 unsafe impl Send for C10dProcessGroup {}
-// SAFETY: c10d queues collectives under locks of its own; which of two threads comes first is for the caller
-// to settle.
+// SAFETY: c10d queues collectives under its own locks; the order of calls from several threads is up to the
+// caller.
 unsafe impl Sync for C10dProcessGroup {}
 
 impl C10dProcessGroup {
-    /// Joins the group called `name` of `size` processes that meet in `store`, as process `rank`. A
-    /// collective that takes longer than `timeout` fails.
+    /// Joins the group `name` of `size` processes with a rendezvous in `store`, as rank `rank`. `timeout` bounds
+    /// every collective.
     ///
     /// # Errors
-    /// Processes cannot be reached in time, or this libtorch has no NCCL.
+    /// Processes cannot be reached within `timeout`, or this libtorch has no NCCL.
     pub fn join(
         store: &TcpStore,
         name: &str,
@@ -212,7 +208,7 @@ impl C10dProcessGroup {
         let name = text(name)?;
         let (rank, size) = (number(rank)?, number(size)?);
         let mut raw = std::ptr::null_mut();
-        // SAFETY: the store is alive, the name NUL-terminated, the place outlives the call. The group holds
+        // SAFETY: the store is alive, the name NUL-terminated, the place outlives the call. The group keeps
         // what it needs of the store.
         check(unsafe {
             mm_group_new(
@@ -228,19 +224,10 @@ impl C10dProcessGroup {
         Ok(Self { raw })
     }
 
-    /// Ends what is under way, here and, as they find the connection closed, in all other processes.
+    /// Broadcasts `tensor` from rank `root`, in place.
     ///
     /// # Errors
-    /// The engine fails to.
-    pub fn abort(&self) -> Result<()> {
-        // SAFETY: the group lives as long as `self`.
-        check(unsafe { mm_group_abort(self.raw) })
-    }
-
-    /// Gives every process the `tensor` of process `root`, in place.
-    ///
-    /// # Errors
-    /// A process is lost or does not come in time.
+    /// Another process fails or does not respond within the timeout.
     pub fn broadcast(&self, tensor: &mut Tensor, root: usize) -> Result<()> {
         // SAFETY: both handles are alive through the call, which waits for the end; the tensor is changed in
         // place as by tch's own.
@@ -256,8 +243,7 @@ impl C10dProcessGroup {
         check(unsafe { mm_group_all_reduce(self.raw, tensor.as_mut_ptr(), op as c_int) })
     }
 
-    /// Puts the `input`s of all processes one after the other into `out`, which holds that many rows. Both
-    /// are contiguous.
+    /// Concatenates the `input`s of all processes in `out`, which has as many rows. Both are contiguous.
     ///
     /// # Errors
     /// As [`C10dProcessGroup::broadcast`], or shapes that do not fit.
@@ -266,17 +252,7 @@ impl C10dProcessGroup {
         check(unsafe { mm_group_all_gather(self.raw, out.as_mut_ptr(), input.as_ptr()) })
     }
 
-    /// Sums the `input`s of all processes and leaves each process its part of the rows in `out`. Both are
-    /// contiguous.
-    ///
-    /// # Errors
-    /// As [`C10dProcessGroup::all_gather_into`].
-    pub fn reduce_scatter(&self, out: &mut Tensor, input: &Tensor) -> Result<()> {
-        // SAFETY: as in `all_gather_into`.
-        check(unsafe { mm_group_reduce_scatter(self.raw, out.as_mut_ptr(), input.as_ptr()) })
-    }
-
-    /// Sends one tensor to process `to` while one comes from process `from`.
+    /// Sends a tensor to rank `to` and receives one from rank `from`.
     ///
     /// # Errors
     /// As [`C10dProcessGroup::broadcast`].
@@ -287,7 +263,7 @@ impl C10dProcessGroup {
         })
     }
 
-    /// Waits until every process is here.
+    /// Waits until every process has called this.
     ///
     /// # Errors
     /// As [`C10dProcessGroup::broadcast`].
@@ -296,18 +272,17 @@ impl C10dProcessGroup {
         check(unsafe { mm_group_barrier(self.raw) })
     }
 
-    /// The rows of `x` of all processes, one after the other. Going back, a row gets the sum of what all
-    /// processes want of it.
+    /// The concatenated rows of `x` of all processes. The gradient of a row is the sum of its gradients in all
+    /// processes.
     ///
     /// # Errors
     /// As [`C10dProcessGroup::broadcast`]; so may the backward pass fail.
     pub fn all_gather_with_gradient(&self, x: &Tensor) -> Result<Tensor> {
-        // SAFETY: both handles are alive; the shim makes a new tensor, whose graph holds the group's engine
-        // itself.
+        // SAFETY: both handles are alive; the shim makes a new tensor, whose graph keeps the backend.
         unsafe { made(|out| mm_all_gather_with_gradient(self.raw, x.as_ptr(), out)) }
     }
 
-    /// The sum of `x` over all processes. Going back, gradients are summed likewise.
+    /// The sum of `x` over all processes. Gradients are summed likewise.
     ///
     /// # Errors
     /// As [`C10dProcessGroup::all_gather_with_gradient`].
@@ -319,17 +294,17 @@ impl C10dProcessGroup {
 
 impl Drop for C10dProcessGroup {
     fn drop(&mut self) {
-        // SAFETY: made by `mm_group_new` and freed once; graphs and reducers hold the engine themselves.
+        // SAFETY: made by `mm_group_new` and freed once; graphs and reducers keep the backend.
         unsafe { mm_group_free(self.raw) }
     }
 }
 
 fn text(text: &str) -> Result<CString> {
-    CString::new(text).map_err(|_| Error(format!("{text:?} has a NUL byte within")))
+    CString::new(text).map_err(|_| Error(format!("{text:?} contains a NUL byte")))
 }
 
 fn number(number: usize) -> Result<c_int> {
-    c_int::try_from(number).map_err(|_| Error(format!("{number} processes are more than c10d can count")))
+    c_int::try_from(number).map_err(|_| Error(format!("{number} processes are more than c10d supports")))
 }
 
 fn millis(timeout: Duration) -> i64 {

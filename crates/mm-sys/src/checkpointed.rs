@@ -1,3 +1,5 @@
+//! Gradient checkpointing.
+
 use crate::error::{Result, made};
 use std::ffi::{c_char, c_void};
 use std::mem::ManuallyDrop;
@@ -16,18 +18,18 @@ unsafe extern "C" {
     fn mm_tell_failure(failure: *mut c_void, bytes: *const c_char, length: usize);
 }
 
-/// `body(input)`, of which the graph keeps the input alone: the backward pass runs `body` again for what its
-/// gradients need (Chen et al. 2016, "Training deep nets with sublinear memory cost"). The second run draws
-/// the same random numbers and is under the same autocast as the first, so that gradients are those without
-/// checkpointing; parameters that `body` owns get theirs. Where nothing in `body` needs a gradient, this is a
+/// `body(input)` with a graph that keeps only the input: the backward pass runs `body` again for its
+/// intermediate values (Chen et al. 2016, "Training deep nets with sublinear memory cost"). The second run draws
+/// the same random numbers under the same autocast as the first, so that gradients, also those of parameters
+/// that `body` owns, equal those without checkpointing. If nothing in `body` requires a gradient, this is a
 /// plain call.
 ///
-/// The backward pass may run on a thread of libtorch's (on a GPU it does), hence `Send`. Only a whole
-/// backward pass goes through: gradients of chosen inputs (`Tensor::run_backward`) and second derivatives are
-/// errors.
+/// `body` is `Send` because the backward pass may run on a thread of libtorch (on a GPU it does). Only full
+/// backward passes are supported: gradients of chosen inputs (`Tensor::run_backward`) and second derivatives
+/// are errors.
 ///
 /// # Errors
-/// `body` panics; if it does so in the backward pass, that fails with the message.
+/// `body` panics. A panic in the backward pass makes that pass fail with its message.
 pub fn checkpointed<F>(input: &Tensor, body: F) -> Result<Tensor>
 where
     F: Fn(&Tensor) -> Tensor + Send + 'static,
@@ -70,7 +72,7 @@ unsafe extern "C" fn run<F: Fn(&Tensor) -> Tensor>(
 }
 
 /// # Safety
-/// `context` is a `Box<F>` made raw, which nobody uses after this.
+/// `context` is a `Box<F>` made raw, which is not used after this.
 unsafe extern "C" fn drop<F>(context: *mut c_void) {
     // SAFETY: as promised by the caller.
     std::mem::drop(unsafe { Box::from_raw(context.cast::<F>()) });
@@ -87,7 +89,7 @@ mod tests {
 
     const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
 
-    /// Two layers with a dropout between, and how often they ran.
+    /// Two layers with dropout between them, and the number of their runs.
     struct Layers {
         weight: Tensor,
         runs: Arc<AtomicUsize>,
@@ -119,7 +121,7 @@ mod tests {
         (Tensor::arange(24, F32) * 0.3).cos().view([3, 8]).set_requires_grad(requires_grad)
     }
 
-    /// The loss, the gradients of input and weight, and the number drawn after all, under a fixed seed.
+    /// The loss, the gradients of input and weight, and the next random numbers, under a fixed seed.
     fn gradients(forward: impl Fn(&Layers, &Tensor) -> Tensor) -> (Vec<Tensor>, usize) {
         tch::manual_seed(3);
         let (layers, x) = (Layers::new(), input(true));
@@ -147,7 +149,7 @@ mod tests {
         assert_eq!(runs, 2);
         for (found, expected) in found.iter().zip(&expected) {
             let difference = (found - expected).abs().max().double_value(&[]);
-            // Plainly, both uses of the weight share one bf16 copy and so one bf16 gradient.
+            // Without checkpointing, both uses of the weight share one bf16 copy and so one bf16 gradient.
             assert!(difference <= 0.01 * expected.abs().max().double_value(&[]), "{difference}");
         }
         let (in_f32, _) = gradients(|layers, x| layers.body()(x));

@@ -1,3 +1,5 @@
+//! The vector instructions of the processor.
+
 use std::ffi::{CStr, c_char};
 
 unsafe extern "C" {

@@ -1,9 +1,11 @@
+//! Errors of libtorch, and the calling convention of the shim.
+
 use std::ffi::{CStr, c_char};
 use std::fmt;
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-/// What libtorch said when it threw.
+/// The message of an exception of libtorch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error(pub String);
 
@@ -15,15 +17,14 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// A result of a call into libtorch.
+/// The result of a call into libtorch.
 pub type Result<T> = std::result::Result<T, Error>;
 
 unsafe extern "C" {
     fn mm_free_error(error: *mut c_char);
 }
 
-/// Turns what a shim function returned into a result. The pointer is null or one that the shim allocated for
-/// us.
+/// The result of a shim function from its return value: null, or an error message allocated by the shim.
 pub(crate) fn check(error: *mut c_char) -> Result<()> {
     if error.is_null() {
         return Ok(());
@@ -37,14 +38,14 @@ pub(crate) fn check(error: *mut c_char) -> Result<()> {
     Err(Error(text))
 }
 
-/// The tensor that `make` puts into the place it is given.
+/// The tensor that `make` writes to its argument.
 ///
 /// # Safety
-/// `make` keeps to the shim's rule: it returns null and puts a new at::Tensor there that nobody else owns, or
-/// returns an error's text.
+/// `make` follows the convention of the shim: it writes a new, unshared at::Tensor and returns null, or returns
+/// an error message.
 pub(crate) unsafe fn made(make: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Result<Tensor> {
     let mut out = std::ptr::null_mut();
     check(make(&mut out))?;
-    // SAFETY: no error, so `out` is a new at::Tensor that we alone own and hand to tch.
+    // SAFETY: no error, so `out` is a new, unshared at::Tensor, which tch takes over.
     Ok(unsafe { Tensor::from_ptr(out) })
 }

@@ -1,3 +1,5 @@
+//! Linear layers in int8.
+
 use crate::error::{Result, made};
 use std::ffi::{c_char, c_int};
 use std::sync::OnceLock;
@@ -18,21 +20,21 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// A linear layer computed in int8 on the CPU, laid out once for oneDNN: a scale for each row of the weight,
-/// and for each row of the input, found as it comes, a scale and an offset. A row's output does not depend on
-/// the rows beside it.
+/// A linear layer in int8 on the CPU, packed once for oneDNN: one scale for each row of the weight, and one scale
+/// and offset for each row of the input, computed dynamically. The output of a row does not depend on the other
+/// rows.
 #[derive(Debug)]
 pub struct Int8Linear {
     weight: Tensor,
     scales: Tensor,
     zero_points: Tensor,
-    /// Of each row of the weight, for the inputs' offsets.
+    /// The sum of each row of the weight, for the offsets of inputs.
     sums: Tensor,
     bias: Tensor,
 }
 
 impl Int8Linear {
-    /// Lays out the weight whose row r is `integers` `[out, in]` (i8) times `scales` `[out]` (f32); `bias` is
+    /// Packs the weight whose row r is `integers` `[out, in]` (i8) times `scales` `[out]` (f32); `bias` is
     /// `[out]`, f32.
     ///
     /// # Errors
@@ -86,8 +88,8 @@ fn pack(integers: &Tensor) -> Result<Tensor> {
     unsafe { made(|out| mm_pack_int8(integers.as_ptr(), out)) }
 }
 
-/// The largest integer of an input. Without VNNI two products are summed in 16 bits, which 7-bit inputs
-/// cannot overflow.
+/// The largest integer of an input. Without VNNI two products are summed in 16 bits, which 7-bit inputs do not
+/// overflow.
 fn levels() -> c_int {
     static LEVELS: OnceLock<c_int> = OnceLock::new();
     *LEVELS.get_or_init(|| {
@@ -97,8 +99,8 @@ fn levels() -> c_int {
     })
 }
 
-/// Whether oneDNN's kernels sum products in 32 bits here, where the user may have limited it to an
-/// instruction set.
+/// Whether oneDNN's kernels sum products in 32 bits on this processor, within the instruction set that the user
+/// may have limited it to.
 fn has_wide_sums(limit: Option<&str>) -> bool {
     #[cfg(target_arch = "x86_64")]
     let (avx512, avx) = (is_x86_feature_detected!("avx512vnni"), is_x86_feature_detected!("avxvnni"));

@@ -1,3 +1,5 @@
+//! Scalars with known gradients.
+
 use crate::error::{Result, made};
 use std::ffi::c_char;
 use tch::Tensor;
@@ -21,16 +23,16 @@ pub fn grad_mode() -> bool {
     unsafe { mm_grad_mode() }
 }
 
-/// The scalar `value` as a node of the graph whose gradients are known already: pairs of an input and the
-/// gradient of `value` for it, of the input's shape. A loss that computes its gradients beside its value,
-/// piece by piece, needs no graph for the pieces.
+/// The scalar `value` as a node of the graph with known gradients: pairs of an input and the gradient of `value`
+/// for it, of the input's shape. A loss that computes its gradients together with its value, piece by piece,
+/// needs no graph for the pieces.
 ///
-/// The backward pass multiplies the gradients, in their own memory, by the one that comes in, and hands them
-/// on. So the caller gives them away, and a second backward pass is an error, as is a second derivative. An
-/// input that needs no gradient is left out of the graph.
+/// The backward pass multiplies the gradients in place by the incoming one and passes them on. So they are taken
+/// by value, and a second backward pass or a second derivative is an error. An input that requires no gradient
+/// is left out of the graph.
 ///
 /// # Errors
-/// `value` is not one number, or a gradient has not the shape of its input.
+/// `value` is not a scalar, or a gradient does not have the shape of its input.
 pub fn scalar_with_gradients(value: &Tensor, gradients: Vec<(&Tensor, Tensor)>) -> Result<Tensor> {
     let inputs: Vec<_> = gradients.iter().map(|(input, _)| input.as_ptr()).collect();
     let known: Vec<_> = gradients.iter().map(|(_, gradient)| gradient.as_ptr()).collect();

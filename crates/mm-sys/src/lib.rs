@@ -1,11 +1,10 @@
-//! What libtorch has and `tch` lacks, behind safe functions.
+//! Safe bindings to functions of libtorch that are missing in `tch`.
 //!
-//! A few C++ files (`shim/`) reach the entry points that training and fast inference need: the fused AdamW
-//! step, CPU and CUDA autocast, inference mode, clearing a gradient, gradient checkpointing, gradients that
-//! are known already, the state of generators, the processor's vector instructions, mapped files, linear
-//! layers whose weights are laid out once for oneDNN, in floats or in int8, and c10d: the process groups of
-//! PyTorch's own distributed training, Gloo and NCCL. This crate holds no policy: when to use which is for
-//! `mm-core`.
+//! A few C++ files (`shim/`) call the functions that training and fast inference need: the fused AdamW step, CPU
+//! and CUDA autocast, inference mode, clearing of gradients, gradient checkpointing, scalars with known
+//! gradients, generator states, vector instructions of the processor, memory-mapped files, linear layers packed
+//! for oneDNN in floats or int8, and c10d: the process groups of PyTorch's distributed training, Gloo and NCCL.
+//! This crate has no policy: `mm-core` decides which to use when.
 //!
 //! ```
 //! use tch::{Kind, Tensor};
@@ -13,7 +12,7 @@
 //! let y = mm_sys::inference_mode(|| &x * 2.0);
 //! assert_eq!(y.sum(Kind::Float).double_value(&[]), 12.0);
 //! ```
-#![allow(unsafe_code)] // the one crate that may; each block says why it is sound
+#![allow(unsafe_code)] // the only crate with unsafe code; each block has a SAFETY comment
 
 mod adamw;
 mod c10d;
@@ -43,7 +42,6 @@ pub use packed::{PackedLinear, PostOp};
 pub use reducer::{Reduced, Reducer};
 pub use rng::RngState;
 
-/// libtorch's CPU generator is one a process: tests that draw from it, or let a checkpoint restore it, take
-/// turns.
+/// libtorch has one CPU generator a process: tests that draw from it or restore it lock this.
 #[cfg(test)]
 static GENERATOR: std::sync::Mutex<()> = std::sync::Mutex::new(());

@@ -1,9 +1,10 @@
+//! Memory-mapped files.
+
 use std::fs::File;
 use std::ops::{Deref, Range};
 use std::path::Path;
 
-/// A file's bytes, mapped into memory rather than read: pages come in as they are touched and are shared with
-/// other processes.
+/// The bytes of a file, memory-mapped: pages are loaded on access and shared with other processes.
 #[derive(Debug)]
 pub struct MappedFile(memmap2::Mmap);
 
@@ -20,8 +21,8 @@ impl MappedFile {
         Ok(Self(unsafe { memmap2::Mmap::map(&file)? }))
     }
 
-    /// Lets go of the memory behind `bytes`, whose content is no longer needed soon; touched again, it comes
-    /// in again. Without it every page that was read counts as this process's memory until the map ends.
+    /// Releases the pages of `bytes`; they are loaded again on access. Without this every page that was read counts
+    /// as memory of this process until the map is dropped.
     pub fn release(&self, bytes: Range<usize>) {
         if bytes.is_empty() || bytes.end > self.0.len() {
             return;
@@ -31,7 +32,7 @@ impl MappedFile {
         let released = unsafe {
             self.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, bytes.start, bytes.len())
         };
-        drop(released); // it is advice: memory that stays is no error
+        drop(released); // only advice: memory that stays is not an error
     }
 }
 

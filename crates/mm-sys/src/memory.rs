@@ -1,3 +1,5 @@
+//! Gradients and elements of tensors, in place.
+
 use tch::{Kind, TchError, Tensor};
 use torch_sys::C_tensor;
 
@@ -35,12 +37,12 @@ pub fn copy_from_bytes(target: &mut Tensor, bytes: &[u8], kind: Kind) -> Result<
     }
 }
 
-/// A new f32 tensor on the CPU whose elements, in row-major order, `fill` writes in place: nothing is copied.
-/// They start at zero.
+/// A new f32 tensor on the CPU, whose row-major elements `fill` writes in place, without a copy. They start at
+/// zero.
 pub fn filled(shape: &[i64], fill: impl FnOnce(&mut [f32])) -> Tensor {
     let tensor = Tensor::zeros(shape, (Kind::Float, tch::Device::Cpu));
-    // SAFETY: the tensor was made just now, so nobody else sees its memory; it is contiguous and holds
-    // `numel` initialised f32 from `data_ptr` on, which libtorch aligns to 64 bytes. The slice ends with this
+    // SAFETY: the tensor was made just now, so its memory is unshared; it is contiguous and holds
+    // `numel` initialized f32 from `data_ptr` on, which libtorch aligns to 64 bytes. The slice ends with this
     // block, before the tensor is given away. An empty tensor has no memory to point to.
     if tensor.numel() > 0 {
         fill(unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast::<f32>(), tensor.numel()) });

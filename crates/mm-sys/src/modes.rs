@@ -1,3 +1,5 @@
+//! Inference mode and autocast.
+
 use std::ffi::{c_int, c_void};
 use tch::Device;
 
@@ -8,8 +10,8 @@ unsafe extern "C" {
     fn mm_autocast_leave(device: c_int, was_enabled: bool, was_dtype: c_int);
 }
 
-/// Runs `body` in libtorch's inference mode: no graph, no version counters. Tensors made inside cannot be
-/// trained on later.
+/// Runs `body` in libtorch's inference mode: no graph, no version counters. Tensors created inside cannot be used
+/// in training.
 pub fn inference_mode<T>(body: impl FnOnce() -> T) -> T {
     struct Guard(*mut c_void);
     impl Drop for Guard {
@@ -30,7 +32,7 @@ pub fn autocast_bf16<T>(device: Device, body: impl FnOnce() -> T) -> T {
     with_autocast(device, true, body)
 }
 
-/// Runs `body` in the types that its tensors have, whatever autocast is on for `device` around it.
+/// Runs `body` without autocast on `device`: operations use the types of their tensors.
 pub fn without_autocast<T>(device: Device, body: impl FnOnce() -> T) -> T {
     with_autocast(device, false, body)
 }

@@ -1,3 +1,5 @@
+//! Linear layers packed for oneDNN.
+
 use crate::error::{Result, made};
 use std::ffi::{CStr, c_char};
 use tch::{Kind, Tensor};
@@ -15,10 +17,10 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// What oneDNN computes on a linear layer's output before it leaves the cache.
+/// An operation on the output of a linear layer, fused by oneDNN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PostOp {
-    /// Nothing.
+    /// No operation.
     None,
     /// `x sigmoid(x)`.
     Swish,
@@ -31,7 +33,7 @@ pub enum PostOp {
 }
 
 impl PostOp {
-    /// Applies the operation in place, where nothing fuses it.
+    /// Applies the operation in place, without fusion.
     pub fn apply(self, mut y: Tensor) -> Tensor {
         match self {
             Self::None => y,
@@ -42,7 +44,7 @@ impl PostOp {
         }
     }
 
-    /// The name and algorithm that `mkldnn::_linear_pointwise` knows it by.
+    /// Its name and algorithm in `mkldnn::_linear_pointwise`.
     fn names(self) -> (&'static CStr, &'static CStr) {
         match self {
             Self::None => (c"none", c""),
@@ -54,8 +56,8 @@ impl PostOp {
     }
 }
 
-/// A linear layer whose weight is laid out once for oneDNN's kernels on this processor. Off the CPU, or where
-/// oneDNN cannot take the weight, it keeps the plain layout and computes the same.
+/// A linear layer with its weight packed once for oneDNN's kernels on this processor. On other devices, or where
+/// oneDNN does not support the weight, it keeps the plain layout and computes the same.
 #[derive(Debug)]
 pub struct PackedLinear {
     weight: Tensor,
@@ -64,7 +66,7 @@ pub struct PackedLinear {
 }
 
 impl PackedLinear {
-    /// Lays out `weight` `[out, in]`; `bias` is `[out]`, of the same type.
+    /// Packs `weight` `[out, in]`; `bias` is `[out]`, of the same type.
     pub fn new(weight: &Tensor, bias: Option<&Tensor>) -> Self {
         let bias = bias.map(Tensor::detach);
         let weight = weight.detach().contiguous();

@@ -1,3 +1,5 @@
+//! Bucketed averaging of gradients.
+
 use crate::c10d::{C10dProcessGroup, RawGroup};
 use crate::error::{Result, check};
 use std::ffi::c_char;
@@ -30,9 +32,9 @@ unsafe extern "C" {
     fn mm_reducer_lay_out(reducer: *mut RawReducer, order: *const usize, bucket_bytes: usize) -> *mut c_char;
 }
 
-/// Averages the gradients of parameters over a process group while the backward pass still runs (Li et al.
-/// 2020, "PyTorch Distributed", section 3.2): hooks move each gradient into a bucket, and a full bucket is on
-/// its way at once.
+/// Averages the gradients of parameters over a process group while the backward pass runs (Li et al. 2020,
+/// "PyTorch Distributed", section 3.2): hooks copy each gradient into a bucket, and a full bucket is sent at
+/// once.
 #[derive(Debug)]
 pub struct Reducer {
     raw: *mut RawReducer,
@@ -43,26 +45,26 @@ pub struct Reducer {
 // once.
 unsafe impl Send for Reducer {}
 
-/// How an averaging went.
+/// The result of averaging.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reduced {
-    /// Of each parameter, whether no process had a gradient for it; it has none now.
+    /// For each parameter, whether no process had a gradient for it; it then has none.
     pub unused: Vec<bool>,
-    /// Seconds that the caller waited for it after the backward pass.
+    /// Seconds spent waiting after the backward pass.
     pub waited: f64,
-    /// Seconds from the first bucket's sending to the last one's arrival.
+    /// Seconds from the first bucket sent to the last one received.
     pub sending: f64,
 }
 
 impl Reducer {
-    /// Hooks on to `parameters`, in buckets of up to `bucket_bytes` that are filled in `order`, a permutation
-    /// of the parameters' numbers.
+    /// Registers hooks on `parameters`, with buckets of up to `bucket_bytes` in the `order` of the parameters, a
+    /// permutation of their indices.
     ///
     /// # Errors
     /// libtorch has no memory for the buckets.
     ///
     /// # Panics
-    /// `order` is no permutation.
+    /// `order` is not a permutation.
     pub fn new(
         group: &C10dProcessGroup,
         parameters: &[Tensor],
@@ -81,17 +83,17 @@ impl Reducer {
         Ok(Self { raw, parameters: parameters.len() })
     }
 
-    /// Averages the gradients of the next backward pass, together with what has accumulated before it. Passes
-    /// without this leave gradients where they are.
+    /// Starts averaging with the next backward pass, including gradients accumulated before it. Passes without this
+    /// only accumulate.
     pub fn arm(&self) {
         // SAFETY: the reducer lives as long as `self`.
         unsafe { mm_reducer_arm(self.raw) }
     }
 
-    /// Ends the averaging after the armed backward pass: all gradients are the mean of the processes' now.
+    /// Waits for the averages after the armed backward pass: all gradients are then the mean over the processes.
     ///
     /// # Errors
-    /// A process is lost or does not come in time.
+    /// Another process fails or does not respond within the timeout.
     pub fn finish(&self) -> Result<Reduced> {
         let mut reduced = Reduced { unused: vec![false; self.parameters], waited: 0.0, sending: 0.0 };
         // SAFETY: there is a flag for each parameter, and all three places outlive the call.
@@ -106,7 +108,8 @@ impl Reducer {
         Ok(reduced)
     }
 
-    /// The parameters' numbers in the order in which the last armed backward pass had their gradients.
+    /// The indices of the parameters in the order in which their gradients became ready in the last armed backward
+    /// pass.
     pub fn arrival(&self) -> Vec<usize> {
         let mut order = vec![0; self.parameters];
         // SAFETY: there is a place for each parameter.
@@ -114,13 +117,13 @@ impl Reducer {
         order
     }
 
-    /// Makes the buckets anew in another `order`, between averagings. All processes must have the same.
+    /// Rebuilds the buckets in another `order`, between steps. It must be the same in all processes.
     ///
     /// # Errors
     /// libtorch has no memory for the buckets.
     ///
     /// # Panics
-    /// `order` is no permutation.
+    /// `order` is not a permutation.
     pub fn lay_out(&self, order: &[usize], bucket_bytes: usize) -> Result<()> {
         assert_permutation(order, self.parameters);
         // SAFETY: `order` holds a number for each parameter (checked above).

@@ -1,3 +1,5 @@
+//! States of random number generators.
+
 use crate::error::{Result, check, made};
 use std::ffi::{c_char, c_int};
 use tch::{Device, Tensor};
@@ -8,31 +10,31 @@ unsafe extern "C" {
     fn mm_set_generator_state(device: c_int, index: c_int, state: *const C_tensor) -> *mut c_char;
 }
 
-/// Where libtorch's generator of a device stands: what is drawn after [`RngState::restore`] is what was drawn
-/// after [`RngState::of`].
+/// The state of libtorch's generator of a device: after [`RngState::restore`] it draws the same numbers as after
+/// [`RngState::of`].
 #[derive(Debug)]
 pub struct RngState {
     device: Device,
-    /// The generator's own bytes.
+    /// The bytes of the generator.
     state: Tensor,
 }
 
 impl RngState {
-    /// The present state of the generator that tensors on `device` are drawn from.
+    /// The current state of the generator of `device`.
     ///
     /// # Errors
-    /// The device is not here.
+    /// The device is not available.
     pub fn of(device: Device) -> Result<Self> {
         let (kind, index) = parts(device);
-        // SAFETY: takes two numbers; a device that is not here is an error of libtorch's.
+        // SAFETY: takes two numbers; a missing device is an error of libtorch.
         let state = unsafe { made(|out| mm_generator_state(kind, index, out)) }?;
         Ok(Self { device, state })
     }
 
-    /// Takes the generator back there.
+    /// Restores the generator to this state.
     ///
     /// # Errors
-    /// The device is not here any more.
+    /// The device is no longer available.
     pub fn restore(&self) -> Result<()> {
         let (kind, index) = parts(self.device);
         // SAFETY: the state lives through the call, which copies it.
@@ -40,7 +42,7 @@ impl RngState {
     }
 }
 
-/// c10::DeviceType and the index, -1 for the only one.
+/// c10::DeviceType and index, -1 for the default.
 fn parts(device: Device) -> (c_int, c_int) {
     match device {
         Device::Cuda(index) => (1, index as c_int),

@@ -1,14 +1,13 @@
-//! What the tests of several crates share. It is a dev-dependency: nothing here is part of a program.
+//! Helpers for the tests of several crates, a dev-dependency only.
 //!
-//! Tests run beside each other in one process, libtorch has one generator a process, and processors round
-//! differently. So
+//! Tests run in parallel in one process, libtorch has one generator a process, and processors round differently.
+//! So
 //!
-//! - inputs are drawn with [`normal`], [`uniform`] and [`integers`], whose numbers depend on the seed alone;
-//!   [`initialize`] does the same for the parameters of a model. `tch::manual_seed` is for tests of what
-//!   libtorch's own generator does, which take turns with a lock;
-//! - results are compared with [`assert_close`], whose tolerance is the rounding of the terms that a result
-//!   is the sum of. Bits are compared between two computations on one machine only, and counts of iterations
-//!   within a band.
+//! - inputs are drawn with [`normal`], [`uniform`] and [`integers`], whose numbers depend on the seed only;
+//!   [`initialize`] does the same for the parameters of a model. `tch::manual_seed` is for tests of libtorch's own
+//!   generator, which share a lock;
+//! - results are compared with [`assert_close`], with the rounding of the summed terms as tolerance. Bits are
+//!   compared only between two computations on one machine, and counts of iterations within a range.
 //!
 //! ```
 //! use mm_testing::{assert_close, normal};
@@ -27,8 +26,7 @@ use std::ops::Range;
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 
-/// Roundings of f32 that [`assert_close`] allows: terms are products that are rounded, and are added in
-/// another order.
+/// Roundings of f32 that [`assert_close`] allows: terms are rounded products, and are added in another order.
 const ROUNDINGS: f64 = 8.0;
 
 /// A tensor of f32 from the standard normal distribution.
@@ -48,8 +46,8 @@ pub fn integers(seed: u64, range: Range<i64>, shape: &[i64]) -> Tensor {
     Tensor::from_slice(&values).view(shape)
 }
 
-/// Draws the parameters of a model anew, from `seed` alone: those that its initialisation drew. Matrices get
-/// a standard deviation of 1 / sqrt(inputs), vectors of 0.02; constants, as the weights of norms, stay.
+/// Draws the randomly initialized parameters of a model again, from `seed` only. Matrices get a standard deviation of
+/// 1 / sqrt(inputs), vectors of 0.02; constants, such as the weights of norms, stay.
 pub fn initialize(vs: &VarStore, seed: u64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut variables: Vec<(String, Tensor)> = vs.variables().into_iter().collect();
@@ -65,12 +63,11 @@ pub fn initialize(vs: &VarStore, seed: u64) {
     }
 }
 
-/// Asserts that `found` is `expected` within the rounding of f32. `terms`, of a shape that broadcasts to
-/// theirs, is the size of what each element was computed from: the sum of the absolute values where it is a
-/// sum, which may itself cancel to nothing.
+/// Asserts that `found` equals `expected` within the rounding of f32. `terms`, of a shape that broadcasts to theirs,
+/// is the magnitude of the terms of each element: of a sum, which may cancel, the sum of absolute values.
 ///
 /// # Panics
-/// An element is off by more, or not a number, or the shapes differ.
+/// An element differs by more or is NaN, or the shapes differ.
 pub fn assert_close(what: &str, found: &Tensor, expected: &Tensor, terms: &Tensor) {
     assert_eq!(found.size(), expected.size(), "{what}");
     let off = (found.to_kind(Kind::Double) - expected.to_kind(Kind::Double)).abs();
@@ -97,7 +94,7 @@ fn filled_by(rng: &mut ChaCha8Rng, shape: &[i64], mut draw: impl FnMut(&mut ChaC
     Tensor::from_slice(&values).view(shape)
 }
 
-/// One number by the transform of Box and Muller (1958).
+/// A number by the Box-Muller transform (1958).
 fn standard_normal(rng: &mut ChaCha8Rng) -> f64 {
     let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
     radius * (TAU * rng.random::<f64>()).cos()
@@ -129,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn drawn_parameters_are_drawn_anew_and_constants_stay() {
+    fn random_parameters_are_drawn_again_and_constants_stay() {
         let make = |seed| {
             let vs = VarStore::new(Device::Cpu);
             let matrix = vs.root().var("matrix", &[64, 25], DRAWN);

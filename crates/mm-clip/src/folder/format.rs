@@ -26,11 +26,11 @@ pub enum CheckpointFormat {
 impl std::fmt::Display for CheckpointFormat {
     fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
         out.write_str(match self {
-            Self::Hf => "transformers' form",
-            Self::OpenClip => "open_clip's form",
-            Self::Openai => "OpenAI's form",
-            Self::Own => "this project's own form",
-            Self::Checkpoint => "the form of a checkpoint",
+            Self::Hf => "transformers' format",
+            Self::OpenClip => "open_clip's format",
+            Self::Openai => "OpenAI's format",
+            Self::Own => "this project's own format",
+            Self::Checkpoint => "the format of a checkpoint",
         })
     }
 }

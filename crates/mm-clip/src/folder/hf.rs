@@ -1,5 +1,4 @@
-//! `config.json`, as transformers writes it, and this project's own for pairs of towers that transformers has
-//! no class for.
+//! `config.json`: of transformers, and this project's own for pairs of towers without a transformers class.
 
 use super::Architecture;
 use crate::{ClipConfig, ContrastiveLoss, Error, Result};
@@ -9,20 +8,21 @@ use mm_text::{BertConfig, BertPooling, ClipTextConfig, ClipTextVariant, TextTowe
 use mm_vision::{ImageTowerConfig, VitConfig, VitVariant};
 use serde_json::{Value, json};
 
-/// The `model_type` of pairs that transformers has no class for.
+/// The `model_type` of pairs without a transformers class.
 const OWN_TYPE: &str = "mm-clip";
 
-/// The `model_type`s that can be read.
-const KNOWN: &str = "clip, siglip, clip_text_model, clip_vision_model, siglip_text_model, siglip_vision_model, bert, vit and mm-clip";
+/// The supported `model_type`s.
+const KNOWN: &str = "clip, siglip, clip_text_model, clip_vision_model, siglip_text_model, \
+                     siglip_vision_model, bert, vit and mm-clip";
 
 /// transformers' default of `projection_dim`.
 const PROJECTION_DIM: i64 = 512;
 
-/// Reads the `config.json` of the model folder `folder`, whose tensors `weights` tell what a config leaves
-/// open: whether a lone tower has its projection and its pooler.
+/// Reads the `config.json` of `folder`. The tensors `weights` show what a config leaves open: whether a single
+/// tower has a projection and a pooler.
 ///
 /// # Errors
-/// The file is missing or no JSON, its architecture is none of those known, or a field is out of range.
+/// The file is missing or not JSON, its architecture is not supported, or a field is out of range.
 pub(super) fn read(folder: &HfFolder, weights: &Weights) -> Result<Architecture> {
     read_architecture(folder, weights).map_err(|error| error.at(&folder.file(CONFIG_FILE)))
 }
@@ -53,27 +53,28 @@ fn read_architecture(folder: &HfFolder, weights: &Weights) -> Result<Architectur
         Some("clip_text_model") => text(ClipTextVariant::Clip),
         Some("siglip_text_model") => text(ClipTextVariant::Siglip),
         Some("bert") => {
-            let of_weights = match weights.has_suffix("pooler.dense.weight") {
-                true => BertPooling::Pooler,
-                false => BertPooling::Cls,
-            };
+            let has_pooler = weights.has_suffix("pooler.dense.weight");
+            let of_weights = if has_pooler { BertPooling::Pooler } else { BertPooling::Cls };
             let pooling = BertPooling::from_sentence_transformers(folder.path())?.unwrap_or(of_weights);
             let tower = TextTowerConfig::Bert(BertConfig::from_hf(&config, pooling)?);
             Ok(Architecture::Text { tower, projection: None })
         }
         Some("siglip2") => Err(Error::Model(
-            "model_type siglip2 is the variant with variable resolution (NaFlex), which is not offered; those of fixed resolution are model_type siglip".to_owned(),
+            "model_type siglip2 is the variant with variable resolution (NaFlex), which is not supported; \
+             those of fixed resolution are model_type siglip"
+                .to_owned(),
         )),
-        Some("chinese_clip") => Err(Error::Model(format!("model_type chinese_clip is not offered; known are {KNOWN}"))),
-        Some(other) => Err(Error::Model(format!("model_type {other} is not known; known are {KNOWN}"))),
-        None => Err(Error::Model(format!("model_type is missing; known are {KNOWN}"))),
+        Some(other) => {
+            Err(Error::Model(format!("model_type {other} is not supported; supported are {KNOWN}")))
+        }
+        None => Err(Error::Model(format!("model_type is missing; supported are {KNOWN}"))),
     }
 }
 
-/// The pair of towers that a `config.json` describes; none where it is of something else.
+/// The pair of towers in a `config.json`; none if it is of another model.
 ///
 /// # Errors
-/// A field of it is out of range.
+/// A field is out of range.
 pub(super) fn read_pair(config: &Value) -> Result<Option<ClipConfig>> {
     let pair = |image_form, text_form, loss| -> Result<Option<ClipConfig>> {
         let image = VitConfig::from_hf(&nested(config, "vision_config")?, image_form)?;
@@ -99,7 +100,7 @@ pub(super) fn read_pair(config: &Value) -> Result<Option<ClipConfig>> {
     }
 }
 
-/// The nested config `name`. Files from before transformers 4.27 repeat it as `NAME_dict`, whose fields win.
+/// The nested config `name`. Files from before transformers 4.27 repeat it as `NAME_dict`, which takes precedence.
 fn nested(config: &Value, name: &str) -> Result<Value> {
     let mut fields = serde_json::Map::new();
     for name in [name, &format!("{name}_dict")] {
@@ -117,11 +118,11 @@ fn projection_dim(config: &Value) -> Result<i64> {
         Value::Null => Ok(PROJECTION_DIM),
         given => given
             .as_i64()
-            .ok_or_else(|| Error::Model(format!("projection_dim is {given}: it must be a whole number"))),
+            .ok_or_else(|| Error::Model(format!("projection_dim is {given}: it must be an integer"))),
     }
 }
 
-/// `config.json` for `architecture`: transformers' own where it has a class for it, else this project's.
+/// `config.json` for `architecture`: of transformers if it has a class for it, else this project's own.
 pub(super) fn write(architecture: &Architecture, tokenizer: Option<&Tokenizer>) -> Result<Value> {
     Ok(match architecture {
         Architecture::Clip(config) => pair_config(config, tokenizer)?,
@@ -150,13 +151,14 @@ pub(super) fn write(architecture: &Architecture, tokenizer: Option<&Tokenizer>) 
         }
         Architecture::Image { .. } => {
             return Err(Error::Model(
-                "a ResNet alone has no form in transformers: save it within its CLIP".to_owned(),
+                "transformers has no format for a single ResNet of this kind: save it within its CLIP"
+                    .to_owned(),
             ));
         }
     })
 }
 
-/// This project's own `config.json` for `config`, which holds any pair.
+/// This project's own `config.json` for `config`, which represents any pair.
 pub(super) fn write_own(config: &ClipConfig) -> Result<Value> {
     let clip = serde_json::to_value(config).map_err(|error| Error::Model(error.to_string()))?;
     Ok(json!({ "model_type": OWN_TYPE, "clip": clip }))
@@ -192,7 +194,7 @@ fn pair_config(config: &ClipConfig, tokenizer: Option<&Tokenizer>) -> Result<Val
 
 fn text_config(text: &ClipTextConfig, tokenizer: Option<&Tokenizer>) -> Value {
     match tokenizer {
-        // Where a text's largest id is its end token for certain, that says the same in newer words.
+        // If the largest id of a text is always its end token, both mean the same; the id is the newer way.
         Some(tokenizer)
             if text.form == ClipTextVariant::Clip
                 && tokenizer.eos_is_largest()
@@ -206,7 +208,7 @@ fn text_config(text: &ClipTextConfig, tokenizer: Option<&Tokenizer>) -> Value {
     }
 }
 
-/// `config` with the fields of `more` that are not null.
+/// `config` with the non-null fields of `more`.
 fn with(mut config: Value, more: Value) -> Value {
     for (name, value) in more.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
         config[name] = value.clone();

@@ -1,3 +1,5 @@
+//! Writing of model folders.
+
 use super::{Architecture, CheckpointFormat, INT8_STEM, hf, open_clip, verify};
 use crate::checkpoint::OPEN_CLIP;
 use crate::encoder::TEXT_ROOT;
@@ -11,32 +13,32 @@ use serde_json::{Value, json};
 use std::path::Path;
 use tch::Tensor;
 
-/// What is written into a model's folder.
+/// A model to be written to a folder.
 pub struct Saved<'a> {
-    /// What the weights belong to.
+    /// The model without its weights.
     pub description: Description<'a>,
     /// The variables, named as in [`Clip`](crate::Clip).
     pub variables: Vec<(String, Tensor)>,
 }
 
-/// A model but for its weights.
+/// A model without its weights.
 #[derive(Clone, Copy)]
 pub struct Description<'a> {
-    /// What the model is.
+    /// The architecture of the model.
     pub architecture: &'a Architecture,
-    /// Of the text tower.
+    /// The tokenizer of the text tower.
     pub tokenizer: Option<&'a Tokenizer>,
-    /// Whether the tokenizer's files are written; else the caller brings those that it came from.
+    /// Whether the tokenizer's files are written; otherwise the caller copies the original ones.
     pub writes_tokenizer: bool,
-    /// Of the image tower.
+    /// The preprocessing of the image tower.
     pub processor: Option<&'a ImageProcessor>,
 }
 
 impl Saved<'_> {
-    /// Writes everything into the existing `folder`, in `form`.
+    /// Writes config, weights, preprocessing and tokenizer to the existing `folder`, in `format`.
     ///
     /// # Errors
-    /// A file cannot be written, or the form cannot hold the model.
+    /// A file cannot be written, or the format cannot represent the model.
     pub fn write(mut self, folder: &Path, format: CheckpointFormat, dtype: StoredType) -> Result<()> {
         self.description.check(format)?;
         let (names, stem) = match format {
@@ -56,18 +58,18 @@ impl Saved<'_> {
         let file = folder.join(format!("{stem}.safetensors"));
         write(&file, &dtype.convert(tensors))?;
         if format == CheckpointFormat::Openai {
-            open_clip::check_told_by_shapes(self.description.pair()?, &Weights::open(&file)?)?;
+            open_clip::check_shapes_give_config(self.description.pair()?, &Weights::open(&file)?)?;
         }
         self.description.write(folder, format, dtype)
     }
 }
 
 impl Description<'_> {
-    /// The form of folder that holds this pair of towers: transformers' where it can, else open_clip's, else
-    /// this project's own.
+    /// The format for this pair of towers: transformers' if it can represent the pair, else open_clip's, else this
+    /// project's own.
     ///
     /// # Errors
-    /// None holds it.
+    /// No format can represent it.
     pub fn format(&self) -> Result<CheckpointFormat> {
         match [CheckpointFormat::Hf, CheckpointFormat::OpenClip]
             .into_iter()
@@ -78,15 +80,15 @@ impl Description<'_> {
         }
     }
 
-    /// Checks that `form` holds the model's config and preprocessing, and that they read back as the same,
-    /// without a file.
+    /// Checks that `format` can represent the model's config and preprocessing, and that they read back as the same,
+    /// without writing a file.
     ///
     /// # Errors
-    /// What the form has no place for.
+    /// The format has no place for a setting, which is named.
     pub fn check(&self, format: CheckpointFormat) -> Result<()> {
         let config = self.config(format)?;
         let read = match (format, self.architecture) {
-            (CheckpointFormat::Openai, _) => None, // the shapes of the tensors tell
+            (CheckpointFormat::Openai, _) => None, // the config is in the shapes of the tensors
             (CheckpointFormat::OpenClip, _) => Some(open_clip::read(&config["model_cfg"])?),
             (_, Architecture::Clip(_)) => hf::read_pair(&config)?,
             (_, _) => None,
@@ -100,23 +102,21 @@ impl Description<'_> {
             _ => ImageProcessor::from_json(&preprocessing(processor, &config)?)?,
         };
         verify::same_processor(&read, processor)?;
-        match self
-            .shortened()
-            .filter(|_| [CheckpointFormat::OpenClip, CheckpointFormat::Openai].contains(&format))
-        {
-            None => Ok(()),
-            Some((length, positions)) => Err(Error::Model(format!(
-                "the tokenizer cuts texts at {length} tokens and the tower has {positions} positions, at which readers of this form \
-                 would cut: keep the model in Hugging Face's form, or set model_max_length in its tokenizer_config.json to {positions}"
-            ))),
-        }
+        let truncates_at_positions = [CheckpointFormat::OpenClip, CheckpointFormat::Openai].contains(&format);
+        let Some((length, positions)) = self.shortened().filter(|_| truncates_at_positions) else {
+            return Ok(());
+        };
+        Err(Error::Model(format!(
+            "the tokenizer truncates texts at {length} tokens, and readers of this format would at the \
+             {positions} positions of the tower: keep the model in Hugging Face's format, or set \
+             model_max_length in its tokenizer_config.json to {positions}"
+        )))
     }
 
-    /// Writes config, preprocessing and tokenizer into the existing `folder`: all but the weights, which are
-    /// of type `dtype`.
+    /// Writes config, preprocessing and tokenizer to the existing `folder`, for weights of type `dtype`.
     ///
     /// # Errors
-    /// A file cannot be written, or the form cannot hold the model.
+    /// A file cannot be written, or the format cannot represent the model.
     pub fn write(&self, folder: &Path, format: CheckpointFormat, dtype: StoredType) -> Result<()> {
         let mut config = self.config(format)?;
         match format {
@@ -139,7 +139,7 @@ impl Description<'_> {
         Ok(())
     }
 
-    /// The JSON of the form's config; null where it has none.
+    /// The config in `format`; null for a format without one.
     fn config(&self, format: CheckpointFormat) -> Result<Value> {
         match format {
             CheckpointFormat::Hf => hf::write(self.architecture, self.tokenizer),
@@ -156,13 +156,13 @@ impl Description<'_> {
         }
     }
 
-    /// The tokenizer's length and the tower's positions, where texts are cut before these end.
+    /// The tokenizer's maximum length and the tower's positions, if the former is smaller.
     fn shortened(&self) -> Option<(i64, i64)> {
         let (length, positions) = (self.tokenizer?.context_length() as i64, self.text()?.context_length());
         (length < positions).then_some((length, positions))
     }
 
-    /// The text tower, if there is one.
+    /// The text tower, if the model has one.
     fn text(&self) -> Option<&TextTowerConfig> {
         match self.architecture {
             Architecture::Clip(ClipConfig { text, .. }) | Architecture::Text { tower: text, .. } => {
@@ -172,17 +172,17 @@ impl Description<'_> {
         }
     }
 
-    /// Both towers, without which there is no form but Hugging Face's.
+    /// The config of both towers, which every format but Hugging Face's needs.
     fn pair(&self) -> Result<&ClipConfig> {
         match self.architecture {
             Architecture::Clip(config) => Ok(config),
             _ => Err(Error::Model(
-                "a tower alone has a form in transformers only: keep it in Hugging Face's".to_owned(),
+                "only transformers has a format for a single tower: keep it in Hugging Face's".to_owned(),
             )),
         }
     }
 
-    /// What a lone tower's names begin with here and not in its own class of transformers.
+    /// The prefix of a single tower's names, which they do not have in the tower's own transformers class.
     fn bare_root(&self) -> Option<&'static str> {
         match self.architecture {
             Architecture::Image { tower, projection: None } => Some(tower.root()),
@@ -192,8 +192,8 @@ impl Description<'_> {
     }
 }
 
-/// The JSON of `processor` beside `config`: in words of our own only where the config has them too, and no
-/// other program reads it.
+/// The JSON of `processor` for `config`: in this project's own format only beside such a config, which no other
+/// program reads.
 fn preprocessing(processor: &ImageProcessor, config: &Value) -> Result<Value> {
     Ok(if hf::is_own(config) { processor.to_own_json()? } else { processor.to_json()? })
 }

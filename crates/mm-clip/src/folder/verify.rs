@@ -1,5 +1,4 @@
-//! Whether what was written is what was meant: a model that opens with other inputs or outputs would be found
-//! by its user, if at all.
+//! Verification of written folders: a model that opens with other inputs or outputs would be found late or never.
 
 use super::{Architecture, CheckpointFormat, Description, ModelFolder};
 use crate::{Clip, ClipConfig, Error, ImageEncoder, Result, TextEncoder};
@@ -7,16 +6,16 @@ use mm_text::{TextTowerConfig, Tokenizer};
 use mm_vision::{ImageProcessor, ImageTowerConfig};
 use std::path::Path;
 
-/// Opens what was written into `folder` and compares it with `description`: config, names and shapes of the
-/// tensors, preprocessing, and tokenizer. Weights are not computed with.
+/// Opens the written `folder` and compares it with `description`: config, names and shapes of the tensors,
+/// preprocessing and tokenizer. The model is not run.
 ///
 /// # Errors
-/// It cannot be opened, or differs: in what, and that the form cannot hold the model.
+/// It cannot be opened, or differs: the format cannot represent the model.
 pub(crate) fn verify(folder: &Path, form: CheckpointFormat, description: &Description) -> Result<()> {
     let path = folder.to_str().ok_or_else(|| Error::Model("the folder's name is not UTF-8".to_owned()))?;
     let mut written = ModelFolder::open(path)?;
     if written.format != form {
-        return Err(unlike("it would be taken for a folder of another form"));
+        return Err(unlike("it would be read as a folder of another format"));
     }
     same_architecture(&written.architecture, description.architecture, description.tokenizer)?;
     let architecture = written.architecture.clone();
@@ -35,28 +34,28 @@ pub(crate) fn verify(folder: &Path, form: CheckpointFormat, description: &Descri
     }
 }
 
-/// Refuses preprocessing that would be another.
+/// Checks that the preprocessing is the same.
 pub(super) fn same_processor(read: &ImageProcessor, meant: &ImageProcessor) -> Result<()> {
-    match read == meant {
-        true => Ok(()),
-        false => Err(unlike(&format!("the preprocessing would be {read} instead of {meant}"))),
+    if read == meant {
+        return Ok(());
     }
+    Err(unlike(&format!("the preprocessing would be {read} instead of {meant}")))
 }
 
-/// Refuses a config that stands for another model. What only training heeds may differ.
+/// Checks that the config is of the same model. Settings of training only may differ.
 pub(crate) fn same_architecture(
     read: &Architecture,
     meant: &Architecture,
     tokenizer: Option<&Tokenizer>,
 ) -> Result<()> {
     let (read, meant) = (inference_only(read, tokenizer), inference_only(meant, tokenizer));
-    match read == meant {
-        true => Ok(()),
-        false => Err(unlike(&format!("the config would read as {}", first_difference(&read, &meant)))),
+    if read == meant {
+        return Ok(());
     }
+    Err(unlike(&format!("the config would read as {}", first_difference(&read, &meant))))
 }
 
-/// `architecture` without what only training heeds, and with one word for one place where texts are read.
+/// `architecture` without settings of training, and with one representation of the pooled token.
 fn inference_only(architecture: &Architecture, tokenizer: Option<&Tokenizer>) -> Architecture {
     let mut architecture = architecture.clone();
     match &mut architecture {
@@ -72,8 +71,7 @@ fn inference_only(architecture: &Architecture, tokenizer: Option<&Tokenizer>) ->
     if let Architecture::Clip(ClipConfig { text: TextTowerConfig::Clip(text), .. })
     | Architecture::Text { tower: TextTowerConfig::Clip(text), .. } = &mut architecture
     {
-        // SigLIP's tower looks for no token; the last id of the vocabulary is the largest of its text
-        // wherever it is.
+        // SigLIP's tower pools no token; the last id of the vocabulary is always the largest of its text.
         let largest = tokenizer
             .filter(|tokenizer| tokenizer.eos_is_largest())
             .map(|tokenizer| tokenizer.eos_id().into());
@@ -103,5 +101,5 @@ fn first_difference(read: &Architecture, meant: &Architecture) -> String {
 }
 
 fn unlike(problem: &str) -> Error {
-    Error::Model(format!("this form cannot hold it: {problem}"))
+    Error::Model(format!("this format cannot represent it: {problem}"))
 }

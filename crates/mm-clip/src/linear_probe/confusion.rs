@@ -1,13 +1,14 @@
-/// How often which class was taken for which.
+//! The confusion matrix of a classifier.
+
+/// Counts of predictions for each class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confusion {
-    /// `[truth][said]`.
+    /// `[truth][prediction]`.
     counts: Vec<Vec<usize>>,
 }
 
 impl Confusion {
-    /// Counts what was `said` of samples whose `truth` is known; both are numbers below `class_count`, of the
-    /// same samples.
+    /// Counts predictions `said` against `truth`: classes below `class_count`, for the same samples.
     pub(super) fn new(truth: &[usize], said: &[usize], class_count: usize) -> Self {
         let mut counts = vec![vec![0; class_count]; class_count];
         for (&truth, &said) in truth.iter().zip(said) {
@@ -16,14 +17,14 @@ impl Confusion {
         Self { counts }
     }
 
-    /// The share of samples that got their class.
+    /// The share of correct predictions.
     pub fn accuracy(&self) -> f64 {
         let right: usize = self.counts.iter().enumerate().map(|(class, said)| said[class]).sum();
         right as f64 / self.counts.iter().flatten().sum::<usize>() as f64
     }
 
-    /// The mean, over the classes that have samples, of the share of a class that got it: a rare class counts
-    /// as much as a common one (VTAB's and scikit-learn's balanced accuracy).
+    /// The mean of the recalls of all classes with samples: a rare class counts as much as a common one (balanced
+    /// accuracy in VTAB and scikit-learn).
     pub fn mean_per_class_accuracy(&self) -> f64 {
         let classes =
             self.counts.iter().enumerate().map(|(class, said)| (said[class], said.iter().sum::<usize>()));
@@ -32,13 +33,13 @@ impl Confusion {
         shares.iter().sum::<f64>() / shares.len() as f64
     }
 
-    /// The at most `limit` pairs that were confused most often: the truth, what was said, and how often.
+    /// The `limit` most frequent confusions: truth, prediction and count.
     pub fn most_confused(&self, limit: usize) -> Vec<(usize, usize, usize)> {
         let all = self.counts.iter().enumerate().flat_map(|(truth, said)| {
             said.iter().enumerate().map(move |(said, &count)| (truth, said, count))
         });
         let mut confused: Vec<_> = all.filter(|(truth, said, count)| truth != said && *count > 0).collect();
-        // stable: equal counts stay in the order of the classes
+        // Stable: equal counts stay in the order of the classes.
         confused.sort_by_key(|&(_, _, count)| std::cmp::Reverse(count));
         confused.truncate(limit);
         confused

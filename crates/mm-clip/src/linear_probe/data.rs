@@ -1,8 +1,10 @@
+//! Features with labels.
+
 use crate::{Error, Result};
 use mm_core::seed;
 use tch::{Device, Kind, Tensor};
 
-/// Features of images with the classes of the images.
+/// Features of images with their classes.
 #[derive(Debug)]
 pub struct LabelledFeatures {
     /// `[N, D]` f64.
@@ -14,12 +16,11 @@ pub struct LabelledFeatures {
 }
 
 impl LabelledFeatures {
-    /// Rows of `features` `[N, D]`, on any device and of any type, with their `classes`, numbers below
-    /// `class_count`.
+    /// Rows of `features` `[N, D]`, on any device and of any type, with their `classes` below `class_count`.
     ///
     /// # Errors
-    /// There are fewer than two classes, no row, as many classes as rows are not there, a class is out of
-    /// range, or a feature is not finite.
+    /// There are fewer than two classes or no row, the numbers of classes and rows differ, a class is out of range,
+    /// or a feature is not finite.
     pub fn new(features: &Tensor, classes: &[usize], class_count: usize) -> Result<Self> {
         let fail = |problem: String| Err(Error::Evaluation(problem));
         let size = features.size();
@@ -30,7 +31,7 @@ impl LabelledFeatures {
             ));
         }
         if class_count < 2 {
-            return fail(format!("a linear probe tells at least two classes apart; there is {class_count}"));
+            return fail(format!("a linear probe needs at least two classes; there is {class_count}"));
         }
         if let Some(class) = classes.iter().find(|&&class| class >= class_count) {
             return fail(format!("class {class} among {class_count} classes, which are counted from 0"));
@@ -54,7 +55,7 @@ impl LabelledFeatures {
         self.features.size()[0] as usize
     }
 
-    /// Never: there is at least one row.
+    /// Always false: there is at least one row.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -71,8 +72,8 @@ impl LabelledFeatures {
         counts
     }
 
-    /// Sets a tenth of each class apart, at least one sample of a class that has two: what is left, and what
-    /// is set apart. The same `seed` takes the same rows.
+    /// Splits off a tenth of each class for validation, at least one sample of a class with two: training and
+    /// validation set. The same `seed` selects the same rows.
     ///
     /// # Errors
     /// No class has two samples.
@@ -91,20 +92,20 @@ impl LabelledFeatures {
         if apart.is_empty() {
             let classes = self.class_count;
             let problem = format!(
-                "each of {classes} classes has one sample: none can be set apart to choose C by; give C"
+                "each of {classes} classes has one sample: none is left for validation to choose C; give C"
             );
             return Err(Error::Evaluation(problem));
         }
         Ok((self.rows(kept)?, self.rows(apart)?))
     }
 
-    /// These rows, then those of `other`.
+    /// These rows followed by those of `other`.
     pub(super) fn with(&self, other: &Self) -> Result<Self> {
         let features = Tensor::f_cat(&[&self.features, &other.features], 0)?;
         Self::of(features, [&self.classes[..], &other.classes].concat(), self.class_count)
     }
 
-    /// The rows of the numbers given, in their order in the data.
+    /// The rows with the given indices.
     fn rows(&self, mut rows: Vec<usize>) -> Result<Self> {
         rows.sort_unstable();
         let index: Vec<i64> = rows.iter().map(|&row| row as i64).collect();

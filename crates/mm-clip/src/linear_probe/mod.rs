@@ -14,13 +14,12 @@ use mm_core::optim::{LbfgsConfig, Minimum, lbfgs};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// When the training of a [`LinearProbe`] stops.
+/// The stopping criteria of a [`LinearProbe`]'s training.
 #[derive(Clone, Copy, Debug)]
 pub struct ProbeConfig {
-    /// The most iterations of L-BFGS; Radford et al. allow 1000.
+    /// The most iterations of L-BFGS; 1000 in Radford et al.
     pub max_iterations: usize,
-    /// The largest element of the gradient of the mean loss a sample at which training has converged:
-    /// scikit-learn's `tol`.
+    /// Training has converged when no element of the gradient of the mean loss is larger: `tol` of scikit-learn.
     pub tolerance: f64,
 }
 
@@ -30,12 +29,12 @@ impl Default for ProbeConfig {
     }
 }
 
-/// Multinomial logistic regression on features that stay as they are, by which Radford et al. 2021 (section
-/// 3.2, appendix A.3) measure what an image tower has learned.
+/// Multinomial logistic regression on frozen features, the evaluation of image towers in Radford et al. 2021
+/// (section 3.2, appendix A.3).
 ///
-/// It is scikit-learn's `LogisticRegression`: the lowest `0.5 * |W|^2 + C * sum of cross entropies`, with the
-/// bias free, found by L-BFGS in f64. As there, two classes share one vector of weights, here as its halves
-/// of opposite sign.
+/// It is scikit-learn's `LogisticRegression`: minimizes `0.5 * |W|^2 + C * sum of cross entropies` by L-BFGS in f64,
+/// without a penalty on the bias. As there, two classes share one vector of weights, here as halves of opposite
+/// sign.
 ///
 /// ```
 /// use mm_clip::{LabelledFeatures, LinearProbe, ProbeConfig};
@@ -50,9 +49,9 @@ impl Default for ProbeConfig {
 /// ```
 #[derive(Debug)]
 pub struct LinearProbe {
-    /// `[K, D + 1]` f64: of each class its weights and its bias.
+    /// `[K, D + 1]` f64: weights and bias of each class.
     parameters: Tensor,
-    /// The objective that was reached, as above.
+    /// The value of the objective.
     pub objective: f64,
     /// Iterations of L-BFGS.
     pub iterations: usize,
@@ -64,12 +63,12 @@ impl LinearProbe {
     /// Trains on `data` with inverse penalty `c`.
     ///
     /// # Errors
-    /// `c` is not a positive number, or a class has no sample: nothing bounds its bias.
+    /// `c` is not a positive number, or a class has no sample, which leaves its bias unbounded.
     pub fn fit(data: &LabelledFeatures, c: f64, config: &ProbeConfig) -> Result<Self> {
         Self::fit_from(None, data, c, config)
     }
 
-    /// As [`LinearProbe::fit`], from where a probe for other data or another `c` ended; else from zero.
+    /// As [`LinearProbe::fit`], starting from the parameters of another probe; without one, from zero.
     fn fit_from(start: Option<&Self>, data: &LabelledFeatures, c: f64, config: &ProbeConfig) -> Result<Self> {
         if !(c > 0.0 && c.is_finite()) {
             return Err(Error::Evaluation(format!("C is {c}; it must be a positive number")));
@@ -104,7 +103,7 @@ impl LinearProbe {
     /// The class of each row of `features` `[N, D]`.
     ///
     /// # Errors
-    /// The features are not as wide as those of training.
+    /// The features have another width than in training.
     pub fn predict(&self, features: &Tensor) -> Result<Vec<usize>> {
         if features.dim() != 2 || features.size()[1] != self.width() {
             let (size, width) = (features.size(), self.width());
@@ -120,10 +119,10 @@ impl LinearProbe {
             .collect())
     }
 
-    /// Compares what the probe says of `data` with its classes.
+    /// Compares the predictions for `data` with its classes.
     ///
     /// # Errors
-    /// The data are of other classes or another width than those of training.
+    /// The data have other classes or another width than in training.
     pub fn evaluate(&self, data: &LabelledFeatures) -> Result<Confusion> {
         let classes = self.parameters.size()[0] as usize;
         if data.class_count() != classes {
@@ -160,8 +159,8 @@ fn logits(features: &Tensor, parameters: &Tensor) -> std::result::Result<Tensor,
     parameters.select(1, width).f_addmm(features, &weights.f_transpose(0, 1)?)
 }
 
-/// What training minimises: the objective of [`LinearProbe`] over `C * N`, which keeps the gradient's size
-/// near that of one sample whatever C is.
+/// The minimized function: the objective of [`LinearProbe`] over `C * N`, so that the scale of the gradient is that
+/// of one sample for every C.
 struct Objective<'a> {
     data: &'a LabelledFeatures,
     /// The factor of `0.5 * |W|^2`.
@@ -170,7 +169,7 @@ struct Objective<'a> {
 
 impl<'a> Objective<'a> {
     fn new(data: &'a LabelledFeatures, c: f64) -> Self {
-        // |W|^2 of the two halves is half of the square of the one vector that they stand for.
+        // |W|^2 of the two halves is half of that of the one vector that they represent.
         let vectors = if data.class_count() == 2 { 2.0 } else { 1.0 };
         Self { data, penalty: vectors / (c * data.len() as f64) }
     }
@@ -183,7 +182,7 @@ impl<'a> Objective<'a> {
         let log_probabilities = logits(features, parameters)?.f_log_softmax(1, Kind::Double)?; // [N, K]
         let cross_entropy = -log_probabilities.f_gather(1, labels, false)?.f_mean(Kind::Double)?;
         let square = weights.f_square()?.f_sum(Kind::Double)?;
-        // Softmax less the truth, [N, K].
+        // Softmax minus the one-hot truth, [N, K].
         let errors = log_probabilities.f_exp()?.f_scatter_add(
             1,
             labels,

@@ -1,18 +1,20 @@
+//! The choice of the regularization strength C.
+
 use super::{LabelledFeatures, LinearProbe, ProbeConfig};
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 
-/// Steps of the grid in a decade of C.
+/// Steps of the grid per decade of C.
 const STEPS_A_DECADE: i32 = 8;
-/// The grid's ends, as powers of ten.
+/// The ends of the grid, as powers of ten.
 const DECADES: std::ops::RangeInclusive<i32> = -6..=6;
 
-/// A C that was tried.
+/// A tried value of C.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TriedC {
     /// The C.
     pub c: f64,
-    /// The share of validation samples that got their class.
+    /// Accuracy on the validation set.
     pub validation_accuracy: f64,
     /// Iterations of L-BFGS.
     pub iterations: usize,
@@ -20,20 +22,20 @@ pub struct TriedC {
     pub converged: bool,
 }
 
-/// How C was chosen.
+/// The choice of C.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CSweep {
-    /// The C of the best validation accuracy; of several, the smallest.
+    /// The C with the best validation accuracy; of several, the smallest.
     pub best: TriedC,
-    /// All that were tried, by rising C.
+    /// All tried values, sorted by C.
     pub tried: Vec<TriedC>,
 }
 
 /// Chooses C by accuracy on `validation`, and trains with it on both sets together.
 ///
-/// The search is that of Radford et al. 2021, appendix A.3: over the 96 steps between 1e-6 and 1e6 it tries
-/// 1e-6, 1e-4, ... 1e6, then twice as fine on both sides of the best, until the steps are an eighth of a
-/// decade. Each training starts from where that of the nearest C tried ended.
+/// The search is that of Radford et al. 2021, appendix A.3: on a grid of 96 steps between 1e-6 and 1e6 it tries 1e-6,
+/// 1e-4, ... 1e6, then halves the step around the best, down to an eighth of a decade. Each training starts from the
+/// parameters of the nearest tried C.
 ///
 /// # Errors
 /// As [`LinearProbe::fit`] and [`LinearProbe::evaluate`].
@@ -77,7 +79,7 @@ fn c_of(step: i32) -> f64 {
     10f64.powf(f64::from(step) / f64::from(STEPS_A_DECADE))
 }
 
-/// The step of the best accuracy that the search comes to, the first of several.
+/// The step with the best accuracy in the search, the first of several.
 fn search(mut accuracy: impl FnMut(i32) -> Result<f64>) -> Result<i32> {
     let (first, last) = (DECADES.start() * STEPS_A_DECADE, DECADES.end() * STEPS_A_DECADE);
     let mut stride = 2 * STEPS_A_DECADE;
@@ -103,7 +105,7 @@ fn search(mut accuracy: impl FnMut(i32) -> Result<f64>) -> Result<i32> {
 mod tests {
     use super::*;
 
-    /// What the search finds where `accuracy` holds over the power of ten, and the steps it tried.
+    /// The result of the search for `accuracy` as a function of the power of ten, and the tried steps.
     fn found(accuracy: impl Fn(f64) -> f64) -> (i32, Vec<i32>) {
         let mut tried = Vec::new();
         let best = search(|step| {

@@ -1,3 +1,5 @@
+//! Linear probes against scikit-learn, and their errors.
+
 use super::*;
 use std::collections::HashMap;
 use std::path::Path;
@@ -5,7 +7,7 @@ use tch::Tensor;
 
 const TIGHT: ProbeConfig = ProbeConfig { max_iterations: 10_000, tolerance: 1e-8 };
 
-/// What `xtask/goldens/probe.py` wrote: the set and, by name, all tensors.
+/// The output of `xtask/goldens/probe.py`: the data, and all tensors by name.
 fn golden(name: &str) -> (LabelledFeatures, HashMap<String, Tensor>) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/probe").join(name);
     let tensors: HashMap<_, _> = Tensor::read_safetensors(file).unwrap().into_iter().collect();
@@ -23,8 +25,7 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).abs().max().double_value(&[])
 }
 
-/// Points of `classes` clouds around the corners of a simplex, the same at each call; no generator is drawn
-/// from.
+/// Points of `classes` clouds around the corners of a simplex, the same at each call, without a generator.
 fn clouds(samples: usize, classes: usize, noise: f64) -> LabelledFeatures {
     let truth: Vec<usize> = (0..samples).map(|row| row % classes).collect();
     let values: Vec<f64> = (0..samples * classes)

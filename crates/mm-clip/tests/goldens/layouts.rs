@@ -171,7 +171,7 @@ fn a_form_that_a_bundle_cannot_be_saved_in_is_refused_before_anything_is_written
     let to = tempfile::tempdir().unwrap();
     let message =
         bundle.save(&[&vs], to.path(), CheckpointFormat::Hf, StoredType::F32).unwrap_err().to_string();
-    assert!(message.contains("keep the model in open_clip's form"), "{message}");
+    assert!(message.contains("keep the model in open_clip's format"), "{message}");
     assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);
 }
 

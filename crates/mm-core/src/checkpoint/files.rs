@@ -1,4 +1,4 @@
-//! The files that weights are in.
+//! The files of weights in a folder.
 
 use super::pickle::{conversion, pickle};
 use serde::Deserialize;
@@ -7,21 +7,21 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
-/// The variants that Hugging Face's programs put into a file's name, the most exact first.
+/// The variants in the file names of Hugging Face's libraries, the most precise first.
 const VARIANTS: [&str; 3] = ["fp32", "bf16", "fp16"];
 
-/// `model.safetensors.index.json`, as far as it matters here: the shard of each tensor.
+/// `model.safetensors.index.json`: the shard of each tensor.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ShardIndex {
     pub weight_map: BTreeMap<String, String>,
 }
 
 impl ShardIndex {
-    /// Reads an index.
+    /// Parses an index.
     ///
     /// # Errors
-    /// It is none, or it names what is not a file beside it: such a name would reach outside of the
-    /// checkpoint.
+    /// It is not an index, or a shard is not the plain name of a file beside it, which would reach outside of
+    /// the checkpoint.
     pub fn parse(json: &[u8]) -> Result<Self, String> {
         refuse_lfs_pointer(json)?;
         let index: Self =
@@ -37,13 +37,13 @@ impl ShardIndex {
         }
     }
 
-    /// The shards, each once.
+    /// The distinct shards.
     pub fn shards(&self) -> BTreeSet<&str> {
         self.weight_map.values().map(String::as_str).collect()
     }
 }
 
-/// The files directly in `folder`; a link to nothing is none.
+/// The names of the files directly in `folder`, without broken links.
 pub(crate) fn file_names(folder: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries
@@ -52,11 +52,11 @@ pub(crate) fn file_names(folder: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// Where the weights `stem` of a folder are.
+/// The location of the weights `stem` of a folder.
 pub(super) enum Found {
-    /// In one file.
-    Whole(PathBuf),
-    /// In the shards that this index names.
+    /// One file.
+    File(PathBuf),
+    /// The shards of this index.
     Sharded(PathBuf),
 }
 
@@ -65,10 +65,10 @@ pub(super) enum Found {
 pub(super) fn find(folder: &Path, stem: &str) -> Option<Found> {
     let with = |variant: Option<&str>| {
         let variant = variant.map(|variant| format!(".{variant}")).unwrap_or_default();
-        let whole = folder.join(format!("{stem}{variant}.safetensors"));
+        let file = folder.join(format!("{stem}{variant}.safetensors"));
         let index = folder.join(format!("{stem}.safetensors.index{variant}.json"));
-        match (whole.exists(), index.exists()) {
-            (true, _) => Some(Found::Whole(whole)),
+        match (file.exists(), index.exists()) {
+            (true, _) => Some(Found::File(file)),
             (false, true) => Some(Found::Sharded(index)),
             (false, false) => None,
         }
@@ -76,7 +76,7 @@ pub(super) fn find(folder: &Path, stem: &str) -> Option<Found> {
     std::iter::once(None).chain(VARIANTS.map(Some)).find_map(with)
 }
 
-/// Why `folder` has no weights `stem` that can be read, and what to do.
+/// The message for a `folder` without readable weights `stem`: the reason, and what to do.
 pub(super) fn absence(folder: &Path, stem: &str) -> String {
     let (names, target) = (file_names(folder), format!("{stem}.safetensors"));
     let other = |names: &BTreeSet<String>| names.iter().find(|name| name.ends_with(".safetensors")).cloned();
@@ -87,7 +87,7 @@ pub(super) fn absence(folder: &Path, stem: &str) -> String {
             );
         }
         (Some(name), _) if name.starts_with("diffusion_") => {
-            return format!("there is only {name}, a part of a diffusion model, which is not offered");
+            return format!("there is only {name}, a part of a diffusion model, which is not supported");
         }
         (Some(name), None) => {
             return format!("there is only {name} here: if these are the weights, call it {target}");
@@ -112,29 +112,28 @@ pub(super) fn absence(folder: &Path, stem: &str) -> String {
     }
     let foreign = [".h5", ".msgpack", ".onnx", ".gguf", ".npz", ".tflite"];
     match names.iter().find(|name| foreign.iter().any(|ending| name.ends_with(ending))) {
-        Some(name) => format!("there is only {name}, which is not offered: save the model as {target}"),
+        Some(name) => format!("there is only {name}, which is not supported: save the model as {target}"),
         None => "there are no weights here".to_owned(),
     }
 }
 
-/// What a Git LFS pointer begins with, up to the address of its specification.
+/// The prefix of a Git LFS pointer.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.";
 
-/// Refuses the `bytes` of a file that is the pointer that Git LFS leaves in its place.
+/// Checks that the `bytes` of a file are not a Git LFS pointer.
 ///
 /// # Errors
-/// It is one: what to do, to go on from the file's name.
+/// They are; the message follows the file's name.
 pub fn refuse_lfs_pointer(bytes: &[u8]) -> Result<(), String> {
-    match bytes.starts_with(LFS_POINTER) {
-        true => {
-            Err("is a Git LFS pointer, not the file itself: run `git lfs pull` in its repository".to_owned())
-        }
-        false => Ok(()),
+    if bytes.starts_with(LFS_POINTER) {
+        return Err(
+            "is a Git LFS pointer, not the file itself: run `git lfs pull` in its repository".to_owned()
+        );
     }
+    Ok(())
 }
 
-/// As [`refuse_lfs_pointer`], of the file itself, which may be large: why it cannot be read, if it is a
-/// pointer.
+/// The message of [`refuse_lfs_pointer`] for a file, which may be large; none if it is not a pointer.
 pub(super) fn is_lfs_pointer_file(file: &Path) -> Option<String> {
     let mut start = [0; LFS_POINTER.len()];
     File::open(file).ok()?.read_exact(&mut start).ok()?;

@@ -1,7 +1,9 @@
+//! Search for NaN and infinite numbers in raw bytes.
+
 use tch::Kind;
 
-/// Whether `bytes`, numbers of type `kind`, hold one that is NaN or infinite: in all types, one whose
-/// exponent has all bits set.
+/// Whether `bytes`, numbers of type `kind`, contain a NaN or infinity: a number with all bits of the exponent
+/// set.
 pub(super) fn has_non_finite(bytes: &[u8], kind: Kind) -> bool {
     match kind {
         Kind::Float => any(bytes, |number| u32::from_le_bytes(number) & 0x7f80_0000 == 0x7f80_0000),
@@ -12,8 +14,7 @@ pub(super) fn has_non_finite(bytes: &[u8], kind: Kind) -> bool {
     }
 }
 
-/// Whether `is_it` holds for any number of N bytes. Looks at all of a block before it decides, which
-/// vectorises.
+/// Whether `is_it` holds for any number of N bytes. Reduces whole blocks, which vectorizes.
 fn any<const N: usize>(bytes: &[u8], is_it: impl Fn([u8; N]) -> bool) -> bool {
     let (numbers, _) = bytes.as_chunks::<N>();
     numbers.chunks(1024).any(|block| block.iter().fold(false, |found, number| found | is_it(*number)))

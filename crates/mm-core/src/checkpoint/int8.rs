@@ -1,9 +1,11 @@
+//! Weights of linear layers stored as int8.
+
 use super::weights::scale_of;
 use crate::nn::quantise_rows;
 use tch::Tensor;
 
-/// The matrices of linear layers as int8, each with the f32 scales of its rows (absmax / 127) beside it as
-/// `NAME_scale`; all other tensors as they are. [`Weights`](super::Weights) reads both as one f32 matrix.
+/// Quantizes the matrices of linear layers to int8, each with the f32 scales of its rows (absmax / 127) as
+/// `NAME_scale`; other tensors are unchanged. [`Weights`](super::Weights) reads both as one f32 matrix.
 pub fn quantise(tensors: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
     let mut stored = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
@@ -18,7 +20,7 @@ pub fn quantise(tensors: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
     stored
 }
 
-/// Whether a tensor is the weight of a linear layer, and no table that rows are looked up in.
+/// Whether a tensor is the weight of a linear layer, not an embedding table.
 fn is_linear(name: &str, tensor: &Tensor) -> bool {
     tensor.dim() == 2 && name.ends_with("weight") && !name.contains("embedding") && tensor.numel() > 0
 }

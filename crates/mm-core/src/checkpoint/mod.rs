@@ -1,8 +1,8 @@
-//! Weights in safetensors files: read strictly, written whole or not at all.
+//! Weights in safetensors files: read strictly, written atomically.
 //!
-//! A model's variables bear Hugging Face's names, but for those that are kept joined (see [`crate::nn`]); a
-//! [`TensorLayout`] tells how a family of checkpoints stores each. A missing, extra or misshapen tensor is an error
-//! that names the first three.
+//! The variables of a model have the names of Hugging Face's checkpoints, except those that are kept joined (see
+//! [`crate::nn`]); a [`TensorLayout`] describes how a family of checkpoints stores each. Missing, extra or
+//! misshapen tensors are an error that names the first three.
 
 mod build;
 mod files;
@@ -30,12 +30,12 @@ use std::path::Path;
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 
-/// Gives the names in the file whose rows, stacked, are the variable of the name given.
+/// Maps the name of a variable to the names of the tensors in the file whose rows, stacked, are the variable.
 pub type NameMap = fn(&str) -> Vec<String>;
 
 /// The Hugging Face names: `self_attn.in_proj` is `q_proj`, `k_proj`, `v_proj`; BERT's
 /// `attention.self.in_proj` and ViT's `attention.attention.in_proj` are `query`, `key`, `value`; the `kv_proj`
-/// of cross-attention is `k_proj` and `v_proj`, or BERT's `key` and `value`; all others are as they are.
+/// of cross-attention is `k_proj` and `v_proj`, or BERT's `key` and `value`; all others are unchanged.
 pub fn hf_names(name: &str) -> Vec<String> {
     let split = |joined: &str, parts: &[&str]| -> Vec<String> {
         parts.iter().map(|part| name.replacen(joined, part, 1)).collect()
@@ -56,17 +56,17 @@ pub fn hf_names(name: &str) -> Vec<String> {
 /// How a family of checkpoints stores the variables of a model.
 #[derive(Clone, Copy, Debug)]
 pub struct TensorLayout {
-    /// The tensors that a variable is made of.
+    /// The tensors of each variable.
     pub names: NameMap,
-    /// Whether the file holds a variable's transpose.
+    /// Whether the file holds the transpose of a variable.
     pub is_transposed: fn(&str) -> bool,
 }
 
 impl TensorLayout {
-    /// Hugging Face's.
+    /// The layout of Hugging Face's checkpoints.
     pub const HF: Self = Self { names: hf_names, is_transposed: |_| false };
 
-    /// Every variable as it is, under its own name.
+    /// Every variable unchanged, under its own name.
     pub const AS_IS: Self = Self { names: |name| vec![name.to_owned()], is_transposed: |_| false };
 }
 
@@ -74,8 +74,8 @@ impl TensorLayout {
 /// variable's type.
 ///
 /// # Errors
-/// The file cannot be read, is damaged, or lacks a tensor, has one too many, one of another shape or one with
-/// NaN or infinite numbers.
+/// The file cannot be read or is damaged, a tensor is missing, extra or of another shape, or one has NaN or
+/// infinite numbers.
 pub fn load(vs: &VarStore, file: &Path, names: NameMap) -> Result<()> {
     Weights::open(file)?
         .fill(vs.variables().into_iter().collect(), &TensorLayout { names, ..TensorLayout::HF })
@@ -84,21 +84,21 @@ pub fn load(vs: &VarStore, file: &Path, names: NameMap) -> Result<()> {
 /// Writes every variable of `vs` to the safetensors `file`.
 ///
 /// # Errors
-/// The file cannot be written; what stood there before is then untouched.
+/// The file cannot be written; an existing file is then unchanged.
 pub fn save(vs: &VarStore, file: &Path, names: NameMap) -> Result<()> {
     write(file, &stored(vs.variables(), &TensorLayout { names, ..TensorLayout::HF }))
 }
 
-/// The tensors that `form` makes of `variables`, by name: views where it can be.
+/// `variables`, by name, as tensors in `layout`: views where possible.
 pub fn stored(
     variables: impl IntoIterator<Item = (String, Tensor)>,
-    form: &TensorLayout,
+    layout: &TensorLayout,
 ) -> Vec<(String, Tensor)> {
     let variables: BTreeMap<String, Tensor> = variables.into_iter().collect();
     let mut tensors = Vec::new();
     for (name, variable) in variables {
-        let (parts, variable) = ((form.names)(&name), variable.detach());
-        let variable = if (form.is_transposed)(&name) { variable.transpose(0, 1) } else { variable };
+        let (parts, variable) = ((layout.names)(&name), variable.detach());
+        let variable = if (layout.is_transposed)(&name) { variable.transpose(0, 1) } else { variable };
         match parts.len() {
             1 => tensors.extend(parts.into_iter().zip([variable])),
             count => tensors.extend(parts.into_iter().zip(variable.chunk(count as i64, 0))),
@@ -107,8 +107,8 @@ pub fn stored(
     tensors
 }
 
-/// Fills `targets`, by name, from the safetensors `file`. They need not be finite, as an optimizer's moments
-/// at times are not.
+/// Fills `targets`, by name, from the safetensors `file`. Values need not be finite: the moments of an optimizer
+/// may not be.
 ///
 /// # Errors
 /// As [`load`].

@@ -1,4 +1,4 @@
-//! Weights as PyTorch pickles them: why they are not read, and the line that converts each kind.
+//! Weights pickled by PyTorch, which are not read: the command that converts each kind.
 
 use super::files::is_lfs_pointer_file;
 use std::collections::BTreeSet;
@@ -6,19 +6,17 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Why a pickle is not read, to go on with how to convert it.
-pub(crate) const PICKLE: &str =
-    "a pickle, and reading one runs whatever code is in it; convert it where you trust it";
+/// The reason why a pickle is not read, followed by how to convert it.
+pub(crate) const PICKLE: &str = "a pickle, and reading one runs the code in it; convert it if you trust it";
 
-/// The most bytes at the end of a zip archive that are searched for the names of its entries.
+/// Bytes at the end of a zip archive that are searched for the names of its entries.
 const DIRECTORY_BYTES: u64 = 4 << 20;
 
-/// What begins an entry of a zip archive's central directory.
+/// The signature of an entry in the central directory of a zip archive.
 const DIRECTORY_ENTRY: &[u8] = b"PK\x01\x02";
 
-/// The file among `names` that holds weights as a pickle: a model's before an optimiser's, the last epoch
-/// before earlier ones. Its name goes into a command to be pasted, so that one with quotes in it is passed
-/// over.
+/// The file among `names` with pickled weights: of a model before an optimizer, of the last epoch before earlier
+/// ones. The name becomes part of a shell command, so names with special characters are skipped.
 pub(crate) fn pickle(names: &BTreeSet<String>) -> Option<&str> {
     let is_plain =
         |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
@@ -30,14 +28,13 @@ pub(crate) fn pickle(names: &BTreeSet<String>) -> Option<&str> {
         .or_else(|| pickles().next())
 }
 
-/// The epoch in the name of one of open_clip's checkpoints, `epoch_N.pt` or `epoch_latest.pt`.
+/// The epoch of an open_clip checkpoint, by its name `epoch_N.pt` or `epoch_latest.pt`.
 fn epoch(name: &str) -> Option<u64> {
     let epoch = name.strip_prefix("epoch_")?.strip_suffix(".pt")?;
     if epoch == "latest" { Some(u64::MAX) } else { epoch.parse().ok() }
 }
 
-/// What to say where the weights of `folder` are only in the pickle `name`: the line that writes them as
-/// `target`.
+/// The message for a `folder` with weights only in the pickle `name`: the command that writes them as `target`.
 pub(crate) fn conversion(folder: &Path, name: &str, target: &str) -> String {
     let file = folder.join(name);
     if let Some(problem) = is_lfs_pointer_file(&file) {
@@ -49,7 +46,7 @@ pub(crate) fn conversion(folder: &Path, name: &str, target: &str) -> String {
     );
     if is_torch_script(&file) {
         return format!(
-            "there is only {name}, a TorchScript program, and loading one runs it; convert it where you trust it, in this folder: \
+            "there is only {name}, a TorchScript program, and loading one runs it; convert it if you trust it, in this folder: \
              python -c \"import torch, safetensors.torch as s; d = torch.jit.load('{name}', map_location='cpu').state_dict(); {save}\""
         );
     }
@@ -57,7 +54,7 @@ pub(crate) fn conversion(folder: &Path, name: &str, target: &str) -> String {
         Some((stem, _)) => format!("{stem}-*"),
         None => name.to_owned(),
     };
-    // Trainers put the model beside the optimizer's state, under one of these keys.
+    // Trainers save the model beside the optimizer's state, under one of these keys.
     format!(
         "there is only {name}, {PICKLE}, in this folder: python -c \"import glob, torch, safetensors.torch as s; \
          load = lambda f: torch.load(f, map_location='cpu', weights_only=True); \
@@ -77,7 +74,7 @@ fn is_torch_script(file: &Path) -> bool {
     entries.into_iter().any(|name| name.ends_with("/constants.pkl") || name.contains("/code/"))
 }
 
-/// The last bytes of a zip archive, where the names of its entries are; none if `file` is no archive.
+/// The last bytes of a zip archive, with the names of its entries; none if `file` is not an archive.
 fn end_of_zip(file: &Path) -> Option<Vec<u8>> {
     let mut file = File::open(file).ok()?;
     let mut magic = [0; 4];
@@ -92,7 +89,7 @@ fn end_of_zip(file: &Path) -> Option<Vec<u8>> {
     Some(end)
 }
 
-/// Where `needle` begins in `haystack`.
+/// The positions of `needle` in `haystack`.
 fn memmem<'a>(haystack: &'a [u8], needle: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
     haystack
         .windows(needle.len())
@@ -105,7 +102,7 @@ fn memmem<'a>(haystack: &'a [u8], needle: &'a [u8]) -> impl Iterator<Item = usiz
 mod tests {
     use super::*;
 
-    /// An archive as far as its kind goes: the first bytes, and a directory of `entries`.
+    /// The first bytes of an archive, and a central directory of `entries`.
     fn archive(entries: &[&str]) -> Vec<u8> {
         let mut bytes = b"PK\x03\x04 what the entries hold ".to_vec();
         for name in entries {

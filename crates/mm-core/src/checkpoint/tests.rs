@@ -1,3 +1,5 @@
+//! Round trips of weights through files, and the errors of files that do not match.
+
 use super::*;
 use crate::Error;
 use crate::nn::parameter;
@@ -190,7 +192,7 @@ fn a_pickle_is_refused_with_the_reason_and_the_way_out() {
     assert!(message(&["optimizer.pt"]).contains("only optimizer.pt, a pickle"));
     let plain = message(&["pytorch_model.bin"]);
     assert!(
-        plain.contains("only pytorch_model.bin, a pickle, and reading one runs whatever code is in it"),
+        plain.contains("only pytorch_model.bin, a pickle, and reading one runs the code in it"),
         "{plain}"
     );
     assert!(plain.contains("glob.glob('pytorch_model.bin')") && plain.contains("save_file"), "{plain}");
@@ -210,7 +212,7 @@ fn numbers_that_are_not_finite_are_refused_with_the_tensors_name() {
         write(&file, &[("layers.weight".to_owned(), tensor)]).unwrap();
         let weights = Weights::open(&file).unwrap();
         let message = weights.fill(target(), &TensorLayout::AS_IS).unwrap_err().to_string();
-        assert!(message.contains("layers.weight holds NaN or infinite numbers"), "{message}");
+        assert!(message.contains("layers.weight has NaN or infinite numbers"), "{message}");
         read_into(&file, target()).unwrap();
     }
 }

@@ -12,35 +12,34 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
-/// Bytes of a file that are copied before their memory is let go.
+/// Bytes of a file that are copied before their pages are released.
 const COPIED_AT_ONCE: usize = 4 << 20;
 
 /// A tensor in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its shape.
+    /// Shape.
     pub shape: Vec<usize>,
-    /// Its element type, as safetensors names it.
+    /// Element type, as safetensors names it.
     pub dtype: String,
-    /// Its size in the file.
+    /// Size in the file.
     pub bytes: u64,
 }
 
 impl TensorInfo {
-    /// Its number of elements.
+    /// The number of elements.
     pub fn elements(&self) -> u64 {
         self.shape.iter().map(|&n| n as u64).product()
     }
 }
 
-/// The tensors of a checkpoint, in one safetensors file or in the shards that an index names. The files are
-/// mapped, not read: a tensor's bytes come in when it is copied to its place, and go again, so that a model
-/// is never in memory twice.
+/// The tensors of a checkpoint, in one safetensors file or in the shards of an index. The files are memory-mapped:
+/// the bytes of a tensor are read when it is copied and released afterwards, so that a model is never in memory
+/// twice.
 ///
-/// A tensor of type I8 is a quantised matrix: row r stands for its integers times element r of the tensor
-/// `NAME_scale`.
+/// A tensor of type I8 is a quantized matrix: row r is its integers times element r of the tensor `NAME_scale`.
 #[derive(Debug)]
 pub struct Weights {
     /// The file, or the index.
@@ -58,14 +57,14 @@ struct Replacement {
     shape: Vec<usize>,
 }
 
-/// What the elements of a tensor may be.
+/// The allowed elements of a tensor.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Numbers {
     Finite,
     Any,
 }
 
-/// Where a tensor lies.
+/// The location of a tensor.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     file: usize,
@@ -85,14 +84,14 @@ impl Weights {
         Ok(weights)
     }
 
-    /// Maps `STEM.safetensors` of `folder`, or the shards that `STEM.safetensors.index.json` names; where
-    /// neither is there, those with a variant in their name, as `STEM.fp16.safetensors`.
+    /// Maps `STEM.safetensors` of `folder`, or the shards of `STEM.safetensors.index.json`, or one of these with a
+    /// variant in its name, as `STEM.fp16.safetensors`.
     ///
     /// # Errors
-    /// As [`Weights::open`]; the folder has none of these; a shard is missing, or index and shards disagree.
+    /// As [`Weights::open`]; the folder has none of these files, a shard is missing, or index and shards disagree.
     pub fn open_folder(folder: &Path, stem: &str) -> Result<Self> {
         match find(folder, stem) {
-            Some(Found::Whole(file)) => Self::open(&file),
+            Some(Found::File(file)) => Self::open(&file),
             Some(Found::Sharded(index)) => Self::open_shards(folder, &index),
             None => {
                 Err(Error::checkpoint(&folder.join(format!("{stem}.safetensors")), absence(folder, stem)))
@@ -141,11 +140,10 @@ impl Weights {
     /// Adds the tensors of `file`.
     fn map(&mut self, file: &Path) -> Result<()> {
         let bytes = MappedFile::open(file).map_err(|source| Error::io("read", file, source))?;
-        // The library checks that tensors neither overlap nor leave gaps, that their sizes are those of their
-        // shapes, and that they end where the file does: no shape asks for more memory than the file has
-        // bytes for.
+        // The library checks that tensors neither overlap nor leave gaps, that their sizes match their shapes,
+        // and that they end with the file: no shape needs more memory than the file has bytes.
         let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| {
-            let damaged = format!("not a whole safetensors file ({error}); copy it again");
+            let damaged = format!("not a complete safetensors file ({error}); copy it again");
             Error::checkpoint(file, refuse_lfs_pointer(&bytes).err().unwrap_or(damaged))
         })?;
         let data = size_of::<u64>() + header;
@@ -160,7 +158,7 @@ impl Weights {
         Ok(())
     }
 
-    /// What is there, by name.
+    /// The tensors, sorted by name.
     pub fn list(&self) -> Vec<TensorInfo> {
         let info = |(name, place): (&String, &Place)| TensorInfo {
             name: name.clone(),
@@ -201,18 +199,18 @@ impl Weights {
         self.files.iter().map(|(path, _)| path.as_path())
     }
 
-    /// The file, or the index, that was opened.
+    /// The opened file or index.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Forgets the tensors for which `keep` is false, as if they were not in the file.
+    /// Drops the tensors for which `keep` is false, as if they were not in the file.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         self.tensors.retain(|name, _| keep(name));
         self.replaced.retain(|name, _| keep(name));
     }
 
-    /// Calls every tensor what `to` makes of its name. Two that come to one name are one: the last.
+    /// Renames every tensor by `to`. Of tensors with the same new name the last remains.
     pub fn rename(&mut self, to: impl Fn(&str) -> String) {
         let tensors = std::mem::take(&mut self.tensors);
         self.tensors = tensors.into_iter().map(|(name, place)| (to(&name), place)).collect();
@@ -223,10 +221,10 @@ impl Weights {
     /// The tensor `name` of the file, in f32 on the CPU.
     ///
     /// # Errors
-    /// It is not there, has a type that is not read, or holds NaN or infinite numbers.
+    /// It does not exist, has an unsupported type, or has NaN or infinite numbers.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let place = self.place(name)?;
-        // Checked before memory is allocated: elements of types that are not read may be less than a byte.
+        // Checked before memory is allocated: elements of unsupported types may be smaller than a byte.
         self.kind(name, place)?;
         let shape: Vec<i64> = self.shape(name).into_iter().flatten().map(|&n| n as i64).collect();
         let mut tensor = Tensor::f_empty(shape, (Kind::Float, tch::Device::Cpu))?;
@@ -234,38 +232,38 @@ impl Weights {
         Ok(tensor)
     }
 
-    /// Checks that [`Weights::fill`] finds a tensor for every variable, of its shape, and uses every one.
-    /// Variables need no memory for it: see [`shapes_only`](crate::nn::shapes_only).
+    /// Checks that there is a tensor of the right shape for every variable, and no other. Variables need no
+    /// memory: see [`shapes_only`](crate::nn::shapes_only).
     ///
     /// # Errors
-    /// Tensors are missing, too many or of another shape: the first three of each are named.
-    pub fn check(&self, variables: Vec<(String, Tensor)>, form: &TensorLayout) -> Result<()> {
-        self.check_targets(&targets(variables, form))
+    /// Tensors are missing, extra or of another shape; the first three of each are named.
+    pub fn check(&self, variables: Vec<(String, Tensor)>, layout: &TensorLayout) -> Result<()> {
+        self.check_targets(&targets(variables, layout))
     }
 
-    /// Copies the tensors into `variables`, converting to their types: strictly, every variable is filled and
-    /// every tensor used.
+    /// Copies the tensors into `variables`, converting to their types. Every variable is filled and every tensor
+    /// used.
     ///
     /// # Errors
-    /// As [`Weights::check`]; a tensor is of a type that is not read, or holds NaN or infinite numbers.
-    pub fn fill(&self, variables: Vec<(String, Tensor)>, form: &TensorLayout) -> Result<()> {
-        self.copy_all(variables, form, Numbers::Finite)
+    /// As [`Weights::check`]; a tensor has an unsupported type, or NaN or infinite numbers.
+    pub fn fill(&self, variables: Vec<(String, Tensor)>, layout: &TensorLayout) -> Result<()> {
+        self.copy_all(variables, layout, Numbers::Finite)
     }
 
-    /// As [`Weights::fill`], with NaN and infinite numbers too.
-    pub fn fill_any(&self, variables: Vec<(String, Tensor)>, form: &TensorLayout) -> Result<()> {
-        self.copy_all(variables, form, Numbers::Any)
+    /// As [`Weights::fill`], with NaN and infinite numbers allowed.
+    pub fn fill_any(&self, variables: Vec<(String, Tensor)>, layout: &TensorLayout) -> Result<()> {
+        self.copy_all(variables, layout, Numbers::Any)
     }
 
     fn copy_all(
         &self,
         variables: Vec<(String, Tensor)>,
-        form: &TensorLayout,
+        layout: &TensorLayout,
         numbers: Numbers,
     ) -> Result<()> {
-        let targets = targets(variables, form);
+        let targets = targets(variables, layout);
         self.check_targets(&targets)?;
-        // In the order of the file, which is how a disk reads fastest.
+        // In the order of the file, which is fastest on a disk.
         let mut parts: Vec<(&str, Tensor)> = targets.iter().flat_map(Target::places).collect();
         parts.sort_by_key(|(name, _)| self.tensors.get(*name).map(|place| (place.file, place.bytes.start)));
         for (name, mut place) in parts {
@@ -274,8 +272,8 @@ impl Weights {
         Ok(())
     }
 
-    /// Copies the tensor `name` into `target`, which has its shape, some rows at once: the largest is never
-    /// in memory twice either.
+    /// Copies the tensor `name` into `target`, of the same shape, some rows at a time, so that even the largest
+    /// tensor is never in memory twice.
     fn copy(&self, name: &str, target: &mut Tensor, numbers: Numbers) -> Result<()> {
         if let Some(Replacement { tensor, .. }) = self.replaced.get(name) {
             return Ok(tch::no_grad(|| target.f_copy_(tensor))?);
@@ -287,16 +285,17 @@ impl Weights {
         let step = (COPIED_AT_ONCE / row_bytes.max(1)).max(1);
         for row in (0..rows).step_by(step) {
             let count = step.min(rows - row);
-            let mut part = match count < rows {
-                true => target.f_narrow(0, row as i64, count as i64)?,
-                false => target.shallow_clone(),
+            let mut part = if count < rows {
+                target.f_narrow(0, row as i64, count as i64)?
+            } else {
+                target.shallow_clone()
             };
             let from = place.bytes.start + row * row_bytes;
             let bytes = from..from + count * row_bytes;
             mm_sys::copy_from_bytes(&mut part, &file[bytes.clone()], kind)?;
             if numbers == Numbers::Finite && has_non_finite(&file[bytes.clone()], kind) {
                 let problem =
-                    format!("{name} holds NaN or infinite numbers: the model is broken, take an earlier one");
+                    format!("{name} has NaN or infinite numbers: the model is broken, use an earlier one");
                 return Err(Error::checkpoint(&self.files[place.file].0, problem));
             }
             file.release(bytes);
@@ -308,7 +307,7 @@ impl Weights {
         self.tensors.get(name).ok_or_else(|| Error::checkpoint(&self.path, format!("{name} is missing")))
     }
 
-    /// The type of the tensor `name`, which lies at `place`.
+    /// The type of the tensor `name` at `place`.
     fn kind(&self, name: &str, place: &Place) -> Result<Kind> {
         kind_of(place.dtype).ok_or_else(|| {
             let problem = format!("{name} has the unsupported type {:?}", place.dtype);
@@ -316,7 +315,7 @@ impl Weights {
         })
     }
 
-    /// Multiplies the rows of the int8 matrix `name`, as they are in `target`, by their scales.
+    /// Multiplies the rows of the int8 matrix `name`, copied to `target`, by their scales.
     fn scale(&self, name: &str, target: &mut Tensor) -> Result<()> {
         let scale_name = scale_of(name);
         let rows = target.size().first().copied().unwrap_or(1);

@@ -1,3 +1,5 @@
+//! Writing of safetensors files, atomically.
+
 use super::dtype_of;
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, View};
@@ -10,12 +12,12 @@ use tch::Tensor;
 /// temporary file that is synced and renamed.
 ///
 /// # Errors
-/// The file cannot be written; what stood there before is then untouched.
+/// The file cannot be written; an existing file is then unchanged.
 pub fn write(file: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
-    write_with_metadata(file, tensors, ("format", "pt".to_owned())) // which transformers asks for
+    write_with_metadata(file, tensors, ("format", "pt".to_owned())) // transformers requires it
 }
 
-/// As [`write()`], with the text `metadata`, by its key, beside the tensors in the file's header.
+/// As [`write()`], with the entry `metadata` (key and text) in the file's header.
 ///
 /// # Errors
 /// As [`write()`].
@@ -28,11 +30,11 @@ pub fn write_with_metadata(
         .iter()
         .map(|(name, tensor)| Ok((name.as_str(), Stored::new(file, name, tensor)?)))
         .collect::<Result<Vec<_>>>()?;
-    // One key alone: the library writes several in an order that differs from run to run.
+    // A single key: the library writes several in an order that differs from run to run.
     let metadata = [(metadata.0.to_owned(), metadata.1)].into();
     write_atomically(file, |partial| {
         let io = |source| Error::io("write", file, source);
-        // The library writes through a temporary file that only its owner may read; models are shared.
+        // The library creates files that only their owner can read; models are shared.
         let shared = File::create(partial).and_then(|created| created.metadata()).map_err(io)?.permissions();
         safetensors::serialize_to_file(views, Some(metadata), partial).map_err(|error| match error {
             safetensors::SafeTensorError::IoError(source) => io(source),
@@ -42,8 +44,8 @@ pub fn write_with_metadata(
     })
 }
 
-/// Lets `write` fill a temporary file beside `file`, syncs it and renames it to `file`: a reader finds the
-/// old file or the new one, never a part.
+/// Calls `write` with a temporary file beside `file`, syncs it and renames it to `file`: a reader sees the old
+/// file or the new one, never a part.
 ///
 /// # Errors
 /// `write` fails, or the disk is full or not writable; the temporary file is then removed.
@@ -68,8 +70,8 @@ pub fn partial_file(file: &Path) -> PathBuf {
     partial.into()
 }
 
-/// Lets `write` fill a hidden folder beside `folder` and renames it to `folder`, in the place of what was
-/// there: a reader finds a whole folder or none.
+/// Calls `write` with a hidden folder beside `folder` and renames it to `folder`, replacing an existing one: a
+/// reader sees a complete folder or none.
 ///
 /// # Errors
 /// `write` fails, or the disk is full or not writable; the hidden folder is then removed.
@@ -80,7 +82,7 @@ pub fn write_folder<E: From<Error>>(
     let io = |source| E::from(Error::io("write", folder, source));
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let partial = folder.with_file_name(format!(".{name}.partial"));
-    let _ = std::fs::remove_dir_all(&partial); // left by a killed process, if at all
+    let _ = std::fs::remove_dir_all(&partial); // a killed process may have left it
     std::fs::create_dir_all(&partial).map_err(io)?;
     let written = write(&partial).and_then(|()| {
         if folder.exists() {
@@ -94,7 +96,7 @@ pub fn write_folder<E: From<Error>>(
     written
 }
 
-/// A tensor as safetensors' writer wants it.
+/// A tensor for the writer of the safetensors library.
 struct Stored {
     tensor: Tensor,
     shape: Vec<usize>,

@@ -1,3 +1,5 @@
+//! Downloads from the hub into its local cache.
+
 use super::snapshot::{self, CONFIGS, EXTRAS};
 use super::{Hub, HubName, is_commit};
 use crate::checkpoint::{ShardIndex, pickle};
@@ -7,23 +9,24 @@ use hf_hub::{Cache, Repo, RepoType};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// How much of a file has come.
+/// The progress of the download of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Download {
-    /// Its name in the model.
+    /// Name of the file in the model.
     pub file: String,
-    /// Bytes that are here.
+    /// Bytes downloaded so far.
     pub bytes: u64,
-    /// Bytes that it has.
+    /// Size of the file in bytes.
     pub total: u64,
 }
 
 impl Hub {
-    /// Fetches what the model needs and the cache lacks, all of one commit, and gives the snapshot. The
-    /// reference to the commit is written last: a model that broke off is not taken for whole.
+    /// Downloads the files of the model that are missing in the cache, all of one commit, and returns the
+    /// snapshot. The reference to the commit is written last, so that an interrupted download is not taken for
+    /// complete.
     ///
     /// # Errors
-    /// Why not, to go on from "and".
+    /// The reason, phrased to follow "and".
     pub(super) fn fetch(
         &self,
         model: &HubName,
@@ -34,7 +37,8 @@ impl Hub {
         if let Some(endpoint) = &self.endpoint {
             builder = builder.with_endpoint(endpoint.clone());
         }
-        let api = builder.build().map_err(|error| format!("the hub cannot be asked: {error}"))?;
+        let api =
+            builder.build().map_err(|error| format!("no connection to the hub can be made: {error}"))?;
         let at =
             |revision: &str| Repo::with_revision(model.id.to_owned(), RepoType::Model, revision.to_owned());
         let (commit, names) = listing(&api.repo(at(model.revision)), model)?;
@@ -55,9 +59,9 @@ impl Hub {
             files.require(config)?;
         }
         for extra in EXTRAS.iter().filter(|extra| names.contains(**extra)) {
-            files.bring(extra)?;
+            files.download(extra)?;
         }
-        // The weights come last: with them the snapshot counts as whole.
+        // The weights are last: with them the snapshot counts as complete.
         files.require(weights)?;
         if weights.ends_with(".index.json") {
             let json = std::fs::read(snapshot.join(&root).join(weights)).map_err(|error| error.to_string());
@@ -73,14 +77,14 @@ impl Hub {
     }
 }
 
-/// The commit that the revision is at, and the files that the model has there.
+/// The commit of the revision, and the files of the model there.
 fn listing(repo: &ApiRepo, model: &HubName) -> Result<(String, BTreeSet<String>), String> {
     let info = repo.info().map_err(|error| match status(&error) {
         Some(404) => format!("the hub has no model {} with a revision {}", model.id, model.revision),
         _ => refusal("its list of files", &error),
     })?;
     if !is_commit(&info.sha) {
-        return Err(format!("the hub names {:?} as its commit, which is none", info.sha));
+        return Err(format!("the hub names {:?} as its commit, which is not a commit", info.sha));
     }
     Ok((info.sha, info.siblings.into_iter().map(|sibling| sibling.rfilename).collect()))
 }
@@ -89,49 +93,46 @@ fn listing(repo: &ApiRepo, model: &HubName) -> Result<(String, BTreeSet<String>)
 struct Files<'a> {
     repo: ApiRepo,
     snapshot: &'a Path,
-    /// What stands before the names of the model's files.
+    /// The prefix of the names of the model's files.
     root: &'a str,
     progress: &'a mut dyn FnMut(&Download),
 }
 
 impl Files<'_> {
-    /// Brings `file` into the snapshot.
+    /// Downloads `file` into the snapshot.
     fn require(&mut self, file: &str) -> Result<(), String> {
-        match self.bring(file)? {
-            true => Ok(()),
-            false => Err(format!("on the hub it has no {file}")),
-        }
+        if self.download(file)? { Ok(()) } else { Err(format!("on the hub it has no {file}")) }
     }
 
     /// As [`Files::require`], but false where the hub has no such file.
-    fn bring(&mut self, file: &str) -> Result<bool, String> {
+    fn download(&mut self, file: &str) -> Result<bool, String> {
         let file = &format!("{}{file}", self.root);
         if self.snapshot.join(file).exists() {
             return Ok(true);
         }
         let download = Download { file: file.to_owned(), bytes: 0, total: 0 };
-        let mut watch = Watch { download, tell: self.progress };
+        let mut watch = Watch { download, report: self.progress };
         let path = match self.repo.download_with_progress(file, &mut watch) {
             Ok(path) => path,
             Err(error) if status(&error) == Some(404) => return Ok(false),
             Err(error) => return Err(refusal(file, &error)),
         };
-        // The library takes for whole what ends where the connection does.
+        // The library accepts a file that is cut off with the connection.
         let (total, bytes) = (watch.download.total, std::fs::metadata(&path).map_or(0, |found| found.len()));
         if bytes != total {
             for half in [path.canonicalize().ok(), Some(path)].into_iter().flatten() {
-                let _ = std::fs::remove_file(half); // what is wrong is told below
+                let _ = std::fs::remove_file(half); // the error below is the one to report
             }
-            return Err(format!("{file} came with {bytes} of its {total} bytes; try again"));
+            return Err(format!("only {bytes} of {total} bytes of {file} were received; try again"));
         }
         Ok(true)
     }
 }
 
-/// Tells of a download what the library tells.
+/// Reports the progress of a download.
 struct Watch<'a> {
     download: Download,
-    tell: &'a mut dyn FnMut(&Download),
+    report: &'a mut dyn FnMut(&Download),
 }
 
 impl Progress for &mut Watch<'_> {
@@ -141,13 +142,13 @@ impl Progress for &mut Watch<'_> {
 
     fn update(&mut self, size: usize) {
         self.download.bytes += size as u64;
-        (self.tell)(&self.download);
+        (self.report)(&self.download);
     }
 
     fn finish(&mut self) {}
 }
 
-/// The status with which the hub refused, if it is that.
+/// The HTTP status of the error, if it has one.
 fn status(error: &ApiError) -> Option<u16> {
     match error {
         ApiError::RequestError(error) => match **error {
@@ -158,20 +159,20 @@ fn status(error: &ApiError) -> Option<u16> {
     }
 }
 
-/// Why `what` did not come.
+/// The message for a failed download of `what`.
 fn refusal(what: &str, error: &ApiError) -> String {
     match (status(error), error) {
         (Some(status @ (401 | 403)), _) => format!(
-            "the hub does not show {what} (status {status}): check the name; if the model is private or asks for consent, set \
-             HF_TOKEN to a token of an account that may read it"
+            "the hub gives no access to {what} (status {status}): check the name; if the model is private or gated, \
+             set HF_TOKEN to a token of an account with access"
         ),
-        // 416: what lies here is as long as the whole and was never found to be it.
+        // 416: the partial file is as long as the complete one and was never verified.
         (Some(416), _) | (None, ApiError::InvalidResume) => {
-            format!("what was fetched of {what} before is damaged; remove the .part files of its blobs")
+            format!("the partial download of {what} is damaged; remove the .part files of its blobs")
         }
         (Some(status), _) => format!("the hub refuses {what} (status {status}); try again later"),
         (None, ApiError::LockAcquisition(lock)) => {
-            format!("another program fetches {what} ({}); wait for it", lock.display())
+            format!("another program is downloading {what} ({}); wait for it", lock.display())
         }
         (None, ApiError::RequestError(error)) => {
             format!("{what} cannot be fetched from the hub: {error}; try again")

@@ -1,8 +1,8 @@
-//! Models by name: a folder as it is, or a model of the Hugging Face hub from its local cache, fetched where
-//! it is not there yet.
+//! Models by name: a local folder, or a model of the Hugging Face hub from its local cache, downloaded if it is
+//! not cached.
 //!
-//! The cache is the one of `huggingface_hub`, so that what one program has fetched the other finds:
-//! `models--ORG--NAME/refs/REVISION` holds a commit, and `snapshots/COMMIT/` the files, as links to `blobs/`.
+//! The cache is shared with `huggingface_hub`: `models--ORG--NAME/refs/REVISION` holds a commit, and
+//! `snapshots/COMMIT/` the files, as links to `blobs/`.
 
 mod fetch;
 mod snapshot;
@@ -14,7 +14,7 @@ use crate::checkpoint::{PICKLE, file_names, pickle};
 use crate::{Error, Result};
 use std::path::{Component, Path, PathBuf};
 
-/// The folder of the model `name`, with the hub as the environment says; see [`Hub::resolve`].
+/// The folder of the model `name`, with the hub as the environment sets it; see [`Hub::resolve`].
 ///
 /// # Errors
 /// As [`Hub::resolve`].
@@ -22,23 +22,23 @@ pub fn resolve(name: &str) -> Result<PathBuf> {
     Hub::from_env().resolve(name, &mut |_| ())
 }
 
-/// Where hub models are kept and where they come from.
+/// The location of the hub and of its local cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hub {
     /// The folder of the cache.
     pub cache: PathBuf,
-    /// The address of the hub, where it is not the public one.
+    /// URL of the hub, where it is not the public one.
     pub endpoint: Option<String>,
-    /// What is sent to be let to private and gated models.
+    /// Access token for private and gated models.
     pub token: Option<String>,
-    /// Whether only the cache may be used.
+    /// Whether only the cache is used, without network.
     pub offline: bool,
 }
 
 impl Hub {
     /// The hub as `huggingface_hub` reads it from the environment: the cache is `HF_HUB_CACHE`,
     /// `HF_HOME/hub`, `XDG_CACHE_HOME/huggingface/hub` or `~/.cache/huggingface/hub`; the rest is in
-    /// `HF_ENDPOINT`, `HF_TOKEN` (or the file `HF_HOME/token`, which logging in writes) and `HF_HUB_OFFLINE`
+    /// `HF_ENDPOINT`, `HF_TOKEN` (or the file `HF_HOME/token`, which `hf auth login` writes) and `HF_HUB_OFFLINE`
     /// (1, true, yes, on).
     pub fn from_env() -> Self {
         Self::from_variables(&|name| std::env::var(name).ok(), &std::env::home_dir().unwrap_or_default())
@@ -68,23 +68,23 @@ impl Hub {
         }
     }
 
-    /// The folder of the model `name`. An existing folder is itself. Else `NAME` or `ORG/NAME`, and
-    /// `@REVISION` after it (a branch, a tag or a whole commit hash; else `main`), is a model of the hub: its
-    /// snapshot in the cache, if that holds a config and weights; if not, it is fetched. `progress` is told
-    /// how much of a file has come.
+    /// The folder of the model `name`. An existing folder is returned as it is. Otherwise `NAME` or `ORG/NAME`,
+    /// with an optional `@REVISION` (a branch, a tag or a full commit hash; default `main`), is a model of the
+    /// hub: its snapshot in the cache, downloaded if config or weights are missing there. `progress` is called
+    /// during downloads.
     ///
     /// # Errors
-    /// There is neither such a folder nor such a model in the cache, and it cannot be fetched: the hub does
-    /// not have it or does not show it, has its weights as pickles alone, cannot be reached, or `offline`
-    /// forbids it.
+    /// There is neither such a folder nor such a model in the cache, and it cannot be downloaded: the hub does
+    /// not have it or gives no access, has its weights as pickles only, cannot be reached, or `offline` is set.
     pub fn resolve(&self, name: &str, progress: &mut dyn FnMut(&Download)) -> Result<PathBuf> {
         let path = Path::new(name);
         if path.is_dir() {
             return Ok(path.to_owned());
         }
-        let found = match path.exists() {
-            true => Err("this is a file; name the folder that it lies in".to_owned()),
-            false => self.model(name, progress),
+        let found = if path.exists() {
+            Err("this is a file; name the folder that it is in".to_owned())
+        } else {
+            self.model(name, progress)
         };
         found.map_err(|mut problem| {
             if let Some(near) = near_folder(path) {
@@ -94,13 +94,11 @@ impl Hub {
         })
     }
 
-    /// The snapshot of a model of the hub, or why there is none.
+    /// The snapshot of a model of the hub, or the reason why there is none.
     fn model(&self, name: &str, progress: &mut dyn FnMut(&Download)) -> std::result::Result<PathBuf, String> {
         let Some(model) = HubName::parse(name) else {
             let form = "NAME, ORG/NAME or ORG/NAME@REVISION";
-            return Err(format!(
-                "there is no such folder, nor a cached hub model, whose name would be {form}"
-            ));
+            return Err(format!("there is no such folder, and the name is not that of a hub model: {form}"));
         };
         let cached = self.cached(&model);
         let problem = match &cached {
@@ -110,20 +108,20 @@ impl Hub {
                     self.cache.display()
                 )
             }
-            Some(snapshot) => match snapshot::lacking(snapshot) {
+            Some(snapshot) => match snapshot::missing_file(snapshot) {
                 None => return Ok(snapshot.clone()),
-                Some(file) => format!("its copy {} lacks {file}", snapshot.display()),
+                Some(file) => format!("its copy {} has no {file}", snapshot.display()),
             },
         };
         let files = cached.map(|snapshot| file_names(&snapshot)).unwrap_or_default();
         match (self.offline, pickle(&files)) {
             (true, Some(pickle)) => Err(format!("{problem}; {}", model.conversion(pickle))),
-            (true, None) => Err(format!("{problem}, and HF_HUB_OFFLINE forbids to fetch it")),
+            (true, None) => Err(format!("{problem}, and HF_HUB_OFFLINE forbids the download")),
             (false, _) => self.fetch(&model, progress).map_err(|reason| format!("{problem}, and {reason}")),
         }
     }
 
-    /// The folder of the cached snapshot, whole or not.
+    /// The folder of the cached snapshot, complete or not.
     fn cached(&self, model: &HubName) -> Option<PathBuf> {
         let folder = self.cache.join(format!("models--{}", model.id.replace('/', "--")));
         let commit = std::fs::read_to_string(folder.join("refs").join(model.revision));
@@ -134,19 +132,19 @@ impl Hub {
     }
 }
 
-/// Whether `text` is a whole commit hash.
+/// Whether `text` is a full commit hash.
 fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// `ORG/NAME@REVISION`, taken apart.
+/// The parts of `ORG/NAME@REVISION`.
 struct HubName<'a> {
     id: &'a str,
     revision: &'a str,
 }
 
 impl<'a> HubName<'a> {
-    /// Takes `name` apart, if it keeps the hub's rules for names.
+    /// Parses `name`; none if it breaks the hub's rules for names.
     fn parse(name: &'a str) -> Option<Self> {
         let (id, revision) = name.split_once('@').unwrap_or((name, "main"));
         let consists_of = |text: &str, more: &[u8]| {
@@ -169,11 +167,11 @@ impl<'a> HubName<'a> {
         (is_id && is_revision).then_some(Self { id, revision })
     }
 
-    /// What to say where the weights are only `pickle`.
+    /// The message for weights that are only in the file `pickle`.
     fn conversion(&self, pickle: &str) -> String {
         let (id, revision) = (self.id, self.revision);
         if !pickle.contains("pytorch_model") || pickle.starts_with("open_clip") {
-            // transformers does not read these; beside the file, the error has the line for its kind.
+            // transformers does not read these. Opened from a folder, the error has the line that converts them.
             return format!(
                 "its weights are only in {pickle}, {PICKLE}: fetch it with \
                  `hf download {id} --revision {revision} --local-dir DIR` and name DIR"
@@ -187,7 +185,7 @@ impl<'a> HubName<'a> {
     }
 }
 
-/// The folder beside where `path` should be whose name is nearest to it, if one is near.
+/// The sibling folder of `path` with the most similar name, if one is similar.
 fn near_folder(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     let parent = path.parent().filter(|parent| parent.components().any(|part| part != Component::CurDir));

@@ -1,4 +1,4 @@
-//! Which files a model needs.
+//! The files of a model on the hub.
 
 use crate::checkpoint::{ShardIndex, file_names};
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use std::path::Path;
 /// The configs: a model has one of them, or both.
 pub const CONFIGS: [&str; 2] = ["config.json", "open_clip_config.json"];
 
-/// What a model may have beside its config and weights.
+/// The optional files of a model beside config and weights.
 pub const EXTRAS: [&str; 13] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -24,8 +24,7 @@ pub const EXTRAS: [&str; 13] = [
     "sentence_bert_config.json",
 ];
 
-/// The files that weights are in or are indexed by, each with the config that it needs. Of a model that has
-/// several, the first is read.
+/// The files with weights or their index, each with its config. Of several, the first is read.
 pub const WEIGHTS: [(&str, &str); 6] = [
     ("open_clip_model.safetensors", "open_clip_config.json"),
     ("open_clip_model.safetensors.index.json", "open_clip_config.json"),
@@ -38,7 +37,7 @@ pub const WEIGHTS: [(&str, &str); 6] = [
 /// The folder in which sentence-transformers keeps a CLIP.
 pub const SENTENCE_CLIP: &str = "0_CLIPModel";
 
-/// What stands before the names of a model's files, of all that it has: nothing, or the folder in which
+/// The prefix of the names of a model's files, given all its files: empty, or the folder in which
 /// sentence-transformers keeps a CLIP.
 pub fn root(names: &BTreeSet<String>) -> String {
     let folder = format!("{SENTENCE_CLIP}/");
@@ -46,20 +45,20 @@ pub fn root(names: &BTreeSet<String>) -> String {
     if !has_config("") && has_config(&folder) { folder } else { String::new() }
 }
 
-/// The file of [`WEIGHTS`] to read of a model with the files `names`. The config that is beside the weights
-/// need not be theirs: open_clip calls its weights `model.safetensors` at times.
+/// The file of [`WEIGHTS`] to read, given all files of the model. The config beside the weights need not be
+/// theirs: open_clip sometimes names its weights `model.safetensors`.
 pub fn weights(names: &BTreeSet<String>) -> Option<&'static str> {
     let present = || WEIGHTS.iter().filter(|(weights, _)| names.contains(*weights));
     let (weights, _) = present().find(|(_, config)| names.contains(*config)).or_else(|| present().next())?;
     Some(weights)
 }
 
-/// The first file that the model in `folder` lacks; none if it has a config and all of its weights.
-pub fn lacking(folder: &Path) -> Option<String> {
+/// The first missing file of the model in `folder`; none if config and all weights are present.
+pub fn missing_file(folder: &Path) -> Option<String> {
     let names = file_names(folder);
     let below = folder.join(SENTENCE_CLIP);
     if !CONFIGS.iter().any(|config| names.contains(*config)) && below.is_dir() {
-        return lacking(&below).map(|file| format!("{SENTENCE_CLIP}/{file}"));
+        return missing_file(&below).map(|file| format!("{SENTENCE_CLIP}/{file}"));
     }
     if !CONFIGS.iter().any(|config| names.contains(*config)) {
         return Some(CONFIGS[0].to_owned());

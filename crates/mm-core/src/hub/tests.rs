@@ -1,3 +1,5 @@
+//! The cache of the hub, without network.
+
 use super::*;
 use std::fs;
 
@@ -8,13 +10,13 @@ const COMMIT: &str = "1f0bb98a0e4f6a0c35a3a3d1a17ab0b0f3a6f0c1";
 const OLDER: &str = "00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee";
 const WHOLE: [&str; 2] = ["config.json", "model.safetensors"];
 
-/// A hub that may not be asked, with its cache in `folder`.
+/// An offline hub with its cache in `folder`.
 fn offline(folder: &Path) -> Hub {
     Hub { cache: folder.join("hub"), endpoint: None, token: None, offline: true }
 }
 
 impl Hub {
-    /// Puts a model into the cache as `huggingface_hub` lays it out, and gives its snapshot.
+    /// Writes a model into the cache as `huggingface_hub` does, and returns its snapshot.
     fn store(&self, id: &str, reference: Option<&str>, commit: &str, files: &[(&str, &str)]) -> PathBuf {
         let model = self.cache.join(format!("models--{}", id.replace('/', "--")));
         let (blobs, snapshot) = (model.join("blobs"), model.join("snapshots").join(commit));
@@ -33,7 +35,7 @@ impl Hub {
         snapshot
     }
 
-    /// As [`Hub::store`], of files whose content does not matter.
+    /// As [`Hub::store`], with files of arbitrary content.
     fn store_named(&self, id: &str, reference: Option<&str>, commit: &str, files: &[&str]) -> PathBuf {
         let files: Vec<(&str, &str)> = files.iter().map(|file| (*file, "{}")).collect();
         self.store(id, reference, commit, &files)
@@ -43,7 +45,7 @@ impl Hub {
         self.resolve(name, &mut |_| ())
     }
 
-    /// What is said of `name`, which leads nowhere.
+    /// The error for `name`, which cannot be resolved.
     fn refusal(&self, name: &str) -> String {
         let message = self.find(name).unwrap_err().to_string();
         assert!(message.starts_with(&format!("model {name}: ")) && !message.contains('\n'), "{message}");
@@ -68,7 +70,7 @@ fn a_cached_model_is_found_by_name_branch_tag_and_commit() {
     assert_eq!(fs::read_to_string(older.join("config.json")).unwrap(), "{}");
     assert!(hub.refusal("org/clip-vit@v2.0").contains("nor such a hub model in the cache"));
     let short = hub.store_named("gpt2", Some("main"), COMMIT, &WHOLE);
-    assert_eq!(hub.find("gpt2").unwrap(), short, "the oldest models have no organisation");
+    assert_eq!(hub.find("gpt2").unwrap(), short, "the oldest models have no organization");
 }
 
 #[test]
@@ -80,7 +82,7 @@ fn a_folder_is_itself_and_a_file_is_none() {
     assert_eq!(hub.find(model.to_str().unwrap()).unwrap(), model);
     fs::write(model.join("model.safetensors"), "").unwrap();
     let file = model.join("model.safetensors");
-    assert!(hub.refusal(file.to_str().unwrap()).contains("this is a file; name the folder that it lies in"));
+    assert!(hub.refusal(file.to_str().unwrap()).contains("this is a file; name the folder that it is in"));
 }
 
 #[test]
@@ -111,7 +113,10 @@ fn names_that_no_model_can_have_never_reach_the_cache() {
         ["org/name@", "org/name@../main", "org/name@a//b", "org/name@a b", "org/name@/etc", "org/name@a\\b"];
     for name in bad.into_iter().chain(revisions).chain([long.as_str()]) {
         let message = hub.refusal(name);
-        assert!(message.contains("whose name would be NAME, ORG/NAME or ORG/NAME@REVISION"), "{message}");
+        assert!(
+            message.contains("the name is not that of a hub model: NAME, ORG/NAME or ORG/NAME@REVISION"),
+            "{message}"
+        );
     }
 }
 
@@ -133,7 +138,7 @@ fn a_reference_to_no_commit_leads_nowhere() {
 fn offline_the_cache_is_all_there_is() {
     let folder = tempfile::tempdir().unwrap();
     let message = offline(folder.path()).refusal("org/name");
-    assert!(message.contains("HF_HUB_OFFLINE forbids to fetch it"), "{message}");
+    assert!(message.contains("HF_HUB_OFFLINE forbids the download"), "{message}");
     assert!(!folder.path().join("hub").exists(), "looking for a model makes no folder");
 }
 
@@ -144,20 +149,20 @@ fn a_snapshot_that_is_not_whole_says_what_it_lacks() {
     let index =
         ("model.safetensors.index.json", r#"{"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}"#);
     let (config, shard) = (("config.json", "{}"), ("a.safetensors", ""));
-    let lacking = |id: &str, files: &[(&str, &str)]| {
+    let missing = |id: &str, files: &[(&str, &str)]| {
         hub.store(id, Some("main"), COMMIT, files);
         hub.refusal(id)
     };
-    assert!(lacking("no/config", &[("model.safetensors", "")]).contains("lacks config.json"));
-    assert!(lacking("no/weights", &[config]).contains("lacks model.safetensors"));
-    assert!(lacking("no/shard", &[config, index, shard]).contains("lacks b.safetensors"));
-    let damaged = lacking("no/index", &[config, ("model.safetensors.index.json", "{")]);
-    assert!(damaged.contains("lacks model.safetensors.index.json"), "{damaged}");
+    assert!(missing("no/config", &[("model.safetensors", "")]).contains("has no config.json"));
+    assert!(missing("no/weights", &[config]).contains("has no model.safetensors"));
+    assert!(missing("no/shard", &[config, index, shard]).contains("has no b.safetensors"));
+    let damaged = missing("no/index", &[config, ("model.safetensors.index.json", "{")]);
+    assert!(damaged.contains("has no model.safetensors.index.json"), "{damaged}");
 
     let snapshot = hub.store("no/blob", Some("main"), COMMIT, &[config, ("model.safetensors", "")]);
     assert!(hub.find("no/blob").is_ok());
     fs::remove_file(snapshot.join("model.safetensors").canonicalize().unwrap()).unwrap();
-    assert!(hub.refusal("no/blob").contains("lacks model.safetensors"), "a link to nothing is no file");
+    assert!(hub.refusal("no/blob").contains("has no model.safetensors"), "a broken link is not a file");
 
     hub.store("whole/shards", Some("main"), COMMIT, &[config, index, shard, ("b.safetensors", "")]);
     assert!(hub.find("whole/shards").is_ok());
@@ -177,7 +182,7 @@ fn pickles_alone_are_refused_with_the_reason_and_the_way_out() {
     hub.store_named("org/old", Some("v1"), COMMIT, &["config.json", "pytorch_model.bin"]);
     let message = hub.refusal("org/old@v1");
     assert!(
-        message.contains("pytorch_model.bin, a pickle, and reading one runs whatever code is in it"),
+        message.contains("pytorch_model.bin, a pickle, and reading one runs the code in it"),
         "{message}"
     );
     assert!(
@@ -208,7 +213,7 @@ fn the_environment_says_where_the_cache_is_and_what_may_be_asked() {
     assert_eq!(hub(&[("XDG_CACHE_HOME", "/xdg")]).cache, Path::new("/xdg/huggingface/hub"));
     assert_eq!(hub(&[("XDG_CACHE_HOME", "/xdg"), ("HF_HOME", "/home")]).cache, Path::new("/home/hub"));
     assert_eq!(hub(&[("HF_HOME", "/home"), ("HF_HUB_CACHE", "~/cache")]).cache, user.join("cache"));
-    assert_eq!(hub(&[("HF_HOME", " ")]).cache, plain.cache, "what is empty is not set");
+    assert_eq!(hub(&[("HF_HOME", " ")]).cache, plain.cache, "an empty variable counts as not set");
     let endpoint = hub(&[("HF_ENDPOINT", "https://mirror.example/")]).endpoint;
     assert_eq!(endpoint.as_deref(), Some("https://mirror.example"));
     for (value, offline) in

@@ -1,9 +1,8 @@
 //! Losses: functions from tensors to a scalar.
 //!
-//! [`info_nce`] and [`siglip`] hold the B x B logits of a batch, [`info_nce_tiled`] and [`siglip_tiled`]
-//! never do: they give the same numbers for the price of computing each logit twice (SigLIP's once), in
-//! memory that grows with B. [`tiles`] is what they are made of, for processes that show each other their
-//! texts.
+//! [`info_nce`] and [`siglip`] materialize the B x B logits of a batch. [`info_nce_tiled`] and [`siglip_tiled`]
+//! compute the same numbers in memory that grows with B, and compute each logit twice (SigLIP's once).
+//! [`tiles`] are their parts, for losses over several processes.
 
 mod contrastive;
 mod tiled;

@@ -1,17 +1,19 @@
+//! InfoNCE and the pairwise sigmoid loss, tile by tile.
+
 use super::tiles::{EmbedGradients, ImageSums, LogitTiles, PairSums, no_log_sum_exps, with_gradients};
 use std::convert::Infallible;
 use tch::{Kind, Tensor};
 
-/// Rows and columns of a tile: 4 MB of logits. Smaller ones fit closer caches, but threads then wait for each
-/// other more than they compute.
+/// Rows and columns of a tile: 4 MB of logits. Smaller tiles fit closer caches, but synchronization of threads
+/// then dominates.
 pub const DEFAULT_TILE: i64 = 1024;
 
-/// [`info_nce`](super::info_nce) in memory that grows with B: of the `[B, B]` logits `tile` rows and columns
-/// are held at a time, and they are computed once more for the gradients (Cheng et al. 2025, "Breaking the
+/// [`info_nce`](super::info_nce) in memory that grows with B: `tile` rows and columns of the `[B, B]` logits are
+/// computed at a time, and again for the gradients (Cheng et al. 2025, "Breaking the
 /// memory barrier of contrastive loss via tile-based strategy").
 ///
-/// The gradients are computed beside the value, unless nothing needs them; so the backward pass is quick and
-/// can run once.
+/// The gradients are computed together with the value, if an input requires them; the backward pass is then
+/// cheap and can run once.
 ///
 /// # Panics
 /// The shapes do not fit each other, or `tile` is less than 1.
@@ -97,7 +99,7 @@ mod tests {
         }
     }
 
-    /// The value of `loss` and its gradients for those of `inputs` that `needed` says.
+    /// The value of `loss` and its gradients for the `inputs` selected by `needed`.
     fn outputs(loss: impl Fn(&Inputs) -> Tensor, inputs: &Inputs, needed: [bool; 4]) -> Vec<Tensor> {
         let leaves = [0, 1, 2, 3].map(|i| inputs[i].detach().copy().set_requires_grad(needed[i]));
         let value = loss(&leaves);
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_needs_a_gradient_gets_one() {
+    fn only_inputs_that_require_a_gradient_get_one() {
         let [scale, bias] = numbers(1.5, -2.0);
         let inputs = [unit_rows(3, 20, 8), unit_rows(4, 20, 8), scale, bias];
         for needed in [[true, false, false, true], [false, true, true, false], [false, false, true, true]] {
@@ -150,7 +152,7 @@ mod tests {
             let leaves = inputs.each_ref().map(|x| x.copy().set_requires_grad(true));
             let value = tch::no_grad(|| tiled(loss, &leaves, 7));
             assert!(!value.requires_grad() && !tiled(loss, &inputs, 7).requires_grad());
-            assert_eq!(value, tiled(loss, &leaves, 7).detach(), "the value does not depend on who asks");
+            assert_eq!(value, tiled(loss, &leaves, 7).detach(), "the value does not depend on the gradients");
         }
     }
 

@@ -1,24 +1,24 @@
-//! Contrastive losses of which one tile of logits is held at a time (Cheng et al. 2025, "Breaking the memory
+//! Contrastive losses computed one tile of logits at a time (Cheng et al. 2025, "Breaking the memory
 //! barrier of contrastive loss via tile-based strategy", section 3).
 //!
-//! A loss over all pairs is a sum over chunks of texts: alone a process has one chunk; in a ring every
-//! process's texts pass by, with what was gathered for them so far. InfoNCE takes two passes over all chunks:
-//! the log-sum-exps of rows and columns, then the gradients, which need them whole. SigLIP takes one. All is
-//! computed in f32, without a graph, and waits for no GPU.
+//! A loss over all pairs is a sum over chunks of texts: a single process has one chunk; in a ring of processes
+//! the texts of every process are a chunk, and travel with their partial sums. InfoNCE takes two passes over all
+//! chunks: the log-sum-exps of rows and columns, then the gradients, which need the complete sums. SigLIP takes
+//! one. All is computed in f32, without a graph and without synchronizing a GPU.
 //!
-//! InfoNCE of B pairs, with b images here and chunks of texts that come by:
+//! InfoNCE of B pairs, with b images in this process and chunks of texts:
 //!
-//! 1. `ImageSums::new`; for each chunk [`LogitTiles::add_log_sum_exps`], whose texts' sums start as
-//!    [`no_log_sum_exps`] and travel with them;
-//! 2. this process's part of the loss is [`ImageSums::info_nce`] with the sums of its own texts, which have
-//!    come home;
-//! 3. for each chunk [`LogitTiles::add_info_nce_gradients`], whose texts' gradients start as zeros and travel
-//!    with them;
-//! 4. [`with_gradients`] derives the part of `logit_scale` from those of the images.
+//! 1. [`ImageSums::new`]; for each chunk [`LogitTiles::add_log_sum_exps`]. The sums of texts start as
+//!    [`no_log_sum_exps`] and travel with the texts.
+//! 2. The part of the loss of this process is [`ImageSums::info_nce`] with the sums of its own texts after all
+//!    chunks.
+//! 3. For each chunk [`LogitTiles::add_info_nce_gradients`]. The gradients of texts start as zeros and travel
+//!    with the texts.
+//! 4. [`with_gradients`] derives the gradient of `logit_scale` from those of the images.
 
 use tch::{Device, Kind, Tensor};
 
-/// The logits of a process's images against one chunk of texts, its own or another process's.
+/// The logits of this process's images with one chunk of texts, of this or another process.
 #[derive(Clone, Copy, Debug)]
 pub struct LogitTiles<'a> {
     /// Unit rows `[b, D]`, f32.
@@ -29,21 +29,20 @@ pub struct LogitTiles<'a> {
     pub logit_scale: &'a Tensor,
     /// Rows and columns of a tile, at least 1.
     pub tile: i64,
-    /// Whether image i and text i are a pair; b and c are equal then. If not, no image has its text in this
-    /// chunk.
+    /// Whether image i and text i are a pair, with b = c. Otherwise no image has its text in this chunk.
     pub is_paired: bool,
 }
 
-/// A loss of embeddings `[b, D]` and `[c, D]`, the log of the inverse temperature and, if there is one, a
-/// bias, whose gradients are computed beside its value. `compute` gets the embeddings in f32 and gives the
-/// value and the gradient of the bias; it adds those of the embeddings to what it is given, which is nothing
-/// where none is needed. That of the temperature follows from them.
+/// A loss of embeddings `[b, D]` and `[c, D]`, the log of the inverse temperature and an optional bias, with
+/// gradients computed together with its value. `compute` takes the embeddings in f32 and returns the value and
+/// the gradient of the bias; it adds the gradients of the embeddings to its last argument, which is `None`
+/// where no input requires one. The gradient of the temperature is derived from them.
 ///
 /// # Errors
 /// `compute` fails.
 ///
 /// # Panics
-/// `compute` gives a value that is not one number.
+/// The value of `compute` is not a scalar.
 pub fn with_gradients<E>(
     image_embeds: &Tensor,
     text_embeds: &Tensor,
@@ -72,10 +71,10 @@ pub fn with_gradients<E>(
     Ok(mm_sys::scalar_with_gradients(&value, known).expect("each gradient has the shape of its input"))
 }
 
-/// The gradient of the log of the inverse temperature, one number, of the loss of these images: what the
-/// gradients of their embeddings over all chunks say of the embeddings' common length.
+/// The gradient of the log of the inverse temperature, a scalar, from the gradients of the images' embeddings
+/// over all chunks: the scale is a common factor of the embeddings.
 fn of_logit_scale(embeds: &Tensor, gradients: &Tensor) -> Tensor {
-    plainly(embeds, || {
+    without_graph_or_autocast(embeds, || {
         let parts = embeds.split(ROWS_AT_ONCE, 0).into_iter().zip(gradients.split(ROWS_AT_ONCE, 0));
         let sums =
             parts.map(|(embeds, gradients)| (embeds * gradients).sum(Kind::Float).to_kind(Kind::Double));
@@ -83,25 +82,25 @@ fn of_logit_scale(embeds: &Tensor, gradients: &Tensor) -> Tensor {
     })
 }
 
-/// What InfoNCE gathers of the logits of each image.
+/// The sums of InfoNCE over the logits of each image.
 #[derive(Debug)]
 pub struct ImageSums {
-    /// The log of the sum of the exponentials of its logits so far, `[b]`.
+    /// The log-sum-exp of the logits so far, `[b]`.
     pub log_sum_exp: Tensor,
-    /// Its logit with its own text, `[b]`.
+    /// The logit with its own text, `[b]`.
     pub paired: Tensor,
 }
 
 /// The gradients of embeddings, summed up chunk by chunk.
 #[derive(Debug)]
 pub struct EmbedGradients {
-    /// `[b, D]`, if it is wanted.
+    /// `[b, D]`, if required.
     pub images: Option<Tensor>,
-    /// `[c, D]`, if it is wanted.
+    /// `[c, D]`, if required.
     pub texts: Option<Tensor>,
 }
 
-/// What SigLIP sums over all pairs; f64, so that thousands of tiles add up.
+/// The sums of SigLIP over all pairs, in f64 for the sum of thousands of tiles.
 #[derive(Debug)]
 pub struct PairSums {
     /// The loss, times the weight of a pair.
@@ -110,11 +109,11 @@ pub struct PairSums {
     pub logit_bias: Tensor,
 }
 
-/// Rows whose products are held at once.
+/// Rows of products computed at a time.
 const ROWS_AT_ONCE: i64 = 1024;
 
 impl ImageSums {
-    /// Of no logits yet, for images `[b, D]`.
+    /// The sums of no logits, for images `[b, D]`.
     pub fn new(image_embeds: &Tensor) -> Self {
         Self { log_sum_exp: no_log_sum_exps(image_embeds), paired: rows_of(image_embeds, 0.0) }
     }
@@ -128,13 +127,13 @@ impl ImageSums {
     }
 }
 
-/// The log-sum-exp `[c]` of no logits yet, for each of the embeddings `[c, D]`.
+/// The log-sum-exp `[c]` of no logits, for embeddings `[c, D]`.
 pub fn no_log_sum_exps(embeds: &Tensor) -> Tensor {
     rows_of(embeds, f64::NEG_INFINITY)
 }
 
 impl PairSums {
-    /// Of no pairs yet, beside `embeds`.
+    /// The sums of no pairs, on the device of `embeds`.
     pub fn new(embeds: &Tensor) -> Self {
         let zero = || Tensor::zeros([], (Kind::Double, embeds.device()));
         Self { loss: zero(), logit_bias: zero() }
@@ -142,7 +141,7 @@ impl PairSums {
 }
 
 /// Runs `body` without a graph and without autocast, which would compute the logits in bf16.
-fn plainly<T>(embeds: &Tensor, body: impl FnOnce() -> T) -> T {
+fn without_graph_or_autocast<T>(embeds: &Tensor, body: impl FnOnce() -> T) -> T {
     tch::no_grad(|| mm_sys::without_autocast(embeds.device(), body))
 }
 
@@ -154,7 +153,7 @@ fn rows_of(embeds: &Tensor, value: f64) -> Tensor {
     Tensor::full([embeds.size()[0]], value, f32_on(embeds))
 }
 
-/// A tile of logits `[r, c]` and as much memory beside it.
+/// A tile of logits `[r, c]` and scratch memory of the same size.
 struct Tile {
     logits: Tensor,
     scratch: Tensor,
@@ -162,13 +161,13 @@ struct Tile {
     rows: (i64, i64),
     /// The first column and the number of columns.
     columns: (i64, i64),
-    /// Whether its diagonal are pairs.
+    /// Whether its diagonal holds the pairs.
     is_diagonal: bool,
 }
 
 impl LogitTiles<'_> {
-    /// InfoNCE's first pass: adds this chunk to what is known of the images, and these images to the
-    /// log-sum-exps of the texts `[c]`.
+    /// InfoNCE's first pass: adds this chunk to the sums of the images, and these images to the log-sum-exps of
+    /// the texts `[c]`.
     pub fn add_log_sum_exps(&self, images: &mut ImageSums, texts: &mut Tensor) {
         self.visit(1.0, None, |tile| {
             let add = |sums: &Tensor, (start, length), over: i64| {
@@ -246,7 +245,7 @@ impl LogitTiles<'_> {
         let parts = |count: i64| {
             (0..count).step_by(self.tile as usize).map(move |start| (start, self.tile.min(count - start)))
         };
-        plainly(self.image_embeds, || {
+        without_graph_or_autocast(self.image_embeds, || {
             let largest = self.tile.min(count) * self.tile.min(text_count);
             let memory = [(); 2].map(|()| Tensor::empty([largest], f32_on(self.image_embeds)));
             let scale = self.logit_scale.exp();

@@ -1,3 +1,5 @@
+//! AdamW with parameter groups, clipping and partitioned moments.
+
 use crate::checkpoint::{TensorLayout, Weights};
 use crate::{Error, Result};
 use mm_sys::AdamWStep;
@@ -6,7 +8,7 @@ use std::path::Path;
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 
-/// AdamW's numbers.
+/// The hyperparameters of AdamW.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamWConfig {
     /// Decay of the first moment.
@@ -20,7 +22,7 @@ pub struct AdamWConfig {
     pub weight_decay: f64,
 }
 
-/// How one variable is optimised.
+/// The options of one variable.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ParamOptions {
     /// Multiplies the learning rate.
@@ -36,32 +38,32 @@ impl Default for ParamOptions {
     }
 }
 
-/// Which share of the moments a process holds (ZeRO, stage 1: Rajbhandari et al. 2020, section 5.1). Whole
-/// variables are dealt out so that all of `world` processes hold about as much; each updates its own, and
-/// somebody brings them to the others.
+/// The part of the moments that a process holds (ZeRO, stage 1: Rajbhandari et al. 2020, section 5.1).
+/// Complete variables are assigned so that all processes hold about the same size; each process updates its
+/// own, and the caller broadcasts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition {
-    /// The process, from 0.
+    /// Rank of the process, from 0.
     pub index: usize,
-    /// How many share the moments.
+    /// The number of processes that share the moments.
     pub count: usize,
 }
 
 impl Partition {
-    /// All moments in one place.
+    /// All moments in one process.
     pub const WHOLE: Self = Self { index: 0, count: 1 };
 }
 
-/// A moment, by the name that checkpoints give it.
+/// A moment, by its name in checkpoints.
 #[derive(Debug)]
 pub struct Moment {
     /// `exp_avg.NAME` or `exp_avg_sq.NAME`.
     pub name: String,
-    /// The process that holds it.
+    /// Rank of the process that holds it.
     pub owner: usize,
-    /// The variable that it is of.
+    /// Its variable.
     pub variable: Tensor,
-    /// A handle to it, where this process holds it.
+    /// The moment, if this process holds it.
     pub value: Option<Tensor>,
 }
 
@@ -82,13 +84,13 @@ struct ParamGroup {
     names: Vec<String>,
     parameters: Vec<Tensor>,
     owners: Vec<usize>,
-    /// First and second, where this process holds them.
+    /// First and second moments, if this process holds them.
     moments: Vec<Option<(Tensor, Tensor)>>,
 }
 
 impl AdamW {
-    /// Optimises every variable of `vs` that requires a gradient, or the `shard` of them, each with the
-    /// `options` of its name.
+    /// Optimizes the variables of `vs` that require a gradient, or the `shard` of them, each with the `options`
+    /// of its name.
     pub fn new(
         vs: &VarStore,
         config: AdamWConfig,
@@ -137,15 +139,11 @@ impl AdamW {
             .filter(Tensor::defined)
             .map(|gradient| gradient.norm().to_kind(Kind::Float))
             .collect();
-        match norms.is_empty() {
-            true => Tensor::from(0f32),
-            false => Tensor::stack(&norms, 0).norm(),
-        }
+        if norms.is_empty() { Tensor::from(0f32) } else { Tensor::stack(&norms, 0).norm() }
     }
 
-    /// Updates the parameters that have a gradient and whose moments are here, at learning rate `lr`. With
-    /// `max_norm`, gradients are scaled so that their norm, as [`AdamW::gradient_norm`] gave it in `norm`, is
-    /// at most that.
+    /// Updates the parameters that have a gradient and whose moments this process holds, at learning rate `lr`.
+    /// With `max_norm`, gradients are clipped to this norm; `norm` is the result of [`AdamW::gradient_norm`].
     ///
     /// # Errors
     /// libtorch refuses the step: a gradient of another type or device than its parameter.
@@ -171,7 +169,7 @@ impl AdamW {
         Ok(())
     }
 
-    /// The share of the moments that is here.
+    /// The part of the moments that this process holds.
     pub fn shard(&self) -> Partition {
         self.shard
     }
@@ -182,7 +180,7 @@ impl AdamW {
         all.filter(move |(of, _)| **of == owner).map(|(_, parameter)| parameter)
     }
 
-    /// All moments, wherever they are held, in one order for all processes.
+    /// All moments, of all processes, in the same order in every process.
     pub fn moments(&self) -> Vec<Moment> {
         let of_group = |group: &ParamGroup| -> Vec<Moment> {
             let of_variable = |index: usize| {
@@ -201,11 +199,11 @@ impl AdamW {
         self.groups.iter().flat_map(of_group).collect()
     }
 
-    /// Reads this process's share of the moments after `step` steps from `file`, which holds all of them
-    /// under their names (safetensors), whatever number of processes shared them.
+    /// Reads this process's part of the moments after `step` steps from the safetensors `file`, which holds all
+    /// moments by name, independent of the number of processes.
     ///
     /// # Errors
-    /// The file is not readable, or its tensors are not those of this optimiser.
+    /// The file is not readable, or its tensors are not those of this optimizer.
     pub fn load(&mut self, file: &Path, step: u64) -> Result<()> {
         self.step = i64::try_from(step)
             .map_err(|_| Error::checkpoint(file, format!("step {step} is out of range")))?;
@@ -219,7 +217,7 @@ impl AdamW {
     }
 }
 
-/// Deals variables of these sizes out to `world` owners: the largest first, each to who holds least.
+/// Assigns variables of these sizes to `world` owners: the largest first, each to the owner with the least.
 fn deal(sizes: impl Iterator<Item = usize>, world: usize) -> Vec<usize> {
     let sizes: Vec<usize> = sizes.collect();
     let mut by_size: Vec<usize> = (0..sizes.len()).collect();

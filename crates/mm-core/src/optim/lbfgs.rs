@@ -1,11 +1,13 @@
+//! L-BFGS with a strong Wolfe line search.
+
 use crate::Result;
 use std::collections::VecDeque;
 use tch::Tensor;
 
-/// When [`lbfgs`] stops, and what it remembers.
+/// The settings of [`lbfgs`].
 #[derive(Clone, Copy, Debug)]
 pub struct LbfgsConfig {
-    /// Pairs of steps and gradient changes that stand for the curvature.
+    /// Pairs of steps and gradient changes that approximate the curvature.
     pub history: usize,
     /// The most iterations; each is one line search.
     pub max_iterations: usize,
@@ -19,7 +21,7 @@ impl Default for LbfgsConfig {
     }
 }
 
-/// Where [`lbfgs`] ended.
+/// The result of [`lbfgs`].
 #[derive(Debug)]
 pub struct Minimum {
     /// The lowest point found, of the start's shape.
@@ -30,17 +32,16 @@ pub struct Minimum {
     pub gradient: f64,
     /// Iterations done.
     pub iterations: usize,
-    /// Whether the gradient is within the tolerance. It is not where the iterations ran out, or where
-    /// rounding hides any descent.
+    /// Whether the gradient is within the tolerance. It is not if the iterations ran out, or if rounding leaves
+    /// no descent.
     pub converged: bool,
 }
 
-/// Minimises a smooth function by L-BFGS (Nocedal & Wright 2006, "Numerical optimization", algorithms 7.4 and
+/// Minimizes a smooth function by L-BFGS (Nocedal & Wright 2006, "Numerical optimization", algorithms 7.4 and
 /// 7.5) with a line search for the strong Wolfe conditions (algorithms 3.5 and 3.6).
 ///
-/// `objective` gives the value and the gradient at a point, which has the shape, device and type (f64) of
-/// `start`. A point whose value is not finite is a step too far; a `start` whose value is not finite is the
-/// result.
+/// `objective` returns the value and the gradient at a point of the shape, device and type (f64) of `start`. A
+/// step to a point with a value that is not finite is shortened; a `start` with such a value is the result.
 ///
 /// ```
 /// use mm_core::optim::{LbfgsConfig, lbfgs};
@@ -71,12 +72,12 @@ pub fn lbfgs(
         && largest(&gradient) > config.gradient_tolerance
     {
         let direction = -towards_minimum(&gradient, &history);
-        // Without curvature the gradient's length says nothing about the step's.
+        // Without curvature the length of the gradient is no estimate of the step.
         let first_step = if history.is_empty() { (1.0 / length(&gradient)).min(1.0) } else { 1.0 };
         let line = Line { point: &point, value, slope: dot(&gradient, &direction), direction: &direction };
         let Some(found) = line.search(first_step, &mut objective)? else {
             if history.is_empty() {
-                break; // not even the gradient's own direction leads down
+                break; // not even steepest descent decreases the value
             }
             history.clear();
             continue;
@@ -96,14 +97,14 @@ pub fn lbfgs(
     Ok(Minimum { point, value, gradient, iterations, converged: gradient <= config.gradient_tolerance })
 }
 
-/// A step, how the gradient changed over it, and the product of the two.
+/// A step, the change of the gradient over it, and their product.
 struct Pair {
     step: Tensor,
     change: Tensor,
     curvature: f64,
 }
 
-/// The inverse of the Hessian, as `history` tells it, times `gradient` (algorithm 7.4).
+/// The inverse of the Hessian, approximated by `history`, times `gradient` (algorithm 7.4).
 fn towards_minimum(gradient: &Tensor, history: &VecDeque<Pair>) -> Tensor {
     let mut direction = gradient.copy();
     let mut weights = Vec::with_capacity(history.len());
@@ -122,14 +123,14 @@ fn towards_minimum(gradient: &Tensor, history: &VecDeque<Pair>) -> Tensor {
     direction
 }
 
-/// How much a step must lower the function, as a share of what its slope promises.
+/// The required decrease of the function, as a share of the linear prediction.
 const SUFFICIENT_DECREASE: f64 = 1e-4;
-/// How flat the function must be at a step's end, as a share of its slope at the start.
+/// The largest slope at the end of a step, as a share of the slope at its start.
 const CURVATURE: f64 = 0.9;
-/// Points that a line search may look at.
+/// The most evaluations of a line search.
 const EVALUATIONS: usize = 40;
 
-/// A half line from a point, downhill at first.
+/// A ray from a point in a descent direction.
 struct Line<'a> {
     point: &'a Tensor,
     value: f64,
@@ -147,8 +148,8 @@ struct Trial {
 }
 
 impl Line<'_> {
-    /// A point that satisfies the strong Wolfe conditions (algorithm 3.5). If rounding leaves none, the
-    /// lowest point that was seen below the start; none if there is no such point.
+    /// A point that satisfies the strong Wolfe conditions (algorithm 3.5). If rounding leaves none, the lowest
+    /// point found below the start; none if there is no such point.
     fn search(
         &self,
         first_step: f64,
@@ -176,7 +177,7 @@ impl Line<'_> {
         Ok(Some(low).filter(|low| low.step > 0.0))
     }
 
-    /// Narrows the interval between `low`, the lowest point that descends enough, and `high` (algorithm 3.6).
+    /// Narrows the interval between `low`, the lowest point with sufficient decrease, and `high` (algorithm 3.6).
     fn zoom(
         &self,
         mut low: Trial,
@@ -202,7 +203,7 @@ impl Line<'_> {
     }
 
     fn start(&self) -> Trial {
-        // never read: step 0 is no result
+        // Never read: step 0 is not a result.
         let (point, gradient) = (self.point.shallow_clone(), self.direction.shallow_clone());
         Trial { step: 0.0, value: self.value, slope: self.slope, point, gradient }
     }
@@ -224,8 +225,8 @@ impl Line<'_> {
     }
 }
 
-/// A step between two: the minimum of the cubic through values and slopes (equation 3.59), kept off the ends;
-/// the middle where there is none.
+/// A step between two: the minimum of the cubic through values and slopes (equation 3.59), kept away from the
+/// ends; the middle where it has none.
 fn between(low: &Trial, high: &Trial) -> f64 {
     let (a, b) = (low, high);
     let d1 = a.slope + b.slope - 3.0 * (a.value - b.value) / (a.step - b.step);
@@ -252,8 +253,7 @@ mod tests {
     use super::*;
     use tch::Kind;
 
-    /// How many times the iterations of scipy may be needed: rounding, which processors do in other orders,
-    /// bends every path.
+    /// The allowed multiple of scipy's iterations: rounding differs between processors and changes the path.
     const AT_MOST: usize = 2;
 
     const TIGHT: LbfgsConfig = LbfgsConfig { history: 10, max_iterations: 1000, gradient_tolerance: 1e-9 };
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_to_where_the_function_is_not_finite_is_taken_back() {
+    fn a_step_to_a_value_that_is_not_finite_is_shortened() {
         // Lowest at 1, not a number left of 0, and steep beside it.
         let barrier = |x: &Tensor| Ok((sum(&(x - x.log())), 1.0 - x.reciprocal()));
         let mut outside = 0;

@@ -1,3 +1,5 @@
+//! Learning-rate schedules.
+
 use serde::{Deserialize, Serialize};
 
 /// The shape of the learning rate after warm-up.
@@ -7,31 +9,31 @@ pub enum ScheduleKind {
     /// Half a cosine from the peak to the minimum (Loshchilov & Hutter 2017).
     #[default]
     Cosine,
-    /// A straight line from the peak to the minimum.
+    /// Linear from the peak to the minimum.
     Linear,
-    /// The peak throughout.
+    /// Constant at the peak.
     Constant,
     /// `peak * sqrt(warmup / step)` (Vaswani et al. 2017, section 5.3), not below the minimum.
     InverseSqrt,
 }
 
-/// A learning rate over steps: a linear climb from zero to the peak, then a [`ScheduleKind`].
+/// The learning rate of each step: linear warm-up from zero to the peak, then a [`ScheduleKind`].
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
     /// The shape after warm-up.
     pub kind: ScheduleKind,
-    /// The peak.
+    /// The peak rate.
     pub lr: f64,
     /// The lowest rate after warm-up.
     pub min_lr: f64,
     /// Steps of warm-up.
     pub warmup: u64,
-    /// Steps of the whole run.
+    /// Steps of the run.
     pub steps: u64,
 }
 
 impl Schedule {
-    /// The rate of step `step`, counted from 0.
+    /// The learning rate of step `step`, counted from 0.
     pub fn at(&self, step: u64) -> f64 {
         if step < self.warmup {
             return self.lr * (step + 1) as f64 / self.warmup as f64;
@@ -60,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn every_schedule_climbs_to_the_peak_in_warm_up() {
+    fn every_schedule_reaches_the_peak_in_warm_up() {
         for kind in
             [ScheduleKind::Cosine, ScheduleKind::Linear, ScheduleKind::Constant, ScheduleKind::InverseSqrt]
         {

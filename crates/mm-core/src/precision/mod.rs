@@ -1,3 +1,5 @@
+//! The precision of matrix products.
+
 mod probe;
 
 use serde::{Deserialize, Serialize};
@@ -5,7 +7,7 @@ use tch::{Device, Kind};
 
 pub use probe::PrecisionProbe;
 
-/// The numbers that matrix products are computed in.
+/// The number format of matrix products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -15,13 +17,13 @@ pub enum Precision {
     /// bfloat16 products with f32 weights, norms and losses (autocast) in training; bfloat16 weights, packed,
     /// in inference.
     Bf16,
-    /// In inference on a CPU alone: linear layers in int8, with a scale for each row of weights and of
-    /// inputs; all else in f32.
+    /// For inference on a CPU only: linear layers in int8, with a scale for each row of weights and of inputs; all
+    /// else in f32.
     Int8,
 }
 
 impl Precision {
-    /// Runs a training step's forward pass in this precision on `device`.
+    /// Runs the forward pass of a training step in this precision on `device`.
     pub fn autocast<T>(self, device: Device, body: impl FnOnce() -> T) -> T {
         match self {
             Self::F32 | Self::Int8 => body(),
@@ -29,7 +31,7 @@ impl Precision {
         }
     }
 
-    /// The element type of what a packed model computes outside of int8 products.
+    /// The element type of the activations of a packed model.
     pub fn kind(self) -> Kind {
         match self {
             Self::F32 | Self::Int8 => Kind::Float,
@@ -38,12 +40,12 @@ impl Precision {
     }
 }
 
-/// A configured precision: a [`Precision`], or `"auto"` for the faster of f32 and bf16 as [`PrecisionProbe`]
-/// measures them.
+/// A configured precision: a [`Precision`], or `"auto"` for the faster of f32 and bf16, measured by
+/// [`PrecisionProbe`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PrecisionConfig {
-    /// Measured when the run starts.
+    /// Measured at the start of the run.
     Auto,
     /// [`Precision::F32`].
     #[default]
@@ -55,7 +57,7 @@ pub enum PrecisionConfig {
 }
 
 impl PrecisionConfig {
-    /// The precision, unless it is to be measured.
+    /// The precision; none for `auto`.
     pub fn fixed(self) -> Option<Precision> {
         match self {
             Self::Auto => None,

@@ -1,6 +1,6 @@
-//! The speed of f32 and bf16 products on this device, measured.
+//! Measurement of the speed of f32 and bf16 products on a device.
 //!
-//! Processor flags do not tell: of two processors with AVX-512 BF16 one multiplies bf16 four times as fast as
+//! Processor flags are no guide: of two processors with AVX-512 BF16 one multiplies bf16 four times as fast as
 //! f32, the other at two thirds of its speed, and processors without it emulate bf16 at a twentieth.
 
 use super::Precision;
@@ -10,17 +10,17 @@ use std::time::Instant;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
-/// Rows of the measured product: enough for the conversion of the weights to weigh as little as it does in a
+/// Rows of the measured product: enough that the conversion of the weights takes the same small share as in a
 /// real batch.
 const ROWS: i64 = 512;
-/// Measurements of each precision; the best counts, because other programs can only slow one down.
+/// Measurements of each precision; the fastest counts, because other programs can only slow one down.
 const ROUNDS: usize = 3;
-/// bf16 this many times as slow is not measured again.
+/// bf16 that is slower by this factor is not measured again.
 const HOPELESS: f64 = 3.0;
-/// The gain from which bf16 is worth its rounding.
+/// The least speedup at which bf16 is chosen.
 const LEAST_GAIN: f64 = 1.1;
 
-/// How fast a device computes a model's matrix products in each precision, in GFLOP/s.
+/// The speed of a model's matrix products on a device in each precision, in GFLOP/s.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PrecisionProbe {
     /// In f32.
@@ -30,9 +30,9 @@ pub struct PrecisionProbe {
 }
 
 impl PrecisionProbe {
-    /// Measures a training step's products, forward and backward under autocast, at the shape that the model
-    /// with the variables of `vs` spends most of its time on: some milliseconds for small models, some tenths
-    /// of a second for large ones. `None` where nothing is multiplied.
+    /// Measures the products of a training step, forward and backward under autocast, at the shape with the most
+    /// work in a model with the variables of `vs`. This takes some milliseconds for small models, some tenths of
+    /// a second for large ones. `None` for a model without products.
     pub fn training(vs: &VarStore) -> Option<Self> {
         let (shape @ [output, input], device) = (largest_product(vs)?, vs.device());
         let options = (Kind::Float, device);
@@ -45,7 +45,7 @@ impl PrecisionProbe {
         Some(measure(device, shape, 3.0, pass))
     }
 
-    /// Measures an inference pass's products, with weights that are packed once, at the same shape as
+    /// Measures the products of inference, with packed weights, at the same shape as
     /// [`PrecisionProbe::training`].
     pub fn inference(vs: &VarStore) -> Option<Self> {
         let (shape @ [output, input], device) = (largest_product(vs)?, vs.device());
@@ -64,16 +64,17 @@ impl PrecisionProbe {
         Some(mm_sys::inference_mode(|| measure(device, shape, 1.0, pass)))
     }
 
-    /// bf16 where it is faster by a tenth at least, else f32.
+    /// bf16 if it is faster by at least a tenth, else f32.
     pub fn faster(&self) -> Precision {
         if self.bf16 >= LEAST_GAIN * self.f32 { Precision::Bf16 } else { Precision::F32 }
     }
 
-    /// Warns where bf16, which was asked for, is slower than f32.
+    /// Logs a warning if bf16 is slower than f32.
     pub fn warn_if_bf16_is_slower(&self) {
         if self.bf16 < self.f32 {
             tracing::warn!(
-                "bf16 is {:.1} times as slow as f32 on this device: {:.0} against {:.0} GFLOP/s in this model's matrix products; take precision f32",
+                "bf16 is {:.1} times slower than f32 on this device: {:.0} and {:.0} GFLOP/s in this model's \
+                 matrix products; use precision f32",
                 self.f32 / self.bf16,
                 self.bf16,
                 self.f32
@@ -82,13 +83,13 @@ impl PrecisionProbe {
     }
 }
 
-/// `[output, input]` of the linear layers or convolutions of one shape that take the most work together. A
-/// convolution is the product of its unfolded input.
+/// `[output, input]` of the shape of linear layers or convolutions with the most work in total. A convolution is
+/// the product of its unfolded input.
 fn largest_product(vs: &VarStore) -> Option<[i64; 2]> {
     let mut work: BTreeMap<[i64; 2], i64> = BTreeMap::new();
     for (name, variable) in vs.variables() {
         let size = variable.size();
-        // Rows of an embedding table are looked up, not multiplied.
+        // An embedding table is not multiplied.
         let is_table = size.len() == 2 && name.contains("embedding");
         if name.ends_with("weight") && size.len() >= 2 && !is_table {
             *work.entry([size[0], size[1..].iter().product()]).or_default() += variable.numel() as i64;
@@ -97,8 +98,8 @@ fn largest_product(vs: &VarStore) -> Option<[i64; 2]> {
     work.into_iter().max_by_key(|&(_, work)| work).map(|(shape, _)| shape)
 }
 
-/// Times `pass`, which multiplies `products` times a product of [`ROWS`] rows and `shape`, in both precisions
-/// in turn.
+/// Times `pass`, which computes `products` products of [`ROWS`] rows with a weight of `shape`, alternating
+/// between the precisions.
 fn measure(
     device: Device,
     [output, input]: [i64; 2],
@@ -113,7 +114,7 @@ fn measure(
         }
         start.elapsed().as_secs_f64()
     };
-    // The first pass of each builds kernels and takes memory.
+    // The first pass of each builds kernels and allocates memory.
     let (mut f32, first_bf16) =
         (seconds(Precision::F32).min(seconds(Precision::F32)), seconds(Precision::Bf16));
     let mut bf16 = first_bf16;

@@ -82,7 +82,7 @@ fn models_that_do_not_fit_their_folder_are_refused_with_the_first_three_tensors(
     let weights = Path::new(&model).join("model.safetensors");
     let bytes = std::fs::read(&weights).unwrap();
     std::fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
-    assert!(failure(&classify, 1).contains("not a whole safetensors file"));
+    assert!(failure(&classify, 1).contains("not a complete safetensors file"));
     std::fs::remove_file(&weights).unwrap();
     assert!(failure(&classify, 1).contains("model.safetensors"));
 }
@@ -129,7 +129,7 @@ fn each_file_that_a_models_folder_lacks_is_named() {
 }
 
 #[test]
-fn architectures_that_are_not_offered_are_named_beside_those_that_are() {
+fn unsupported_architectures_are_named_beside_the_supported_ones() {
     let folder = tempfile::tempdir().unwrap();
     let changed = |model: &str, config: &str, change: &dyn Fn(&mut serde_json::Value)| {
         let _ = std::fs::remove_dir_all(folder.path().join(model));
@@ -141,9 +141,9 @@ fn architectures_that_are_not_offered_are_named_beside_those_that_are() {
         failure(&["inspect", folder.path().join(model).to_str().unwrap()], 1)
     };
     for (model_type, expected) in [
-        ("chinese_clip", "model_type chinese_clip is not offered; known are clip, siglip"),
+        ("chinese_clip", "model_type chinese_clip is not supported; supported are clip, siglip"),
         ("siglip2", "NaFlex"),
-        ("blip", "model_type blip is not known; known are clip, siglip"),
+        ("blip", "model_type blip is not supported; supported are clip, siglip"),
     ] {
         let error = changed("clip", "config.json", &|json| json["model_type"] = model_type.into());
         assert!(error.contains(expected), "{error}");
@@ -154,15 +154,16 @@ fn architectures_that_are_not_offered_are_named_beside_those_that_are() {
         })
     };
     let vision = serde_json::json!({ "timm_model_name": "vitamin_base", "image_size": 32 });
-    assert!(open_clip("/vision_cfg", vision).contains("towers of timm are not offered"));
+    assert!(open_clip("/vision_cfg", vision).contains("towers of timm are not supported"));
     let text = serde_json::json!({ "hf_model_name": "roberta-base" });
     assert!(
-        open_clip("/text_cfg", text).contains("Hugging Face's text towers inside open_clip are not offered")
+        open_clip("/text_cfg", text)
+            .contains("Hugging Face's text towers inside open_clip are not supported")
     );
     let coca = changed("open-clip-vit", "open_clip_config.json", &|json| {
         json["model_cfg"]["multimodal_cfg"] = serde_json::json!({ "layers": 2 });
     });
-    assert!(coca.contains("CoCa (multimodal_cfg) is not offered"), "{coca}");
+    assert!(coca.contains("CoCa (multimodal_cfg) is not supported"), "{coca}");
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! Downloads from a server on this machine.
+
 use super::server::{Break, Server, Site};
 use super::*;
 use std::net::TcpListener;
@@ -62,7 +64,7 @@ fn a_model_is_fetched_into_the_cache_and_noted_there_last() {
     let asked = server.requests().len();
     assert_eq!(hub.find(ID).unwrap(), snapshot);
     assert_eq!(offline(folder.path()).find(&format!("{ID}@{COMMIT}")).unwrap(), snapshot);
-    assert_eq!(server.requests().len(), asked, "what the cache has is not asked for");
+    assert_eq!(server.requests().len(), asked, "cached files are not requested");
 }
 
 #[test]
@@ -79,7 +81,7 @@ fn a_clip_of_sentence_transformers_is_fetched_from_its_folder() {
     assert!(snapshot.join("0_CLIPModel/vocab.json").exists());
     let asked = server.requests().len();
     assert_eq!(online(folder.path(), &server).find(ID).unwrap(), snapshot);
-    assert_eq!(server.requests().len(), asked, "the snapshot is whole");
+    assert_eq!(server.requests().len(), asked, "the snapshot is complete");
 }
 
 #[test]
@@ -109,14 +111,14 @@ fn every_shard_that_the_index_names_is_fetched() {
     assert_eq!(fs::read_to_string(snapshot.join("b.safetensors")).unwrap(), "b");
 
     fs::remove_file(snapshot.join("b.safetensors")).unwrap();
-    assert_eq!(hub.find("org/clip-vit@refs/pr/3").unwrap(), snapshot, "what has gone is fetched again");
+    assert_eq!(hub.find("org/clip-vit@refs/pr/3").unwrap(), snapshot, "a removed file is downloaded again");
     assert!(snapshot.join("b.safetensors").exists());
 
     fs::remove_file(snapshot.join("b.safetensors")).unwrap();
     site.files.remove("b.safetensors");
     let server = Server::start(site);
     let message = online(folder.path(), &server).refusal("org/clip-vit@refs/pr/3");
-    assert!(message.contains("lacks b.safetensors, and on the hub it has no b.safetensors"), "{message}");
+    assert!(message.contains("has no b.safetensors, and on the hub it has no b.safetensors"), "{message}");
 }
 
 #[test]
@@ -158,7 +160,7 @@ fn a_gated_model_asks_for_the_token_that_opens_it() {
     let server = Server::start(Site { refused, ..whole() });
     let message = online(folder.path(), &server).refusal(ID);
     assert!(
-        message.contains("does not show model.safetensors (status 403)") && message.contains("HF_TOKEN"),
+        message.contains("gives no access to model.safetensors (status 403)") && message.contains("HF_TOKEN"),
         "{message}"
     );
 }
@@ -171,7 +173,7 @@ fn a_hub_that_fails_is_named_with_its_status() {
     let message = online(folder.path(), &server).refusal(ID);
     assert!(message.contains("the hub refuses config.json (status 503); try again later"), "{message}");
     let server = Server::start(Site { commit: "../../..".to_owned(), ..whole() });
-    assert!(online(folder.path(), &server).refusal(ID).contains("as its commit, which is none"));
+    assert!(online(folder.path(), &server).refusal(ID).contains("as its commit, which is not a commit"));
 }
 
 #[test]
@@ -184,14 +186,14 @@ fn what_broke_off_is_not_taken_for_whole_and_goes_on_where_it_can() {
         assert!(message.contains("model.safetensors") && message.contains("try again"), "{message}");
         assert!(!reference(&hub).exists() && offline(folder.path()).find(ID).is_err());
         let by_commit = format!("{ID}@{COMMIT}");
-        assert!(offline(folder.path()).refusal(&by_commit).contains("lacks model.safetensors"));
+        assert!(offline(folder.path()).refusal(&by_commit).contains("has no model.safetensors"));
 
         let server = Server::start(whole());
         let snapshot = online(folder.path(), &server).find(ID).unwrap();
         assert_eq!(fs::read_to_string(snapshot.join("model.safetensors")).unwrap(), WEIGHTS);
         let from = if how == Break::Announced { WEIGHTS.len() / 2 } else { 0 };
         let expected = format!("/{ID}/resolve/{COMMIT}/model.safetensors {from}-");
-        assert_eq!(server.requests().last(), Some(&expected), "only what is missing is asked for");
+        assert_eq!(server.requests().last(), Some(&expected), "only the missing bytes are requested");
         assert!(
             !server
                 .requests()
@@ -211,7 +213,7 @@ fn what_lies_half_fetched_and_is_no_half_says_what_to_remove() {
         fs::create_dir_all(&blobs).unwrap();
         fs::write(blobs.join("model-safetensors.part"), left).unwrap();
         let message = hub.refusal(ID);
-        assert!(message.contains("what was fetched of model.safetensors before is damaged"), "{message}");
+        assert!(message.contains("the partial download of model.safetensors is damaged"), "{message}");
         assert!(message.contains("remove the .part files"), "{message}");
     }
 }
@@ -227,7 +229,7 @@ fn a_model_of_the_hub_without_safetensors_or_config_is_refused_before_anything_i
         let server = Server::start(site(&files));
         let message = online(folder.path(), &server).refusal(ID);
         assert!(message.contains(reason), "{message}");
-        assert_eq!(server.requests().len(), 1, "only the list of files was asked for");
+        assert_eq!(server.requests().len(), 1, "only the list of files was requested");
     }
     assert!(!folder.path().join("hub").exists());
 }
@@ -244,7 +246,7 @@ fn offline_nothing_is_asked() {
 #[test]
 fn a_hub_that_cannot_be_reached_is_said_to_be_so() {
     let folder = tempfile::tempdir().unwrap();
-    // free again at the end of this line
+    // the port is free again at the end of this line
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let hub = Hub { offline: false, endpoint: Some(format!("http://{address}")), ..offline(folder.path()) };
     let message = hub.refusal(ID);

@@ -8,31 +8,31 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How the body of a file ends too early.
+/// How the body of a file is cut off.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Break {
-    /// The length that was announced does not come.
+    /// The body is shorter than its Content-Length.
     Announced,
-    /// No length was announced: only the size of the whole tells.
+    /// There is no Content-Length: only the size of the complete file shows it.
     Silent,
 }
 
-/// What the hub has.
+/// The content of the hub.
 #[derive(Clone)]
 pub struct Site {
     pub id: String,
     pub revision: String,
     pub commit: String,
     pub files: BTreeMap<String, String>,
-    /// Without this token everything is refused with 401.
+    /// Requests without this token get status 401.
     pub token: Option<String>,
-    /// The file that is refused, and with what status.
+    /// The file that is refused, and the status.
     pub refused: Option<(String, u16)>,
-    /// The file that comes by half.
+    /// The file that is cut off.
     pub broken: Option<(String, Break)>,
 }
 
-/// The hub at work; it ends with this value.
+/// The running server; it stops when dropped.
 pub struct Server {
     address: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
@@ -51,7 +51,7 @@ impl Server {
                 if ends.load(Ordering::SeqCst) {
                     return;
                 }
-                let _ = site.answer(stream, &requests); // a client that hangs up is the client's test
+                let _ = site.answer(stream, &requests); // a client that hangs up is tested by the client
             }
         });
         Self { address, log, is_over, thread: Some(thread) }
@@ -61,7 +61,7 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// What was asked for, in its order: a path, and the byte that it was asked for from.
+    /// The requests in order: path and first byte.
     pub fn requests(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
@@ -117,7 +117,7 @@ impl Site {
         (&stream).write_all(answer.as_bytes())
     }
 
-    /// The answer that holds `content` from byte `from` on, up to and with `to` or to its end.
+    /// The response with `content` from byte `from` up to and including `to`, or to its end.
     fn part(&self, file: &str, content: &str, from: usize, to: &str) -> Option<String> {
         let end = to.parse::<usize>().map_or(content.len(), |to| content.len().min(to + 1));
         let mut body = content.get(from..end).filter(|body| !body.is_empty() || content.is_empty())?;
