@@ -44,7 +44,7 @@ fn enable_nccl(lib: &Path, build: &mut cc::Build) {
     if let Some(missing) = headers.iter().chain([&nccl.join("nccl.h")]).find(|header| !header.is_file()) {
         let missing = missing.display();
         println!(
-            "cargo:warning=NCCL is left out, because {missing} is missing: `cargo xtask setup --cuda` brings it"
+            "cargo:warning=NCCL is left out: {missing} is missing; `cargo xtask setup --cuda` installs it"
         );
         return;
     }

@@ -3,8 +3,8 @@
 use crate::encoder::TEXT_ROOT;
 use mm_core::checkpoint::{TensorLayout, Weights};
 
-/// The layout of open_clip and OpenAI: one set of transformer names for both towers, joined q, k and v, transposed
-/// projections.
+/// The layout of open_clip and OpenAI: one set of transformer names for both towers, joined q, k and v,
+/// transposed projections.
 pub const OPEN_CLIP: TensorLayout =
     TensorLayout { names: open_clip_names, is_transposed: is_transposed_in_open_clip };
 
@@ -43,9 +43,9 @@ fn open_clip_names(name: &str) -> Vec<String> {
     vec![PARTS.iter().fold(name.to_owned(), |name, (ours, theirs)| name.replacen(ours, theirs, 1))]
 }
 
-/// Renames the tensors of a single tower, whose prefix differs between Hugging Face's classes, to those of a full
-/// CLIP: below `root`. Old BERT files name the parameters of a norm gamma and beta. Heads of other tasks are
-/// dropped, and of the weights of a full CLIP the other tower.
+/// Renames the tensors of a single tower, whose prefix differs between Hugging Face's classes, to those of a
+/// full CLIP: below `root`. Old BERT files name the parameters of a norm gamma and beta. Heads of other tasks
+/// are dropped, and of the weights of a full CLIP the other tower.
 pub fn join_names(weights: &mut Weights, root: &str) {
     let (own, other) = match root {
         TEXT_ROOT => (["text_model.", "bert."], ["vision_model.", "visual_projection."]),

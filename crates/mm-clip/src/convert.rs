@@ -37,7 +37,8 @@ impl ModelConverter {
     /// Reads the model in a folder or of a hub name, resized to images of `resolution` pixels if given.
     ///
     /// # Errors
-    /// The model cannot be opened. A missing tokenizer or preprocessing is not an error: it is not written either.
+    /// The model cannot be opened. A missing tokenizer or preprocessing is not an error: it is not written
+    /// either.
     pub fn read(model: &str, resolution: Option<i64>) -> Result<Self> {
         let folder = ModelFolder::open(model)?;
         let mut architecture = folder.architecture.clone();
@@ -105,8 +106,8 @@ impl ModelConverter {
         Ok(())
     }
 
-    /// Writes the new folder `to` atomically. Before it is renamed to `to`, the folder is opened again, and its
-    /// config, tensors, preprocessing and tokenizer are compared with the model's.
+    /// Writes the new folder `to` atomically. Before it is renamed to `to`, the folder is opened again, and
+    /// its config, tensors, preprocessing and tokenizer are compared with the model's.
     ///
     /// # Errors
     /// `to` exists, a file cannot be written, or `format` cannot represent the model.

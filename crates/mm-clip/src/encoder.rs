@@ -40,7 +40,8 @@ impl ImageEncoder {
         self.output_width
     }
 
-    /// Maps `pixel_values` `[B, 3, S, S]` to `[B, D]`, in the type of the weights. `train` is the training mode.
+    /// Maps `pixel_values` `[B, 3, S, S]` to `[B, D]`, in the type of the weights. `train` is the training
+    /// mode.
     pub fn forward(&self, pixel_values: &Tensor, train: bool) -> Tensor {
         self.project(self.pool(pixel_values, train))
     }
@@ -73,8 +74,8 @@ impl ImageEncoder {
     }
 }
 
-/// A text tower and the linear projection of its output to the space shared with images, where it does not end
-/// there itself.
+/// A text tower and the linear projection of its output to the space shared with images, where it does not
+/// end there itself.
 #[derive(Debug)]
 pub struct TextEncoder {
     tower: Box<dyn TextTower>,

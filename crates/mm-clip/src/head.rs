@@ -28,8 +28,8 @@ pub struct ContrastiveHead {
 }
 
 impl ContrastiveHead {
-    /// Creates `logit_scale` and, for the sigmoid loss, `logit_bias` below `path`, with the initial values of CLIP
-    /// and SigLIP.
+    /// Creates `logit_scale` and, for the sigmoid loss, `logit_bias` below `path`, with the initial values of
+    /// CLIP and SigLIP.
     pub fn new(path: &Path, loss: ContrastiveLoss) -> Self {
         match loss {
             ContrastiveLoss::InfoNce => {
@@ -68,8 +68,9 @@ impl ContrastiveHead {
         self.logit_bias.as_ref().map_or(logits.shallow_clone(), |bias| &logits + bias)
     }
 
-    /// The probabilities for the logits of images and labels `[N, M]`: with CLIP's loss a distribution over the
-    /// labels (softmax over M), with the sigmoid loss each pair on its own (Zhai et al. 2023, section 3.2).
+    /// The probabilities for the logits of images and labels `[N, M]`: with CLIP's loss a distribution over
+    /// the labels (softmax over M), with the sigmoid loss each pair on its own (Zhai et al. 2023, section
+    /// 3.2).
     pub fn probabilities(&self, logits: &Tensor) -> Tensor {
         match self.probability() {
             Probability::Softmax => logits.softmax(-1, Kind::Float),
@@ -87,8 +88,8 @@ impl ContrastiveHead {
         &self.logit_scale
     }
 
-    /// Clamps the temperature after an optimizer step (Radford et al. 2021, section 2.5). The temperature of the
-    /// sigmoid loss is not clamped.
+    /// Clamps the temperature after an optimizer step (Radford et al. 2021, section 2.5). The temperature of
+    /// the sigmoid loss is not clamped.
     pub fn clamp_logit_scale(&mut self) {
         if self.logit_bias.is_none() {
             let _ = tch::no_grad(|| self.logit_scale.clamp_(0.0, MAX_LOGIT_SCALE));

@@ -7,8 +7,8 @@
 //!
 //! - [`ClipTask`] trains one, from a TOML that is a [`ClipRunConfig`];
 //! - [`ClipPipeline`] opens and saves a model's folder and embeds images and texts; [`ImageEmbedder`] and
-//!   [`TextEmbedder`] are its two sides, each usable alone; [`ModelFolder`] reads the formats of transformers, open_clip
-//!   and OpenAI, [`ModelConverter`] converts between them;
+//!   [`TextEmbedder`] are its two sides, each usable alone; [`ModelFolder`] reads the formats of
+//!   transformers, open_clip and OpenAI, [`ModelConverter`] converts between them;
 //! - [`ZeroShot`] classifies by labels, [`Retrieval`] measures search both ways, [`Embedded`] does
 //!   both over a set;
 //! - [`LinearProbe`] is a linear classifier on frozen embeddings;
@@ -51,6 +51,7 @@ pub mod heat_map;
 mod init_from;
 mod layer_groups;
 mod linear_probe;
+mod lora_run;
 mod model;
 mod model_config;
 mod pipeline;

@@ -111,7 +111,8 @@ impl TextEmbedder {
         self.embed_among(texts, batch_size, &ProcessGroup::alone())
     }
 
-    /// [`TextEmbedder::embed`] with the batches distributed over the processes of `group`, which all get all rows.
+    /// [`TextEmbedder::embed`] with the batches distributed over the processes of `group`, which all get all
+    /// rows.
     ///
     /// # Errors
     /// As [`TextEmbedder::embed`], or another process fails.
@@ -122,9 +123,9 @@ impl TextEmbedder {
         Ok(rows)
     }
 
-    /// The rows that `compute` returns for texts, in batches of `batch_size`. Texts are sorted by length, because a
-    /// batch takes the time of its longest text; the rows are in the order of the texts. The batches are distributed
-    /// over the processes of `group`.
+    /// The rows that `compute` returns for texts, in batches of `batch_size`. Texts are sorted by length,
+    /// because a batch takes the time of its longest text; the rows are in the order of the texts. The
+    /// batches are distributed over the processes of `group`.
     ///
     /// # Errors
     /// libtorch refuses a batch.
@@ -192,8 +193,8 @@ impl ClipPipeline {
     /// Opens the CLIP in a folder or of a hub name for inference.
     ///
     /// # Errors
-    /// A file is missing or damaged, the architecture is not supported, or config, weights and tokenizer do not
-    /// match.
+    /// A file is missing or damaged, the architecture is not supported, or config, weights and tokenizer do
+    /// not match.
     pub fn open(model: &str, options: &OpenOptions) -> Result<Self> {
         let vs = VarStore::new(options.resolve_device()?);
         let mut pipeline = Self::load(ModelFolder::open(model)?, &vs, options.resolution)?;
@@ -234,8 +235,22 @@ impl ClipPipeline {
         format: CheckpointFormat,
         dtype: StoredType,
     ) -> Result<()> {
-        let architecture = Architecture::Clip(self.config.clone());
         let variables = stores.iter().flat_map(|vs| vs.variables()).collect();
+        self.save_variables(variables, folder, format, dtype)
+    }
+
+    /// As [`ClipPipeline::save`], with the variables by name.
+    ///
+    /// # Errors
+    /// As [`ClipPipeline::save`].
+    pub fn save_variables(
+        &self,
+        variables: Vec<(String, Tensor)>,
+        folder: &Path,
+        format: CheckpointFormat,
+        dtype: StoredType,
+    ) -> Result<()> {
+        let architecture = Architecture::Clip(self.config.clone());
         Saved { description: self.description(&architecture), variables }.write(folder, format, dtype)
     }
 
@@ -247,8 +262,8 @@ impl ClipPipeline {
         self.description(&Architecture::Clip(self.config.clone())).format()
     }
 
-    /// Writes config, preprocessing and tokenizer of a checkpoint to the existing `folder`, which then opens as a
-    /// model.
+    /// Writes config, preprocessing and tokenizer of a checkpoint to the existing `folder`, which then opens
+    /// as a model.
     ///
     /// # Errors
     /// A file cannot be written.

@@ -1,7 +1,8 @@
 //! The configuration of a run with `run.task = "clip"`.
 
-use crate::ModelConfig;
+use crate::{ModelConfig, lora_run};
 use mm_core::config::{ConfigError, ConfigFile};
+use mm_core::lora::LoraConfig;
 use mm_dist::{ContrastiveConfig, Logits};
 use mm_image::Augment;
 use mm_text::TextClean;
@@ -17,6 +18,9 @@ pub struct ClipRunConfig {
     pub run: RunConfig,
     /// The model.
     pub model: ModelConfig,
+    /// Low-rank adapters, which are then all that is trained; none: the weights are trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
     /// The tokenizer; none: that of the checkpoint that the text tower comes from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<TokenizerConfig>,
@@ -103,6 +107,9 @@ impl TaskConfig for ClipRunConfig {
         check(tile > 0, "loss.tile", &format!("must be at least 1, is {tile}"))?;
         check(grad_cache_chunk != Some(0), "loss.grad_cache_chunk", "must be at least 1")?;
         self.model.validate(file)?;
+        if let Some(lora) = &self.lora {
+            lora_run::validate(lora, &self.model, file)?;
+        }
         let tokenizer = self.tokenizer.clone().unwrap_or_default();
         let is_from_checkpoint = self.model.from.is_some() || self.model.text_from.is_some();
         check(

@@ -6,8 +6,10 @@ use crate::encoder::unit_rows;
 use crate::folder::CheckpointFormat;
 use crate::init_from::InitFrom;
 use crate::layer_groups::{group_of, has_weight_decay};
-use crate::{ClipPipeline, ClipRunConfig, Embedded, Lock, LossConfig, Templates, grad_cache, sections};
-use mm_core::checkpoint::StoredType;
+use crate::{ClipPipeline, ClipRunConfig, Embedded, Lock, LossConfig, Templates};
+use crate::{grad_cache, lora_run, sections};
+use mm_core::checkpoint::{StoredType, hf_names};
+use mm_core::lora::{Lora, record_linears};
 use mm_core::{OpenOptions, seed, upload};
 use mm_data::{Fault, Map};
 use mm_dist::{Contrastive, ContrastiveConfig};
@@ -22,6 +24,10 @@ pub struct ClipTask {
     vs: VarStore,
     /// The variables of locked layers.
     frozen: VarStore,
+    /// The adapters that are trained in place of the weights, with `[lora]`.
+    lora: Option<Lora>,
+    /// The folder or hub name that the model comes from.
+    base: Option<String>,
     pipeline: ClipPipeline,
     /// The layout that the finished model is saved in.
     format: CheckpointFormat,
@@ -46,7 +52,7 @@ impl Task for ClipTask {
     }
 
     fn variables(&self) -> &VarStore {
-        &self.vs
+        self.lora.as_ref().map_or(&self.vs, Lora::variables)
     }
 
     fn frozen(&self) -> Option<&VarStore> {
@@ -86,7 +92,10 @@ impl Task for ClipTask {
     }
 
     fn after_step(&mut self) {
-        self.pipeline.head.clamp_logit_scale();
+        match &self.lora {
+            Some(lora) => lora.set_training(false),
+            None => self.pipeline.head.clamp_logit_scale(),
+        }
     }
 
     fn depth(&self, name: &str) -> usize {
@@ -102,11 +111,20 @@ impl Task for ClipTask {
     }
 
     fn save_model(&self, folder: &Path) -> Result<()> {
-        Ok(self.pipeline.save(&[&self.vs, &self.frozen], folder, self.format, StoredType::F32)?)
+        let Some(lora) = &self.lora else {
+            return Ok(self.pipeline.save(&[&self.vs, &self.frozen], folder, self.format, StoredType::F32)?);
+        };
+        let merged = lora.merged_variables(&self.vs);
+        self.pipeline.save_variables(merged, folder, self.format, StoredType::F32)?;
+        Ok(lora_run::save_adapter(lora, folder, self.base.as_deref())?)
     }
 
     fn describe_checkpoint(&self, folder: &Path) -> Result<()> {
-        Ok(self.pipeline.save_description(folder)?)
+        match &self.lora {
+            // The weights of the checkpoint are those of the adapters: it does not open as a CLIP.
+            Some(lora) => Ok(lora.save_config(folder, self.base.as_deref())?),
+            None => Ok(self.pipeline.save_description(folder)?),
+        }
     }
 
     fn open_model(name: &str, options: &OpenOptions) -> Result<ClipPipeline> {
@@ -157,7 +175,10 @@ impl ClipTask {
         let vs = VarStore::new(context.device);
         seed::set(config.run.seed, "init", 0);
         init.config.set_gradient_checkpointing(config.train.gradient_checkpointing);
-        let (clip, frozen) = init.build(&vs)?;
+        let (built, linears) = record_linears(|| init.build(&vs));
+        let (clip, frozen) = built?;
+        let lora =
+            config.lora.as_ref().map(|lora| Lora::attach(lora, &linears, hf_names, &vs)).transpose()?;
         let pipeline = ClipPipeline::new(clip, model_config, Arc::new(tokenizer), processor, vs.device());
         let format = pipeline.format()?; // before the first step: a model that cannot be saved is not trained
         if format != CheckpointFormat::Hf {
@@ -171,6 +192,8 @@ impl ClipTask {
             preprocess: preprocess(config, &pipeline),
             vs,
             frozen,
+            lora,
+            base: config.model.from.clone(),
             pipeline,
             format,
             cached_text_features,
@@ -182,12 +205,17 @@ impl ClipTask {
 
     /// Unit rows `[B, D]` of a batch's images and texts.
     fn embed(&self, batch: &ClipBatch) -> [Tensor; 2] {
+        if let Some(lora) = &self.lora {
+            // Until the step is done: checkpointed blocks run again in the backward pass.
+            lora.set_training(true);
+        }
         let ClipPipeline { image, text, .. } = &self.pipeline;
         let pooled = match self.image_lock {
             Some(lock) if lock.holds_tower() => {
                 tch::no_grad(|| image.encoder.pool(&batch.pixel_values, false))
             }
-            lock => image.encoder.pool(&batch.pixel_values, lock.is_none()),
+            // A frozen tower runs as in inference: no dropped patches, no batch statistics.
+            lock => image.encoder.pool(&batch.pixel_values, lock.is_none() && self.lora.is_none()),
         };
         let image_embeds = unit_rows(&image.encoder.project(pooled));
         let text_embeds = match &batch.texts {

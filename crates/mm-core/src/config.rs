@@ -377,7 +377,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_and_no_override_panics(text in "\\PC{0,60}", argument in "\\PC{0,20}") {
-            let _ = ConfigFile::from_text("c.toml", &text, &[argument]).and_then(|source| source.parse::<Config>());
+            let file = ConfigFile::from_text("c.toml", &text, &[argument]);
+            let _ = file.and_then(|file| file.parse::<Config>());
         }
     }
 }

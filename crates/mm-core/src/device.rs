@@ -24,8 +24,8 @@ impl DeviceConfig {
         self.resolve_for(0)
     }
 
-    /// The device of the process with this local rank, each with its own GPU: `"auto"` counts from the first GPU,
-    /// `"cuda:N"` from N.
+    /// The device of the process with this local rank, each with its own GPU: `"auto"` counts from the first
+    /// GPU, `"cuda:N"` from N.
     ///
     /// # Errors
     /// As [`DeviceConfig::resolve`].
@@ -47,8 +47,8 @@ impl DeviceConfig {
             name => match name.strip_prefix("cuda:").and_then(|index| index.parse::<usize>().ok()) {
                 None => fail("not a device; use \"auto\", \"cpu\" or \"cuda:N\""),
                 Some(_) if !tch::Cuda::is_available() => fail(
-                    "libtorch has no CUDA; use device = \"cpu\", or install it with `cargo xtask setup --cuda` \
-                     on a machine with an NVIDIA GPU",
+                    "libtorch has no CUDA; use device = \"cpu\", or install it with \
+                     `cargo xtask setup --cuda` on a machine with an NVIDIA GPU",
                 ),
                 Some(index) => gpu(index.saturating_add(local_rank)),
             },
@@ -65,8 +65,8 @@ impl From<Device> for DeviceConfig {
     }
 }
 
-/// Copies a batch from the loader to `device`: to a GPU through pinned memory, asynchronously; on the CPU it is
-/// the same tensor. (Not run on a GPU yet.)
+/// Copies a batch from the loader to `device`: to a GPU through pinned memory, asynchronously; on the CPU it
+/// is the same tensor. (Not run on a GPU yet.)
 pub fn upload(batch: &Tensor, device: Device) -> Tensor {
     match device {
         Device::Cuda(_) => batch.pin_memory(device).to_device_(device, batch.kind(), true, false),

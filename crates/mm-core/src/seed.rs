@@ -1,7 +1,7 @@
 //! Random seeds derived from the place of use, independent of what ran before.
 //!
-//! A run has one seed. The random numbers of step n come from `derive(seed, "step", n)`, so that a resumed run
-//! draws the same numbers as an uninterrupted one, without stored generator states.
+//! A run has one seed. The random numbers of step n come from `derive(seed, "step", n)`, so that a resumed
+//! run draws the same numbers as an uninterrupted one, without stored generator states.
 
 /// A seed for the `index`-th use of `purpose` under the run's `seed`. Uses with different purposes or indices
 /// are independent.

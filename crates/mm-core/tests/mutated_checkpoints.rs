@@ -99,7 +99,7 @@ enum Mutation {
     Twin(usize, usize),
     /// A tensor that bears a name of no file's.
     Name(usize, String),
-    /// A tensor that is not told of.
+    /// A tensor that is not listed in the header.
     Untold(usize),
     /// A tensor that the index has elsewhere.
     Partition(usize, Value),
@@ -201,7 +201,7 @@ impl Mutation {
     }
 }
 
-/// Lets `edit` change the header of a safetensors file, whose length is told right again.
+/// Applies `edit` to the header of a safetensors file, and corrects its length.
 fn edit_header_text(bytes: &mut Vec<u8>, edit: impl FnOnce(&str) -> Option<String>) {
     let Some(length) = bytes.first_chunk::<8>().map(|length| u64::from_le_bytes(*length) as usize) else {
         return;

@@ -39,8 +39,8 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// Updates `parameters` and both moments in place, in one pass over memory. Gradients are first divided by the
-/// f32 scalar `gradient_divisor`, which clips them in the same pass.
+/// Updates `parameters` and both moments in place, in one pass over memory. Gradients are first divided by
+/// the f32 scalar `gradient_divisor`, which clips them in the same pass.
 ///
 /// # Errors
 /// Shapes or types do not match.

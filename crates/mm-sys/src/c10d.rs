@@ -82,8 +82,8 @@ unsafe impl Send for TcpStore {}
 unsafe impl Sync for TcpStore {}
 
 impl TcpStore {
-    /// Connects to the store at `host` and `port` within `timeout`; with `is_server` this process hosts it. All keys
-    /// get the prefix `prefix`.
+    /// Connects to the store at `host` and `port` within `timeout`; with `is_server` this process hosts it.
+    /// All keys get the prefix `prefix`.
     ///
     /// # Errors
     /// The port is in use, the host is unknown, or there is no response within `timeout`.
@@ -177,8 +177,8 @@ pub enum ReduceOp {
     Max = 4,
 }
 
-/// A c10d process group. Every process of the group calls the same functions in the same order, with tensors of
-/// the same shape and type; a call returns when its tensors are complete (on a GPU: ordered in the current
+/// A c10d process group. Every process of the group calls the same functions in the same order, with tensors
+/// of the same shape and type; a call returns when its tensors are complete (on a GPU: ordered in the current
 /// stream).
 #[derive(Debug)]
 pub struct C10dProcessGroup {
@@ -192,8 +192,8 @@ unsafe impl Send for C10dProcessGroup {}
 unsafe impl Sync for C10dProcessGroup {}
 
 impl C10dProcessGroup {
-    /// Joins the group `name` of `size` processes with a rendezvous in `store`, as rank `rank`. `timeout` bounds
-    /// every collective.
+    /// Joins the group `name` of `size` processes with a rendezvous in `store`, as rank `rank`. `timeout`
+    /// bounds every collective.
     ///
     /// # Errors
     /// Processes cannot be reached within `timeout`, or this libtorch has no NCCL.
@@ -272,8 +272,8 @@ impl C10dProcessGroup {
         check(unsafe { mm_group_barrier(self.raw) })
     }
 
-    /// The concatenated rows of `x` of all processes. The gradient of a row is the sum of its gradients in all
-    /// processes.
+    /// The concatenated rows of `x` of all processes. The gradient of a row is the sum of its gradients in
+    /// all processes.
     ///
     /// # Errors
     /// As [`C10dProcessGroup::broadcast`]; so may the backward pass fail.

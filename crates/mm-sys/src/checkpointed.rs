@@ -19,10 +19,10 @@ unsafe extern "C" {
 }
 
 /// `body(input)` with a graph that keeps only the input: the backward pass runs `body` again for its
-/// intermediate values (Chen et al. 2016, "Training deep nets with sublinear memory cost"). The second run draws
-/// the same random numbers under the same autocast as the first, so that gradients, also those of parameters
-/// that `body` owns, equal those without checkpointing. If nothing in `body` requires a gradient, this is a
-/// plain call.
+/// intermediate values (Chen et al. 2016, "Training deep nets with sublinear memory cost"). The second run
+/// draws the same random numbers under the same autocast as the first, so that gradients, also those of
+/// parameters that `body` owns, equal those without checkpointing. If nothing in `body` requires a gradient,
+/// this is a plain call.
 ///
 /// `body` is `Send` because the backward pass may run on a thread of libtorch (on a GPU it does). Only full
 /// backward passes are supported: gradients of chosen inputs (`Tensor::run_backward`) and second derivatives

@@ -41,8 +41,8 @@ pub(crate) fn check(error: *mut c_char) -> Result<()> {
 /// The tensor that `make` writes to its argument.
 ///
 /// # Safety
-/// `make` follows the convention of the shim: it writes a new, unshared at::Tensor and returns null, or returns
-/// an error message.
+/// `make` follows the convention of the shim: it writes a new, unshared at::Tensor and returns null, or
+/// returns an error message.
 pub(crate) unsafe fn made(make: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Result<Tensor> {
     let mut out = std::ptr::null_mut();
     check(make(&mut out))?;

@@ -20,9 +20,9 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// A linear layer in int8 on the CPU, packed once for oneDNN: one scale for each row of the weight, and one scale
-/// and offset for each row of the input, computed dynamically. The output of a row does not depend on the other
-/// rows.
+/// A linear layer in int8 on the CPU, packed once for oneDNN: one scale for each row of the weight, and one
+/// scale and offset for each row of the input, computed dynamically. The output of a row does not depend on
+/// the other rows.
 #[derive(Debug)]
 pub struct Int8Linear {
     weight: Tensor,
@@ -88,8 +88,8 @@ fn pack(integers: &Tensor) -> Result<Tensor> {
     unsafe { made(|out| mm_pack_int8(integers.as_ptr(), out)) }
 }
 
-/// The largest integer of an input. Without VNNI two products are summed in 16 bits, which 7-bit inputs do not
-/// overflow.
+/// The largest integer of an input. Without VNNI two products are summed in 16 bits, which 7-bit inputs do
+/// not overflow.
 fn levels() -> c_int {
     static LEVELS: OnceLock<c_int> = OnceLock::new();
     *LEVELS.get_or_init(|| {
@@ -99,8 +99,8 @@ fn levels() -> c_int {
     })
 }
 
-/// Whether oneDNN's kernels sum products in 32 bits on this processor, within the instruction set that the user
-/// may have limited it to.
+/// Whether oneDNN's kernels sum products in 32 bits on this processor, within the instruction set that the
+/// user may have limited it to.
 fn has_wide_sums(limit: Option<&str>) -> bool {
     #[cfg(target_arch = "x86_64")]
     let (avx512, avx) = (is_x86_feature_detected!("avx512vnni"), is_x86_feature_detected!("avxvnni"));

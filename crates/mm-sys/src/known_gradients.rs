@@ -23,13 +23,13 @@ pub fn grad_mode() -> bool {
     unsafe { mm_grad_mode() }
 }
 
-/// The scalar `value` as a node of the graph with known gradients: pairs of an input and the gradient of `value`
-/// for it, of the input's shape. A loss that computes its gradients together with its value, piece by piece,
-/// needs no graph for the pieces.
+/// The scalar `value` as a node of the graph with known gradients: pairs of an input and the gradient of
+/// `value` for it, of the input's shape. A loss that computes its gradients together with its value, piece by
+/// piece, needs no graph for the pieces.
 ///
-/// The backward pass multiplies the gradients in place by the incoming one and passes them on. So they are taken
-/// by value, and a second backward pass or a second derivative is an error. An input that requires no gradient
-/// is left out of the graph.
+/// The backward pass multiplies the gradients in place by the incoming one and passes them on. So they are
+/// taken by value, and a second backward pass or a second derivative is an error. An input that requires no
+/// gradient is left out of the graph.
 ///
 /// # Errors
 /// `value` is not a scalar, or a gradient does not have the shape of its input.

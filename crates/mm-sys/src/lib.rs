@@ -1,10 +1,10 @@
 //! Safe bindings to functions of libtorch that are missing in `tch`.
 //!
-//! A few C++ files (`shim/`) call the functions that training and fast inference need: the fused AdamW step, CPU
-//! and CUDA autocast, inference mode, clearing of gradients, gradient checkpointing, scalars with known
-//! gradients, generator states, vector instructions of the processor, memory-mapped files, linear layers packed
-//! for oneDNN in floats or int8, and c10d: the process groups of PyTorch's distributed training, Gloo and NCCL.
-//! This crate has no policy: `mm-core` decides which to use when.
+//! A few C++ files (`shim/`) call the functions that training and fast inference need: the fused AdamW step,
+//! CPU and CUDA autocast, inference mode, clearing of gradients, gradient checkpointing, scalars with known
+//! gradients, generator states, vector instructions of the processor, memory-mapped files, linear layers
+//! packed for oneDNN in floats or int8, and c10d: the process groups of PyTorch's distributed training, Gloo
+//! and NCCL. This crate has no policy: `mm-core` decides which to use when.
 //!
 //! ```
 //! use tch::{Kind, Tensor};

@@ -21,8 +21,8 @@ impl MappedFile {
         Ok(Self(unsafe { memmap2::Mmap::map(&file)? }))
     }
 
-    /// Releases the pages of `bytes`; they are loaded again on access. Without this every page that was read counts
-    /// as memory of this process until the map is dropped.
+    /// Releases the pages of `bytes`; they are loaded again on access. Without this every page that was read
+    /// counts as memory of this process until the map is dropped.
     pub fn release(&self, bytes: Range<usize>) {
         if bytes.is_empty() || bytes.end > self.0.len() {
             return;

@@ -37,8 +37,8 @@ pub fn copy_from_bytes(target: &mut Tensor, bytes: &[u8], kind: Kind) -> Result<
     }
 }
 
-/// A new f32 tensor on the CPU, whose row-major elements `fill` writes in place, without a copy. They start at
-/// zero.
+/// A new f32 tensor on the CPU, whose row-major elements `fill` writes in place, without a copy. They start
+/// at zero.
 pub fn filled(shape: &[i64], fill: impl FnOnce(&mut [f32])) -> Tensor {
     let tensor = Tensor::zeros(shape, (Kind::Float, tch::Device::Cpu));
     // SAFETY: the tensor was made just now, so its memory is unshared; it is contiguous and holds

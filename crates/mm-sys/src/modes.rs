@@ -10,8 +10,8 @@ unsafe extern "C" {
     fn mm_autocast_leave(device: c_int, was_enabled: bool, was_dtype: c_int);
 }
 
-/// Runs `body` in libtorch's inference mode: no graph, no version counters. Tensors created inside cannot be used
-/// in training.
+/// Runs `body` in libtorch's inference mode: no graph, no version counters. Tensors created inside cannot be
+/// used in training.
 pub fn inference_mode<T>(body: impl FnOnce() -> T) -> T {
     struct Guard(*mut c_void);
     impl Drop for Guard {

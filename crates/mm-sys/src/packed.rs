@@ -56,8 +56,8 @@ impl PostOp {
     }
 }
 
-/// A linear layer with its weight packed once for oneDNN's kernels on this processor. On other devices, or where
-/// oneDNN does not support the weight, it keeps the plain layout and computes the same.
+/// A linear layer with its weight packed once for oneDNN's kernels on this processor. On other devices, or
+/// where oneDNN does not support the weight, it keeps the plain layout and computes the same.
 #[derive(Debug)]
 pub struct PackedLinear {
     weight: Tensor,

@@ -57,8 +57,8 @@ pub struct Reduced {
 }
 
 impl Reducer {
-    /// Registers hooks on `parameters`, with buckets of up to `bucket_bytes` in the `order` of the parameters, a
-    /// permutation of their indices.
+    /// Registers hooks on `parameters`, with buckets of up to `bucket_bytes` in the `order` of the
+    /// parameters, a permutation of their indices.
     ///
     /// # Errors
     /// libtorch has no memory for the buckets.
@@ -83,14 +83,15 @@ impl Reducer {
         Ok(Self { raw, parameters: parameters.len() })
     }
 
-    /// Starts averaging with the next backward pass, including gradients accumulated before it. Passes without this
-    /// only accumulate.
+    /// Starts averaging with the next backward pass, including gradients accumulated before it. Passes
+    /// without this only accumulate.
     pub fn arm(&self) {
         // SAFETY: the reducer lives as long as `self`.
         unsafe { mm_reducer_arm(self.raw) }
     }
 
-    /// Waits for the averages after the armed backward pass: all gradients are then the mean over the processes.
+    /// Waits for the averages after the armed backward pass: all gradients are then the mean over the
+    /// processes.
     ///
     /// # Errors
     /// Another process fails or does not respond within the timeout.
@@ -108,8 +109,8 @@ impl Reducer {
         Ok(reduced)
     }
 
-    /// The indices of the parameters in the order in which their gradients became ready in the last armed backward
-    /// pass.
+    /// The indices of the parameters in the order in which their gradients became ready in the last armed
+    /// backward pass.
     pub fn arrival(&self) -> Vec<usize> {
         let mut order = vec![0; self.parameters];
         // SAFETY: there is a place for each parameter.

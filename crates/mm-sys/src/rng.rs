@@ -10,8 +10,8 @@ unsafe extern "C" {
     fn mm_set_generator_state(device: c_int, index: c_int, state: *const C_tensor) -> *mut c_char;
 }
 
-/// The state of libtorch's generator of a device: after [`RngState::restore`] it draws the same numbers as after
-/// [`RngState::of`].
+/// The state of libtorch's generator of a device: after [`RngState::restore`] it draws the same numbers as
+/// after [`RngState::of`].
 #[derive(Debug)]
 pub struct RngState {
     device: Device,

@@ -1,11 +1,11 @@
 //! Helpers for the tests of several crates, a dev-dependency only.
 //!
-//! Tests run in parallel in one process, libtorch has one generator a process, and processors round differently.
-//! So
+//! Tests run in parallel in one process, libtorch has one generator a process, and processors round
+//! differently. So
 //!
 //! - inputs are drawn with [`normal`], [`uniform`] and [`integers`], whose numbers depend on the seed only;
-//!   [`initialize`] does the same for the parameters of a model. `tch::manual_seed` is for tests of libtorch's own
-//!   generator, which share a lock;
+//!   [`initialize`] does the same for the parameters of a model. `tch::manual_seed` is for tests of
+//!   libtorch's own generator, which share a lock;
 //! - results are compared with [`assert_close`], with the rounding of the summed terms as tolerance. Bits are
 //!   compared only between two computations on one machine, and counts of iterations within a range.
 //!
@@ -16,7 +16,8 @@
 //! let x = normal(1, &[3, 1000]);
 //! let found = x.sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
 //! let expected = x.to_kind(Kind::Double).sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
-//! assert_close("the sum", &found, &expected, &x.abs().sum_dim_intlist([1i64].as_slice(), false, Kind::Float));
+//! let terms = x.abs().sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+//! assert_close("the sum", &found, &expected, &terms);
 //! ```
 
 use rand::{RngExt, SeedableRng};
@@ -46,8 +47,8 @@ pub fn integers(seed: u64, range: Range<i64>, shape: &[i64]) -> Tensor {
     Tensor::from_slice(&values).view(shape)
 }
 
-/// Draws the randomly initialized parameters of a model again, from `seed` only. Matrices get a standard deviation of
-/// 1 / sqrt(inputs), vectors of 0.02; constants, such as the weights of norms, stay.
+/// Draws the randomly initialized parameters of a model again, from `seed` only. Matrices get a standard
+/// deviation of 1 / sqrt(inputs), vectors of 0.02; constants, such as the weights of norms, stay.
 pub fn initialize(vs: &VarStore, seed: u64) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut variables: Vec<(String, Tensor)> = vs.variables().into_iter().collect();
@@ -63,8 +64,9 @@ pub fn initialize(vs: &VarStore, seed: u64) {
     }
 }
 
-/// Asserts that `found` equals `expected` within the rounding of f32. `terms`, of a shape that broadcasts to theirs,
-/// is the magnitude of the terms of each element: of a sum, which may cancel, the sum of absolute values.
+/// Asserts that `found` equals `expected` within the rounding of f32. `terms`, of a shape that broadcasts to
+/// theirs, is the magnitude of the terms of each element: of a sum, which may cancel, the sum of absolute
+/// values.
 ///
 /// # Panics
 /// An element differs by more or is NaN, or the shapes differ.

@@ -18,8 +18,8 @@ const KNOWN: &str = "clip, siglip, clip_text_model, clip_vision_model, siglip_te
 /// transformers' default of `projection_dim`.
 const PROJECTION_DIM: i64 = 512;
 
-/// Reads the `config.json` of `folder`. The tensors `weights` show what a config leaves open: whether a single
-/// tower has a projection and a pooler.
+/// Reads the `config.json` of `folder`. The tensors `weights` show what a config leaves open: whether a
+/// single tower has a projection and a pooler.
 ///
 /// # Errors
 /// The file is missing or not JSON, its architecture is not supported, or a field is out of range.
@@ -100,7 +100,8 @@ pub(super) fn read_pair(config: &Value) -> Result<Option<ClipConfig>> {
     }
 }
 
-/// The nested config `name`. Files from before transformers 4.27 repeat it as `NAME_dict`, which takes precedence.
+/// The nested config `name`. Files from before transformers 4.27 repeat it as `NAME_dict`, which takes
+/// precedence.
 fn nested(config: &Value, name: &str) -> Result<Value> {
     let mut fields = serde_json::Map::new();
     for name in [name, &format!("{name}_dict")] {

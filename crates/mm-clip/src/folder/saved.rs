@@ -65,8 +65,8 @@ impl Saved<'_> {
 }
 
 impl Description<'_> {
-    /// The format for this pair of towers: transformers' if it can represent the pair, else open_clip's, else this
-    /// project's own.
+    /// The format for this pair of towers: transformers' if it can represent the pair, else open_clip's, else
+    /// this project's own.
     ///
     /// # Errors
     /// No format can represent it.
@@ -80,8 +80,8 @@ impl Description<'_> {
         }
     }
 
-    /// Checks that `format` can represent the model's config and preprocessing, and that they read back as the same,
-    /// without writing a file.
+    /// Checks that `format` can represent the model's config and preprocessing, and that they read back as
+    /// the same, without writing a file.
     ///
     /// # Errors
     /// The format has no place for a setting, which is named.
@@ -192,8 +192,8 @@ impl Description<'_> {
     }
 }
 
-/// The JSON of `processor` for `config`: in this project's own format only beside such a config, which no other
-/// program reads.
+/// The JSON of `processor` for `config`: in this project's own format only beside such a config, which no
+/// other program reads.
 fn preprocessing(processor: &ImageProcessor, config: &Value) -> Result<Value> {
     Ok(if hf::is_own(config) { processor.to_own_json()? } else { processor.to_json()? })
 }

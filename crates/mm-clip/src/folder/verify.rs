@@ -1,4 +1,5 @@
-//! Verification of written folders: a model that opens with other inputs or outputs would be found late or never.
+//! Verification of written folders: a model that opens with other inputs or outputs would be found late or
+//! never.
 
 use super::{Architecture, CheckpointFormat, Description, ModelFolder};
 use crate::{Clip, ClipConfig, Error, ImageEncoder, Result, TextEncoder};

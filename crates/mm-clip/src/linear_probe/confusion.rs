@@ -23,8 +23,8 @@ impl Confusion {
         right as f64 / self.counts.iter().flatten().sum::<usize>() as f64
     }
 
-    /// The mean of the recalls of all classes with samples: a rare class counts as much as a common one (balanced
-    /// accuracy in VTAB and scikit-learn).
+    /// The mean of the recalls of all classes with samples: a rare class counts as much as a common one
+    /// (balanced accuracy in VTAB and scikit-learn).
     pub fn mean_per_class_accuracy(&self) -> f64 {
         let classes =
             self.counts.iter().enumerate().map(|(class, said)| (said[class], said.iter().sum::<usize>()));

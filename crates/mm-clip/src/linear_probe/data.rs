@@ -19,8 +19,8 @@ impl LabelledFeatures {
     /// Rows of `features` `[N, D]`, on any device and of any type, with their `classes` below `class_count`.
     ///
     /// # Errors
-    /// There are fewer than two classes or no row, the numbers of classes and rows differ, a class is out of range,
-    /// or a feature is not finite.
+    /// There are fewer than two classes or no row, the numbers of classes and rows differ, a class is out of
+    /// range, or a feature is not finite.
     pub fn new(features: &Tensor, classes: &[usize], class_count: usize) -> Result<Self> {
         let fail = |problem: String| Err(Error::Evaluation(problem));
         let size = features.size();

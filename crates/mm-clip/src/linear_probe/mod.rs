@@ -19,7 +19,8 @@ use tch::{Device, Kind, Tensor};
 pub struct ProbeConfig {
     /// The most iterations of L-BFGS; 1000 in Radford et al.
     pub max_iterations: usize,
-    /// Training has converged when no element of the gradient of the mean loss is larger: `tol` of scikit-learn.
+    /// Training has converged when no element of the gradient of the mean loss is larger: `tol` of
+    /// scikit-learn.
     pub tolerance: f64,
 }
 
@@ -32,9 +33,9 @@ impl Default for ProbeConfig {
 /// Multinomial logistic regression on frozen features, the evaluation of image towers in Radford et al. 2021
 /// (section 3.2, appendix A.3).
 ///
-/// It is scikit-learn's `LogisticRegression`: minimizes `0.5 * |W|^2 + C * sum of cross entropies` by L-BFGS in f64,
-/// without a penalty on the bias. As there, two classes share one vector of weights, here as halves of opposite
-/// sign.
+/// It is scikit-learn's `LogisticRegression`: minimizes `0.5 * |W|^2 + C * sum of cross entropies` by L-BFGS
+/// in f64, without a penalty on the bias. As there, two classes share one vector of weights, here as halves
+/// of opposite sign.
 ///
 /// ```
 /// use mm_clip::{LabelledFeatures, LinearProbe, ProbeConfig};
@@ -159,8 +160,8 @@ fn logits(features: &Tensor, parameters: &Tensor) -> std::result::Result<Tensor,
     parameters.select(1, width).f_addmm(features, &weights.f_transpose(0, 1)?)
 }
 
-/// The minimized function: the objective of [`LinearProbe`] over `C * N`, so that the scale of the gradient is that
-/// of one sample for every C.
+/// The minimized function: the objective of [`LinearProbe`] over `C * N`, so that the scale of the gradient
+/// is that of one sample for every C.
 struct Objective<'a> {
     data: &'a LabelledFeatures,
     /// The factor of `0.5 * |W|^2`.

@@ -33,9 +33,9 @@ pub struct CSweep {
 
 /// Chooses C by accuracy on `validation`, and trains with it on both sets together.
 ///
-/// The search is that of Radford et al. 2021, appendix A.3: on a grid of 96 steps between 1e-6 and 1e6 it tries 1e-6,
-/// 1e-4, ... 1e6, then halves the step around the best, down to an eighth of a decade. Each training starts from the
-/// parameters of the nearest tried C.
+/// The search is that of Radford et al. 2021, appendix A.3: on a grid of 96 steps between 1e-6 and 1e6 it
+/// tries 1e-6, 1e-4, ... 1e6, then halves the step around the best, down to an eighth of a decade. Each
+/// training starts from the parameters of the nearest tried C.
 ///
 /// # Errors
 /// As [`LinearProbe::fit`] and [`LinearProbe::evaluate`].

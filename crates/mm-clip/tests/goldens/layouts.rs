@@ -115,7 +115,9 @@ fn preprocessing_that_another_program_left_behind_is_not_read() {
         json!({ "image_processor": current }).to_string(),
     )
     .unwrap();
-    let stale = json!({ "image_processor_type": "CLIPImageProcessor", "size": 99, "crop_size": 32, "image_mean": [0, 0, 0] });
+    let stale = json!({
+        "image_processor_type": "CLIPImageProcessor", "size": 99, "crop_size": 32, "image_mean": [0, 0, 0]
+    });
     fs::write(own, stale.to_string()).unwrap();
     assert_same(&expected, &rows(whole.path()), "processor_config.json");
 }

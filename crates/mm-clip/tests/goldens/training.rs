@@ -15,15 +15,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tch::Device;
 
-const IMAGE: &str = r#"image = { kind = "vit", image_size = 32, patch_size = 16, hidden_size = 32, intermediate_size = 64, num_hidden_layers = 1, num_attention_heads = 2 }"#;
-const TEXT: &str = r#"text = { kind = "clip", hidden_size = 32, intermediate_size = 64, num_hidden_layers = 1, num_attention_heads = 2, max_position_embeddings = 12 }
+const IMAGE: &str = r#"image = { kind = "vit", image_size = 32, patch_size = 16, hidden_size = 32,
+    intermediate_size = 64, num_hidden_layers = 1, num_attention_heads = 2 }"#;
+const TEXT: &str = r#"text = { kind = "clip", hidden_size = 32, intermediate_size = 64, num_hidden_layers = 1,
+    num_attention_heads = 2, max_position_embeddings = 12 }
 [tokenizer]
 vocab_size = 600"#;
 
-/// A run of `steps` that begins from `model`, the lines of `[model]`.
-fn config(out: &Path, model: &str, more: &[&str]) -> ClipRunConfig {
+/// A run of one step that begins from `model`, the lines of `[model]`.
+pub fn config(out: &Path, model: &str, more: &[&str]) -> ClipRunConfig {
     let text = format!(
-        "[run]\ntask = \"clip\"\nname = \"tuned\"\nout = {out:?}\n[data]\ntrain = {{ kind = \"emoji\", split = \"held_out\" }}\nworkers = 1\n\
+        "[run]\ntask = \"clip\"\nname = \"tuned\"\nout = {out:?}\n\
+         [data]\ntrain = {{ kind = \"emoji\", split = \"held_out\" }}\nworkers = 1\n\
          [train]\nsteps = 1\nbatch_size = 4\nlr = 1e-3\nwarmup = 0\n[model]\n{model}\n"
     );
     let more: Vec<String> = more.iter().map(|&change| change.to_owned()).collect();
@@ -41,7 +44,7 @@ fn task(
 }
 
 /// Trains to the end and gives the run's folder.
-fn train(config: &ClipRunConfig, resume: &Resume) -> PathBuf {
+pub fn train(config: &ClipRunConfig, resume: &Resume) -> PathBuf {
     let group = ProcessGroup::alone();
     let checkpoint = config.run.folder().join("checkpoints/latest");
     let checkpoint = (*resume == Resume::Latest).then_some(checkpoint.as_path());

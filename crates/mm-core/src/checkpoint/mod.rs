@@ -1,8 +1,8 @@
 //! Weights in safetensors files: read strictly, written atomically.
 //!
-//! The variables of a model have the names of Hugging Face's checkpoints, except those that are kept joined (see
-//! [`crate::nn`]); a [`TensorLayout`] describes how a family of checkpoints stores each. Missing, extra or
-//! misshapen tensors are an error that names the first three.
+//! The variables of a model have the names of Hugging Face's checkpoints, except those that are kept joined
+//! (see [`crate::nn`]); a [`TensorLayout`] describes how a family of checkpoints stores each. Missing, extra
+//! or misshapen tensors are an error that names the first three.
 
 mod build;
 mod files;
@@ -34,8 +34,9 @@ use tch::{Kind, Tensor};
 pub type NameMap = fn(&str) -> Vec<String>;
 
 /// The Hugging Face names: `self_attn.in_proj` is `q_proj`, `k_proj`, `v_proj`; BERT's
-/// `attention.self.in_proj` and ViT's `attention.attention.in_proj` are `query`, `key`, `value`; the `kv_proj`
-/// of cross-attention is `k_proj` and `v_proj`, or BERT's `key` and `value`; all others are unchanged.
+/// `attention.self.in_proj` and ViT's `attention.attention.in_proj` are `query`, `key`, `value`; the
+/// `kv_proj` of cross-attention is `k_proj` and `v_proj`, or BERT's `key` and `value`; all others are
+/// unchanged.
 pub fn hf_names(name: &str) -> Vec<String> {
     let split = |joined: &str, parts: &[&str]| -> Vec<String> {
         parts.iter().map(|part| name.replacen(joined, part, 1)).collect()
@@ -107,8 +108,8 @@ pub fn stored(
     tensors
 }
 
-/// Fills `targets`, by name, from the safetensors `file`. Values need not be finite: the moments of an optimizer
-/// may not be.
+/// Fills `targets`, by name, from the safetensors `file`. Values need not be finite: the moments of an
+/// optimizer may not be.
 ///
 /// # Errors
 /// As [`load`].

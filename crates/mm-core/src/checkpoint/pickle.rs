@@ -15,8 +15,8 @@ const DIRECTORY_BYTES: u64 = 4 << 20;
 /// The signature of an entry in the central directory of a zip archive.
 const DIRECTORY_ENTRY: &[u8] = b"PK\x01\x02";
 
-/// The file among `names` with pickled weights: of a model before an optimizer, of the last epoch before earlier
-/// ones. The name becomes part of a shell command, so names with special characters are skipped.
+/// The file among `names` with pickled weights: of a model before an optimizer, of the last epoch before
+/// earlier ones. The name becomes part of a shell command, so names with special characters are skipped.
 pub(crate) fn pickle(names: &BTreeSet<String>) -> Option<&str> {
     let is_plain =
         |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
@@ -34,7 +34,8 @@ fn epoch(name: &str) -> Option<u64> {
     if epoch == "latest" { Some(u64::MAX) } else { epoch.parse().ok() }
 }
 
-/// The message for a `folder` with weights only in the pickle `name`: the command that writes them as `target`.
+/// The message for a `folder` with weights only in the pickle `name`: the command that writes them as
+/// `target`.
 pub(crate) fn conversion(folder: &Path, name: &str, target: &str) -> String {
     let file = folder.join(name);
     if let Some(problem) = is_lfs_pointer_file(&file) {
@@ -42,12 +43,14 @@ pub(crate) fn conversion(folder: &Path, name: &str, target: &str) -> String {
     }
     let target = if name.starts_with("open_clip") { "open_clip_model.safetensors" } else { target };
     let save = format!(
-        "s.save_file({{k.removeprefix('module.'): v.contiguous().clone() for k, v in d.items() if torch.is_tensor(v)}}, '{target}', {{'format': 'pt'}})"
+        "s.save_file({{k.removeprefix('module.'): v.contiguous().clone() for k, v in d.items() \
+         if torch.is_tensor(v)}}, '{target}', {{'format': 'pt'}})"
     );
     if is_torch_script(&file) {
         return format!(
-            "there is only {name}, a TorchScript program, and loading one runs it; convert it if you trust it, in this folder: \
-             python -c \"import torch, safetensors.torch as s; d = torch.jit.load('{name}', map_location='cpu').state_dict(); {save}\""
+            "there is only {name}, a TorchScript program, and loading one runs it; convert it if you trust it, \
+             in this folder: python -c \"import torch, safetensors.torch as s; \
+             d = torch.jit.load('{name}', map_location='cpu').state_dict(); {save}\""
         );
     }
     let parts = match name.split_once("-00001-of-") {
@@ -56,9 +59,11 @@ pub(crate) fn conversion(folder: &Path, name: &str, target: &str) -> String {
     };
     // Trainers save the model beside the optimizer's state, under one of these keys.
     format!(
-        "there is only {name}, {PICKLE}, in this folder: python -c \"import glob, torch, safetensors.torch as s; \
+        "there is only {name}, {PICKLE}, in this folder: \
+         python -c \"import glob, torch, safetensors.torch as s; \
          load = lambda f: torch.load(f, map_location='cpu', weights_only=True); \
-         model = lambda w: next((w[k] for k in ('state_dict', 'model_state_dict', 'model', 'module') if isinstance(w.get(k), dict)), w); \
+         model = lambda w: next((w[k] for k in ('state_dict', 'model_state_dict', 'model', 'module') \
+         if isinstance(w.get(k), dict)), w); \
          d = {{k: v for f in glob.glob('{parts}') for k, v in model(load(f)).items()}}; {save}\""
     )
 }

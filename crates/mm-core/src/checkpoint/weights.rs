@@ -35,11 +35,12 @@ impl TensorInfo {
     }
 }
 
-/// The tensors of a checkpoint, in one safetensors file or in the shards of an index. The files are memory-mapped:
-/// the bytes of a tensor are read when it is copied and released afterwards, so that a model is never in memory
-/// twice.
+/// The tensors of a checkpoint, in one safetensors file or in the shards of an index. The files are
+/// memory-mapped: the bytes of a tensor are read when it is copied and released afterwards, so that a model
+/// is never in memory twice.
 ///
-/// A tensor of type I8 is a quantized matrix: row r is its integers times element r of the tensor `NAME_scale`.
+/// A tensor of type I8 is a quantized matrix: row r is its integers times element r of the tensor
+/// `NAME_scale`.
 #[derive(Debug)]
 pub struct Weights {
     /// The file, or the index.
@@ -84,11 +85,12 @@ impl Weights {
         Ok(weights)
     }
 
-    /// Maps `STEM.safetensors` of `folder`, or the shards of `STEM.safetensors.index.json`, or one of these with a
-    /// variant in its name, as `STEM.fp16.safetensors`.
+    /// Maps `STEM.safetensors` of `folder`, or the shards of `STEM.safetensors.index.json`, or one of these
+    /// with a variant in its name, as `STEM.fp16.safetensors`.
     ///
     /// # Errors
-    /// As [`Weights::open`]; the folder has none of these files, a shard is missing, or index and shards disagree.
+    /// As [`Weights::open`]; the folder has none of these files, a shard is missing, or index and shards
+    /// disagree.
     pub fn open_folder(folder: &Path, stem: &str) -> Result<Self> {
         match find(folder, stem) {
             Some(Found::File(file)) => Self::open(&file),
@@ -140,8 +142,8 @@ impl Weights {
     /// Adds the tensors of `file`.
     fn map(&mut self, file: &Path) -> Result<()> {
         let bytes = MappedFile::open(file).map_err(|source| Error::io("read", file, source))?;
-        // The library checks that tensors neither overlap nor leave gaps, that their sizes match their shapes,
-        // and that they end with the file: no shape needs more memory than the file has bytes.
+        // The library checks that tensors neither overlap nor leave gaps, that their sizes match their
+        // shapes, and that they end with the file: no shape needs more memory than the file has bytes.
         let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|error| {
             let damaged = format!("not a complete safetensors file ({error}); copy it again");
             Error::checkpoint(file, refuse_lfs_pointer(&bytes).err().unwrap_or(damaged))
@@ -177,8 +179,8 @@ impl Weights {
         }
     }
 
-    /// Puts `tensor` in the place of the tensor `name` of the file, as of a table of positions that is resized
-    /// to another resolution.
+    /// Puts `tensor` in the place of the tensor `name` of the file, as of a table of positions that is
+    /// resized to another resolution.
     pub fn replace(&mut self, name: &str, tensor: Tensor) {
         let shape = tensor.size().iter().map(|&n| n as usize).collect();
         self.replaced.insert(name.to_owned(), Replacement { tensor, shape });
@@ -241,8 +243,8 @@ impl Weights {
         self.check_targets(&targets(variables, layout))
     }
 
-    /// Copies the tensors into `variables`, converting to their types. Every variable is filled and every tensor
-    /// used.
+    /// Copies the tensors into `variables`, converting to their types. Every variable is filled and every
+    /// tensor used.
     ///
     /// # Errors
     /// As [`Weights::check`]; a tensor has an unsupported type, or NaN or infinite numbers.
@@ -272,8 +274,8 @@ impl Weights {
         Ok(())
     }
 
-    /// Copies the tensor `name` into `target`, of the same shape, some rows at a time, so that even the largest
-    /// tensor is never in memory twice.
+    /// Copies the tensor `name` into `target`, of the same shape, some rows at a time, so that even the
+    /// largest tensor is never in memory twice.
     fn copy(&self, name: &str, target: &mut Tensor, numbers: Numbers) -> Result<()> {
         if let Some(Replacement { tensor, .. }) = self.replaced.get(name) {
             return Ok(tch::no_grad(|| target.f_copy_(tensor))?);

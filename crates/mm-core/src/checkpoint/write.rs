@@ -44,8 +44,8 @@ pub fn write_with_metadata(
     })
 }
 
-/// Calls `write` with a temporary file beside `file`, syncs it and renames it to `file`: a reader sees the old
-/// file or the new one, never a part.
+/// Calls `write` with a temporary file beside `file`, syncs it and renames it to `file`: a reader sees the
+/// old file or the new one, never a part.
 ///
 /// # Errors
 /// `write` fails, or the disk is full or not writable; the temporary file is then removed.
@@ -70,8 +70,8 @@ pub fn partial_file(file: &Path) -> PathBuf {
     partial.into()
 }
 
-/// Calls `write` with a hidden folder beside `folder` and renames it to `folder`, replacing an existing one: a
-/// reader sees a complete folder or none.
+/// Calls `write` with a hidden folder beside `folder` and renames it to `folder`, replacing an existing one:
+/// a reader sees a complete folder or none.
 ///
 /// # Errors
 /// `write` fails, or the disk is full or not writable; the hidden folder is then removed.

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::Weights;
 use crate::hub::{self, SENTENCE_CLIP};
+use crate::lora::ADAPTER_CONFIG_FILE;
 use crate::{Error, Result, read_json};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
@@ -132,7 +133,11 @@ impl HfFolder {
         if self.has(CONFIG_FILE) || self.has(OPEN_CLIP_CONFIG_FILE) {
             return Ok(self);
         }
-        let problem = if self.is_checkpoint() {
+        let problem = if self.is_checkpoint() && self.has(ADAPTER_CONFIG_FILE) {
+            "is a checkpoint of adapters (LoRA) without their base model: \
+             the run's folder model/ has them merged once it is done"
+                .to_owned()
+        } else if self.is_checkpoint() {
             "is a checkpoint without config.json, from before checkpoints had one: \
              resume the run, whose next checkpoint has it"
                 .to_owned()

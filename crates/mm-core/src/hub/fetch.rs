@@ -22,8 +22,8 @@ pub struct Download {
 
 impl Hub {
     /// Downloads the files of the model that are missing in the cache, all of one commit, and returns the
-    /// snapshot. The reference to the commit is written last, so that an interrupted download is not taken for
-    /// complete.
+    /// snapshot. The reference to the commit is written last, so that an interrupted download is not taken
+    /// for complete.
     ///
     /// # Errors
     /// The reason, phrased to follow "and".
@@ -163,8 +163,8 @@ fn status(error: &ApiError) -> Option<u16> {
 fn refusal(what: &str, error: &ApiError) -> String {
     match (status(error), error) {
         (Some(status @ (401 | 403)), _) => format!(
-            "the hub gives no access to {what} (status {status}): check the name; if the model is private or gated, \
-             set HF_TOKEN to a token of an account with access"
+            "the hub gives no access to {what} (status {status}): check the name; if the model is private or \
+             gated, set HF_TOKEN to a token of an account with access"
         ),
         // 416: the partial file is as long as the complete one and was never verified.
         (Some(416), _) | (None, ApiError::InvalidResume) => {

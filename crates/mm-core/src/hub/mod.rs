@@ -1,5 +1,5 @@
-//! Models by name: a local folder, or a model of the Hugging Face hub from its local cache, downloaded if it is
-//! not cached.
+//! Models by name: a local folder, or a model of the Hugging Face hub from its local cache, downloaded if it
+//! is not cached.
 //!
 //! The cache is shared with `huggingface_hub`: `models--ORG--NAME/refs/REVISION` holds a commit, and
 //! `snapshots/COMMIT/` the files, as links to `blobs/`.
@@ -38,8 +38,8 @@ pub struct Hub {
 impl Hub {
     /// The hub as `huggingface_hub` reads it from the environment: the cache is `HF_HUB_CACHE`,
     /// `HF_HOME/hub`, `XDG_CACHE_HOME/huggingface/hub` or `~/.cache/huggingface/hub`; the rest is in
-    /// `HF_ENDPOINT`, `HF_TOKEN` (or the file `HF_HOME/token`, which `hf auth login` writes) and `HF_HUB_OFFLINE`
-    /// (1, true, yes, on).
+    /// `HF_ENDPOINT`, `HF_TOKEN` (or the file `HF_HOME/token`, which `hf auth login` writes) and
+    /// `HF_HUB_OFFLINE` (1, true, yes, on).
     pub fn from_env() -> Self {
         Self::from_variables(&|name| std::env::var(name).ok(), &std::env::home_dir().unwrap_or_default())
     }
@@ -68,14 +68,15 @@ impl Hub {
         }
     }
 
-    /// The folder of the model `name`. An existing folder is returned as it is. Otherwise `NAME` or `ORG/NAME`,
-    /// with an optional `@REVISION` (a branch, a tag or a full commit hash; default `main`), is a model of the
-    /// hub: its snapshot in the cache, downloaded if config or weights are missing there. `progress` is called
-    /// during downloads.
+    /// The folder of the model `name`. An existing folder is returned as it is. Otherwise `NAME` or
+    /// `ORG/NAME`, with an optional `@REVISION` (a branch, a tag or a full commit hash; default `main`), is a
+    /// model of the hub: its snapshot in the cache, downloaded if config or weights are missing there.
+    /// `progress` is called during downloads.
     ///
     /// # Errors
-    /// There is neither such a folder nor such a model in the cache, and it cannot be downloaded: the hub does
-    /// not have it or gives no access, has its weights as pickles only, cannot be reached, or `offline` is set.
+    /// There is neither such a folder nor such a model in the cache, and it cannot be downloaded: the hub
+    /// does not have it or gives no access, has its weights as pickles only, cannot be reached, or `offline`
+    /// is set.
     pub fn resolve(&self, name: &str, progress: &mut dyn FnMut(&Download)) -> Result<PathBuf> {
         let path = Path::new(name);
         if path.is_dir() {
@@ -171,7 +172,8 @@ impl<'a> HubName<'a> {
     fn conversion(&self, pickle: &str) -> String {
         let (id, revision) = (self.id, self.revision);
         if !pickle.contains("pytorch_model") || pickle.starts_with("open_clip") {
-            // transformers does not read these. Opened from a folder, the error has the line that converts them.
+            // transformers does not read these. Opened from a folder, the error has the line that converts
+            // them.
             return format!(
                 "its weights are only in {pickle}, {PICKLE}: fetch it with \
                  `hf download {id} --revision {revision} --local-dir DIR` and name DIR"

@@ -195,7 +195,7 @@ fn pickles_alone_are_refused_with_the_reason_and_the_way_out() {
         COMMIT,
         &["config.json", "pytorch_model.bin", "model.safetensors"],
     );
-    assert!(hub.find("org/both").is_ok(), "a pickle beside safetensors harms nobody");
+    assert!(hub.find("org/both").is_ok(), "a pickle beside safetensors does no harm");
 }
 
 #[test]

@@ -111,11 +111,28 @@ impl Lora {
     /// # Errors
     /// A file cannot be written.
     pub fn save(&self, folder: &Path, base_model: Option<&str>) -> Result<()> {
+        self.save_config(folder, base_model)?;
+        let mut tensors: Vec<_> = self
+            .variables
+            .variables()
+            .into_iter()
+            .map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor))
+            .collect();
+        tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
+        write(&folder.join(ADAPTER_WEIGHTS_FILE), &tensors)
+    }
+
+    /// Writes `adapter_config.json` alone, as [`Lora::save`] does.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save_config(&self, folder: &Path, base_model: Option<&str>) -> Result<()> {
         let LoraConfig { rank, alpha, dropout, rslora, targets: given } = &self.config;
         let modules: Vec<&str> = self.modules().collect();
-        let targets: Vec<&str> = match given.iter().any(|target| targets::is_own(target)) {
-            true => modules,
-            false => given.iter().map(String::as_str).collect(),
+        let targets: Vec<&str> = if given.iter().any(|target| targets::is_own(target)) {
+            modules
+        } else {
+            given.iter().map(String::as_str).collect()
         };
         // PEFT declares alpha as an integer.
         let alpha = if alpha.fract() == 0.0 { json!(*alpha as i64) } else { json!(alpha) };
@@ -137,14 +154,6 @@ impl Lora {
             "alpha_pattern": {},
             "target_modules": targets,
         });
-        write_json(&folder.join(ADAPTER_CONFIG_FILE), &config)?;
-        let mut tensors: Vec<_> = self
-            .variables
-            .variables()
-            .into_iter()
-            .map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor))
-            .collect();
-        tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
-        write(&folder.join(ADAPTER_WEIGHTS_FILE), &tensors)
+        write_json(&folder.join(ADAPTER_CONFIG_FILE), &config)
     }
 }

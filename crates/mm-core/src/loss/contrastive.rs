@@ -12,8 +12,8 @@ pub const MAX_LOGIT_SCALE: f64 = 4.605_170_185_988_092;
 /// each image's text and each text's image within the batch.
 ///
 /// `image_embeds` and `text_embeds` are `[B, D]` with unit rows, paired by row; `logit_scale` is the scalar
-/// log of the inverse temperature. The matrix of logits is kept once: its rows and columns are reduced, without
-/// a softmax over each and a transposed copy.
+/// log of the inverse temperature. The matrix of logits is kept once: its rows and columns are reduced,
+/// without a softmax over each and a transposed copy.
 pub fn info_nce(image_embeds: &Tensor, text_embeds: &Tensor, logit_scale: &Tensor) -> Tensor {
     let logits = logits(image_embeds, text_embeds, logit_scale); // [B, B]
     let paired = logits.diagonal(0, 0, 1);
@@ -35,8 +35,8 @@ pub fn siglip(
     siglip_at(image_embeds, text_embeds, 0, logit_scale, logit_bias)
 }
 
-/// [`siglip`] of a part of a batch's images, `[b, D]`, with all of its texts `[B, D]`: the sum over these pairs
-/// divided by b. The text of image i is in row `first` + i.
+/// [`siglip`] of a part of a batch's images, `[b, D]`, with all of its texts `[B, D]`: the sum over these
+/// pairs divided by b. The text of image i is in row `first` + i.
 pub fn siglip_at(
     image_embeds: &Tensor,
     text_embeds: &Tensor,
@@ -51,8 +51,8 @@ pub fn siglip_at(
     (labels * logits).log_sigmoid().sum(Kind::Float) / -(count as f64)
 }
 
-/// The logits `[N, M]` of unit rows `[N, D]` and `[M, D]` at a temperature, always in f32, also under autocast:
-/// at a scale of 100 a bf16 logit has an error of up to 0.25.
+/// The logits `[N, M]` of unit rows `[N, D]` and `[M, D]` at a temperature, always in f32, also under
+/// autocast: at a scale of 100 a bf16 logit has an error of up to 0.25.
 pub fn logits(image_embeds: &Tensor, text_embeds: &Tensor, logit_scale: &Tensor) -> Tensor {
     let scaled = image_embeds.to_kind(Kind::Float) * logit_scale.exp();
     let texts = text_embeds.to_kind(Kind::Float).transpose(0, 1);
@@ -70,10 +70,10 @@ pub(super) mod tests {
         &x / x.norm_scalaropt_dim(2.0, [1i64].as_slice(), true)
     }
 
-    /// The magnitude of the terms that are rounded in a loss of `inputs` (images and texts `[B, D]`, the log of
-    /// the scale and, for SigLIP, a bias): the sum of the absolute values of the terms of its value, and of its
-    /// gradient for each input. Gradients contain exponentials of logits, which amplify the rounding of a logit
-    /// by its size.
+    /// The magnitude of the terms that are rounded in a loss of `inputs` (images and texts `[B, D]`, the log
+    /// of the scale and, for SigLIP, a bias): the sum of the absolute values of the terms of its value, and
+    /// of its gradient for each input. Gradients contain exponentials of logits, which amplify the rounding
+    /// of a logit by its size.
     pub fn terms(inputs: &[Tensor]) -> Vec<Tensor> {
         let inputs: Vec<Tensor> = inputs.iter().map(|x| x.detach().to_kind(Kind::Double)).collect();
         let (images, texts, scale) = (inputs[0].abs(), inputs[1].abs(), inputs[2].exp());

@@ -1,8 +1,8 @@
 //! Losses: functions from tensors to a scalar.
 //!
-//! [`info_nce`] and [`siglip`] materialize the B x B logits of a batch. [`info_nce_tiled`] and [`siglip_tiled`]
-//! compute the same numbers in memory that grows with B, and compute each logit twice (SigLIP's once).
-//! [`tiles`] are their parts, for losses over several processes.
+//! [`info_nce`] and [`siglip`] materialize the B x B logits of a batch. [`info_nce_tiled`] and
+//! [`siglip_tiled`] compute the same numbers in memory that grows with B, and compute each logit twice
+//! (SigLIP's once). [`tiles`] are their parts, for losses over several processes.
 
 mod contrastive;
 mod tiled;

@@ -4,13 +4,13 @@ use super::tiles::{EmbedGradients, ImageSums, LogitTiles, PairSums, no_log_sum_e
 use std::convert::Infallible;
 use tch::{Kind, Tensor};
 
-/// Rows and columns of a tile: 4 MB of logits. Smaller tiles fit closer caches, but synchronization of threads
-/// then dominates.
+/// Rows and columns of a tile: 4 MB of logits. Smaller tiles fit closer caches, but synchronization of
+/// threads then dominates.
 pub const DEFAULT_TILE: i64 = 1024;
 
-/// [`info_nce`](super::info_nce) in memory that grows with B: `tile` rows and columns of the `[B, B]` logits are
-/// computed at a time, and again for the gradients (Cheng et al. 2025, "Breaking the
-/// memory barrier of contrastive loss via tile-based strategy").
+/// [`info_nce`](super::info_nce) in memory that grows with B: `tile` rows and columns of the `[B, B]` logits
+/// are computed at a time, and again for the gradients (Cheng et al. 2025, "Breaking the memory barrier of
+/// contrastive loss via tile-based strategy").
 ///
 /// The gradients are computed together with the value, if an input requires them; the backward pass is then
 /// cheap and can run once.

@@ -1,17 +1,17 @@
 //! Contrastive losses computed one tile of logits at a time (Cheng et al. 2025, "Breaking the memory
 //! barrier of contrastive loss via tile-based strategy", section 3).
 //!
-//! A loss over all pairs is a sum over chunks of texts: a single process has one chunk; in a ring of processes
-//! the texts of every process are a chunk, and travel with their partial sums. InfoNCE takes two passes over all
-//! chunks: the log-sum-exps of rows and columns, then the gradients, which need the complete sums. SigLIP takes
-//! one. All is computed in f32, without a graph and without synchronizing a GPU.
+//! A loss over all pairs is a sum over chunks of texts: a single process has one chunk; in a ring of
+//! processes the texts of every process are a chunk, and travel with their partial sums. InfoNCE takes two
+//! passes over all chunks: the log-sum-exps of rows and columns, then the gradients, which need the complete
+//! sums. SigLIP takes one. All is computed in f32, without a graph and without synchronizing a GPU.
 //!
 //! InfoNCE of B pairs, with b images in this process and chunks of texts:
 //!
 //! 1. [`ImageSums::new`]; for each chunk [`LogitTiles::add_log_sum_exps`]. The sums of texts start as
 //!    [`no_log_sum_exps`] and travel with the texts.
-//! 2. The part of the loss of this process is [`ImageSums::info_nce`] with the sums of its own texts after all
-//!    chunks.
+//! 2. The part of the loss of this process is [`ImageSums::info_nce`] with the sums of its own texts after
+//!    all chunks.
 //! 3. For each chunk [`LogitTiles::add_info_nce_gradients`]. The gradients of texts start as zeros and travel
 //!    with the texts.
 //! 4. [`with_gradients`] derives the gradient of `logit_scale` from those of the images.
@@ -33,10 +33,13 @@ pub struct LogitTiles<'a> {
     pub is_paired: bool,
 }
 
+/// The value of a loss, and the gradient of its bias.
+type ValueAndBias = (Tensor, Option<Tensor>);
+
 /// A loss of embeddings `[b, D]` and `[c, D]`, the log of the inverse temperature and an optional bias, with
-/// gradients computed together with its value. `compute` takes the embeddings in f32 and returns the value and
-/// the gradient of the bias; it adds the gradients of the embeddings to its last argument, which is `None`
-/// where no input requires one. The gradient of the temperature is derived from them.
+/// gradients computed together with its value. `compute` takes the embeddings in f32 and returns the value
+/// and the gradient of the bias; it adds the gradients of the embeddings to its last argument, which is
+/// `None` where no input requires one. The gradient of the temperature is derived from them.
 ///
 /// # Errors
 /// `compute` fails.
@@ -48,7 +51,7 @@ pub fn with_gradients<E>(
     text_embeds: &Tensor,
     logit_scale: &Tensor,
     logit_bias: Option<&Tensor>,
-    compute: impl FnOnce(&Tensor, &Tensor, Option<&mut EmbedGradients>) -> Result<(Tensor, Option<Tensor>), E>,
+    compute: impl FnOnce(&Tensor, &Tensor, Option<&mut EmbedGradients>) -> Result<ValueAndBias, E>,
 ) -> Result<Tensor, E> {
     let (images, texts) = (image_embeds.to_kind(Kind::Float), text_embeds.to_kind(Kind::Float));
     let is_needed = |x: &Tensor| mm_sys::grad_mode() && x.requires_grad();
@@ -166,8 +169,8 @@ struct Tile {
 }
 
 impl LogitTiles<'_> {
-    /// InfoNCE's first pass: adds this chunk to the sums of the images, and these images to the log-sum-exps of
-    /// the texts `[c]`.
+    /// InfoNCE's first pass: adds this chunk to the sums of the images, and these images to the log-sum-exps
+    /// of the texts `[c]`.
     pub fn add_log_sum_exps(&self, images: &mut ImageSums, texts: &mut Tensor) {
         self.visit(1.0, None, |tile| {
             let add = |sums: &Tensor, (start, length), over: i64| {

@@ -142,8 +142,9 @@ impl AdamW {
         if norms.is_empty() { Tensor::from(0f32) } else { Tensor::stack(&norms, 0).norm() }
     }
 
-    /// Updates the parameters that have a gradient and whose moments this process holds, at learning rate `lr`.
-    /// With `max_norm`, gradients are clipped to this norm; `norm` is the result of [`AdamW::gradient_norm`].
+    /// Updates the parameters that have a gradient and whose moments this process holds, at learning rate
+    /// `lr`. With `max_norm`, gradients are clipped to this norm; `norm` is the result of
+    /// [`AdamW::gradient_norm`].
     ///
     /// # Errors
     /// libtorch refuses the step: a gradient of another type or device than its parameter.
@@ -199,8 +200,8 @@ impl AdamW {
         self.groups.iter().flat_map(of_group).collect()
     }
 
-    /// Reads this process's part of the moments after `step` steps from the safetensors `file`, which holds all
-    /// moments by name, independent of the number of processes.
+    /// Reads this process's part of the moments after `step` steps from the safetensors `file`, which holds
+    /// all moments by name, independent of the number of processes.
     ///
     /// # Errors
     /// The file is not readable, or its tensors are not those of this optimizer.
@@ -383,7 +384,7 @@ mod tests {
         for (name, expected) in whole {
             let owner = parts[0].1[&name];
             assert!(parts[owner].0[&name].equal(&expected), "{name}");
-            assert!(!parts[1 - owner].0[&name].equal(&expected), "{name} was moved by who does not own it");
+            assert!(!parts[1 - owner].0[&name].equal(&expected), "{name} was updated by a process that does not own it");
         }
     }
 }

@@ -32,16 +32,16 @@ pub struct Minimum {
     pub gradient: f64,
     /// Iterations done.
     pub iterations: usize,
-    /// Whether the gradient is within the tolerance. It is not if the iterations ran out, or if rounding leaves
-    /// no descent.
+    /// Whether the gradient is within the tolerance. It is not if the iterations ran out, or if rounding
+    /// leaves no descent.
     pub converged: bool,
 }
 
 /// Minimizes a smooth function by L-BFGS (Nocedal & Wright 2006, "Numerical optimization", algorithms 7.4 and
 /// 7.5) with a line search for the strong Wolfe conditions (algorithms 3.5 and 3.6).
 ///
-/// `objective` returns the value and the gradient at a point of the shape, device and type (f64) of `start`. A
-/// step to a point with a value that is not finite is shortened; a `start` with such a value is the result.
+/// `objective` returns the value and the gradient at a point of the shape, device and type (f64) of `start`.
+/// A step to a point with a value that is not finite is shortened; a `start` with such a value is the result.
 ///
 /// ```
 /// use mm_core::optim::{LbfgsConfig, lbfgs};
@@ -148,8 +148,8 @@ struct Trial {
 }
 
 impl Line<'_> {
-    /// A point that satisfies the strong Wolfe conditions (algorithm 3.5). If rounding leaves none, the lowest
-    /// point found below the start; none if there is no such point.
+    /// A point that satisfies the strong Wolfe conditions (algorithm 3.5). If rounding leaves none, the
+    /// lowest point found below the start; none if there is no such point.
     fn search(
         &self,
         first_step: f64,
@@ -177,7 +177,8 @@ impl Line<'_> {
         Ok(Some(low).filter(|low| low.step > 0.0))
     }
 
-    /// Narrows the interval between `low`, the lowest point with sufficient decrease, and `high` (algorithm 3.6).
+    /// Narrows the interval between `low`, the lowest point with sufficient decrease, and `high` (algorithm
+    /// 3.6).
     fn zoom(
         &self,
         mut low: Trial,

@@ -17,8 +17,8 @@ pub enum Precision {
     /// bfloat16 products with f32 weights, norms and losses (autocast) in training; bfloat16 weights, packed,
     /// in inference.
     Bf16,
-    /// For inference on a CPU only: linear layers in int8, with a scale for each row of weights and of inputs; all
-    /// else in f32.
+    /// For inference on a CPU only: linear layers in int8, with a scale for each row of weights and of
+    /// inputs; all else in f32.
     Int8,
 }
 

@@ -1,7 +1,7 @@
 //! Measurement of the speed of f32 and bf16 products on a device.
 //!
-//! Processor flags are no guide: of two processors with AVX-512 BF16 one multiplies bf16 four times as fast as
-//! f32, the other at two thirds of its speed, and processors without it emulate bf16 at a twentieth.
+//! Processor flags are no guide: of two processors with AVX-512 BF16 one multiplies bf16 four times as fast
+//! as f32, the other at two thirds of its speed, and processors without it emulate bf16 at a twentieth.
 
 use super::Precision;
 use crate::nn::Linear;
@@ -30,9 +30,9 @@ pub struct PrecisionProbe {
 }
 
 impl PrecisionProbe {
-    /// Measures the products of a training step, forward and backward under autocast, at the shape with the most
-    /// work in a model with the variables of `vs`. This takes some milliseconds for small models, some tenths of
-    /// a second for large ones. `None` for a model without products.
+    /// Measures the products of a training step, forward and backward under autocast, at the shape with the
+    /// most work in a model with the variables of `vs`. This takes some milliseconds for small models, some
+    /// tenths of a second for large ones. `None` for a model without products.
     pub fn training(vs: &VarStore) -> Option<Self> {
         let (shape @ [output, input], device) = (largest_product(vs)?, vs.device());
         let options = (Kind::Float, device);
@@ -83,8 +83,8 @@ impl PrecisionProbe {
     }
 }
 
-/// `[output, input]` of the shape of linear layers or convolutions with the most work in total. A convolution is
-/// the product of its unfolded input.
+/// `[output, input]` of the shape of linear layers or convolutions with the most work in total. A convolution
+/// is the product of its unfolded input.
 fn largest_product(vs: &VarStore) -> Option<[i64; 2]> {
     let mut work: BTreeMap<[i64; 2], i64> = BTreeMap::new();
     for (name, variable) in vs.variables() {

@@ -1,4 +1,5 @@
-//! open_clip's `open_clip_config.json`, and OpenAI's state dicts, with their config in the shapes of the tensors.
+//! open_clip's `open_clip_config.json`, and OpenAI's state dicts, with their config in the shapes of the
+//! tensors.
 
 mod settings;
 mod shapes;
@@ -25,8 +26,8 @@ const DEFAULT_EPS: f64 = 1e-5;
 /// The model of an open_clip `model_cfg`.
 ///
 /// # Errors
-/// A tower is not open_clip's own ViT, modified ResNet or text transformer, or has an unsupported setting, which is
-/// named.
+/// A tower is not open_clip's own ViT, modified ResNet or text transformer, or has an unsupported setting,
+/// which is named.
 pub(super) fn read(model_cfg: &Value) -> Result<ClipConfig> {
     let (vision, text) = (&model_cfg["vision_cfg"], &model_cfg["text_cfg"]);
     if !vision.is_object() || !text.is_object() {

@@ -1,5 +1,5 @@
-//! The settings of an open_clip `model_cfg` that are supported: an allow-list, so that a setting unknown here is an
-//! error and not a model with other outputs.
+//! The settings of an open_clip `model_cfg` that are supported: an allow-list, so that a setting unknown here
+//! is an error and not a model with other outputs.
 
 use crate::{Error, Result};
 use serde_json::{Value, json};

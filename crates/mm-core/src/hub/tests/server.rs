@@ -123,8 +123,8 @@ impl Site {
         let mut body = content.get(from..end).filter(|body| !body.is_empty() || content.is_empty())?;
         let (commit, etag, total) = (&self.commit, file.replace(['/', '.'], "-"), content.len());
         let mut head = format!(
-            "HTTP/1.1 206 Partial Content\r\nConnection: close\r\nX-Repo-Commit: {commit}\r\nETag: \"{etag}\"\r\nContent-Range: \
-             bytes {from}-{}/{total}\r\n",
+            "HTTP/1.1 206 Partial Content\r\nConnection: close\r\nX-Repo-Commit: {commit}\r\n\
+             ETag: \"{etag}\"\r\nContent-Range: bytes {from}-{}/{total}\r\n",
             end.saturating_sub(1)
         );
         let length = format!("Content-Length: {}\r\n", body.len());
