@@ -112,7 +112,12 @@ impl Task for ClipTask {
 
     fn save_model(&self, folder: &Path) -> Result<()> {
         let Some(lora) = &self.lora else {
-            return Ok(self.pipeline.save(&[&self.vs, &self.frozen], folder, self.format, StoredType::F32)?);
+            return Ok(self.pipeline.save(
+                &[&self.vs, &self.frozen],
+                folder,
+                self.format,
+                StoredType::F32,
+            )?);
         };
         let merged = lora.merged_variables(&self.vs);
         self.pipeline.save_variables(merged, folder, self.format, StoredType::F32)?;

@@ -384,7 +384,10 @@ mod tests {
         for (name, expected) in whole {
             let owner = parts[0].1[&name];
             assert!(parts[owner].0[&name].equal(&expected), "{name}");
-            assert!(!parts[1 - owner].0[&name].equal(&expected), "{name} was updated by a process that does not own it");
+            assert!(
+                !parts[1 - owner].0[&name].equal(&expected),
+                "{name} was updated by a process that does not own it"
+            );
         }
     }
 }
