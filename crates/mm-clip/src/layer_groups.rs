@@ -102,9 +102,9 @@ mod tests {
     #[test]
     fn class_and_position_embeddings_and_the_probe_do_not_decay() {
         let text = TextTowerConfig::Clip(ClipTextConfig::default());
-        for (form, exempt) in [(VitVariant::Siglip, "head.probe"), (VitVariant::Vit, "embeddings.cls_token")]
+        for (variant, exempt) in [(VitVariant::Siglip, "head.probe"), (VitVariant::Vit, "embeddings.cls_token")]
         {
-            let image = ImageTowerConfig::Vit(VitConfig { form, ..VitConfig::default() });
+            let image = ImageTowerConfig::Vit(VitConfig { variant, ..VitConfig::default() });
             let clip = ClipConfig::new(512, image, text.clone());
             assert!(!has_weight_decay(&format!("vision_model.{exempt}"), &clip));
             assert!(!has_weight_decay("text_model.embeddings.position_embedding.weight", &clip));

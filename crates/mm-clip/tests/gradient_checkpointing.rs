@@ -18,17 +18,17 @@ static GENERATOR: Mutex<()> = Mutex::new(());
 const EOS: i64 = 9;
 
 fn image_towers() -> Vec<ImageTowerConfig> {
-    let vit = |form| {
+    let vit = |variant| {
         let sizes =
             VitConfig { hidden_size: 16, intermediate_size: 32, num_hidden_layers: 3, ..Default::default() };
-        let config = VitConfig { form, num_attention_heads: 2, image_size: 32, patch_size: 8, ..sizes };
+        let config = VitConfig { variant, num_attention_heads: 2, image_size: 32, patch_size: 8, ..sizes };
         ImageTowerConfig::Vit(VitConfig { patch_dropout: 0.5, ..config })
     };
     [VitVariant::Clip, VitVariant::Siglip, VitVariant::Vit].map(vit).into()
 }
 
 fn text_towers() -> Vec<TextTowerConfig> {
-    let clip = |form| {
+    let clip = |variant| {
         let sizes = ClipTextConfig {
             hidden_size: 16,
             intermediate_size: 32,
@@ -36,7 +36,7 @@ fn text_towers() -> Vec<TextTowerConfig> {
             ..Default::default()
         };
         let context = ClipTextConfig { max_position_embeddings: 6, num_attention_heads: 2, ..sizes };
-        TextTowerConfig::Clip(ClipTextConfig { form, vocab_size: 10, eos_token_id: EOS, ..context })
+        TextTowerConfig::Clip(ClipTextConfig { variant, vocab_size: 10, eos_token_id: EOS, ..context })
     };
     let bert = |pooling| {
         let sizes =

@@ -6,7 +6,7 @@ mod memory;
 
 use memory::peak_memory;
 use mm_core::checkpoint::{TensorLayout, Weights, stored};
-use mm_core::nn::{BlockConfig, BlockNames, Embedding, Transformer, uninitialised};
+use mm_core::nn::{BlockConfig, BlockNames, Embedding, Transformer, uninitialized};
 use serde_json::json;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -25,7 +25,7 @@ const VALUE: f32 = 0.375;
 fn build(vs: &VarStore, layers: i64, rows: i64) {
     let width = 512;
     let config = BlockConfig { width, mlp_width: 2048, layers, ..BlockConfig::default() };
-    uninitialised(|| {
+    uninitialized(|| {
         Transformer::new(&(vs.root() / "layers"), &config, &BlockNames::CLIP);
         Embedding::new(&(vs.root() / "token_embedding"), rows, width, 0.02);
     });

@@ -40,8 +40,9 @@ impl ClipTextVariant {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClipTextConfig {
-    /// CLIP's or SigLIP's form.
-    pub form: ClipTextVariant,
+    /// The family.
+    #[serde(alias = "form")]
+    pub variant: ClipTextVariant,
     /// Rows of the token embedding.
     pub vocab_size: i64,
     /// Width of the residual stream.
@@ -78,7 +79,7 @@ impl ClipTextConfig {
 impl Default for ClipTextConfig {
     fn default() -> Self {
         Self {
-            form: ClipTextVariant::Clip,
+            variant: ClipTextVariant::Clip,
             vocab_size: 49408,
             hidden_size: 512,
             intermediate_size: 2048,
@@ -107,9 +108,9 @@ impl ClipTextConfig {
         ];
         let (layers, heads) = (self.num_hidden_layers, self.num_attention_heads);
         check_tower(&sizes, layers, self.hidden_size, heads, self.layer_norm_eps)?;
-        match self.form {
+        match self.variant {
             ClipTextVariant::Clip if self.projection_size.is_some() => {
-                Err(Error::Config("projection_size belongs to form = \"siglip\"".to_owned()))
+                Err(Error::Config("projection_size belongs to variant = \"siglip\"".to_owned()))
             }
             ClipTextVariant::Clip if !(0..self.vocab_size).contains(&self.eos_token_id) => {
                 Err(Error::Config(format!(
@@ -128,7 +129,7 @@ impl ClipTextConfig {
 
     /// The end token that the tower looks for; None where it takes the largest id or the last position.
     pub fn pooled_token(&self) -> Option<i64> {
-        (self.form == ClipTextVariant::Clip && self.eos_token_id != Self::LARGEST_ID)
+        (self.variant == ClipTextVariant::Clip && self.eos_token_id != Self::LARGEST_ID)
             .then_some(self.eos_token_id)
     }
 
@@ -149,7 +150,7 @@ impl ClipTextConfig {
 
 impl TowerSpec for ClipTextConfig {
     fn describe(&self) -> String {
-        let family = format!("transformer ({})", self.form.name());
+        let family = format!("transformer ({})", self.variant.name());
         describe(&family, self, self.num_hidden_layers, self.hidden_size, self.num_attention_heads)
     }
 
@@ -197,7 +198,7 @@ impl TextTowerSpec for ClipTextConfig {
     }
 
     fn padding(&self) -> Padding {
-        match self.form {
+        match self.variant {
             ClipTextVariant::Clip => Padding::Longest,
             ClipTextVariant::Siglip => Padding::Fixed,
         }
@@ -205,21 +206,21 @@ impl TextTowerSpec for ClipTextConfig {
 
     /// SigLIP's attends to padding, so it gets no mask.
     fn input_names(&self) -> &'static [&'static str] {
-        match self.form {
+        match self.variant {
             ClipTextVariant::Clip => &["input_ids", "attention_mask"],
             ClipTextVariant::Siglip => &["input_ids"],
         }
     }
 
     fn pooled_token(&self) -> PooledToken {
-        match self.form {
+        match self.variant {
             ClipTextVariant::Siglip => PooledToken::Any,
             ClipTextVariant::Clip => self.pooled_token().map_or(PooledToken::LargestId, PooledToken::Id),
         }
     }
 
     fn ends_in_shared_space(&self) -> bool {
-        self.form == ClipTextVariant::Siglip
+        self.variant == ClipTextVariant::Siglip
     }
 }
 
@@ -248,7 +249,7 @@ impl ClipText {
     pub fn new(path: &Path, config: &ClipTextConfig) -> Result<Self> {
         config.validate()?;
         let (width, embeddings) = (config.hidden_size, path / "embeddings");
-        let pooling = match config.form {
+        let pooling = match config.variant {
             ClipTextVariant::Siglip => Pooling::Last(Linear::new(
                 &(path / "head"),
                 width,

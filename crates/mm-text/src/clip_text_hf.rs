@@ -19,7 +19,7 @@ impl ClipTextVariant {
         match self {
             Self::Clip => ClipTextConfig::default(),
             Self::Siglip => ClipTextConfig {
-                form: self,
+                variant: self,
                 vocab_size: 32000,
                 hidden_size: 768,
                 intermediate_size: 3072,
@@ -34,16 +34,16 @@ impl ClipTextVariant {
 }
 
 impl ClipTextConfig {
-    /// Reads the `config.json` of a text tower of the family `form`, or the `text_config` of a pair, as
+    /// Reads the `config.json` of a text tower of the family `variant`, or the `text_config` of a pair, as
     /// transformers writes it: absent and null fields have the family's defaults, and fields of no
     /// consequence here are passed over. A `text_config` of old files has no `model_type`, which is why the
     /// caller says the family.
     ///
     /// # Errors
     /// The `model_type` of another tower, a field of another type, or [`ClipTextConfig::validate`]'s.
-    pub fn from_hf(config: &Value, form: ClipTextVariant) -> Result<Self> {
-        if let Some(given) = config["model_type"].as_str().filter(|given| *given != form.model_type()) {
-            let expected = form.model_type();
+    pub fn from_hf(config: &Value, variant: ClipTextVariant) -> Result<Self> {
+        if let Some(given) = config["model_type"].as_str().filter(|given| *given != variant.model_type()) {
+            let expected = variant.model_type();
             return Err(Error::Config(format!(
                 "model_type of the text_config is {given}: it must be {expected}"
             )));
@@ -53,9 +53,9 @@ impl ClipTextConfig {
         if let Some([one]) = config["eos_token_id"].as_array().map(Vec::as_slice) {
             config["eos_token_id"] = one.clone();
         }
-        let mut read = Self { form, ..overlay(&form.defaults(), &config)? };
+        let mut read = Self { variant, ..overlay(&variant.defaults(), &config)? };
         // A field that is absent by default is none that `overlay` sees.
-        read.projection_size = match (form, &config["projection_size"]) {
+        read.projection_size = match (variant, &config["projection_size"]) {
             (ClipTextVariant::Siglip, Value::Number(width)) => width.as_i64(),
             _ => None,
         };
@@ -67,7 +67,7 @@ impl ClipTextConfig {
     /// tokenizer.
     pub fn to_hf(&self, bos: Option<u32>, pad: u32) -> Value {
         let mut config = json!({
-            "model_type": self.form.model_type(),
+            "model_type": self.variant.model_type(),
             "vocab_size": self.vocab_size,
             "hidden_size": self.hidden_size,
             "intermediate_size": self.intermediate_size,
@@ -80,7 +80,7 @@ impl ClipTextConfig {
             "eos_token_id": self.eos_token_id,
             "pad_token_id": pad,
         });
-        if self.form == ClipTextVariant::Siglip {
+        if self.variant == ClipTextVariant::Siglip {
             config["projection_size"] = self.output_width().into();
         }
         config
@@ -113,9 +113,9 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back_the_same() {
-        for form in [ClipTextVariant::Clip, ClipTextVariant::Siglip] {
-            let config = ClipTextConfig { hidden_size: 96, hidden_act: Activation::Relu, ..form.defaults() };
-            let read = ClipTextConfig::from_hf(&config.to_hf(Some(5), 1), form).unwrap();
+        for variant in [ClipTextVariant::Clip, ClipTextVariant::Siglip] {
+            let config = ClipTextConfig { hidden_size: 96, hidden_act: Activation::Relu, ..variant.defaults() };
+            let read = ClipTextConfig::from_hf(&config.to_hf(Some(5), 1), variant).unwrap();
             assert_eq!(read.output_width(), config.output_width());
             assert_eq!(ClipTextConfig { projection_size: None, ..read }, config);
         }

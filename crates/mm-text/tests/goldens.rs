@@ -136,8 +136,8 @@ fn assert_tower_equals(folder: &str, config: &TextTowerConfig) {
     }
 }
 
-fn clip_config(folder: &str, form: ClipTextVariant) -> TextTowerConfig {
-    TextTowerConfig::Clip(ClipTextConfig::from_hf(&json(&golden(folder).join("config.json")), form).unwrap())
+fn clip_config(folder: &str, variant: ClipTextVariant) -> TextTowerConfig {
+    TextTowerConfig::Clip(ClipTextConfig::from_hf(&json(&golden(folder).join("config.json")), variant).unwrap())
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn a_cut_batch_gives_the_outputs_and_gradients_of_the_whole() {
 
 #[test]
 fn packed_towers_point_where_the_full_ones_do() {
-    let siglip = ClipTextConfig { form: ClipTextVariant::Siglip, ..clip() };
+    let siglip = ClipTextConfig { variant: ClipTextVariant::Siglip, ..clip() };
     for config in [TextTowerConfig::Clip(clip()), TextTowerConfig::Clip(siglip), bert(BertPooling::Mean)] {
         let (_vs, mut tower) = build(&config);
         let tokens = texts(&[5, 3, 7, 16]);
@@ -158,7 +158,7 @@ fn a_tokenizer_that_does_not_fit_is_refused() {
 
 #[test]
 fn every_parameter_has_a_depth_and_decays_unless_it_is_a_position_embedding() {
-    let siglip = ClipTextConfig { form: ClipTextVariant::Siglip, ..clip() };
+    let siglip = ClipTextConfig { variant: ClipTextVariant::Siglip, ..clip() };
     for (config, position_embedding) in [
         (TextTowerConfig::Clip(clip()), "embeddings.position_embedding.weight"),
         (TextTowerConfig::Clip(siglip), "embeddings.position_embedding.weight"),

@@ -9,9 +9,10 @@ use mm_image::resize::Filter;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// What is known of; open_clip passes over other keys too.
+/// The keys of open_clip 3's `PreprocessCfg`, all of which change an image. A key that is not one of them is an
+/// error.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 struct PreprocessConfig {
     size: Option<Size>,
     mode: Option<String>,
@@ -55,7 +56,7 @@ impl ImageProcessor {
     /// Absent and null keys have open_clip's defaults.
     ///
     /// # Errors
-    /// A value that open_clip does not know, a side that is not 1 to 4,096, or a `std` that is not above 0.
+    /// A key or a value that is not open_clip's, a side that is not 1 to 4,096, or a `std` that is not above 0.
     pub fn from_open_clip(preprocess_cfg: &Value) -> Result<Self> {
         let wrong = |problem: String| Error::Processor(format!("preprocess_cfg: {problem}"));
         if !preprocess_cfg.is_object() {
@@ -148,7 +149,7 @@ mod tests {
             json!({}),
             json!({"size": 64, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.5, 0.5], "interpolation": "bilinear"}),
             json!({"size": [20, 32], "mode": "RGB", "interpolation": "random", "fill_color": null}),
-            json!({"size": [20, 32], "resize_mode": "squash", "unknown": true}),
+            json!({"size": [20, 32], "resize_mode": "squash"}),
             json!({"size": 48, "resize_mode": "longest", "fill_color": 127}),
         ] {
             let processor = ImageProcessor::from_open_clip(&config).unwrap();
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_open_clip_does_not_know_is_named() {
+    fn a_key_or_a_value_that_is_not_open_clips_is_named() {
         for (config, expected) in [
             (json!({"mode": "L"}), "mode is L"),
             (json!({"interpolation": "nearest"}), "unknown variant `nearest`"),
@@ -202,6 +203,7 @@ mod tests {
             (json!({"size": 0}), "a side of 0 pixels"),
             (json!({"std": [1, 1]}), "expected a number or three"),
             (json!({"std": 0}), "above 0"),
+            (json!({"pad": 4}), "unknown field `pad`"),
             (json!([]), "preprocess_cfg"),
         ] {
             let message = ImageProcessor::from_open_clip(&config).unwrap_err().to_string();

@@ -137,8 +137,8 @@ mod tests {
 
     /// Small towers of every kind.
     fn towers() -> Vec<ImageTowerConfig> {
-        let vit = |form| VitConfig {
-            form,
+        let vit = |variant| VitConfig {
+            variant,
             hidden_size: 16,
             intermediate_size: 16,
             num_hidden_layers: 1,
@@ -151,7 +151,7 @@ mod tests {
         let modified =
             ModifiedResNetConfig { layers: [1; 4], width: 4, heads: 2, output_dim: 8, image_size: 64 };
         let vits = [VitVariant::Clip, VitVariant::Siglip, VitVariant::Vit]
-            .map(|form| ImageTowerConfig::Vit(vit(form)));
+            .map(|variant| ImageTowerConfig::Vit(vit(variant)));
         let others = [ImageTowerConfig::ResNet(resnet), ImageTowerConfig::ModifiedResNet(modified)];
         vits.into_iter().chain(others).collect()
     }
@@ -203,7 +203,7 @@ mod tests {
                 .collect();
             exempt.sort_unstable();
             let expected: &[&str] = match &config {
-                ImageTowerConfig::Vit(vit) => match vit.form {
+                ImageTowerConfig::Vit(vit) => match vit.variant {
                     VitVariant::Clip => {
                         &["embeddings.class_embedding", "embeddings.position_embedding.weight"]
                     }

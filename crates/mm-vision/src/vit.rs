@@ -70,11 +70,11 @@ impl Vit {
         let (class_token, pooling) = class_token_and_pooling(path, &config, &block);
         let patch_embedding = patch_embedding(&embeddings, &config);
         let position_embedding = position_embedding(&embeddings, &config);
-        let (layers, names, post_norm) = match config.form {
+        let (layers, names, post_norm) = match config.variant {
             VitVariant::Clip | VitVariant::Siglip => ("layers", BlockNames::CLIP, "post_layernorm"),
             VitVariant::Vit => ("layer", BlockNames::VIT, "layernorm"),
         };
-        let has_pre_norm = config.form == VitVariant::Clip;
+        let has_pre_norm = config.variant == VitVariant::Clip;
         Ok(Self {
             patch_embedding,
             class_token,
@@ -194,7 +194,7 @@ impl ImageTower for Vit {
 }
 
 fn block_config(config: &VitConfig) -> BlockConfig {
-    let init = match config.form {
+    let init = match config.variant {
         VitVariant::Clip | VitVariant::Siglip => BlockInit::Clip,
         VitVariant::Vit => BlockInit::Normal(VIT_STD),
     };
@@ -218,7 +218,7 @@ fn class_token_and_pooling(
     block: &BlockConfig,
 ) -> (Option<Tensor>, Pooling) {
     let (width, embeddings) = (config.hidden_size, path / "embeddings");
-    match config.form {
+    match config.variant {
         VitVariant::Clip => {
             let class = parameter(&embeddings, "class_embedding", &[width], normal(embedding_std(config)));
             (Some(class), Pooling::Class)
@@ -235,12 +235,12 @@ fn class_token_and_pooling(
 /// CLIP keeps PyTorch's default for convolutions (a third of LeCun's variance), SigLIP has LeCun's.
 fn patch_embedding(embeddings: &Path, config: &VitConfig) -> PatchEmbedding {
     let fan_in = (3 * config.patch_size * config.patch_size) as f64;
-    let (path, std) = match config.form {
+    let (path, std) = match config.variant {
         VitVariant::Clip => (embeddings / "patch_embedding", (3.0 * fan_in).powf(-0.5)),
         VitVariant::Siglip => (embeddings / "patch_embedding", fan_in.powf(-0.5)),
         VitVariant::Vit => (embeddings / "patch_embeddings" / "projection", VIT_STD),
     };
-    let has_bias = config.form != VitVariant::Clip;
+    let has_bias = config.variant != VitVariant::Clip;
     PatchEmbedding::new(&path, config.patch_size, config.hidden_size, has_bias, std)
 }
 
@@ -248,7 +248,7 @@ fn patch_embedding(embeddings: &Path, config: &VitConfig) -> PatchEmbedding {
 fn position_embedding(embeddings: &Path, config: &VitConfig) -> Tensor {
     let (width, grid) = (config.hidden_size, config.patch_grid());
     let length = config.class_tokens() + grid * grid;
-    match config.form {
+    match config.variant {
         VitVariant::Clip | VitVariant::Siglip => {
             let path = embeddings / "position_embedding";
             parameter(&path, "weight", &[length, width], normal(embedding_std(config)))
@@ -289,18 +289,18 @@ mod tests {
     /// libtorch's CPU generator is one a process: tests that draw from it take turns.
     static GENERATOR: Mutex<()> = Mutex::new(());
 
-    fn tiny(form: VitVariant) -> Vit {
+    fn tiny(variant: VitVariant) -> Vit {
         let sizes =
             VitConfig { hidden_size: 16, intermediate_size: 32, num_hidden_layers: 2, ..Default::default() };
-        let config = VitConfig { form, num_attention_heads: 2, image_size: 32, patch_size: 8, ..sizes };
+        let config = VitConfig { variant, num_attention_heads: 2, image_size: 32, patch_size: 8, ..sizes };
         Vit::new(&VarStore::new(Device::Cpu).root(), config).unwrap()
     }
 
     #[test]
     fn patch_dropout_is_fixed_by_the_seed_and_draws_nothing_when_all_is_kept() {
         let _turn = GENERATOR.lock();
-        for form in [VitVariant::Clip, VitVariant::Siglip, VitVariant::Vit] {
-            let vit = tiny(form);
+        for variant in [VitVariant::Clip, VitVariant::Siglip, VitVariant::Vit] {
+            let vit = tiny(variant);
             let x = normal(1, &[3, 3, 32, 32]);
             let dropped = |seed: i64| {
                 tch::manual_seed(seed);

@@ -43,7 +43,8 @@ impl VitVariant {
 #[serde(default, deny_unknown_fields)]
 pub struct VitConfig {
     /// The family.
-    pub form: VitVariant,
+    #[serde(alias = "form")]
+    pub variant: VitVariant,
     /// Width of the residual stream and of the pooled output.
     pub hidden_size: i64,
     /// Width between the two linear layers of an MLP.
@@ -75,7 +76,7 @@ pub struct VitConfig {
 impl Default for VitConfig {
     fn default() -> Self {
         Self {
-            form: VitVariant::Clip,
+            variant: VitVariant::Clip,
             hidden_size: 768,
             intermediate_size: 3072,
             num_hidden_layers: 12,
@@ -121,8 +122,8 @@ impl VitConfig {
                 self.patch_dropout
             ));
         }
-        if self.pooler && self.form != VitVariant::Vit {
-            return wrong("pooler is true: only a tower of form = \"vit\" has one".to_owned());
+        if self.pooler && self.variant != VitVariant::Vit {
+            return wrong("pooler is true: only a tower of variant = \"vit\" has one".to_owned());
         }
         Ok(())
     }
@@ -134,7 +135,7 @@ impl VitConfig {
 
     /// Tokens that stand before the patches.
     pub(crate) fn class_tokens(&self) -> i64 {
-        match self.form {
+        match self.variant {
             VitVariant::Clip | VitVariant::Vit => 1,
             VitVariant::Siglip => 0,
         }
@@ -145,7 +146,7 @@ impl TowerSpec for VitConfig {
     fn describe(&self) -> String {
         format!(
             "ViT ({}): {} blocks, width {}, {} heads, MLP {} ({}); {} px in patches of {}",
-            self.form.name(),
+            self.variant.name(),
             self.num_hidden_layers,
             self.hidden_size,
             self.num_attention_heads,
@@ -161,7 +162,7 @@ impl TowerSpec for VitConfig {
     }
 
     fn depth(&self, name: &str) -> usize {
-        let layers = match self.form {
+        let layers = match self.variant {
             VitVariant::Clip | VitVariant::Siglip => "encoder.layers",
             VitVariant::Vit => "encoder.layer",
         };
@@ -202,7 +203,7 @@ impl ImageTowerSpec for VitConfig {
     }
 
     fn position_table(&self) -> Option<PositionTable> {
-        let name = match self.form {
+        let name = match self.variant {
             VitVariant::Clip | VitVariant::Siglip => "embeddings.position_embedding.weight",
             VitVariant::Vit => "embeddings.position_embeddings",
         };
@@ -210,19 +211,19 @@ impl ImageTowerSpec for VitConfig {
     }
 
     fn ends_in_shared_space(&self) -> bool {
-        self.form == VitVariant::Siglip
+        self.variant == VitVariant::Siglip
     }
 
     fn default_processor(&self) -> ImageProcessor {
         let size = self.image_size as u32;
-        match self.form {
+        match self.variant {
             VitVariant::Siglip => ImageProcessor::default_siglip(size),
             VitVariant::Clip | VitVariant::Vit => ImageProcessor::default_clip(size),
         }
     }
 
     fn processor_class(&self) -> &'static str {
-        match self.form {
+        match self.variant {
             VitVariant::Clip => "CLIPImageProcessor",
             VitVariant::Siglip => "SiglipImageProcessor",
             VitVariant::Vit => "ViTImageProcessor",
@@ -253,6 +254,15 @@ mod tests {
             message(VitConfig { patch_dropout: 1.0, ..Default::default() }).contains("patch_dropout is 1")
         );
         assert!(message(VitConfig { pooler: true, ..Default::default() }).contains("pooler is true"));
+    }
+
+    #[test]
+    fn the_variant_is_also_read_under_its_old_key() {
+        for key in ["variant", "form"] {
+            let config: VitConfig = toml::from_str(&format!("{key} = \"siglip\"")).unwrap();
+            assert_eq!(config.variant, VitVariant::Siglip);
+            assert!(toml::to_string(&config).unwrap().contains("variant = \"siglip\""));
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ impl VitVariant {
 
     /// transformers' defaults of the family: its base model.
     fn defaults(self) -> VitConfig {
-        let clip = VitConfig { form: self, ..VitConfig::default() };
+        let clip = VitConfig { variant: self, ..VitConfig::default() };
         match self {
             Self::Clip => clip,
             Self::Siglip => VitConfig {
@@ -35,7 +35,7 @@ impl VitVariant {
 }
 
 impl VitConfig {
-    /// Reads the `config.json` of a tower of the family `form`, or the `vision_config` of a pair, as
+    /// Reads the `config.json` of a tower of the family `variant`, or the `vision_config` of a pair, as
     /// transformers writes it: absent and null fields have the family's defaults, and fields of no
     /// consequence here are passed over. A `vision_config` of old files has no `model_type`, which is why the
     /// caller says the family.
@@ -46,9 +46,9 @@ impl VitConfig {
     /// # Errors
     /// The `model_type` of another tower, a field of another type, what the tower here does not have, or
     /// [`VitConfig::validate`]'s.
-    pub fn from_hf(config: &Value, form: VitVariant) -> Result<Self> {
+    pub fn from_hf(config: &Value, variant: VitVariant) -> Result<Self> {
         let wrong = |text: String| Err(Error::Config(text));
-        match (config["model_type"].as_str(), form.model_type()) {
+        match (config["model_type"].as_str(), variant.model_type()) {
             (Some("siglip2_vision_model"), _) => {
                 let reason = "needs images of variable resolution (NaFlex), which is not offered";
                 return wrong(format!(
@@ -60,11 +60,11 @@ impl VitConfig {
             }
             _ => {}
         }
-        check_offered(config, form)?;
+        check_offered(config, variant)?;
         let config = with_squares(config)?;
-        let given = overlay(&form.defaults(), &config)
+        let given = overlay(&variant.defaults(), &config)
             .map_err(|error| Error::Config(format!("vision_config: {error}")))?;
-        let config = Self { form, ..given };
+        let config = Self { variant, ..given };
         config.validate()?;
         Ok(config)
     }
@@ -73,7 +73,7 @@ impl VitConfig {
     /// it.
     pub fn to_hf(&self) -> Value {
         json!({
-            "model_type": self.form.model_type(),
+            "model_type": self.variant.model_type(),
             "hidden_size": self.hidden_size,
             "intermediate_size": self.intermediate_size,
             "num_hidden_layers": self.num_hidden_layers,
@@ -88,21 +88,21 @@ impl VitConfig {
 }
 
 /// Refuses what transformers can build and this crate cannot.
-fn check_offered(config: &Value, form: VitVariant) -> Result<()> {
+fn check_offered(config: &Value, variant: VitVariant) -> Result<()> {
     let only = |name: &str, offered: Value| match &config[name] {
         Value::Null => Ok(()),
         given if *given == offered => Ok(()),
         given => Err(Error::Config(format!("{name} is {given}: only {offered} is offered"))),
     };
     only("num_channels", 3.into())?;
-    match form {
+    match variant {
         VitVariant::Clip => Ok(()),
         VitVariant::Siglip => only("vision_use_head", true.into()),
         VitVariant::Vit => {
             only("qkv_bias", true.into())?;
             only("pooler_act", "tanh".into())?;
             let width = match &config["hidden_size"] {
-                Value::Null => form.defaults().hidden_size.into(),
+                Value::Null => variant.defaults().hidden_size.into(),
                 given => given.clone(),
             };
             only("pooler_output_size", width)
@@ -129,8 +129,8 @@ fn with_squares(config: &Value) -> Result<Value> {
 mod tests {
     use super::*;
 
-    fn message(config: Value, form: VitVariant) -> String {
-        VitConfig::from_hf(&config, form).unwrap_err().to_string()
+    fn message(config: Value, variant: VitVariant) -> String {
+        VitConfig::from_hf(&config, variant).unwrap_err().to_string()
     }
 
     #[test]
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!((clip.hidden_size, clip.patch_size, clip.layer_norm_eps), (1024, 32, 1e-5));
         let siglip =
             VitConfig::from_hf(&json!({"model_type": "siglip_vision_model"}), VitVariant::Siglip).unwrap();
-        assert_eq!((siglip.form, siglip.patch_size, siglip.layer_norm_eps), (VitVariant::Siglip, 16, 1e-6));
+        assert_eq!((siglip.variant, siglip.patch_size, siglip.layer_norm_eps), (VitVariant::Siglip, 16, 1e-6));
         let vit =
             VitConfig::from_hf(&json!({"model_type": "vit", "image_size": [384, 384]}), VitVariant::Vit)
                 .unwrap();
@@ -150,14 +150,14 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back_the_same() {
-        for form in [VitVariant::Clip, VitVariant::Siglip, VitVariant::Vit] {
+        for variant in [VitVariant::Clip, VitVariant::Siglip, VitVariant::Vit] {
             let config = VitConfig {
                 hidden_size: 96,
                 image_size: 48,
                 hidden_act: Activation::Relu,
-                ..form.defaults()
+                ..variant.defaults()
             };
-            assert_eq!(VitConfig::from_hf(&config.to_hf(), form).unwrap(), config);
+            assert_eq!(VitConfig::from_hf(&config.to_hf(), variant).unwrap(), config);
         }
     }
 
@@ -187,8 +187,8 @@ mod tests {
             ),
             (json!({"image_size": -1}), VitVariant::Clip, "image_size is -1"),
         ];
-        for (config, form, expected) in cases {
-            let message = message(config, form);
+        for (config, variant, expected) in cases {
+            let message = message(config, variant);
             assert!(message.contains(expected), "{message}");
         }
     }

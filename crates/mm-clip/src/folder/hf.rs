@@ -34,16 +34,16 @@ fn read_architecture(folder: &HfFolder, weights: &Weights) -> Result<Architectur
     }
     let projection =
         |name: &str| weights.shape(name).and_then(|shape| shape.first()).map(|&rows| rows as i64);
-    let image = |form| -> Result<Architecture> {
-        let mut vit = VitConfig::from_hf(&config, form)?;
-        vit.pooler = form == VitVariant::Vit && weights.has_suffix("pooler.dense.weight");
+    let image = |variant| -> Result<Architecture> {
+        let mut vit = VitConfig::from_hf(&config, variant)?;
+        vit.pooler = variant == VitVariant::Vit && weights.has_suffix("pooler.dense.weight");
         Ok(Architecture::Image {
             tower: ImageTowerConfig::Vit(vit),
             projection: projection("visual_projection.weight"),
         })
     };
-    let text = |form| -> Result<Architecture> {
-        let tower = TextTowerConfig::Clip(ClipTextConfig::from_hf(&config, form)?);
+    let text = |variant| -> Result<Architecture> {
+        let tower = TextTowerConfig::Clip(ClipTextConfig::from_hf(&config, variant)?);
         Ok(Architecture::Text { tower, projection: projection("text_projection.weight") })
     };
     match config["model_type"].as_str() {
@@ -76,9 +76,9 @@ fn read_architecture(folder: &HfFolder, weights: &Weights) -> Result<Architectur
 /// # Errors
 /// A field is out of range.
 pub(super) fn read_pair(config: &Value) -> Result<Option<ClipConfig>> {
-    let pair = |image_form, text_form, loss| -> Result<Option<ClipConfig>> {
-        let image = VitConfig::from_hf(&nested(config, "vision_config")?, image_form)?;
-        let text = ClipTextConfig::from_hf(&nested(config, "text_config")?, text_form)?;
+    let pair = |image_variant, text_variant, loss| -> Result<Option<ClipConfig>> {
+        let image = VitConfig::from_hf(&nested(config, "vision_config")?, image_variant)?;
+        let text = ClipTextConfig::from_hf(&nested(config, "text_config")?, text_variant)?;
         let embed_dim = match loss {
             ContrastiveLoss::InfoNce => projection_dim(config)?,
             ContrastiveLoss::Siglip => text.output_width(),
@@ -128,7 +128,7 @@ pub(super) fn write(architecture: &Architecture, tokenizer: Option<&Tokenizer>) 
     Ok(match architecture {
         Architecture::Clip(config) => pair_config(config, tokenizer)?,
         Architecture::Image { tower: ImageTowerConfig::Vit(vit), projection } => {
-            let class = match (vit.form, projection) {
+            let class = match (vit.variant, projection) {
                 (VitVariant::Clip, Some(_)) => "CLIPVisionModelWithProjection",
                 (VitVariant::Clip, None) => "CLIPVisionModel",
                 (VitVariant::Siglip, _) => "SiglipVisionModel",
@@ -137,7 +137,7 @@ pub(super) fn write(architecture: &Architecture, tokenizer: Option<&Tokenizer>) 
             with(vit.to_hf(), json!({ "architectures": [class], "projection_dim": projection }))
         }
         Architecture::Text { tower: TextTowerConfig::Clip(text), projection } => {
-            let class = match (text.form, projection) {
+            let class = match (text.variant, projection) {
                 (ClipTextVariant::Clip, Some(_)) => "CLIPTextModelWithProjection",
                 (ClipTextVariant::Clip, None) => "CLIPTextModel",
                 (ClipTextVariant::Siglip, _) => "SiglipTextModel",
@@ -178,7 +178,7 @@ fn pair_config(config: &ClipConfig, tokenizer: Option<&Tokenizer>) -> Result<Val
     if !config.image_projection || !config.text_projection {
         return own();
     }
-    let (model_type, class) = match (image.form, text.form, config.loss) {
+    let (model_type, class) = match (image.variant, text.variant, config.loss) {
         (VitVariant::Clip, ClipTextVariant::Clip, ContrastiveLoss::InfoNce) => ("clip", "CLIPModel"),
         (VitVariant::Siglip, ClipTextVariant::Siglip, ContrastiveLoss::Siglip) => ("siglip", "SiglipModel"),
         _ => return own(),
@@ -197,7 +197,7 @@ fn text_config(text: &ClipTextConfig, tokenizer: Option<&Tokenizer>) -> Value {
     match tokenizer {
         // If the largest id of a text is always its end token, both mean the same; the id is the newer way.
         Some(tokenizer)
-            if text.form == ClipTextVariant::Clip
+            if text.variant == ClipTextVariant::Clip
                 && tokenizer.eos_is_largest()
                 && text.pooled_token().is_none() =>
         {

@@ -2,7 +2,7 @@
 
 use super::{TensorLayout, Weights};
 use crate::Error;
-use crate::nn::{shapes_only, uninitialised};
+use crate::nn::{shapes_only, uninitialized};
 use tch::nn::{Path, VarStore};
 use tch::{Device, Tensor};
 
@@ -31,7 +31,7 @@ impl Weights {
         make: impl Fn(&Path) -> Result<T, E>,
     ) -> Result<T, E> {
         self.check(variable_shapes(&make)?, layout)?;
-        let model = uninitialised(|| make(&vs.root()))?;
+        let model = uninitialized(|| make(&vs.root()))?;
         self.fill(vs.variables().into_iter().collect(), layout)?;
         Ok(model)
     }

@@ -34,7 +34,7 @@ pub use block_config::{BlockConfig, BlockInit, BlockNames, CrossAttentionNames, 
 pub use linear::Linear;
 pub use mlp::Mlp;
 pub use norm::{Embedding, LayerNorm};
-pub use parameter::{buffer, parameter, shapes_only, take_frozen, uninitialised};
+pub use parameter::{buffer, parameter, shapes_only, take_frozen, uninitialized};
 pub use patch::PatchEmbedding;
 pub use quantise::quantise_rows;
 pub use tower::{TowerSpec, transformer_depth};

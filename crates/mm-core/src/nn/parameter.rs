@@ -62,7 +62,7 @@ pub fn take_frozen(vs: &VarStore, is_frozen: impl Fn(&str) -> bool) -> VarStore 
 /// Runs `build`, which makes a model whose parameters will all be read from a checkpoint: on this thread they
 /// have memory but no values yet. Drawing 150 million numbers only to overwrite them takes longer than
 /// reading them.
-pub fn uninitialised<T>(build: impl FnOnce() -> T) -> T {
+pub fn uninitialized<T>(build: impl FnOnce() -> T) -> T {
     with_init_mode(InitMode::Uninitialized, build)
 }
 
@@ -102,10 +102,10 @@ mod tests {
     }
 
     #[test]
-    fn uninitialised_parameters_have_their_shape_and_are_trained_as_others() {
+    fn uninitialized_parameters_have_their_shape_and_are_trained_as_others() {
         let vs = VarStore::new(Device::Cpu);
         let make = |name| parameter(&vs.root(), name, &[3, 2], Init::Const(4.0));
-        let empty = uninitialised(|| make("a"));
+        let empty = uninitialized(|| make("a"));
         assert_eq!((empty.size(), empty.requires_grad()), (vec![3, 2], true));
         assert_eq!(
             make("b"),

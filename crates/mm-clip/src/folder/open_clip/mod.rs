@@ -99,7 +99,7 @@ fn image_config(config: &Value, activation: Activation, embed_dim: i64) -> Resul
         return Ok(ImageTowerConfig::ModifiedResNet(resnet));
     }
     Ok(ImageTowerConfig::Vit(VitConfig {
-        form: VitVariant::Clip,
+        variant: VitVariant::Clip,
         hidden_size: width,
         intermediate_size: mlp_width(config, "vision_cfg", width)?,
         num_hidden_layers: number(config, "vision_cfg", "layers", Some(12))?,
@@ -128,7 +128,7 @@ fn text_config(config: &Value, activation: Activation) -> Result<ClipTextConfig>
         _ => ClipTextConfig::LARGEST_ID,
     };
     Ok(ClipTextConfig {
-        form: ClipTextVariant::Clip,
+        variant: ClipTextVariant::Clip,
         vocab_size,
         hidden_size: width,
         intermediate_size: mlp_width(config, "text_cfg", width)?,

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 /// open_clip has no such towers of its own.
 pub(in crate::folder) fn write(config: &ClipConfig) -> Result<Value> {
     let TextTowerConfig::Clip(text) = &config.text else { return Err(absent(&config.text.describe())) };
-    if text.form != ClipTextVariant::Clip {
+    if text.variant != ClipTextVariant::Clip {
         return Err(absent("SigLIP text tower (it uses timm's)"));
     }
     if !config.text_projection || !config.image_projection {
@@ -54,7 +54,7 @@ pub(in crate::folder) fn write(config: &ClipConfig) -> Result<Value> {
 /// The `vision_cfg` of `image`, and the activation of its pair, given that of the text tower.
 fn vision_cfg(image: &ImageTowerConfig, text_activation: Activation) -> Result<(Value, Activation)> {
     match image {
-        ImageTowerConfig::Vit(vit) if vit.form == VitVariant::Clip => {
+        ImageTowerConfig::Vit(vit) if vit.variant == VitVariant::Clip => {
             let mut vision_cfg = json!({
                 "image_size": vit.image_size,
                 "layers": vit.num_hidden_layers,
