@@ -102,7 +102,8 @@ mod tests {
     #[test]
     fn class_and_position_embeddings_and_the_probe_do_not_decay() {
         let text = TextTowerConfig::Clip(ClipTextConfig::default());
-        for (variant, exempt) in [(VitVariant::Siglip, "head.probe"), (VitVariant::Vit, "embeddings.cls_token")]
+        for (variant, exempt) in
+            [(VitVariant::Siglip, "head.probe"), (VitVariant::Vit, "embeddings.cls_token")]
         {
             let image = ImageTowerConfig::Vit(VitConfig { variant, ..VitConfig::default() });
             let clip = ClipConfig::new(512, image, text.clone());

@@ -1,4 +1,4 @@
-//! The parts of a training step that are not a tower: the contrastive loss and the optimiser; and a linear
+//! The parts of a training step that are not a tower: the contrastive loss and the optimizer; and a linear
 //! layer, packed and not.
 
 use criterion::{Criterion, criterion_group, criterion_main};

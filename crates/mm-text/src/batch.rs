@@ -1,32 +1,35 @@
+//! Batches of token ids.
+
 use mm_core::upload;
 use tch::{Device, Tensor};
 
-/// How long the rows of a batch become.
+/// The length of the rows of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Padding {
-    /// As the longest of them. What CLIP and BERT towers want: padding changes nothing but the time it takes.
+    /// The longest text of the batch, for CLIP's and BERT's towers, whose output does not depend on padding.
     Longest,
-    /// As the context length. What SigLIP's tower wants: it sees the padding, and was trained on it.
+    /// The context length, for SigLIP's tower, which attends to padding and was trained so.
     Fixed,
 }
 
-/// Texts as a tower takes them.
+/// A batch of tokenized texts.
 #[derive(Debug)]
 pub struct TokenBatch {
-    /// Token ids `[B, L]`, i64, padded on the right, or on the left where a SigLIP's tokenizer says so.
+    /// Token ids `[B, L]`, i64, padded on the right, or on the left if the files of a SigLIP's tokenizer say
+    /// so.
     pub input_ids: Tensor,
     /// `[B, L]`, i64: 1 for tokens, 0 for padding.
     pub attention_mask: Tensor,
 }
 
 impl TokenBatch {
-    /// Lays `rows` out as one batch of at least `min_length` columns, filled up with `pad` on the right.
-    /// Takes one allocation a tensor.
+    /// A batch of `rows` with at least `min_length` columns, padded with `pad` on the right. One allocation a
+    /// tensor.
     pub fn from_rows(rows: &[Vec<u32>], min_length: usize, pad: u32) -> Self {
         Self::padded(rows, min_length, pad, false)
     }
 
-    /// As [`TokenBatch::from_rows`], or filled up on the left.
+    /// As [`TokenBatch::from_rows`], or padded on the left.
     pub(crate) fn padded(rows: &[Vec<u32>], min_length: usize, pad: u32, on_left: bool) -> Self {
         let length = rows.iter().map(Vec::len).fold(min_length, usize::max);
         let mut ids = vec![i64::from(pad); rows.len() * length];

@@ -12,22 +12,21 @@ use serde::{Deserialize, Serialize};
 use tch::nn::Path;
 use tch::{Kind, Tensor};
 
-/// How a text's token outputs become one vector.
+/// The pooling of a text's token outputs to one vector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BertPooling {
-    /// The first token's.
+    /// The first token.
     #[default]
     Cls,
-    /// Their mean, padding left out.
+    /// The mean of all tokens without padding.
     Mean,
-    /// The first token's, through BERT's own `pooler` (a linear layer and tanh): transformers'
-    /// `pooler_output`.
+    /// The first token through BERT's `pooler` (a linear layer and tanh): transformers' `pooler_output`.
     Pooler,
 }
 
 impl BertPooling {
-    /// The name that configs have for it.
+    /// The name in configs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cls => "cls",
@@ -53,16 +52,16 @@ pub struct BertConfig {
     pub num_attention_heads: i64,
     /// The context length: rows of the position embedding.
     pub max_position_embeddings: i64,
-    /// Rows of the segment embedding. Texts here have one segment, so the first row alone is used.
+    /// Rows of the segment embedding. Texts here have one segment, so only the first row is used.
     pub type_vocab_size: i64,
     /// The MLP's activation.
     pub hidden_act: Activation,
     /// Epsilon of the layer norms.
     pub layer_norm_eps: f64,
-    /// How the tokens become one vector.
+    /// The pooling of tokens to one vector.
     pub pooling: BertPooling,
-    /// Whether training computes the activations inside of blocks again in the backward pass, as
-    /// [`BlockConfig::gradient_checkpointing`]. Not part of the model, so no file has it.
+    /// Whether training recomputes the activations of blocks in the backward pass:
+    /// [`BlockConfig::gradient_checkpointing`]. It is not stored with the model.
     #[serde(skip)]
     pub gradient_checkpointing: bool,
 }
@@ -89,7 +88,10 @@ impl Default for BertConfig {
 }
 
 impl BertConfig {
-    /// Refuses sizes that make no tower.
+    /// Checks that a tower can be built.
+    ///
+    /// # Errors
+    /// Names the first field that is out of range, with its value and its bounds.
     pub fn validate(&self) -> Result<()> {
         let sizes = [
             ("vocab_size", self.vocab_size),
@@ -172,7 +174,7 @@ impl TextTowerSpec for BertConfig {
     }
 }
 
-/// BERT's encoder (Devlin et al. 2019), with one vector a text as its output.
+/// BERT's encoder (Devlin et al. 2019), pooled to one vector a text.
 #[derive(Debug)]
 pub struct Bert {
     word_embeddings: Embedding,
@@ -191,7 +193,10 @@ enum Pooling {
 }
 
 impl Bert {
-    /// Creates the encoder below `path`, initialised as BERT was.
+    /// Creates the encoder's parameters below `path`, initialized as in BERT.
+    ///
+    /// # Errors
+    /// As [`BertConfig::validate`].
     pub fn new(path: &Path, config: &BertConfig) -> Result<Self> {
         config.validate()?;
         let (width, embeddings) = (config.hidden_size, path / "embeddings");
@@ -217,7 +222,7 @@ impl Bert {
     }
 
     /// Maps `input_ids` `[B, L]`, L within the context length, to one vector a text `[B, hidden_size]`, in
-    /// the weights' type. `attention_mask` `[B, L]` is 1 for tokens, of which each text has one at least, and
+    /// the weights' type. `attention_mask` `[B, L]` is 1 for tokens, of which each text has at least one, and
     /// 0 for padding.
     ///
     /// The batch is cut after the longest text: the result is the same, and so are the gradients.
@@ -250,7 +255,7 @@ impl Bert {
         }
     }
 
-    /// Readies for inference in `precision`.
+    /// Prepares for inference in `precision`.
     pub fn pack(&mut self, precision: Precision) {
         self.word_embeddings.pack(precision);
         self.position_embeddings.pack(precision);

@@ -1,5 +1,4 @@
-//! BERT's config in the form that transformers writes, and the pooling that sentence-transformers keeps
-//! beside it.
+//! Reads and writes transformers' config of BERT, and reads sentence-transformers' pooling beside it.
 
 use crate::config::{check_only, overlay};
 use crate::{BertConfig, BertPooling, Error, Result};
@@ -8,11 +7,11 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 impl BertConfig {
-    /// Reads a Hugging Face `config.json`, whose absent and null fields mean transformers' defaults. It does
-    /// not say the pooling.
+    /// Reads a Hugging Face `config.json`, which does not contain the pooling. Absent and null fields have
+    /// transformers' defaults.
     ///
     /// # Errors
-    /// A field of another type, what the tower here does not have, or [`BertConfig::validate`]'s.
+    /// A field of another type, a setting that is not supported, or those of [`BertConfig::validate`].
     pub fn from_hf(config: &Value, pooling: BertPooling) -> Result<Self> {
         check_only(config, "position_embedding_type", "absolute".into())?;
         check_only(config, "is_decoder", false.into())?;
@@ -22,7 +21,7 @@ impl BertConfig {
         Ok(read)
     }
 
-    /// The fields of transformers' `BertConfig`. The pooling has no place in it.
+    /// The fields of transformers' `BertConfig`, which has none for the pooling.
     pub fn to_hf(&self) -> Value {
         json!({
             "model_type": "bert",
@@ -40,11 +39,11 @@ impl BertConfig {
 }
 
 impl BertPooling {
-    /// The pooling of the sentence-transformers model in `dir`, which `1_Pooling/config.json` (or the folder
-    /// that `modules.json` names) says; none where there is no such file.
+    /// The pooling of the sentence-transformers model in `dir`, from `1_Pooling/config.json` (or the folder
+    /// that `modules.json` names); none if there is no such file.
     ///
     /// # Errors
-    /// A damaged file, or a pooling or module that is not offered.
+    /// A damaged file, or a pooling or module that is not supported.
     pub fn from_sentence_transformers(dir: &Path) -> Result<Option<Self>> {
         let modules = dir.join("modules.json");
         let mut folder = "1_Pooling".to_owned();
@@ -82,7 +81,7 @@ impl BertPooling {
     }
 }
 
-/// The modes that a pooling's config turns on, in either of its forms.
+/// The modes that are on in a pooling's config, in either of its forms.
 fn modes(config: &Value) -> Vec<&str> {
     match &config["pooling_mode"] {
         Value::String(mode) => vec![mode],
@@ -114,8 +113,8 @@ mod tests {
 
     #[test]
     fn the_pooling_of_sentence_transformers_is_read_in_both_forms() {
-        let old = json!({"word_embedding_dimension": 384, "pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true,
-                         "include_prompt": true});
+        let old = json!({"word_embedding_dimension": 384, "pooling_mode_cls_token": false,
+                         "pooling_mode_mean_tokens": true, "include_prompt": true});
         assert_eq!(pooling(&[("1_Pooling/config.json", old)]).unwrap(), Some(BertPooling::Mean));
         let new = json!({"embedding_dimension": 384, "pooling_mode": "cls"});
         let modules = json!([{"path": "", "type": "sentence_transformers.models.Transformer"},

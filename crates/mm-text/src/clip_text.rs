@@ -16,17 +16,17 @@ use tch::{Kind, Tensor};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClipTextVariant {
-    /// CLIP's (Radford et al. 2021, section 2.4): a token sees those before it; the end token's output stands
-    /// for the text.
+    /// CLIP's (Radford et al. 2021, section 2.4): causal attention; the output at the end token is the text's
+    /// vector.
     #[default]
     Clip,
-    /// SigLIP's (Zhai et al. 2023): every token sees all, padding too; the last position's output, through a
-    /// linear `head`, stands for the text.
+    /// SigLIP's (Zhai et al. 2023): full attention, also to padding; the output at the last position, through
+    /// a linear `head`, is the text's vector.
     Siglip,
 }
 
 impl ClipTextVariant {
-    /// The name that configs have for it.
+    /// The name in configs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Clip => "clip",
@@ -59,20 +59,20 @@ pub struct ClipTextConfig {
     pub hidden_act: Activation,
     /// Epsilon of the layer norms.
     pub layer_norm_eps: f64,
-    /// CLIP's form: the end token, whose first occurrence is pooled. 2 stands for "the largest id", for
-    /// configs from before transformers 4.31, which all have a wrong 2 here.
+    /// CLIP: the end token, whose first occurrence is pooled. 2 means "the largest id", for configs from
+    /// before transformers 4.31, which all have a wrong 2 here.
     pub eos_token_id: i64,
-    /// SigLIP's form: output width of `head`; `hidden_size` if absent.
+    /// SigLIP: output width of `head`; `hidden_size` if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub projection_size: Option<i64>,
-    /// Whether training computes the activations inside of blocks again in the backward pass, as
-    /// [`BlockConfig::gradient_checkpointing`]. Not part of the model, so no file has it.
+    /// Whether training recomputes the activations of blocks in the backward pass:
+    /// [`BlockConfig::gradient_checkpointing`]. It is not stored with the model.
     #[serde(skip)]
     pub gradient_checkpointing: bool,
 }
 
 impl ClipTextConfig {
-    /// The `eos_token_id` that stands for "the largest id of a text".
+    /// The `eos_token_id` that means "the largest id of a text".
     pub const LARGEST_ID: i64 = 2;
 }
 
@@ -96,7 +96,10 @@ impl Default for ClipTextConfig {
 }
 
 impl ClipTextConfig {
-    /// Refuses sizes that make no tower.
+    /// Checks that a tower can be built.
+    ///
+    /// # Errors
+    /// Names the first field that is out of range, with its value and its bounds.
     pub fn validate(&self) -> Result<()> {
         let sizes = [
             ("vocab_size", self.vocab_size),
@@ -114,7 +117,7 @@ impl ClipTextConfig {
             }
             ClipTextVariant::Clip if !(0..self.vocab_size).contains(&self.eos_token_id) => {
                 Err(Error::Config(format!(
-                    "eos_token_id = {} lies outside vocab_size = {}",
+                    "eos_token_id = {} is outside vocab_size = {}",
                     self.eos_token_id, self.vocab_size
                 )))
             }
@@ -127,7 +130,7 @@ impl ClipTextConfig {
         self.projection_size.unwrap_or(self.hidden_size)
     }
 
-    /// The end token that the tower looks for; None where it takes the largest id or the last position.
+    /// The end token that is pooled; none if the tower pools the largest id or the last position.
     pub fn pooled_token(&self) -> Option<i64> {
         (self.variant == ClipTextVariant::Clip && self.eos_token_id != Self::LARGEST_ID)
             .then_some(self.eos_token_id)
@@ -204,7 +207,7 @@ impl TextTowerSpec for ClipTextConfig {
         }
     }
 
-    /// SigLIP's attends to padding, so it gets no mask.
+    /// SigLIP's tower attends to padding, so it has no mask.
     fn input_names(&self) -> &'static [&'static str] {
         match self.variant {
             ClipTextVariant::Clip => &["input_ids", "attention_mask"],
@@ -245,7 +248,11 @@ enum Pooling {
 }
 
 impl ClipText {
-    /// Creates the tower below `path` (`text_model` in the checkpoints), initialised as OpenAI's CLIP does.
+    /// Creates the tower's parameters below `path` (`text_model` in checkpoints), initialized as in OpenAI's
+    /// CLIP.
+    ///
+    /// # Errors
+    /// As [`ClipTextConfig::validate`].
     pub fn new(path: &Path, config: &ClipTextConfig) -> Result<Self> {
         config.validate()?;
         let (width, embeddings) = (config.hidden_size, path / "embeddings");
@@ -281,8 +288,8 @@ impl ClipText {
     /// Maps `input_ids` `[B, L]`, L within the context length, to one vector a text `[B, output_width]`, in
     /// the weights' type.
     ///
-    /// In CLIP's form nothing behind a text's end token can reach its output, so the batch is cut after the
-    /// last end token that any of its texts has; the result is the same, and so are the gradients.
+    /// With causal attention nothing after a text's end token changes its output, so the batch is cut after
+    /// the last end token of its texts; the result is the same, and so are the gradients.
     pub fn forward(&self, input_ids: &Tensor) -> Tensor {
         match &self.pooling {
             Pooling::Last(head) => {
@@ -297,7 +304,7 @@ impl ClipText {
         }
     }
 
-    /// The causal form, `positions` `[B]` being each text's end.
+    /// The output with causal attention at `positions` `[B]`, the end of each text.
     fn pool_at(&self, input_ids: &Tensor, positions: &Tensor) -> Tensor {
         if input_ids.size()[0] == 0 {
             return self.position_embedding.first(0); // [0, D]: there is no longest text
@@ -306,14 +313,14 @@ impl ClipText {
         self.encode_at(&input_ids.narrow(1, 0, length), &AttentionMask::causal(), positions)
     }
 
-    /// `[B, L]` to `[B, D]`, at `positions` `[B]`.
+    /// Maps `[B, L]` to `[B, D]`, at `positions` `[B]`.
     fn encode_at(&self, input_ids: &Tensor, mask: &AttentionMask, positions: &Tensor) -> Tensor {
         let places = self.position_embedding.first(input_ids.size()[1]); // [L, D]
         let x = self.token_embedding.forward(input_ids) + places; // [B, L, D]
         self.final_layer_norm.forward(&self.encoder.forward_at(x, mask, positions))
     }
 
-    /// Readies for inference in `precision`.
+    /// Prepares for inference in `precision`.
     pub fn pack(&mut self, precision: Precision) {
         self.token_embedding.pack(precision);
         self.position_embedding.pack(precision);

@@ -1,4 +1,4 @@
-//! The config of CLIP's and SigLIP's text tower in the form that transformers writes.
+//! Reads and writes transformers' config of CLIP's and SigLIP's text tower.
 
 use crate::config::overlay;
 use crate::{ClipTextConfig, ClipTextVariant, Error, Result};
@@ -35,12 +35,11 @@ impl ClipTextVariant {
 
 impl ClipTextConfig {
     /// Reads the `config.json` of a text tower of the family `variant`, or the `text_config` of a pair, as
-    /// transformers writes it: absent and null fields have the family's defaults, and fields of no
-    /// consequence here are passed over. A `text_config` of old files has no `model_type`, which is why the
-    /// caller says the family.
+    /// transformers writes it: absent and null fields have the family's defaults, and other fields are
+    /// ignored. The `text_config` of old files has no `model_type`, so the caller passes the family.
     ///
     /// # Errors
-    /// The `model_type` of another tower, a field of another type, or [`ClipTextConfig::validate`]'s.
+    /// The `model_type` of another tower, a field of another type, or those of [`ClipTextConfig::validate`].
     pub fn from_hf(config: &Value, variant: ClipTextVariant) -> Result<Self> {
         if let Some(given) = config["model_type"].as_str().filter(|given| *given != variant.model_type()) {
             let expected = variant.model_type();
@@ -49,12 +48,12 @@ impl ClipTextConfig {
             )));
         }
         let mut config = config.clone();
-        // Some configs list the tokens that may end a text. A tower looks for one.
+        // Some configs have a list of end tokens. A tower pools one.
         if let Some([one]) = config["eos_token_id"].as_array().map(Vec::as_slice) {
             config["eos_token_id"] = one.clone();
         }
         let mut read = Self { variant, ..overlay(&variant.defaults(), &config)? };
-        // A field that is absent by default is none that `overlay` sees.
+        // `overlay` skips a field that is absent by default.
         read.projection_size = match (variant, &config["projection_size"]) {
             (ClipTextVariant::Siglip, Value::Number(width)) => width.as_i64(),
             _ => None,
@@ -63,8 +62,7 @@ impl ClipTextConfig {
         Ok(read)
     }
 
-    /// The fields of transformers' own config of the family, with the begin and padding tokens of the
-    /// tokenizer.
+    /// The fields of transformers' config of the family, with the begin and padding tokens of the tokenizer.
     pub fn to_hf(&self, bos: Option<u32>, pad: u32) -> Value {
         let mut config = json!({
             "model_type": self.variant.model_type(),
@@ -93,7 +91,8 @@ mod tests {
 
     #[test]
     fn absent_and_null_fields_have_the_defaults_of_the_family() {
-        let clip = json!({"hidden_size": 768, "num_attention_heads": 12, "eos_token_id": null, "attention_dropout": 0.1});
+        let clip = json!({"hidden_size": 768, "num_attention_heads": 12, "eos_token_id": null,
+                          "attention_dropout": 0.1});
         let clip = ClipTextConfig::from_hf(&clip, ClipTextVariant::Clip).unwrap();
         assert_eq!((clip.hidden_size, clip.eos_token_id, clip.max_position_embeddings), (768, 49407, 77));
         let siglip =
@@ -114,7 +113,8 @@ mod tests {
     #[test]
     fn what_is_written_reads_back_the_same() {
         for variant in [ClipTextVariant::Clip, ClipTextVariant::Siglip] {
-            let config = ClipTextConfig { hidden_size: 96, hidden_act: Activation::Relu, ..variant.defaults() };
+            let config =
+                ClipTextConfig { hidden_size: 96, hidden_act: Activation::Relu, ..variant.defaults() };
             let read = ClipTextConfig::from_hf(&config.to_hf(Some(5), 1), variant).unwrap();
             assert_eq!(read.output_width(), config.output_width());
             assert_eq!(ClipTextConfig { projection_size: None, ..read }, config);

@@ -1,4 +1,4 @@
-//! What the towers' configs share.
+//! Functions that the configs of the text towers share.
 
 use crate::{Error, Result, TextTowerSpec};
 use mm_core::hf;
@@ -6,8 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Refuses sizes out of range, too many layers, heads that do not divide the width, and an epsilon that is
-/// none.
+/// Refuses sizes out of range, too many layers, heads that do not divide the width, and an invalid epsilon.
 pub(crate) fn check_tower(
     sizes: &[(&str, i64)],
     layers: i64,
@@ -39,8 +38,8 @@ pub(crate) fn overlay<T: Serialize + DeserializeOwned>(defaults: &T, config: &Va
     hf::overlay(defaults, config).map_err(|reason| Error::Config(format!("text config: {reason}")))
 }
 
-/// Refuses a field whose value stands for what a tower here does not have; absent and null stand for what it
-/// has.
+/// Refuses a field with another value than `offered`, the only one that is supported; absent and null are
+/// accepted.
 pub(crate) fn check_only(config: &Value, name: &str, offered: Value) -> Result<()> {
     match &config[name] {
         Value::Null => Ok(()),

@@ -1,8 +1,10 @@
+//! The errors of this crate.
+
 use mm_core::one_line;
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// What can go wrong between a tokenizer folder, a config and a tower.
+/// An error of a tokenizer, a config or a tower.
 #[derive(Debug, Error)]
 pub enum Error {
     /// A file that cannot be read or written.
@@ -10,10 +12,10 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A file that can be read but not understood.
+    /// A malformed file.
     #[error("{path}: {}", one_line(reason))]
     Format {
         /// The file.
@@ -23,19 +25,20 @@ pub enum Error {
     },
     /// A folder without any tokenizer file.
     #[error(
-        "{0} holds no tokenizer: expected tokenizer.json, vocab.json and merges.txt, vocab.txt, or spiece.model"
+        "{0} holds no tokenizer: expected tokenizer.json, vocab.json and merges.txt, vocab.txt, or \
+         spiece.model"
     )]
     NoTokenizer(PathBuf),
-    /// A config that describes no tower.
+    /// An invalid config.
     #[error("{}", one_line(.0))]
     Config(String),
-    /// A tokenizer and a tower that do not belong together.
+    /// A tokenizer that does not fit a tower.
     #[error("the tokenizer does not fit the text tower: {}", one_line(.0))]
     Mismatch(String),
-    /// A vocabulary that cannot be trained.
+    /// A tokenizer cannot be trained.
     #[error("cannot train a tokenizer: {0}")]
     Training(String),
-    /// A tokenizer that is no encoder's, or a text that it has no tokens for.
+    /// A tokenizer without an end token, or a text that it has no tokens for.
     #[error("tokenizer: {}", one_line(.0))]
     Tokenizer(String),
 }

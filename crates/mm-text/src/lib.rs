@@ -1,15 +1,13 @@
 //! Texts to vectors: tokenizers, and the text towers of CLIP, SigLIP and BERT.
 //!
-//! A [`Tokenizer`] turns a text into token ids. It opens what Hugging Face models ship (`tokenizer.json`,
+//! A [`Tokenizer`] turns a text into token ids. It reads the files of Hugging Face models (`tokenizer.json`,
 //! CLIP's `vocab.json` and `merges.txt`, BERT's `vocab.txt`, SigLIP's `spiece.model`), is OpenAI's own, or is
 //! trained on captions ([`train_bpe`]). A [`TextTower`] turns a batch of ids into one vector a text.
 //!
-//! The towers do less work than a padded batch asks for, with the same result. CLIP's is causal: a token sees
-//! only those before it, and the text's vector is read at its end token (Radford et al. 2021, section 2.4),
-//! so whatever stands behind the longest text of the batch is never computed. BERT (Devlin et al. 2019) masks
-//! padding out, so its batches are cut in the same place. Captions are short and CLIP's context is 77: that
-//! is most of the work. SigLIP's tower (Zhai et al. 2023) sees its padding and needs it
-//! ([`TextTowerConfig::padding`]).
+//! The towers skip the padding after the longest text of a batch, with the same result. CLIP's attention is
+//! causal, and the text's vector is read at its end token (Radford et al. 2021, section 2.4); BERT (Devlin et
+//! al. 2019) masks padding. Captions are short and CLIP's context is 77, so this saves most of the work.
+//! SigLIP's tower (Zhai et al. 2023) attends to padding and needs it ([`TextTowerSpec::padding`]).
 //!
 //! ```
 //! use mm_text::{ClipTextConfig, TextTowerConfig, train_bpe};
@@ -18,7 +16,7 @@
 //! # fn main() -> mm_text::Result<()> {
 //! let captions = ["a red apple", "a green apple", "a red car"];
 //! let tokenizer = train_bpe(captions.iter().map(|caption| caption.to_string()), 1000, 16)?;
-//! assert_eq!(tokenizer.encode("a red apple")?.len(), 5); // a word is a token now; a begin and an end token stand around them
+//! assert_eq!(tokenizer.encode("a red apple")?.len(), 5); // three words, a begin and an end token
 //!
 //! let config = TextTowerConfig::Clip(ClipTextConfig {
 //!     vocab_size: tokenizer.vocab_size() as i64,
@@ -39,16 +37,16 @@
 //! # }
 //! ```
 //!
-//! # Which ids, transformers' or open_clip's
+//! # Token ids of transformers and of open_clip
 //!
-//! By default those of transformers' `CLIPTokenizer`, which is what CLIP checkpoints on the hub are used
-//! with: it composes texts (NFC), makes one space of white space, and lower case. open_clip and OpenAI's own
-//! code clean texts first, which [`TextClean`] does: ftfy mends broken Unicode and makes curly quotation
-//! marks, ligatures and full-width letters plain, and HTML's character references are resolved (`&amp;` is an
-//! ampersand there; in transformers it is punctuation and letters). [`Tokenizer::with_text_clean`] asks for
-//! it, or `text_clean` in `tokenizer_config.json`. ftfy's repair is written anew here; it equals ftfy 6.3.1
-//! on all of the golden texts. open_clip also pads with 0 where transformers pads with the end token; the
-//! vectors are the same.
+//! By default token ids are those of transformers' `CLIPTokenizer`, with which CLIP checkpoints on the hub
+//! are used: it composes texts (NFC), joins white space and lowers case. open_clip and OpenAI's own code
+//! clean texts first, as [`TextClean`] does: ftfy repairs broken Unicode and replaces curly quotation marks,
+//! ligatures and full-width letters, and HTML's character references are resolved (`&amp;` is an ampersand
+//! there; in transformers it is punctuation and letters). It is turned on by [`Tokenizer::with_text_clean`],
+//! or by `text_clean` in `tokenizer_config.json`. The repair is a port of ftfy; it equals ftfy 6.3.1 on all
+//! of the golden texts. open_clip also pads with 0 where transformers pads with the end token; the vectors
+//! are the same.
 //!
 //! # To extend
 //!

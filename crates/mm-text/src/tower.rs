@@ -8,7 +8,7 @@ use tch::Tensor;
 use tch::nn::Path;
 
 mm_core::tower_configs! {
-    /// Which text tower, with its sizes; in TOML, `kind = "clip"` or `kind = "bert"` beside the fields of the
+    /// The config of any text tower; in TOML, `kind = "clip"` or `kind = "bert"` beside the fields of the
     /// tower's own config.
     pub enum TextTowerConfig: dyn TextTowerSpec {
         /// CLIP's or SigLIP's text transformer.
@@ -101,9 +101,9 @@ impl TextTowerConfig {
         }
     }
 
-    /// Checks that the end token is the largest id in the texts of `tokenizer`, if the tower reads a text at its
-    /// largest id. Tokens that were added to the vocabulary may be larger: a text that has one is read at it,
-    /// as by the peers.
+    /// Checks that the end token is the largest id in the texts of `tokenizer`, if the tower reads a text at
+    /// its largest id. Tokens that were added to the vocabulary may be larger: a text that has one is read at
+    /// it, as by the peers.
     ///
     /// # Errors
     /// A token of the vocabulary is larger than the end token.
@@ -123,7 +123,7 @@ pub trait TextTower: Debug + Send {
     /// tokenizer that [`TextTowerConfig::check_tokenizer`] accepts.
     fn forward(&self, tokens: &TokenBatch) -> Tensor;
 
-    /// Readies for inference in `precision`, with weights laid out for oneDNN. A packed tower cannot be
+    /// Prepares for inference in `precision`, with weights laid out for oneDNN. A packed tower cannot be
     /// trained.
     fn pack(&mut self, precision: Precision);
 }

@@ -58,7 +58,7 @@ fn ids_of_a_cased_vocab_txt_equal_transformers() {
 #[test]
 fn ids_of_siglips_sentencepiece_model_equal_transformers() {
     let tokenizer = Tokenizer::from_dir(&golden("siglip_spiece")).unwrap();
-    // Of splits that are equally likely each takes another; and the library normalises no letter under three
+    // Of splits that are equally likely each takes another; and the library normalizes no letter under three
     // accents.
     let is_repeated = |text: &str, letter: char| text.len() > 9 && text.chars().all(|other| other == letter);
     assert_tokenizer_equals(&tokenizer, "siglip_spiece", |text| {
@@ -137,7 +137,9 @@ fn assert_tower_equals(folder: &str, config: &TextTowerConfig) {
 }
 
 fn clip_config(folder: &str, variant: ClipTextVariant) -> TextTowerConfig {
-    TextTowerConfig::Clip(ClipTextConfig::from_hf(&json(&golden(folder).join("config.json")), variant).unwrap())
+    TextTowerConfig::Clip(
+        ClipTextConfig::from_hf(&json(&golden(folder).join("config.json")), variant).unwrap(),
+    )
 }
 
 #[test]

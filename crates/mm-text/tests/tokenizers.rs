@@ -263,8 +263,8 @@ fn tokens_that_were_added_to_a_vocabulary_have_their_ids() {
     assert_eq!((opened.vocab_size(), opened.largest_word_id(), opened.eos_is_largest()), (4515, 4513, false));
 
     let token = |content: &str, special: bool| {
-        serde_json::json!({ "4514": { "content": content, "lstrip": false, "normalized": !special, "rstrip": false,
-                                      "single_word": false, "special": special } })
+        serde_json::json!({ "4514": { "content": content, "lstrip": false, "normalized": !special,
+                                      "rstrip": false, "single_word": false, "special": special } })
     };
     let newer = golden_with("clip_tokenizer", &[("added_tokens_decoder", token("<new>", false))], &[]);
     assert_eq!(Tokenizer::from_dir(newer.path()).unwrap().encode(text).unwrap(), expected);
@@ -289,8 +289,8 @@ fn roles_in_a_file_of_their_own_go_before_those_in_the_config_that_lists_no_toke
         Tokenizer::from_dir(golden_with("siglip2_tokenizer", config, &map).path()).unwrap().pad_id()
     };
     assert_eq!(pad(&[]), 4);
-    let listed = serde_json::json!({ "0": { "content": "<pad>", "lstrip": false, "normalized": false, "rstrip": false,
-                                            "single_word": false, "special": true } });
+    let listed = serde_json::json!({ "0": { "content": "<pad>", "lstrip": false, "normalized": false,
+                                            "rstrip": false, "single_word": false, "special": true } });
     assert_eq!(pad(&[("added_tokens_decoder", listed)]), 0);
 }
 

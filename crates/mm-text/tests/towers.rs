@@ -122,7 +122,7 @@ fn sizes_that_make_no_tower_are_refused() {
     );
     assert_eq!(
         refused(ClipTextConfig { eos_token_id: 100, ..clip() }),
-        "eos_token_id = 100 lies outside vocab_size = 100"
+        "eos_token_id = 100 is outside vocab_size = 100"
     );
     assert!(refused(ClipTextConfig { projection_size: Some(8), ..clip() }).contains("siglip"));
 }

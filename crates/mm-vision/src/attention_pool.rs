@@ -1,9 +1,12 @@
+//! Attention with one query, for pooling.
+
 use mm_core::Precision;
 use mm_core::nn::{Linear, parameter};
 use tch::Tensor;
 use tch::nn::{Init, Path};
 
-/// A projection whose weight is used row block by row block: `weight` `[width, width]`, `bias` `[width]`.
+/// A projection whose weight is used in blocks of rows, one a head: `weight` `[width, width]`, `bias`
+/// `[width]`.
 #[derive(Debug)]
 pub(crate) struct Rows {
     weight: Tensor,
@@ -29,9 +32,9 @@ impl Rows {
     }
 }
 
-/// Multi-head attention with a single query an image, which is all that pooling needs.
+/// Multi-head attention with one query an image, for pooling.
 ///
-/// With one query it is cheaper to bring the key projection to the query than to project every key:
+/// With one query it is cheaper to apply the key projection to the query than to project every key:
 /// `q (W_k x + b_k)` is `(W_k^T q) x + q b_k`, and the weighted mean of `W_v x + b_v` is `W_v` of the
 /// weighted mean of `x`, plus `b_v`. For L positions that is L times less work, with the same result: RN50's
 /// pooling takes 0.02 GFLOP an image instead of 0.85.
@@ -75,8 +78,8 @@ impl AttentionPool {
         }
     }
 
-    /// Maps `query` `[B or 1, width]` over `context` `[B, L, width]` to `[B, output]`, and gives the weights
-    /// `[B, heads, L]`.
+    /// Maps `query` `[B or 1, width]` over `context` `[B, L, width]` to `[B, output]`, and returns the
+    /// weights `[B, heads, L]`.
     pub(crate) fn forward(&self, query: &Tensor, context: &Tensor) -> (Tensor, Tensor) {
         let (batch, _, width) = context.size3().expect("context is [B, L, width]");
         let (heads, head) = (self.heads, width / self.heads);
@@ -84,9 +87,8 @@ impl AttentionPool {
         let q = self.q_proj.forward(query).view([-1, heads, head]) / (head as f64).sqrt();
         // [B or 1, heads, width]
         let folded = q.transpose(0, 1).matmul(&self.k_proj.heads(heads)).transpose(0, 1);
-        // The key bias shifts all scores of a query alike, so softmax ignores it. It stays in the graph: a
-        // parameter without a gradient would be an exception to everyone who walks over all of them.
-        // [B or 1, heads, 1]
+        // The key bias adds the same number to all scores of a query, so softmax ignores it. It stays in the
+        // graph so that every parameter has a gradient. [B or 1, heads, 1]
         let shift = (&q * self.k_proj.bias.view([heads, head])).sum_dim_intlist(-1, true, None);
         let scores = folded.matmul(&context.transpose(1, 2)) + shift; // [B, heads, L]
         let weights = scores.softmax(-1, None);
@@ -96,7 +98,7 @@ impl AttentionPool {
         (self.out_proj.forward(&pooled), weights)
     }
 
-    /// Readies for inference in `precision`.
+    /// Prepares for inference in `precision`.
     pub(crate) fn pack(&mut self, precision: Precision) {
         self.q_proj.pack(precision);
         self.k_proj.pack(precision);

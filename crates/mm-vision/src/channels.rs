@@ -1,8 +1,10 @@
+//! Per-channel numbers of preprocessing configs.
+
 use crate::error::{Error, Result};
 use mm_image::Normalize;
 use serde::Deserialize;
 
-/// A number for each channel: one for all, or three.
+/// One number for all channels, or one for each of the three.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(untagged, expecting = "expected a number or three, for red, green and blue")]
 pub(crate) enum Channels {
@@ -19,7 +21,7 @@ impl Channels {
     }
 }
 
-/// `(level factor - mean) / std` as the one map that [`Normalize`] knows, of `level / 255`.
+/// `(level factor - mean) / std` as a [`Normalize`], which maps `level / 255`.
 ///
 /// # Errors
 /// A number is not finite, or `factor` or `std` not above 0.
@@ -39,7 +41,7 @@ pub(crate) fn normalize(factor: f64, mean: [f64; 3], std: [f64; 3]) -> Result<No
     Ok(scaled)
 }
 
-/// The f64 with the fewest digits that is this f32, so that files say 0.5 and 0.48145466 rather than
+/// The f64 with the fewest digits that rounds to this f32, so that files contain 0.48145466 rather than
 /// 0.4814546704292297.
 pub(crate) fn shortest(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))

@@ -1,9 +1,11 @@
+//! Convolutions with batch normalization.
+
 use mm_core::Precision;
 use mm_core::nn::{BatchNorm, parameter};
 use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
 
-/// The shape of a convolution over square windows, padded so that stride 1 keeps the size.
+/// The shape of a convolution with a square kernel, padded so that stride 1 keeps the size.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConvShape {
     pub(crate) input: i64,
@@ -13,14 +15,14 @@ pub(crate) struct ConvShape {
 }
 
 impl ConvShape {
-    /// PyTorch's default initialisation of a convolution's weight.
+    /// PyTorch's default initialization of a convolution's weight.
     pub(crate) fn default_init(self) -> Init {
         let bound = ((self.input * self.kernel * self.kernel) as f64).powf(-0.5);
         Init::Uniform { lo: -bound, up: bound }
     }
 }
 
-/// A convolution without bias and the batch normalisation that follows it.
+/// A convolution without bias and the batch normalization that follows it.
 #[derive(Debug)]
 pub(crate) struct ConvNorm {
     weights: Weights,
@@ -35,20 +37,20 @@ enum Weights {
 }
 
 impl ConvNorm {
-    /// Creates the convolution's `weight` below `conv` and the normalisation's parameters below `norm`.
+    /// Creates the convolution's `weight` below `conv` and the normalization's parameters below `norm`.
     pub(crate) fn new(conv: &Path, norm: &Path, shape: ConvShape, init: Init) -> Self {
         Self::scaled(conv, norm, shape, init, 1.0)
     }
 
-    /// As [`ConvNorm::new`], with the normalisation's initial `scale`.
+    /// As [`ConvNorm::new`], with the normalization's initial `scale`.
     pub(crate) fn scaled(conv: &Path, norm: &Path, shape: ConvShape, init: Init, scale: f64) -> Self {
         let conv = parameter(conv, "weight", &[shape.output, shape.input, shape.kernel, shape.kernel], init);
         let norm = BatchNorm::new(norm, shape.output, scale);
         Self { weights: Weights::Plain { conv, norm }, stride: shape.stride, padding: shape.kernel / 2 }
     }
 
-    /// Maps `x` `[B, input, H, W]` to `[B, output, H / stride, W / stride]`. In training the batch's own
-    /// statistics normalise, and the running ones follow them.
+    /// Maps `x` `[B, input, H, W]` to `[B, output, H / stride, W / stride]`. In training the
+    /// statistics of the batch are used, and the running statistics are updated.
     pub(crate) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
         match &self.weights {
@@ -59,13 +61,13 @@ impl ConvNorm {
         }
     }
 
-    /// As [`ConvNorm::forward`], followed by ReLU in place: the normalisation's gradient needs its input, not
+    /// As [`ConvNorm::forward`], followed by ReLU in place: the normalization's gradient needs its input, not
     /// its output.
     pub(crate) fn forward_relu(&self, x: &Tensor, train: bool) -> Tensor {
         self.forward(x, train).relu_()
     }
 
-    /// Moves the normalisation with its running statistics into the convolution's weight and a bias, for
+    /// Moves the normalization with its running statistics into the convolution's weight and a bias, for
     /// inference in `precision`.
     pub(crate) fn pack(&mut self, precision: Precision) {
         if let Weights::Plain { conv, norm } = &self.weights {

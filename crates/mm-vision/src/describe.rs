@@ -1,8 +1,10 @@
+//! One line on the preprocessing of images.
+
 use crate::ImageProcessor;
 use crate::geometry::Resize;
 use std::fmt::{Display, Formatter, Result};
 
-/// What happens to an image, in one line.
+/// One line on the preprocessing.
 impl Display for ImageProcessor {
     fn fmt(&self, out: &mut Formatter) -> Result {
         let filter = format!("{:?}", self.filter).to_lowercase();

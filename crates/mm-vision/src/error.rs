@@ -1,21 +1,21 @@
-//! What can go wrong with a tower or a processor.
+//! The errors of this crate.
 
 use mm_core::one_line;
 use std::path::PathBuf;
 
-/// The result of everything in this crate that can fail.
+/// The result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An error of this crate. Its message is one line: what is wrong, with the numbers, and what to do.
+/// An error of this crate. Its message is one line with the cause, the values and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A tower's config that no tower can be built from.
+    /// An invalid config of a tower.
     #[error("image tower: {}", one_line(.0))]
     Config(String),
-    /// A `preprocessor_config.json` that this crate cannot follow.
+    /// Preprocessing that is invalid or not supported.
     #[error("image processor: {}", one_line(.0))]
     Processor(String),
-    /// An image without pixels.
+    /// An empty image.
     #[error("image {index} of the batch is {width} x {height} pixels: there is nothing to resize")]
     EmptyImage {
         /// Its place in the batch, from 0.
@@ -25,23 +25,23 @@ pub enum Error {
         /// Its height.
         height: u32,
     },
-    /// libtorch refused an operation.
+    /// An operation of libtorch failed.
     #[error("libtorch: {}", .0.to_string().lines().next().unwrap_or_default())]
     Torch(#[from] tch::TchError),
-    /// The operating system refused to read or write a file.
+    /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A file that is not JSON of the form expected.
+    /// A file is not the expected JSON.
     #[error("{}: {}", path.display(), one_line(problem))]
     File {
         /// The file.
         path: PathBuf,
-        /// What the parser found, with line and column.
+        /// The parser's error, with line and column.
         problem: String,
     },
 }

@@ -1,14 +1,14 @@
-//! Where an image's pixels go: the size that it is resized to, and what is kept of that.
+//! The geometry of preprocessing: the size that an image is resized to, and the crop of it.
 
 use mm_image::resize::{Rect, short_side_size};
 use serde::{Deserialize, Serialize};
 
-/// What an image is resized to. A side is 1 pixel at least.
+/// The size that an image is resized to. A side has at least 1 pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resize {
-    /// To width and height, whatever the ratio becomes.
+    /// To this width and height; the aspect ratio changes.
     Exact(u32, u32),
-    /// The short side to this many pixels; the ratio stays.
+    /// The short side to this many pixels; the aspect ratio stays.
     ShortSide(u32),
     /// The short side to `short`, or to less where the long side would exceed `long`.
     ShortSideWithin { short: u32, long: u32 },
@@ -21,8 +21,8 @@ pub(crate) enum Resize {
 }
 
 impl Resize {
-    /// Width and height that an image of `width` x `height` is brought to, in the peers' order of operations:
-    /// where the result is near a whole number, their rounding errors decide.
+    /// Width and height of a resized image of `width` x `height`. The order of operations is that of the
+    /// peers, because near a whole number their rounding errors decide.
     pub(crate) fn size(self, width: u32, height: u32) -> (u32, u32) {
         let (w, h) = (f64::from(width), f64::from(height));
         let (width, height) = match self {
@@ -45,7 +45,7 @@ impl Resize {
         (width.max(1), height.max(1))
     }
 
-    /// The numbers that describe it, all in pixels.
+    /// The sides that it is defined by, in pixels.
     pub(crate) fn sides(self) -> [u32; 2] {
         match self {
             Self::ShortSide(side) => [side, side],
@@ -57,7 +57,8 @@ impl Resize {
         }
     }
 
-    /// The same, where outputs of `from` (width and height) become squares of `to` pixels a side.
+    /// The same resizing, scaled so that outputs of `from` (width and height) become squares of `to` pixels a
+    /// side.
     pub(crate) fn scaled(self, from: (u32, u32), to: u32) -> Self {
         let scale = |side: u32, from: u32| {
             let scaled = (u64::from(side) * u64::from(to) + u64::from(from) / 2) / u64::from(from);
@@ -92,7 +93,7 @@ fn within_long_side(width: u32, height: u32, short: u32, long: u32) -> (u32, u32
     if width < height { (side, (exact_side * h / w) as u32) } else { ((exact_side * w / h) as u32, side) }
 }
 
-/// The middle that is kept of a resized image; where there is too little, a border is filled.
+/// A center crop of a resized image; a border is added where the image is smaller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Crop {
     pub(crate) width: u32,
@@ -102,25 +103,25 @@ pub(crate) struct Crop {
     pub(crate) margins: Margins,
 }
 
-/// Where the odd pixel of two margins goes.
+/// Which of two margins gets the odd pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Margins {
-    /// What is cut off: the larger margin comes last. What is filled: first. transformers on Pillow.
+    /// Of what is cut off, the last margin; of what is filled, the first: transformers on Pillow.
     Transformers,
-    /// What is cut off: the first margin is even. What is filled: the larger comes last. torchvision and
+    /// Of what is cut off, the margin that makes the first even; of what is filled, the last: torchvision and
     /// open_clip.
     Torchvision,
 }
 
-/// What becomes of one side.
+/// The crop along one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Kept {
     /// The first pixel kept.
     start: u32,
     /// Pixels kept.
     length: u32,
-    /// Where they begin in the output.
+    /// Their place in the output.
     at: u32,
 }
 
@@ -136,7 +137,8 @@ impl Margins {
 }
 
 impl Crop {
-    /// Of an image of `width` x `height`: what is kept, and where its top left corner stands in the output.
+    /// The part of an image of `width` x `height` that is kept, and the place of its top left corner in the
+    /// output.
     pub(crate) fn keep(self, width: u32, height: u32) -> (Rect, (u32, u32)) {
         let (x, y) = (self.margins.keep(width, self.width), self.margins.keep(height, self.height));
         (Rect { left: x.start, top: y.start, width: x.length, height: y.length }, (x.at, y.at))

@@ -1,14 +1,14 @@
 //! From images to vectors: the towers of vision-language models, and the pixels that they read.
 //!
-//! - [`Vit`]: the vision transformer (Dosovitskiy et al. 2021) as CLIP, SigLIP and the first ViT have it.
-//! - [`ResNet`]: 18, 34, 50 and 101 layers (He et al. 2016) as torchvision has it.
+//! - [`Vit`]: the vision transformer (Dosovitskiy et al. 2021) of CLIP, SigLIP and the original paper.
+//! - [`ResNet`]: 18, 34, 50 and 101 layers (He et al. 2016), as in torchvision.
 //! - [`ModifiedResNet`]: CLIP's own, with attention pooling (Radford et al. 2021, section 2.4).
-//! - [`ImageTower`]: any of them behind one `forward`, made from the [`ImageTowerConfig`] that a TOML holds.
-//! - [`ImageProcessor`]: `preprocessor_config.json` to resized, cropped, normalised `pixel_values`, equal to
+//! - [`ImageTower`]: the interface of all of them, built from the [`ImageTowerConfig`] of a TOML.
+//! - [`ImageProcessor`]: `preprocessor_config.json` to resized, cropped, normalized `pixel_values`, equal to
 //!   Pillow's.
 //!
 //! Parameters have the names of the checkpoints that transformers, torchvision and open_clip write, below the
-//! path that the caller gives; `tests/goldens.rs` compares outputs and gradients with theirs.
+//! path that the caller passes; `tests/goldens.rs` compares outputs and gradients with theirs.
 //!
 //! ```
 //! use image::RgbImage;

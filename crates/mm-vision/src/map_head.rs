@@ -1,3 +1,5 @@
+//! SigLIP's pooling head.
+
 use crate::attention_pool::AttentionPool;
 use mm_core::Precision;
 use mm_core::nn::{BlockConfig, LayerNorm, Linear, Mlp, parameter};
@@ -29,7 +31,7 @@ impl MapHead {
         }
     }
 
-    /// Maps `x` `[B, L, width]` to `[B, width]`, with the weights `[B, heads, L]`.
+    /// Maps `x` `[B, L, width]` to `[B, width]`, and returns the weights `[B, heads, L]`.
     pub(crate) fn forward(&self, x: &Tensor) -> (Tensor, Tensor) {
         let (pooled, weights) = self.attention.forward(&self.probe.squeeze_dim(0), x);
         let normed = self.norm.forward(&pooled);

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use tch::nn::{Init, Path};
 
-/// A bottleneck's output has this many times its inner width.
+/// The ratio of a bottleneck's output width to its inner width.
 const EXPANSION: i64 = 4;
 
 /// The table of positions.
@@ -28,8 +28,8 @@ pub struct ModifiedResNetConfig {
     pub layers: [i64; 4],
     /// Channels after the stem; the features before pooling have 32 times as many.
     pub width: i64,
-    /// Heads of the attention pooling; divides `32 width`. Where a config is read, 0 or nothing means half of
-    /// `width`: 64 numbers a head, as all of CLIP's have.
+    /// Heads of the attention pooling; divides `32 width`. When a config is read, 0 or no value means half of
+    /// `width`: 64 numbers a head, as in all of CLIP's ResNets.
     pub heads: i64,
     /// Width of the pooled output, which is CLIP's embedding width.
     pub output_dim: i64,
@@ -43,7 +43,7 @@ impl Default for ModifiedResNetConfig {
     }
 }
 
-/// A [`ModifiedResNetConfig`] as it stands in a file.
+/// A [`ModifiedResNetConfig`] as it is written in a file.
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Written {
@@ -86,7 +86,7 @@ impl ModifiedResNetConfig {
         .map_err(Error::Config)?;
         let wrong = |text: String| Err(Error::Config(text));
         if self.width % 2 != 0 {
-            return wrong(format!("width {} is odd: the stem begins with half of it", self.width));
+            return wrong(format!("width {} is odd: the stem starts with half of it", self.width));
         }
         if (32 * self.width) % self.heads != 0 {
             return wrong(format!("32 times width {} is no multiple of heads {}", self.width, self.heads));
@@ -97,7 +97,7 @@ impl ModifiedResNetConfig {
         Ok(())
     }
 
-    /// Places along a side of the features that are pooled.
+    /// Positions along a side of the features that are pooled.
     pub(crate) fn feature_grid(&self) -> i64 {
         self.image_size / 32
     }
@@ -169,7 +169,7 @@ pub struct ModifiedResNet {
 }
 
 impl ModifiedResNet {
-    /// Creates the tower's parameters below `path`, initialised as OpenAI does.
+    /// Creates the tower's parameters below `path`, initialized as OpenAI does.
     ///
     /// # Errors
     /// As [`ModifiedResNetConfig::validate`].
@@ -209,8 +209,8 @@ impl ModifiedResNet {
         })
     }
 
-    /// Maps `pixel_values` `[B, 3, image_size, image_size]` to `[B, output_dim]`. With `train`, the batch's
-    /// own statistics normalise and the running ones follow them.
+    /// Maps `pixel_values` `[B, 3, image_size, image_size]` to `[B, output_dim]`. With `train`, the
+    /// statistics of the batch are used, and the running statistics are updated.
     ///
     /// # Panics
     /// `pixel_values` has another shape.
@@ -226,7 +226,8 @@ impl ModifiedResNet {
         self.blocks.iter().fold(average_pool(&x, 2), |x, block| block.forward(&x, train))
     }
 
-    /// Pools features `[B, 32 width, h, w]` to `[B, output_dim]`: their mean attends over them and itself.
+    /// Pools features `[B, 32 width, h, w]` to `[B, output_dim]`: their mean is the query of attention over
+    /// them and itself.
     pub fn pool(&self, features: &Tensor) -> Tensor {
         let places = features.flatten(2, 3).transpose(1, 2); // [B, h w, 32 width]
         let mean = places.mean_dim([1i64].as_slice(), true, None);
@@ -234,13 +235,13 @@ impl ModifiedResNet {
         self.pool.forward(&context.select(1, 0), &context).0
     }
 
-    /// The config that the tower was made from.
+    /// The config of the tower.
     pub fn config(&self) -> &ModifiedResNetConfig {
         &self.config
     }
 
-    /// Readies for inference in `precision`, with the batch norms moved into the convolutions; outputs are of
-    /// its kind.
+    /// Prepares for inference in `precision`, with the batch norms moved into the convolutions; outputs are
+    /// of its kind.
     pub fn pack(&mut self, precision: Precision) {
         self.stem.iter_mut().for_each(|conv| conv.pack(precision));
         self.blocks.iter_mut().for_each(|block| block.pack(precision));
@@ -268,7 +269,7 @@ impl ImageTower for ModifiedResNet {
     }
 }
 
-/// 1 x 1, 3 x 3 and 1 x 1 convolutions of stride 1; where the stage halves the size, an average pool does it.
+/// 1 x 1, 3 x 3 and 1 x 1 convolutions of stride 1, with an average pool where the stage halves the size.
 #[derive(Debug)]
 struct Bottleneck {
     conv1: ConvNorm,

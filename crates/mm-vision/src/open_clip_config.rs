@@ -1,4 +1,4 @@
-//! The form of open_clip's `preprocess_cfg`, in and out.
+//! Reads and writes open_clip's `preprocess_cfg`.
 
 use crate::channels::{Channels, normalize, shortest};
 use crate::error::{Error, Result};
@@ -9,8 +9,8 @@ use mm_image::resize::Filter;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// The keys of open_clip 3's `PreprocessCfg`, all of which change an image. A key that is not one of them is an
-/// error.
+/// The keys of open_clip 3's `PreprocessCfg`, all of which change an image. A key that is not one of them is
+/// an error.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct PreprocessConfig {
@@ -21,7 +21,7 @@ struct PreprocessConfig {
     interpolation: Option<Interpolation>,
     resize_mode: Option<ResizeMode>,
     fill_color: Option<u8>,
-    /// Of this project: where the odd pixel of a crop's margins goes, where that is not open_clip's way.
+    /// A key of this project: the margin that gets the odd pixel, if it is not the one of open_clip.
     crop_margins: Option<Margins>,
 }
 
@@ -52,11 +52,12 @@ enum ResizeMode {
 }
 
 impl ImageProcessor {
-    /// The processing that the `preprocess_cfg` of an `open_clip_config.json` stands for outside training.
+    /// The preprocessing for inference that the `preprocess_cfg` of an `open_clip_config.json` describes.
     /// Absent and null keys have open_clip's defaults.
     ///
     /// # Errors
-    /// A key or a value that is not open_clip's, a side that is not 1 to 4,096, or a `std` that is not above 0.
+    /// A key or a value that is not open_clip's, a side that is not 1 to 4,096, or a `std` that is not above
+    /// 0.
     pub fn from_open_clip(preprocess_cfg: &Value) -> Result<Self> {
         let wrong = |problem: String| Error::Processor(format!("preprocess_cfg: {problem}"));
         if !preprocess_cfg.is_object() {
@@ -79,7 +80,7 @@ impl ImageProcessor {
         let crop = |fill| Some(Crop { width, height, fill, margins });
         let (resize, filter, crop) = match config.resize_mode.unwrap_or_default() {
             ResizeMode::Shortest if width == height => (Resize::ShortSide(width), filter, crop(0)),
-            // open_clip does not hand its interpolation on here.
+            // open_clip ignores its interpolation here.
             ResizeMode::Shortest => (Resize::Cover(width, height), Filter::Bicubic, crop(0)),
             ResizeMode::Squash => (Resize::Exact(width, height), filter, None),
             ResizeMode::Longest => {
@@ -91,13 +92,13 @@ impl ImageProcessor {
         Self::new(Some(resize), filter, crop, normalize(1.0 / 255.0, mean, std)?)
     }
 
-    /// The `preprocess_cfg` that stands for this processing. Of a processor in transformers' form, the odd
-    /// pixel of a crop's margins goes the way of open_clip there, which can shift an image by one; here it
-    /// stays where it was.
+    /// The `preprocess_cfg` that describes this preprocessing. open_clip puts the odd pixel of a crop's
+    /// margins on its own side, so it can shift an image by one pixel if this was read from transformers'
+    /// files; a key of this project keeps the side for reading here.
     ///
     /// # Errors
-    /// open_clip cannot say it: a crop of another size than the resizing's, or another filter than bicubic
-    /// and bilinear.
+    /// open_clip has no setting for it: a crop of another size than the resizing's, or another filter than
+    /// bicubic and bilinear.
     pub fn to_open_clip(&self) -> Result<Value> {
         let absent = |what: String| {
             Error::Processor(format!("open_clip has no {what}: keep it in Hugging Face's form"))
@@ -147,7 +148,7 @@ mod tests {
     fn what_is_written_reads_back_the_same() {
         for config in [
             json!({}),
-            json!({"size": 64, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.5, 0.5], "interpolation": "bilinear"}),
+            json!({"size": 64, "mean": 0.5, "std": [0.25, 0.5, 0.5], "interpolation": "bilinear"}),
             json!({"size": [20, 32], "mode": "RGB", "interpolation": "random", "fill_color": null}),
             json!({"size": [20, 32], "resize_mode": "squash"}),
             json!({"size": 48, "resize_mode": "longest", "fill_color": 127}),

@@ -1,25 +1,25 @@
+//! Learned position embeddings at another resolution.
+
 use crate::error::{Error, Result};
 use tch::{Kind, Tensor};
 
-/// Where a tower keeps its learned positions, one vector a place of a square grid.
+/// The parameter that holds a tower's learned positions, one vector for each position of a square grid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PositionTable {
-    /// The parameter, below the tower's path.
+    /// The name of the parameter below the tower's path.
     pub name: &'static str,
-    /// Rows that belong to no place and come first: the class token's.
+    /// Rows before those of the grid: that of the class token.
     pub extra_tokens: i64,
-    /// Places along a side.
+    /// Positions along a side.
     pub grid: i64,
 }
 
-/// Brings a table of positions `[extra_tokens + g * g, width]` to `[extra_tokens + grid * grid, width]`, in
-/// f32, so that a tower can go on at another resolution. Places are interpolated as open_clip's
-/// `resize_pos_embed` does (bicubic, antialiased, corners not aligned); the first rows stay. A leading
-/// dimension of 1 is kept.
+/// Resizes a table of positions `[extra_tokens + g * g, width]` to `[extra_tokens + grid * grid, width]`, in
+/// f32, for a tower at another resolution. The grid is interpolated as in open_clip's `resize_pos_embed`
+/// (bicubic, antialiased, corners not aligned); the first rows stay. A leading dimension of 1 is kept.
 ///
 /// # Errors
-/// The table is of another shape or its places are no square, or `grid` is below 1 or too large for the
-/// memory.
+/// The table has another shape or its grid is not square, or `grid` is below 1 or too large for the memory.
 pub fn resize_positions(table: &Tensor, extra_tokens: i64, grid: i64) -> Result<Tensor> {
     let size = table.size();
     let (rows, width) = match *size.as_slice() {
@@ -29,13 +29,11 @@ pub fn resize_positions(table: &Tensor, extra_tokens: i64, grid: i64) -> Result<
     let places = rows - extra_tokens;
     let side = (places.max(0) as f64).sqrt() as i64;
     if extra_tokens < 0 || places < 1 || side * side != places {
-        let problem = format!("{rows} rows without the first {extra_tokens} are no square of places");
+        let problem = format!("{rows} rows without the first {extra_tokens} are not a square grid");
         return Err(Error::Config(format!("positions: {problem}")));
     }
     if grid < 1 {
-        return Err(Error::Config(format!(
-            "positions: a grid of {grid} places a side: it must be at least 1"
-        )));
+        return Err(Error::Config(format!("positions: a grid of {grid} x {grid}: it must be at least 1")));
     }
     tch::no_grad(|| {
         let table = table.f_to_kind(Kind::Float)?.f_reshape([rows, width])?;
@@ -67,11 +65,11 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_is_no_square_is_an_error_with_its_numbers() {
+    fn a_table_that_is_not_square_is_an_error_with_its_numbers() {
         let table = |dims: &[i64]| Tensor::zeros(dims, (Kind::Float, Device::Cpu));
         let message =
             |table: Tensor, extra, grid| resize_positions(&table, extra, grid).unwrap_err().to_string();
-        assert!(message(table(&[10, 3]), 0, 4).contains("10 rows without the first 0 are no square"));
+        assert!(message(table(&[10, 3]), 0, 4).contains("10 rows without the first 0 are not a square"));
         assert!(message(table(&[1, 3]), 1, 4).contains("1 rows without the first 1"));
         assert!(message(table(&[10]), 1, 4).contains("not [10]"));
         assert!(message(table(&[10, 3]), -6, 4).contains("first -6"));

@@ -1,4 +1,4 @@
-//! The form of Hugging Face's `preprocessor_config.json`, in and out.
+//! Reads and writes Hugging Face's `preprocessor_config.json`.
 
 use crate::channels::{Channels, normalize, shortest};
 use crate::error::{Error, Result};
@@ -17,23 +17,23 @@ const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
 /// The file of transformers' processors of texts and images.
 const WHOLE_FILE: &str = "processor_config.json";
 
-/// Where this project's own form has open_clip's words.
+/// The key of this project's own form that holds open_clip's settings.
 const OPEN_CLIPS_WORDS: &str = "preprocess_cfg";
 
 /// Pillow's numbers of the filters.
 const RESAMPLE: [Filter; 6] =
     [Filter::Nearest, Filter::Lanczos, Filter::Bilinear, Filter::Bicubic, Filter::Box, Filter::Hamming];
 
-/// transformers' factor that brings 255 to 1.
+/// transformers' factor that maps 255 to 1.
 const PER_LEVEL: f64 = 1.0 / 255.0;
 
-/// What a file may hold; transformers adds many keys that have no bearing on the pixels, so unknown ones are
-/// passed over, and `do_convert_rgb` with them: images here have three channels always.
+/// The keys of a file that are used. transformers adds many keys that do not change the pixels, so unknown
+/// ones are ignored, as is `do_convert_rgb`: images here always have three channels.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct PreprocessorConfig {
     image_processor_type: Option<String>,
-    /// The name of the same before transformers 4.26.
+    /// The same, before transformers 4.26.
     feature_extractor_type: Option<String>,
     do_resize: Option<bool>,
     size: Option<Size>,
@@ -47,11 +47,11 @@ struct PreprocessorConfig {
     image_std: Option<Channels>,
     do_pad: Option<bool>,
     pad_size: Option<Size>,
-    /// Of this project: where the odd pixel of a crop's margins goes, where that is not transformers' way.
+    /// A key of this project: the margin that gets the odd pixel, if it is not the one of transformers.
     crop_margins: Option<Margins>,
 }
 
-/// A size in pixels, in every way of writing it.
+/// A size in pixels, in every form that files have.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(untagged, expecting = "expected a size: a number, [height, width] or an object with their names")]
 enum Size {
@@ -73,7 +73,7 @@ struct NamedSize {
 }
 
 impl Size {
-    /// Width and height, where the size names these.
+    /// Width and height, if the size is given by them.
     fn exact(self) -> Option<(u32, u32)> {
         match self {
             Self::Side(side) => Some((side, side)),
@@ -91,7 +91,7 @@ impl Size {
     }
 }
 
-/// A class of image processors: what it does where its file is silent.
+/// A class of image processors, with its defaults.
 #[derive(Debug)]
 struct Class {
     /// Its name without `ImageProcessor`.
@@ -144,8 +144,7 @@ const BLIP: Class = Class {
 const CLASSES: [Class; 4] = [CLIP, VIT, SIGLIP, BLIP];
 
 impl PreprocessorConfig {
-    /// The class that the file names. The oldest files name none: those that crop are CLIP's, the others
-    /// ViT's.
+    /// The class of the file. The oldest files have none: those with a crop are CLIP's, the others ViT's.
     fn class(&self) -> Result<&'static Class> {
         let Some(name) = self.image_processor_type.as_ref().or(self.feature_extractor_type.as_ref()) else {
             let crops = self.do_center_crop.unwrap_or(self.crop_size.is_some());
@@ -229,7 +228,8 @@ impl PreprocessorConfig {
                 ..
             }) => Ok(Resize::Within(width, height)),
             Size::Named(NamedSize { longest_edge: Some(_), .. }) => wrong(
-                "size has longest_edge without shortest_edge, which these processors of transformers refuse too",
+                "size has longest_edge without shortest_edge, which these processors of transformers refuse \
+                 too",
             ),
             _ => wrong("size must have height and width, shortest_edge, or max_height and max_width"),
         }
@@ -251,10 +251,9 @@ impl PreprocessorConfig {
 }
 
 impl ImageProcessor {
-    /// Reads the preprocessing of the model in `folder` and tells its file. As in transformers 5, the
-    /// `image_processor` of a `processor_config.json` goes before a `preprocessor_config.json`, which
-    /// programs that write the former may leave behind stale; and where neither names a class it is that of
-    /// the model, `class`.
+    /// Reads the preprocessing of the model in `folder`, and returns the file that it is from. As in
+    /// transformers 5, the `image_processor` of a `processor_config.json` has precedence over a
+    /// `preprocessor_config.json`, which may be stale. If neither has a class it is the model's, `class`.
     ///
     /// # Errors
     /// The folder has neither ([`Error::Io`], of the latter), or as [`ImageProcessor::from_file`].
@@ -279,12 +278,12 @@ impl ImageProcessor {
     }
 
     /// Reads a `preprocessor_config.json`, or the `image_processor` of a `processor_config.json`. The classes
-    /// `CLIPImageProcessor`, `SiglipImageProcessor`, `ViTImageProcessor` and `BlipImageProcessor` are known;
-    /// absent and null keys have their defaults.
+    /// `CLIPImageProcessor`, `SiglipImageProcessor`, `ViTImageProcessor` and `BlipImageProcessor` are
+    /// supported; absent and null keys have the defaults of the class.
     ///
     /// # Errors
-    /// The file cannot be read, is no JSON of this form, or asks for what is not offered: another class,
-    /// outputs that differ in size, or a border around the normalised image.
+    /// The file cannot be read, is not such a JSON, or needs something not supported: another class,
+    /// outputs that differ in size, or a border around the normalized image.
     pub fn from_file(path: &Path) -> Result<Self> {
         let mut config = read_object(path)?;
         if !config["image_processor"].is_null() {
@@ -312,8 +311,8 @@ impl ImageProcessor {
     /// a crop, else as a `SiglipImageProcessor`, or a `ViTImageProcessor` where the filter is its bilinear
     /// one.
     ///
-    /// Of a processor in open_clip's form, the odd pixel of a crop's margins goes the way of transformers
-    /// there, which can shift an image by one; here it stays where it was.
+    /// transformers puts the odd pixel of a crop's margins on its own side, so it can shift an image by one
+    /// pixel if this was read from open_clip's config; a key of this project keeps the side for reading here.
     ///
     /// # Errors
     /// The file cannot be written, or transformers has no name for the resizing: open_clip's `longest`, and
@@ -322,16 +321,16 @@ impl ImageProcessor {
         write(path, &self.to_json().map_err(|error| at(path, error))?)
     }
 
-    /// The form that holds every processor: [`ImageProcessor::to_json`]'s, or open_clip's words where
-    /// transformers has none.
+    /// A form that holds every processor: [`ImageProcessor::to_json`]'s, or open_clip's settings if
+    /// transformers has none for it.
     ///
     /// # Errors
-    /// Neither has words for it: never for one that was read from a file.
+    /// Neither form can hold it. Never for a processor that was read from a file.
     pub fn to_own_json(&self) -> Result<Value> {
         self.to_json().or_else(|_| Ok(json!({ OPEN_CLIPS_WORDS: self.to_open_clip()? })))
     }
 
-    /// What [`ImageProcessor::save`] writes.
+    /// The JSON that [`ImageProcessor::save`] writes.
     ///
     /// # Errors
     /// As [`ImageProcessor::save`], but for the file.
@@ -364,7 +363,8 @@ impl ImageProcessor {
             }
             Some(Resize::RoundedWithin(..) | Resize::Cover(..)) => {
                 return wrong(
-                    "transformers has no name for open_clip's way of resizing: keep the model in open_clip's form",
+                    "transformers has no name for open_clip's way of resizing: keep the model in open_clip's \
+                     form",
                 );
             }
         }
@@ -383,7 +383,7 @@ fn wrong<T>(text: &str) -> Result<T> {
     Err(Error::Processor(text.to_owned()))
 }
 
-/// A file's JSON, which is an object.
+/// Reads a JSON file.
 fn read_object(path: &Path) -> Result<Value> {
     Ok(Value::Object(read_json(path)?))
 }
@@ -393,7 +393,7 @@ fn write(path: &Path, config: &Value) -> Result<()> {
         .map_err(|source| Error::Io { path: path.to_owned(), source })
 }
 
-/// The error with the file that it is of.
+/// Adds the file to the error.
 fn at(path: &Path, error: Error) -> Error {
     match error {
         Error::Processor(text) => Error::Processor(format!("{}: {text}", path.display())),

@@ -1,3 +1,5 @@
+//! The preprocessing of images for inference.
+
 use crate::error::{Error, Result};
 use crate::geometry::{Crop, Margins, Resize};
 use image::{Rgb, RgbImage, imageops};
@@ -10,16 +12,16 @@ use tch::Tensor;
 /// The largest side of an output, in pixels.
 const MAX_SIDE: u32 = 1 << 12;
 
-/// Of an image that is resized to more than this many times the pixels that the crop keeps, only these are
+/// If an image is resized to more than this many times the pixels that the crop keeps, only these are
 /// computed.
 const MAX_EXCESS: u64 = 16;
 
-/// Resizes, crops and normalises images, as the `preprocessor_config.json` beside a checkpoint says, or
-/// open_clip's `preprocess_cfg`.
+/// Resizes, crops and normalizes images as a checkpoint's `preprocessor_config.json` or open_clip's
+/// `preprocess_cfg` describes.
 ///
-/// Pixels are those of transformers' processors on Pillow (`CLIPImageProcessorPil`, ...) and of open_clip's
-/// transforms, to a level. The processors that transformers takes by default run on torchvision's tensors
-/// instead, which resize with other rounding, and pad an odd margin on the other side.
+/// Pixels equal those of transformers' processors on Pillow (`CLIPImageProcessorPil`, ...) and of open_clip's
+/// transforms within one level. transformers' default processors run on torchvision's tensors instead, with
+/// other rounding in the resizing, and with an odd margin padded on the other side.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageProcessor {
     pub(crate) resize: Option<Resize>,
@@ -74,11 +76,10 @@ impl ImageProcessor {
         }
     }
 
-    /// The same processing to squares of `size` pixels a side: what is resized and what is cropped grow or
-    /// shrink alike.
+    /// The same preprocessing to squares of `size` pixels a side: resizing and crop are scaled by one factor.
     ///
     /// # Errors
-    /// A side would not lie in 1 to 4,096.
+    /// A side is outside 1 to 4,096.
     pub fn with_size(self, size: u32) -> Result<Self> {
         check_side(size)?;
         let resize = self.resize.map(|resize| resize.scaled(self.output, size));
@@ -91,15 +92,15 @@ impl ImageProcessor {
         self.output
     }
 
-    /// Mean and standard deviation that the output is normalised by.
+    /// Mean and standard deviation of the normalization.
     pub fn normalize(&self) -> Normalize {
         self.normalize
     }
 
-    /// Processes one image into `out`, `[3, H, W]` numbers of [`ImageProcessor::output_size`].
+    /// Processes one image into `out`, `[3, H, W]` with H and W of [`ImageProcessor::output_size`].
     ///
     /// # Errors
-    /// The image has no pixels.
+    /// The image is empty.
     ///
     /// # Panics
     /// `out` has another length.
@@ -112,14 +113,14 @@ impl ImageProcessor {
     /// [`ImageProcessor::normalize_batch`] does the rest.
     ///
     /// # Errors
-    /// The image has no pixels.
+    /// The image is empty.
     pub fn resize(&self, image: &RgbImage) -> Result<RgbImage> {
         self.pixels(&Reduced::full_size(Cow::Borrowed(image)), 0)
     }
 
-    /// By how much an image of `width` x `height` may be reduced while it is decoded, so that
-    /// [`ImageProcessor::resize_reduced`] gives nearly what [`ImageProcessor::resize`] gives of the whole:
-    /// for [`mm_image::decode_reduced`].
+    /// The largest factor by which an image of `width` x `height` may be reduced while it is decoded
+    /// ([`mm_image::decode_reduced`]), so that [`ImageProcessor::resize_reduced`] nearly equals
+    /// [`ImageProcessor::resize`] of the full image.
     pub fn largest_divisor(&self, width: u32, height: u32) -> u32 {
         match self.resize {
             // A single pixel is no mean of others.
@@ -130,11 +131,11 @@ impl ImageProcessor {
         }
     }
 
-    /// As [`ImageProcessor::resize`] of the whole image, where it was reduced by
-    /// [`ImageProcessor::largest_divisor`] at most.
+    /// As [`ImageProcessor::resize`] of the full image, of an image that was reduced by at most
+    /// [`ImageProcessor::largest_divisor`].
     ///
     /// # Errors
-    /// The image has no pixels.
+    /// The image is empty.
     pub fn resize_reduced(&self, image: &Reduced) -> Result<RgbImage> {
         self.pixels(image, 0)
     }
@@ -142,7 +143,7 @@ impl ImageProcessor {
     /// Processes images in parallel to `pixel_values` `[B, 3, H, W]`.
     ///
     /// # Errors
-    /// An image has no pixels.
+    /// An image is empty.
     pub fn process_batch(&self, images: &[RgbImage]) -> Result<Tensor> {
         let resized = images
             .par_iter()
@@ -151,8 +152,8 @@ impl ImageProcessor {
         self.normalize_batch(&resized.collect::<Result<Vec<_>>>()?)
     }
 
-    /// Normalises images of [`ImageProcessor::output_size`] in parallel to `pixel_values` `[B, 3, H, W]`, one
-    /// allocation a batch.
+    /// Normalizes images of [`ImageProcessor::output_size`] in parallel to `pixel_values` `[B, 3, H, W]`,
+    /// with one allocation a batch.
     ///
     /// # Errors
     /// An image has another size.
@@ -198,13 +199,14 @@ impl ImageProcessor {
 }
 
 fn check_side(side: u32) -> Result<()> {
-    match (1..=MAX_SIDE).contains(&side) {
-        true => Ok(()),
-        false => Err(Error::Processor(format!("a side of {side} pixels: it must be from 1 to {MAX_SIDE}"))),
+    if (1..=MAX_SIDE).contains(&side) {
+        Ok(())
+    } else {
+        Err(Error::Processor(format!("a side of {side} pixels: it must be from 1 to {MAX_SIDE}")))
     }
 }
 
-/// Whether the resized image is so much larger than what is kept of it that it should not be made.
+/// Whether the resized image is so much larger than the crop that only the crop should be computed.
 fn exceeds((width, height): (u32, u32), kept: Rect) -> bool {
     let pixels = |width: u32, height: u32| u64::from(width) * u64::from(height);
     pixels(width, height) / pixels(kept.width, kept.height) > MAX_EXCESS

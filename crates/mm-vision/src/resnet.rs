@@ -1,4 +1,4 @@
-//! ResNets in torchvision's form.
+//! ResNets, as in torchvision.
 
 use crate::conv::{ConvNorm, ConvShape};
 use crate::error::{Error, Result};
@@ -98,7 +98,7 @@ impl ImageTowerSpec for ResNetConfig {
     }
 }
 
-/// The stage of the parameter `name`, counted from 1: 0 for the stem, the last for what comes after it.
+/// The stage of the parameter `name`, counted from 1: 0 for the stem, the last for parameters after it.
 pub(crate) fn stage_of(name: &str) -> usize {
     let stage = name.strip_prefix("layer").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
     match stage {
@@ -114,8 +114,8 @@ enum BlockKind {
     Bottleneck,
 }
 
-/// A residual network (He et al. 2016) in torchvision's form, whose stride sits in the bottleneck's 3 x 3
-/// convolution, without the classifier. Parameter names are torchvision's.
+/// A residual network (He et al. 2016) without the classifier, as in torchvision: the stride is in the
+/// bottleneck's 3 x 3 convolution. Parameter names are torchvision's.
 #[derive(Debug)]
 pub struct ResNet {
     stem: ConvNorm,
@@ -125,7 +125,7 @@ pub struct ResNet {
 }
 
 impl ResNet {
-    /// Creates the tower's parameters below `path`, initialised as torchvision does (He et al. 2015, by
+    /// Creates the tower's parameters below `path`, initialized as torchvision does (He et al. 2015, by
     /// fan-out).
     ///
     /// # Errors
@@ -151,7 +151,7 @@ impl ResNet {
     }
 
     /// Maps `pixel_values` `[B, 3, H, W]` to `[B, C]`, the mean of [`ResNet::forward_features`] over all
-    /// places. With `train`, the batch's own statistics normalise and the running ones follow them.
+    /// positions. With `train`, the statistics of the batch are used, and the running statistics are updated.
     ///
     /// # Panics
     /// `pixel_values` has another shape.
@@ -177,13 +177,13 @@ impl ResNet {
         self.output_width
     }
 
-    /// The config that the tower was made from.
+    /// The config of the tower.
     pub fn config(&self) -> &ResNetConfig {
         &self.config
     }
 
-    /// Readies for inference in `precision`, with the batch norms moved into the convolutions; outputs are of
-    /// its kind.
+    /// Prepares for inference in `precision`, with the batch norms moved into the convolutions; outputs are
+    /// of its kind.
     pub fn pack(&mut self, precision: Precision) {
         self.stem.pack(precision);
         self.blocks.iter_mut().for_each(|block| block.pack(precision));

@@ -14,11 +14,11 @@ use tch::Tensor;
 use tch::nn::Path;
 
 mm_core::tower_configs! {
-    /// Which image tower, with its sizes; in TOML, `kind = "vit"` beside the fields of the tower's own config.
+    /// The config of any image tower; in TOML, `kind = "vit"` beside the fields of the tower's own config.
     pub enum ImageTowerConfig: dyn ImageTowerSpec {
         /// A vision transformer.
         Vit(VitConfig) = "vit",
-        /// A ResNet in torchvision's form.
+        /// A ResNet, as in torchvision.
         ResNet(ResNetConfig) = "resnet",
         /// CLIP's modified ResNet.
         ModifiedResNet(ModifiedResNetConfig) = "modified_resnet",
@@ -99,7 +99,7 @@ pub trait ImageTower: Debug + Send {
     /// Width of the output.
     fn output_width(&self) -> i64;
 
-    /// Readies for inference in `precision`; outputs are of its kind. A packed tower cannot be trained.
+    /// Prepares for inference in `precision`; outputs are of its kind. A packed tower cannot be trained.
     fn pack(&mut self, precision: Precision);
 }
 

@@ -15,9 +15,9 @@ use tch::{Kind, Tensor};
 /// The standard deviation of every initial weight of [`VitVariant::Vit`], transformers' `initializer_range`.
 const VIT_STD: f64 = 0.02;
 
-/// A vision transformer (Dosovitskiy et al. 2021) in the form of CLIP, of SigLIP or of the first ViT.
+/// A vision transformer (Dosovitskiy et al. 2021): CLIP's, SigLIP's or that of the original paper.
 ///
-/// Parameter names are those in the files of Hugging Face's `CLIPVisionModel` (`pre_layrnorm` is spelt so
+/// Parameter names are those in the files of Hugging Face's `CLIPVisionModel` (`pre_layrnorm` is spelled so
 /// there), `SiglipVisionModel` and `ViTModel`.
 #[derive(Debug)]
 pub struct Vit {
@@ -33,21 +33,21 @@ pub struct Vit {
     config: VitConfig,
 }
 
-/// How the normalised tokens become one vector.
+/// The pooling of the normalized tokens.
 #[derive(Debug)]
 enum Pooling {
     /// The class token.
     Class,
-    /// The class token, mapped on, with a tanh.
+    /// The class token, through a linear layer and tanh.
     Pooler(Linear),
     /// Attention over all tokens.
     Map(Box<MapHead>),
 }
 
-/// A forward pass with the attention weights that led to it, all in one graph.
+/// The output of a forward pass and its attention weights, in one graph.
 #[derive(Debug)]
 pub struct VitAttention {
-    /// As [`Vit::forward`] gives it, `[B, hidden]`.
+    /// The output of [`Vit::forward`], `[B, hidden]`.
     pub pooled: Tensor,
     /// Of each layer, `[B, heads, L, L]`, rows are queries. L counts the class token, which comes first, and
     /// the patches.
@@ -57,7 +57,7 @@ pub struct VitAttention {
 }
 
 impl Vit {
-    /// Creates the tower's parameters below `path`, initialised as OpenAI's CLIP does; those of
+    /// Creates the tower's parameters below `path`, initialized as OpenAI's CLIP does; those of
     /// [`VitVariant::Vit`] as transformers does.
     ///
     /// # Errors
@@ -96,8 +96,8 @@ impl Vit {
     }
 
     /// As [`Vit::forward`], on a random share `keep` of each image's patches, at least one (FLIP, Li et al.
-    /// 2023). The choice comes from torch's generator, so `tch::manual_seed` fixes it; 1 keeps all and draws
-    /// nothing.
+    /// 2023). The patches are drawn from torch's generator, which `tch::manual_seed` seeds; 1 keeps all and
+    /// draws nothing.
     pub fn forward_train(&self, pixel_values: &Tensor, keep: f64) -> Tensor {
         let x = self.embed(pixel_values, keep);
         match &self.pooling {
@@ -111,7 +111,7 @@ impl Vit {
         }
     }
 
-    /// As [`Vit::forward`], with the attention weights. Slower: for looking at a model.
+    /// As [`Vit::forward`], also returning the attention weights. Slower; for analysis.
     pub fn forward_with_attention(&self, pixel_values: &Tensor) -> VitAttention {
         let (x, layers) =
             self.encoder.forward_with_weights(self.embed(pixel_values, 1.0), &AttentionMask::none());
@@ -126,7 +126,7 @@ impl Vit {
         }
     }
 
-    /// Images to the encoder's input, `[B, L, hidden]`.
+    /// Maps images to the encoder's input, `[B, L, hidden]`.
     fn embed(&self, pixel_values: &Tensor, keep: f64) -> Tensor {
         let patches = self.patch_embedding.forward(pixel_values); // [B, N, hidden]
         let (batch, count, width) = patches.size3().expect("patches are [B, N, hidden]");
@@ -141,7 +141,7 @@ impl Vit {
         }
     }
 
-    /// The encoder's class tokens `[B, hidden]` to the pooled output.
+    /// Maps the encoder's class tokens `[B, hidden]` to the pooled output.
     fn pool_class(&self, class: &Tensor) -> Tensor {
         let class = self.post_norm.forward(class);
         match &self.pooling {
@@ -150,12 +150,12 @@ impl Vit {
         }
     }
 
-    /// The config that the tower was made from.
+    /// The config of the tower.
     pub fn config(&self) -> &VitConfig {
         &self.config
     }
 
-    /// Readies for inference in `precision`; outputs are of its kind.
+    /// Prepares for inference in `precision`; outputs are of its kind.
     pub fn pack(&mut self, precision: Precision) {
         self.patch_embedding.pack(precision);
         for table in [&mut self.position_embedding].into_iter().chain(&mut self.class_token) {
@@ -266,7 +266,7 @@ fn normal(std: f64) -> Init {
     Init::Randn { mean: 0.0, stdev: std }
 }
 
-/// Keeps a random share of the patches `[B, N, width]`, each image its own.
+/// Keeps a random share of the patches `[B, N, width]`, drawn for each image.
 fn keep_patches(patches: Tensor, keep: f64) -> Tensor {
     let (batch, count, width) = patches.size3().expect("patches are [B, N, width]");
     let kept = ((count as f64 * keep) as i64).clamp(1, count);
@@ -286,7 +286,7 @@ mod tests {
     use tch::Device;
     use tch::nn::VarStore;
 
-    /// libtorch's CPU generator is one a process: tests that draw from it take turns.
+    /// libtorch's CPU generator is shared by a process: tests that draw from it take turns.
     static GENERATOR: Mutex<()> = Mutex::new(());
 
     fn tiny(variant: VitVariant) -> Vit {

@@ -1,4 +1,4 @@
-//! The sizes of vision transformers, and what follows from them.
+//! The config of vision transformers.
 
 use crate::ImageProcessor;
 use crate::error::{Error, Result};
@@ -10,24 +10,24 @@ use mm_core::nn::{Activation, TowerSpec, transformer_depth};
 use serde::{Deserialize, Serialize};
 use tch::nn::Path;
 
-/// Which family a ViT belongs to.
+/// The family of a ViT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VitVariant {
     /// A class token, a layer norm before the encoder, no bias in the patch embedding; the pooled output is
-    /// the normalised class token (Radford et al. 2021, section 2.4).
+    /// the normalized class token (Radford et al. 2021, section 2.4).
     #[default]
     Clip,
-    /// No class token; all tokens are normalised and pooled by a learned query with attention and an MLP
+    /// No class token; all tokens are normalized and pooled by a learned query with attention and an MLP
     /// (Zhai et al. 2022, section 3.4; Zhai et al. 2023).
     Siglip,
-    /// The first ViT (Dosovitskiy et al. 2021): a class token and a bias in the patch embedding; the pooled
-    /// output is the normalised class token, which the `pooler` may map on.
+    /// The original ViT (Dosovitskiy et al. 2021): a class token and a bias in the patch embedding; the
+    /// pooled output is the normalized class token, through the `pooler` if there is one.
     Vit,
 }
 
 impl VitVariant {
-    /// The name that configs have for it.
+    /// The name in configs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Clip => "clip",
@@ -55,20 +55,20 @@ pub struct VitConfig {
     pub num_attention_heads: i64,
     /// Side of the square input, in pixels.
     pub image_size: i64,
-    /// Side of a patch, in pixels. What is left over at the right and the bottom is not seen.
+    /// Side of a patch, in pixels. Pixels right of and below the last full patch are ignored.
     pub patch_size: i64,
     /// The MLPs' activation.
     pub hidden_act: Activation,
     /// Epsilon of the layer norms.
     pub layer_norm_eps: f64,
-    /// Share of the patches dropped at random in training (FLIP, Li et al. 2023), 0 for none. As in
-    /// open_clip.
+    /// Share of the patches dropped at random in training (FLIP, Li et al. 2023), as in open_clip; 0 for
+    /// none.
     pub patch_dropout: f64,
-    /// Whether a linear map and a tanh end the tower. Only [`VitVariant::Vit`] can have them.
+    /// Whether the tower ends in a linear layer and tanh; only with [`VitVariant::Vit`].
     pub pooler: bool,
-    /// Whether training computes the activations inside of blocks again in the backward pass, as
-    /// [`BlockConfig::gradient_checkpointing`](mm_core::nn::BlockConfig::gradient_checkpointing). Not part of
-    /// the model, so no file has it.
+    /// Whether training recomputes the activations of blocks in the backward pass:
+    /// [`BlockConfig::gradient_checkpointing`](mm_core::nn::BlockConfig::gradient_checkpointing). It is not
+    /// stored with the model.
     #[serde(skip)]
     pub gradient_checkpointing: bool,
 }
@@ -133,7 +133,7 @@ impl VitConfig {
         self.image_size / self.patch_size
     }
 
-    /// Tokens that stand before the patches.
+    /// Tokens before the patches.
     pub(crate) fn class_tokens(&self) -> i64 {
         match self.variant {
             VitVariant::Clip | VitVariant::Vit => 1,

@@ -1,4 +1,4 @@
-//! A ViT's config in the form that transformers writes.
+//! Reads and writes transformers' config of a ViT.
 
 use crate::error::{Error, Result};
 use crate::vit_config::{VitConfig, VitVariant};
@@ -36,16 +36,15 @@ impl VitVariant {
 
 impl VitConfig {
     /// Reads the `config.json` of a tower of the family `variant`, or the `vision_config` of a pair, as
-    /// transformers writes it: absent and null fields have the family's defaults, and fields of no
-    /// consequence here are passed over. A `vision_config` of old files has no `model_type`, which is why the
-    /// caller says the family.
+    /// transformers writes it: absent and null fields have the family's defaults, and other fields are
+    /// ignored. The `vision_config` of old files has no `model_type`, so the caller passes the family.
     ///
-    /// A config does not tell whether its ViT has a pooler: `pooler` is false, and is to be set where the
+    /// A config does not contain whether its ViT has a pooler: `pooler` is false, and must be set if the
     /// checkpoint has `pooler.dense.weight`.
     ///
     /// # Errors
-    /// The `model_type` of another tower, a field of another type, what the tower here does not have, or
-    /// [`VitConfig::validate`]'s.
+    /// The `model_type` of another tower, a field of another type, a setting that is not supported, or those
+    /// of [`VitConfig::validate`].
     pub fn from_hf(config: &Value, variant: VitVariant) -> Result<Self> {
         let wrong = |text: String| Err(Error::Config(text));
         match (config["model_type"].as_str(), variant.model_type()) {
@@ -69,8 +68,7 @@ impl VitConfig {
         Ok(config)
     }
 
-    /// The fields of transformers' own config of the family. `patch_dropout` and `pooler` have no place in
-    /// it.
+    /// The fields of transformers' config of the family, which has none for `patch_dropout` and `pooler`.
     pub fn to_hf(&self) -> Value {
         json!({
             "model_type": self.variant.model_type(),
@@ -87,7 +85,7 @@ impl VitConfig {
     }
 }
 
-/// Refuses what transformers can build and this crate cannot.
+/// Refuses settings of transformers that are not supported here.
 fn check_offered(config: &Value, variant: VitVariant) -> Result<()> {
     let only = |name: &str, offered: Value| match &config[name] {
         Value::Null => Ok(()),
@@ -110,7 +108,7 @@ fn check_offered(config: &Value, variant: VitVariant) -> Result<()> {
     }
 }
 
-/// `config` with each side that is written as height and width as one number.
+/// `config` with sides that are written as height and width as one number.
 fn with_squares(config: &Value) -> Result<Value> {
     let mut config = config.clone();
     for name in ["image_size", "patch_size"] {
@@ -141,7 +139,10 @@ mod tests {
         assert_eq!((clip.hidden_size, clip.patch_size, clip.layer_norm_eps), (1024, 32, 1e-5));
         let siglip =
             VitConfig::from_hf(&json!({"model_type": "siglip_vision_model"}), VitVariant::Siglip).unwrap();
-        assert_eq!((siglip.variant, siglip.patch_size, siglip.layer_norm_eps), (VitVariant::Siglip, 16, 1e-6));
+        assert_eq!(
+            (siglip.variant, siglip.patch_size, siglip.layer_norm_eps),
+            (VitVariant::Siglip, 16, 1e-6)
+        );
         let vit =
             VitConfig::from_hf(&json!({"model_type": "vit", "image_size": [384, 384]}), VitVariant::Vit)
                 .unwrap();

@@ -186,7 +186,7 @@ fn processors_equal_transformers_on_pillow() {
     for (name, expected) in Tensor::read_safetensors(folder.join("expected.safetensors")).unwrap() {
         let processor = ImageProcessor::from_file(&folder.join(&name).with_extension("json")).unwrap();
         let pixel_values = processor.process_batch(&images).unwrap();
-        // One level of 255 in the normalised range, and a rounding error.
+        // One level of 255 in the normalized range, and a rounding error.
         let level =
             f64::from(1.0 / (255.0 * processor.normalize().std.into_iter().fold(f32::INFINITY, f32::min)));
         let difference = max_difference(&pixel_values, &expected);

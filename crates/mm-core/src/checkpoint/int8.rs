@@ -1,7 +1,7 @@
 //! Weights of linear layers stored as int8.
 
 use super::weights::scale_of;
-use crate::nn::quantise_rows;
+use crate::nn::quantize_rows;
 use tch::Tensor;
 
 /// Quantizes the matrices of linear layers to int8, each with the f32 scales of its rows (absmax / 127) as
@@ -13,7 +13,7 @@ pub fn quantise(tensors: Vec<(String, Tensor)>) -> Vec<(String, Tensor)> {
             stored.push((name, tensor));
             continue;
         }
-        let (integers, scales) = quantise_rows(&tensor);
+        let (integers, scales) = quantize_rows(&tensor);
         stored.push((scale_of(&name), scales));
         stored.push((name, integers));
     }

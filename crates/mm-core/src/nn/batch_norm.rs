@@ -1,11 +1,13 @@
+//! Batch normalization, also over all processes of a run.
+
 use super::{buffer, parameter};
 use std::cell::RefCell;
 use std::sync::Arc;
 use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
 
-/// Batch normalisation over `[B, C, H, W]` (Ioffe and Szegedy 2015), with torchvision's parameter names, eps
-/// and momentum.
+/// Batch normalization over `[B, C, H, W]` (Ioffe and Szegedy 2015), with the parameter names, eps and
+/// momentum of torchvision.
 #[derive(Debug)]
 pub struct BatchNorm {
     weight: Tensor,
@@ -14,12 +16,12 @@ pub struct BatchNorm {
     running_var: Tensor,
 }
 
-/// The processes whose batches are one batch.
+/// The processes whose batches are normalized as one.
 #[derive(Clone)]
 pub struct Processes {
-    /// How many there are; each has as many samples.
+    /// The number of processes, with the same number of samples each.
     pub count: usize,
-    /// The sum of a tensor over all of them, whose gradient is summed likewise.
+    /// Sums a tensor over all processes, with gradients summed in the same way.
     pub sum: Arc<dyn Fn(&Tensor) -> Tensor>,
 }
 
@@ -27,8 +29,8 @@ thread_local! {
     static PROCESSES: RefCell<Option<Processes>> = const { RefCell::new(None) };
 }
 
-/// Runs `body`, in which every [`BatchNorm`] that trains normalises by the statistics of the batch of all
-/// `processes`, as torch's SyncBatchNorm does.
+/// Runs `body`, in which every [`BatchNorm`] in training normalizes by the statistics of all `processes`, as
+/// torch's SyncBatchNorm does.
 pub fn over_processes<T>(processes: Processes, body: impl FnOnce() -> T) -> T {
     struct Before(Option<Processes>);
     impl Drop for Before {
@@ -55,8 +57,8 @@ impl BatchNorm {
         }
     }
 
-    /// Normalises `x` `[B, C, H, W]`: in training by the batch's own statistics, which the running ones then
-    /// follow, else by these.
+    /// Normalizes `x` `[B, C, H, W]`: in training by the statistics of the batch, which also update the
+    /// running statistics, else by the running statistics.
     pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         if let Some(processes) = PROCESSES.with_borrow(Clone::clone).filter(|_| train) {
             return self.forward_over(x, &processes);
@@ -66,7 +68,7 @@ impl BatchNorm {
         x.batch_norm(weight, bias, mean, var, train, Self::MOMENTUM, Self::EPS, true)
     }
 
-    /// [`BatchNorm::forward`] in training, by the statistics of all processes' batches together.
+    /// [`BatchNorm::forward`] in training, by the statistics of the batches of all processes.
     fn forward_over(&self, x: &Tensor, processes: &Processes) -> Tensor {
         let x32 = x.to_kind(Kind::Float);
         let dims = [0i64, 2, 3];
@@ -75,8 +77,8 @@ impl BatchNorm {
         };
         let mean = mean_of(&x32); // [1, C, 1, 1]
         let centred = x32 - &mean;
-        // Of the centred values, in a second exchange: the difference of two large sums would lose what
-        // matters.
+        // Of the centered values, in a second exchange: the difference of two large sums would lose
+        // precision.
         let var = mean_of(&centred.square());
         tch::no_grad(|| {
             let count = (x.numel() as i64 / x.size()[1]) as f64 * processes.count as f64;
@@ -91,8 +93,7 @@ impl BatchNorm {
         y.to_kind(x.kind())
     }
 
-    /// Factors and terms, each `[C]`, that channels are multiplied by and that are then added outside
-    /// training.
+    /// The scale and the shift of each channel outside training, each `[C]`.
     pub fn factors_and_terms(&self) -> (Tensor, Tensor) {
         tch::no_grad(|| {
             let factors = &self.weight * (&self.running_var + Self::EPS).rsqrt();

@@ -162,7 +162,7 @@ impl Block {
         }
     }
 
-    /// Readies for inference in `precision`.
+    /// Prepares for inference in `precision`.
     pub fn pack(&mut self, precision: Precision) {
         self.attention.pack(precision);
         self.attention_norm.pack(precision);

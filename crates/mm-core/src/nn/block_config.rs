@@ -3,7 +3,7 @@
 use super::Activation;
 use tch::nn::Path;
 
-/// Where a block normalises.
+/// Where a block normalizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormOrder {
     /// Before each sub-layer (GPT-2, ViT, CLIP).
@@ -35,7 +35,7 @@ pub struct BlockConfig {
     pub activation: Activation,
     /// Epsilon of the layer norms.
     pub layer_norm_eps: f64,
-    /// Where the block normalises.
+    /// Where the block normalizes.
     pub norm_order: NormOrder,
     /// Number of blocks in the stack.
     pub layers: i64,

@@ -1,4 +1,6 @@
-use super::{parameter, quantise_rows};
+//! Linear layers, plain or packed for inference.
+
+use super::{parameter, quantize_rows};
 use crate::Precision;
 use crate::lora::{self, AdapterSlot};
 use mm_sys::{Int8Linear, PackedLinear, PostOp};
@@ -38,7 +40,7 @@ impl Linear {
         Self { weights: Weights::Plain { weight, bias }, adapters }
     }
 
-    /// Uses tensors that live elsewhere: `weight` `[out, in]`, `bias` `[out]`.
+    /// A layer of existing tensors: `weight` `[out, in]`, `bias` `[out]`.
     pub fn from_tensors(weight: Tensor, bias: Option<Tensor>) -> Self {
         Self { weights: Weights::Plain { weight, bias }, adapters: AdapterSlot::default() }
     }
@@ -65,7 +67,7 @@ impl Linear {
     }
 
     /// Converts to `precision` and lays the weights out for oneDNN; the layer then serves inference only.
-    /// Where there are no int8 kernels it computes in f32.
+    /// On a device without int8 kernels it computes in f32.
     pub fn pack(&mut self, precision: Precision) {
         self.pack_scaled(precision, 1.0, 1.0);
     }
@@ -80,7 +82,7 @@ impl Linear {
                 ((weight * weight_scale).to_kind(kind), bias)
             });
             let int8 = (precision == Precision::Int8 && weight.device() == Device::Cpu)
-                .then(|| quantise_rows(&weight))
+                .then(|| quantize_rows(&weight))
                 .and_then(|(integers, scales)| Int8Linear::new(&integers, &scales, bias.as_ref()).ok());
             self.weights = match int8 {
                 Some(int8) => Weights::Int8(Box::new(int8)),

@@ -34,7 +34,7 @@ impl Mlp {
         self.fc2.forward(&self.fc1.forward_then(x, post))
     }
 
-    /// Readies for inference in `precision`. oneDNN fuses `x sigmoid(x)` but not quick GELU's
+    /// Prepares for inference in `precision`. oneDNN fuses `x sigmoid(x)` but not quick GELU's
     /// `x sigmoid(a x)`, so `a` moves into the weights: `fc1` is scaled by `a` and `fc2`'s weight by `1 / a`.
     pub fn pack(&mut self, precision: Precision) {
         let slope = if self.activation == Activation::QuickGelu { QUICK_GELU_SLOPE } else { 1.0 };

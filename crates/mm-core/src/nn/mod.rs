@@ -1,7 +1,7 @@
-//! The layers every tower is made of, once.
+//! The layers of all towers and decoders.
 //!
-//! A layer is a plain struct made from a [`tch::nn::Path`] and its sizes, with a `forward`. Parameter names
-//! are those of the Hugging Face checkpoints, except that projections of the same input are one matrix
+//! A layer is a plain struct, created from a [`tch::nn::Path`] and its sizes, with a `forward`. Parameter
+//! names are those of the Hugging Face checkpoints, except that projections of the same input are one matrix
 //! product: queries, keys and values of self-attention are `in_proj`, keys and values of cross-attention
 //! `kv_proj`. [`crate::checkpoint`] splits and joins them at the file.
 //!
@@ -22,7 +22,7 @@ mod mlp;
 mod norm;
 mod parameter;
 mod patch;
-mod quantise;
+mod quantize;
 mod tower;
 mod transformer;
 
@@ -36,6 +36,6 @@ pub use mlp::Mlp;
 pub use norm::{Embedding, LayerNorm};
 pub use parameter::{buffer, parameter, shapes_only, take_frozen, uninitialized};
 pub use patch::PatchEmbedding;
-pub use quantise::quantise_rows;
+pub use quantize::quantize_rows;
 pub use tower::{TowerSpec, transformer_depth};
 pub use transformer::{KeyValueCache, Transformer};

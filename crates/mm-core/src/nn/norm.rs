@@ -1,9 +1,11 @@
+//! Layer normalization and embeddings.
+
 use super::parameter;
 use crate::Precision;
 use tch::Tensor;
 use tch::nn::{Init, Path};
 
-/// Layer normalisation over the last dimension (Ba et al. 2016), with `weight` and `bias` `[width]`.
+/// Layer normalization over the last dimension (Ba et al. 2016), with `weight` and `bias` `[width]`.
 #[derive(Debug)]
 pub struct LayerNorm {
     weight: Tensor,
@@ -19,12 +21,12 @@ impl LayerNorm {
         Self { weight, bias, eps }
     }
 
-    /// Normalises `x` `[..., width]`.
+    /// Normalizes `x` `[..., width]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, false)
     }
 
-    /// Readies for inference in `precision`.
+    /// Prepares for inference in `precision`.
     pub fn pack(&mut self, precision: Precision) {
         self.weight = self.weight.detach().to_kind(precision.kind());
         self.bias = self.bias.detach().to_kind(precision.kind());
@@ -44,7 +46,7 @@ impl Embedding {
     }
 
     /// Looks up `ids` `[...]` (i64) and gives `[..., width]`. An id outside the table is an error of
-    /// libtorch's; tokenizers and tables are checked against each other when a model is loaded.
+    /// libtorch; tokenizers and tables are compared when a model is loaded.
     pub fn forward(&self, ids: &Tensor) -> Tensor {
         Tensor::embedding(&self.weight, ids, -1, false, false)
     }
@@ -59,7 +61,7 @@ impl Embedding {
         &self.weight
     }
 
-    /// Readies for inference in `precision`.
+    /// Prepares for inference in `precision`.
     pub fn pack(&mut self, precision: Precision) {
         self.weight = self.weight.detach().to_kind(precision.kind());
     }

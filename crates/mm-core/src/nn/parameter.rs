@@ -1,16 +1,18 @@
+//! Creation of parameters and buffers.
+
 use std::cell::Cell;
 use std::sync::PoisonError;
 use tch::nn::{Init, Path, VarStore};
 use tch::{Kind, Tensor};
 
-/// What new parameters are made of.
+/// How new parameters are created.
 #[derive(Clone, Copy, PartialEq)]
 enum InitMode {
-    /// Their initial values.
+    /// With their initial values.
     Initialized,
-    /// Memory without values.
+    /// With memory but without values.
     Uninitialized,
-    /// A shape without memory.
+    /// With a shape but without memory.
     Meta,
 }
 
@@ -18,14 +20,13 @@ thread_local! {
     static INIT_MODE: Cell<InitMode> = const { Cell::new(InitMode::Initialized) };
 }
 
-/// Creates the trainable parameter `name` of shape `dims` below `path`. All parameters of all layers are made
-/// here.
+/// Creates the trainable parameter `name` of shape `dims` below `path`. All parameters of all layers are
+/// created by this function.
 pub fn parameter(path: &Path, name: &str, dims: &[i64], init: Init) -> Tensor {
     variable(path, name, dims, init, true)
 }
 
-/// Creates what belongs to a layer's state and is not trained, such as running statistics, each number of it
-/// `value`.
+/// Creates a part of a layer's state that is not trained, such as running statistics, filled with `value`.
 pub fn buffer(path: &Path, name: &str, dims: &[i64], value: f64) -> Tensor {
     variable(path, name, dims, Init::Const(value), false)
 }
@@ -35,7 +36,7 @@ fn variable(path: &Path, name: &str, dims: &[i64], init: Init, is_trained: bool)
     match INIT_MODE.get() {
         InitMode::Initialized => path.add(name, tch::nn::init(init, dims, path.device()), is_trained),
         InitMode::Uninitialized => path.add(name, Tensor::empty(dims, options), is_trained),
-        // One number, which is seen as all of them.
+        // One number, expanded to the shape.
         InitMode::Meta => path.add(name, Tensor::zeros([0i64; 0], options).expand(dims, false), false),
     }
 }
@@ -59,27 +60,27 @@ pub fn take_frozen(vs: &VarStore, is_frozen: impl Fn(&str) -> bool) -> VarStore 
     frozen
 }
 
-/// Runs `build`, which makes a model whose parameters will all be read from a checkpoint: on this thread they
-/// have memory but no values yet. Drawing 150 million numbers only to overwrite them takes longer than
-/// reading them.
+/// Runs `build`, which creates a model whose parameters will all be read from a checkpoint: on this thread
+/// they have memory but no values yet. Drawing 150 million initial values takes longer than reading the
+/// weights.
 pub fn uninitialized<T>(build: impl FnOnce() -> T) -> T {
     with_init_mode(InitMode::Uninitialized, build)
 }
 
-/// Runs `build`, which makes a model for its parameters' names and shapes alone: on this thread they take no
-/// memory, whatever sizes a config asks for, and cannot be written to.
+/// Runs `build`, which creates a model only for the names and shapes of its parameters: on this thread they
+/// take no memory, whatever the sizes, and cannot be written to.
 pub fn shapes_only<T>(build: impl FnOnce() -> T) -> T {
     with_init_mode(InitMode::Meta, build)
 }
 
-fn with_init_mode<T>(what: InitMode, build: impl FnOnce() -> T) -> T {
+fn with_init_mode<T>(mode: InitMode, build: impl FnOnce() -> T) -> T {
     struct Restore(InitMode);
     impl Drop for Restore {
         fn drop(&mut self) {
             INIT_MODE.set(self.0);
         }
     }
-    let _restore = Restore(INIT_MODE.replace(what));
+    let _restore = Restore(INIT_MODE.replace(mode));
     build()
 }
 
@@ -110,13 +111,13 @@ mod tests {
         assert_eq!(
             make("b"),
             Tensor::full([3, 2], 4.0, (Kind::Float, Device::Cpu)),
-            "the closure's end is the end of it"
+            "initial values are drawn again after the closure"
         );
         assert_eq!(vs.trainable_variables().len(), 2);
     }
 
     #[test]
-    fn a_shape_alone_takes_no_memory_however_large_it_is() {
+    fn a_shape_takes_no_memory_however_large_it_is() {
         let vs = VarStore::new(Device::Cpu);
         let huge = [1 << 20, 1 << 20, 1 << 20];
         let made = shapes_only(|| {

@@ -1,11 +1,13 @@
+//! Patch embedding.
+
 use super::{Linear, parameter};
 use crate::Precision;
 use tch::Tensor;
 use tch::nn::{Init, Path};
 
-/// Cuts an image into patches and maps each to a vector: a convolution whose stride is its kernel
+/// Splits an image into patches and maps each to a vector: a convolution whose stride is its kernel size
 /// (Dosovitskiy et al. 2021, section 3.1), computed as one matrix product. `weight` is
-/// `[width, 3, patch, patch]`, as the checkpoints have it.
+/// `[width, 3, patch, patch]`, as in checkpoints.
 #[derive(Debug)]
 pub struct PatchEmbedding {
     weights: Weights,
@@ -14,8 +16,8 @@ pub struct PatchEmbedding {
 
 #[derive(Debug)]
 enum Weights {
-    /// As the checkpoints have them. A view of `weight` is made when it is used: one made before the weight
-    /// is locked would have gradients computed for it.
+    /// As in checkpoints. The view of `weight` is created at each use: one created before the weight is
+    /// locked would still get gradients.
     Plain {
         weight: Tensor,
         bias: Option<Tensor>,
@@ -24,7 +26,7 @@ enum Weights {
 }
 
 impl PatchEmbedding {
-    /// Creates `weight` (normal, standard deviation `std`) and, if asked, `bias` (zero) below `path`.
+    /// Creates `weight` (normal, standard deviation `std`) and, with `bias`, `bias` (zero) below `path`.
     pub fn new(path: &Path, patch: i64, width: i64, bias: bool, std: f64) -> Self {
         let weight =
             parameter(path, "weight", &[width, 3, patch, patch], Init::Randn { mean: 0.0, stdev: std });
@@ -33,7 +35,7 @@ impl PatchEmbedding {
     }
 
     /// Maps `pixel_values` `[B, 3, H, W]` to `[B, N, width]`, N patches in rows from the top left. Pixels
-    /// right of and below the last whole patch are dropped, as a convolution would.
+    /// right of and below the last full patch are ignored, as by a convolution.
     pub fn forward(&self, pixel_values: &Tensor) -> Tensor {
         let (batch, channels, height, width) = pixel_values.size4().expect("pixel_values is [B, 3, H, W]");
         let (rows, columns, patch) = (height / self.patch, width / self.patch, self.patch);
@@ -49,7 +51,7 @@ impl PatchEmbedding {
         } // [B, N, width]
     }
 
-    /// Readies for inference in `precision`.
+    /// Prepares for inference in `precision`.
     pub fn pack(&mut self, precision: Precision) {
         if let Weights::Plain { weight, bias } = &self.weights {
             let mut projection =

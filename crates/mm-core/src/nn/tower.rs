@@ -14,17 +14,17 @@ pub trait TowerSpec {
     /// with it. `blocks() + 1` is for a head that maps to the space shared with another tower.
     fn depth(&self, name: &str) -> usize;
 
-    /// Whether the optimizer's weight decay applies to the parameter `name`, given that it is a matrix: not to
-    /// class and position embeddings and the like, which are activations that do not depend on the input.
+    /// Whether the optimizer's weight decay applies to the parameter `name`, given that it is a matrix: not
+    /// to class and position embeddings and the like, which are activations that do not depend on the input.
     fn has_weight_decay(&self, name: &str) -> bool;
 
-    /// Whether the tower normalises over the batch in training, so that a batch cannot be computed in parts.
+    /// Whether the tower normalizes over the batch in training, so that a batch cannot be computed in parts.
     fn has_batch_norm(&self) -> bool {
         false
     }
 
-    /// Whether training computes the activations inside of transformer blocks again in the backward pass: less
-    /// memory, more time, the same gradients. Without effect on a tower that has none.
+    /// Whether training computes the activations inside of transformer blocks again in the backward pass:
+    /// less memory, more time, the same gradients. Without effect on a tower that has none.
     fn set_gradient_checkpointing(&mut self, _on: bool) {}
 }
 

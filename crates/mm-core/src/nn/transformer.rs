@@ -54,8 +54,8 @@ impl KeyValueCache {
     }
 
     /// Makes row `i` what row `rows[i]` was, `rows` `[B']` (i64): for beams that go on from other beams, and
-    /// for prompts of which several continuations are drawn. Rows stay with their context. Memory is allocated
-    /// anew only where the number of rows changes.
+    /// for prompts of which several continuations are drawn. Rows stay with their context. Memory is
+    /// allocated anew only where the number of rows changes.
     pub fn select_rows(&mut self, rows: &Tensor) {
         self.blocks.iter_mut().for_each(|block| block.positions.select_rows(rows));
     }
@@ -159,7 +159,7 @@ impl Transformer {
         }
     }
 
-    /// Readies for inference in `precision`.
+    /// Prepares for inference in `precision`.
     pub fn pack(&mut self, precision: Precision) {
         self.blocks.iter().for_each(|block| lock(block).pack(precision));
     }

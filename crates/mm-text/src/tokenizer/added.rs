@@ -1,13 +1,12 @@
-//! What stands beside a vocabulary: tokens that were added to it, and the roles of tokens, as transformers 5
-//! reads them.
+//! Tokens that are added to a vocabulary, and the roles of tokens, as transformers 5 reads them.
 
 use super::{ROLES, token_named};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tokenizers::{AddedToken, Tokenizer};
 
-/// Takes the roles of `special_tokens_map.json` over into `tokenizer_config.json`, where they go before its
-/// own; but not where that lists its added tokens, as all newer ones do.
+/// Copies the roles of `special_tokens_map.json` into `tokenizer_config.json`, where they have precedence;
+/// but not if that lists its added tokens, as all newer ones do.
 pub(super) fn with_roles(mut config: Value, map: &Value) -> Value {
     if !config["added_tokens_decoder"].is_null() {
         return config;
@@ -28,7 +27,7 @@ pub(super) fn with_roles(mut config: Value, map: &Value) -> Value {
 /// order of those that are listed.
 ///
 /// # Errors
-/// A list that is none of tokens.
+/// A malformed list.
 pub(super) fn add(mut tokenizer: Tokenizer, config: &Value, older: &Value) -> tokenizers::Result<Tokenizer> {
     let mut listed: BTreeMap<u64, AddedToken> = BTreeMap::new();
     match &config["added_tokens_decoder"] {
@@ -53,9 +52,10 @@ pub(super) fn add(mut tokenizer: Tokenizer, config: &Value, older: &Value) -> to
     }
     for token in listed.into_values().filter(|token| !token.content.is_empty()) {
         if tokenizer.token_to_id(&token.content).is_none() {
-            match token.special {
-                true => tokenizer.add_special_tokens(&[token]),
-                false => tokenizer.add_tokens(&[token]),
+            if token.special {
+                tokenizer.add_special_tokens(&[token])
+            } else {
+                tokenizer.add_tokens(&[token])
             };
         }
     }

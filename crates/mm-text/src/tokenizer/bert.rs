@@ -1,5 +1,5 @@
-//! BERT's tokenizer (Devlin et al. 2019) from the `vocab.txt` that it was released with: words and
-//! punctuation, each in its longest pieces, `[CLS]` before and `[SEP]` behind.
+//! BERT's tokenizer (Devlin et al. 2019) from the original `vocab.txt`: WordPiece of words and punctuation,
+//! `[CLS]` before and `[SEP]` after.
 
 use serde_json::{Value, json};
 use tokenizers::models::wordpiece::WordPiece;
@@ -10,7 +10,7 @@ use tokenizers::{AddedToken, Tokenizer};
 /// `tokenize_chinese_chars`.
 ///
 /// # Errors
-/// The vocabulary lacks a token that every BERT has.
+/// The vocabulary has no unknown, begin or end token.
 pub(super) fn tokenizer(vocabulary: &str, config: &Value) -> tokenizers::Result<Tokenizer> {
     let vocab: tokenizers::models::bpe::Vocab =
         vocabulary.lines().map(|line| line.trim_end().to_owned()).zip(0..).collect();
@@ -29,7 +29,8 @@ pub(super) fn tokenizer(vocabulary: &str, config: &Value) -> tokenizers::Result<
         "type": "TemplateProcessing",
         "single": [piece("[CLS]"), { "Sequence": { "id": "A", "type_id": 0 } }, piece("[SEP]")],
         "pair": [piece("[CLS]"), { "Sequence": { "id": "A", "type_id": 0 } }, piece("[SEP]"),
-                 { "Sequence": { "id": "B", "type_id": 1 } }, { "SpecialToken": { "id": "[SEP]", "type_id": 1 } }],
+                 { "Sequence": { "id": "B", "type_id": 1 } },
+                 { "SpecialToken": { "id": "[SEP]", "type_id": 1 } }],
         "special_tokens": { "[CLS]": special("[CLS]", cls), "[SEP]": special("[SEP]", sep) },
     });
     let added =

@@ -1,5 +1,5 @@
 //! CLIP's tokenizer (Radford et al. 2021, section 2.4): lower-cased, split by CLIP's expression, bytes as
-//! letters, byte pairs merged with `</w>` at word ends, `<|startoftext|>` before and `<|endoftext|>` behind.
+//! letters, byte pairs merged with `</w>` at word ends, `<|startoftext|>` before and `<|endoftext|>` after.
 
 use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
@@ -7,12 +7,12 @@ use tokenizers::{AddedToken, Tokenizer};
 
 /// The token before each text.
 pub(super) const START: &str = "<|startoftext|>";
-/// The token behind each text, and CLIP's padding.
+/// The token after each text, and CLIP's padding.
 pub(super) const END: &str = "<|endoftext|>";
-/// What marks a token that ends a word.
+/// The mark of a token that ends a word.
 pub(super) const END_OF_WORD: &str = "</w>";
 
-/// What a text is split into.
+/// The pieces that a text is split into.
 const PIECES: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
 /// Canonical composition, runs of white space as one space, lower case.
@@ -27,15 +27,20 @@ pub(super) fn normalizer() -> Value {
 /// Words, single digits and runs of punctuation, each spelled with one letter a byte.
 pub(super) fn pre_tokenizer() -> Value {
     json!({ "type": "Sequence", "pretokenizers": [
-        { "type": "Split", "pattern": { "Regex": format!(r"<\|startoftext\|>|<\|endoftext\|>|{PIECES}") }, "behavior": "Removed", "invert": true },
+        split(format!(r"<\|startoftext\|>|<\|endoftext\|>|{PIECES}")),
         { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true },
     ]})
+}
+
+/// The step that keeps the pieces that `regex` matches.
+fn split(regex: String) -> Value {
+    json!({ "type": "Split", "pattern": { "Regex": regex }, "behavior": "Removed", "invert": true })
 }
 
 /// [`pre_tokenizer`] for texts of any case, as open_clip splits its own.
 pub(super) fn pre_tokenizer_of_any_case() -> Value {
     json!({ "type": "Sequence", "pretokenizers": [
-        { "type": "Split", "pattern": { "Regex": format!("(?i){PIECES}") }, "behavior": "Removed", "invert": true },
+        split(format!("(?i){PIECES}")),
         { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false },
     ]})
 }
@@ -44,7 +49,7 @@ pub(super) fn pre_tokenizer_of_any_case() -> Value {
 /// (pairs, best first).
 ///
 /// # Errors
-/// The vocabulary lacks the start or the end token, or what a merge makes.
+/// The vocabulary has no start or end token, or not the result of a merge.
 pub(super) fn tokenizer(vocab: Vocab, merges: Merges) -> tokenizers::Result<Tokenizer> {
     let (Some(&start), Some(&end)) = (vocab.get(START), vocab.get(END)) else {
         return Err(format!("no {START} or no {END} in the vocabulary").into());
@@ -68,7 +73,7 @@ pub(super) fn tokenizer(vocab: Vocab, merges: Merges) -> tokenizers::Result<Toke
 /// The pairs of `text`, one a line, best first, as `merges.txt` holds them.
 ///
 /// # Errors
-/// Names the line that is no pair.
+/// Names the line that is not a pair.
 pub(super) fn merges(text: &str) -> Result<Merges, String> {
     let lines =
         text.lines().enumerate().filter(|(_, line)| !line.starts_with("#version") && !line.trim().is_empty());

@@ -1,4 +1,4 @@
-//! The files that a tokenizer comes in.
+//! The files of a tokenizer.
 
 use super::guard::guarded;
 use super::{added, bert, clip, format_error, siglip, token_named};
@@ -25,7 +25,7 @@ pub const TOKENIZER_FILES: [&str; 8] = [
     "spiece.model",
 ];
 
-/// The classes of transformers that pad on the left where `tokenizer_config.json` does not say.
+/// The classes of transformers that pad on the left by default.
 const LEFT_PADDERS: [&str; 3] = ["Siglip2Tokenizer", "GemmaTokenizer", "GemmaTokenizerFast"];
 
 /// The tokenizer in `dir`, and its `tokenizer_config.json` (null where it has none).
@@ -36,7 +36,7 @@ pub(super) fn read(dir: &Path) -> Result<(Tokenizer, Value)> {
     let class = config["tokenizer_class"].as_str().unwrap_or_default().to_owned();
     let (json, spiece) = (dir.join("tokenizer.json"), dir.join("spiece.model"));
     let (vocab, merges, words) = (dir.join("vocab.json"), dir.join("merges.txt"), dir.join("vocab.txt"));
-    // Where SigLIP's model stands beside a tokenizer.json, that one lacks the cleaning that comes first.
+    // A tokenizer.json beside SigLIP's model does not contain the cleaning of texts.
     let tokenizer = if json.exists() && !(class == "SiglipTokenizer" && spiece.exists()) {
         let bytes = read_bytes(&json)?;
         guarded(|| configured(Tokenizer::from_bytes(bytes)?, &config))
@@ -76,9 +76,9 @@ pub(super) fn read(dir: &Path) -> Result<(Tokenizer, Value)> {
     Ok((tokenizer, config))
 }
 
-/// `tokenizer` with what `tokenizer_config.json` changes of a `tokenizer.json`: SigLIP 2's lower case, and,
-/// where the file itself puts nothing around a text, the begin and end tokens that are said to be added.
-/// Where it does, transformers 5 does not heed these either.
+/// `tokenizer` with the changes of `tokenizer_config.json` to a `tokenizer.json`: SigLIP 2's lower case, and
+/// the begin and end tokens that are to be added, if the file itself adds no tokens around a text. If it
+/// does, transformers 5 ignores these too.
 fn configured(mut tokenizer: Tokenizer, config: &Value) -> tokenizers::Result<Tokenizer> {
     if config["tokenizer_class"] == "Siglip2Tokenizer" {
         let own = tokenizer.get_normalizer().cloned();
@@ -115,7 +115,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Null where the file is not there.
+/// Null if there is no file.
 fn read_json_if_there(path: &Path) -> Result<Value> {
     if path.exists() { Ok(read_json(path)?) } else { Ok(Value::Null) }
 }

@@ -1,5 +1,4 @@
-//! The tokenizers library ends in a panic on many a file that is damaged or lies. Here that is an error, and
-//! nothing is printed.
+//! Turns panics of the tokenizers library, which it raises on many damaged files, into errors without output.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -7,12 +6,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether this thread runs the library, so that its panics are told as errors.
+    /// Whether this thread runs the library, so that its panics become errors.
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `library`, which uses the tokenizers library alone: a value that it leaves half changed is not used
-/// any more.
+/// Runs `library`, which uses only the tokenizers library: a value that a panic leaves half changed must not
+/// be used.
 ///
 /// # Errors
 /// As `library`, or it panics.
@@ -29,9 +28,7 @@ pub(super) fn guarded<T>(library: impl FnOnce() -> tokenizers::Result<T>) -> tok
     let outer = GUARDED.replace(true);
     let result = catch_unwind(AssertUnwindSafe(library));
     GUARDED.set(outer);
-    result.unwrap_or_else(|panic| {
-        Err(format!("the tokenizers library gives up on it: {}", text(&*panic)).into())
-    })
+    result.unwrap_or_else(|panic| Err(format!("the tokenizers library failed: {}", text(&*panic)).into()))
 }
 
 fn text(panic: &(dyn Any + Send)) -> &str {

@@ -1,12 +1,14 @@
-//! Tokenizers: what they are opened from, a file each, and how texts go through them.
+//! Tokenizers, with a file for each form that they are read from.
 
 mod added;
 mod bert;
 mod clean;
 mod clip;
+mod difference;
 mod files;
 mod guard;
 mod protobuf;
+mod save;
 mod siglip;
 mod train;
 
@@ -17,9 +19,8 @@ pub use train::train_bpe;
 use crate::{Error, Padding, Result, TokenBatch};
 use clip::END_OF_WORD;
 use guard::guarded;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::borrow::Cow;
-use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,32 +28,21 @@ use tokenizers::{
     DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper,
 };
 
-/// The merges of OpenAI's CLIP, as `merges.txt`, compressed; their licence is beside them.
+/// The merges of OpenAI's CLIP, as `merges.txt`, compressed; their license is beside them.
 const OPENAI_MERGES: &[u8] = include_bytes!("openai/merges.txt.gz");
 
-/// CLIP's context length, where the folder does not say another.
+/// CLIP's context length, the default.
 const DEFAULT_CONTEXT_LENGTH: usize = 77;
-/// The roles that `tokenizer_config.json` gives to tokens, but for the padding's, which always has one.
+/// The roles of tokens in `tokenizer_config.json`, except padding, which always has one.
 const ROLES: [&str; 6] = ["bos_token", "eos_token", "unk_token", "sep_token", "cls_token", "mask_token"];
-/// Our own key of `tokenizer_config.json`.
+/// A key of this project in `tokenizer_config.json`.
 const TEXT_CLEAN: &str = "text_clean";
-/// transformers writes 1e30 for "no limit"; anything above this is taken as that.
+/// transformers writes 1e30 for "no limit"; larger values than this mean the same.
 const LONGEST_CONTEXT: u64 = 1 << 20;
 
-/// Texts in which tokenizers differ that clean, case, split or normalise otherwise.
-const PROBES: [&str; 6] = [
-    "A photo of a CAT, and (two) dogs' tails!",
-    "  runs\tof   white\nspace ",
-    "Caf\u{e9} cafe\u{301} na\u{ef}ve \u{df} \u{130}",
-    "\u{201c}curly\u{201d} \u{fb01}ne \u{ff21}\u{ff22} &amp;amp; 10\u{b2}",
-    "\u{732b}\u{3068}\u{72ac} \u{1f34f}\u{1f3fd} 3.14 x_y #tag",
-    "",
-];
-
-/// Text to token ids: begin token, text, end token, never more than the context length.
+/// Maps texts to token ids: begin token, text, end token, at most the context length.
 ///
-/// It can be shared between threads; [`Tokenizer::encode`] makes no tensors, so that loader workers can call
-/// it.
+/// It can be shared between threads. [`Tokenizer::encode`] creates no tensors, so loader workers can call it.
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -61,15 +51,15 @@ pub struct Tokenizer {
     pad: u32,
     vocab_size: usize,
     context_length: usize,
-    /// Whether the context length is the files' own.
+    /// Whether the files contain the context length.
     states_length: bool,
-    /// Whether a batch of fixed length is filled up on the left.
+    /// Whether a batch of fixed length is padded on the left.
     pads_left: bool,
-    /// The tokens that the files give a role, as `tokenizer_config.json` names the roles.
+    /// The tokens that have a role in the files, by the role's name in `tokenizer_config.json`.
     roles: Vec<(&'static str, String)>,
-    /// How texts are cleaned first, where the files or [`Tokenizer::with_text_clean`] say it.
+    /// The cleaning of texts that the files or [`Tokenizer::with_text_clean`] set.
     text_clean: Option<TextClean>,
-    /// The steps of the files that cleaning takes the place of.
+    /// The steps of the files that cleaning replaces.
     replaced: Option<(Option<NormalizerWrapper>, Option<PreTokenizerWrapper>)>,
     over_long: AtomicU64,
 }
@@ -77,14 +67,14 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// Opens a folder with a tokenizer in any form that transformers saves: `tokenizer.json`, CLIP's
     /// `vocab.json` and `merges.txt`, BERT's `vocab.txt` or SigLIP's `spiece.model`. Padding token and
-    /// context length are `tokenizer_config.json`'s (or the context length `sentence_bert_config.json`'s), if
-    /// it is there; else the padding token is `[PAD]`, `<pad>` or the end token, whichever is first in the
-    /// vocabulary, and the context length is 77. Texts are cleaned as its `text_clean` says, which
-    /// [`Tokenizer::save`] writes and transformers passes over.
+    /// context length are those of `tokenizer_config.json` (or the context length of
+    /// `sentence_bert_config.json`), if it exists; else the padding token is `[PAD]`, `<pad>` or the end
+    /// token, whichever is first in the vocabulary, and the context length is 77. The cleaning of texts is
+    /// its `text_clean`, which [`Tokenizer::save`] writes and transformers ignores.
     ///
     /// # Errors
-    /// Missing or malformed files, and tokenizers that put no end token behind a text: no tower here could
-    /// pool it.
+    /// Missing or malformed files, and tokenizers that add no end token to a text, which no tower here can
+    /// pool.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let (inner, config) = files::read(dir)?;
         Self::new(inner, &config).map_err(|error| match error {
@@ -93,11 +83,11 @@ impl Tokenizer {
         })
     }
 
-    /// OpenAI's own tokenizer, which open_clip's models use where they name no other: both clean texts by
-    /// [`TextClean::Lower`] first, which is left to [`Tokenizer::with_text_clean`].
+    /// OpenAI's own tokenizer, the default of open_clip's models. Both clean texts by [`TextClean::Lower`]
+    /// first, which [`Tokenizer::with_text_clean`] turns on.
     ///
     /// # Errors
-    /// None that can be helped: the vocabulary is part of the program.
+    /// Never in practice: the vocabulary is part of the program.
     pub fn openai_clip() -> Result<Self> {
         let mut text = String::new();
         flate2::read::GzDecoder::new(OPENAI_MERGES)
@@ -110,7 +100,7 @@ impl Tokenizer {
     fn new(mut inner: tokenizers::Tokenizer, config: &Value) -> Result<Self> {
         let stored_pad = inner.get_padding().map(|padding| padding.pad_id);
         inner.with_padding(None).with_truncation(None).map_err(library_error)?;
-        // What it adds to nothing are its begin and end tokens.
+        // The ids of an empty text are its begin and end tokens.
         let (bos, eos) = match guarded(|| inner.encode_fast("", true)).map_err(library_error)?.get_ids() {
             &[eos] => (None, eos),
             &[bos, eos] => (Some(bos), eos),
@@ -126,7 +116,7 @@ impl Tokenizer {
         let pad = named.or(stored_pad).or_else(usual).unwrap_or(eos);
         let stated = config["model_max_length"].as_u64().filter(|&length| length <= LONGEST_CONTEXT);
         let context_length = stated.map_or(DEFAULT_CONTEXT_LENGTH, |length| length as usize);
-        // What is put around a text need not be in the vocabulary.
+        // The tokens around a text may be outside the vocabulary.
         let around = bos.into_iter().chain([eos, pad]);
         let vocab_size =
             inner.get_vocab(true).into_values().chain(around).max().map_or(0, |id| id as usize + 1);
@@ -161,9 +151,9 @@ impl Tokenizer {
 
     /// The same tokenizer for texts that are cleaned by `clean` first.
     ///
-    /// CLIP's own kind then works as open_clip's `SimpleTokenizer` under [`TextClean::Lower`] and
-    /// [`TextClean::Canonicalize`]: nothing is normalized after the cleaning, and a special token that is
-    /// written out in a text is text.
+    /// CLIP's tokenizer then works as open_clip's `SimpleTokenizer` under [`TextClean::Lower`] and
+    /// [`TextClean::Canonicalize`]: nothing is normalized after the cleaning, and a special token that
+    /// is written out in a text is text.
     ///
     /// # Errors
     /// The tokenizers library refuses the parts.
@@ -181,7 +171,7 @@ impl Tokenizer {
         Ok(self)
     }
 
-    /// The same tokenizer, its texts cleaned by `clean` where nothing says another way yet.
+    /// The same tokenizer with `clean` as the default cleaning of texts.
     ///
     /// # Errors
     /// As [`Tokenizer::with_text_clean`].
@@ -189,8 +179,8 @@ impl Tokenizer {
         if self.text_clean.is_some() { Ok(self) } else { self.with_text_clean(clean) }
     }
 
-    /// The same tokenizer of CLIP's kind with texts as they are, the case of letters kept, as open_clip's
-    /// `SimpleTokenizer` takes them from `clean = "whitespace"`.
+    /// The same tokenizer, if it is CLIP's, with case kept, as open_clip's `SimpleTokenizer` with
+    /// `clean = "whitespace"`.
     ///
     /// # Errors
     /// As [`Tokenizer::with_text_clean`].
@@ -204,7 +194,7 @@ impl Tokenizer {
         Ok(self)
     }
 
-    /// Puts the files' own steps back.
+    /// Restores the steps of the files.
     fn restore(&mut self) {
         if let Some((normalizer, pre_tokenizer)) = self.replaced.take() {
             self.inner.with_normalizer(normalizer);
@@ -213,8 +203,8 @@ impl Tokenizer {
         }
     }
 
-    /// The same tokenizer for a tower of `positions`: its own context length, if its files state a shorter
-    /// one.
+    /// The same tokenizer for a tower of `positions`, or with the context length of its files if that is
+    /// shorter.
     ///
     /// # Errors
     /// As [`Tokenizer::with_context_length`].
@@ -226,7 +216,7 @@ impl Tokenizer {
     /// The same tokenizer for texts of at most `length` tokens, begin and end included.
     ///
     /// # Errors
-    /// A length without room for both.
+    /// A length that is too short for both.
     pub fn with_context_length(mut self, length: usize) -> Result<Self> {
         if length < 2 {
             return Err(Error::Config(format!(
@@ -237,11 +227,11 @@ impl Tokenizer {
         Ok(self)
     }
 
-    /// Token ids of `text`, from begin to end token. A text over the context length loses its tail, keeps the
-    /// end token and is counted in [`Tokenizer::over_long`].
+    /// Token ids of `text`, from begin to end token. A text over the context length is cut, keeps the end
+    /// token and is counted in [`Tokenizer::over_long`].
     ///
     /// # Errors
-    /// Only for a vocabulary that does not cover every text and has no token for the unknown.
+    /// A vocabulary that does not cover the text and has no unknown token.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         Ok(self.encode_and_tell(text)?.0)
     }
@@ -267,8 +257,8 @@ impl Tokenizer {
         Ok(self.collate(&self.encode_all(texts)?, padding))
     }
 
-    /// Lays encoded texts out as a batch. It is padded on the right; of fixed length, where a tower sees the
-    /// padding, on the side that the files say.
+    /// A batch of encoded texts. It is padded on the right; of fixed length, where a tower attends to
+    /// padding, on the side that the files set.
     pub fn collate(&self, rows: &[Vec<u32>], padding: Padding) -> TokenBatch {
         match padding {
             Padding::Longest => TokenBatch::from_rows(rows, 0, self.pad),
@@ -285,12 +275,12 @@ impl Tokenizer {
         ids
     }
 
-    /// One more than the largest id: the rows that an embedding needs.
+    /// The largest id plus one: the rows that an embedding needs.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
     }
 
-    /// The largest id of the vocabulary itself, tokens that were added to it left out.
+    /// The largest id of the vocabulary without added tokens.
     pub fn largest_word_id(&self) -> u32 {
         self.inner.get_vocab(false).into_values().max().unwrap_or(0)
     }
@@ -300,70 +290,43 @@ impl Tokenizer {
         self.inner.get_vocab(true).into_values().all(|id| id <= self.eos)
     }
 
-    /// In what texts become other ids, or batches other tensors, by this tokenizer than by `other`; none if
-    /// in nothing. Beside what the two are made of, some texts are compared.
-    pub fn difference(&self, other: &Self) -> Option<String> {
-        let facts = [
-            ("begin token", self.bos, other.bos),
-            ("end token", Some(self.eos), Some(other.eos)),
-            ("padding token", Some(self.pad), Some(other.pad)),
-            ("length", Some(self.context_length as u32), Some(other.context_length as u32)),
-            ("side of the padding", Some(self.pads_left.into()), Some(other.pads_left.into())),
-        ];
-        if let Some((what, a, b)) = facts.into_iter().find(|(_, a, b)| a != b) {
-            let shown = |id: Option<u32>| id.map_or("none".to_owned(), |id| id.to_string());
-            return Some(format!("its {what} is {} and would be {}", shown(a), shown(b)));
-        }
-        if self.inner.get_vocab(true) != other.inner.get_vocab(true) {
-            return Some("its vocabulary would be another".to_owned());
-        }
-        let added =
-            self.inner.get_added_vocabulary().get_vocab().keys().map(|token| format!("a {token} b{token}c"));
-        let long = "one word after another ".repeat(self.context_length);
-        let texts = PROBES.iter().map(|&text| text.to_owned()).chain(added).chain([long]);
-        let ids = |tokenizer: &Self, text: &str| tokenizer.encode(text).ok();
-        let differs = texts.into_iter().find(|text| ids(self, text) != ids(other, text));
-        differs.map(|text| format!("the text {text:?} would have other ids"))
-    }
-
-    /// The token before each text, if there is one.
+    /// The token before each text, if any.
     pub fn bos_id(&self) -> Option<u32> {
         self.bos
     }
 
-    /// The token behind each text.
+    /// The token after each text.
     pub fn eos_id(&self) -> u32 {
         self.eos
     }
 
-    /// The token that fills a batch's shorter rows.
+    /// The padding token.
     pub fn pad_id(&self) -> u32 {
         self.pad
     }
 
-    /// The most tokens that a text is given.
+    /// The largest number of tokens of a text.
     pub fn context_length(&self) -> usize {
         self.context_length
     }
 
-    /// How texts are cleaned first.
+    /// The cleaning of texts.
     pub fn text_clean(&self) -> TextClean {
         self.text_clean.unwrap_or_default()
     }
 
-    /// How many texts were cut to the context length so far.
+    /// The number of texts cut to the context length so far.
     pub fn over_long(&self) -> u64 {
         self.over_long.load(Ordering::Relaxed)
     }
 
-    /// Whether this is [`Tokenizer::openai_clip`], whatever files it came from: the same tokens have the same
-    /// ids.
+    /// Whether this equals [`Tokenizer::openai_clip`], from any files: the same tokens have the same ids.
     pub fn is_openai_clip(&self) -> bool {
         self.is_clip()
             && Self::openai_clip().is_ok_and(|own| own.inner.get_vocab(true) == self.inner.get_vocab(true))
     }
 
-    /// Whether it is of CLIP's kind.
+    /// Whether it is a CLIP tokenizer.
     fn is_clip(&self) -> bool {
         let model = self.inner.get_model();
         matches!(model, ModelWrapper::BPE(bpe) if bpe.end_of_word_suffix.as_deref() == Some(END_OF_WORD))
@@ -385,45 +348,9 @@ impl Tokenizer {
         let inner = guarded(|| tokenizers::Tokenizer::from_bytes(json)).map_err(library_error)?;
         Self::new(inner, &Value::Null)?.with_context_length(context_length)
     }
-
-    /// Writes `tokenizer.json` and `tokenizer_config.json` into `dir`, which `from_dir` and transformers'
-    /// `AutoTokenizer` open. `inputs` are the tensors that it is to make there:
-    /// [`TextTowerConfig::input_names`](crate::TextTowerConfig::input_names).
-    ///
-    /// # Errors
-    /// A file cannot be written.
-    pub fn save(&self, dir: &Path, inputs: &[&str]) -> Result<()> {
-        let file = dir.join("tokenizer.json");
-        let mut inner = Cow::Borrowed(&self.inner);
-        if let Some((normalizer, pre_tokenizer)) = &self.replaced {
-            inner.to_mut().with_normalizer(normalizer.clone()).with_pre_tokenizer(pre_tokenizer.clone());
-        }
-        let json = inner.to_string(true).map_err(|reason| format_error(&file, reason))?;
-        write(&file, &json)?;
-        let token = |id: Option<u32>| id.and_then(|id| self.inner.id_to_token(id));
-        let (bos, eos) = (token(self.bos), token(Some(self.eos)));
-        let mut config = match self.is_clip() {
-            true => {
-                json!({ "tokenizer_class": "CLIPTokenizer", "bos_token": bos, "eos_token": eos, "unk_token": eos })
-            }
-            false if self.roles.is_empty() => {
-                json!({ "tokenizer_class": "PreTrainedTokenizerFast", "cls_token": bos, "sep_token": eos })
-            }
-            false => json!({ "tokenizer_class": "PreTrainedTokenizerFast" }),
-        };
-        for (role, named) in &self.roles {
-            config[*role] = named.as_str().into();
-        }
-        config["pad_token"] = token(Some(self.pad)).into();
-        config["padding_side"] = if self.pads_left { "left" } else { "right" }.into();
-        config["model_max_length"] = self.context_length.into();
-        config["model_input_names"] = json!(inputs);
-        config[TEXT_CLEAN] = self.text_clean().name().into();
-        write(&dir.join("tokenizer_config.json"), &format!("{config:#}\n"))
-    }
 }
 
-/// Gives `tokenizer` its parts, as `tokenizer.json` writes them; a null one is left as it is.
+/// Sets the parts of `tokenizer`, as in `tokenizer.json`; null parts stay.
 fn assemble(
     tokenizer: &mut tokenizers::Tokenizer,
     normalizer: Value,
@@ -440,18 +367,14 @@ fn assemble(
     Ok(())
 }
 
-/// A part of a tokenizer, from how `tokenizer.json` writes it.
+/// A part of a tokenizer, from `tokenizer.json`.
 fn part<T: serde::de::DeserializeOwned>(json: Value) -> Result<T> {
     serde_json::from_value(json).map_err(|reason| library_error(reason.into()))
 }
 
-/// The token that `tokenizer_config.json` gives the role `role`, which it writes as a text or an object.
+/// The token of `role` in `tokenizer_config.json`, which has a string or an object.
 fn token_named<'a>(config: &'a Value, role: &str) -> Option<&'a str> {
     config[role].as_str().or_else(|| config[role]["content"].as_str())
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).map_err(|source| Error::Io { path: path.to_owned(), source })
 }
 
 fn format_error(path: &Path, reason: impl ToString) -> Error {

@@ -13,7 +13,7 @@ pub(super) enum Field<'a> {
     Fixed64(u64),
 }
 
-/// The fields of the message in `bytes`, each with its number; none if it is no message.
+/// The fields of the message in `bytes`, each with its number; none if it is malformed.
 pub(super) fn fields(mut bytes: &[u8]) -> Option<Vec<(u64, Field<'_>)>> {
     let mut fields = Vec::new();
     while !bytes.is_empty() {
@@ -39,7 +39,7 @@ fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     Some(taken)
 }
 
-/// Seven bits a byte, the lowest first; the top bit says that more follow.
+/// Seven bits a byte, the lowest first; the top bit is set if more follow.
 fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {

@@ -1,5 +1,5 @@
 //! SigLIP's tokenizer from its `spiece.model`: lower case without punctuation, split into the likeliest
-//! pieces of a unigram model (Kudo 2018), `</s>` behind.
+//! pieces of a unigram model (Kudo 2018), `</s>` after.
 
 use super::protobuf::{Field, fields};
 use serde_json::{Value, json};
@@ -7,23 +7,23 @@ use tokenizers::models::unigram::Unigram;
 use tokenizers::normalizers::{NormalizerWrapper, Precompiled, Sequence};
 use tokenizers::{AddedToken, Tokenizer};
 
-/// The context length, where `tokenizer_config.json` does not say another.
+/// The default context length.
 pub(super) const CONTEXT_LENGTH: u64 = 64;
 
 const END: &str = "</s>";
-/// What a word begins with.
+/// The mark before a word.
 const WORD: &str = "\u{2581}";
 /// Python's `string.punctuation`.
 const PUNCTUATION: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]"##;
 /// `UNIGRAM` of `model_type` in sentencepiece_model.proto.
 const UNIGRAM: u64 = 1;
 
-/// What is needed of a sentencepiece `ModelProto`.
+/// The parts of a sentencepiece `ModelProto` that are used.
 #[derive(Default)]
 struct Model {
     /// The pieces and their log probabilities.
     pieces: Vec<(String, f64)>,
-    /// The rules of Unicode normalisation, compiled.
+    /// The rules of Unicode normalization, compiled.
     charsmap: Vec<u8>,
     model_type: Option<u64>,
     unknown: Option<u64>,
@@ -34,7 +34,7 @@ struct Model {
 /// `config` is `tokenizer_config.json`, whose `do_lower_case` is true where absent.
 ///
 /// # Errors
-/// The bytes are no sentencepiece model, or one of another kind.
+/// The bytes are not a sentencepiece model, or one of another type.
 pub(super) fn tokenizer(bytes: &[u8], config: &Value) -> tokenizers::Result<Tokenizer> {
     let model = read(bytes).ok_or("it is no sentencepiece model, or it is cut off")?;
     if model.model_type.unwrap_or(UNIGRAM) != UNIGRAM {
@@ -67,11 +67,12 @@ pub(super) fn tokenizer(bytes: &[u8], config: &Value) -> tokenizers::Result<Toke
     tokenizer.with_normalizer(Some(NormalizerWrapper::Sequence(Sequence::new(steps))));
     let words =
         json!({ "type": "Metaspace", "replacement": WORD, "prepend_scheme": "always", "split": true });
+    let sequence = |id: &str| json!({ "Sequence": { "id": id, "type_id": 0 } });
+    let end_token = json!({ "SpecialToken": { "id": END, "type_id": 0 } });
     let post_processor = json!({
         "type": "TemplateProcessing",
-        "single": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "SpecialToken": { "id": END, "type_id": 0 } }],
-        "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "SpecialToken": { "id": END, "type_id": 0 } },
-                 { "Sequence": { "id": "B", "type_id": 0 } }, { "SpecialToken": { "id": END, "type_id": 0 } }],
+        "single": [sequence("A"), end_token],
+        "pair": [sequence("A"), end_token, sequence("B"), end_token],
         "special_tokens": { END: { "id": END, "ids": [end], "tokens": [END] } },
     });
     super::assemble(&mut tokenizer, Value::Null, words.clone(), post_processor, words)?;

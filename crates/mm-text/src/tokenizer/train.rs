@@ -1,3 +1,5 @@
+//! Training of tokenizers.
+
 use super::clip::{self, END, END_OF_WORD, START, normalizer, pre_tokenizer};
 use crate::{Error, Result, Tokenizer};
 use serde_json::Value;
@@ -39,8 +41,7 @@ pub fn train_bpe(
         .show_progress(false)
         .vocab_size(vocab_size - 2)
         .end_of_word_suffix(END_OF_WORD.to_owned())
-        // The trainer numbers letters as its hash map yields them; given as special tokens they keep this
-        // order.
+        // The trainer numbers letters in the order of its hash map; as special tokens they keep this order.
         .special_tokens(base.into_iter().map(|token| AddedToken::from(token, false)).collect())
         .build();
     let mut trainee = Trainee::new(BPE::default());

@@ -1,3 +1,5 @@
+//! Preprocessing configs read, written and refused.
+
 use super::*;
 
 fn read(json: &str) -> Result<ImageProcessor> {

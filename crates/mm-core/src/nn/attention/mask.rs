@@ -8,7 +8,8 @@ use tch::{Device, Kind, Tensor};
 /// use mm_core::nn::AttentionMask;
 /// use tch::Tensor;
 ///
-/// let attention_mask = Tensor::from_slice(&[1i64, 1, 0, 1, 1, 1]).view([2, 3]); // 1 for tokens, 0 for padding
+/// // 1 for tokens, 0 for padding
+/// let attention_mask = Tensor::from_slice(&[1i64, 1, 0, 1, 1, 1]).view([2, 3]);
 /// let encoder = AttentionMask::padding(&attention_mask);
 /// let decoder = AttentionMask::padding(&attention_mask).with_causal();
 /// let relative = AttentionMask::none().with_bias(Tensor::from_slice(&[0f32; 9]).view([1, 1, 3, 3]));

@@ -128,7 +128,7 @@ impl Attention {
         (qkv.get(0), qkv.get(1), qkv.get(2))
     }
 
-    /// Readies for inference in `precision`.
+    /// Prepares for inference in `precision`.
     pub fn pack(&mut self, precision: Precision) {
         match &mut self.projections {
             Projections::Joint { in_proj } => in_proj.pack(precision),

@@ -73,7 +73,7 @@ fn a_bias_is_added_to_the_scores_beside_every_mask() {
         let (_, without) = attention.forward_with_weights(&x, &mask);
         let mask = mask.with_bias(bias.shallow_clone());
         let (y, weights) = attention.forward_with_weights(&x, &mask);
-        // softmax(s + b) is softmax(s) exp(b), normalised.
+        // softmax(s + b) is softmax(s) exp(b), normalized.
         let expected = &without * bias.exp();
         let expected = &expected / expected.sum_dim_intlist([-1i64].as_slice(), true, Kind::Float);
         let is_real = hidden.logical_not() * seen.view([2, 1, 6, 1]).ne(0);

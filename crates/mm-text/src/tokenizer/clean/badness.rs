@@ -1,26 +1,26 @@
-//! Whether a text looks as if UTF-8 had been read in another encoding: the juxtapositions that ftfy 6.3's
+//! Whether a text looks like UTF-8 that was decoded with another encoding: the sequences that ftfy 6.3's
 //! `badness` counts.
 
 use regex::Regex;
 use std::sync::LazyLock;
 
-// The characters that UTF-8 becomes when it is read in a single-byte encoding, by what they are in texts that
-// are whole.
+// The characters that UTF-8 becomes when it is decoded with a single-byte encoding, by their use in intact
+// texts.
 
-/// What stands in many contexts.
+/// Characters that occur in many contexts.
 const COMMON: &str = "\u{a0}\u{ad}·´–—―…’";
-/// Controls of Latin-1, which no text has.
+/// Controls of Latin-1, which texts do not contain.
 const C1: &str = "\u{80}-\u{9f}";
-/// What hardly ever stands for itself.
+/// Characters that hardly ever occur in intact texts.
 const BAD: &str = "¦¤¨¬¯¸ƒˆˇ˘˛˜†‡‰⌐◊\u{fffd}ªº";
 const LAW: &str = "¶§";
 const CURRENCY: &str = "¢£¥₧€";
 /// Punctuation before a word.
 const START: &str = "¡«¿©΄΅‘‚“„•‹\u{f8ff}";
-/// Punctuation behind a word.
+/// Punctuation after a word.
 const END: &str = "®»˝”›™";
 const NUMERIC: &str = "²³¹±¼½¾×µ÷⁄∂∆∏∑√∞∩∫≈≠≡≤≥№";
-/// Letters that faces are made of, and so stand beside anything.
+/// Letters that emoticons contain, and so occur next to anything.
 const KAOMOJI: &str = "Ò-ÖÙ-Üò-öø-üŐŌŪŲ°";
 const UPPER_ACCENTED: &str = "À-ÑØÜÝĂĀĄĆČĎĐĘĚĒĖĞĢİĪĶĹĽŁĻŃŇŅŒŘŚŞŠŢŤŮŰŸŹŻŽҐ";
 const LOWER_ACCENTED: &str = "ßà-ñăąāćčďđęěēėğģįīķĺľłļœŕśşšťüźżžґﬁﬂ";
@@ -28,11 +28,11 @@ const UPPER_COMMON: &str = "ÞΑ-ΩΆΈΉΊΌΎΏΪΫЁ-Я";
 const LOWER_COMMON: &str = "α-ωάέήίΰа-џ";
 const BOX: &str = "│┌┐┘├┤┬┼═-╬▀▄█▌▐░▒▓";
 
-/// White space and letters as Python's `\s` and `\w` have them.
+/// White space and letters, as in Python's `\s` and `\w`.
 const SPACE: &str = r"[\s\x1c-\x1f]";
 const WORD: &str = r"[\p{L}\p{N}_]";
 
-/// Whether some characters of `text` hardly ever follow each other but in broken text.
+/// Whether `text` has a sequence of characters that hardly ever occurs in intact texts.
 pub(super) fn is_bad(text: &str) -> bool {
     IS_BAD.is_match(text)
 }

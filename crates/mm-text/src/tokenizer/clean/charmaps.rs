@@ -1,20 +1,19 @@
-//! The single-byte encodings that UTF-8 is read in by mistake, in the order in which ftfy tries them.
+//! The single-byte encodings that UTF-8 is decoded with by mistake, in the order in which ftfy tries them.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-/// What Windows' encodings write for U+FFFD here, as ftfy's do: a character that was lost is one byte that is
-/// no other.
+/// The byte of U+FFFD in Windows' encodings here, as in ftfy's, so that a lost character is one unique byte.
 pub(super) const LOST: u8 = 0x1a;
 
 /// A single-byte encoding whose first 128 bytes are ASCII.
 pub(super) struct Charmap {
-    /// What the bytes from 0x80 to 0xff stand for.
+    /// The characters of the bytes from 0x80 to 0xff.
     high: Vec<char>,
-    /// Whether it is one of Windows', whose unassigned bytes stand for the controls of Latin-1, and [`LOST`]
-    /// for U+FFFD.
+    /// Whether it is one of Windows', whose unassigned bytes are the controls of Latin-1, and [`LOST`] is
+    /// U+FFFD.
     pub is_windows: bool,
-    /// Whether a space may stand for a no-break space that belongs to a character: in Mac OS Roman that byte
+    /// Whether a space may replace the no-break space that is part of a character: in Mac OS Roman that byte
     /// is a dagger.
     pub restores_spaces: bool,
 }
@@ -24,7 +23,7 @@ impl Charmap {
         Self { high: high.chars().collect(), is_windows, restores_spaces: high != MACROMAN }
     }
 
-    /// The bytes that are read as `text`; none where it has a character of another encoding.
+    /// The bytes of `text`; none if it has a character of another encoding.
     pub fn encode(&self, text: &str) -> Option<Vec<u8>> {
         let byte = |char: char| match char {
             '\u{1a}' if self.is_windows => None,
@@ -35,7 +34,7 @@ impl Charmap {
         text.chars().map(byte).collect()
     }
 
-    /// What `byte` stands for.
+    /// The character of `byte`.
     fn char(&self, byte: u8) -> char {
         if byte < 0x80 { char::from(byte) } else { self.high[usize::from(byte) - 0x80] }
     }
@@ -57,7 +56,7 @@ pub(super) static CHARMAPS: LazyLock<Vec<Charmap>> = LazyLock::new(|| {
     charmaps
 });
 
-/// What Latin-1 and Windows' encodings make of the bytes of UTF-8.
+/// The characters that the bytes of UTF-8 are in Latin-1 and in Windows' encodings.
 pub(super) struct Clues {
     /// Of the first of two bytes.
     pub first_of_2: BTreeSet<char>,
@@ -65,13 +64,13 @@ pub(super) struct Clues {
     pub first_of_3: BTreeSet<char>,
     /// Of the first of four bytes.
     pub first_of_4: BTreeSet<char>,
-    /// Of a byte that is not the first, or a space in place of the no-break space.
+    /// Of a byte that is not the first, or a space instead of the no-break space.
     pub continuation: BTreeSet<char>,
-    /// Those of them that seldom stand for themselves.
+    /// Those of them that are rare in intact texts.
     pub strict_continuation: BTreeSet<char>,
 }
 
-/// Dashes, quotation marks and the like, which often stand for themselves beside broken characters.
+/// Dashes, quotation marks and the like, which are often intact next to broken characters.
 const PLAIN_PUNCTUATION: [char; 11] = ['–', '—', '―', '‘', '’', '‚', '“', '”', '„', '•', '…'];
 
 pub(super) static CLUES: LazyLock<Clues> = LazyLock::new(|| {

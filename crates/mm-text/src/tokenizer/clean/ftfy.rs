@@ -1,4 +1,4 @@
-//! What ftfy 6.3 does to a text (Speer 2019, "ftfy"), with its default settings.
+//! ftfy 6.3 (Speer 2019) with its default settings.
 
 use super::charmaps::of_c1;
 use super::html::unescape_whole;
@@ -7,12 +7,12 @@ use regex::Regex;
 use std::sync::LazyLock;
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-/// The most characters that are repaired at once.
+/// The largest number of characters that are repaired at once.
 const LONGEST_SEGMENT: usize = 1_000_000;
 
-/// `text` with broken encodings repaired, character references resolved where nothing in it or before it is a
-/// tag, letters of other widths, ligatures and curly quotation marks made plain, line breaks as `\n`,
-/// terminal escapes and controls left out, composed (NFC). Each line is repaired for itself.
+/// `text` with broken encodings repaired, character references resolved if nothing in it or before it is a
+/// tag, letters of other widths, ligatures and curly quotation marks replaced, line breaks as `\n`, without
+/// terminal escapes and controls, composed (NFC). Each line is repaired on its own.
 pub(super) fn fix_text(text: &str) -> String {
     let (mut out, mut is_html) = (String::with_capacity(text.len()), false);
     for line in text.split_inclusive('\n') {
@@ -50,8 +50,8 @@ fn fix_segment(segment: &str, is_html: bool) -> String {
 static TERMINAL_ESCAPE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\x1b\[[\d;]*[a-zA-Z]").expect("the pattern is valid"));
 
-/// `text` with plain characters for those of other widths, ligatures, curly quotation marks, line breaks and
-/// controls of Latin-1.
+/// `text` with plain characters instead of those of other widths, ligatures, curly quotation marks, line
+/// breaks and controls of Latin-1.
 fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
@@ -107,10 +107,11 @@ fn ligature(char: char) -> Option<&'static str> {
     })
 }
 
-/// Whether ftfy leaves `char` out: controls of ASCII but for white space, deprecated and invisible ones, byte
+/// Whether ftfy removes `char`: controls of ASCII except white space, deprecated and invisible ones, byte
 /// order marks.
 fn is_control(char: char) -> bool {
-    matches!(char, '\0'..='\x08' | '\x0b' | '\x0e'..='\x1f' | '\x7f' | '\u{206a}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffc}')
+    let is_ascii_control = matches!(char, '\0'..='\x08' | '\x0b' | '\x0e'..='\x1f' | '\x7f');
+    is_ascii_control || matches!(char, '\u{206a}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffc}')
 }
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
-//! Character references of HTML, as Python's `html.unescape` and as ftfy resolve them.
+//! Character references of HTML, resolved as by Python's `html.unescape` and by ftfy.
 
 use super::charmaps::of_c1;
 use htmlize::ENTITIES;
 use std::borrow::Cow;
 
-/// The most characters that Python reads as a name.
+/// The longest name that Python reads.
 const LONGEST_NAME: usize = 32;
-/// The most letters and digits that ftfy reads as a name.
+/// The longest name that ftfy reads.
 const LONGEST_FTFY_NAME: usize = 24;
 
-/// `text` with its character references resolved as Python's `html.unescape` does: names and numbers with or
-/// without a semicolon, of an unknown name without one its longest beginning that is known.
+/// `text` with its character references resolved as by Python's `html.unescape`: names and numbers with or
+/// without a semicolon, and of an unknown name without one its longest known prefix.
 pub(super) fn unescape(text: &str) -> Cow<'_, str> {
     replaced(text, |rest| {
         if let Some(number) = rest.strip_prefix('#') {
@@ -24,7 +24,7 @@ pub(super) fn unescape(text: &str) -> Cow<'_, str> {
         if let Some(found) = named(whole) {
             return Some((whole.len(), found.to_owned()));
         }
-        // One letter alone is no name.
+        // A single letter is not a name.
         let shorter = whole.char_indices().map(|(place, _)| place).skip(2).collect::<Vec<_>>();
         let known = |&end: &usize| named(&whole[..end]).map(|found| format!("{found}{}", &whole[end..]));
         let resolved = shorter.iter().rev().find_map(known).unwrap_or_else(|| format!("&{whole}"));
@@ -42,7 +42,7 @@ pub(super) fn unescape_whole(text: &str) -> Cow<'_, str> {
             (1..=LONGEST_FTFY_NAME).contains(&length) && rest[hash + length..].starts_with(';');
         let whole = is_reference.then(|| &rest[..hash + length + 1])?;
         let resolved = match hash {
-            // Where a part of it is resolved alone, its semicolon is left.
+            // If only a part of it is resolved, its semicolon remains.
             1 => Some(unescape(&format!("&{whole}")).into_owned()).filter(|resolved| !resolved.contains(';')),
             _ => named(whole).map(str::to_owned).or_else(|| capitals(whole)),
         };
@@ -50,7 +50,7 @@ pub(super) fn unescape_whole(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// What the name in capitals `whole`, its semicolon included, stands for: the capitals of what it stands for
+/// The characters of the name in capitals `whole`, its semicolon included: the capitals of those of the name
 /// in lower case.
 fn capitals(whole: &str) -> Option<String> {
     let small = whole.to_ascii_lowercase();
@@ -59,8 +59,8 @@ fn capitals(whole: &str) -> Option<String> {
     (is_capitals && unescape(&reference) == reference).then(|| named(&small)).flatten().map(str::to_uppercase)
 }
 
-/// `text` with what `resolve` makes of what follows each `&`: the bytes that it takes, and what stands for
-/// them and the `&`.
+/// `text` with references replaced by `resolve`, which maps the text after an `&` to the number of bytes of
+/// the reference and its replacement.
 fn replaced(text: &str, resolve: impl Fn(&str) -> Option<(usize, String)>) -> Cow<'_, str> {
     if !text.contains('&') {
         return Cow::Borrowed(text);
@@ -81,14 +81,14 @@ fn replaced(text: &str, resolve: impl Fn(&str) -> Option<(usize, String)>) -> Co
     Cow::Owned(out)
 }
 
-/// What the reference `&name` stands for.
+/// The characters of the reference `&name`.
 fn named(name: &str) -> Option<&'static str> {
     let resolved = ENTITIES.get(format!("&{name}").as_bytes())?;
     std::str::from_utf8(resolved).ok()
 }
 
-/// The character of a number and an optional semicolon, and how many bytes they take: nothing for one that no
-/// text has.
+/// The character of a number with an optional semicolon, and their number of bytes; empty for a character
+/// that texts do not contain.
 fn numeric(text: &str) -> Option<(usize, String)> {
     let hex = text.strip_prefix(['x', 'X']);
     let (digits, radix) = hex.map_or((text, 10), |digits| (digits, 16));
@@ -97,7 +97,7 @@ fn numeric(text: &str) -> Option<(usize, String)> {
         return None;
     }
     let end = usize::from(digits[length..].starts_with(';'));
-    // What does not fit is larger than any character.
+    // An overflow is larger than any character.
     let code = u32::from_str_radix(&digits[..length], radix).unwrap_or(u32::MAX);
     Some((text.len() - digits.len() + length + end, character(code)))
 }

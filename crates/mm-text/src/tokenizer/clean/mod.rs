@@ -1,4 +1,4 @@
-//! Texts as open_clip and OpenAI's CLIP clean them before they are tokenized.
+//! The cleaning of texts before tokenization, as in open_clip and OpenAI's CLIP.
 
 mod badness;
 mod charmaps;
@@ -9,22 +9,21 @@ mod mojibake;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
-/// How a text is cleaned before it is tokenized: open_clip's `clean`.
+/// The cleaning of texts before tokenization: open_clip's `clean`.
 ///
-/// All but [`TextClean::None`] begin as OpenAI's CLIP does: ftfy repairs broken encodings and makes curly
-/// quotation marks, ligatures and letters of other widths plain, and HTML's character references are
-/// resolved.
+/// All but [`TextClean::None`] start as OpenAI's CLIP does: ftfy repairs broken encodings and replaces curly
+/// quotation marks, ligatures and letters of other widths, and HTML's character references are resolved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TextClean {
-    /// Not at all, as in transformers.
+    /// No cleaning, as in transformers.
     #[default]
     None,
-    /// And runs of white space become one space.
+    /// Also joins white space to one space.
     Whitespace,
-    /// And lower case.
+    /// Also lowers case.
     Lower,
-    /// And lower case without the punctuation of ASCII (Zhai et al. 2023).
+    /// Also lowers case and removes the punctuation of ASCII (Zhai et al. 2023).
     Canonicalize,
 }
 
@@ -57,7 +56,7 @@ impl TextClean {
         }
     }
 
-    /// The one of that name.
+    /// The cleaning with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::None, Self::Whitespace, Self::Lower, Self::Canonicalize]
             .into_iter()
@@ -65,7 +64,7 @@ impl TextClean {
     }
 }
 
-/// Whether there is nothing to repair in `text`: nearly all captions are such.
+/// Whether there is nothing to repair in `text`, as in nearly all captions.
 fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'%' | b'\''..=b'~' | b'\t' | b'\n' | b'\r' | b'\x0c'))
 }
@@ -75,7 +74,7 @@ fn repair(text: &str) -> String {
     html::unescape(&html::unescape(&fixed)).into_owned()
 }
 
-/// The words of `text`, a space between each two.
+/// The words of `text`, joined by spaces.
 fn spaced(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for word in text.split_whitespace() {

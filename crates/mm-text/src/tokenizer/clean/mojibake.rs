@@ -1,4 +1,4 @@
-//! The repair of UTF-8 that was read in another encoding, as ftfy 6.3's `fix_encoding` does it.
+//! The repair of UTF-8 that was decoded with another encoding: ftfy 6.3's `fix_encoding`.
 
 use super::badness::is_bad;
 use super::charmaps::{CHARMAPS, CLUES, Charmap, of_c1};
@@ -6,7 +6,7 @@ use regex::bytes::{Captures, Regex};
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-/// `text` read in the encodings that it was meant to be read in, as far as that can be told.
+/// `text` decoded with the right encodings, as far as they can be detected.
 pub(super) fn fix_encoding(text: String) -> String {
     let mut text = text;
     loop {
@@ -17,7 +17,7 @@ pub(super) fn fix_encoding(text: String) -> String {
     }
 }
 
-/// One encoding undone; none where there is nothing to do.
+/// One wrong decoding undone; none if there is nothing to do.
 fn one_step(text: &str) -> Option<String> {
     if text.is_ascii() || !is_bad(text) {
         return None;
@@ -31,13 +31,13 @@ fn one_step(text: &str) -> Option<String> {
     if parts.as_deref().is_some_and(|fixed| fixed != text) {
         return parts;
     }
-    // What is left are the controls of Latin-1, which Windows-1252 has characters for.
+    // The rest are controls of Latin-1, for which Windows-1252 has characters.
     let is_c1 = |char: char| matches!(char, '\u{80}'..='\u{9f}');
     text.contains(is_c1)
         .then(|| text.chars().map(|char| if is_c1(char) { of_c1(char) } else { char }).collect())
 }
 
-/// `bytes`, which `charmap` was taken for, as UTF-8.
+/// `bytes`, which were decoded with `charmap`, as UTF-8.
 fn read_as_utf8(mut bytes: Vec<u8>, charmap: &Charmap) -> Option<String> {
     if charmap.restores_spaces && ALTERED.is_match(&bytes) {
         bytes = restore_spaces(&bytes);
@@ -48,8 +48,7 @@ fn read_as_utf8(mut bytes: Vec<u8>, charmap: &Charmap) -> Option<String> {
     String::from_utf8(without_variants(bytes)).ok()
 }
 
-/// Characters of UTF-8 in which a space stands for a no-break space, and after which a likely character comes
-/// out.
+/// Characters of UTF-8 with a space instead of a no-break space, whose repair gives a likely character.
 static ALTERED: LazyLock<Regex> = LazyLock::new(|| {
     pattern(&[
         r"[\xc2\xc3\xc5\xce\xd0\xd9] ",
@@ -61,7 +60,7 @@ static ALTERED: LazyLock<Regex> = LazyLock::new(|| {
     ])
 });
 
-/// Characters of UTF-8, surrogates among them, some of whose bytes are lost or a question mark.
+/// Characters of UTF-8, also surrogates, with bytes that are lost or a question mark.
 static LOSSY: LazyLock<Regex> = LazyLock::new(|| {
     pattern(&[
         r"[\xc2-\xdf]\x1a",
@@ -81,10 +80,10 @@ fn pattern(alternatives: &[&str]) -> Regex {
     Regex::new(&format!("(?-u){}", alternatives.join("|"))).expect("the pattern is valid")
 }
 
-/// The words behind "à" that are one word with it in Portuguese.
+/// The words that form one word with a preceding "à" in Portuguese.
 const JOINED_TO_A_GRAVE: [&[u8]; 5] = [b" ", b"quele", b"quela", b"quilo", b"s "];
 
-/// `bytes` with no-break spaces where a space stands for one; behind the word "à" the space stays.
+/// `bytes` with no-break spaces restored where a space replaced one; after the word "à" the space stays.
 fn restore_spaces(bytes: &[u8]) -> Vec<u8> {
     let mut words = Vec::with_capacity(bytes.len());
     for (place, &byte) in bytes.iter().enumerate() {
@@ -99,7 +98,7 @@ fn restore_spaces(bytes: &[u8]) -> Vec<u8> {
     ALTERED.replace_all(&words, restored).into_owned()
 }
 
-/// `bytes` with UTF-8 in place of its variants: a null of two bytes, and surrogates of three bytes each.
+/// `bytes` with UTF-8 instead of its variants: a null of two bytes, and surrogates of three bytes each.
 fn without_variants(bytes: Vec<u8>) -> Vec<u8> {
     if !bytes.iter().any(|byte| [0xc0, 0xed].contains(byte)) {
         return bytes;
@@ -127,7 +126,7 @@ fn without_variants(bytes: Vec<u8>) -> Vec<u8> {
     out
 }
 
-/// `text` with those parts repaired that look like UTF-8 each for itself; none where there is no such part.
+/// `text` with the parts that look like UTF-8 repaired one by one; none if there is no such part.
 fn fix_parts(text: &str) -> Option<String> {
     let chars: Vec<char> = text.chars().collect();
     let (mut out, mut place, mut is_found) = (String::with_capacity(text.len()), 0, false);
@@ -147,7 +146,7 @@ fn fix_parts(text: &str) -> Option<String> {
     is_found.then_some(out)
 }
 
-/// Where the run of characters that look like UTF-8 ends which begins at `place`; `place` where none does.
+/// The end of the run of characters that look like UTF-8 and starts at `place`; `place` if there is none.
 fn end_of_part(chars: &[char], place: usize) -> usize {
     let clues = &*CLUES;
     if place > 0 && clues.strict_continuation.contains(&chars[place - 1]) {
