@@ -37,8 +37,8 @@ impl ClipConfig {
         Self { embed_dim, loss, image, text, image_projection: true, text_projection: true }
     }
 
-    /// Whether training computes the activations inside of the towers' transformer blocks again in the backward
-    /// pass: less memory, more time, the same gradients.
+    /// Whether training computes the activations inside of the towers' transformer blocks again in the
+    /// backward pass: less memory, more time, the same gradients.
     pub fn set_gradient_checkpointing(&mut self, on: bool) {
         self.image.set_gradient_checkpointing(on);
         self.text.set_gradient_checkpointing(on);

@@ -37,7 +37,8 @@ pub enum Error {
     Evaluation(String),
     /// A model makes no numbers of a sample.
     #[error(
-        "the model makes NaN or infinite numbers of {}: its weights are broken, or too large for the precision",
+        "the model makes NaN or infinite numbers of {}: its weights are broken, or too large for the \
+         precision",
         one_line(sample)
     )]
     NotFinite {

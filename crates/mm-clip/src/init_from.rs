@@ -24,8 +24,8 @@ pub(crate) struct InitFrom {
 }
 
 impl InitFrom {
-    /// Opens the checkpoints of `model`, which is valid. If one of them is missing, the run's own `checkpoint`
-    /// takes its place.
+    /// Opens the checkpoints of `model`, which is valid. If one of them is missing, the run's own
+    /// `checkpoint` takes its place.
     ///
     /// # Errors
     /// A checkpoint cannot be opened, or the resolution does not suit the image tower.
@@ -142,8 +142,8 @@ impl InitFrom {
         }
     }
 
-    /// Builds the model on `vs`, with initial values for the variables that no checkpoint fills, and moves the
-    /// variables of locked layers into a store of their own.
+    /// Builds the model on `vs`, with initial values for the variables that no checkpoint fills, and moves
+    /// the variables of locked layers into a store of their own.
     ///
     /// # Errors
     /// A checkpoint does not fit the model.

@@ -23,7 +23,8 @@ struct TowerParameter<'a> {
 }
 
 impl<'a> TowerParameter<'a> {
-    /// The tower's parameter with this name in a [`Clip`](crate::Clip); none for the temperature and the bias.
+    /// The tower's parameter with this name in a [`Clip`](crate::Clip); none for the temperature and the
+    /// bias.
     fn find(name: &'a str, config: &'a ClipConfig) -> Option<Self> {
         let (root, rest) = name.split_once('.')?;
         let (image, text): (&dyn TowerSpec, &dyn TowerSpec) = (&*config.image, &*config.text);
@@ -46,7 +47,8 @@ pub(crate) fn group_of(name: &str, config: &ClipConfig) -> Option<LayerGroup> {
     Some(LayerGroup { is_image, behind: last - name.map_or(last, |name| tower.depth(name)) })
 }
 
-/// Whether weight decay applies to the parameter `name` of a [`Clip`](crate::Clip), given that it is a matrix.
+/// Whether weight decay applies to the parameter `name` of a [`Clip`](crate::Clip), given that it is a
+/// matrix.
 pub(crate) fn has_weight_decay(name: &str, config: &ClipConfig) -> bool {
     let parameter = TowerParameter::find(name, config);
     parameter

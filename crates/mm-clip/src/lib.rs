@@ -23,8 +23,8 @@
 //!     embed_dim = 16
 //!     image = { kind = "vit", image_size = 16, patch_size = 8, hidden_size = 32, num_attention_heads = 4,
 //!               num_hidden_layers = 2, intermediate_size = 64 }
-//!     text = { kind = "clip", vocab_size = 100, eos_token_id = 99, hidden_size = 32, num_attention_heads = 4,
-//!              num_hidden_layers = 2, intermediate_size = 64, max_position_embeddings = 8 }
+//!     text = { kind = "clip", vocab_size = 100, eos_token_id = 99, hidden_size = 32, intermediate_size = 64,
+//!              num_hidden_layers = 2, num_attention_heads = 4, max_position_embeddings = 8 }
 //! "#)?;
 //! let vs = VarStore::new(Device::Cpu);
 //! let clip = Clip::new(&vs.root(), &config)?;

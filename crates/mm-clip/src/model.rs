@@ -1,3 +1,5 @@
+//! The two towers with their head.
+
 use crate::{ClipConfig, ContrastiveHead, Error, ImageEncoder, Result, TextEncoder};
 use mm_core::Precision;
 use tch::nn::Path;
@@ -25,7 +27,8 @@ impl Clip {
         let widths = [("image", image.output_width()), ("text", text.output_width())];
         match widths.iter().find(|(_, width)| *width != config.embed_dim) {
             Some((tower, width)) => Err(Error::Model(format!(
-                "embed_dim is {}, but the {tower} tower, which ends in the shared space itself, is {width} wide: set embed_dim = {width}",
+                "embed_dim is {}, but the {tower} tower, which ends in the shared space itself, is {width} \
+                 wide: set embed_dim = {width}",
                 config.embed_dim
             ))),
             None => Ok(Self { image, text, head: ContrastiveHead::new(path, config.loss) }),

@@ -48,12 +48,14 @@ pub struct ModelConfig {
     pub text: Option<TextTowerConfig>,
 }
 
-/// A frozen tower (LiT, Zhai et al. 2022), which runs as in inference: no dropped patches, no batch statistics.
+/// A frozen tower (LiT, Zhai et al. 2022), which runs as in inference: no dropped patches, no batch
+/// statistics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lock {
-    /// The number of its last layer groups that train. Groups are, as in open_clip: the embeddings; each block
-    /// but the last; the last block with the norm and head after it; the projection to the shared space.
+    /// The number of its last layer groups that train. Groups are, as in open_clip: the embeddings; each
+    /// block but the last; the last block with the norm and head after it; the projection to the shared
+    /// space.
     pub unlocked_groups: usize,
 }
 

@@ -115,8 +115,19 @@ name = "tiny"
 
 [model]
 embed_dim = 16
-image = { kind = "vit", image_size = 32, patch_size = 16, hidden_size = 16, intermediate_size = 32, num_hidden_layers = 2, num_attention_heads = 2 }
-text = { kind = "clip", hidden_size = 16, intermediate_size = 32, num_hidden_layers = 2, num_attention_heads = 2, max_position_embeddings = 24 }
+image.kind = "vit"
+image.image_size = 32
+image.patch_size = 16
+image.hidden_size = 16
+image.intermediate_size = 32
+image.num_hidden_layers = 2
+image.num_attention_heads = 2
+text.kind = "clip"
+text.hidden_size = 16
+text.intermediate_size = 32
+text.num_hidden_layers = 2
+text.num_attention_heads = 2
+text.max_position_embeddings = 24
 lock_image = { unlocked_groups = 2 }
 
 [tokenizer]

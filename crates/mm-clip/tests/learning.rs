@@ -21,8 +21,19 @@ seed = 3
 
 [model]
 embed_dim = 64
-image = { kind = "vit", image_size = 48, patch_size = 16, hidden_size = 64, intermediate_size = 256, num_hidden_layers = 2, num_attention_heads = 2 }
-text = { kind = "clip", hidden_size = 64, intermediate_size = 256, num_hidden_layers = 1, num_attention_heads = 2, max_position_embeddings = 24 }
+image.kind = "vit"
+image.image_size = 48
+image.patch_size = 16
+image.hidden_size = 64
+image.intermediate_size = 256
+image.num_hidden_layers = 2
+image.num_attention_heads = 2
+text.kind = "clip"
+text.hidden_size = 64
+text.intermediate_size = 256
+text.num_hidden_layers = 1
+text.num_attention_heads = 2
+text.max_position_embeddings = 24
 
 [tokenizer]
 vocab_size = 8192

@@ -167,7 +167,7 @@ fn three_thousand_folders_with_mutated_files_give_a_model_or_an_error_that_names
             Ok(()) => opened.set(opened.get() + 1),
             Err(error) => {
                 let message = error.to_string();
-                // A tokenizer may lack a token for what is in a text: that is told of the text, not of a
+                // A tokenizer may have no token for a text: the error is then about the text, not about the
                 // file.
                 let is_told = message.contains(subject.path()) || message.starts_with("tokenizer: ");
                 assert!(is_told && !message.contains(char::is_control), "{message}");

@@ -34,8 +34,8 @@ pub enum Logits {
     /// computed B/N x B/N at a time, with texts exchanged in a ring (Zhai et al. 2023, section 3.3).
     Local,
     /// A tile at a time, recomputed for the gradients, with texts exchanged in a ring (Cheng et al. 2025,
-    /// "Breaking the memory barrier of contrastive loss via tile-based strategy"): memory grows with B/N. Also
-    /// for a single process.
+    /// "Breaking the memory barrier of contrastive loss via tile-based strategy"): memory grows with B/N.
+    /// Also for a single process.
     Tiled,
 }
 

@@ -31,9 +31,9 @@ impl Launch {
         Self { rank: 0, world: 1, local_rank: 0, host, port: 0, launcher_hosts_store: false, prefix }
     }
 
-    /// Reads the variables that torchrun, Kubernetes' PyTorchJob and `cargo xtask train` set (`RANK`, `WORLD_SIZE`,
-    /// `LOCAL_RANK`, `MASTER_ADDR`, `MASTER_PORT`), else srun's variables, else Open MPI's. Without any of them: a
-    /// single process.
+    /// Reads the variables that torchrun, Kubernetes' PyTorchJob and `cargo xtask train` set (`RANK`,
+    /// `WORLD_SIZE`, `LOCAL_RANK`, `MASTER_ADDR`, `MASTER_PORT`), else srun's variables, else Open MPI's.
+    /// Without any of them: a single process.
     ///
     /// # Errors
     /// Variables that belong together are partly missing, are not numbers, or contradict each other.

@@ -14,9 +14,9 @@
 //!
 //! # Gradients
 //! The loss of a run is the mean of its processes' losses, and gradients are averaged over the processes. The
-//! backward pass of an all-gather is a reduce-scatter with *sum*: a gathered row gets the sum of its gradients
-//! in all processes. With that no factor of the world size appears anywhere; `tests/losses.rs` compares N
-//! processes with one for each loss.
+//! backward pass of an all-gather is a reduce-scatter with *sum*: a gathered row gets the sum of its
+//! gradients in all processes. With that no factor of the world size appears anywhere; `tests/losses.rs`
+//! compares N processes with one for each loss.
 //!
 //! ```
 //! use mm_dist::{Contrastive, ContrastiveConfig, ProcessGroup};

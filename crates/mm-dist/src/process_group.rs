@@ -37,12 +37,12 @@ impl ProcessGroup {
         Self(None)
     }
 
-    /// Joins the process group of `launch`, over NCCL where `device` is a GPU, else over Gloo. `timeout` bounds
-    /// the rendezvous and every collective.
+    /// Joins the process group of `launch`, over NCCL where `device` is a GPU, else over Gloo. `timeout`
+    /// bounds the rendezvous and every collective.
     ///
     /// # Errors
-    /// The rendezvous fails: its address cannot be opened or reached, a process is missing after `timeout`, or
-    /// two have the same rank.
+    /// The rendezvous fails: its address cannot be opened or reached, a process is missing after `timeout`,
+    /// or two have the same rank.
     pub fn join(launch: &Launch, device: Device, timeout: Duration) -> Result<Self> {
         let Launch { rank, world, .. } = *launch;
         if world == 1 {
@@ -134,8 +134,9 @@ impl ProcessGroup {
         Ok(out)
     }
 
-    /// [`ProcessGroup::all_gather`] with a gradient: a row gets the sum of its gradients in all processes. With
-    /// gradients averaged over the processes afterwards, that is the gradient of the mean of their losses.
+    /// [`ProcessGroup::all_gather`] with a gradient: a row gets the sum of its gradients in all processes.
+    /// With gradients averaged over the processes afterwards, that is the gradient of the mean of their
+    /// losses.
     ///
     /// # Errors
     /// Another process fails; so may the backward pass.
@@ -266,7 +267,8 @@ impl ProcessGroup {
             let main = joined.store.get(what, joined.timeout)?;
             own = differences(&String::from_utf8_lossy(&main), text);
         }
-        // Rank 0 hosts the store and must not exit before the others have read it: all exchange their findings.
+        // Rank 0 hosts the store and must not exit before the others have read it: all exchange their
+        // findings.
         let found = self.gather_bytes(own.as_bytes())?;
         let described: Vec<String> = others
             .iter()

@@ -17,7 +17,8 @@ const COMPLETE: &str = "complete";
 /// Opens the store of `launch` and waits until all processes have joined it.
 ///
 /// # Errors
-/// The store cannot be opened or reached, a process does not join within `timeout`, or two have the same rank.
+/// The store cannot be opened or reached, a process does not join within `timeout`, or two have the same
+/// rank.
 pub(crate) fn rendezvous(launch: &Launch, timeout: Duration) -> Result<TcpStore> {
     let Launch { rank, world, .. } = *launch;
     let address = format!("{}:{}", launch.host, launch.port);

@@ -1,5 +1,5 @@
-//! N processes compute the loss and gradients of one process, for every loss and layout of logits. The classic
-//! mistake, gradients off by a factor of N, fails each of these tests.
+//! N processes compute the loss and gradients of one process, for every loss and layout of logits. The
+//! classic mistake, gradients off by a factor of N, fails each of these tests.
 
 mod common;
 

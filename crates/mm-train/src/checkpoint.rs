@@ -227,8 +227,8 @@ fn prune(checkpoints: &Path, step: u64, keep: usize) {
     }
 }
 
-/// Checks that the checkpoint in a folder is complete, without reading its tensors: its state, and each file's
-/// header and length.
+/// Checks that the checkpoint in a folder is complete, without reading its tensors: its state, and each
+/// file's header and length.
 ///
 /// # Errors
 /// The first problem found.

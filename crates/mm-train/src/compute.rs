@@ -42,7 +42,8 @@ pub(crate) fn difference(before: &[Compute], now: &[Compute]) -> Option<String> 
         ways.push(format!("set ATEN_CPU_CAPABILITY={capability}, where the processor has it"));
     }
     Some(format!(
-        "the checkpoint was computed by {}, and the run continues with {}: its numbers are those of the unbroken run up to rounding, not bit for \
+        "the checkpoint was computed by {}, and the run continues with {}: its numbers are those of the \
+         unbroken run up to rounding, not bit for \
          bit; for the same bits {}",
         describe(before),
         describe(now),
@@ -101,7 +102,10 @@ mod tests {
     fn of_several_processes_each_one_counts() {
         let (pair, odd) = (all(&[(1, "AVX2"), (1, "AVX2")]), all(&[(1, "AVX2"), (3, "AVX2")]));
         let warning = difference(&pair, &odd).unwrap();
-        assert!(warning.contains("by 2 processes with 1 thread (AVX2) each, and the run continues with 2 processes with 1 thread (AVX2), 3 threads"));
+        assert!(warning.contains(
+            "by 2 processes with 1 thread (AVX2) each, and the run continues with 2 \
+        processes with 1 thread (AVX2), 3 threads"
+        ));
         let warning = difference(&pair, &all(&[(2, "AVX2")])).unwrap();
         assert!(
             warning.ends_with("for the same bits start 2 processes and set OMP_NUM_THREADS=1"),

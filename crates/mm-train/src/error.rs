@@ -38,13 +38,15 @@ pub enum Error {
     RunExists(PathBuf),
     /// Another process trains in the run's folder.
     #[error(
-        "another process trains in the run folder {0}: wait for it to end, or choose another run.name; if there is \
+        "another process trains in the run folder {0}: wait for it to end, or choose another run.name; if \
+         there is \
          none, as after a crash of a node, remove {0}/.lock"
     )]
     RunBusy(PathBuf),
     /// A finished run has no checkpoints any more.
     #[error(
-        "run {0} is finished: model/ exists, but no checkpoint to resume from; choose another run.name, or remove \
+        "run {0} is finished: model/ exists, but no checkpoint to resume from; choose another run.name, or \
+         remove \
          the folder to train again"
     )]
     NothingToResume(PathBuf),
@@ -60,7 +62,8 @@ pub enum Error {
     },
     /// All steps are done, and the model cannot be written.
     #[error(
-        "the model cannot be saved: {source}; no step is lost: {checkpoint} is complete. After the repair, --resume \
+        "the model cannot be saved: {source}; no step is lost: {checkpoint} is complete. After the repair, \
+         --resume \
          latest writes the model, or `mm convert --from {checkpoint} --to DIR` writes it elsewhere"
     )]
     ModelNotSaved {

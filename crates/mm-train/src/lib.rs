@@ -9,10 +9,10 @@
 //! every task has; the task's [`TaskConfig`] holds them beside its own. [`read_config`] reads and checks all.
 //!
 //! # Exact resume
-//! Everything a step depends on is in the checkpoint or is a function of the run's seed and the step's number:
-//! weights, moments and averaged weights are stored bit for bit, [`TrainingData`] has its position, and
-//! libtorch's generators are seeded anew at every step ([`mm_core::seed`]). A run killed at any moment and
-//! resumed equals the run that was never killed, with the same number of threads on the same kind of
+//! Everything a step depends on is in the checkpoint or is a function of the run's seed and the step's
+//! number: weights, moments and averaged weights are stored bit for bit, [`TrainingData`] has its position,
+//! and libtorch's generators are seeded anew at every step ([`mm_core::seed`]). A run killed at any moment
+//! and resumed equals the run that was never killed, with the same number of threads on the same kind of
 //! processor: the order of floating-point sums depends on both. A run that is resumed with others warns.
 //!
 //! # Several processes
@@ -21,9 +21,9 @@
 //! processes.
 //!
 //! # Evaluation
-//! [`Task::evaluate`] gives an [`Evaluation`] for a set: metrics, tables, pictures. Training and `mm eval` call
-//! it the same way; `metrics.jsonl`, TensorBoard, the printed tables, `--json` and the page ([`write_page`])
-//! are made from its value.
+//! [`Task::evaluate`] gives an [`Evaluation`] for a set: metrics, tables, pictures. Training and `mm eval`
+//! call it the same way; `metrics.jsonl`, TensorBoard, the printed tables, `--json` and the page
+//! ([`write_page`]) are made from its value.
 //!
 //! # A run's folder
 //! `config.toml`, `metrics.jsonl`, TensorBoard events, `checkpoints/step-N/` (`model.safetensors`,

@@ -21,12 +21,12 @@ pub enum Resume {
 }
 
 impl Resume {
-    /// The checkpoint that the run in `folder` starts from, checked by its headers and the sizes of its files;
-    /// none: step 0.
+    /// The checkpoint that the run in `folder` starts from, checked by its headers and the sizes of its
+    /// files; none: step 0.
     ///
     /// # Errors
-    /// A new run's folder exists; the checkpoint is damaged or missing (the error names the complete one before it);
-    /// the run has ended and has no checkpoint any more.
+    /// A new run's folder exists; the checkpoint is damaged or missing (the error names the complete one
+    /// before it); the run has ended and has no checkpoint any more.
     pub fn checkpoint(&self, folder: &Path) -> Result<Option<PathBuf>> {
         let checkpoints = folder.join("checkpoints");
         let wanted = match self {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The training set of a run as one process reads it: the data set, the order of its samples, the position in
-/// it, the samples that could not be read, and the time spent waiting for data. The trainer owns it, saves the
-/// position in every checkpoint and goes on from there.
+/// it, the samples that could not be read, and the time spent waiting for data. The trainer owns it, saves
+/// the position in every checkpoint and goes on from there.
 pub struct TrainingData<I> {
     dataset: Arc<dyn Dataset>,
     config: LoaderConfig,

@@ -42,7 +42,9 @@ pub fn run(args: &Args) -> Result<()> {
     if args.json {
         let (similarity, columns) = (relevance.similarity, relevance.columns);
         let values = &relevance.values;
-        let report = serde_json::json!({ "out": args.out, "similarity": similarity, "columns": columns, "values": values });
+        let report = serde_json::json!({
+            "out": args.out, "similarity": similarity, "columns": columns, "values": values,
+        });
         output::print_line(report)
     } else {
         output::print_line(format_args!(

@@ -12,8 +12,10 @@ use std::path::PathBuf;
 /// Classify images by labels, without training (zero-shot).
 #[derive(clap::Args)]
 #[command(
-    after_help = "A probability is what the model's loss makes of it. CLIP's (softmax): the label's share among those given; they add up to \
-                  100 %, and one label alone always has all. SigLIP's (sigmoid): whether the label fits, each for itself; all may be low. \
+    after_help = "A probability is what the model's loss makes of it. CLIP's (softmax): the label's share \
+    among those given; they add up to \
+                  100 %, and one label alone always has all. SigLIP's (sigmoid): whether the label fits, \
+                  each for itself; all may be low. \
                   --json names the kind.\n\n\
                   Example: mm classify --model runs/demo/model --labels \"red heart,grinning face\" photo.png"
 )]

@@ -8,11 +8,10 @@ use std::path::PathBuf;
 
 /// Convert a model to another format, type or resolution, or average two models.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  mm convert --from openai/clip-vit-base-patch32 --to clip-b32 --format open_clip\n  \
+#[command(after_help = "Examples:\n  mm convert --from openai/clip-vit-base-patch32 --to clip-b32 --format \
+    open_clip\n  \
                   mm convert --from clip-b32 --to clip-b32-int8 --int8\n  \
-                  mm convert --wise-ft zero-shot fine-tuned --alpha 0.5 --to wise"
-)]
+                  mm convert --wise-ft zero-shot fine-tuned --alpha 0.5 --to wise")]
 pub struct Args {
     /// The model: a folder or a hub name.
     #[arg(long, value_name = "DIR|NAME", required_unless_present = "wise_ft", conflicts_with = "wise_ft")]
@@ -100,7 +99,7 @@ pub fn run(args: &Args) -> Result<()> {
             model
         }
         (Some(from), _) => read(from)?,
-        _ => unreachable!("clap asks for --from or for two models"),
+        _ => unreachable!("clap requires --from or two models"),
     };
     model.write(&args.to, form, dtype).with_context(|| format!("cannot write {}", args.to.display()))?;
     if args.json {

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 /// Embed a folder of images or a file of texts as unit rows.
 #[derive(clap::Args)]
 #[command(
-    after_help = "The file holds `embeddings` [N, D] f32 and, in its metadata, `names`: a JSON list of N file names or texts.\n\n\
+    after_help = "The file holds `embeddings` [N, D] f32 and, in its metadata, `names`: a JSON list of N \
+    file names or texts.\n\n\
                   Example: mm embed --model runs/demo/model --images photos --out photos.safetensors"
 )]
 pub struct Args {
@@ -50,14 +51,15 @@ pub fn run(args: &Args) -> Result<()> {
             let rows = args.model.open_text()?.embed(&texts, args.reading.batch_size())?;
             (texts.iter().map(|&text| text.to_owned()).collect(), rows, Vec::new(), Duration::ZERO)
         }
-        (None, None) => unreachable!("clap asks for one of the two"),
+        (None, None) => unreachable!("clap requires one of the two"),
     };
     let (seconds, waiting) = (begun.elapsed().as_secs_f64(), waiting.as_secs_f64());
     let metadata = ("names", serde_json::to_string(&names)?);
     checkpoint::write_with_metadata(out.path(), &[("embeddings".to_owned(), rows)], metadata)?;
     if args.json {
         let report = serde_json::json!({
-            "out": args.out, "rows": names.len(), "bad_samples": bad.len(), "seconds": seconds, "data_wait": waiting,
+            "out": args.out, "rows": names.len(), "bad_samples": bad.len(), "seconds": seconds,
+             "data_wait": waiting,
         });
         output::print_line(report)?;
     } else {

@@ -113,7 +113,8 @@ fn config_file(run: &Path) -> Result<PathBuf> {
     match run.parent().filter(|parent| parent.join("config.toml").exists()) {
         Some(parent) => bail!("{shown} is the model of a run: measure it with mm eval {}", parent.display()),
         None => bail!(
-            "{shown} is a model's folder, which names no data: give a configuration that has [data.eval.NAME], and the model beside it: \
+            "{shown} is a model's folder, which names no data: give a configuration that has \
+             [data.eval.NAME], and the model beside it: \
              mm eval CONFIG --model {shown}"
         ),
     }

@@ -167,7 +167,8 @@ mod tests {
                 .contains("b.txt:4: \"cat\" is given twice, first in line 1")
         );
         assert!(read("c.txt", "\n").unwrap_err().contains("c.txt: no label"));
-        let numbers = r#"{"10": ["n3", "crane"], "2": ["n2", "great_white_shark"], "0": ["n1", "tench"], "11": ["n4", "crane"]}"#;
+        let numbers = r#"{"10": ["n3", "crane"], "2": ["n2", "great_white_shark"], 
+                           "0": ["n1", "tench"], "11": ["n4", "crane"]}"#;
         assert_eq!(read("a.json", numbers).unwrap(), ["tench", "great white shark", "crane"]);
         assert_eq!(read("b.json", r#"{"n02": "goldfish", "n01": "tench"}"#).unwrap(), ["tench", "goldfish"]);
         assert_eq!(read("c.json", "\u{feff}[\"b_c\", \"a\"]").unwrap(), ["b_c", "a"]);

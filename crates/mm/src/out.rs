@@ -14,7 +14,8 @@ pub struct OutFile {
 }
 
 impl OutFile {
-    /// Creates the folders of `path` and a temporary file beside it, which is removed where the command fails.
+    /// Creates the folders of `path` and a temporary file beside it, which is removed where the command
+    /// fails.
     ///
     /// # Errors
     /// `path` is a folder or something else that no file should replace, its extension is none of

@@ -11,11 +11,10 @@ use std::path::{Path, PathBuf};
 
 /// Measure an image tower by a linear classifier on its frozen embeddings.
 #[derive(clap::Args)]
-#[command(
-    after_help = "A folder holds a folder a class. C is the inverse penalty of scikit-learn's LogisticRegression; without --c it is the \
+#[command(after_help = "A folder holds a folder a class. C is the inverse penalty of scikit-learn's \
+    LogisticRegression; without --c it is the \
                   best of a sweep from 1e-6 to 1e6 on a tenth of the training images, set apart.\n\n\
-                  Example: mm probe --model runs/demo/model --train pets/train --test pets/test"
-)]
+                  Example: mm probe --model runs/demo/model --train pets/train --test pets/test")]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -79,7 +78,8 @@ pub fn run(args: &Args) -> Result<()> {
             )
             .collect();
         let report = serde_json::json!({
-            "accuracy": confusion.accuracy(), "mean_per_class_accuracy": confusion.mean_per_class_accuracy(), "c": c,
+            "accuracy": confusion.accuracy(), "mean_per_class_accuracy":
+             confusion.mean_per_class_accuracy(), "c": c,
             "classes": classes, "train": train.len(), "test": test.len(), "iterations": probe.iterations,
             "converged": probe.converged, "sweep": sweep,
         });

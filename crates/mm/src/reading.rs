@@ -59,7 +59,8 @@ impl ReadingArgs {
         let more = if count > NAMED { "; ..." } else { "" };
         ensure!(
             count <= allowed,
-            "{count} of {total} images cannot be read, more than --max-bad-samples {allowed} ({}{more}); {kept}: repair or remove the \
+            "{count} of {total} images cannot be read, more than --max-bad-samples {allowed} ({}{more}); \
+             {kept}: repair or remove the \
              unreadable ones, or allow them with --max-bad-samples {count}",
             first.join("; ")
         );

@@ -30,8 +30,8 @@ pub struct Args {
     /// Override a value of the configuration.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// latest: resume from the run's latest checkpoint, or start where it has none. last-good: where the latest
-    /// is damaged, resume from the last complete one. PATH: resume from the checkpoint in this folder.
+    /// latest: resume from the run's latest checkpoint, or start where it has none. last-good: where the
+    /// latest is damaged, resume from the last complete one. PATH: resume from the checkpoint in this folder.
     #[arg(long, value_name = "latest|last-good|PATH")]
     resume: Option<String>,
     /// Open data and model, run one batch, print shapes, sizes and an estimate of the duration, and stop.

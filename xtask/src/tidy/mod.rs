@@ -31,21 +31,6 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Folders whose problems count only when they are named on the command line. Remove a folder once
-/// `cargo xtask tidy FOLDER` passes.
-const PENDING: [&str; 10] = [
-    "crates/mm/",
-    "crates/mm-clip/",
-    "crates/mm-core/",
-    "crates/mm-dist/",
-    "crates/mm-image/",
-    "crates/mm-sys/",
-    "crates/mm-testing/",
-    "crates/mm-text/",
-    "crates/mm-train/",
-    "crates/mm-vision/",
-];
-
 /// Options of `tidy`.
 #[derive(clap::Args, Default)]
 #[command(after_help = "Examples:\n  cargo xtask tidy\n  cargo xtask tidy crates/mm-core docs")]
@@ -74,13 +59,10 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 
 impl Args {
     fn includes(&self, file: &str) -> bool {
-        if self.paths.is_empty() {
-            return !PENDING.iter().any(|folder| file.starts_with(folder));
-        }
-        self.paths
-            .iter()
-            .map(|path| path.trim_end_matches('/'))
-            .any(|path| file.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+        self.paths.is_empty()
+            || self.paths.iter().map(|path| path.trim_end_matches('/')).any(|path| {
+                file.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
     }
 }
 

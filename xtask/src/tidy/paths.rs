@@ -101,8 +101,8 @@ mod tests {
             std::fs::write(path, "").unwrap();
         }
         let page = "# The page, in short\n[a](a.md) [self](#the-page-in-short) [site](https://x.org/y.md)\n\
-                    [b](../configs/clip/b.toml) configs/clip/b.toml, configs/*.toml, \
-                    docs/NAME.md and mm-c/src/d.rs.\n\
+                    [b](../configs/clip/b.toml) configs/clip/b.toml, configs/*.toml, docs/NAME.md, \
+                    mm-c/src/d.rs.\n\
                     [gone](gone.md) [up](../gone.md)\n\
                     [no](a.md#no) configs/clip/gone.toml\nmm-c/src/gone.rs\n";
         let page = File::new(root.path(), "docs/a.md", page);

@@ -24,7 +24,8 @@ use mm_vision::{ImageProcessor, ImageTowerConfig};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// The stem of int8 weights. Other programs would read them wrongly, so the name is one that they do not find.
+/// The stem of int8 weights. Other programs would read them wrongly, so the name is one that they do not
+/// find.
 const INT8_STEM: &str = "model.int8";
 
 /// The tensors of OpenAI's state dicts that are not weights.

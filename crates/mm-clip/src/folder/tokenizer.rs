@@ -43,9 +43,9 @@ impl TokenizerSource {
         Ok(tokenizer)
     }
 
-    /// The folder's tokenizer, or OpenAI's where the folder has none, its config names none and the vocabulary
-    /// fits the tower. Texts are cleaned as the config sets, else as the tokenizer's files do, else as
-    /// open_clip does by default.
+    /// The folder's tokenizer, or OpenAI's where the folder has none, its config names none and the
+    /// vocabulary fits the tower. Texts are cleaned as the config sets, else as the tokenizer's files do,
+    /// else as open_clip does by default.
     fn open_clip(&self, tower: &TextTowerConfig) -> Result<Tokenizer> {
         let file = self.path.join(OPEN_CLIP_CONFIG_FILE);
         let settings = open_clip::tokenizer_settings(&self.text_cfg).map_err(|error| error.at(&file))?;

@@ -131,7 +131,11 @@ impl Whole {
                 };
                 write("tokenizer.json", &tokenizer(eos, (variant == Variant::Added).then_some(last)));
                 let length = if variant == Variant::Short { 6 } else { text.context_length() };
-                let config = json!({ "tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "model_max_length": length });
+                let config = json!({
+                    "tokenizer_class": "PreTrainedTokenizerFast",
+                    "pad_token": "[PAD]",
+                    "model_max_length": length,
+                });
                 write("tokenizer_config.json", &config);
             }
             _ => {}
@@ -166,7 +170,10 @@ fn tokenizer(eos: i64, added: Option<i64>) -> Value {
         "post_processor": {
             "type": "TemplateProcessing",
             "single": [around("<start>"), { "Sequence": { "id": "A", "type_id": 0 } }, around("<end>")],
-            "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "Sequence": { "id": "B", "type_id": 1 } }],
+            "pair": [
+                { "Sequence": { "id": "A", "type_id": 0 } },
+                { "Sequence": { "id": "B", "type_id": 1 } },
+            ],
             "special_tokens": { "<start>": special("<start>", 2), "<end>": special("<end>", eos) },
         },
         "decoder": null,

@@ -15,7 +15,8 @@ tensors = safetensors.torch.load_file(weights)
 if kind == "open_clip":
     state = {"module." + name: tensor for name, tensor in tensors.items()}
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))]).state_dict()
-    torch.save({"epoch": 1, "name": "run", "state_dict": state, "optimizer": optimizer}, folder + "/epoch_1.pt")
+    checkpoint = {"epoch": 1, "name": "run", "state_dict": state, "optimizer": optimizer}
+    torch.save(checkpoint, folder + "/epoch_1.pt")
 elif kind == "openai":
     class Part(torch.nn.Module):
         pass
@@ -35,9 +36,12 @@ elif kind == "openai":
 elif kind == "shards":
     names = sorted(tensors)
     for number, part in enumerate([names[::2], names[1::2]], 1):
-        torch.save({name: tensors[name] for name in part}, f"{folder}/pytorch_model-0000{number}-of-00002.bin")
+        torch.save({name: tensors[name] for name in part},
+                   f"{folder}/pytorch_model-0000{number}-of-00002.bin")
 elif kind == "legacy":
-    tensors = {name: tensor.T.contiguous().T if tensor.dim() == 2 else tensor for name, tensor in tensors.items()}
+    def by_columns(tensor):
+        return tensor.T.contiguous().T if tensor.dim() == 2 else tensor
+    tensors = {name: by_columns(tensor) for name, tensor in tensors.items()}
     torch.save(tensors, folder + "/pytorch_model.bin", _use_new_zipfile_serialization=False)
 "#;
 

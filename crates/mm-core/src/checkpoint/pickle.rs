@@ -48,7 +48,8 @@ pub(crate) fn conversion(folder: &Path, name: &str, target: &str) -> String {
     );
     if is_torch_script(&file) {
         return format!(
-            "there is only {name}, a TorchScript program, and loading one runs it; convert it if you trust it, \
+            "there is only {name}, a TorchScript program, and loading one runs it; convert it if you trust \
+             it, \
              in this folder: python -c \"import torch, safetensors.torch as s; \
              d = torch.jit.load('{name}', map_location='cpu').state_dict(); {save}\""
         );

@@ -248,7 +248,8 @@ fn weights_with_a_variant_in_their_name_are_found_and_others_are_told() {
 #[test]
 fn a_pointer_of_git_lfs_is_named_as_such() {
     let folder = tempfile::tempdir().unwrap();
-    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\nsize 605157884\n";
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid \
+    sha256:4d7a214614ab2935c943f9e0ff69d22e\nsize 605157884\n";
     for file in ["model.safetensors", "model.safetensors.index.json"] {
         let path = folder.path().join(file);
         std::fs::write(&path, pointer).unwrap();

@@ -22,7 +22,8 @@
 //!     record_linears(|| Transformer::new(&(vs.root() / "layers"), &config, &BlockNames::CLIP));
 //! // 2. Attach adapters, which freezes the variables of `vs`.
 //! let targets = vec!["q_proj".to_owned(), "v_proj".to_owned()];
-//! let lora = Lora::attach(&LoraConfig { rank: 4, targets, ..LoraConfig::default() }, &linears, hf_names, &vs)?;
+//! let config = LoraConfig { rank: 4, targets, ..LoraConfig::default() };
+//! let lora = Lora::attach(&config, &linears, hf_names, &vs)?;
 //! // 3. Train the variables of the adapters.
 //! assert_eq!(lora.variables().len(), 2 * 2 * 2);
 //! let x = Tensor::randn([2, 7, 32], (Kind::Float, Device::Cpu));
@@ -74,8 +75,8 @@ struct Adapted {
 impl Lora {
     /// Attaches new adapters to the layers of `linears` that the targets of `config` match, and freezes every
     /// variable of `vs`. A is Kaiming-uniform, drawn from libtorch's generator, and B zero. `names` maps the
-    /// variables of the model to the checkpoint's names: [`hf_names`](crate::checkpoint::hf_names) for a model
-    /// of Hugging Face.
+    /// variables of the model to the checkpoint's names: [`hf_names`](crate::checkpoint::hf_names) for a
+    /// model of Hugging Face.
     ///
     /// # Errors
     /// `config` is not valid, a target matches no layer, or a layer has an adapter already.

@@ -27,8 +27,8 @@ pub struct AdamWConfig {
 pub struct ParamOptions {
     /// Multiplies the learning rate.
     pub lr_multiplier: f64,
-    /// Whether weight decay applies, if the variable has two dimensions or more. Class and position embeddings
-    /// have none.
+    /// Whether weight decay applies, if the variable has two dimensions or more. Class and position
+    /// embeddings have none.
     pub has_weight_decay: bool,
 }
 
@@ -89,8 +89,8 @@ struct ParamGroup {
 }
 
 impl AdamW {
-    /// Optimizes the variables of `vs` that require a gradient, or the `shard` of them, each with the `options`
-    /// of its name.
+    /// Optimizes the variables of `vs` that require a gradient, or the `shard` of them, each with the
+    /// `options` of its name.
     pub fn new(
         vs: &VarStore,
         config: AdamWConfig,

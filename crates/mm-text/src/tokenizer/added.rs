@@ -23,8 +23,8 @@ pub(super) fn with_roles(mut config: Value, map: &Value) -> Value {
 }
 
 /// Adds to `tokenizer` the tokens that `tokenizer_config.json` lists in `added_tokens_decoder`, or else the
-/// older `added_tokens.json` (token to id), and that its vocabulary lacks. They take the next ids, in the
-/// order of those that are listed.
+/// older `added_tokens.json` (token to id), and that are not in its vocabulary. They take the next ids, in
+/// the order of those that are listed.
 ///
 /// # Errors
 /// A malformed list.

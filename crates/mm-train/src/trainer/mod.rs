@@ -86,7 +86,8 @@ pub struct Trainer<'a, T: Task> {
 
 impl<'a, T: Task> Trainer<'a, T> {
     /// Takes over `task` and `data`, broadcasts rank 0's variables, and resumes from the run's checkpoint if
-    /// it has one. The steps of `config` are resolved ([`TrainConfig::with_steps`](crate::TrainConfig::with_steps)).
+    /// it has one. The steps of `config` are resolved
+    /// ([`TrainConfig::with_steps`](crate::TrainConfig::with_steps)).
     ///
     /// # Errors
     /// The checkpoint does not fit, the disk fails, or another process is lost.

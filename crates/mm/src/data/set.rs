@@ -48,7 +48,7 @@ impl SetArgs {
         let config = match (&self.data, &self.config) {
             (Some(data), _) => inline(data)?,
             (None, Some(file)) => self.of_run(file)?,
-            (None, None) => unreachable!("clap asks for one of the two"),
+            (None, None) => unreachable!("clap requires one of the two"),
         };
         let source = config.open()?;
         Ok((config, source))

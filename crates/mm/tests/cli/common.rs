@@ -13,7 +13,14 @@ out = "OUT"
 
 [model]
 embed_dim = 32
-image = { kind = "vit", image_size = 32, patch_size = 16, hidden_size = 32, intermediate_size = 64, num_hidden_layers = 2, num_attention_heads = 2, patch_dropout = 0.25 }
+image.kind = "vit"
+image.image_size = 32
+image.patch_size = 16
+image.hidden_size = 32
+image.intermediate_size = 64
+image.num_hidden_layers = 2
+image.num_attention_heads = 2
+image.patch_dropout = 0.25
 TEXT
 
 [data]
@@ -33,7 +40,12 @@ log_every = 1
 "#;
 
 const TEXT: &str = r#"
-text = { kind = "clip", hidden_size = 32, intermediate_size = 64, num_hidden_layers = 1, num_attention_heads = 2, max_position_embeddings = 16 }
+text.kind = "clip"
+text.hidden_size = 32
+text.intermediate_size = 64
+text.num_hidden_layers = 1
+text.num_attention_heads = 2
+text.max_position_embeddings = 16
 
 [tokenizer]
 vocab_size = 2048

@@ -269,7 +269,8 @@ fn a_model_takes_images_of_another_resolution() {
 fn a_run_begins_from_a_model_and_keeps_what_is_locked() {
     let models = Models::new();
     let file = models.path("tuned.toml");
-    let data = "[data]\ntrain = { kind = \"emoji\", split = \"train\" }\neval.held_out = { kind = \"emoji\", split = \"held_out\" }\n";
+    let data = "[data]\ntrain = { kind = \"emoji\", split = \"train\" }\neval.held_out = { kind = \
+    \"emoji\", split = \"held_out\" }\n";
     let train = "[train]\nsteps = 3\nbatch_size = 16\nlr = 1e-3\nlayer_decay = 0.5\n";
     let run = format!("[run]\ntask = \"clip\"\nname = \"NAME\"\nout = {:?}\n", models.folder.path());
     let tune = |name: &str, model: &str| {
@@ -298,7 +299,8 @@ fn a_run_begins_from_a_model_and_keeps_what_is_locked() {
     );
 
     let lit = "embed_dim = 32\nimage_projection = true\nlock_text = { unlocked_groups = 1 }\n";
-    let image = "image = { kind = \"vit\", image_size = 32, patch_size = 16, hidden_size = 32, intermediate_size = 64, num_hidden_layers = 1, num_attention_heads = 2 }";
+    let image = "image = { kind = \"vit\", image_size = 32, patch_size = 16, hidden_size = 32, \
+    intermediate_size = 64, num_hidden_layers = 1, num_attention_heads = 2 }";
     let changed = tune("lit", &format!("{lit}text_from = {:?}\n{image}", models.model));
     assert!(!changed("text_model.encoder.layers.0.mlp.fc1.weight") && changed("text_projection.weight"));
 }

@@ -12,7 +12,7 @@ pub const LOST: i32 = 75;
 /// Within this time all processes end, unless one hangs: much more than they need on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(300);
 
-/// A port that nobody listens on.
+/// A port without a listener.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -1,5 +1,4 @@
-//! One command starts a run and starts it again: after a kill at any moment, with a broken checkpoint, with
-//! nobody who reads its lines.
+//! One command starts a run and restarts it: after a kill, from a damaged checkpoint, and with closed output.
 
 use crate::common::{command, failure, mm, success, write_config};
 use crate::ranks::{LOST, error, outputs, start, stderr};
@@ -163,7 +162,7 @@ fn training_goes_on_where_nobody_reads_its_lines() {
     drop((child.stdout.take(), child.stderr.take()));
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(folder.path().join("small/model/model.safetensors").is_file());
-    // An error that nobody reads keeps its exit code.
+    // An error keeps its exit code when its output is closed.
     let mut child = command(&["train", "none.toml"]).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stderr.take());
     assert_eq!(child.wait().unwrap().code(), Some(2));
