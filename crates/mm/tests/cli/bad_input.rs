@@ -76,7 +76,7 @@ fn models_that_do_not_fit_their_folder_are_refused_with_the_first_three_tensors(
         "{error}"
     );
     std::fs::write(&config, original.replace("\"clip\"", "\"llava\"")).unwrap();
-    assert!(failure(&classify, 1).contains("model_type llava is not known; known are clip, siglip"));
+    assert!(failure(&classify, 1).contains("model_type llava is not supported; supported are clip, siglip"));
     std::fs::write(&config, original).unwrap();
 
     let weights = Path::new(&model).join("model.safetensors");

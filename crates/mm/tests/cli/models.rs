@@ -131,13 +131,13 @@ fn a_form_that_cannot_tell_a_models_config_refuses_it_and_leaves_nothing() {
     let models = Models::new();
     let to = models.text("openai");
     let error = failure(&["convert", "--from", &models.model, "--to", &to, "--format", "openai"], 1);
-    assert!(error.contains("vision_cfg.head_width is 16, and readers would take 64"), "{error}");
+    assert!(error.contains("vision_cfg.head_width is 16, and readers would use 64"), "{error}");
     assert!(!Path::new(&to).exists());
     let gelu = Models::with(
         &[&OPENAIS_SHAPE[..], &["model.image.hidden_act=gelu", "model.text.hidden_act=gelu"]].concat(),
     );
     let error = failure(&["convert", "--from", &gelu.model, "--to", &to, "--format", "openai"], 1);
-    assert!(error.contains("quick_gelu is false, and readers would take true"), "{error}");
+    assert!(error.contains("quick_gelu is false, and readers would use true"), "{error}");
 }
 
 #[test]
