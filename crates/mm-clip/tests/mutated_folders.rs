@@ -221,7 +221,7 @@ fn a_config_that_disagrees_with_the_weights_or_asks_for_the_impossible_says_in_w
             &hf,
             "/projection_dim",
             json!("wide"),
-            "config.json: projection_dim is \"wide\": it must be a whole number",
+            "config.json: projection_dim is \"wide\": it must be an integer",
         ),
         (&hf, "/vision_config", json!(7), "config.json: vision_config is 7: it must be an object"),
         (

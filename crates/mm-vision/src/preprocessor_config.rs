@@ -364,7 +364,7 @@ impl ImageProcessor {
             Some(Resize::RoundedWithin(..) | Resize::Cover(..)) => {
                 return wrong(
                     "transformers has no name for open_clip's way of resizing: keep the model in open_clip's \
-                     form",
+                     format",
                 );
             }
         }

@@ -33,7 +33,7 @@ pub(super) fn guarded<T>(library: impl FnOnce() -> tokenizers::Result<T>) -> tok
 
 fn text(panic: &(dyn Any + Send)) -> &str {
     let owned = panic.downcast_ref::<String>().map(String::as_str);
-    owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it says not why")
+    owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked without a message")
 }
 
 #[cfg(test)]
@@ -45,7 +45,7 @@ mod tests {
         let panics = |number: usize| {
             guarded::<()>(|| panic!("index {number} is out of bounds")).unwrap_err().to_string()
         };
-        assert!(panics(7).ends_with("gives up on it: index 7 is out of bounds"));
+        assert!(panics(7).ends_with("the tokenizers library failed: index 7 is out of bounds"));
         assert!(guarded::<()>(|| panic!("no reason")).unwrap_err().to_string().ends_with("no reason"));
         assert_eq!(guarded(|| Ok(3)).unwrap(), 3);
         assert!(guarded::<()>(|| Err("malformed".into())).unwrap_err().to_string() == "malformed");
