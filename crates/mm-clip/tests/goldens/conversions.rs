@@ -68,5 +68,8 @@ fn a_shorter_length_of_texts_is_refused_with_both_numbers() {
         StoredType::F32,
     );
     let message = written.unwrap_err().to_string();
-    assert!(message.contains("truncates texts at 6 tokens, and readers of this format would at the 12 positions"), "{message}");
+    assert!(
+        message.contains("truncates texts at 6 tokens, and readers of this format would at the 12 positions"),
+        "{message}"
+    );
 }
