@@ -1,16 +1,14 @@
 //! Model folders whose JSON files are damaged or lie: whatever is in them, opening gives a model or an error
 //! of one line that names the file, and takes no memory that the weights do not ask for.
 
-#[path = "../../mm-core/tests/common/memory.rs"]
-mod memory;
 #[path = "../../mm-core/tests/common/json.rs"]
 mod slips;
 
-use memory::peak_memory;
 use mm_clip::{
     Architecture, CheckpointFormat, Clip, ClipConfig, ClipPipeline, ImageEncoder, ModelFolder, OpenOptions,
     Result, StoredType, TextEncoder,
 };
+use mm_core::peak_memory;
 use mm_image::RgbImage;
 use mm_text::{ClipTextConfig, TextTowerConfig, TokenBatch, train_bpe};
 use mm_vision::{ImageProcessor, ImageTowerConfig, VitConfig};
@@ -85,8 +83,8 @@ impl Subject {
         let clip = Clip::new(&vs.root(), &config).unwrap();
         let processor = ImageProcessor::default_clip(32);
         let folder = tempfile::tempdir().unwrap();
-        let bundle = ClipPipeline::new(clip, config, Arc::new(tokenizer), processor, Device::Cpu);
-        bundle.save(&[&vs], folder.path(), form, StoredType::F32).unwrap();
+        let pipeline = ClipPipeline::new(clip, config, Arc::new(tokenizer), processor, Device::Cpu);
+        pipeline.save(&[&vs], folder.path(), form, StoredType::F32).unwrap();
         Self::new(folder, true)
     }
 
@@ -97,9 +95,9 @@ impl Subject {
     /// Opens the model and computes with it.
     fn open(&self) -> Result<()> {
         if self.is_whole {
-            let bundle = ClipPipeline::open(self.path(), &OpenOptions::default())?;
-            let images = bundle.image.embed(&[RgbImage::new(40, 30)])?;
-            assert_eq!(images.size()[1], bundle.text.embed(&["a cat", "ein Hund"], 2)?.size()[1]);
+            let pipeline = ClipPipeline::open(self.path(), &OpenOptions::default())?;
+            let images = pipeline.image.embed(&[RgbImage::new(40, 30)])?;
+            assert_eq!(images.size()[1], pipeline.text.embed(&["a cat", "ein Hund"], 2)?.size()[1]);
             return Ok(());
         }
         let folder = ModelFolder::open(self.path())?;
@@ -149,7 +147,7 @@ fn three_thousand_folders_with_mutated_files_give_a_model_or_an_error_that_names
     let subjects = subjects();
     assert!(subjects.len() > 15);
     subjects.iter().for_each(|subject| subject.open().unwrap());
-    let (opened, refused, before) = (Cell::new(0), Cell::new(0), peak_memory());
+    let (opened, refused, before) = (Cell::new(0), Cell::new(0), peak_memory().unwrap());
     // A whole folder has four times the files of a golden one.
     let shares: Vec<usize> =
         (0..subjects.len()).flat_map(|index| vec![index; subjects[index].files.len()]).collect();
@@ -177,7 +175,7 @@ fn three_thousand_folders_with_mutated_files_give_a_model_or_an_error_that_names
         Ok(())
     });
     run.unwrap_or_else(|failure| panic!("{failure}"));
-    let (opened, refused, grown) = (opened.get(), refused.get(), peak_memory() - before);
+    let (opened, refused, grown) = (opened.get(), refused.get(), peak_memory().unwrap() - before);
     println!("{opened} opened, {refused} refused, {} KiB more memory", grown >> 10);
     assert!(opened > 300 && refused > 1000, "every outcome is met");
     assert!(grown < 128 << 20, "{grown} bytes more for models of less than 1 MB");
@@ -188,7 +186,7 @@ fn a_config_that_disagrees_with_the_weights_or_asks_for_the_impossible_says_in_w
     let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/clip");
     let (hf, open_clip) =
         (Subject::golden(&goldens.join("clip")), Subject::golden(&goldens.join("open-clip-vit")));
-    let before = peak_memory();
+    let before = peak_memory().unwrap();
     for (subject, place, value, expected) in [
         (
             &hf,
@@ -257,6 +255,6 @@ fn a_config_that_disagrees_with_the_weights_or_asks_for_the_impossible_says_in_w
         let message = subject.open().unwrap_err().to_string();
         assert!(message.contains(expected), "{place}: {message}");
     }
-    let grown = peak_memory() - before;
+    let grown = peak_memory().unwrap() - before;
     assert!(grown < 128 << 20, "{grown} bytes more for models that cannot be");
 }

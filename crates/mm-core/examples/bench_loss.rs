@@ -5,12 +5,9 @@
 //!
 //! `bench_loss plain|tiled|plain-siglip|tiled-siglip B D [TILE]` or `bench_loss checkpointing on|off`
 
-#[path = "../tests/common/memory.rs"]
-mod memory;
-
-use memory::peak_memory;
 use mm_core::loss::{DEFAULT_TILE, info_nce, info_nce_tiled, siglip, siglip_tiled};
 use mm_core::nn::{Activation, AttentionMask, BlockConfig, BlockNames, Transformer};
+use mm_core::peak_memory;
 use std::time::Instant;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -79,7 +76,7 @@ fn checkpointing(batch: i64, layers: i64, is_on: bool) -> (Vec<f64>, f64) {
 
 /// The seconds of each run of `step`, and the bytes that it takes above `inputs` and their gradients.
 fn measure(inputs: &[&Tensor], step: impl Fn()) -> (Vec<f64>, f64) {
-    let before = peak_memory();
+    let before = peak_memory().unwrap();
     let seconds = (0..ITERATIONS).map(|_| {
         let started = Instant::now();
         step();
@@ -89,7 +86,7 @@ fn measure(inputs: &[&Tensor], step: impl Fn()) -> (Vec<f64>, f64) {
     });
     let seconds = seconds.collect();
     let gradients: usize = inputs.iter().map(|input| input.numel() * size_of::<f32>()).sum();
-    (seconds, (peak_memory() - before) as f64 - gradients as f64)
+    (seconds, (peak_memory().unwrap() - before) as f64 - gradients as f64)
 }
 
 /// Random unit rows `[batch, width]`, made in the memory that they take.

@@ -1,12 +1,9 @@
 //! A checkpointed transformer has the gradients of a plain one, in half of the memory. The most memory that a
 //! process has had never falls, so that it is measured in processes of their own.
 
-#[path = "common/memory.rs"]
-mod memory;
-
-use memory::peak_memory;
 use mm_core::Precision;
 use mm_core::nn::{Activation, AttentionMask, BlockConfig, BlockNames, Context, NormOrder, Transformer};
+use mm_core::peak_memory;
 use std::process::Command;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -114,10 +111,10 @@ fn peak_of_a_step(on: bool) -> u64 {
     let vs = VarStore::new(Device::Cpu);
     let step = |layers: i64, batch: i64| {
         let transformer = transformer(&vs, &config(128, layers, NormOrder::Pre), on);
-        let before = peak_memory();
+        let before = peak_memory().unwrap();
         let x = Tensor::ones([batch, 256, 128], F32);
         transformer.forward(x, &AttentionMask::none()).square().sum(Kind::Float).backward();
-        peak_memory() - before
+        peak_memory().unwrap() - before
     };
     step(1, 1); // libtorch's own code comes into memory with its first use
     step(12, 16)

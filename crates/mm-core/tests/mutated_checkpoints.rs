@@ -1,11 +1,8 @@
 //! Checkpoints as disks, downloads and liars leave them: whatever is in the files, opening, filling and
 //! taking give tensors or an error of one line, and no more memory than the files have bytes for.
 
-#[path = "common/memory.rs"]
-mod memory;
-
-use memory::peak_memory;
 use mm_core::checkpoint::{TensorLayout, Weights, quantise, write};
+use mm_core::peak_memory;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -315,7 +312,7 @@ fn fifteen_thousand_mutated_checkpoints_give_tensors_or_an_error_in_bounded_memo
     }
     assert_eq!(outcomes.filled.get(), wholes.len(), "without a mutation nothing is wrong");
 
-    let before = peak_memory();
+    let before = peak_memory().unwrap();
     let mutations = (any::<bool>(), vec((0..4usize, mutation()), 1..3));
     let config = ProptestConfig { cases: 15_000, failure_persistence: None, ..ProptestConfig::default() };
     let run = TestRunner::new(config).run(&mutations, |(is_sharded, mutations)| {
@@ -331,7 +328,7 @@ fn fifteen_thousand_mutated_checkpoints_give_tensors_or_an_error_in_bounded_memo
 
     let [not_opened, not_filled, filled] =
         [outcomes.not_opened, outcomes.not_filled, outcomes.filled].map(Cell::into_inner);
-    let grown = peak_memory() - before;
+    let grown = peak_memory().unwrap() - before;
     println!(
         "{not_opened} were not opened, {not_filled} not filled, {filled} filled; {} KiB more memory",
         grown >> 10
@@ -339,9 +336,9 @@ fn fifteen_thousand_mutated_checkpoints_give_tensors_or_an_error_in_bounded_memo
     assert!(not_opened > 1000 && not_filled > 100 && filled > 100, "every outcome is met");
     assert!(grown < 64 << 20, "{grown} bytes more for files of 2 kB");
 
-    let before = peak_memory();
+    let before = peak_memory().unwrap();
     refuse_heaps_of_brackets(folder.path());
-    let grown = peak_memory() - before;
+    let grown = peak_memory().unwrap() - before;
     assert!(grown < 256 << 20, "{grown} bytes more for headers of 3 MB");
     println!("{} KiB more memory for heaps of brackets", grown >> 10);
 }

@@ -1,12 +1,9 @@
 //! Loading a model takes the memory of its f32 weights and little more, whatever the file's form. The most
 //! memory that a process has had never falls, so that each form is loaded in a process of its own.
 
-#[path = "common/memory.rs"]
-mod memory;
-
-use memory::peak_memory;
 use mm_core::checkpoint::{TensorLayout, Weights, stored};
 use mm_core::nn::{BlockConfig, BlockNames, Embedding, Transformer, uninitialized};
+use mm_core::peak_memory;
 use serde_json::json;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -91,9 +88,9 @@ fn loading_takes_at_most_a_seventh_more_than_the_f32_weights() {
     write(small.path(), &form, 1, 10);
     load(small.path(), 1, 10); // libtorch's own code comes into memory with its first use
 
-    let before = peak_memory();
+    let before = peak_memory().unwrap();
     let vs = load(large.path(), layers, rows);
-    let grown = peak_memory() - before;
+    let grown = peak_memory().unwrap() - before;
     println!("{form}: {:.3} x the {} MiB of the f32 weights", grown as f64 / weights as f64, weights >> 20);
     assert!(grown > weights / 2, "the measure sees the weights: {grown} bytes");
     assert!(grown as f64 <= 1.15 * weights as f64, "{grown} bytes for {weights} bytes of weights");

@@ -1,6 +1,6 @@
 //! The parts that the benchmarks share.
 
-use mm_core::Precision;
+use mm_core::{Precision, peak_memory};
 
 /// Prints one line of JSON, as `xtask/peers/` does for the peers: the seconds of each iteration, and its
 /// items and work.
@@ -16,17 +16,9 @@ pub fn print_result(
         "precision": precision,
         "items_per_iteration": items,
         "seconds": seconds,
-        "peak_mb": peak_mb()?,
+        "peak_mb": peak_memory().ok_or("the system reports no peak memory")? as f64 / (1 << 20) as f64,
         "gflop_per_iteration": gflop,
     });
     println!("{result}");
     Ok(())
-}
-
-/// The peak resident memory of this process, in MB.
-fn peak_mb() -> Result<f64, Box<dyn std::error::Error>> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line =
-        status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM in /proc/self/status")?;
-    Ok(line.trim_end_matches("kB").trim().parse::<f64>()? / 1024.0)
 }
