@@ -155,22 +155,20 @@ fn write(partial: &Path, state: &mut State, trained: &Trained, moments: &[(Strin
 /// Writes the variables that do not train into the `folder` of a run, unless the file has them already.
 pub(crate) fn write_frozen(folder: &Path, frozen: &VarStore) -> Result<()> {
     let file = folder.join(FROZEN);
-    let partial = folder.join(format!(".{FROZEN}.new"));
-    weights::save(frozen, &partial, as_is)?;
-    let io = |source| Error::from(mm_core::Error::io("write", &file, source));
-    if is_same_file(&file, &partial).map_err(io)? {
-        return fs::remove_file(&partial).map_err(io);
-    }
-    fs::rename(&partial, &file).map_err(io)
+    if has_values(&file, frozen) { Ok(()) } else { Ok(weights::save(frozen, &file, as_is)?) }
 }
 
-/// Whether both files have the same bytes; a missing file has none.
-fn is_same_file(one: &Path, other: &Path) -> std::io::Result<bool> {
-    if !one.exists() || one.metadata()?.len() != other.metadata()?.len() {
-        return Ok(false);
-    }
-    let [one, other] = [one, other].map(mm_sys::MappedFile::open);
-    Ok(one?[..] == other?[..])
+/// Whether `file` has the variables of `vs`, with their values.
+fn has_values(file: &Path, vs: &VarStore) -> bool {
+    let Ok(stored) = Weights::open(file) else { return false };
+    let variables = vs.variables();
+    stored.list().len() == variables.len()
+        && variables.iter().all(|(name, variable)| {
+            let same = |stored: Tensor| {
+                stored.size() == variable.size() && stored.to_device(variable.device()).equal(variable)
+            };
+            stored.tensor(name).is_ok_and(same)
+        })
 }
 
 /// Links the run's frozen variables into a checkpoint of it; a copy where the disk has no links.
