@@ -48,9 +48,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     overrides.extend(args.seed.map(|seed| format!("run.seed={seed}")));
     let root = workspace.path("");
     let finished = execute(workspace, &root, Path::new(CONFIG), &overrides, &ranks::Options::default())?;
-    println!(
-        "\nLook at {RUN}/report.html: the loss, the best images of held-out texts, and where the model looks."
-    );
+    println!("\nLook at {RUN}/report.html: the loss, the best images of held-out texts, and heat maps.");
     println!("The trained model is {RUN}/model, in Hugging Face form. Try it:");
     let mm = workspace.show(&finished.mm);
     println!("  {mm} classify --model {RUN}/model --labels \"a cat,a dog\" IMAGE.png");

@@ -199,8 +199,8 @@ fn save(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let vs = VarStore::new(Device::Cpu);
     let clip = Clip::new(&vs.root(), &config)?;
     let (tokenizer, processor) = (Arc::new(Tokenizer::openai_clip()?), ImageProcessor::default_clip(224));
-    let bundle = ClipPipeline::new(clip, config, tokenizer, processor, Device::Cpu);
-    Ok(bundle.save(&[&vs], folder, CheckpointFormat::Hf, StoredType::F32)?)
+    let pipeline = ClipPipeline::new(clip, config, tokenizer, processor, Device::Cpu);
+    Ok(pipeline.save(&[&vs], folder, CheckpointFormat::Hf, StoredType::F32)?)
 }
 
 /// One batch an iteration, padded to 77: tokens that fill the context, or captions 16k to 16k + 15.

@@ -35,9 +35,9 @@ pub fn run(args: &Args) -> Result<()> {
     let out = OutFile::open(&args.out, &["png", "jpg", "jpeg", "webp"])?;
     let format = ImageFormat::from_extension(out.extension()).context("the format is none of an image")?;
     let image = read_image(&args.image)?;
-    let bundle = args.model.open()?;
-    let relevance = relevance(&bundle, &image, &args.text)?;
-    let picture = heat_map::draw(&relevance, &bundle.image.processor.resize(&image)?, args.size);
+    let pipeline = args.model.open()?;
+    let relevance = relevance(&pipeline, &image, &args.text)?;
+    let picture = heat_map::draw(&relevance, &pipeline.image.processor.resize(&image)?, args.size);
     out.write(|to| picture.save_with_format(to, format).map_err(std::io::Error::other))?;
     if args.json {
         let (similarity, columns) = (relevance.similarity, relevance.columns);

@@ -49,8 +49,8 @@ pub fn run(args: &Args) -> Result<()> {
         (None, Some(file)) => labels::from_file(file)?,
         (None, None) => bail!("give --labels or --labels-file"),
     };
-    let bundle = args.model.open()?;
-    let classifier = ZeroShot::new(&bundle, labels, &templates, args.reading.batch_size())?;
+    let pipeline = args.model.open()?;
+    let classifier = ZeroShot::new(&pipeline, labels, &templates, args.reading.batch_size())?;
     let mut bad = Vec::new();
     for paths in args.images.chunks(args.reading.batch_size()) {
         let mut images = Vec::new();
@@ -66,7 +66,7 @@ pub fn run(args: &Args) -> Result<()> {
             }
         }
         if !images.is_empty() {
-            classify(args, &bundle, &classifier, images)?;
+            classify(args, &pipeline, &classifier, images)?;
         }
     }
     let count = args.images.len();
@@ -79,14 +79,14 @@ pub fn run(args: &Args) -> Result<()> {
 /// Prints the probabilities of the labels for each of `images`.
 fn classify(
     args: &Args,
-    bundle: &ClipPipeline,
+    pipeline: &ClipPipeline,
     classifier: &ZeroShot,
     images: Vec<(&PathBuf, RgbImage)>,
 ) -> Result<()> {
     let (paths, images): (Vec<_>, Vec<_>) = images.into_iter().unzip();
-    let rows = bundle.image.embed(&images)?;
+    let rows = pipeline.image.embed(&images)?;
     check_rows(&rows, |row| paths[row].display().to_string())?;
-    let probabilities = classifier.probabilities(bundle, &rows);
+    let probabilities = classifier.probabilities(pipeline, &rows);
     for (row, path) in paths.into_iter().enumerate() {
         let row = Vec::<f32>::try_from(probabilities.get(row as i64).contiguous())?;
         let mut ranked: Vec<(&String, f32)> = classifier.labels().iter().zip(row).collect();
@@ -96,7 +96,7 @@ fn classify(
                 .iter()
                 .map(|(label, p)| serde_json::json!({ "label": label, "probability": p }))
                 .collect();
-            let kind = bundle.head.probability();
+            let kind = pipeline.head.probability();
             let report = serde_json::json!({ "image": path, "probabilities": kind, "labels": labels });
             output::print(&format!("{report}\n"))?;
         } else {

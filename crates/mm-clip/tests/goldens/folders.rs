@@ -209,8 +209,8 @@ pub fn rows(folder: &str) -> Vec<Tensor> {
     let opened = ModelFolder::open(folder).unwrap_or_else(|error| panic!("{error}"));
     match opened.architecture {
         Architecture::Clip(_) => {
-            let bundle = ClipPipeline::open(folder, &options).unwrap_or_else(|error| panic!("{error}"));
-            vec![bundle.image.embed(&images).unwrap(), bundle.text.embed(&texts, 2).unwrap()]
+            let pipeline = ClipPipeline::open(folder, &options).unwrap_or_else(|error| panic!("{error}"));
+            vec![pipeline.image.embed(&images).unwrap(), pipeline.text.embed(&texts, 2).unwrap()]
         }
         Architecture::Image { .. } => {
             vec![ImageEmbedder::open(folder, &options).unwrap().embed(&images).unwrap()]

@@ -165,14 +165,14 @@ fn a_tokenizer_whose_largest_id_is_no_end_token_is_refused_by_open_clips_form() 
 }
 
 #[test]
-fn a_form_that_a_bundle_cannot_be_saved_in_is_refused_before_anything_is_written() {
+fn a_form_that_a_pipeline_cannot_be_saved_in_is_refused_before_anything_is_written() {
     let whole = Whole::new("clip/open-clip-vit", Variant::Longest).unwrap();
     let vs = tch::nn::VarStore::new(tch::Device::Cpu);
-    let bundle = ClipPipeline::load(ModelFolder::open(whole.path()).unwrap(), &vs, None).unwrap();
-    assert_eq!(bundle.format().unwrap(), CheckpointFormat::OpenClip);
+    let pipeline = ClipPipeline::load(ModelFolder::open(whole.path()).unwrap(), &vs, None).unwrap();
+    assert_eq!(pipeline.format().unwrap(), CheckpointFormat::OpenClip);
     let to = tempfile::tempdir().unwrap();
     let message =
-        bundle.save(&[&vs], to.path(), CheckpointFormat::Hf, StoredType::F32).unwrap_err().to_string();
+        pipeline.save(&[&vs], to.path(), CheckpointFormat::Hf, StoredType::F32).unwrap_err().to_string();
     assert!(message.contains("keep the model in open_clip's format"), "{message}");
     assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);
 }
