@@ -5,7 +5,7 @@ use mm_core::Precision;
 use mm_core::config::ConfigFile;
 use mm_dist::{Contrastive, ContrastiveConfig, ProcessGroup};
 use mm_text::{BertConfig, BertPooling, ClipTextConfig, ClipTextVariant, TextTowerConfig, TokenBatch};
-use mm_train::{NoProgress, Task, TaskConfig, TaskContext, TrainingData, read_config};
+use mm_train::{Task, TaskConfig, TaskContext, TrainingData, read_config};
 use mm_vision::{ImageTowerConfig, VitConfig, VitVariant};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -150,13 +150,7 @@ fn the_config_switches_it_and_locked_groups_stay_locked() {
         let mut file = ConfigFile::from_text("tiny.toml", CONFIG, &[key]).unwrap();
         let config = read_config::<ClipTask>(&mut file).unwrap();
         let (dataset, group) = (config.data.train.open().unwrap(), ProcessGroup::alone());
-        let context = TaskContext {
-            device: Device::Cpu,
-            group: &group,
-            dataset: &*dataset,
-            checkpoint: None,
-            progress: &NoProgress,
-        };
+        let context = TaskContext::new(Device::Cpu, &group, &*dataset);
         let mut task = ClipTask::new(&config, &context).unwrap();
         let mut data = TrainingData::new(dataset.into(), config.shared(), &group, task.preprocess());
         let batch = task.next_batch(&mut data).unwrap();

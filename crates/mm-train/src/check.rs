@@ -1,21 +1,21 @@
 //! A dry run: one batch through the model, to find mistakes and estimate the cost before a run is started.
 
 use crate::{MicroBatch, Result, Task, TrainConfig, TrainingData};
-use mm_core::{Precision, seed};
+use mm_core::{Precision, peak_memory, seed};
 use mm_dist::ProcessGroup;
 use std::time::{Duration, Instant};
 use tch::Tensor;
 
-/// The findings of a dry run.
+/// The result of a dry run.
 #[derive(Clone, Debug)]
 pub struct CheckReport {
     /// Samples in the training set; none for a stream.
     pub samples: Option<usize>,
-    /// Numbers that train.
-    pub trained: i64,
-    /// Numbers in all variables, with buffers and frozen ones.
-    pub variables: i64,
-    /// Shapes of a micro-batch, in words.
+    /// Elements of the trainable parameters.
+    pub trainable: i64,
+    /// Elements of all parameters and buffers, frozen ones included.
+    pub total: i64,
+    /// The shapes of a micro-batch.
     pub batch: String,
     /// The loss of the first micro-batch.
     pub loss: f64,
@@ -61,19 +61,12 @@ pub fn check<T: Task>(
     let all: Vec<Tensor> = stores.flat_map(|store| store.variables().into_values()).collect();
     Ok(CheckReport {
         samples: dataset.stream().is_none().then(|| dataset.len()),
-        trained: count(&task.variables().trainable_variables()),
-        variables: count(&all),
+        trainable: count(&task.variables().trainable_variables()),
+        total: count(&all),
         batch: batch_shapes,
         loss: first_loss.unwrap_or(f64::NAN),
         peak_memory: peak_memory(),
         step,
         run: step.mul_f64(train.steps as f64),
     })
-}
-
-/// The peak resident memory of this process in bytes, where the system reports it.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }

@@ -22,7 +22,7 @@ pub struct EvalSet {
     max_bad_samples: usize,
 }
 
-/// The surroundings of an evaluation.
+/// Context of an evaluation.
 #[derive(Clone, Copy)]
 pub struct EvalContext<'a> {
     /// The processes that share the samples.

@@ -19,7 +19,7 @@ pub struct Loss {
     pub parts: Vec<(&'static str, Tensor)>,
 }
 
-/// The surroundings that a task is made in.
+/// Context for building a task.
 #[derive(Clone, Copy)]
 pub struct TaskContext<'a> {
     /// The device of the model.
@@ -33,6 +33,13 @@ pub struct TaskContext<'a> {
     pub checkpoint: Option<&'a Path>,
     /// Reports progress of long preparations.
     pub progress: &'a dyn Progress,
+}
+
+impl<'a> TaskContext<'a> {
+    /// The context of a new run, without a progress display.
+    pub fn new(device: Device, group: &'a ProcessGroup, dataset: &'a dyn Dataset) -> Self {
+        Self { device, group, dataset, checkpoint: None, progress: &NoProgress }
+    }
 }
 
 /// Shows progress of work that takes long: a bar in the command line, nothing in tests.
@@ -173,7 +180,7 @@ pub trait Task: Sized {
         Ok(())
     }
 
-    /// Shapes of a micro-batch in words, for `mm train --check`.
+    /// The shapes of a micro-batch, for `mm train --check`.
     fn describe_batch(&self, batch: &Self::Batch) -> String {
         let _ = batch;
         String::new()

@@ -442,7 +442,7 @@ fn a_batch_is_checked_without_a_run_folder() {
     let group = ProcessGroup::alone();
     let mut data = TrainingData::new(Arc::new(Numbers), config.shared(), &group, task.preprocess());
     let report = mm_train::check(&mut task, &mut data, &config.train, 3, Precision::F32).unwrap();
-    assert_eq!((report.samples, report.trained, report.variables), (Some(64), 64, 64));
+    assert_eq!((report.samples, report.trainable, report.total), (Some(64), 64, 64));
     assert!(report.loss.is_finite() && report.run >= report.step);
     assert_eq!(task.weight, before, "nothing is updated");
 }

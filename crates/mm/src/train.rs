@@ -58,6 +58,7 @@ pub fn run<T: Task>(args: &Args, mut file: ConfigFile) -> Result<ExitCode> {
         Some(path) => Resume::Path(Path::new(path).to_owned()),
     };
     let (group, device) = ranks::join(config.shared().run, &toml::to_string(&config)?)?;
+    ensure!(group.is_alone() || !args.check, "--check runs in one process: leave out --nproc");
     config.shared().train.validate_for(group.world(), &file)?;
     // Before the data is read. An error of another rank is one of rank 0 too.
     let checkpoint = match resume.checkpoint(&config.shared().run.folder()) {
@@ -73,7 +74,7 @@ pub fn run<T: Task>(args: &Args, mut file: ConfigFile) -> Result<ExitCode> {
     let bars = Bars::default();
     let progress: &dyn Progress = if group.is_main() { &bars } else { &NoProgress };
     let checkpoint = checkpoint.as_deref();
-    let context = TaskContext { device, group: &group, dataset: &*dataset, checkpoint, progress };
+    let context = TaskContext { checkpoint, progress, ..TaskContext::new(device, &group, &*dataset) };
     let mut task = T::new(&config, &context)?;
     let Shared { run, train, .. } = config.shared();
     let precision = mm_train::resolve_precision(run, train, &resume, task.variables(), &group)?;
@@ -82,7 +83,6 @@ pub fn run<T: Task>(args: &Args, mut file: ConfigFile) -> Result<ExitCode> {
     let mut data = TrainingData::new(dataset, config.shared(), &group, task.preprocess());
     let Shared { run, train, .. } = config.shared();
     if args.check {
-        ensure!(group.is_alone(), "--check runs in one process: leave out --nproc");
         let report = mm_train::check(&mut task, &mut data, train, run.seed, precision)?;
         return print_check(args.json, T::NAME, &report, train, &eval_sets).map(|()| ExitCode::SUCCESS);
     }
@@ -182,8 +182,8 @@ fn print_check(
             "task": task,
             "training_samples": report.samples,
             "eval_samples": sets,
-            "trained_parameters": report.trained,
-            "parameters": report.variables,
+            "trainable_parameters": report.trainable,
+            "parameters": report.total,
             "batch": report.batch,
             "loss": report.loss,
             "peak_memory_bytes": report.peak_memory,
@@ -202,8 +202,8 @@ fn print_check(
         eval_sets.iter().map(|set| format!("{} {}", set.name, count(set.len()))).collect();
     rows.extend([
         ("evaluation samples", sets.join(", ")),
-        ("parameters that train", count(report.trained as usize)),
-        ("all parameters", count(report.variables as usize)),
+        ("trainable parameters", count(report.trainable as usize)),
+        ("all parameters", count(report.total as usize)),
         ("micro-batch", report.batch.clone()),
         ("loss of the first micro-batch", format!("{:.4}", report.loss)),
         ("peak memory without optimizer", memory),

@@ -39,8 +39,7 @@ fn task(
     checkpoint: Option<&Path>,
 ) -> mm_train::Result<ClipTask> {
     let group = ProcessGroup::alone();
-    let progress = &NoProgress;
-    ClipTask::new(config, &TaskContext { device: Device::Cpu, group: &group, dataset, checkpoint, progress })
+    ClipTask::new(config, &TaskContext { checkpoint, ..TaskContext::new(Device::Cpu, &group, dataset) })
 }
 
 /// Trains to the end and gives the run's folder.

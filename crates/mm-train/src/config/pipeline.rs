@@ -2,7 +2,6 @@
 
 use mm_core::config::{ConfigError, ConfigFile};
 use serde::{Deserialize, Serialize};
-use toml::Value;
 
 /// The keys of a configuration that `cargo xtask run` carries out around training.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,12 +41,11 @@ impl Pipeline {
             })?;
         }
         if let Some(launch) = file.take("launch") {
-            let nproc = launch.get("nproc").and_then(Value::as_integer).filter(|nproc| *nproc > 0);
             pipeline.launch = launch.try_into::<Launch>().map_err(|error| {
                 let problem = error.message().to_owned();
                 file.error("launch", format!("`launch`: {problem}; the only key is `nproc`"))
             })?;
-            if nproc.is_none() && pipeline.launch.nproc == 0 {
+            if pipeline.launch.nproc == 0 {
                 return Err(file.error("launch.nproc", "`launch.nproc`: must be at least 1"));
             }
         }

@@ -47,7 +47,7 @@ pub enum Outcome {
     Interrupted(PathBuf),
 }
 
-/// The surroundings of a run.
+/// Context of a run: its folder, process group and precision.
 #[derive(Clone, Copy)]
 pub struct Run<'a> {
     /// Its folder, and the checkpoint that it resumes from.
@@ -78,8 +78,8 @@ pub struct Trainer<'a, T: Task> {
     /// Seconds that this process spent in steps.
     seconds_stepping: f64,
     last_checkpoint: Option<PathBuf>,
-    /// Whether a checkpoint was due while the task was not resumable.
-    is_checkpoint_delayed: bool,
+    /// Whether a checkpoint has become due since the last one was written.
+    is_checkpoint_due: bool,
     /// The evaluations after the last step, once they are done.
     evaluations: Option<Vec<Evaluation>>,
 }
@@ -136,7 +136,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             first_step: 0,
             seconds_stepping: 0.0,
             last_checkpoint: None,
-            is_checkpoint_delayed: false,
+            is_checkpoint_due: false,
             evaluations: None,
         };
         if let Some(checkpoint) = &folder.checkpoint {
@@ -197,8 +197,8 @@ impl<'a, T: Task> Trainer<'a, T> {
                 self.evaluate(progress, watch)?;
             }
             let (is_interrupted, is_resumable) = self.agree(interrupt)?;
-            self.is_checkpoint_delayed |= is_due(self.config().train.checkpoint_every, report.step);
-            if is_last || (is_resumable && (is_interrupted || self.is_checkpoint_delayed)) {
+            self.is_checkpoint_due |= is_due(self.config().train.checkpoint_every, report.step);
+            if is_last || (is_resumable && (is_interrupted || self.is_checkpoint_due)) {
                 let saved = self.save(self.data.position().clone(), watch)?;
                 if is_interrupted && !is_last {
                     return Ok(Outcome::Interrupted(saved));
@@ -267,7 +267,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         let (folder, keep) = (&self.run.folder.path, self.config().train.keep_checkpoints);
         let mut state = self.state.clone();
         let saved = checkpoint::save(folder, &mut state, &position, &self.trained(), keep)?;
-        self.is_checkpoint_delayed = false;
+        self.is_checkpoint_due = false;
         self.last_checkpoint = Some(saved.clone());
         watch(Event::Saved(&saved));
         Ok(saved)
@@ -283,7 +283,7 @@ impl<'a, T: Task> Trainer<'a, T> {
     ) -> Error {
         let StepError { error, is_collective } = failure;
         let is_saved =
-            is_due(self.config().train.checkpoint_every, self.state.step) && !self.is_checkpoint_delayed;
+            is_due(self.config().train.checkpoint_every, self.state.step) && !self.is_checkpoint_due;
         if !is_collective || is_saved || self.state.step == self.first_step || !self.task.is_resumable() {
             return error;
         }
