@@ -35,6 +35,12 @@ pub enum Error {
     /// A tokenizer that does not fit a tower.
     #[error("the tokenizer does not fit the text tower: {}", one_line(.0))]
     Mismatch(String),
+    /// Texts cannot be generated with these settings.
+    #[error("generation: {}", one_line(.0))]
+    Generation(String),
+    /// libtorch refused an operation.
+    #[error("libtorch: {}", .0.to_string().lines().next().unwrap_or_default())]
+    Torch(#[from] tch::TchError),
     /// A tokenizer cannot be trained.
     #[error("cannot train a tokenizer: {0}")]
     Training(String),

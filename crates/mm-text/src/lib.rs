@@ -1,4 +1,4 @@
-//! Texts to vectors: tokenizers, and the text towers of CLIP, SigLIP and BERT.
+//! Texts to vectors and vectors to texts: tokenizers, the text towers of CLIP, SigLIP and BERT, and decoders.
 //!
 //! A [`Tokenizer`] turns a text into token ids. It reads the files of Hugging Face models (`tokenizer.json`,
 //! CLIP's `vocab.json` and `merges.txt`, BERT's `vocab.txt`, SigLIP's `spiece.model`), is OpenAI's own, or is
@@ -48,6 +48,11 @@
 //! of the golden texts. open_clip also pads with 0 where transformers pads with the end token; the vectors
 //! are the same.
 //!
+//! # Texts from vectors
+//!
+//! A decoder ([`decoder`]: BERT with cross-attention, GPT-2) predicts the next token; [`generate`] searches
+//! for texts with it, greedily, with beams or by drawing.
+//!
 //! # To extend
 //!
 //! A new tower is one file and one line:
@@ -65,7 +70,9 @@ mod bert_hf;
 mod clip_text;
 mod clip_text_hf;
 mod config;
+pub mod decoder;
 mod error;
+pub mod generate;
 mod tokenizer;
 mod tower;
 

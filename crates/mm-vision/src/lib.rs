@@ -1,6 +1,6 @@
 //! From images to vectors: the towers of vision-language models, and the pixels that they read.
 //!
-//! - [`Vit`]: the vision transformer (Dosovitskiy et al. 2021) of CLIP, SigLIP and the original paper.
+//! - [`Vit`]: the vision transformer (Dosovitskiy et al. 2021) of CLIP, SigLIP, BLIP and the original paper.
 //! - [`ResNet`]: 18, 34, 50 and 101 layers (He et al. 2016), as in torchvision.
 //! - [`ModifiedResNet`]: CLIP's own, with attention pooling (Radford et al. 2021, section 2.4).
 //! - [`ImageTower`]: the interface of all of them, built from the [`ImageTowerConfig`] of a TOML.
@@ -67,6 +67,6 @@ pub use modified_resnet::{ModifiedResNet, ModifiedResNetConfig};
 pub use position_table::{PositionTable, resize_positions};
 pub use processor::ImageProcessor;
 pub use resnet::{ResNet, ResNetConfig};
-pub use tower::{HeatMapTaps, ImageTower, ImageTowerConfig, ImageTowerSpec};
+pub use tower::{HeatMapTaps, ImageTower, ImageTowerConfig, ImageTowerSpec, TokenGrid};
 pub use vit::{Vit, VitAttention};
 pub use vit_config::{VitConfig, VitVariant};

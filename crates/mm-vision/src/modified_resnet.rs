@@ -5,7 +5,7 @@ use crate::conv::{ConvNorm, ConvShape};
 use crate::error::{Error, Result};
 use crate::position_table::PositionTable;
 use crate::resnet::{STAGES, stage_of};
-use crate::tower::{HeatMapTaps, ImageTower, ImageTowerSpec};
+use crate::tower::{HeatMapTaps, ImageTower, ImageTowerSpec, TokenGrid, regions};
 use mm_core::Precision;
 use mm_core::hf::{check_layers, check_sizes};
 use mm_core::nn::{TowerSpec, parameter};
@@ -143,6 +143,10 @@ impl ImageTowerSpec for ModifiedResNetConfig {
         self.image_size = size;
     }
 
+    fn token_grid(&self) -> TokenGrid {
+        TokenGrid { extra_tokens: 0, side: self.feature_grid() }
+    }
+
     fn position_table(&self) -> Option<PositionTable> {
         Some(PositionTable { name: POSITIONS, extra_tokens: 1, grid: self.feature_grid() })
     }
@@ -253,6 +257,14 @@ impl ModifiedResNet {
 impl ImageTower for ModifiedResNet {
     fn forward(&self, pixel_values: &Tensor, train: bool) -> Tensor {
         self.forward(pixel_values, train)
+    }
+
+    fn forward_tokens(&self, pixel_values: &Tensor, train: bool) -> Tensor {
+        regions(&self.forward_features(pixel_values, train))
+    }
+
+    fn tokens_width(&self) -> i64 {
+        32 * self.config.width
     }
 
     fn forward_with_taps(&self, pixel_values: &Tensor) -> HeatMapTaps {

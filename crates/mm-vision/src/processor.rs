@@ -76,6 +76,12 @@ impl ImageProcessor {
         }
     }
 
+    /// BLIP's: to `size` x `size` (1 to 4,096, else the nearest of these) whatever the ratio, bicubic, with
+    /// CLIP's mean and standard deviation.
+    pub fn default_blip(size: u32) -> Self {
+        Self { normalize: Normalize::CLIP, ..Self::default_siglip(size) }
+    }
+
     /// The same preprocessing to squares of `size` pixels a side: resizing and crop are scaled by one factor.
     ///
     /// # Errors

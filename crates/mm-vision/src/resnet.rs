@@ -2,7 +2,7 @@
 
 use crate::conv::{ConvNorm, ConvShape};
 use crate::error::{Error, Result};
-use crate::tower::{HeatMapTaps, ImageTower, ImageTowerSpec};
+use crate::tower::{HeatMapTaps, ImageTower, ImageTowerSpec, TokenGrid, regions};
 use mm_core::Precision;
 use mm_core::hf::check_sizes;
 use mm_core::nn::TowerSpec;
@@ -95,6 +95,10 @@ impl ImageTowerSpec for ResNetConfig {
 
     fn set_image_size(&mut self, size: i64) {
         self.image_size = size;
+    }
+
+    fn token_grid(&self) -> TokenGrid {
+        TokenGrid { extra_tokens: 0, side: self.image_size / 32 }
     }
 }
 
@@ -193,6 +197,10 @@ impl ResNet {
 impl ImageTower for ResNet {
     fn forward(&self, pixel_values: &Tensor, train: bool) -> Tensor {
         self.forward(pixel_values, train)
+    }
+
+    fn forward_tokens(&self, pixel_values: &Tensor, train: bool) -> Tensor {
+        regions(&self.forward_features(pixel_values, train))
     }
 
     fn forward_with_taps(&self, pixel_values: &Tensor) -> HeatMapTaps {

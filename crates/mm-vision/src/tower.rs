@@ -42,6 +42,9 @@ pub trait ImageTowerSpec: TowerSpec {
     /// Side of the square input, in pixels.
     fn image_size(&self) -> i64;
 
+    /// The regions along a side of the image in [`ImageTower::forward_tokens`], and the tokens before them.
+    fn token_grid(&self) -> TokenGrid;
+
     /// Sets the side of the square input, in pixels.
     fn set_image_size(&mut self, size: i64);
 
@@ -84,6 +87,15 @@ impl ImageTowerConfig {
     }
 }
 
+/// How the vectors of [`ImageTower::forward_tokens`] cover the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenGrid {
+    /// Tokens before the regions: a ViT's class token.
+    pub extra_tokens: i64,
+    /// Regions along a side of the image.
+    pub side: i64,
+}
+
 /// An image tower: `pixel_values` in, one vector an image out.
 pub trait ImageTower: Debug + Send {
     /// Maps `pixel_values` `[B, 3, image_size, image_size]` to `[B, output_width]`. `train` turns on what
@@ -93,14 +105,31 @@ pub trait ImageTower: Debug + Send {
     /// `pixel_values` has another shape.
     fn forward(&self, pixel_values: &Tensor, train: bool) -> Tensor;
 
+    /// Maps `pixel_values` to one vector for each region of the image, before any pooling: `[B, S,
+    /// tokens_width]`, row by row. A ViT's come after its class token, a ResNet's are its last feature map.
+    ///
+    /// # Panics
+    /// `pixel_values` has another shape.
+    fn forward_tokens(&self, pixel_values: &Tensor, train: bool) -> Tensor;
+
     /// As [`ImageTower::forward`] outside training, with the activations that a heat map is made from.
     fn forward_with_taps(&self, pixel_values: &Tensor) -> HeatMapTaps;
 
     /// Width of the output.
     fn output_width(&self) -> i64;
 
+    /// Width of [`ImageTower::forward_tokens`].
+    fn tokens_width(&self) -> i64 {
+        self.output_width()
+    }
+
     /// Prepares for inference in `precision`; outputs are of its kind. A packed tower cannot be trained.
     fn pack(&mut self, precision: Precision);
+}
+
+/// A feature map `[B, C, h, w]` as one vector a region, row by row: `[B, h w, C]`.
+pub(crate) fn regions(features: &Tensor) -> Tensor {
+    features.flatten(2, 3).transpose(1, 2)
 }
 
 /// The activations that a heat map over the image is made from, in one graph with the pooled output.
@@ -131,7 +160,7 @@ impl HeatMapTaps {
 mod tests {
     use super::*;
     use crate::{VitVariant, resize_positions};
-    use mm_core::nn::shapes_only;
+    use mm_core::nn::{shapes_only, uninitialized};
     use tch::Device;
     use tch::nn::VarStore;
 
@@ -150,7 +179,7 @@ mod tests {
         let resnet = ResNetConfig { depth: 18, width: 4, image_size: 64 };
         let modified =
             ModifiedResNetConfig { layers: [1; 4], width: 4, heads: 2, output_dim: 8, image_size: 64 };
-        let vits = [VitVariant::Clip, VitVariant::Siglip, VitVariant::Vit]
+        let vits = [VitVariant::Clip, VitVariant::Siglip, VitVariant::Vit, VitVariant::Blip]
             .map(|variant| ImageTowerConfig::Vit(vit(variant)));
         let others = [ImageTowerConfig::ResNet(resnet), ImageTowerConfig::ModifiedResNet(modified)];
         vits.into_iter().chain(others).collect()
@@ -174,6 +203,18 @@ mod tests {
             let resized =
                 resize_positions(tables[0].as_ref().unwrap(), place.extra_tokens, place.grid).unwrap();
             assert_eq!(resized.size(), tables[1].as_ref().unwrap().size(), "{config:?}");
+        }
+    }
+
+    #[test]
+    fn the_tokens_of_an_image_cover_its_grid() {
+        for config in towers() {
+            let vs = VarStore::new(Device::Cpu);
+            let tower = uninitialized(|| config.build(&vs.root())).unwrap();
+            let pixel_values = tch::Tensor::zeros([2, 3, 64, 64], (tch::Kind::Float, Device::Cpu));
+            let TokenGrid { extra_tokens, side } = config.token_grid();
+            let expected = [2, extra_tokens + side * side, tower.tokens_width()];
+            assert_eq!(tower.forward_tokens(&pixel_values, false).size(), expected, "{config:?}");
         }
     }
 
@@ -209,6 +250,7 @@ mod tests {
                     }
                     VitVariant::Siglip => &["embeddings.position_embedding.weight", "head.probe"],
                     VitVariant::Vit => &["embeddings.cls_token", "embeddings.position_embeddings"],
+                    VitVariant::Blip => &["embeddings.class_embedding", "embeddings.position_embedding"],
                 },
                 ImageTowerConfig::ResNet(_) => &[],
                 ImageTowerConfig::ModifiedResNet(_) => &["attnpool.positional_embedding"],

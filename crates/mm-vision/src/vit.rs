@@ -15,10 +15,10 @@ use tch::{Kind, Tensor};
 /// The standard deviation of every initial weight of [`VitVariant::Vit`], transformers' `initializer_range`.
 const VIT_STD: f64 = 0.02;
 
-/// A vision transformer (Dosovitskiy et al. 2021): CLIP's, SigLIP's or that of the original paper.
+/// A vision transformer (Dosovitskiy et al. 2021): CLIP's, SigLIP's, BLIP's or that of the original paper.
 ///
 /// Parameter names are those in the files of Hugging Face's `CLIPVisionModel` (`pre_layrnorm` is spelled so
-/// there), `SiglipVisionModel` and `ViTModel`.
+/// there), `SiglipVisionModel`, `BlipVisionModel` and `ViTModel`.
 #[derive(Debug)]
 pub struct Vit {
     patch_embedding: PatchEmbedding,
@@ -72,6 +72,7 @@ impl Vit {
         let position_embedding = position_embedding(&embeddings, &config);
         let (layers, names, post_norm) = match config.variant {
             VitVariant::Clip | VitVariant::Siglip => ("layers", BlockNames::CLIP, "post_layernorm"),
+            VitVariant::Blip => ("layers", BlockNames::BLIP, "post_layernorm"),
             VitVariant::Vit => ("layer", BlockNames::VIT, "layernorm"),
         };
         let has_pre_norm = config.variant == VitVariant::Clip;
@@ -111,6 +112,17 @@ impl Vit {
         }
     }
 
+    /// Maps `pixel_values` to all tokens, `[B, L, hidden]`: the class token, where the variant has one, then
+    /// the patches row by row. It is transformers' `last_hidden_state`: CLIP's before the last norm, the
+    /// others' after it.
+    pub fn forward_tokens(&self, pixel_values: &Tensor) -> Tensor {
+        let x = self.encoder.forward(self.embed(pixel_values, 1.0), &AttentionMask::none());
+        match self.config.variant {
+            VitVariant::Clip => x,
+            VitVariant::Siglip | VitVariant::Vit | VitVariant::Blip => self.post_norm.forward(&x),
+        }
+    }
+
     /// As [`Vit::forward`], also returning the attention weights. Slower; for analysis.
     pub fn forward_with_attention(&self, pixel_values: &Tensor) -> VitAttention {
         let (x, layers) =
@@ -143,7 +155,10 @@ impl Vit {
 
     /// Maps the encoder's class tokens `[B, hidden]` to the pooled output.
     fn pool_class(&self, class: &Tensor) -> Tensor {
-        let class = self.post_norm.forward(class);
+        let mut class = self.post_norm.forward(class);
+        if self.config.variant == VitVariant::Blip {
+            class = self.post_norm.forward(&class);
+        }
         match &self.pooling {
             Pooling::Pooler(dense) => dense.forward(&class).tanh(),
             Pooling::Class | Pooling::Map(_) => class,
@@ -184,6 +199,10 @@ impl ImageTower for Vit {
         HeatMapTaps::Attention(self.forward_with_attention(pixel_values))
     }
 
+    fn forward_tokens(&self, pixel_values: &Tensor, _train: bool) -> Tensor {
+        self.forward_tokens(pixel_values)
+    }
+
     fn output_width(&self) -> i64 {
         self.config.hidden_size
     }
@@ -196,7 +215,7 @@ impl ImageTower for Vit {
 fn block_config(config: &VitConfig) -> BlockConfig {
     let init = match config.variant {
         VitVariant::Clip | VitVariant::Siglip => BlockInit::Clip,
-        VitVariant::Vit => BlockInit::Normal(VIT_STD),
+        VitVariant::Vit | VitVariant::Blip => BlockInit::Normal(VIT_STD),
     };
     BlockConfig {
         width: config.hidden_size,
@@ -229,6 +248,9 @@ fn class_token_and_pooling(
             let pooler = || Linear::new(&(path / "pooler" / "dense"), width, width, VIT_STD);
             (Some(class), if config.pooler { Pooling::Pooler(pooler()) } else { Pooling::Class })
         }
+        VitVariant::Blip => {
+            (Some(parameter(&embeddings, "class_embedding", &[1, 1, width], normal(VIT_STD))), Pooling::Class)
+        }
     }
 }
 
@@ -239,6 +261,7 @@ fn patch_embedding(embeddings: &Path, config: &VitConfig) -> PatchEmbedding {
         VitVariant::Clip => (embeddings / "patch_embedding", (3.0 * fan_in).powf(-0.5)),
         VitVariant::Siglip => (embeddings / "patch_embedding", fan_in.powf(-0.5)),
         VitVariant::Vit => (embeddings / "patch_embeddings" / "projection", VIT_STD),
+        VitVariant::Blip => (embeddings / "patch_embedding", VIT_STD),
     };
     let has_bias = config.variant != VitVariant::Clip;
     PatchEmbedding::new(&path, config.patch_size, config.hidden_size, has_bias, std)
@@ -254,6 +277,7 @@ fn position_embedding(embeddings: &Path, config: &VitConfig) -> Tensor {
             parameter(&path, "weight", &[length, width], normal(embedding_std(config)))
         }
         VitVariant::Vit => parameter(embeddings, "position_embeddings", &[1, length, width], normal(VIT_STD)),
+        VitVariant::Blip => parameter(embeddings, "position_embedding", &[1, length, width], normal(VIT_STD)),
     }
 }
 

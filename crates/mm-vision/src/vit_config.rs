@@ -3,7 +3,7 @@
 use crate::ImageProcessor;
 use crate::error::{Error, Result};
 use crate::position_table::PositionTable;
-use crate::tower::{ImageTower, ImageTowerSpec};
+use crate::tower::{ImageTower, ImageTowerSpec, TokenGrid};
 use crate::vit::Vit;
 use mm_core::hf::{check_eps, check_heads, check_layers, check_sizes};
 use mm_core::nn::{Activation, TowerSpec, transformer_depth};
@@ -24,6 +24,9 @@ pub enum VitVariant {
     /// The original ViT (Dosovitskiy et al. 2021): a class token and a bias in the patch embedding; the
     /// pooled output is the normalized class token, through the `pooler` if there is one.
     Vit,
+    /// BLIP's (Li et al. 2022, section 3.1): the original ViT under other names; the pooled output is the
+    /// normalized class token, normalized again.
+    Blip,
 }
 
 impl VitVariant {
@@ -33,6 +36,7 @@ impl VitVariant {
             Self::Clip => "clip",
             Self::Siglip => "siglip",
             Self::Vit => "vit",
+            Self::Blip => "blip",
         }
     }
 }
@@ -136,7 +140,7 @@ impl VitConfig {
     /// Tokens before the patches.
     pub(crate) fn class_tokens(&self) -> i64 {
         match self.variant {
-            VitVariant::Clip | VitVariant::Vit => 1,
+            VitVariant::Clip | VitVariant::Vit | VitVariant::Blip => 1,
             VitVariant::Siglip => 0,
         }
     }
@@ -163,7 +167,7 @@ impl TowerSpec for VitConfig {
 
     fn depth(&self, name: &str) -> usize {
         let layers = match self.variant {
-            VitVariant::Clip | VitVariant::Siglip => "encoder.layers",
+            VitVariant::Clip | VitVariant::Siglip | VitVariant::Blip => "encoder.layers",
             VitVariant::Vit => "encoder.layer",
         };
         transformer_depth(name, layers, self.blocks(), &["embeddings.", "pre_layrnorm."])
@@ -173,6 +177,7 @@ impl TowerSpec for VitConfig {
         let embeddings = [
             "embeddings.class_embedding",
             "embeddings.cls_token",
+            "embeddings.position_embedding",
             "embeddings.position_embedding.weight",
             "embeddings.position_embeddings",
             "head.probe",
@@ -202,10 +207,15 @@ impl ImageTowerSpec for VitConfig {
         self.image_size = size;
     }
 
+    fn token_grid(&self) -> TokenGrid {
+        TokenGrid { extra_tokens: self.class_tokens(), side: self.patch_grid() }
+    }
+
     fn position_table(&self) -> Option<PositionTable> {
         let name = match self.variant {
             VitVariant::Clip | VitVariant::Siglip => "embeddings.position_embedding.weight",
             VitVariant::Vit => "embeddings.position_embeddings",
+            VitVariant::Blip => "embeddings.position_embedding",
         };
         Some(PositionTable { name, extra_tokens: self.class_tokens(), grid: self.patch_grid() })
     }
@@ -219,6 +229,7 @@ impl ImageTowerSpec for VitConfig {
         match self.variant {
             VitVariant::Siglip => ImageProcessor::default_siglip(size),
             VitVariant::Clip | VitVariant::Vit => ImageProcessor::default_clip(size),
+            VitVariant::Blip => ImageProcessor::default_blip(size),
         }
     }
 
@@ -227,6 +238,7 @@ impl ImageTowerSpec for VitConfig {
             VitVariant::Clip => "CLIPImageProcessor",
             VitVariant::Siglip => "SiglipImageProcessor",
             VitVariant::Vit => "ViTImageProcessor",
+            VitVariant::Blip => "BlipImageProcessor",
         }
     }
 }

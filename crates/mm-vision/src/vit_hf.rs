@@ -13,6 +13,7 @@ impl VitVariant {
             Self::Clip => "clip_vision_model",
             Self::Siglip => "siglip_vision_model",
             Self::Vit => "vit",
+            Self::Blip => "blip_vision_model",
         }
     }
 
@@ -30,6 +31,7 @@ impl VitVariant {
             Self::Vit => {
                 VitConfig { patch_size: 16, hidden_act: Activation::Gelu, layer_norm_eps: 1e-12, ..clip }
             }
+            Self::Blip => VitConfig { patch_size: 16, hidden_act: Activation::Gelu, image_size: 384, ..clip },
         }
     }
 }
@@ -94,7 +96,7 @@ fn check_offered(config: &Value, variant: VitVariant) -> Result<()> {
     };
     only("num_channels", 3.into())?;
     match variant {
-        VitVariant::Clip => Ok(()),
+        VitVariant::Clip | VitVariant::Blip => Ok(()),
         VitVariant::Siglip => only("vision_use_head", true.into()),
         VitVariant::Vit => {
             only("qkv_bias", true.into())?;
@@ -151,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back_the_same() {
-        for variant in [VitVariant::Clip, VitVariant::Siglip, VitVariant::Vit] {
+        for variant in [VitVariant::Clip, VitVariant::Siglip, VitVariant::Vit, VitVariant::Blip] {
             let config = VitConfig {
                 hidden_size: 96,
                 image_size: 48,

@@ -133,6 +133,7 @@ pub(super) fn write(architecture: &Architecture, tokenizer: Option<&Tokenizer>) 
                 (VitVariant::Clip, None) => "CLIPVisionModel",
                 (VitVariant::Siglip, _) => "SiglipVisionModel",
                 (VitVariant::Vit, _) => "ViTModel",
+                (VitVariant::Blip, _) => "BlipVisionModel",
             };
             with(vit.to_hf(), json!({ "architectures": [class], "projection_dim": projection }))
         }

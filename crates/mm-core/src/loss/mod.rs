@@ -3,10 +3,14 @@
 //! [`info_nce`] and [`siglip`] materialize the B x B logits of a batch. [`info_nce_tiled`] and
 //! [`siglip_tiled`] compute the same numbers in memory that grows with B, and compute each logit twice
 //! (SigLIP's once). [`tiles`] are their parts, for losses over several processes.
+//!
+//! [`token_cross_entropy`] is the loss of decoders of texts.
 
 mod contrastive;
 mod tiled;
 pub mod tiles;
+mod tokens;
 
 pub use contrastive::{INITIAL_LOGIT_SCALE, MAX_LOGIT_SCALE, info_nce, logits, siglip, siglip_at};
 pub use tiled::{DEFAULT_TILE, info_nce_tiled, siglip_tiled};
+pub use tokens::{IGNORED_LABEL, token_cross_entropy};

@@ -4,6 +4,7 @@ use super::attention::{KeyValues, LayerCache, take_positions};
 use super::block_config::layer_path;
 use super::{Attention, AttentionMask, BlockConfig, BlockNames, LayerNorm, Linear, Mlp, NormOrder};
 use crate::Precision;
+use std::cell::RefCell;
 use tch::Tensor;
 use tch::nn::Path;
 
@@ -134,6 +135,22 @@ impl Block {
         };
         let y = self.run(x, x, attend, &|cross, x| cross_attend(cross, x, None));
         (y, weights.expect("a block attends once"))
+    }
+
+    /// As [`Block::forward`], also giving the cross-attention weights `[B, heads, L, S]`.
+    pub(super) fn forward_with_context_weights(
+        &self,
+        x: &Tensor,
+        mask: &AttentionMask,
+        context: &Context,
+    ) -> (Tensor, Tensor) {
+        let weights = RefCell::new(None);
+        let y = self.run(x, x, |x| self.attention.forward(x, mask), &|cross, x| {
+            let (y, attention) = cross.forward_context_with_weights(x, &context.states, &context.mask);
+            weights.replace(Some(attention));
+            y
+        });
+        (y, weights.take().expect("the block has cross-attention"))
     }
 
     /// Runs the sub-layers on `x`; `residual` is `x` at the positions for which `attend` gives its output.

@@ -164,6 +164,26 @@ impl BlockNames {
         mlp_norm: "layernorm_after",
         ..Self::BERT
     };
+
+    /// The encoder layers of BLIP's `BlipVisionModel`: CLIP's, with one projection to queries, keys and
+    /// values.
+    pub const BLIP: Self = Self { in_proj: "self_attn.qkv", out_proj: "self_attn.projection", ..Self::CLIP };
+
+    /// GPT-2's blocks. Their matrices are transposed in the file.
+    pub const GPT2: Self = Self {
+        in_proj: "attn.c_attn",
+        out_proj: "attn.c_proj",
+        attention_norm: "ln_1",
+        cross_attention: CrossAttentionNames {
+            q_proj: "crossattention.q_attn",
+            kv_proj: "crossattention.c_attn",
+            out_proj: "crossattention.c_proj",
+            norm: "ln_cross_attn",
+        },
+        fc1: "mlp.c_fc",
+        fc2: "mlp.c_proj",
+        mlp_norm: "ln_2",
+    };
 }
 
 /// The path of a layer whose name has dots.

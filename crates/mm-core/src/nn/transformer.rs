@@ -59,6 +59,19 @@ impl KeyValueCache {
     pub fn select_rows(&mut self, rows: &Tensor) {
         self.blocks.iter_mut().for_each(|block| block.positions.select_rows(rows));
     }
+
+    /// Drops all contexts but those in `order`, of which `order[i]` becomes context `i`: for images whose
+    /// captions are done. Their rows are dropped by [`KeyValueCache::select_rows`]. Only contexts that move
+    /// are copied.
+    ///
+    /// # Panics
+    /// `order[i] < i`: a context moves to the front only, into the place of one that is dropped.
+    pub fn keep_contexts(&mut self, order: &[i64]) {
+        assert!((0..).zip(order).all(|(to, &from)| to <= from), "contexts move to the front: {order:?}");
+        let contexts = self.blocks.iter_mut().filter_map(|block| block.context.as_mut());
+        contexts.for_each(|context| context.keep(order));
+        self.context_mask.keep_rows(order);
+    }
 }
 
 impl Transformer {
@@ -123,6 +136,24 @@ impl Transformer {
         let mut all = Vec::with_capacity(self.blocks.len());
         let x = self.blocks.iter().fold(x, |x, block| {
             let (x, weights) = lock(block).forward_with_weights(&x, &mask);
+            all.push(weights);
+            x
+        });
+        (x, all)
+    }
+
+    /// As [`Transformer::forward_with_context`], also giving each layer's cross-attention weights
+    /// `[B, heads, L, S]`. Slower; for analysis.
+    pub fn forward_with_context_weights(
+        &self,
+        x: Tensor,
+        mask: &AttentionMask,
+        context: &Context,
+    ) -> (Tensor, Vec<Tensor>) {
+        let (mask, context) = (prepared(mask, &x), context.prepared());
+        let mut all = Vec::with_capacity(self.blocks.len());
+        let x = self.blocks.iter().fold(x, |x, block| {
+            let (x, weights) = lock(block).forward_with_context_weights(&x, &mask, &context);
             all.push(weights);
             x
         });

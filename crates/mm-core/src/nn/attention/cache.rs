@@ -9,6 +9,19 @@ pub(in crate::nn) struct KeyValues {
     pub values: Tensor,
 }
 
+impl KeyValues {
+    /// Keeps the contexts `order`, in this order and in the same memory: of `G` contexts, context
+    /// `order[i]` becomes context `i`. `order[i] >= i` holds for all `i`.
+    pub fn keep(&mut self, order: &[i64]) {
+        for tensor in [&mut self.keys, &mut self.values] {
+            for (to, &from) in (0..).zip(order).filter(|(to, from)| to != *from) {
+                tensor.narrow(0, to, 1).copy_(&tensor.narrow(0, from, 1));
+            }
+            *tensor = tensor.narrow(0, 0, order.len() as i64);
+        }
+    }
+}
+
 /// The keys and values of one self-attention layer at the positions decoded so far. Memory for `max_length`
 /// positions is allocated at the first step, for the batch and the type that this has.
 #[derive(Debug)]

@@ -99,6 +99,13 @@ impl AttentionMask {
         }
     }
 
+    /// Keeps the rows `order` of a prepared mask that has a row for each context.
+    pub(in crate::nn) fn keep_rows(&mut self, order: &[i64]) {
+        if let Some(bias) = self.bias.as_mut().filter(|bias| bias.size()[0] > 1) {
+            *bias = bias.index_select(0, &Tensor::from_slice(order).to_device(bias.device()));
+        }
+    }
+
     /// The same mask, in the same memory.
     pub(in crate::nn) fn shallow_clone(&self) -> Self {
         let share = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);

@@ -91,18 +91,40 @@ impl Attention {
 
     /// As [`Attention::forward_context`], with the keys and values of [`Attention::project_context`].
     pub(super) fn forward_projected(&self, x: &Tensor, context: &KeyValues, mask: &AttentionMask) -> Tensor {
+        let KeyValues { keys, values } = context;
+        let q = self.queries_by_context(x, keys.size()[0]);
+        let attended = merge_heads(&attend(&q, keys, values, &prepare(mask, &q, keys)));
+        self.out_proj.forward(&attended.view_as(x))
+    }
+
+    /// As [`Attention::forward_context`], also giving the attention weights `[B, heads, L, S]`, which are
+    /// part of the graph. Slower; for analysis.
+    pub(super) fn forward_context_with_weights(
+        &self,
+        x: &Tensor,
+        context: &Tensor,
+        mask: &AttentionMask,
+    ) -> (Tensor, Tensor) {
+        let KeyValues { keys, values } = self.project_context(context);
+        let (batch, length, _) = x.size3().expect("attention input is [B, L, width]");
+        let q = self.queries_by_context(x, keys.size()[0]); // [G, heads, B / G * L, head]
+        let (attended, weights) = attend_with_weights(&q, &keys, &values, &prepare(mask, &q, &keys));
+        let (groups, heads, _, states) = weights.size4().expect("weights are [G, heads, L, S]");
+        let weights = weights.view([groups, heads, batch / groups, length, states]).transpose(1, 2);
+        let attended = merge_heads(&attended).view_as(x);
+        (self.out_proj.forward(&attended), weights.reshape([batch, heads, length, states]))
+    }
+
+    /// The queries of `x` `[B, L, width]`, where the rows of one of `groups` contexts are queries of one
+    /// sequence: `[groups, heads, B / groups * L, head]`.
+    fn queries_by_context(&self, x: &Tensor, groups: i64) -> Tensor {
         let Projections::Cross { q_proj, .. } = &self.projections else {
             panic!("self-attention has no context");
         };
-        let KeyValues { keys, values } = context;
         let (batch, length, width) = x.size3().expect("attention input is [B, L, width]");
-        let groups = keys.size()[0];
         let rows = batch / groups.max(1);
         assert!(rows * groups == batch, "{batch} rows of queries for {groups} contexts");
-        // The rows of one context are queries of one sequence.
-        let q = split_heads(&q_proj.forward(x).view([groups, rows * length, width]), self.heads);
-        let attended = merge_heads(&attend(&q, keys, values, &prepare(mask, &q, keys)));
-        self.out_proj.forward(&attended.view([batch, length, width]))
+        split_heads(&q_proj.forward(x).view([groups, rows * length, width]), self.heads)
     }
 
     /// The keys and values of `context` `[G, S, context_width]`.
