@@ -11,6 +11,7 @@ use mm_image::{Augment, Reduced, RgbImage, decode, decode_reduced};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::shapes::Scene;
 use crate::{Error, Fault, Result};
 
 /// A sample of a data set. Images are encoded, in a file or in memory: nothing is decoded yet.
@@ -41,6 +42,9 @@ pub struct Sample {
     /// The key of the sample that this one is a variant of (for an emoji with a skin tone, the one without),
     /// so that evaluation can tell near duplicates apart from other pairs.
     pub variant_of: Option<String>,
+    /// The scene graph of the image, against which captions can be judged. [`shapes`](crate::shapes) has it,
+    /// except for edits; shards do not store it.
+    pub scene: Option<Arc<Scene>>,
     /// An optional part of the sample that could not be read. The sample is complete without it.
     pub warning: Option<String>,
 }

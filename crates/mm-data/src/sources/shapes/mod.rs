@@ -192,7 +192,7 @@ impl ShapesConfig {
 /// A scene as an image of `size` x `size` pixels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Drawing {
-    scene: Scene,
+    scene: Arc<Scene>,
     size: u32,
 }
 
@@ -219,7 +219,7 @@ impl ShapesDataset {
         Ok(Self { name, config: config.clone() })
     }
 
-    fn drawn(&self, scene: Scene) -> SampleImage {
+    fn drawn(&self, scene: Arc<Scene>) -> SampleImage {
         SampleImage::Drawn(Arc::new(Drawing { scene, size: self.config.size }))
     }
 
@@ -240,7 +240,7 @@ impl ShapesDataset {
             key,
             captions: [&before, &after].into_iter().filter_map(first_caption).collect(),
             label: Some(kind.word().to_owned()),
-            images: vec![self.drawn(before), self.drawn(after)],
+            images: [before, after].map(|scene| self.drawn(Arc::new(scene))).into(),
             instruction: Some(instruction),
             ..Sample::default()
         })
@@ -286,7 +286,9 @@ impl Dataset for ShapesDataset {
                 sample.questions = Self::questions(&scene, index);
             }
         }
-        sample.images = vec![self.drawn(scene)];
+        let scene = Arc::new(scene);
+        sample.images = vec![self.drawn(Arc::clone(&scene))];
+        sample.scene = Some(scene);
         Ok(sample)
     }
 }
@@ -325,6 +327,7 @@ mod tests {
         let decoded = mm_image::decode(&image.bytes().unwrap(), [0; 3]).unwrap();
         assert_eq!(decoded, image.decode([0; 3]).unwrap());
         assert_eq!(sample.questions[0].id, 30);
+        assert_eq!(*sample.scene.unwrap(), ShapesConfig::default().scene(3));
     }
 
     #[test]

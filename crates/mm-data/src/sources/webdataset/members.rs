@@ -193,6 +193,7 @@ pub(super) fn sample(key: &str, members: Vec<Member>, caption_field: &str) -> Re
         instruction,
         preferred,
         variant_of,
+        scene: None,
         warning: problem,
     })
 }
