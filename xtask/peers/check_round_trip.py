@@ -8,7 +8,8 @@ versions and then a line of JSON for each request: the class that opened it and 
 error. A source with `expected.safetensors` is a golden, and its inputs and outputs are the reference.
 Otherwise the reference is the source itself, opened by its own peer, with captions and photographs that each
 side reads with its own tokenizer and image processor. Where `rows` is true, `written` is the output of
-`mm embed` for OUT/captions.txt or the photographs.
+`mm embed` for OUT/captions.txt or the photographs. Of a captioner, a golden of data/goldens/caption, the
+logits are compared, and the ids of its texts, the pixels of its photographs and its generated captions.
 
 Made for torch 2.13, transformers 5.23, open_clip_torch 3.3, sentence-transformers 6.2.
 """
@@ -35,6 +36,13 @@ LIMITS = {"f32": 1e-4, "f16": 2e-2, "bf16": 2e-1}
 PIXEL_LIMIT = 1e-5
 # mm's resizing may differ from Pillow's by one level in single pixels; the effect on a unit row.
 ROWS_LIMITS = {"texts": 1e-4, "images": 2e-3}
+# The inputs of a golden that a class takes; other classes take the first two, as far as they are there.
+INPUTS = {
+    "BertModel": ["input_ids", "attention_mask"],
+    "BlipForConditionalGeneration": ["pixel_values", "input_ids", "attention_mask"],
+    "GPT2LMHeadModel": ["input_ids"],
+    "VisionEncoderDecoderModel": ["pixel_values", "decoder_input_ids", "decoder_attention_mask"],
+}
 
 
 class Failed(Exception):
@@ -44,9 +52,9 @@ class Failed(Exception):
 class Opened:
     """A model in its peer: its class, its tokenizer and image processor, and its outputs."""
 
-    def __init__(self, name, run, tokenize=None, pixels=None, clean=None):
+    def __init__(self, name, run, tokenize=None, pixels=None, clean=None, generate=None):
         self.name, self.run, self.tokenize, self.pixels = name, run, tokenize, pixels
-        self.clean = clean or (lambda text: text)
+        self.clean, self.generate = clean or (lambda text: text), generate
 
 
 def read_json(path):
@@ -81,6 +89,8 @@ def open_transformers(folder, dtype):
 
     def run(inputs):
         output = model(**inputs)
+        if "logits" in output:
+            return {"token_logits" if names[0] == "GPT2LMHeadModel" else "logits": output.logits}
         if "logits_per_image" in output:
             return {name: output[name] for name in ["image_embeds", "text_embeds", "logits_per_image"]}
         for name in ["image_embeds", "text_embeds", "pooler_output"]:
@@ -109,7 +119,7 @@ def open_transformers(folder, dtype):
 
     if tokenize and pixels:
         transformers.AutoProcessor.from_pretrained(folder)
-    return Opened(names[0], run, tokenize, pixels)
+    return Opened(names[0], run, tokenize, pixels, generate=getattr(model, "generate", None))
 
 
 def run_open_clip(model):
@@ -216,11 +226,47 @@ def compare_words(ours, theirs, captions):
     return texts
 
 
-def compare_with_golden(source, opened):
+def refuse_pixels(found):
+    if found["pixels"] > PIXEL_LIMIT:
+        raise Failed(f"pixels differ by {found['pixels']:.1e}")
+
+
+def compare_captions(source, folder, opened, photos):
+    """Compares what a captioner's folder gives besides logits: ids, pixels and generated captions."""
+    found, expected = {}, load_file(source / "expected.safetensors")
+    if (source / "texts.json").exists():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        texts = read_json(source / "texts.json")
+        wrong = [row for row in texts["encode"] if tokenizer(row["text"])["input_ids"] != row["ids"]]
+        decode = lambda row: tokenizer.decode(row["ids"], skip_special_tokens=True)
+        wrong += [row for row in texts["decode"] if decode(row) != row["text"]]
+        if wrong:
+            raise Failed(f"{len(wrong)} texts have other ids, such as {wrong[0]}")
+        found["texts"] = len(texts["encode"])
+    if (source / "photos.safetensors").exists():
+        golden = load_file(source / "photos.safetensors")
+        pixels = opened.pixels([Image.open(photos / f"{name}.png").convert("RGB") for name in golden])
+        found |= {"photos": len(golden), "pixels": largest(pixels, torch.stack(list(golden.values())))}
+        refuse_pixels(found)
+    # Without ids of begin, end and padding: the folder has to know them.
+    runs = read_json(source / "generation.json")["runs"] if "pixel_values" in expected else []
+    for run in [run for run in runs if len(set(map(len, run["prompts"]))) == 1][:4]:
+        if len(run["prompts"][0]) == 1:
+            ids = opened.generate(expected["pixel_values"], do_sample=False, **run["settings"]).tolist()
+            golden = [beam["ids"] for item in run["outputs"] for beam in item]
+            if any(row[1 : len(beam) + 1] != beam for row, beam in zip(ids, golden)):
+                raise Failed(f"generate with {run['settings']} gives {ids}")
+    return found
+
+
+def compare_with_golden(source, folder, opened, dtype, photos):
     expected = load_file(source / "expected.safetensors")
-    names = ["pixel_values", "input_ids", *(["attention_mask"] if opened.name == "BertModel" else [])]
+    names = INPUTS.get(opened.name, ["pixel_values", "input_ids"])
     outputs = opened.run({name: expected[name] for name in names if name in expected})
-    return {"difference": max(largest(output, expected[name]) for name, output in outputs.items())}
+    found = {"difference": max(largest(output, expected[name]) for name, output in outputs.items())}
+    if opened.generate and dtype == "f32":
+        found |= compare_captions(source, folder, opened, photos)
+    return found
 
 
 def compare_resized(source, opened, size):
@@ -251,8 +297,7 @@ def compare_with_source(source, opened, captions, photos):
         ours["pixel_values"], theirs["pixel_values"] = opened.pixels(photos), original.pixels(photos)
         found["photos"] = len(photos)
         found["pixels"] = largest(ours["pixel_values"], theirs["pixel_values"])
-        if found["pixels"] > PIXEL_LIMIT:
-            raise Failed(f"pixels differ by {found['pixels']:.1e}")
+        refuse_pixels(found)
     ours, theirs = opened.run(ours), original.run(theirs)
     return found | {"difference": max(largest(ours[name], theirs[name]) for name in theirs)}
 
@@ -289,7 +334,8 @@ def check(goldens, plan):
                     if request["resolution"]:
                         found |= compare_resized(source, opened, int(request["resolution"]))
                     elif (source / "expected.safetensors").exists():
-                        found |= compare_with_golden(source, opened)
+                        folder = goldens / "images/photos"
+                        found |= compare_with_golden(source, written, opened, dtype, folder)
                     else:
                         found |= compare_with_source(source, opened, captions, photos)
             limit = found.pop("limit", LIMITS[dtype])

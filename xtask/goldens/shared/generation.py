@@ -40,7 +40,8 @@ def rules(eos, words, starts=True):
     ]
     if starts:
         every.append({"forced_bos_token_id": words[-1]})
-        every.append({"forced_bos_token_id": words[-1], "forced_eos_token_id": eos, "repetition_penalty": 1.3})
+        both = {"forced_bos_token_id": words[-1], "forced_eos_token_id": eos}
+        every.append(both | {"repetition_penalty": 1.3})
     return [rule | {"num_beams": beams} for rule in every for beams in [1, 3]]
 
 
