@@ -88,8 +88,8 @@ impl Hypothesis {
 /// # Errors
 /// `config` is not valid, a prompt is empty, or a prompt and `max_new_tokens` together are longer than the
 /// decoder's table of positions.
-pub fn generate(
-    decoder: &dyn Decoder,
+pub fn generate<D: Decoder + ?Sized>(
+    decoder: &D,
     context: Option<&Context>,
     prompts: &[Prompt],
     config: &GenerationConfig,
@@ -198,8 +198,8 @@ impl<'a> Batch<'a> {
     }
 }
 
-fn check(
-    decoder: &dyn Decoder,
+fn check<D: Decoder + ?Sized>(
+    decoder: &D,
     context: Option<&Context>,
     prompts: &[Prompt],
     config: &GenerationConfig,

@@ -1,7 +1,7 @@
 //! The files of a tokenizer.
 
 use super::guard::guarded;
-use super::{added, bert, clip, format_error, siglip, token_named};
+use super::{added, bert, clip, format_error, gpt2, siglip, token_named};
 use crate::{Error, Result};
 use mm_core::checkpoint::refuse_lfs_pointer;
 use mm_core::read_json;
@@ -46,7 +46,9 @@ pub(super) fn read(dir: &Path) -> Result<(Tokenizer, Value)> {
             format_error(&vocab, format!("expected an object of tokens and their ids: {reason}"))
         })?;
         let pairs = clip::merges(&read_text(&merges)?).map_err(|reason| format_error(&merges, reason))?;
-        guarded(|| clip::tokenizer(tokens, pairs)).map_err(|reason| format_error(&vocab, reason))?
+        let is_gpt2 = class.starts_with("GPT2Tokenizer");
+        guarded(|| if is_gpt2 { gpt2::tokenizer(tokens, pairs) } else { clip::tokenizer(tokens, pairs) })
+            .map_err(|reason| format_error(&vocab, reason))?
     } else if words.exists() {
         let text = read_text(&words)?;
         guarded(|| bert::tokenizer(&text, &config)).map_err(|reason| format_error(&words, reason))?

@@ -4,8 +4,10 @@ mod added;
 mod bert;
 mod clean;
 mod clip;
+mod decode;
 mod difference;
 mod files;
+mod gpt2;
 mod guard;
 mod protobuf;
 mod save;
@@ -77,7 +79,7 @@ impl Tokenizer {
     /// pool.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let (inner, config) = files::read(dir)?;
-        Self::new(inner, &config).map_err(|error| match error {
+        Self::new(inner, &config, false).map_err(|error| match error {
             Error::Tokenizer(reason) | Error::Config(reason) => format_error(dir, reason),
             error => error,
         })
@@ -94,16 +96,21 @@ impl Tokenizer {
             .read_to_string(&mut text)
             .map_err(|error| Error::Tokenizer(error.to_string()))?;
         let merges = clip::merges(&text).map_err(Error::Tokenizer)?;
-        Self::new(clip::tokenizer(clip::vocabulary(&merges), merges).map_err(library_error)?, &Value::Null)
+        let tokenizer = clip::tokenizer(clip::vocabulary(&merges), merges).map_err(library_error)?;
+        Self::new(tokenizer, &Value::Null, false)
     }
 
-    fn new(mut inner: tokenizers::Tokenizer, config: &Value) -> Result<Self> {
+    /// Where the tokenizer is `of_decoder` it need not add tokens around a text.
+    fn new(mut inner: tokenizers::Tokenizer, config: &Value, of_decoder: bool) -> Result<Self> {
         let stored_pad = inner.get_padding().map(|padding| padding.pad_id);
         inner.with_padding(None).with_truncation(None).map_err(library_error)?;
+        let token_id = |role: &str| token_named(config, role).and_then(|token| inner.token_to_id(token));
+        let named_eos = token_id("eos_token").filter(|_| of_decoder);
         // The ids of an empty text are its begin and end tokens.
         let (bos, eos) = match guarded(|| inner.encode_fast("", true)).map_err(library_error)?.get_ids() {
             &[eos] => (None, eos),
             &[bos, eos] => (Some(bos), eos),
+            [] if named_eos.is_some() => (token_id("bos_token"), named_eos.unwrap_or_default()),
             ids => {
                 let reason = format!(
                     "it encodes an empty text as {ids:?}; expected [begin token, end token] or [end token]"
@@ -346,7 +353,7 @@ impl Tokenizer {
     /// As [`Tokenizer::from_dir`].
     pub fn from_json(json: &str, context_length: usize) -> Result<Self> {
         let inner = guarded(|| tokenizers::Tokenizer::from_bytes(json)).map_err(library_error)?;
-        Self::new(inner, &Value::Null)?.with_context_length(context_length)
+        Self::new(inner, &Value::Null, false)?.with_context_length(context_length)
     }
 }
 

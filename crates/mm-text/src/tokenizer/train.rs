@@ -57,7 +57,7 @@ pub fn train_bpe(
         vocab.insert(token.to_owned(), vocab.len() as u32);
     }
     let inner = clip::tokenizer(vocab, merges).map_err(|reason| Error::Training(reason.to_string()))?;
-    Tokenizer::new(inner, &Value::Null)?.with_context_length(context_length)
+    Tokenizer::new(inner, &Value::Null, false)?.with_context_length(context_length)
 }
 
 fn part<T: serde::de::DeserializeOwned>(json: Value) -> Result<T> {

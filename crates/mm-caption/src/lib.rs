@@ -1,0 +1,40 @@
+//! Image captioning: models, training, decoding, metrics.
+//!
+//! A [`Captioner`] is an image tower of `mm-vision` and a decoder of `mm-text` that reads it, joined as its
+//! [`CaptionerVariant`] says: BLIP, a ViT (or any other tower) with GPT-2 or BERT, or ClipCap. A
+//! [`CaptionPipeline`] is one with its preprocessing and tokenizer, opened from a folder of transformers.
+//!
+//! ```no_run
+//! use mm_caption::CaptionPipeline;
+//! use mm_core::OpenOptions;
+//! use mm_text::generate::GenerationConfig;
+//!
+//! let pipeline = CaptionPipeline::open("Salesforce/blip-image-captioning-base", &OpenOptions::default())?;
+//! let image = mm_image::decode(&std::fs::read("photo.jpg")?, [255; 3])?;
+//! let beams = GenerationConfig { num_beams: 3, num_return_sequences: 3, ..pipeline.generation.clone() };
+//! for caption in &pipeline.caption(&[image], "a picture of", &beams)?[0] {
+//!     println!("{:.2} {}", caption.score, caption.caption);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # To extend
+//!
+//! - A family of checkpoints: a file in `folder/` that reads and writes its config, a variant of
+//!   [`CaptionerVariant`] where the decoder reads the image in a new way, and a golden.
+//! - A decoder: see [`mm_text::decoder`].
+//! - A metric: a file in `metrics/`.
+
+mod config;
+mod error;
+mod folder;
+pub mod metrics;
+mod model;
+mod pipeline;
+mod prefix;
+
+pub use config::{CaptionerConfig, CaptionerVariant, PrefixConfig};
+pub use error::{Error, Result};
+pub use folder::{CaptionerFolder, Description, SpecialTokens};
+pub use model::Captioner;
+pub use pipeline::{Caption, CaptionPipeline, CaptionToken};

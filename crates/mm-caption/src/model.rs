@@ -1,0 +1,162 @@
+//! The captioner: an image tower, and a decoder that reads it.
+
+use crate::prefix::{PrefixMapper, PrefixedDecoder};
+use crate::{CaptionerConfig, CaptionerVariant, Result};
+use mm_core::Precision;
+use mm_core::nn::{AttentionMask, Context, Linear};
+use mm_text::decoder::{NextTokens, TextDecoder};
+use mm_text::generate::{GenerationConfig, Hypothesis, Prompt, generate};
+use mm_vision::ImageTower;
+use tch::Tensor;
+use tch::nn::Path;
+
+/// A model from images to captions. Parameters are named as in the checkpoints of its
+/// [`CaptionerVariant`].
+#[derive(Debug)]
+pub struct Captioner {
+    tower: Box<dyn ImageTower>,
+    bridge: Bridge,
+    decoder: Box<dyn TextDecoder>,
+}
+
+/// From the outputs of the image tower to what the decoder reads.
+#[derive(Debug)]
+enum Bridge {
+    /// The tokens as they are.
+    Tokens,
+    /// The tokens in the width of the decoder.
+    Projected(Linear),
+    /// Vectors before the caption.
+    Prefix(Box<PrefixMapper>),
+}
+
+/// Standard deviation of the projection's initial weights, that of transformers' models.
+const INIT_STD: f64 = 0.02;
+
+impl Captioner {
+    /// Creates the captioner's parameters below `path`.
+    ///
+    /// # Errors
+    /// As [`CaptionerConfig::validate`].
+    pub fn new(path: &Path, config: &CaptionerConfig) -> Result<Self> {
+        config.validate()?;
+        let tower = config.image.build(&(path / config.image_root()))?;
+        let (from, to) = (tower.tokens_width(), config.decoder.width());
+        let bridge = match config.variant {
+            CaptionerVariant::Blip => Bridge::Tokens,
+            CaptionerVariant::EncoderDecoder if from == to => Bridge::Tokens,
+            CaptionerVariant::EncoderDecoder => {
+                Bridge::Projected(Linear::new(&(path / "enc_to_dec_proj"), from, to, INIT_STD))
+            }
+            CaptionerVariant::Prefix(prefix) => {
+                let width = tower.output_width();
+                Bridge::Prefix(Box::new(PrefixMapper::new(path, &prefix, width, to)))
+            }
+        };
+        let decoder = config.decoder.build(&(path / config.decoder_root()), config.context_width(from))?;
+        Ok(Self { tower, bridge, decoder })
+    }
+
+    /// What the decoder reads of `pixel_values` `[B, 3, H, W]`: states for cross-attention `[B, S, width]`, or
+    /// a prefix `[B, P, width]`. `train` is the training mode of the tower.
+    pub fn encode(&self, pixel_values: &Tensor, train: bool) -> Tensor {
+        self.bridge(&self.tower_outputs(pixel_values, train))
+    }
+
+    /// The outputs of the image tower that [`Captioner::bridge`] takes: tokens `[B, S, C]`, or pooled `[B, C]`
+    /// where the decoder reads a prefix.
+    pub fn tower_outputs(&self, pixel_values: &Tensor, train: bool) -> Tensor {
+        match &self.bridge {
+            Bridge::Tokens | Bridge::Projected(_) => self.tower.forward_tokens(pixel_values, train),
+            Bridge::Prefix(_) => self.tower.forward(pixel_values, train),
+        }
+    }
+
+    /// Maps outputs of the image tower to what the decoder reads.
+    pub fn bridge(&self, outputs: &Tensor) -> Tensor {
+        match &self.bridge {
+            Bridge::Tokens => outputs.shallow_clone(),
+            Bridge::Projected(projection) => projection.forward(outputs),
+            Bridge::Prefix(mapper) => mapper.forward(outputs),
+        }
+    }
+
+    /// The decoder's outputs `[B, P + L, D]` for `input_ids` `[B, L]` after the image `states` of
+    /// [`Captioner::encode`]; P is the length of the prefix, 0 for cross-attention. With `B / G` captions an
+    /// image, `states` has a row for each image: captions `i B / G` to `(i + 1) B / G` are of image `i`.
+    pub fn outputs(&self, states: &Tensor, input_ids: &Tensor) -> Tensor {
+        match &self.bridge {
+            Bridge::Prefix(_) => {
+                let repeats = input_ids.size()[0] / states.size()[0].max(1);
+                let prefix = states.repeat_interleave_self_int(repeats, 0, None);
+                let tokens = self.decoder.embed_tokens(input_ids);
+                self.decoder.forward_vectors(&Tensor::cat(&[prefix, tokens], 1), None)
+            }
+            Bridge::Tokens | Bridge::Projected(_) => self.decoder.forward(input_ids, Some(&context(states))),
+        }
+    }
+
+    /// The logits `[N, vocab]` of the tokens that `next` has labels for.
+    pub fn next_token_logits(&self, states: &Tensor, next: &NextTokens) -> Tensor {
+        self.decoder.logits(&next.select(&self.outputs(states, &next.input_ids)))
+    }
+
+    /// The logits `[B, P + L, vocab]` of all positions.
+    pub fn logits(&self, states: &Tensor, input_ids: &Tensor) -> Tensor {
+        self.decoder.logits(&self.outputs(states, input_ids))
+    }
+
+    /// Generates captions for each row of `states`, of one prompt each; see [`generate`].
+    ///
+    /// # Errors
+    /// As [`generate`].
+    pub fn generate(
+        &self,
+        states: &Tensor,
+        prompts: &[Prompt],
+        config: &GenerationConfig,
+        eos: &[u32],
+    ) -> Result<Vec<Vec<Hypothesis>>> {
+        Ok(match &self.bridge {
+            Bridge::Prefix(_) => {
+                let decoder = PrefixedDecoder::new(self.decoder.as_ref(), states.shallow_clone());
+                generate(&decoder, None, prompts, config, eos)?
+            }
+            Bridge::Tokens | Bridge::Projected(_) => {
+                generate(self.decoder.as_ref(), Some(&context(states)), prompts, config, eos)?
+            }
+        })
+    }
+
+    /// The cross-attention weights of each block `[B, heads, L, S]` for `input_ids` `[B, L]`; none where the
+    /// decoder reads a prefix.
+    pub fn context_weights(&self, states: &Tensor, input_ids: &Tensor) -> Option<Vec<Tensor>> {
+        match &self.bridge {
+            Bridge::Prefix(_) => None,
+            Bridge::Tokens | Bridge::Projected(_) => {
+                Some(self.decoder.forward_with_context_weights(input_ids, &context(states)).1)
+            }
+        }
+    }
+
+    /// The decoder.
+    pub fn decoder(&self) -> &dyn TextDecoder {
+        self.decoder.as_ref()
+    }
+
+    /// Prepares for inference in `precision`. A packed captioner cannot be trained.
+    pub fn pack(&mut self, precision: Precision) {
+        self.tower.pack(precision);
+        match &mut self.bridge {
+            Bridge::Tokens => {}
+            Bridge::Projected(projection) => projection.pack(precision),
+            Bridge::Prefix(mapper) => mapper.pack(precision),
+        }
+        self.decoder.pack(precision);
+    }
+}
+
+/// `states` `[G, S, width]`, none of which is padding.
+fn context(states: &Tensor) -> Context {
+    Context { states: states.shallow_clone(), mask: AttentionMask::none() }
+}

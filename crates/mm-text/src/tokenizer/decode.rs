@@ -1,0 +1,53 @@
+//! Tokenizers of decoders: words to ids without begin and end tokens, and ids to text.
+
+use super::clip::END_OF_WORD;
+use super::guard::guarded;
+use super::{Tokenizer, files, format_error, library_error};
+use crate::{Error, Result};
+use std::path::Path;
+
+impl Tokenizer {
+    /// As [`Tokenizer::from_dir`], for a decoder, which adds begin and end tokens itself: the tokenizer need
+    /// not add any, as GPT-2's does not. Its end token is then the `eos_token` of `tokenizer_config.json`.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_dir`], or the tokenizer has no end token at all.
+    pub fn for_decoder(dir: &Path) -> Result<Self> {
+        let (inner, config) = files::read(dir)?;
+        Self::new(inner, &config, true).map_err(|error| match error {
+            Error::Tokenizer(reason) | Error::Config(reason) => format_error(dir, reason),
+            error => error,
+        })
+    }
+
+    /// Token ids of `text` alone, without begin and end tokens, of any number.
+    ///
+    /// # Errors
+    /// A vocabulary that does not cover the text and has no unknown token.
+    pub fn encode_words(&self, text: &str) -> Result<Vec<u32>> {
+        let text = self.text_clean().clean(text);
+        let encoding = guarded(|| self.inner.encode_fast(text.as_ref(), false)).map_err(library_error)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of `ids`, without special tokens: transformers' `decode` with `skip_special_tokens`.
+    ///
+    /// # Errors
+    /// The tokenizers library cannot decode them. An id that no token has is left out.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        let text = guarded(|| self.inner.decode(ids, true)).map_err(library_error)?;
+        // The library keeps CLIP's mark of a word's end.
+        let text = if self.is_clip() { text.replace(END_OF_WORD, " ") } else { text };
+        Ok(text.trim().to_owned())
+    }
+
+    /// The id of `token`, if it is in the vocabulary.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The token of `id`, if there is one.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+}
