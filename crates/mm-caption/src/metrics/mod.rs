@@ -1,0 +1,3 @@
+//! Caption metrics.
+
+pub mod ptb;
