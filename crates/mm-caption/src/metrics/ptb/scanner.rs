@@ -19,6 +19,8 @@ pub enum Becomes {
     Joined,
     /// The token with `&amp;` made `&`.
     Ampersand,
+    /// The token with a period, which is read again.
+    Dotted,
     /// Another token.
     Fixed(&'static str),
     /// No token.
@@ -210,6 +212,10 @@ fn write_token(token: &mut String, matched: &[char], becomes: Becomes) {
         Becomes::Ampersand => {
             let text: String = matched.iter().collect();
             token.push_str(&text.to_lowercase().replace("&amp;", "&"));
+        }
+        Becomes::Dotted => {
+            token.extend(matched);
+            token.push('.');
         }
         Becomes::Fixed(fixed) => token.push_str(fixed),
         Becomes::Nothing => {}

@@ -40,6 +40,7 @@ fn abbreviations_keep_their_period_and_last_words_lose_it() {
         ("It is in. No. 5 says no.", "it is in no. 5 says no"),
         ("Mass. is a state, mass. is not.", "mass. is a state mass is not"),
         ("dogs.cats and foo., bar", "dogs.cats and foo. bar"),
+        ("Inc.5", "inc. .5"),
     ]);
 }
 

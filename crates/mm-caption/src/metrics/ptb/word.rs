@@ -211,9 +211,11 @@ pub fn abbreviations(text: &Text, start: usize, best: &mut Best) {
         if end > start && end < start + 9 && text.at(end) == '.' {
             let word: String = text.slice(start, end).iter().map(|&c| unaccented(c)).collect();
             if keeps_period_early(&word) {
-                let next = [text.at(end + 1), text.at(end + 2)];
-                let seen = if next.contains(&END) { end + 1 } else { end + 3 };
-                best.offer(seen, end + 1, Becomes::Same);
+                if [text.at(end + 1), text.at(end + 2)].contains(&END) {
+                    best.offer(end + 1, end, Becomes::Dotted);
+                } else {
+                    best.offer(end + 3, end + 1, Becomes::Same);
+                }
             }
             if keeps_period(&word) {
                 best.offer_all(end + 1, Becomes::Same);
