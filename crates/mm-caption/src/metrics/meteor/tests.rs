@@ -1,5 +1,6 @@
 //! Tests without METEOR's data, and the comparison with its Java program where the data are at hand.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::data::Synonyms;
@@ -126,6 +127,47 @@ fn odd_texts_are_scored() {
     }
 }
 
+/// Captions with the scores of the Java program, by modules.
+#[derive(serde::Deserialize)]
+struct Golden {
+    function_words: Vec<String>,
+    hypotheses: Vec<String>,
+    references: Vec<Vec<String>>,
+    scores: BTreeMap<String, GoldenScores>,
+}
+
+#[derive(serde::Deserialize)]
+struct GoldenScores {
+    corpus: f64,
+    segments: Vec<f64>,
+}
+
+fn golden() -> Golden {
+    let path =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/caption-meteor/meteor.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn assert_scores_equal(data: &MeteorData, golden: &Golden, modules: &str) {
+    let scores = data.score(&golden.hypotheses, &golden.references).unwrap();
+    let expected = &golden.scores[modules];
+    assert_near(scores.corpus, expected.corpus);
+    for (place, (score, expected)) in scores.segments.iter().zip(&expected.segments).enumerate() {
+        let [hypothesis, references] =
+            [format!("{:?}", golden.hypotheses[place]), format!("{:?}", golden.references[place])];
+        let is_near = (score - expected).abs() < 1e-12;
+        assert!(is_near, "{modules}: {hypothesis} against {references}: {score}, not {expected}");
+    }
+}
+
+#[test]
+fn scores_of_exact_and_stem_equal_those_of_the_java_program() {
+    let golden = golden();
+    let function_words = golden.function_words.iter().cloned().collect();
+    let data = MeteorData { function_words, ..data("", "") }.without_synonyms();
+    assert_scores_equal(&data, &golden, "exact stem");
+}
+
 /// The folder with METEOR's data: `MM_METEOR`, or `data/coco-captions/meteor` of the workspace.
 fn installed() -> Option<MeteorData> {
     let path = std::env::var_os("MM_METEOR").map_or_else(
@@ -135,14 +177,18 @@ fn installed() -> Option<MeteorData> {
     match MeteorData::open(&path) {
         Ok(data) => Some(data),
         Err(error) => {
-            eprintln!("skipped: {error}; set MM_METEOR to the folder of the data of METEOR");
+            eprintln!("skipped: {error}; set MM_METEOR to this folder");
             None
         }
     }
 }
 
 #[test]
-fn scores_without_paraphrases_equal_those_of_the_java_program() {
+fn scores_with_the_data_of_meteor_equal_those_of_the_java_program() {
     let Some(data) = installed() else { return };
-    println!("{data:?}");
+    let golden = golden();
+    assert_scores_equal(&data, &golden, "exact stem synonym paraphrase");
+    let data = data.without_paraphrases();
+    assert_scores_equal(&data, &golden, "exact stem synonym");
+    assert_scores_equal(&data.without_synonyms(), &golden, "exact stem");
 }
