@@ -88,7 +88,7 @@ def main():
     with zipfile.ZipFile(folder / "meteor-1.5.jar") as jar:
         listed = set(jar.read("function/english.words").decode().split())
     texts = " ".join(caption.lower() for group in groups for caption in group)
-    used = set(texts.replace("'", " ' ").split()) | {"'s", "'t", ",", "."}
+    used = set(texts.replace("'", " ' ").split()) | {"'s", "'t", "-", ",", "."}
     golden = {
         "function_words": sorted(listed & used),
         "hypotheses": [group[0] for group in groups],

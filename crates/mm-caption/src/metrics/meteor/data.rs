@@ -86,7 +86,7 @@ impl MeteorData {
         let jar = if path.is_dir() { path.join(JAR) } else { path.to_owned() };
         let folder = jar.parent().unwrap_or(Path::new("")).to_owned();
         if !jar.is_file() {
-            return Err(MeteorError::Missing { path: folder, file: JAR });
+            return Err(MeteorError::Missing { path: path.to_owned(), file: JAR });
         }
         let paraphrases = PARAPHRASES.map(|name| folder.join(name)).into_iter().find(|path| path.is_file());
         if paraphrases.is_none() {
