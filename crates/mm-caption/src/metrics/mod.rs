@@ -27,10 +27,12 @@ mod distinct;
 mod document_frequencies;
 mod error;
 mod files;
+pub mod meteor;
 mod ngrams;
 pub mod ptb;
 mod report;
 mod rouge;
+pub mod scenes;
 
 pub use bleu::BleuStatistics;
 pub use cider::{Cider, CiderForm, PreparedReferences};
