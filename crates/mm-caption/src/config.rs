@@ -1,5 +1,6 @@
 //! The config of a captioner.
 
+use crate::prefix::MAPPER_HEADS;
 use crate::{Error, Result};
 use mm_core::hf::check_sizes;
 use mm_text::decoder::TextDecoderConfig;
@@ -30,16 +31,53 @@ pub enum CaptionerVariant {
     Prefix(PrefixConfig),
 }
 
-/// The mapping network of [`CaptionerVariant::Prefix`]: two linear layers with tanh between.
+/// The mapping network of [`CaptionerVariant::Prefix`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrefixConfig {
     /// Vectors before the caption.
     pub length: i64,
+    /// The network that makes them.
+    #[serde(default)]
+    pub mapper: PrefixMapperConfig,
     /// Width of the projection of the CLIP embedding.
     pub projection: i64,
     /// Whether the CLIP embedding is scaled to length 1.
+    #[serde(default)]
     pub is_normalized: bool,
+}
+
+/// A mapping network of ClipCap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum PrefixMapperConfig {
+    /// Two linear layers with tanh between (Mokady et al. 2021, section 3.2).
+    #[default]
+    Mlp,
+    /// A transformer over vectors from the embedding and learned ones (section 3.3).
+    Transformer {
+        /// Vectors made from the embedding.
+        clip_length: i64,
+        /// Blocks.
+        layers: i64,
+    },
+}
+
+impl PrefixConfig {
+    /// Checks that the network can be built for a decoder of `width`.
+    fn check_sizes(&self, width: i64) -> Result<()> {
+        let mut sizes = vec![("prefix.length", self.length), ("prefix.projection", self.projection)];
+        if let PrefixMapperConfig::Transformer { clip_length, layers } = self.mapper {
+            sizes.extend([("prefix.clip_length", clip_length), ("prefix.layers", layers)]);
+            if width % MAPPER_HEADS != 0 {
+                return Err(Error::Model(format!(
+                    "the mapping transformer has {MAPPER_HEADS} heads, which do not divide the width {width} of \
+                     the decoder"
+                )));
+            }
+        }
+        check_sizes(&sizes).map_err(Error::Model)
+    }
 }
 
 impl CaptionerConfig {
@@ -94,8 +132,7 @@ impl CaptionerConfig {
                 Err(Error::Model("a prefix is read by a decoder of kind = \"gpt2\"".to_owned()))
             }
             CaptionerVariant::Prefix(prefix) => {
-                let sizes = [("prefix.length", prefix.length), ("prefix.projection", prefix.projection)];
-                check_sizes(&sizes).map_err(Error::Model)?;
+                prefix.check_sizes(self.decoder.width())?;
                 if prefix.length >= self.decoder.max_length() {
                     let (length, limit) = (prefix.length, self.decoder.max_length());
                     return Err(Error::Model(format!(

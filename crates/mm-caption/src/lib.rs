@@ -28,13 +28,19 @@
 mod config;
 mod error;
 mod folder;
+mod init_from;
+mod lora_run;
 pub mod metrics;
 mod model;
 mod pipeline;
 mod prefix;
+mod run_config;
 
-pub use config::{CaptionerConfig, CaptionerVariant, PrefixConfig};
+pub use config::{CaptionerConfig, CaptionerVariant, PrefixConfig, PrefixMapperConfig};
 pub use error::{Error, Result};
 pub use folder::{CaptionerFolder, Description, SpecialTokens};
 pub use model::Captioner;
 pub use pipeline::{Caption, CaptionPipeline, CaptionToken};
+pub use run_config::{
+    Baseline, CaptionRunConfig, InputConfig, LossConfig, MetricsConfig, ModelConfig, References, ScstConfig,
+};

@@ -1,6 +1,6 @@
 //! The captioner: an image tower, and a decoder that reads it.
 
-use crate::prefix::{PrefixMapper, PrefixedDecoder};
+use crate::prefix::{PrefixMapper, PrefixedDecoder, linear_std};
 use crate::{CaptionerConfig, CaptionerVariant, Result};
 use mm_core::Precision;
 use mm_core::nn::{AttentionMask, Context, Linear};
@@ -26,8 +26,8 @@ enum Bridge {
     Tokens,
     /// The tokens in the width of the decoder.
     Projected(Linear),
-    /// Vectors before the caption.
-    Prefix(Box<PrefixMapper>),
+    /// Vectors before the caption, from the CLIP embedding of the image.
+    Prefix { projection: Linear, is_normalized: bool, mapper: PrefixMapper },
 }
 
 /// Standard deviation of the projection's initial weights, that of transformers' models.
@@ -49,8 +49,13 @@ impl Captioner {
                 Bridge::Projected(Linear::new(&(path / "enc_to_dec_proj"), from, to, INIT_STD))
             }
             CaptionerVariant::Prefix(prefix) => {
-                let width = tower.output_width();
-                Bridge::Prefix(Box::new(PrefixMapper::new(path, &prefix, width, to)))
+                let (width, projected) = (tower.output_width(), prefix.projection);
+                let path_to = path / "visual_projection";
+                Bridge::Prefix {
+                    projection: Linear::without_bias(&path_to, width, projected, linear_std(width)),
+                    is_normalized: prefix.is_normalized,
+                    mapper: PrefixMapper::new(&(path / "clip_project"), &prefix, to),
+                }
             }
         };
         let decoder = config.decoder.build(&(path / config.decoder_root()), config.context_width(from))?;
@@ -68,7 +73,7 @@ impl Captioner {
     pub fn tower_outputs(&self, pixel_values: &Tensor, train: bool) -> Tensor {
         match &self.bridge {
             Bridge::Tokens | Bridge::Projected(_) => self.tower.forward_tokens(pixel_values, train),
-            Bridge::Prefix(_) => self.tower.forward(pixel_values, train),
+            Bridge::Prefix { .. } => self.tower.forward(pixel_values, train),
         }
     }
 
@@ -77,7 +82,13 @@ impl Captioner {
         match &self.bridge {
             Bridge::Tokens => outputs.shallow_clone(),
             Bridge::Projected(projection) => projection.forward(outputs),
-            Bridge::Prefix(mapper) => mapper.forward(outputs),
+            Bridge::Prefix { projection, is_normalized, mapper } => {
+                let mut embeddings = projection.forward(outputs);
+                if *is_normalized {
+                    embeddings = &embeddings / embeddings.norm_scalaropt_dim(2.0, [-1i64].as_slice(), true);
+                }
+                mapper.forward(&embeddings)
+            }
         }
     }
 
@@ -86,7 +97,7 @@ impl Captioner {
     /// image, `states` has a row for each image: captions `i B / G` to `(i + 1) B / G` are of image `i`.
     pub fn outputs(&self, states: &Tensor, input_ids: &Tensor) -> Tensor {
         match &self.bridge {
-            Bridge::Prefix(_) => {
+            Bridge::Prefix { .. } => {
                 let repeats = input_ids.size()[0] / states.size()[0].max(1);
                 let prefix = states.repeat_interleave_self_int(repeats, 0, None);
                 let tokens = self.decoder.embed_tokens(input_ids);
@@ -118,7 +129,7 @@ impl Captioner {
         eos: &[u32],
     ) -> Result<Vec<Vec<Hypothesis>>> {
         Ok(match &self.bridge {
-            Bridge::Prefix(_) => {
+            Bridge::Prefix { .. } => {
                 let decoder = PrefixedDecoder::new(self.decoder.as_ref(), states.shallow_clone());
                 generate(&decoder, None, prompts, config, eos)?
             }
@@ -132,7 +143,7 @@ impl Captioner {
     /// decoder reads a prefix.
     pub fn context_weights(&self, states: &Tensor, input_ids: &Tensor) -> Option<Vec<Tensor>> {
         match &self.bridge {
-            Bridge::Prefix(_) => None,
+            Bridge::Prefix { .. } => None,
             Bridge::Tokens | Bridge::Projected(_) => {
                 Some(self.decoder.forward_with_context_weights(input_ids, &context(states)).1)
             }
@@ -150,7 +161,10 @@ impl Captioner {
         match &mut self.bridge {
             Bridge::Tokens => {}
             Bridge::Projected(projection) => projection.pack(precision),
-            Bridge::Prefix(mapper) => mapper.pack(precision),
+            Bridge::Prefix { projection, mapper, .. } => {
+                projection.pack(precision);
+                mapper.pack(precision);
+            }
         }
         self.decoder.pack(precision);
     }

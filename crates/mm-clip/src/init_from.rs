@@ -198,8 +198,12 @@ fn missing(model: &ModelConfig) -> Option<(&str, mm_core::Error)> {
     names.map(String::as_str).find_map(|name| Some((name, mm_core::hub::resolve(name).err()?)))
 }
 
-/// Trains a tokenizer on the training captions: rank 0 reads them and broadcasts the result.
-fn train_tokenizer(
+/// Trains a tokenizer of at most `vocab_size` tokens on the training captions, cleaned by `clean`, for texts of
+/// up to `context_length` tokens. Rank 0 reads the captions and broadcasts the result.
+///
+/// # Errors
+/// The training set is a stream, or has too few words.
+pub fn train_tokenizer(
     context: &TaskContext,
     clean: TextClean,
     vocab_size: usize,
@@ -224,8 +228,14 @@ fn train_tokenizer(
 /// All captions of the training set, in its order. A sample that cannot be read has none here: it is counted
 /// when training reads it.
 pub(crate) fn read_captions(context: &TaskContext, work: &str) -> impl Iterator<Item = String> {
+    captions_by_sample(context, work).flatten()
+}
+
+/// The captions of each sample of the training set, in its order; `work` names the reading in the progress
+/// bar. A sample that cannot be read has none.
+pub fn captions_by_sample(context: &TaskContext, work: &str) -> impl Iterator<Item = Vec<String>> {
     let (dataset, total) = (context.dataset, context.dataset.len());
-    (0..total).flat_map(move |index| {
+    (0..total).map(move |index| {
         context.progress.report(work, index as u64 + 1, total as u64);
         dataset.sample(index).map(|sample| sample.captions).unwrap_or_default()
     })

@@ -149,7 +149,7 @@ pub struct TokenizerConfig {
 
 impl TokenizerConfig {
     /// Whether it brings a tokenizer, and not only a cleaning.
-    pub(crate) fn is_tokenizer(&self) -> bool {
+    pub fn is_tokenizer(&self) -> bool {
         self.from.is_some() || self.vocab_size.is_some()
     }
 }

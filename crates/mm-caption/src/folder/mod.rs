@@ -7,6 +7,9 @@ mod blip;
 mod encoder_decoder;
 mod prefix;
 
+#[cfg(test)]
+pub(crate) use prefix::clip_prefix_config;
+
 use crate::{Captioner, CaptionerConfig, CaptionerVariant, Error, Result};
 use mm_core::checkpoint::{StoredType, TensorLayout, Weights, hf_names, stored, write};
 use mm_core::hf::{CONFIG_FILE, HfFolder, PROCESSOR_CONFIG_FILE};
@@ -119,15 +122,19 @@ impl CaptionerFolder {
         let tokenizer = Tokenizer::for_decoder(&path)?;
         let Description { model, tokens } = &self.description;
         model.decoder.check_tokenizer(&tokenizer).map_err(|error| Error::from(error).at(&path))?;
-        for (role, id) in [("begin", tokens.start), ("end", Some(tokens.end))] {
-            if let Some(id) = id.filter(|&id| tokenizer.token(id).is_none()) {
-                let problem = format!(
-                    "the tokenizer has no token {id}, with which {} says that captions {role}: take the \
-                     tokenizer that the model was trained with",
-                    CONFIG_FILE
-                );
-                return Err(Error::Folder { path, problem });
-            }
+        // Published tokenizers of BLIP lack the begin token, which only the decoder needs.
+        if tokenizer.token(tokens.end).is_none() {
+            let problem = format!(
+                "the tokenizer has no token {}, with which captions end in {CONFIG_FILE}: take the tokenizer \
+                 that the model was trained with",
+                tokens.end
+            );
+            return Err(Error::Folder { path, problem });
+        }
+        if let Some(start) = tokens.start.filter(|&start| i64::from(start) >= model.decoder.vocab_size()) {
+            let (path, rows) = (self.folder.file(CONFIG_FILE), model.decoder.vocab_size());
+            let problem = format!("captions begin with token {start}, and the decoder has {rows} embeddings");
+            return Err(Error::Folder { path, problem });
         }
         Ok(tokenizer)
     }
@@ -250,7 +257,7 @@ impl Description {
 }
 
 /// Removes the copies that savers write of tied weights, and buffers that are no weights.
-fn drop_copies(weights: &mut Weights) {
+pub(crate) fn drop_copies(weights: &mut Weights) {
     weights.retain(|name| {
         let is_tied = name.ends_with("lm_head.weight") || name.contains("cls.predictions.decoder.");
         let is_buffer = name.ends_with(".attn.bias") || name.ends_with(".masked_bias");

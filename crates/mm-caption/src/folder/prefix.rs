@@ -5,7 +5,7 @@
 //! with its own peer.
 
 use super::{Description, SpecialTokens, token_id};
-use crate::config::PrefixConfig;
+use crate::config::{PrefixConfig, PrefixMapperConfig};
 use crate::{CaptionerConfig, CaptionerVariant, Error, Result};
 use mm_core::hf::{CONFIG_FILE, PROCESSOR_CONFIG_FILE};
 use mm_core::write_json;
@@ -27,30 +27,65 @@ pub(super) fn is_of_clip(name: &str) -> bool {
 
 /// Reads the config.
 pub(super) fn read(config: &Value) -> Result<Description> {
-    let prefix: PrefixConfig = serde_json::from_value(config["prefix"].clone())
-        .map_err(|error| Error::Model(format!("prefix: {error}")))?;
     let image = ImageTowerConfig::Vit(VitConfig::from_hf(&config["vision_config"], VitVariant::Clip)?);
-    let decoder = TextDecoderConfig::Gpt2(Gpt2Config::from_hf(&config["text_config"])?);
-    let model = CaptionerConfig { image, decoder, variant: CaptionerVariant::Prefix(prefix) };
+    let decoder = TextDecoderConfig::Gpt2(Gpt2Config::from_hf(&config["gpt"])?);
+    let model =
+        CaptionerConfig { image, decoder, variant: CaptionerVariant::Prefix(clip_prefix_config(config)?) };
     let end = token_id(config, "eos_token_id").ok_or_else(|| Error::Model("no eos_token_id".to_owned()))?;
     let pad = token_id(config, "pad_token_id").unwrap_or(end);
     Ok(Description { model, tokens: SpecialTokens { start: None, end, pad } })
 }
 
+/// Reads the settings of the mapping network, which have the names of the authors' command line.
+pub(crate) fn clip_prefix_config(config: &Value) -> Result<PrefixConfig> {
+    let size = |name: &str| {
+        config[name].as_i64().ok_or_else(|| Error::Model(format!("{name} is {}: not a size", config[name])))
+    };
+    let mapper = match config["mapping_type"].as_str() {
+        Some("mlp") => PrefixMapperConfig::Mlp,
+        Some("transformer") => PrefixMapperConfig::Transformer {
+            clip_length: size("prefix_length_clip")?,
+            layers: size("num_layers")?,
+        },
+        _ => {
+            let given = &config["mapping_type"];
+            return Err(Error::Model(format!("mapping_type is {given}: offered are mlp and transformer")));
+        }
+    };
+    Ok(PrefixConfig {
+        length: size("prefix_length")?,
+        mapper,
+        projection: size("prefix_size")?,
+        is_normalized: config["normalize_prefix"].as_bool().unwrap_or(false),
+    })
+}
+
 /// Writes the config.
 pub(super) fn write(description: &Description, prefix: &PrefixConfig) -> Value {
     let Description { model, tokens } = description;
-    json!({
+    let mut config = json!({
+        "architectures": ["ClipCaptionModel"],
         "model_type": MODEL_TYPE,
-        "prefix": prefix,
+        "prefix_length": prefix.length,
+        "prefix_size": prefix.projection,
+        "normalize_prefix": prefix.is_normalized,
         "vision_config": image_config(model),
-        "text_config": match &model.decoder {
+        "gpt": match &model.decoder {
             TextDecoderConfig::Gpt2(gpt2) => gpt2.to_hf(),
             TextDecoderConfig::Bert(bert) => bert.to_hf(),
         },
         "eos_token_id": tokens.end,
         "pad_token_id": tokens.pad,
-    })
+    });
+    match prefix.mapper {
+        PrefixMapperConfig::Mlp => config["mapping_type"] = "mlp".into(),
+        PrefixMapperConfig::Transformer { clip_length, layers } => {
+            config["mapping_type"] = "transformer".into();
+            config["prefix_length_clip"] = clip_length.into();
+            config["num_layers"] = layers.into();
+        }
+    }
+    config
 }
 
 /// Writes config and preprocessing of the CLIP beside its weights `clip_file`.

@@ -3,7 +3,6 @@
 use crate::{expected, golden, json};
 use mm_caption::CaptionerFolder;
 use mm_core::hf::overlay;
-use mm_text::decoder::{Gpt2, Gpt2Config, TextDecoder};
 use mm_text::generate::{GenerationConfig, Hypothesis, Prompt};
 use serde::Deserialize;
 use serde_json::Value;
@@ -115,4 +114,10 @@ fn assert_captioner_generates_as_transformers(folder: &str) {
 fn blip_generates_as_transformers() {
     assert_captioner_generates_as_transformers("blip");
     assert_captioner_generates_as_transformers("blip-large");
+}
+
+#[test]
+fn vit_gpt2_generates_as_transformers() {
+    assert_captioner_generates_as_transformers("vit-gpt2");
+    assert_captioner_generates_as_transformers("vit-gpt2-projected");
 }

@@ -1,20 +1,30 @@
 //! Logits, losses and gradients.
 
 use crate::{expected, golden, largest_difference};
-use mm_caption::{CaptionPipeline, CaptionerFolder};
+use mm_caption::{CaptionPipeline, CaptionerFolder, CaptionerVariant};
 use mm_core::checkpoint::{StoredType, stored};
 use mm_core::loss::token_cross_entropy;
 use mm_text::decoder::{CaptionTokens, GPT2_LAYOUT, NextTokens};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
-/// The rows of a batch of transformers': tokens without padding, and the labels' first place.
-fn rows(input_ids: &Tensor, attention_mask: &Tensor, labels: &Tensor, prefix: usize) -> Vec<CaptionTokens> {
+/// The rows of a batch of transformers': tokens without padding, and where their labels begin. Labels that
+/// `are_aligned` with the logits bring the last token.
+fn rows(
+    input_ids: &Tensor,
+    attention_mask: &Tensor,
+    labels: &Tensor,
+    are_aligned: bool,
+) -> Vec<CaptionTokens> {
     let row = |index: i64| {
-        let length = attention_mask.get(index).sum(Kind::Int64).int64_value(&[]) - prefix as i64;
-        let ids: Vec<i64> = Vec::try_from(input_ids.get(index).narrow(0, 0, length)).unwrap();
+        let length = attention_mask.get(index).sum(Kind::Int64).int64_value(&[]);
+        let mut ids: Vec<i64> = Vec::try_from(input_ids.get(index).narrow(0, 0, length)).unwrap();
         let labels: Vec<i64> = Vec::try_from(labels.get(index)).unwrap();
-        let prompt_length = labels.iter().take_while(|&&label| label == -100).count() - prefix;
+        let mut prompt_length = labels.iter().take_while(|&&label| label == -100).count();
+        if are_aligned {
+            prompt_length += 1;
+            ids.extend(labels.get(length as usize - 1).filter(|&&label| label != -100));
+        }
         CaptionTokens { token_ids: ids.into_iter().map(|id| id as u32).collect(), prompt_length }
     };
     (0..input_ids.size()[0]).map(row).collect()
@@ -29,8 +39,12 @@ fn assert_equals_transformers(folder: &str) {
     let opened = CaptionerFolder::open(name.to_str().unwrap()).unwrap();
     let captioner = opened.build(&vs).unwrap();
     let pixel_values = take("pixel_values").unwrap();
-    let (input_ids, mask, labels) =
-        (take("input_ids").unwrap(), take("attention_mask").unwrap(), take("labels").unwrap());
+    // An encoder-decoder's labels stand in the places of the logits, BLIP's in those of their tokens.
+    let is_aligned = opened.description.model.variant == CaptionerVariant::EncoderDecoder;
+    let own = if is_aligned { "decoder_" } else { "" };
+    let mut take_own = |name: &str| take(&format!("{own}{name}")).unwrap();
+    let (input_ids, mask) = (take_own("input_ids"), take_own("attention_mask"));
+    let labels = take("labels").unwrap();
 
     let tokens = captioner.tower_outputs(&pixel_values, false);
     if let Some(expected) = take("last_hidden_state") {
@@ -43,8 +57,7 @@ fn assert_equals_transformers(folder: &str) {
     let difference = largest_difference(&(&logits * &real), &(take("logits").unwrap() * &real));
     assert!(difference <= 1e-4, "{folder}: logits {difference}");
 
-    let prefix = opened.description.model.prefix_length();
-    let next = NextTokens::new(&rows(&input_ids, &mask, &labels, prefix), prefix);
+    let next = NextTokens::new(&rows(&input_ids, &mask, &labels, is_aligned), 0);
     let count = next.count() as f64;
     let loss = |label_smoothing: f64| {
         let logits = captioner.next_token_logits(&states, &next);
@@ -69,11 +82,12 @@ fn assert_equals_transformers(folder: &str) {
             assert!(scale == 0.0, "{folder}: no gradient for {name}");
             continue;
         };
-        let relative = largest_difference(gradient, expected) / scale.max(1e-6);
-        assert!(relative <= 1e-3, "{folder}: {name}: {relative}");
+        // Of the keys' biases it is rounding alone: the softmax does not see them.
+        let difference = largest_difference(gradient, expected);
+        assert!(difference <= 1e-3 * scale + 1e-6, "{folder}: {name}: {difference} of {scale}");
         compared += 1;
     }
-    assert!(compared > 20, "{folder}: {compared} gradients");
+    assert!(compared >= 8, "{folder}: {compared} gradients");
 }
 
 #[test]
@@ -83,8 +97,14 @@ fn blip_equals_transformers() {
 }
 
 #[test]
+fn vit_gpt2_equals_transformers() {
+    assert_equals_transformers("vit-gpt2");
+    assert_equals_transformers("vit-gpt2-projected");
+}
+
+#[test]
 fn what_is_saved_reads_back_the_same() {
-    for folder in ["blip", "blip-large"] {
+    for folder in ["blip", "blip-large", "vit-gpt2", "vit-gpt2-projected"] {
         let name = golden(folder);
         let vs = VarStore::new(Device::Cpu);
         let folder = CaptionerFolder::open(name.to_str().unwrap()).unwrap();

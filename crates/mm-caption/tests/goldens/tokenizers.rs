@@ -29,6 +29,7 @@ fn blips_tokenizer_equals_transformers() {
 #[test]
 fn gpt2s_tokenizer_equals_transformers_from_either_of_its_files() {
     assert_texts_equal("gpt2", 0);
+    assert_texts_equal("vit-gpt2", 0);
     let folder = tempfile::tempdir().unwrap();
     for name in ["vocab.json", "merges.txt", "tokenizer_config.json"] {
         std::fs::copy(golden("gpt2").join(name), folder.path().join(name)).unwrap();

@@ -1,0 +1,50 @@
+//! Runs that train low-rank adapters on a frozen captioner (`[lora]`).
+
+use crate::folder::{CaptionerFolder, NAMES};
+use crate::run_config::ModelConfig;
+use crate::{Captioner, Result};
+use mm_core::checkpoint::variable_shapes;
+use mm_core::config::{ConfigError, ConfigFile};
+use mm_core::lora::{Lora, LoraConfig, record_linears};
+use std::path::Path;
+
+/// The folder of the adapters in that of the finished model, in PEFT's format.
+const ADAPTER_FOLDER: &str = "adapter";
+
+/// Checks `[lora]` beside `[model]`, and its targets against the layers of the base model.
+///
+/// # Errors
+/// A value is out of range, a target matches no layer, or `[model]` has no base model.
+pub(crate) fn validate(
+    lora: &LoraConfig,
+    model: &ModelConfig,
+    file: &ConfigFile,
+) -> std::result::Result<(), ConfigError> {
+    lora.validate(file)?;
+    let Some(base) = &model.from else {
+        let problem = "`lora` trains adapters of a pretrained captioner: set `model.from`";
+        return Err(file.error("lora", problem));
+    };
+    if model.freeze_image {
+        let problem = "`model.freeze_image`: `[lora]` freezes the whole captioner already; remove it";
+        return Err(file.error("model.freeze_image", problem));
+    }
+    // A base model that cannot be opened is an error of the task, with its own message.
+    let layers = CaptionerFolder::open(base).and_then(|folder| layer_names(&folder));
+    layers.map_or(Ok(()), |layers| lora.validate_targets(file, &layers))
+}
+
+/// The names of the linear layers of a captioner in its checkpoint.
+fn layer_names(folder: &CaptionerFolder) -> Result<Vec<String>> {
+    let config = &folder.description.model;
+    let (shapes, linears) = record_linears(|| variable_shapes(|path| Captioner::new(path, config)));
+    shapes?;
+    Ok(linears.names(NAMES))
+}
+
+/// Writes the adapters of the base model `base` below the existing `folder` of the merged model.
+pub(crate) fn save_adapter(lora: &Lora, folder: &Path, base: Option<&str>) -> Result<()> {
+    let adapter = folder.join(ADAPTER_FOLDER);
+    std::fs::create_dir_all(&adapter).map_err(|source| mm_core::Error::io("write", &adapter, source))?;
+    Ok(lora.save(&adapter, base)?)
+}

@@ -1,0 +1,269 @@
+//! The configuration of a run with `run.task = "caption"`.
+
+use crate::{CaptionerConfig, CaptionerVariant, PrefixConfig, lora_run};
+use mm_clip::TokenizerConfig;
+use mm_core::config::{ConfigError, ConfigFile};
+use mm_core::lora::LoraConfig;
+use mm_image::Augment;
+use mm_text::decoder::TextDecoderConfig;
+use mm_text::generate::GenerationConfig;
+use mm_train::{DataConfig, EvalConfig, RunConfig, Shared, TaskConfig, TrainConfig};
+use mm_vision::ImageTowerConfig;
+use serde::{Deserialize, Serialize};
+
+/// A run with `run.task = "caption"`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaptionRunConfig {
+    /// Name, seed, folder and device.
+    pub run: RunConfig,
+    /// The model.
+    pub model: ModelConfig,
+    /// Low-rank adapters, which are then all that is trained; none: the weights are trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
+    /// The tokenizer of a new decoder; none: the checkpoint's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<TokenizerConfig>,
+    /// How samples become images with captions.
+    #[serde(default)]
+    pub input: InputConfig,
+    /// The data sets and how they are loaded.
+    pub data: DataConfig,
+    /// Steps, batches, optimizer.
+    pub train: TrainConfig,
+    /// The loss of teacher forcing.
+    #[serde(default)]
+    pub loss: LossConfig,
+    /// Self-critical training by rewards; none: teacher forcing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scst: Option<ScstConfig>,
+    /// When the evaluation sets are measured.
+    #[serde(default)]
+    pub eval: EvalConfig,
+    /// How captions are generated in evaluations; the saved model has it as its default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generate: Option<GenerationConfig>,
+    /// What is measured beside BLEU, ROUGE-L and CIDEr.
+    #[serde(default)]
+    pub metrics: MetricsConfig,
+}
+
+/// `[model]`: a captioner `from` a checkpoint, or a new one of an image tower and a decoder.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The captioner to start from: a folder or a hub name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The checkpoint that the image tower comes from: a CLIP, a SigLIP, a ViT or a ResNet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_from: Option<String>,
+    /// The image tower.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageTowerConfig>,
+    /// The decoder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<TextDecoderConfig>,
+    /// Lets the decoder read the image as a prefix made from its CLIP embedding; none: by cross-attention.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<PrefixConfig>,
+    /// Whether the image tower stays as it is: it then runs as in inference, without gradients.
+    pub freeze_image: bool,
+}
+
+/// `[input]`: how samples become images with captions.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InputConfig {
+    /// Random changes of training images.
+    pub augment: Augment,
+    /// The share of samples that are shown with their canonical (first) caption; the others draw one of all.
+    pub canonical_share: f64,
+    /// Text before each caption, which is given and not learned: "a picture of".
+    pub prompt: String,
+    /// The largest number of tokens of a caption in training, prompt and end token included; longer ones are
+    /// cut and counted.
+    pub max_tokens: usize,
+    /// The references that rewards and evaluations compare with.
+    pub references: References,
+}
+
+/// The references of an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum References {
+    /// All captions of the sample.
+    #[default]
+    All,
+    /// Its first one.
+    Canonical,
+}
+
+impl Default for InputConfig {
+    fn default() -> Self {
+        Self {
+            augment: Augment::default(),
+            canonical_share: 0.0,
+            prompt: String::new(),
+            max_tokens: 64,
+            references: References::default(),
+        }
+    }
+}
+
+/// `[loss]`: the loss of teacher forcing.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LossConfig {
+    /// The share of each label's probability that all tokens get (Szegedy et al. 2016, section 7).
+    pub label_smoothing: f64,
+}
+
+/// `[scst]`: self-critical sequence training (Rennie et al. 2017). The gradient is that of the expected
+/// reward of drawn captions, less a baseline.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScstConfig {
+    /// Captions drawn for each image.
+    pub samples: usize,
+    /// What a caption's reward is compared with.
+    pub baseline: Baseline,
+    /// The largest number of new tokens of a drawn caption.
+    pub max_new_tokens: usize,
+    /// The temperature of the draws.
+    pub temperature: f64,
+    /// Weight of CIDEr-D over 10, with the document frequencies of the training set.
+    pub cider_d: f64,
+    /// Weight of the agreement with the scene graph, 0 to 1, for `shapes`.
+    pub scene: f64,
+}
+
+/// The baseline of [`ScstConfig`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Baseline {
+    /// The mean reward of the other captions drawn for the image (Luo 2020).
+    #[default]
+    Others,
+    /// The reward of the greedy caption (Rennie et al. 2017, section 4.3).
+    Greedy,
+}
+
+impl Default for ScstConfig {
+    fn default() -> Self {
+        let baseline = Baseline::default();
+        Self { samples: 5, baseline, max_new_tokens: 20, temperature: 1.0, cider_d: 1.0, scene: 0.0 }
+    }
+}
+
+/// `[metrics]`: what is measured beside BLEU, ROUGE-L and CIDEr.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// The CLIP of CLIPScore and RefCLIPScore: a folder or a hub name; none: they are not measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<String>,
+}
+
+impl ModelConfig {
+    /// The captioner that is written out, with the tower `image` of `image_from` where that is set.
+    pub(crate) fn captioner(&self, image: Option<ImageTowerConfig>) -> Option<CaptionerConfig> {
+        let variant = match (self.prefix, &self.decoder) {
+            (Some(prefix), _) => CaptionerVariant::Prefix(prefix),
+            (None, _) => CaptionerVariant::EncoderDecoder,
+        };
+        Some(CaptionerConfig {
+            image: image.or_else(|| self.image.clone())?,
+            decoder: self.decoder.clone()?,
+            variant,
+        })
+    }
+
+    fn validate(&self, file: &ConfigFile) -> Result<(), ConfigError> {
+        let error = |key: &str, problem: &str| {
+            Err(file.error(&format!("model.{key}"), format!("`model.{key}`: {problem}")))
+        };
+        let written = [
+            ("image_from", self.image_from.is_some()),
+            ("image", self.image.is_some()),
+            ("decoder", self.decoder.is_some()),
+            ("prefix", self.prefix.is_some()),
+        ];
+        if self.from.is_some() {
+            return match written.iter().find(|(_, is_written)| *is_written) {
+                Some((key, _)) => error(key, "the checkpoint that `model.from` names has it already"),
+                None => Ok(()),
+            };
+        }
+        if self.decoder.is_none() {
+            return error("decoder", "missing (`[model.decoder]`, or `model.from` for a whole captioner)");
+        }
+        match (&self.image_from, &self.image) {
+            (None, None) => return error("image", "missing (`[model.image]` or `model.image_from`)"),
+            (Some(_), Some(_)) => {
+                return error("image", "is written out and taken from a checkpoint: keep one");
+            }
+            _ => {}
+        }
+        if self.freeze_image && self.image_from.is_none() {
+            return error("freeze_image", "the image tower has random weights: set `model.image_from`");
+        }
+        match self.captioner(None).map_or(Ok(()), |captioner| captioner.validate()) {
+            Ok(()) => Ok(()),
+            Err(problem) => error("decoder", &problem.to_string()),
+        }
+    }
+}
+
+impl TaskConfig for CaptionRunConfig {
+    fn shared(&self) -> Shared<'_> {
+        Shared { run: &self.run, data: &self.data, train: &self.train, eval: &self.eval }
+    }
+
+    fn train_mut(&mut self) -> &mut TrainConfig {
+        &mut self.train
+    }
+
+    fn validate(&self, file: &ConfigFile) -> Result<(), ConfigError> {
+        let check = |is_valid: bool, key: &str, problem: &str| {
+            if is_valid { Ok(()) } else { Err(file.error(key, format!("`{key}`: {problem}"))) }
+        };
+        self.model.validate(file)?;
+        if let Some(lora) = &self.lora {
+            lora_run::validate(lora, &self.model, file)?;
+        }
+        let is_new = self.model.from.is_none();
+        let has_tokenizer = self.tokenizer.as_ref().is_some_and(TokenizerConfig::is_tokenizer);
+        check(has_tokenizer || !is_new, "tokenizer", "a new decoder needs `from` or `vocab_size`")?;
+        check(
+            !has_tokenizer || is_new,
+            "tokenizer",
+            "the checkpoint that `model.from` names has a tokenizer already",
+        )?;
+        let (share, smoothing) = (self.input.canonical_share, self.loss.label_smoothing);
+        check(
+            (0.0..=1.0).contains(&share),
+            "input.canonical_share",
+            &format!("must be from 0 to 1, is {share}"),
+        )?;
+        check(
+            (0.0..1.0).contains(&smoothing),
+            "loss.label_smoothing",
+            &format!("must be at least 0 and below 1, is {smoothing}"),
+        )?;
+        check(self.input.max_tokens >= 2, "input.max_tokens", "must be at least 2")?;
+        if let Some(generate) = &self.generate {
+            generate.validate().map_err(|error| file.error("generate", error.to_string()))?;
+        }
+        if let Some(scst) = &self.scst {
+            let least = if scst.baseline == Baseline::Others { 2 } else { 1 };
+            let problem = format!("must be at least {least} with this baseline, is {}", scst.samples);
+            check(scst.samples >= least, "scst.samples", &problem)?;
+            check(scst.max_new_tokens > 0, "scst.max_new_tokens", "must be at least 1")?;
+            check(scst.temperature > 0.0, "scst.temperature", "must be above 0")?;
+            check(scst.cider_d != 0.0 || scst.scene != 0.0, "scst.cider_d", "no reward has a weight")?;
+        }
+        self.input.augment.check().map_err(|error| file.error("input.augment", error.to_string()))
+    }
+}
