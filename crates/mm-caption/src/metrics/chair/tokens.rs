@@ -3,6 +3,9 @@
 /// Characters that are always tokens of their own.
 const SYMBOLS: &str = "\"“”„«»‘’`–—;@#$%&?!*[](){}<>";
 
+/// Characters after the period of a sentence.
+const CLOSING: &str = "])}>\"'»”’";
+
 /// The endings that are split off a word: those with an apostrophe, and `n't`.
 const ENDINGS: [&str; 7] = ["'s", "'m", "'d", "'ll", "'re", "'ve", "n't"];
 
@@ -23,12 +26,12 @@ pub(super) fn tokens(caption: &str) -> Vec<String> {
                 _ => SYMBOLS.contains(c),
             };
             if is_symbol {
-                word(&chunk[start..at], &mut tokens);
+                word(&chunk[start..at], &chunk[at..], &mut tokens);
                 start = at + c.len_utf8();
                 tokens.push(c.to_string());
             }
         }
-        word(&chunk[start..], &mut tokens);
+        word(&chunk[start..], "", &mut tokens);
     }
     tokens
 }
@@ -37,11 +40,14 @@ fn is_ending(word: &str) -> bool {
     ENDINGS.contains(&word)
 }
 
-/// Adds a word without its period and its ending.
-fn word(word: &str, tokens: &mut Vec<String>) {
-    let (word, period) = word.strip_suffix('.').map_or((word, ""), |word| (word, "."));
-    let ending = ENDINGS.into_iter().find(|ending| word.ends_with(ending));
-    let ending = ending.or_else(|| word.ends_with('\'').then_some("'")).unwrap_or("");
+/// Adds a word with its period and its ending split off. A period stays where `after`, the text up to the next
+/// space, does not close a sentence: `a phone., a cat`.
+fn word(word: &str, after: &str, tokens: &mut Vec<String>) {
+    let is_end = after.chars().all(|c| CLOSING.contains(c));
+    let (word, period) = word.strip_suffix('.').filter(|_| is_end).map_or((word, ""), |word| (word, "."));
+    let (word, quote) = word.strip_suffix('\'').map_or((word, ""), |word| (word, "'"));
+    let ending = ENDINGS.into_iter().find(|ending| word.ends_with(ending)).unwrap_or("");
     let stem = &word[..word.len() - ending.len()];
-    tokens.extend([stem, ending, period].into_iter().filter(|part| !part.is_empty()).map(str::to_owned));
+    let parts = [stem, ending, quote, period];
+    tokens.extend(parts.into_iter().filter(|part| !part.is_empty()).map(str::to_owned));
 }
