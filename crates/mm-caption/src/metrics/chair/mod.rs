@@ -1,15 +1,15 @@
 //! CHAIR on COCO: the objects of a caption that are not in its image.
 //!
-//! CHAIR (Rohrbach et al. 2018, <https://arxiv.org/abs/1809.02156>) finds the words of a caption that name one
-//! of the 80 classes of COCO. A mention is a hallucination if neither an instance of the class is annotated in
-//! the image nor a reference caption names it.
+//! CHAIR (Rohrbach et al. 2018, <https://arxiv.org/abs/1809.02156>) finds the words of a caption that name
+//! one of the 80 classes of COCO. A mention is a hallucination if neither an instance of the class is
+//! annotated in the image nor a reference caption names it.
 //!
 //! - CHAIR-s is the share of captions with a hallucination.
 //! - CHAIR-i is the share of mentions that are hallucinations. Repeated mentions count each time.
 //!
 //! Mentions are those of the published program, with its quirks, so that numbers compare with published ones:
-//! `bus` is not found because its singular becomes `bu` (while `buses` is), nor is a word within a compound with
-//! a hyphen.
+//! `bus` is not found because its singular becomes `bu` (while `buses` is), nor is a word within a compound
+//! with a hyphen.
 //!
 //! ```
 //! use mm_caption::metrics::chair::{CocoObjects, ImageObjects};
@@ -98,11 +98,12 @@ struct Category {
 }
 
 impl ImageObjects {
-    /// Adds the classes of the instances of a file: `instances_val2014.json`. Published numbers use the files of
-    /// train2014 and of val2014.
+    /// Adds the classes of the instances of a file: `instances_val2014.json`. Published numbers use the files
+    /// of train2014 and of val2014.
     ///
     /// # Errors
-    /// The file cannot be read, is not an instances file, or has a category that is not one of the 80 classes.
+    /// The file cannot be read, is not an instances file, or has a category that is not one of the 80
+    /// classes.
     pub fn add_instances(&mut self, path: &Path) -> Result<(), ChairError> {
         let file = File::open(path).map_err(|source| ChairError::Io { path: path.to_owned(), source })?;
         let wrong = |reason: String| ChairError::Format { path: path.to_owned(), reason };

@@ -83,9 +83,9 @@ fn instances_and_references_are_the_truth() {
     let path = folder.path().join("instances.json");
     let categories = r#"[{"id": 1, "name": "person"}, {"id": 67, "name": "dining table"}]"#;
     let write = |annotations: &str, categories: &str| {
-        let text = format!(
-            r#"{{"images": [{{"id": 7}}, {{"id": 8}}], "annotations": {annotations}, "categories": {categories}}}"#
-        );
+        let images = r#"[{"id": 7}, {"id": 8}]"#;
+        let text =
+            format!(r#"{{"images": {images}, "annotations": {annotations}, "categories": {categories}}}"#);
         std::fs::write(&path, text).unwrap();
     };
     write(r#"[{"image_id": 7, "category_id": 67, "segmentation": [[1.5]], "iscrowd": 0}]"#, categories);

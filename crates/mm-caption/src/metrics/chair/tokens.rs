@@ -40,8 +40,8 @@ fn is_ending(word: &str) -> bool {
     ENDINGS.contains(&word)
 }
 
-/// Adds a word with its period and its ending split off. A period stays where `after`, the text up to the next
-/// space, does not close a sentence: `a phone., a cat`.
+/// Adds a word with its period and its ending split off. A period stays where `after`, the text up to the
+/// next space, does not close a sentence: `a phone., a cat`.
 fn word(word: &str, after: &str, tokens: &mut Vec<String>) {
     let is_end = after.chars().all(|c| CLOSING.contains(c));
     let (word, period) = word.strip_suffix('.').filter(|_| is_end).map_or((word, ""), |word| (word, "."));
