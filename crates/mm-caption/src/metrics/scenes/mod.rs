@@ -111,7 +111,7 @@ pub struct SceneScore {
     pub objects: Mentions,
     /// The parts of statements by [`HallucinationKind`], in the order of [`HallucinationKind::ALL`].
     pub kinds: [Mentions; 6],
-    /// The number of tuples of the caption: each object, attribute and relation, and each number.
+    /// The number of tuples of the caption: each object, attribute and relation, and each wrong number.
     pub caption_tuples: usize,
     /// The number of tuples of the caption that are true of the scene.
     pub true_tuples: usize,
