@@ -22,6 +22,7 @@
 //! To add a metric, write it as a function of tokens in a file here, and give it a name in `report.rs`.
 
 mod bleu;
+pub mod chair;
 mod cider;
 mod distinct;
 mod document_frequencies;

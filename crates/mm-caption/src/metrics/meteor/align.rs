@@ -1,13 +1,13 @@
 //! The alignment of a hypothesis with a reference: a beam search over the matches that the modules found.
 //!
 //! An alignment with more matched words is better, then one with fewer chunks, then one with less distance
-//! between the positions of its matches (Denkowski and Lavie 2014, section 2). The search follows METEOR 1.5 in
-//! every detail that decides between equals, because scores depend on it:
+//! between the positions of its matches (Denkowski and Lavie 2014, section 2). The search follows METEOR 1.5
+//! in every detail that decides between equals, because scores depend on it:
 //!
 //! - A word that no exact match covers counts half, and each sum is rounded down: one stem match adds nothing
 //!   to the number of matched words, a paraphrase of two words adds one.
-//! - The distance of a match is added to the alignment that leaves the word unmatched, not to the one with the
-//!   match, and from there to all later branches.
+//! - The distance of a match is added to the alignment that leaves the word unmatched, not to the one with
+//!   the match, and from there to all later branches.
 
 /// The number of partial alignments that are kept.
 const BEAM: usize = 40;

@@ -1,4 +1,5 @@
-//! The data of METEOR: function words, abbreviations and synonyms from its jar, and the path of its paraphrases.
+//! The data of METEOR: function words, abbreviations and synonyms from its jar, and the path of its
+//! paraphrases.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -75,8 +76,8 @@ pub struct MeteorData {
 }
 
 impl MeteorData {
-    /// Reads the data from a folder with `meteor-1.5.jar` and `data/paraphrase-en.gz`, as in the Python package
-    /// `pycocoevalcap`, or from the path of the jar in such a folder. The paraphrases are read by
+    /// Reads the data from a folder with `meteor-1.5.jar` and `data/paraphrase-en.gz`, as in the Python
+    /// package `pycocoevalcap`, or from the path of the jar in such a folder. The paraphrases are read by
     /// [`score`](Self::score).
     ///
     /// # Errors

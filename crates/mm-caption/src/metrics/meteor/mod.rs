@@ -1,8 +1,8 @@
 //! METEOR 1.5 for English, equal to the Java program that `pycocoevalcap` runs.
 //!
 //! METEOR (Denkowski and Lavie 2014, <https://aclanthology.org/W14-3348>) aligns the words of a caption with
-//! those of a reference and scores the alignment: the harmonic mean of precision and recall, less a penalty for
-//! words in another order. Four modules find the matches of words:
+//! those of a reference and scores the alignment: the harmonic mean of precision and recall, less a penalty
+//! for words in another order. Four modules find the matches of words:
 //!
 //! | module | equal are | weight |
 //! |---|---|---|
@@ -30,8 +30,8 @@
 //! # Files
 //!
 //! `data.rs` reads the jar, `normalize.rs` splits lines into tokens, `vocabulary.rs` looks words up once,
-//! `paraphrases.rs` reads the part of the table that the texts at hand need, `matches.rs` has the four modules,
-//! `align.rs` the beam search and `stats.rs` the score.
+//! `paraphrases.rs` reads the part of the table that the texts at hand need, `matches.rs` has the four
+//! modules, `align.rs` the beam search and `stats.rs` the score.
 
 mod align;
 mod data;

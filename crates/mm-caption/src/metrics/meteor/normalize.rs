@@ -1,7 +1,7 @@
 //! METEOR's own normalizer for English (`-norm`, punctuation kept), which splits a line into tokens.
 //!
-//! The input is usually tokenized already (PTB), so most captions pass unchanged; contractions are split again
-//! (`ca n't` becomes `ca n 't`), and so are words at hyphens.
+//! The input is usually tokenized already (PTB), so most captions pass unchanged; contractions are split
+//! again (`ca n't` becomes `ca n 't`), and so are words at hyphens.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,8 @@
 //! The paraphrases of METEOR that the texts at hand need, read from the compressed table in one pass.
 //!
-//! The table has 5.3 million pairs of phrases. Only pairs of which both phrases occur in the texts can match, a
-//! few in a thousand, so the table is streamed and no index is built: one thread decompresses, one looks the
-//! hash of each phrase up among the hashes of the n-grams of the texts.
+//! The table has 5.3 million pairs of phrases. Only pairs of which both phrases occur in the texts can match,
+//! a few in a thousand, so the table is streamed and no index is built: one thread decompresses, one looks
+//! the hash of each phrase up among the hashes of the n-grams of the texts.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -142,7 +142,8 @@ impl Paraphrases {
         }
     }
 
-    /// The paraphrases of the first word of a text, of the first two words, and so on, with the number of words.
+    /// The paraphrases of the first word of a text, of the first two words, and so on, with the number of
+    /// words.
     pub fn of_prefixes<'a>(&'a self, text: &'a [u32]) -> impl Iterator<Item = (usize, &'a [u32])> {
         let longest = text.first().and_then(|first| self.longest.get(first)).copied().unwrap_or(0);
         (1..=longest.min(text.len()))
@@ -175,7 +176,8 @@ fn read_block(reader: &mut impl Read) -> std::io::Result<Vec<u8>> {
 /// The hashes of all phrases of the texts up to [`LONGEST`] words.
 struct NGrams {
     hashes: HashSet<u64>,
-    /// A bit for each value of the low bits of a hash. It fits a cache, and rules out most phrases of the table.
+    /// A bit for each value of the low bits of a hash. It fits a cache, and rules out most phrases of the
+    /// table.
     bits: Vec<u64>,
 }
 

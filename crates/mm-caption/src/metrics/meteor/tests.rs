@@ -38,8 +38,8 @@ fn the_best_reference_counts() {
 
 #[test]
 fn stems_and_synonyms_match_with_their_weights() {
-    // One content word on both sides; precision, recall and their mean are the weight, and the penalty is that
-    // of a single match, as the text does not match exactly in one chunk of all words.
+    // One content word on both sides; precision, recall and their mean are the weight, and the penalty is
+    // that of a single match, as the text does not match exactly in one chunk of all words.
     let plain = data("", "");
     assert_near(score(&plain, "running", &["runs"]), 0.6);
     let synonyms = data("geese\ngoose", "couch\n1 2\nsofa\n2 3\ngoose\n7\nchair\n3\n");

@@ -30,11 +30,10 @@ impl Vocabulary {
     /// Splits texts into words, and numbers these.
     pub fn add_all<S: AsRef<str> + Sync>(&mut self, texts: &[S], prefixes: &Prefixes) -> Vec<Vec<u32>> {
         let split: Vec<Vec<String>> = texts.par_iter().map(|text| tokens(text.as_ref(), prefixes)).collect();
-        let number = |word: String| {
+        let mut number = |word: String| {
             let next = self.numbers.len() as u32;
             *self.numbers.entry(word).or_insert(next)
         };
-        let mut number = number;
         split.into_iter().map(|words| words.into_iter().map(&mut number).collect()).collect()
     }
 

@@ -132,8 +132,8 @@ fn judge_phrase(score: &mut SceneScore, phrase: &Phrase, objects: &[Option<&Obje
         let is_true = scene.count(description) == number;
         state(score, is_true);
         score.kinds[HallucinationKind::Count as usize].add(is_true);
-        score.caption_tuples += 1;
-        score.true_tuples += usize::from(is_true);
+        // A right number adds no tuple: true but empty phrases such as `no hearts` would raise the precision.
+        score.caption_tuples += usize::from(!is_true);
     }
     for object in objects {
         let named = [description.colour.is_some(), description.pattern.is_some(), description.size.is_some()];

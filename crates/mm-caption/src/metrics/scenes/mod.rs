@@ -1,17 +1,19 @@
 //! Captions judged against scene graphs: the faithfulness of captions of the shapes data set.
 //!
-//! The scenes of [`mm_data::shapes`] are known exactly and their captions follow a small grammar, so a caption
-//! can be judged without a reference caption, a detector or a language model. [`ParsedCaption::parse`] reads a
-//! caption, [`SceneScore::of`] judges it, and [`SceneChair`] sums scores over a corpus.
+//! The scenes of [`mm_data::shapes`] are known exactly and their captions follow a small grammar, so a
+//! caption can be judged without a reference caption, a detector or a language model.
+//! [`ParsedCaption::parse`] reads a caption, [`SceneScore::of`] judges it, and [`SceneChair`] sums scores
+//! over a corpus.
 //!
 //! Two metrics of free text have their exact counterpart here:
 //!
 //! - CHAIR (Rohrbach et al. 2018, <https://arxiv.org/abs/1809.02156>): the share of captions with something
 //!   that is not in the image, and the share of mentions that are not in the image. "CHAIR on scene graphs"
 //!   covers colors, patterns, sizes, counts and relations as well as objects.
-//! - SPICE (Anderson et al. 2016, <https://arxiv.org/abs/1607.08822>): the F1 of the caption's tuples (object;
-//!   object, attribute; object, relation, object) against those of the scene. [`SceneScore::faithfulness`] is
-//!   this F1, or 0 if a part of the caption could not be parsed: a reward for self-critical training.
+//! - SPICE (Anderson et al. 2016, <https://arxiv.org/abs/1607.08822>): the F1 of the caption's tuples
+//!   (object; object, attribute; object, relation, object) against those of the scene.
+//!   [`SceneScore::faithfulness`] is this F1, or 0 if a part of the caption could not be parsed: a reward for
+//!   self-critical training.
 //!
 //! ```
 //! use mm_caption::metrics::scenes::{HallucinationKind, SceneScore};
@@ -96,8 +98,8 @@ impl Mentions {
 /// A caption judged against the scene of its image.
 ///
 /// The noun phrases of a caption are assigned to distinct objects of the scene so that as many statements as
-/// possible are true. A statement is a noun phrase (an object with these attributes exists), a number (exactly
-/// so many objects match the phrase), a relation (it holds between the assigned objects by at least
+/// possible are true. A statement is a noun phrase (an object with these attributes exists), a number
+/// (exactly so many objects match the phrase), a relation (it holds between the assigned objects by at least
 /// [`MARGIN`](mm_data::shapes::MARGIN)) or a part that cannot be parsed, which is false.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct SceneScore {
@@ -109,7 +111,7 @@ pub struct SceneScore {
     pub objects: Mentions,
     /// The parts of statements by [`HallucinationKind`], in the order of [`HallucinationKind::ALL`].
     pub kinds: [Mentions; 6],
-    /// The number of tuples of the caption: each object, attribute and relation, and each number.
+    /// The number of tuples of the caption: each object, attribute and relation, and each wrong number.
     pub caption_tuples: usize,
     /// The number of tuples of the caption that are true of the scene.
     pub true_tuples: usize,

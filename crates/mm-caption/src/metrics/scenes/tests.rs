@@ -104,6 +104,9 @@ fn tuples_count_as_those_of_spice() {
     // Three circles and the number; two circles are there.
     let three = score("three circles");
     assert_eq!((three.caption_tuples, three.true_tuples, three.stated_tuples), (4, 2, 2));
+    // A right number is no tuple, so that `no hearts` does not make up for a wrong phrase.
+    assert_eq!(score("two circles").caption_tuples, 2);
+    assert_eq!(score("a heart and no hearts").precision(), 0.0);
     // A relation that is stated twice is one tuple of the scene.
     assert_eq!(score("a star below a large circle, which is above a star").stated_tuples, 4);
 }
