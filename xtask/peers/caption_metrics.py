@@ -17,10 +17,8 @@ from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
 
 def read(path):
-    captions_of_images = json.loads(Path(path).read_text(encoding="utf-8"))
-    return {
-        image: [{"caption": caption} for caption in captions] for image, captions in captions_of_images.items()
-    }
+    images = json.loads(Path(path).read_text(encoding="utf-8"))
+    return {image: [{"caption": caption} for caption in captions] for image, captions in images.items()}
 
 
 references, hypotheses = (read(path) for path in sys.argv[1:])

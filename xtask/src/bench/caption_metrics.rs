@@ -118,7 +118,8 @@ fn markdown(report: &Report) -> String {
         line("mm", report.seconds, format!("{:.1}x", report.times_pycocoevalcap)),
     ];
     format!(
-        "Measured on {}, {}, {} images of COCO val2014, medians; the largest difference of a score is {:.0e}.\n\n{}",
+        "Measured on {}, {}, {} images of COCO val2014, medians;\n\
+         the largest difference of a score is {:.0e}.\n\n{}",
         report.date,
         processor::name(),
         report.images,

@@ -86,8 +86,8 @@ docs/distributed.md. Use the machine for nothing else meanwhile.";
 const CAPTION_METRICS_HELP: &str = "Example:
   cargo xtask bench caption-metrics --peer-python ~/peers/bin/python --rounds 5
 
-The peer's Python needs pycocoevalcap 1.2 and numpy, and `java` on the PATH. A round takes about a quarter of a
-minute. The run replaces the table in docs/caption-metrics.md. Use the machine for nothing else meanwhile.";
+The peer's Python needs pycocoevalcap 1.2 and numpy, and `java` on the PATH. A round takes about ten seconds.
+The run replaces the table in docs/caption-metrics.md. Use the machine for nothing else meanwhile.";
 
 /// The options that all benchmarks share.
 #[derive(clap::Args)]

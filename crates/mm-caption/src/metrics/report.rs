@@ -102,7 +102,7 @@ impl CaptionMetrics {
         Self::of_tokens(images, &TokenizedCaptions::new(images), frequencies)
     }
 
-    /// Adds a metric that was computed elsewhere: its value for the set, and one for each image in their order.
+    /// Adds a metric that was computed elsewhere: its value for the set, and one for each image, in order.
     pub fn add(&mut self, name: &str, value: f64, per_image: &[f64]) {
         self.scores.push(name, value);
         for (row, &value) in self.per_image.iter_mut().zip(per_image) {
