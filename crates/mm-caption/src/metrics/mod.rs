@@ -1,10 +1,10 @@
-//! Metrics of captions against references: BLEU, ROUGE-L, CIDEr and distinct-n, as pycocoevalcap 1.2 computes
-//! them, without Java and Python. `docs/caption-metrics.md` has their definitions and the peer's
+//! Metrics of captions against references: BLEU, ROUGE-L, CIDEr and distinct-n, as pycocoevalcap 1.2
+//! computes them, without Java and Python. `docs/caption-metrics.md` has their definitions and the peer's
 //! peculiarities.
 //!
-//! [`read_captions`] reads files, [`CaptionMetrics`] measures all there is to measure. [`ptb`] makes tokens of
-//! captions as the peer does; the metrics are functions of tokenized captions: [`BleuStatistics`],
-//! [`rouge_l`], [`distinct`], and [`Cider`] with [`DocumentFrequencies`], which is also a reward for training:
+//! [`read_captions`] reads files, [`CaptionMetrics`] measures them. [`ptb`] makes tokens of captions as the
+//! peer does; the metrics are functions of tokenized captions: [`BleuStatistics`], [`rouge_l`], [`distinct`],
+//! and [`Cider`] with [`DocumentFrequencies`], which is also a reward for training:
 //!
 //! ```
 //! use std::sync::Arc;

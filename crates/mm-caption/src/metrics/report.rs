@@ -58,6 +58,8 @@ pub struct CaptionMetrics {
     pub images: usize,
     /// The number of references.
     pub references: usize,
+    /// The number of images whose references give CIDEr's weights.
+    pub df_images: usize,
     /// The metrics of the whole set: `bleu_1` to `bleu_4`, `rouge_l`, `cider_d` (pycocoevalcap's CIDEr),
     /// `cider` and `distinct_1` to `distinct_3`.
     pub scores: Scores,
@@ -100,6 +102,14 @@ impl CaptionMetrics {
         Self::of_tokens(images, &TokenizedCaptions::new(images), frequencies)
     }
 
+    /// Adds a metric that was computed elsewhere: its value for the set, and one for each image, in order.
+    pub fn add(&mut self, name: &str, value: f64, per_image: &[f64]) {
+        self.scores.push(name, value);
+        for (row, &value) in self.per_image.iter_mut().zip(per_image) {
+            row.scores.push(name, value);
+        }
+    }
+
     /// As [`Self::new`], for captions whose tokens are known.
     pub fn of_tokens(
         images: &[CaptionedImage],
@@ -139,6 +149,7 @@ impl CaptionMetrics {
         Self {
             images: images.len(),
             references: images.iter().map(|image| image.references.len()).sum(),
+            df_images: frequencies.images(),
             scores,
             per_image: rows.collect(),
             warnings,
@@ -195,14 +206,22 @@ mod tests {
             image("1", "A dog runs.", &["A dog runs.", "The dog is running!"]),
             image("2", "", &["Two cats"]),
         ];
-        let metrics = CaptionMetrics::new(&images, None);
+        let mut metrics = CaptionMetrics::new(&images, None);
+        metrics.add("other", 0.25, &[0.5, 0.0]);
+        assert_eq!(
+            (metrics.scores.get("other"), metrics.per_image[0].scores.get("other")),
+            (Some(0.25), Some(0.5))
+        );
         assert_eq!((metrics.images, metrics.references, metrics.per_image.len()), (2, 3, 2));
         assert_eq!(metrics.per_image[0].scores.get("rouge_l"), Some(1.0));
         assert_eq!(metrics.per_image[1].scores.get("cider_d"), Some(0.0));
         assert_eq!(metrics.scores.get("rouge_l"), Some(0.5));
         assert!(metrics.warnings[0].contains("of 2 images, fewer than 100"), "{:?}", metrics.warnings);
         let json = serde_json::to_string(&metrics).unwrap();
-        assert!(json.starts_with(r#"{"images":2,"references":3,"scores":{"bleu_1":"#), "{json}");
+        assert!(
+            json.starts_with(r#"{"images":2,"references":3,"df_images":2,"scores":{"bleu_1":"#),
+            "{json}"
+        );
         let row = serde_json::to_string(&metrics.per_image[1]).unwrap();
         assert!(row.starts_with(r#"{"image_id":"2","caption":"","bleu_1":"#), "{row}");
     }

@@ -69,7 +69,7 @@ pub fn spaced(tokens: &str) -> impl Iterator<Item = &str> {
     tokens.split(' ')
 }
 
-/// The characters at which Python's `str.split` splits. Rust's white space lacks U+001C to U+001F.
+/// The characters at which Python's `str.split` splits. Rust's white space is without U+001C to U+001F.
 fn is_python_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }
