@@ -25,8 +25,10 @@
 //! - A decoder: see [`mm_text::decoder`].
 //! - A metric: a file in `metrics/`.
 
+mod batch;
 mod config;
 mod error;
+mod evaluate;
 mod folder;
 mod init_from;
 mod lora_run;
@@ -35,7 +37,11 @@ mod model;
 mod pipeline;
 mod prefix;
 mod run_config;
+mod scst;
+mod sections;
+mod task;
 
+pub use batch::{CaptionBatch, CaptionItem};
 pub use config::{CaptionerConfig, CaptionerVariant, PrefixConfig, PrefixMapperConfig};
 pub use error::{Error, Result};
 pub use folder::{CaptionerFolder, Description, SpecialTokens};
@@ -44,3 +50,4 @@ pub use pipeline::{Caption, CaptionPipeline, CaptionToken};
 pub use run_config::{
     Baseline, CaptionRunConfig, InputConfig, LossConfig, MetricsConfig, ModelConfig, References, ScstConfig,
 };
+pub use task::CaptionTask;

@@ -4,7 +4,7 @@ use crate::model::PrecisionArg;
 use crate::out::OutFile;
 use crate::progress::Bars;
 use crate::tasks::{self, TaskEntry};
-use crate::{output, ranks, table};
+use crate::{caption_metrics, output, ranks, table};
 use anyhow::{Context, Result, bail, ensure};
 use mm_core::config::ConfigFile;
 use mm_core::{DeviceConfig, OpenOptions, Precision};
@@ -13,13 +13,17 @@ use mm_train::{
 };
 use std::path::{Path, PathBuf};
 
-/// Measure a trained model on its evaluation sets.
+/// Measure a trained model on its evaluation sets, or captions in files.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "Examples:\n  mm eval runs/demo --report runs/demo/report.html\n  \
                   mm eval configs/clip/emoji-vit-tiny.toml --model openai/clip-vit-base-patch32")]
 pub struct Args {
+    #[command(subcommand)]
+    files: Option<Files>,
     /// A run's folder, or the configuration of a run that has ended.
-    run: PathBuf,
+    #[arg(required = true)]
+    run: Option<PathBuf>,
     /// Override a value of the configuration.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
@@ -38,9 +42,25 @@ pub struct Args {
     json: bool,
 }
 
+/// What is measured without a model.
+#[derive(clap::Subcommand)]
+enum Files {
+    Caption(caption_metrics::Args),
+}
+
+impl Args {
+    /// The run's folder or configuration; clap requires it where no files are measured.
+    fn run(&self) -> &Path {
+        self.run.as_deref().unwrap_or(Path::new(""))
+    }
+}
+
 /// Reads which task the configuration chooses, and evaluates it.
 pub fn dispatch(args: &Args, outside: &[TaskEntry]) -> Result<()> {
-    let mut file = ConfigFile::read(&config_file(&args.run)?, &args.overrides)?;
+    if let Some(Files::Caption(args)) = &args.files {
+        return caption_metrics::run(args);
+    }
+    let mut file = ConfigFile::read(&config_file(args.run())?, &args.overrides)?;
     (tasks::find(outside, &mut file)?.eval)(args, file)
 }
 
@@ -52,7 +72,7 @@ pub fn run<T: Task>(args: &Args, mut file: ConfigFile) -> Result<()> {
     let arguments = format!("\"--precision\" = \"{precision:?}\"\n\"--model\" = {model:?}\n");
     let Shared { run, data, eval, .. } = config.shared();
     let (group, device) = ranks::join(run, &(arguments + &toml::to_string(&config)?))?;
-    let folder = if args.run.is_dir() { args.run.clone() } else { run.folder() };
+    let folder = if args.run().is_dir() { args.run().to_owned() } else { run.folder() };
     ensure!(!data.eval.is_empty(), "{} has no [data.eval.NAME] to measure on", file.path().display());
     let model = match &args.model {
         Some(model) => model.clone(),

@@ -15,6 +15,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)] // they panic when the reader has gone: `output` does not
 
 mod attention;
+mod caption_metrics;
 mod classify;
 mod convert;
 mod data;

@@ -2,6 +2,7 @@
 
 use crate::{eval, train};
 use anyhow::Result;
+use mm_caption::CaptionTask;
 use mm_clip::ClipTask;
 use mm_core::config::{ConfigError, ConfigFile, nearest};
 use mm_train::Task;
@@ -18,7 +19,7 @@ pub struct TaskEntry {
 }
 
 /// The list of tasks of this workspace.
-pub const BUILT_IN: &[TaskEntry] = &[TaskEntry::of::<ClipTask>()];
+pub const BUILT_IN: &[TaskEntry] = &[TaskEntry::of::<ClipTask>(), TaskEntry::of::<CaptionTask>()];
 
 impl TaskEntry {
     /// The entry of the task `T`.
@@ -68,10 +69,13 @@ mod tests {
         assert_eq!(find_in(&[], "[run]\ntask = \"clip\"\n"), Ok("clip".into()));
         assert_eq!(find_in(&[], "[run]\nname = \"a\"\n[model]\nkind = \"clip\"\n"), Ok("clip".into()));
         for (text, expected) in [
-            ("\n[run]\nname = \"a\"\n", "c.toml:2: `run.task`: missing; tasks are clip"),
+            ("\n[run]\nname = \"a\"\n", "c.toml:2: `run.task`: missing; tasks are clip, caption"),
             ("[run]\ntask = 3\n", "c.toml:2: `run.task`: must be a name"),
             ("[run]\ntask = \"clp\"\n", "c.toml:2: `run.task`: unknown task \"clp\"; did you mean \"clip\"?"),
-            ("[run]\n[model]\nkind = \"x\"\n", "c.toml:3: `run.task`: unknown task \"x\"; tasks are clip"),
+            (
+                "[run]\n[model]\nkind = \"x\"\n",
+                "c.toml:3: `run.task`: unknown task \"x\"; tasks are clip, caption",
+            ),
         ] {
             let error = find_in(&[], text).unwrap_err();
             assert!(error.starts_with(expected), "{error}");

@@ -1,0 +1,54 @@
+//! The pictures of an evaluation: images with their captions.
+
+use crate::evaluate::EvalCaption;
+use crate::metrics::CaptionMetrics;
+use crate::metrics::scenes::SceneScore;
+use crate::{CaptionPipeline, Result};
+use mm_data::html::thumbnail;
+use mm_train::{EvalSet, Figure, Section, SectionRow};
+
+/// Images that are shown.
+const SHOWN: usize = 12;
+/// Side of the pictures in pixels.
+const SIDE: u32 = 160;
+
+/// Captioned pictures, spread evenly over the set.
+///
+/// # Errors
+/// An image cannot be read again.
+pub(crate) fn draw(
+    pipeline: &CaptionPipeline,
+    set: &EvalSet,
+    captions: &[EvalCaption],
+    measured: &CaptionMetrics,
+    scenes: &[SceneScore],
+) -> Result<Vec<Section>> {
+    let _ = pipeline;
+    let shown = SHOWN.min(captions.len());
+    let row = |place: usize| {
+        let index = (2 * place + 1) * captions.len() / (2 * shown);
+        let caption = &captions[index];
+        let image = set.sample(caption.index)?.image()?.decode(set.background)?;
+        let cider_d = measured.per_image[index].scores.get("cider_d").unwrap_or(0.0);
+        let verdict = match scenes.get(index) {
+            Some(score) if score.is_faithful() => "; true",
+            Some(_) => "; false",
+            None => "",
+        };
+        let reference = caption.references.first().map_or("", String::as_str);
+        Ok(SectionRow {
+            label: caption.caption.clone(),
+            note: format!("CIDEr-D {cider_d:.2}{verdict}; reference: {reference}"),
+            figures: vec![Figure {
+                image: thumbnail(&image, SIDE),
+                caption: caption.caption.clone(),
+                is_framed: false,
+            }],
+        })
+    };
+    Ok(vec![Section {
+        title: "Captions".to_owned(),
+        text: "Images spread evenly over the set, with the model's captions.".to_owned(),
+        rows: (0..shown).map(row).collect::<Result<_>>()?,
+    }])
+}

@@ -1,0 +1,269 @@
+//! `run.task = "caption"`: images and captions in, the cross-entropy of the next token or a reward out.
+
+use crate::batch::{CaptionBatch, CaptionItem, RewardTarget};
+use crate::folder::NAMES;
+use crate::run_config::{CaptionRunConfig, InputConfig, References};
+use crate::scst::Scst;
+use crate::{CaptionPipeline, evaluate, init_from, lora_run};
+use mm_core::checkpoint::StoredType;
+use mm_core::lora::{Lora, record_linears};
+use mm_core::loss::token_cross_entropy;
+use mm_core::{OpenOptions, upload};
+use mm_data::{Fault, Map, Sample, SampleRng};
+use mm_dist::{ProcessGroup, ReduceOp};
+use mm_text::decoder::{CaptionTokens, NextTokens};
+use mm_train::{EvalContext, EvalSet, Evaluation, Loss, Result, Supports, Task, TaskContext};
+use std::path::Path;
+use std::sync::Arc;
+use tch::nn::VarStore;
+use tch::{Kind, Tensor};
+
+/// Trains a captioner.
+pub struct CaptionTask {
+    vs: VarStore,
+    /// The variables of a frozen image tower.
+    frozen: VarStore,
+    /// The adapters that are trained in place of the weights, with `[lora]`.
+    lora: Option<Lora>,
+    /// The folder or hub name that the model comes from.
+    base: Option<String>,
+    pipeline: CaptionPipeline,
+    /// The tokens before each caption.
+    prompt: Vec<u32>,
+    label_smoothing: f64,
+    /// Self-critical training, in place of teacher forcing.
+    scst: Option<Scst>,
+    group: ProcessGroup,
+    preprocess: Map<CaptionItem>,
+}
+
+impl Task for CaptionTask {
+    const NAME: &'static str = "caption";
+    const SUPPORTS: Supports = Supports { layer_decay: true, gradient_checkpointing: true };
+    type Config = CaptionRunConfig;
+    type Item = CaptionItem;
+    type Batch = CaptionBatch;
+    type Model = CaptionPipeline;
+
+    fn new(config: &CaptionRunConfig, context: &TaskContext) -> Result<Self> {
+        Ok(Self::build(config, context)?)
+    }
+
+    fn variables(&self) -> &VarStore {
+        self.lora.as_ref().map_or(&self.vs, Lora::variables)
+    }
+
+    fn frozen(&self) -> Option<&VarStore> {
+        (!self.frozen.is_empty()).then_some(&self.frozen)
+    }
+
+    fn preprocess(&self) -> Map<CaptionItem> {
+        self.preprocess.clone()
+    }
+
+    fn collate(&self, items: Vec<CaptionItem>) -> Result<CaptionBatch> {
+        let cut_captions = items.iter().filter(|item| item.is_cut).count() as f64 / items.len() as f64;
+        let (mut images, mut rows, mut targets) = (Vec::new(), Vec::new(), Vec::new());
+        for item in items {
+            images.push(item.image);
+            rows.push(item.tokens);
+            targets.extend(item.target);
+        }
+        let pixel_values = self.pipeline.processor.normalize_batch(&images).map_err(crate::Error::from)?;
+        let device = self.vs.device();
+        let next = NextTokens::new(&rows, self.pipeline.description.model.prefix_length());
+        let next = next.to_device(device);
+        let (pixel_values, prompt) = (upload(&pixel_values, device), self.prompt.clone());
+        Ok(CaptionBatch { pixel_values, next, cut_captions, prompt, targets })
+    }
+
+    fn loss(&self, batch: &CaptionBatch) -> Result<Loss> {
+        if let Some(lora) = &self.lora {
+            // Until the step is done: checkpointed blocks run again in the backward pass.
+            lora.set_training(true);
+        }
+        let states = self.encode(batch);
+        match &self.scst {
+            Some(scst) => Ok(scst.loss(&self.pipeline, &states, batch, &self.group)?),
+            None => self.teacher_forcing(&states, batch),
+        }
+    }
+
+    fn after_step(&mut self) {
+        if let Some(lora) = &self.lora {
+            lora.set_training(false);
+        }
+    }
+
+    fn depth(&self, name: &str) -> usize {
+        let model = &self.pipeline.description.model;
+        let behind = |config: &dyn mm_core::nn::TowerSpec, name: &str| {
+            (config.blocks() + 1).saturating_sub(config.depth(name))
+        };
+        match (below(name, model.image_root()), below(name, model.decoder_root())) {
+            (Some(name), _) => behind(&*model.image, name),
+            (_, Some(name)) => behind(&*model.decoder, name),
+            (None, None) => 0,
+        }
+    }
+
+    fn has_weight_decay(&self, name: &str) -> bool {
+        let model = &self.pipeline.description.model;
+        match (below(name, model.image_root()), below(name, model.decoder_root())) {
+            (Some(name), _) => model.image.has_weight_decay(name),
+            (_, Some(name)) => model.decoder.has_weight_decay(name),
+            (None, None) => true,
+        }
+    }
+
+    fn model(&self) -> &CaptionPipeline {
+        &self.pipeline
+    }
+
+    fn save_model(&self, folder: &Path) -> Result<()> {
+        let Some(lora) = &self.lora else {
+            let variables = [&self.vs, &self.frozen].into_iter().flat_map(|vs| vs.variables()).collect();
+            return Ok(self.pipeline.save(variables, folder, StoredType::F32)?);
+        };
+        self.pipeline.save(lora.merged_variables(&self.vs), folder, StoredType::F32)?;
+        Ok(lora_run::save_adapter(lora, folder, self.base.as_deref())?)
+    }
+
+    fn describe_checkpoint(&self, folder: &Path) -> Result<()> {
+        match &self.lora {
+            // The weights of the checkpoint are those of the adapters: it does not open as a captioner.
+            Some(lora) => Ok(lora.save_config(folder, self.base.as_deref())?),
+            None => Ok(self.pipeline.save_description(folder)?),
+        }
+    }
+
+    fn open_model(name: &str, options: &OpenOptions) -> Result<CaptionPipeline> {
+        Ok(CaptionPipeline::open(name, options)?)
+    }
+
+    fn evaluate(
+        pipeline: &CaptionPipeline,
+        config: &CaptionRunConfig,
+        set: &EvalSet,
+        context: &EvalContext,
+    ) -> Result<Evaluation> {
+        Ok(evaluate::evaluate(pipeline, config, set, context)?)
+    }
+
+    fn describe_batch(&self, batch: &CaptionBatch) -> String {
+        let (pixel_values, input_ids) = (batch.pixel_values.size(), batch.next.input_ids.size());
+        format!("pixel_values {pixel_values:?}, input_ids {input_ids:?}, {} labels", batch.next.count())
+    }
+}
+
+impl CaptionTask {
+    fn build(config: &CaptionRunConfig, context: &TaskContext) -> crate::Result<Self> {
+        let vs = VarStore::new(context.device);
+        let (built, linears) = record_linears(|| init_from::build(config, context, &vs));
+        let (pipeline, frozen) = built?;
+        let lora = config.lora.as_ref().map(|lora| Lora::attach(lora, &linears, NAMES, &vs)).transpose()?;
+        let scst =
+            config.scst.as_ref().map(|scst| Scst::new(scst, config.input.references, context)).transpose()?;
+        Ok(Self {
+            preprocess: preprocess(config, &pipeline, scst.as_ref())?,
+            vs,
+            frozen,
+            lora,
+            base: config.model.from.clone(),
+            prompt: pipeline.prompt(&config.input.prompt, 0)?.tokens,
+            pipeline,
+            label_smoothing: config.loss.label_smoothing,
+            scst,
+            group: context.group.clone(),
+        })
+    }
+
+    /// What the decoder reads of a batch's images. A tower that does not train runs as in inference.
+    fn encode(&self, batch: &CaptionBatch) -> Tensor {
+        let captioner = &self.pipeline.captioner;
+        if self.frozen.is_empty() {
+            return captioner.encode(&batch.pixel_values, self.lora.is_none());
+        }
+        captioner.bridge(&tch::no_grad(|| captioner.tower_outputs(&batch.pixel_values, false)))
+    }
+
+    /// The mean cross-entropy of the next tokens of all processes.
+    fn teacher_forcing(&self, states: &Tensor, batch: &CaptionBatch) -> Result<Loss> {
+        let next = &batch.next;
+        let logits = self.pipeline.captioner.next_token_logits(states, next);
+        // Gradients are averaged over the processes, whose numbers of tokens differ.
+        let scale = loss_scale(&self.group, next.count())?;
+        let total = token_cross_entropy(&logits, &next.labels, self.label_smoothing) * scale;
+        let correct = logits.detach().argmax(-1, false).eq_tensor(&next.labels).sum(Kind::Float) * scale;
+        let parts = vec![("token_accuracy", correct), ("cut_captions", Tensor::from(batch.cut_captions))];
+        Ok(Loss { total, parts })
+    }
+}
+
+/// The factor that makes the mean over processes of their sums over `count` tokens the mean over all tokens.
+pub(crate) fn loss_scale(group: &ProcessGroup, count: usize) -> mm_dist::Result<f64> {
+    let all = group.reduce(&[count as f64], ReduceOp::Sum)?[0];
+    Ok(group.world() as f64 / all.max(1.0))
+}
+
+/// The name below the path `root`.
+fn below<'a>(name: &'a str, root: &str) -> Option<&'a str> {
+    name.strip_prefix(root)?.strip_prefix('.')
+}
+
+/// Decodes and augments the image and encodes one caption.
+fn preprocess(
+    config: &CaptionRunConfig,
+    pipeline: &CaptionPipeline,
+    scst: Option<&Scst>,
+) -> crate::Result<Map<CaptionItem>> {
+    let InputConfig { augment, canonical_share, prompt, max_tokens, references } = config.input.clone();
+    let (background, fast_decode) = (config.data.background, config.data.fast_decode);
+    let size = pipeline.description.model.image.image_size() as u32;
+    let tokenizer = Arc::clone(&pipeline.tokenizer);
+    let prompt = pipeline.prompt(&prompt, 0)?.tokens;
+    let end = pipeline.description.tokens.end;
+    let max_tokens = max_tokens.min(pipeline.captioner.decoder().sizes().max_length as usize);
+    let cider = scst.map(Scst::cider);
+    let needs_scene = scst.is_some_and(Scst::needs_scene);
+    Ok(Arc::new(move |sample: &Sample, rng: &mut SampleRng| {
+        let caption = draw_caption(&sample.captions, canonical_share, rng)
+            .ok_or_else(|| mm_data::Error::bad(Fault::NoCaption, "no caption"))?;
+        let unreadable = |error: mm_text::Error| mm_data::Error::bad(Fault::Text, error.to_string());
+        let mut token_ids = prompt.clone();
+        token_ids.extend(tokenizer.encode_words(caption).map_err(unreadable)?);
+        token_ids.push(end);
+        let is_cut = token_ids.len() > max_tokens;
+        token_ids.truncate(max_tokens);
+        let target = cider.as_ref().map(|cider| RewardTarget {
+            references: cider.prepare(&crate::scst::tokenized(&sample.captions, references)),
+            scene: sample.scene.clone(),
+        });
+        if needs_scene && sample.scene.is_none() {
+            return Err(mm_data::Error::bad(Fault::Other, "no scene graph, which scst.scene needs"));
+        }
+        let image = if fast_decode {
+            sample.image()?.augmented(&augment, background, size, rng)?
+        } else {
+            augment.apply(&sample.image()?.decode(background)?, size, rng)
+        };
+        let tokens = CaptionTokens { token_ids, prompt_length: prompt.len() };
+        Ok(CaptionItem { image, tokens, is_cut, target })
+    }))
+}
+
+/// The canonical caption with probability `canonical_share`, else one of all.
+fn draw_caption<'a>(captions: &'a [String], canonical_share: f64, rng: &mut SampleRng) -> Option<&'a str> {
+    use rand::RngExt;
+    let (canonical, any) = (rng.random::<f64>() < canonical_share, rng.random::<f64>());
+    let index = if canonical { 0 } else { (any * captions.len() as f64) as usize };
+    captions.get(index).map(String::as_str)
+}
+
+/// The captions that rewards and evaluations compare with.
+pub(crate) fn references(captions: &[String], which: References) -> &[String] {
+    match which {
+        References::All => captions,
+        References::Canonical => &captions[..captions.len().min(1)],
+    }
+}
