@@ -45,7 +45,7 @@ pub fn is_space(c: char) -> bool {
 }
 
 /// Line ends.
-pub fn is_newline(c: char) -> bool {
+fn is_newline(c: char) -> bool {
     matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 

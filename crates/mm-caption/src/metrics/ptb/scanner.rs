@@ -1,8 +1,8 @@
 //! The scanner: the longest of all matches at a position, and what its token becomes.
 
 use super::abbreviations::keeps_period;
-use super::characters::{END, SOFT_HYPHEN, is_blank, is_newline, unaccented};
-use super::{DROPPED, number, quote, symbol, web, word};
+use super::characters::{END, SOFT_HYPHEN, is_blank, is_space, unaccented};
+use super::{DROPPED, is_python_space, number, quote, symbol, web, word};
 
 /// What becomes of the characters of a match.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -96,12 +96,18 @@ pub struct Scanner {
     text: Text,
     /// The token that is being written.
     token: String,
+    /// Whether the last token is not one of those that are dropped.
+    is_last_kept: bool,
 }
 
 impl Scanner {
     /// A scanner without text.
     pub fn new() -> Self {
-        Self { text: Text { characters: Vec::new(), has_address: false }, token: String::new() }
+        Self {
+            text: Text { characters: Vec::new(), has_address: false },
+            token: String::new(),
+            is_last_kept: false,
+        }
     }
 
     /// The tokens of `line`, joined by spaces. `following` is read as the text after it.
@@ -119,12 +125,15 @@ impl Scanner {
         characters.extend(following.chars());
 
         let mut tokens = String::with_capacity(line.len() + 8);
+        self.is_last_kept = false;
         let mut position = 0;
         while position < end {
             position = self.next(position, &mut tokens);
         }
-        // The peer strips each line at its end, of U+00A0 too.
-        tokens.truncate(tokens.trim_end().len());
+        // The peer strips each line at its end before it drops tokens.
+        if self.is_last_kept {
+            tokens.truncate(tokens.trim_end_matches(is_python_space).len());
+        }
         tokens
     }
 
@@ -132,16 +141,19 @@ impl Scanner {
     fn next(&mut self, position: usize, tokens: &mut String) -> usize {
         let text = &self.text;
         let first = text.at(position);
-        if is_blank(first) {
-            return position + 1;
+        let spaces = text.run(position, is_space).max(position + usize::from(is_blank(first)));
+        // The peer takes spaces outside ASCII for characters of an address.
+        if spaces > position && (first.is_ascii() || !text.has_address) {
+            return spaces;
         }
         self.token.clear();
         if let Some(end) = plain_word(text, position) {
             self.token.extend(text.slice(position, end).iter().map(char::to_ascii_lowercase));
-            push(tokens, &self.token);
+            self.is_last_kept = push(tokens, &self.token);
             return end;
         }
-        let mut best = Best { seen: position, end: position + 1, becomes: Becomes::Nothing };
+        let rest = spaces.max(position + 1);
+        let mut best = Best { seen: spaces, end: rest, becomes: Becomes::Nothing };
         word::split_words(text, position, &mut best);
         web::tags(text, position, &mut best);
         symbol::entities(text, position, &mut best);
@@ -161,7 +173,7 @@ impl Scanner {
         symbol::other_symbols(text, position, &mut best);
         write_token(&mut self.token, text.slice(position, best.end), best.becomes);
         if best.becomes != Becomes::Nothing {
-            push(tokens, &self.token);
+            self.is_last_kept = push(tokens, &self.token);
         }
         best.end
     }
@@ -171,7 +183,7 @@ impl Scanner {
 /// or a line's end follows, with or without a comma or period, and it is not one that is split.
 fn plain_word(text: &Text, start: usize) -> Option<usize> {
     let end = text.run(start, |c| c.is_ascii_alphabetic());
-    let is_end = |c: char| c == ' ' || c == END || is_newline(c);
+    let is_end = |c| matches!(c, ' ' | '\n' | END);
     let letters = end - start;
     let is_plain = match text.at(end) {
         ',' => letters > 0 && is_end(text.at(end + 1)),
@@ -222,9 +234,10 @@ fn write_token(token: &mut String, matched: &[char], becomes: Becomes) {
     }
 }
 
-fn push(tokens: &mut String, token: &str) {
+/// Appends a token in lower case, unless it is dropped. Returns whether it is kept.
+fn push(tokens: &mut String, token: &str) -> bool {
     if DROPPED.contains(&token) {
-        return;
+        return false;
     }
     if !tokens.is_empty() {
         tokens.push(' ');
@@ -234,4 +247,5 @@ fn push(tokens: &mut String, token: &str) {
     } else {
         tokens.push_str(token);
     }
+    true
 }

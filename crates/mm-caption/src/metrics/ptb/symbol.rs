@@ -152,14 +152,16 @@ fn face(text: &Text, start: usize, best: &mut Best) {
         best.offer_all(start + 3, Becomes::Same);
     }
     if text.at(start) == '(' && is_cheek(start + 1) {
-        let mouth = matches!(text.at(start + 2), '_' | '.');
-        for right in [start + 2, start + 3] {
-            let has_mouth = right == start + 2 || mouth;
-            let is_right =
-                is_cheek(right) || (right == start + 3 && text.at(start + 2) == '-' && text.at(right) == '`');
-            let dashed = right == start + 3 && text.at(start + 2) == '-' && text.at(start + 1) != '-';
-            if (has_mouth && is_cheek(right) || dashed && is_right) && text.at(right + 1) == ')' {
-                best.offer_all(right + 2, Becomes::Joined);
+        // Without a mouth, with `_` or `.`, or with `-`, beside which a cheek is no dash.
+        let is_quote = |position, also| text.at(position) == '\'' || text.at(position) == also;
+        let is_bare = is_cheek(start + 2);
+        let is_round = matches!(text.at(start + 2), '_' | '.') && is_cheek(start + 3);
+        let is_flat = text.at(start + 2) == '-'
+            && (is_eye(start + 1) || is_quote(start + 1, '\''))
+            && (is_eye(start + 3) || is_quote(start + 3, '`'));
+        for (is_face, end) in [(is_bare, start + 3), (is_round || is_flat, start + 4)] {
+            if is_face && text.at(end) == ')' {
+                best.offer_all(end + 1, Becomes::Joined);
             }
         }
     }

@@ -41,6 +41,7 @@ fn abbreviations_keep_their_period_and_last_words_lose_it() {
         ("Mass. is a state, mass. is not.", "mass. is a state mass is not"),
         ("dogs.cats and foo., bar", "dogs.cats and foo. bar"),
         ("Inc.5", "inc. .5"),
+        ("plan B. AS of now", "plan b as of now"),
     ]);
 }
 

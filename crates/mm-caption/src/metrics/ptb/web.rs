@@ -1,6 +1,6 @@
 //! Tags, addresses of web pages and mail, names of accounts and files.
 
-use super::characters::{END, is_alphanumeric, is_blank};
+use super::characters::{END, is_blank, is_digit};
 use super::scanner::{Becomes, Best, Text};
 use super::word::letter_end;
 
@@ -188,10 +188,14 @@ const EXTENSIONS: [&str; 35] = [
 
 /// Names of files: letters and digits, parts with a period between, and an extension.
 pub fn files(text: &Text, start: usize, best: &mut Best) {
-    let mut end = text.run(start, is_alphanumeric);
+    let part_end = |start: usize| {
+        let next = |&end: &usize| letter_end(text, end).or(is_digit(text.at(end)).then_some(end + 1));
+        std::iter::successors(Some(start), next).last().unwrap_or(start)
+    };
+    let mut end = part_end(start);
     while end > start && text.at(end) == '.' {
         let part = end + 1;
-        end = text.run(part, is_alphanumeric);
+        end = part_end(part);
         let next = text.at(end);
         let is_name = is_blank(next) || matches!(next, '.' | '?' | '!' | ',');
         if is_name && text.longest_of(part, &EXTENSIONS).is_some_and(|extension| extension == end) {

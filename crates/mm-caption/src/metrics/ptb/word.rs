@@ -243,7 +243,7 @@ pub fn abbreviations(text: &Text, start: usize, best: &mut Best) {
 /// `period`.
 fn sentence_start(text: &Text, period: usize) -> Option<usize> {
     let start = text.run(period, is_blank);
-    let letters = text.run(start, |c| c.is_ascii_alphabetic());
+    let letters = text.run(start, |c| unaccented(c).is_ascii_alphabetic());
     if start == period {
         return None;
     }
@@ -251,9 +251,11 @@ fn sentence_start(text: &Text, period: usize) -> Option<usize> {
         tag_end(text, start)?
     } else {
         let end = if text.at(letters) == '.' { letters + 1 } else { letters };
-        is_starter(&text.slice(start, end).iter().collect::<String>()).then_some(end)?
+        let rest = text.slice(start + 1, end).iter().map(|&c| unaccented(c));
+        let word: String = [text.at(start)].into_iter().chain(rest).collect();
+        is_starter(&word).then_some(end)?
     };
-    (is_blank(text.at(end)) && text.at(end) != END).then_some(end + 1)
+    is_blank(text.at(end)).then_some(end + 1)
 }
 
 /// Compounds: parts with hyphens between, and capitals with `&` or `+` between.
