@@ -62,6 +62,9 @@ impl CaptionPipeline {
     pub fn open(model: &str, options: &OpenOptions) -> Result<Self> {
         let vs = VarStore::new(options.resolve_device()?);
         let mut pipeline = Self::load(&CaptionerFolder::open(model)?, &vs)?;
+        options.warn_if_slow(&vs);
+        // Otherwise all weights would be in memory twice: packing a layer frees its own.
+        drop(vs);
         // Few rows go through large matrices in each step: packed weights are faster in f32 too.
         pipeline.captioner.pack(options.precision);
         Ok(pipeline)

@@ -29,12 +29,18 @@ impl OpenOptions {
         Ok(device)
     }
 
-    /// Converts a model with the variables of `vs` to the precision by `pack`; f32 needs no conversion. Warns
-    /// where bf16 is slower than f32 on this processor.
-    pub fn pack(&self, vs: &VarStore, pack: impl FnOnce(Precision)) {
+    /// Warns where the precision is bf16 and that is slower than f32 on this processor, for a model with the
+    /// variables of `vs`.
+    pub fn warn_if_slow(&self, vs: &VarStore) {
         if self.precision == Precision::Bf16 {
             PrecisionProbe::inference(vs).iter().for_each(PrecisionProbe::warn_if_bf16_is_slower);
         }
+    }
+
+    /// Converts a model with the variables of `vs` to the precision by `pack`; f32 needs no conversion. Warns
+    /// as [`OpenOptions::warn_if_slow`].
+    pub fn pack(&self, vs: &VarStore, pack: impl FnOnce(Precision)) {
+        self.warn_if_slow(vs);
         if self.precision != Precision::F32 {
             pack(self.precision);
         }

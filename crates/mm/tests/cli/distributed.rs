@@ -27,7 +27,7 @@ fn train(folder: &Path, config: &Path, name: &str, options: &[&str], world: usiz
     folder.join(format!("{name}-{world}"))
 }
 
-fn assert_same_losses(one: &Path, other: &Path) {
+pub fn assert_same_losses(one: &Path, other: &Path) {
     let (one, others) = (losses(one), losses(other));
     assert_eq!(one.len(), others.len());
     for (step, (a, b)) in one.iter().zip(&others).enumerate() {
@@ -35,7 +35,7 @@ fn assert_same_losses(one: &Path, other: &Path) {
     }
 }
 
-fn assert_same_weights(one: &Path, other: &Path) {
+pub fn assert_same_weights(one: &Path, other: &Path) {
     let open = |run: &Path| Weights::open(&run.join("model/model.safetensors")).unwrap();
     let ours = open(one);
     let theirs = open(other);

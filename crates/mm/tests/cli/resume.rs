@@ -30,7 +30,7 @@ fn numbers(run: &Path) -> Vec<String> {
 
 /// Trains 40 steps of `config`, whose runs are in `folder`, in one go and killed at step 20: both must end
 /// alike.
-fn assert_forty_steps_equal_twenty_a_kill_and_twenty_more(folder: &Path, config: &Path) {
+pub fn assert_forty_steps_equal_twenty_a_kill_and_twenty_more(folder: &Path, config: &Path) {
     let config = config.to_str().unwrap();
     success(&["train", config, "--set", "run.name=straight"]);
 

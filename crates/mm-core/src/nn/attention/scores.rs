@@ -10,7 +10,8 @@ const SHORT: i64 = 128;
 /// Attention of `q` `[B, heads, L, head]` over `k` and `v` `[B, heads, S, head]` under a prepared mask, to
 /// `[B, heads, L, head]`.
 pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask) -> Tensor {
-    if q.kind() == Kind::BFloat16 && q.device() == Device::Cpu && q.size()[2] <= SHORT {
+    let is_short = q.size()[2] <= SHORT && k.size()[2] <= SHORT;
+    if q.kind() == Kind::BFloat16 && q.device() == Device::Cpu && is_short {
         return attend_all_heads(q, k, v, mask);
     }
     let (bias, is_causal) = mask.prepared_parts();
