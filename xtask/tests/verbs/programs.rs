@@ -82,6 +82,35 @@ fn a_demo_trains_and_reports_and_a_finished_one_is_kept() {
 }
 
 #[test]
+fn a_captioner_is_a_demo_of_its_own() {
+    let checkout = Checkout::new();
+    let missing = last_error(&checkout.xtask(&["demo", "caption"]));
+    assert_eq!(missing, "error: configs/caption/shapes.toml: there is no such configuration");
+    fs::create_dir(checkout.path("configs/caption")).unwrap();
+    fs::write(checkout.path("configs/caption/shapes.toml"), CONFIG).unwrap();
+    let full = last_error(&checkout.xtask(&["demo", "caption", "--full"]));
+    assert!(full.contains("`train.steps` in configs/caption/shapes.toml"), "{full}");
+    assert_eq!(checkout.calls(), "");
+
+    checkout.program(
+        "mm",
+        "echo mm $* >> calls; mkdir -p runs/demo-caption/model; \
+         [ $1 = train ] || touch runs/demo-caption/report.html",
+    );
+    let output = checkout.xtask(&["demo", "caption", "--seed", "3"]);
+    assert!(output.status.success(), "{}", last_error(&output));
+    let train = "mm train configs/caption/shapes.toml --set run.name=demo-caption --set run.seed=3";
+    let eval = "mm eval runs/demo-caption --report runs/demo-caption/report.html";
+    assert_eq!(checkout.calls(), format!("{train} --resume latest\n{eval}\n"));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("mm caption --model runs/demo-caption/model IMAGE.png"), "{printed}");
+
+    let again = last_error(&checkout.xtask(&["demo", "caption"]));
+    assert!(again.contains("`cargo xtask demo caption --force`"), "{again}");
+    assert!(checkout.xtask(&["demo", "caption", "--force"]).status.success());
+}
+
+#[test]
 fn a_demo_starts_and_continues_by_the_same_command() {
     let checkout = Checkout::new();
     checkout.program("mm", "echo mm $* >> calls; mkdir -p runs/demo; exit 130");
