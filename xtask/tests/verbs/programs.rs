@@ -285,3 +285,41 @@ fn a_benchmark_measures_mm_and_the_peers_and_writes_its_page() {
     let error = last_error(&checkout.xtask(&bench));
     assert_eq!(error, "error: the peers cannot tokenise: no module named open_clip");
 }
+
+#[test]
+fn captioning_is_measured_in_each_precision_beside_the_peer_on_one_model() {
+    let checkout = Checkout::new();
+    let built = |name: &str| {
+        let path = checkout.path("bin").join(name);
+        format!(r#"echo '{{"executable":"{}","target":{{"name":"{name}"}}}}'"#, path.display())
+    };
+    checkout.program("cargo", &format!("{}; {}", built("bench_clip"), built("bench_caption")));
+    let common = r#""items_per_iteration":8,"gflop_per_iteration":100,"peak_mb":900"#;
+    let product = format!(r#"echo '{{"seconds":[1],{common}}}'"#);
+    let caption = |seconds: u32, phases: &str| {
+        let parts = r#""encode_seconds":0.5,"tokens_per_second":90,"ids":[[1,2],[3,4]]"#;
+        format!(r#"echo "$@" >> calls; echo '{{"seconds":[{seconds}],{parts},{common}{phases}}}'"#)
+    };
+    let phase = r#"{"seconds":0.5,"gflop":25}"#;
+    let phases = format!(r#","phases":{{"encoder":{phase},"keys":{phase},"step":{phase}}}"#);
+    checkout.program("bench_clip", &product);
+    checkout.program("bench_caption", &caption(1, &phases));
+    checkout.program("python", &caption(2, ""));
+    fs::create_dir(checkout.path("docs")).unwrap();
+    let python = checkout.path("bin/python");
+    let bench = ["bench", "caption", "--rounds", "1", "--peer-python", python.to_str().unwrap()];
+
+    let output = checkout.xtask(&bench);
+    assert!(output.status.success(), "{}", last_error(&output));
+    let page = fs::read_to_string(checkout.path("docs/benchmarks.md")).unwrap();
+    for part in ["100 GFLOP/s in int8", "| 8.0     | 100%", "2.00x", "| 500.0 ms (50%)", "1.00x in bf16"] {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
+    let (calls, model) = (checkout.calls(), checkout.path("bin/bench_caption_model"));
+    let lines: Vec<&str> = calls.lines().collect();
+    // The model, captions and training by both in two precisions, and int8 by mm alone.
+    assert_eq!(lines.len(), 1 + 8 + 1, "{calls}");
+    assert!(lines[0].ends_with(&format!("--make {} --seed 0", model.display())), "{calls}");
+    let options = format!("--folder {} --precision f32 --iterations 3 --warmup 1", model.display());
+    assert!(lines[1] == options && lines[2].ends_with(&options), "{calls}");
+}
