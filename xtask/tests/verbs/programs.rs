@@ -244,7 +244,10 @@ fn a_round_trip_is_recorded_and_a_failure_is_named() {
             && text.contains("| openai-vit            | hf, then open_clip, then openai |")
     );
     assert!(text.contains("| 9           | 2: 0                 | 2.0e-6        |"), "{text}");
+    assert!(text.contains("| vit-gpt2-projected     | hf "), "{text}");
     assert!(checkout.calls().contains("--format open_clip --dtype f32"), "{}", checkout.calls());
+    let captioner = format!("mm convert --from {}", checkout.path("data/goldens/caption/blip").display());
+    assert!(checkout.calls().contains(&captioner), "{}", checkout.calls());
     assert!(!checkout.path("bin/round_trip").exists());
 
     checkout.program(
