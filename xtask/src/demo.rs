@@ -1,26 +1,24 @@
-//! `cargo xtask demo`: one `cargo xtask run` of the emoji configuration, with its own name and length.
+//! `cargo xtask demo`: one `cargo xtask run` of a configuration, with a name of its own and, for CLIP, a
+//! length of its own.
 
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
 use crate::ranks;
 use crate::run::execute;
 use crate::workspace::Workspace;
 
-/// Steps that give most of what the data has to give.
-const STEPS: u32 = 1_800;
-/// Steps of `--full`.
-const FULL_STEPS: u32 = 4_300;
-const CONFIG: &str = "configs/clip/emoji-vit-tiny.toml";
-const RUN: &str = "runs/demo";
-
 /// Options of `demo`.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --full --seed 1 --force")]
+#[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --full --seed 1 --force\n  \
+                        cargo xtask demo caption")]
 pub struct Args {
-    /// Train 4,300 steps instead of 1,800
+    /// What to train
+    #[arg(value_enum, default_value = "clip")]
+    name: Name,
+    /// Train the CLIP for 4,300 steps instead of 1,800
     #[arg(long)]
     full: bool,
     /// Another seed than the configuration's
@@ -31,26 +29,74 @@ pub struct Args {
     force: bool,
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Name {
+    /// A small CLIP on emoji
+    Clip,
+    /// A small captioner on drawn shapes
+    Caption,
+}
+
+/// A demo: a configuration, and what to do with its run.
+struct Demo {
+    config: &'static str,
+    /// The run's name in `runs/`.
+    run: &'static str,
+    /// Steps, and steps of `--full`; none: the configuration's.
+    steps: Option<[u32; 2]>,
+    /// What the page shows.
+    page: &'static str,
+    /// The command that uses the model, and its arguments behind the model.
+    usage: [&'static str; 2],
+}
+
+const CLIP: Demo = Demo {
+    config: "configs/clip/emoji-vit-tiny.toml",
+    run: "demo",
+    // 1,800 give most of what the data has to give.
+    steps: Some([1_800, 4_300]),
+    page: "the loss, the best images of held-out texts, and heat maps",
+    usage: ["classify", "--labels \"a cat,a dog\" IMAGE.png"],
+};
+
+const CAPTION: Demo = Demo {
+    config: "configs/caption/shapes.toml",
+    run: "demo-caption",
+    steps: None,
+    page: "the loss, and captions of held-out images beside their references",
+    usage: ["caption", "IMAGE.png"],
+};
+
 /// Runs the verb.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let folder = workspace.path(RUN);
+    let (demo, again) = match args.name {
+        Name::Clip => (&CLIP, "cargo xtask demo --force"),
+        Name::Caption => (&CAPTION, "cargo xtask demo caption --force"),
+    };
+    let steps = demo.steps.map(|[steps, full]| if args.full { full } else { steps });
+    ensure!(
+        steps.is_some() || !args.full,
+        "--full is for the clip demo: the length of this one is `train.steps` in {}",
+        demo.config
+    );
+    let run = format!("runs/{}", demo.run);
+    let folder = workspace.path(&run);
     if args.force && folder.exists() {
-        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {RUN}"))?;
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {run}"))?;
     }
-    if folder.join("model").exists() && folder.join("report.html").exists() {
-        bail!(
-            "{RUN} holds a finished demo: look at {RUN}/report.html, \
-             or start again with `cargo xtask demo --force`"
-        );
-    }
-    let steps = if args.full { FULL_STEPS } else { STEPS };
-    let mut overrides = vec!["run.name=demo".to_owned(), format!("train.steps={steps}")];
+    ensure!(
+        !(folder.join("model").exists() && folder.join("report.html").exists()),
+        "{run} holds a finished demo: look at {run}/report.html, or start again with `{again}`"
+    );
+    let mut overrides = vec![format!("run.name={}", demo.run)];
+    overrides.extend(steps.map(|steps| format!("train.steps={steps}")));
     overrides.extend(args.seed.map(|seed| format!("run.seed={seed}")));
     let root = workspace.path("");
-    let finished = execute(workspace, &root, Path::new(CONFIG), &overrides, &ranks::Options::default())?;
-    println!("\nLook at {RUN}/report.html: the loss, the best images of held-out texts, and heat maps.");
-    println!("The trained model is {RUN}/model, in Hugging Face form. Try it:");
+    let finished = execute(workspace, &root, Path::new(demo.config), &overrides, &ranks::Options::default())?;
+    println!("\nLook at {run}/report.html: {}.", demo.page);
+    println!("The trained model is {run}/model, in Hugging Face form. Try it:");
     let mm = workspace.show(&finished.mm);
-    println!("  {mm} classify --model {RUN}/model --labels \"a cat,a dog\" IMAGE.png");
+    let [verb, arguments] = demo.usage;
+    println!("  {mm} {verb} --model {run}/model {arguments}");
     Ok(())
 }

@@ -51,7 +51,7 @@ const TRAIN_HELP: &str = "Examples:
 enum Verb {
     /// Install libtorch into .libtorch (every other verb does so where it is missing)
     Setup(setup::Args),
-    /// Train a small CLIP on emoji and write a report
+    /// Train a small CLIP on emoji, or another small model, and write a report
     Demo(demo::Args),
     /// Run a whole pipeline from one TOML: prepare, train, evaluate with a page
     Run(run::Args),

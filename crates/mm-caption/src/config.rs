@@ -8,7 +8,7 @@ use mm_vision::ImageTowerConfig;
 use serde::{Deserialize, Serialize};
 
 /// The parts of a captioner and how they are joined.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CaptionerConfig {
     /// The image tower.
     pub image: ImageTowerConfig,
@@ -19,7 +19,8 @@ pub struct CaptionerConfig {
 }
 
 /// How a decoder reads an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CaptionerVariant {
     /// By cross-attention over the image's tokens; transformers' `BlipForConditionalGeneration` (Li et al.
     /// 2022).

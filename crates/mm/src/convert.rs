@@ -3,8 +3,12 @@
 use crate::{out, output};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use mm_caption::{CaptionPipeline, CaptionerFolder};
 use mm_clip::{CheckpointFormat, ModelConverter, StoredType};
+use mm_core::checkpoint::write_folder;
 use std::path::PathBuf;
+use tch::Device;
+use tch::nn::VarStore;
 
 /// Convert a model to another format, type or resolution, or average two models.
 #[derive(clap::Args)]
@@ -89,6 +93,19 @@ pub fn run(args: &Args) -> Result<()> {
         args.to.display()
     );
     out::try_folder(&args.to)?;
+    match args.from.as_deref().filter(|from| CaptionerFolder::is_captioner(from)) {
+        Some(from) => convert_captioner(from, args, dtype)?,
+        None => convert_model(args, form, dtype)?,
+    }
+    if args.json {
+        output::print_line(serde_json::json!({ "to": args.to }))
+    } else {
+        output::print_line(args.to.display())
+    }
+}
+
+/// Converts a CLIP or a tower, or averages two.
+fn convert_model(args: &Args, form: CheckpointFormat, dtype: StoredType) -> Result<()> {
     let read = |model: &str| {
         ModelConverter::read(model, args.resolution).with_context(|| format!("cannot open the model {model}"))
     };
@@ -101,10 +118,22 @@ pub fn run(args: &Args) -> Result<()> {
         (Some(from), _) => read(from)?,
         _ => unreachable!("clap requires --from or two models"),
     };
-    model.write(&args.to, form, dtype).with_context(|| format!("cannot write {}", args.to.display()))?;
-    if args.json {
-        output::print_line(serde_json::json!({ "to": args.to }))
-    } else {
-        output::print_line(args.to.display())
-    }
+    model.write(&args.to, form, dtype).with_context(|| format!("cannot write {}", args.to.display()))
+}
+
+/// Writes the captioner `from` in transformers' format.
+fn convert_captioner(from: &str, args: &Args, dtype: StoredType) -> Result<()> {
+    anyhow::ensure!(args.format == FormatArg::Hf, "a captioner has --format hf alone");
+    anyhow::ensure!(
+        dtype != StoredType::Int8,
+        "--int8 is for a CLIP or a tower: `--dtype bf16` halves this model"
+    );
+    anyhow::ensure!(args.resolution.is_none(), "--resolution is for a CLIP or a tower: this is a captioner");
+    let vs = VarStore::new(Device::Cpu);
+    let folder = CaptionerFolder::open(from);
+    let pipeline = folder.and_then(|folder| CaptionPipeline::load(&folder, &vs));
+    let pipeline = pipeline.with_context(|| format!("cannot open the model {from}"))?;
+    let variables: Vec<_> = vs.variables().into_iter().collect();
+    write_folder(&args.to, |partial| pipeline.save(variables, partial, dtype))
+        .with_context(|| format!("cannot write {}", args.to.display()))
 }

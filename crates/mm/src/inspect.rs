@@ -2,9 +2,10 @@
 
 use crate::{output, table};
 use anyhow::{Context, Result};
+use mm_caption::{CaptionerFolder, Description, SpecialTokens};
 use mm_clip::{Architecture, ClipConfig, ModelFolder};
-use mm_core::checkpoint::TensorInfo;
-use mm_text::TextClean;
+use mm_core::checkpoint::{TensorInfo, Weights};
+use mm_text::{TextClean, Tokenizer};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -26,22 +27,94 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let folder =
-        ModelFolder::open(&args.model).with_context(|| format!("cannot open the model {}", args.model))?;
-    let tensors = folder.weights.list();
-    let files: Vec<FileFacts> = folder.weights.files().map(FileFacts::of).collect::<Result<_>>()?;
+    let context = || format!("cannot open the model {}", args.model);
+    let contents = if CaptionerFolder::is_captioner(&args.model) {
+        Contents::of_captioner(&CaptionerFolder::open(&args.model).with_context(context)?)?
+    } else {
+        Contents::of_model(&ModelFolder::open(&args.model).with_context(context)?)?
+    };
     if args.json {
-        return output::print(&format!("{:#}\n", json(&folder, &tensors, &files)));
+        return output::print(&format!("{:#}\n", contents.json()));
     }
-    let rows: Vec<_> = files.iter().map(FileFacts::row).collect();
+    let rows: Vec<_> = contents.files.iter().map(FileFacts::row).collect();
     let mut tables =
-        vec![summary(&folder), parts(&tensors), table::render(&["file", "size", "sha256"], &rows)];
+        vec![contents.summary(), parts(&contents.tensors), table::render(&["file", "size", "sha256"], &rows)];
     if args.tensors {
         let row = |t: &TensorInfo| vec![t.name.clone(), format!("{:?}", t.shape), t.dtype.clone()];
-        tables
-            .push(table::render(&["tensor", "shape", "type"], &tensors.iter().map(row).collect::<Vec<_>>()));
+        let rows: Vec<_> = contents.tensors.iter().map(row).collect();
+        tables.push(table::render(&["tensor", "shape", "type"], &rows));
     }
     output::print(&tables.join("\n"))
+}
+
+/// The contents of a model.
+struct Contents {
+    /// Names and values of the summary.
+    lines: Vec<(&'static str, String)>,
+    /// The same in JSON.
+    facts: serde_json::Value,
+    tensors: Vec<TensorInfo>,
+    files: Vec<FileFacts>,
+}
+
+impl Contents {
+    fn new(lines: Vec<(&'static str, String)>, facts: serde_json::Value, weights: &Weights) -> Result<Self> {
+        let files = weights.files().map(FileFacts::of).collect::<Result<_>>()?;
+        Ok(Self { lines, facts, tensors: weights.list(), files })
+    }
+
+    /// Those of a CLIP or a tower.
+    fn of_model(folder: &ModelFolder) -> Result<Self> {
+        let facts = serde_json::json!({
+            "form": folder.format,
+            "architecture": folder.architecture,
+            "text_clean": folder.tokenizer().map(|tokenizer| tokenizer.text_clean()).ok(),
+            "preprocessing": folder.processor().map(|processor| processor.to_json().ok()).ok(),
+        });
+        Self::new(lines(folder), facts, &folder.weights)
+    }
+
+    /// Those of a captioner.
+    fn of_captioner(folder: &CaptionerFolder) -> Result<Self> {
+        let Description { model, tokens } = &folder.description;
+        let form = if folder.folder.is_checkpoint() { "checkpoint" } else { "hf" };
+        let (tokenizer, processor) = (folder.tokenizer(), folder.processor());
+        let facts = serde_json::json!({
+            "form": form,
+            "architecture": model,
+            "special_tokens": tokens,
+            "preprocessing": processor.as_ref().map(|processor| processor.to_json().ok()).ok(),
+        });
+        let special = special_tokens(tokens, tokenizer.as_ref().ok());
+        let lines = vec![
+            ("form", form.to_owned()),
+            ("captioner", model.describe()),
+            ("preprocessing", processor.map_or_else(|error| error.to_string(), |found| found.to_string())),
+            (
+                "tokenizer",
+                tokenizer.map_or_else(|error| error.to_string(), |found| describe_tokenizer(&found)),
+            ),
+            ("special tokens", special),
+        ];
+        Self::new(lines, facts, folder.weights())
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let list = |t: &TensorInfo| serde_json::json!({ "name": t.name, "shape": t.shape, "dtype": t.dtype });
+        let file =
+            |f: &FileFacts| serde_json::json!({ "name": f.name, "bytes": f.bytes, "sha256": f.sha256 });
+        let parameters: u64 = self.tensors.iter().filter(|t| is_parameter(t)).map(TensorInfo::elements).sum();
+        let mut json = self.facts.clone();
+        json["parameters"] = parameters.into();
+        json["files"] = self.files.iter().map(file).collect();
+        json["tensors"] = self.tensors.iter().map(list).collect();
+        json
+    }
+
+    fn summary(&self) -> String {
+        let width = self.lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        self.lines.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
+    }
 }
 
 /// A file of weights.
@@ -68,21 +141,8 @@ impl FileFacts {
     }
 }
 
-fn json(folder: &ModelFolder, tensors: &[TensorInfo], files: &[FileFacts]) -> serde_json::Value {
-    let list = |t: &TensorInfo| serde_json::json!({ "name": t.name, "shape": t.shape, "dtype": t.dtype });
-    let file = |f: &FileFacts| serde_json::json!({ "name": f.name, "bytes": f.bytes, "sha256": f.sha256 });
-    serde_json::json!({
-        "form": folder.format,
-        "architecture": folder.architecture,
-        "parameters": tensors.iter().filter(|t| is_parameter(t)).map(TensorInfo::elements).sum::<u64>(),
-        "text_clean": folder.tokenizer().map(|tokenizer| tokenizer.text_clean()).ok(),
-        "preprocessing": folder.processor().map(|processor| processor.to_json().ok()).ok(),
-        "files": files.iter().map(file).collect::<Vec<_>>(),
-        "tensors": tensors.iter().map(list).collect::<Vec<_>>(),
-    })
-}
-
-fn summary(folder: &ModelFolder) -> String {
+/// The summary of a CLIP or a tower.
+fn lines(folder: &ModelFolder) -> Vec<(&'static str, String)> {
     let mut lines = vec![("form", word(&folder.format))];
     match &folder.architecture {
         Architecture::Clip(ClipConfig { embed_dim, loss, image, text, .. }) => {
@@ -106,17 +166,31 @@ fn summary(folder: &ModelFolder) -> String {
         ));
     }
     if !matches!(folder.architecture, Architecture::Image { .. }) {
-        let describe = |found: mm_text::Tokenizer| {
-            let cleaned = match found.text_clean() {
-                TextClean::None => String::new(),
-                clean => format!(", cleaned first ({})", clean.name()),
-            };
-            format!("{} tokens, at most {} a text{cleaned}", found.vocab_size(), found.context_length())
-        };
-        lines.push(("tokenizer", folder.tokenizer().map_or_else(|error| error.to_string(), describe)));
+        let tokenizer = folder.tokenizer();
+        lines.push((
+            "tokenizer",
+            tokenizer.map_or_else(|error| error.to_string(), |found| describe_tokenizer(&found)),
+        ));
     }
-    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    lines.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
+    lines
+}
+
+fn describe_tokenizer(tokenizer: &Tokenizer) -> String {
+    let cleaned = match tokenizer.text_clean() {
+        TextClean::None => String::new(),
+        clean => format!(", cleaned first ({})", clean.name()),
+    };
+    format!("{} tokens, at most {} a text{cleaned}", tokenizer.vocab_size(), tokenizer.context_length())
+}
+
+/// The special tokens of a captioner, as ids and as the tokenizer has them.
+fn special_tokens(tokens: &SpecialTokens, tokenizer: Option<&Tokenizer>) -> String {
+    let named = |id: u32| match tokenizer.and_then(|tokenizer| tokenizer.token(id)) {
+        Some(token) => format!("{id} ({token})"),
+        None => id.to_string(),
+    };
+    let start = tokens.start.map(|start| format!("begin {}, ", named(start))).unwrap_or_default();
+    format!("{start}end {}, padding {}", named(tokens.end), named(tokens.pad))
 }
 
 /// The name of `value` in configs.

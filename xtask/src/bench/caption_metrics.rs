@@ -1,18 +1,17 @@
 //! `bench caption-metrics`: BLEU, ROUGE-L and CIDEr-D of COCO captions, beside pycocoevalcap.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::Output;
-use super::program::median;
+use super::program::{measured, median};
 use crate::coco_captions;
 use crate::markdown::{table, today, write_section};
 use crate::processor;
 use crate::setup;
-use crate::workspace::{Workspace, peer_script, run as run_command, stdout_of};
+use crate::workspace::{Workspace, peer_script, run as run_command};
 
 /// Options of `bench caption-metrics`.
 #[derive(clap::Args)]
@@ -64,8 +63,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let mut rounds = Vec::new();
     for _ in options.output.rounds() {
         let mut peer = peer_script(&options.peer_python, &workspace.path("xtask/peers/caption_metrics.py"));
-        let theirs = measured(peer.args([&references, &hypotheses]))?;
-        let ours = measured(&mut ours(&["score".as_ref(), &references, &hypotheses]))?;
+        let theirs: Measured = measured(peer.args([&references, &hypotheses]), "pycocoevalcap")?;
+        let mut score = ours(&["score".as_ref(), &references, &hypotheses]);
+        let ours: Measured = measured(&mut score, "bench_caption_metrics")?;
         eprintln!("  pycocoevalcap {:.2} s, mm {:.2} s", theirs.seconds, ours.seconds);
         rounds.push((ours, theirs));
     }
@@ -73,13 +73,6 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let text = markdown(&report);
     write_section(&workspace.path("docs/caption-metrics.md"), "bench caption-metrics", &text)?;
     options.output.print(&report, &text)
-}
-
-fn measured(command: &mut Command) -> Result<Measured> {
-    let program = command.get_program().display().to_string();
-    let printed = stdout_of(command, &format!("{program} failed"))?;
-    let line = printed.lines().last().unwrap_or_default();
-    serde_json::from_str(line).with_context(|| format!("{program} printed no measurement"))
 }
 
 /// The medians over the rounds, of the ratios too.

@@ -8,13 +8,13 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Output;
-use super::program::{Program, Work, median};
+use super::program::{Program, Work, measured, median};
 use super::start;
 use crate::libtorch::Libtorch;
 use crate::markdown::{table, today, write_section};
 use crate::processor;
 use crate::setup;
-use crate::workspace::{Workspace, peer_script, run as run_command, stdout_of};
+use crate::workspace::{Workspace, peer_script, run as run_command};
 
 /// Options of `bench embed`.
 #[derive(clap::Args)]
@@ -61,9 +61,8 @@ struct Report {
     transformers_start_seconds: f64,
 }
 
-/// Iterations and warm-up of the model alone, on batches in memory, and of the limit.
+/// Iterations and warm-up of the model alone, on batches in memory.
 const ALONE: (u32, u32) = (8, 2);
-const LIMIT: (u32, u32) = (20, 5);
 
 /// The programs and folders of the benchmark.
 struct Bench<'a> {
@@ -100,10 +99,11 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let bench = Bench { workspace, libtorch, mm, alone, python, model, images };
     bench.make_photographs(options.images)?;
 
-    let mut ours: Vec<_> = precisions(&bench.alone)?.into_iter().map(Measurements::new).collect();
+    let mut ours: Vec<_> = bench.alone.precisions()?.into_iter().map(Measurements::new).collect();
     let mut theirs = Vec::new();
     for _ in options.output.rounds() {
-        let peer = embedded(&mut bench.peer(&["embed".as_ref(), &bench.model, &bench.images]))?;
+        let mut peer = bench.peer(&["embed".as_ref(), &bench.model, &bench.images]);
+        let peer: Embedded = measured(&mut peer, "transformers")?;
         let peer_rate = peer.rows / peer.seconds;
         eprintln!("  transformers: {peer_rate:.1} images/s");
         theirs.push(peer_rate);
@@ -148,18 +148,18 @@ impl Bench<'_> {
     /// Measures one precision once; `peer_rate` is the peer's rate in the same round.
     fn measure(&self, measurements: &mut Measurements, peer_rate: f64) -> Result<()> {
         let precision = measurements.precision;
-        let limit = self.alone.measure(Work::new("limit", precision, LIMIT))?;
+        let limit = self.alone.limit(precision)?;
         let alone = self.alone.measure(Work::new("images", precision, ALONE))?;
         let mut command = self.workspace.program(&self.mm, &self.libtorch);
         command.args(["embed", "--json", "--batch-size", "16", "--precision", precision]);
         command.arg("--model").arg(&self.model).arg("--images").arg(&self.images);
         command.arg("--out").arg(self.model.with_file_name("bench_embed_rows.safetensors"));
-        let ours = embedded(&mut command)?;
+        let ours: Embedded = measured(&mut command, "mm embed")?;
         let rate = ours.rows / ours.seconds;
         eprintln!("  mm {precision}: {rate:.1} images/s, {:.1} without reading", alone.rate());
         measurements.rates.push(rate);
         measurements.of_model.push(rate / alone.rate());
-        measurements.of_limit.push(alone.gflops() * rate / alone.rate() / limit.gflops());
+        measurements.of_limit.push(alone.gflops() * rate / alone.rate() / limit);
         measurements.waiting.push(ours.data_wait / ours.seconds);
         measurements.of_peer.push(rate / peer_rate);
         Ok(())
@@ -173,21 +173,6 @@ fn make_model(workspace: &Workspace, libtorch: &Libtorch, example: &Path, model:
     }
     fs::create_dir_all(model).with_context(|| format!("cannot make {}", model.display()))?;
     run_command(workspace.program(example, libtorch).arg("save").arg(model))
-}
-
-/// All precisions; bf16 only where its products are as fast as f32's.
-fn precisions(ours: &Program) -> Result<Vec<&'static str>> {
-    let limit =
-        |precision| Ok::<f64, anyhow::Error>(ours.measure(Work::new("limit", precision, LIMIT))?.gflops());
-    let has_bf16 = limit("bf16")? >= limit("f32")?;
-    Ok(["f32", "bf16", "int8"].into_iter().filter(|precision| has_bf16 || *precision != "bf16").collect())
-}
-
-fn embedded(command: &mut Command) -> Result<Embedded> {
-    let program = command.get_program().display().to_string();
-    let printed = stdout_of(command, &format!("{program} could not embed"))?;
-    serde_json::from_str(printed.lines().last().unwrap_or_default())
-        .with_context(|| format!("{program} printed no result"))
 }
 
 impl Measurements {

@@ -3,6 +3,7 @@
 //! Every measurement is a process of its own, and ours and the peers' alternate, so that a change of the
 //! machine's speed affects both. A ratio is the median of the ratios within each round.
 
+mod caption;
 mod caption_metrics;
 mod clip;
 mod data;
@@ -47,6 +48,9 @@ enum What {
     /// gradient checkpointing, tiled losses
     #[command(after_help = DIST_HELP)]
     Dist(dist::Options),
+    /// BLIP-base with random weights: captions of 8 images by beam search, training
+    #[command(after_help = CAPTION_HELP)]
+    Caption(caption::Options),
     /// BLEU, ROUGE-L and CIDEr-D of 5,000 images of COCO
     #[command(after_help = CAPTION_METRICS_HELP)]
     CaptionMetrics(caption_metrics::Options),
@@ -82,6 +86,13 @@ const DIST_HELP: &str = "Example:
 
 The peer's Python needs torch 2.13. A round takes about six minutes. The run replaces the table in
 docs/distributed.md. Use the machine for nothing else meanwhile.";
+
+const CAPTION_HELP: &str = "Example:
+  cargo xtask bench caption --peer-python ~/peers/bin/python
+
+The peer's Python needs torch 2.13 and transformers. The first run makes a model of 900 MB in cargo's target
+folder. A round takes about ten minutes. The run replaces the tables in docs/benchmarks.md. Use the machine
+for nothing else meanwhile. `bench caption-metrics` measures the metrics of captions.";
 
 const CAPTION_METRICS_HELP: &str = "Example:
   cargo xtask bench caption-metrics --peer-python ~/peers/bin/python --rounds 5
@@ -152,6 +163,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         What::Embed(options) => embed::run(workspace, options),
         What::Data(options) => data::run(workspace, options),
         What::Dist(options) => dist::run(workspace, options),
+        What::Caption(options) => caption::run(workspace, options),
         What::CaptionMetrics(options) => caption_metrics::run(workspace, options),
     }
 }

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use anyhow::{Context, Result};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer};
 
 use crate::workspace::{peer_script, stdout_of};
 
@@ -45,10 +46,17 @@ impl Work {
 #[derive(Deserialize, Clone, Debug)]
 pub struct Sample {
     items_per_iteration: f64,
+    #[serde(deserialize_with = "some_seconds")]
     seconds: Vec<f64>,
     gflop_per_iteration: f64,
     /// Peak memory of the process, in MB.
     pub peak_mb: f64,
+}
+
+/// The seconds of at least one iteration.
+fn some_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+    let seconds = Vec::deserialize(deserializer)?;
+    if seconds.is_empty() { Err(D::Error::custom("no iteration was timed")) } else { Ok(seconds) }
 }
 
 impl Sample {
@@ -99,18 +107,33 @@ impl Program {
             command.current_dir(folder);
         }
         let what = format!("{} ({} {})", self.name, work.name, work.precision);
-        let printed = stdout_of(&mut command, &format!("{what} failed"))?;
-        parse(&printed).with_context(|| format!("{what} printed no measurement"))
+        measured(&mut command, &what)
+    }
+
+    /// The matrix limit in GFLOP/s, by our `bench_clip`.
+    pub fn limit(&self, precision: &'static str) -> Result<f64> {
+        Ok(self.measure(Work::new("limit", precision, (20, 5)))?.gflops())
+    }
+
+    /// All precisions; bf16 only where its products are as fast as f32's.
+    pub fn precisions(&self) -> Result<Vec<&'static str>> {
+        let has_bf16 = self.limit("bf16")? >= self.limit("f32")?;
+        Ok(["f32", "bf16", "int8"].into_iter().filter(|precision| has_bf16 || *precision != "bf16").collect())
     }
 }
 
-fn parse(stdout: &str) -> Result<Sample> {
+/// The last line that a program prints, in JSON. `what` names its work in errors.
+///
+/// # Errors
+/// The program fails, or the line has other fields than `T`.
+pub fn measured<T: DeserializeOwned>(command: &mut Command, what: &str) -> Result<T> {
+    let printed = stdout_of(command, &format!("{what} failed"))?;
+    parse(&printed).with_context(|| format!("{what} printed no measurement"))
+}
+
+fn parse<T: DeserializeOwned>(stdout: &str) -> Result<T> {
     let line = stdout.lines().last().context("nothing on its standard output")?;
-    let sample: Sample = serde_json::from_str(line)?;
-    if sample.seconds.is_empty() {
-        bail!("no iteration was timed");
-    }
-    Ok(sample)
+    Ok(serde_json::from_str(line)?)
 }
 
 /// The median of the values.
@@ -128,9 +151,10 @@ mod tests {
     #[test]
     fn a_rate_is_of_the_median_iteration() {
         let line = r#"{"items_per_iteration":16,"seconds":[2,1,9],"peak_mb":1200,"gflop_per_iteration":140}"#;
-        let sample = parse(&format!("a warning of a library\n{line}\n")).unwrap();
+        let sample: Sample = parse(&format!("a warning of a library\n{line}\n")).unwrap();
         assert_eq!((sample.rate(), sample.gflops()), (8.0, 70.0));
-        assert!(parse("").is_err() && parse(&line.replace("[2,1,9]", "[]")).is_err());
+        assert!(parse::<Sample>("").is_err());
+        assert!(parse::<Sample>(&line.replace("[2,1,9]", "[]")).is_err());
     }
 
     #[test]

@@ -54,6 +54,14 @@ const FOLDERS: [(&str, &[&str], &[&str]); 12] = [
     ("sentence-bert", &["hf"], &["texts"]),
 ];
 
+/// The captioners of data/goldens/caption, complete folders that are goldens too.
+const CAPTIONERS: [(&str, &[&str]); 4] = [
+    ("blip", &["hf", "hf f16", "hf bf16"]),
+    ("blip-large", &["hf"]),
+    ("vit-gpt2", &["hf", "hf f16", "hf bf16"]),
+    ("vit-gpt2-projected", &["hf"]),
+];
+
 /// A request to the script: open `written`, or compare the `rows` of `mm embed` with the source's.
 #[derive(Serialize)]
 struct Request {
@@ -118,6 +126,10 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         let source = whole.join(model);
         trips.extend(chains.iter().map(|chain| mm.convert(model, &source, chain, &scratch)));
         trips.extend(sides.iter().map(|side| mm.embed(model, &source, side, &scratch, &goldens)));
+    }
+    for (model, chains) in CAPTIONERS {
+        let source = goldens.join("caption").join(model);
+        trips.extend(chains.iter().map(|chain| mm.convert(model, &source, chain, &scratch)));
     }
 
     eprintln!("== the peers open and compute");

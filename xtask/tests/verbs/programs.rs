@@ -82,6 +82,35 @@ fn a_demo_trains_and_reports_and_a_finished_one_is_kept() {
 }
 
 #[test]
+fn a_captioner_is_a_demo_of_its_own() {
+    let checkout = Checkout::new();
+    let missing = last_error(&checkout.xtask(&["demo", "caption"]));
+    assert_eq!(missing, "error: configs/caption/shapes.toml: there is no such configuration");
+    fs::create_dir(checkout.path("configs/caption")).unwrap();
+    fs::write(checkout.path("configs/caption/shapes.toml"), CONFIG).unwrap();
+    let full = last_error(&checkout.xtask(&["demo", "caption", "--full"]));
+    assert!(full.contains("`train.steps` in configs/caption/shapes.toml"), "{full}");
+    assert_eq!(checkout.calls(), "");
+
+    checkout.program(
+        "mm",
+        "echo mm $* >> calls; mkdir -p runs/demo-caption/model; \
+         [ $1 = train ] || touch runs/demo-caption/report.html",
+    );
+    let output = checkout.xtask(&["demo", "caption", "--seed", "3"]);
+    assert!(output.status.success(), "{}", last_error(&output));
+    let train = "mm train configs/caption/shapes.toml --set run.name=demo-caption --set run.seed=3";
+    let eval = "mm eval runs/demo-caption --report runs/demo-caption/report.html";
+    assert_eq!(checkout.calls(), format!("{train} --resume latest\n{eval}\n"));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("mm caption --model runs/demo-caption/model IMAGE.png"), "{printed}");
+
+    let again = last_error(&checkout.xtask(&["demo", "caption"]));
+    assert!(again.contains("`cargo xtask demo caption --force`"), "{again}");
+    assert!(checkout.xtask(&["demo", "caption", "--force"]).status.success());
+}
+
+#[test]
 fn a_demo_starts_and_continues_by_the_same_command() {
     let checkout = Checkout::new();
     checkout.program("mm", "echo mm $* >> calls; mkdir -p runs/demo; exit 130");
@@ -215,7 +244,10 @@ fn a_round_trip_is_recorded_and_a_failure_is_named() {
             && text.contains("| openai-vit            | hf, then open_clip, then openai |")
     );
     assert!(text.contains("| 9           | 2: 0                 | 2.0e-6        |"), "{text}");
+    assert!(text.contains("| vit-gpt2-projected     | hf "), "{text}");
     assert!(checkout.calls().contains("--format open_clip --dtype f32"), "{}", checkout.calls());
+    let captioner = format!("mm convert --from {}", checkout.path("data/goldens/caption/blip").display());
+    assert!(checkout.calls().contains(&captioner), "{}", checkout.calls());
     assert!(!checkout.path("bin/round_trip").exists());
 
     checkout.program(
@@ -255,4 +287,42 @@ fn a_benchmark_measures_mm_and_the_peers_and_writes_its_page() {
     checkout.program("python", "echo no module named open_clip >&2; exit 1");
     let error = last_error(&checkout.xtask(&bench));
     assert_eq!(error, "error: the peers cannot tokenise: no module named open_clip");
+}
+
+#[test]
+fn captioning_is_measured_in_each_precision_beside_the_peer_on_one_model() {
+    let checkout = Checkout::new();
+    let built = |name: &str| {
+        let path = checkout.path("bin").join(name);
+        format!(r#"echo '{{"executable":"{}","target":{{"name":"{name}"}}}}'"#, path.display())
+    };
+    checkout.program("cargo", &format!("{}; {}", built("bench_clip"), built("bench_caption")));
+    let common = r#""items_per_iteration":8,"gflop_per_iteration":100,"peak_mb":900"#;
+    let product = format!(r#"echo '{{"seconds":[1],{common}}}'"#);
+    let caption = |seconds: u32, phases: &str| {
+        let parts = r#""encode_seconds":0.5,"tokens_per_second":90,"ids":[[1,2],[3,4]]"#;
+        format!(r#"echo "$@" >> calls; echo '{{"seconds":[{seconds}],{parts},{common}{phases}}}'"#)
+    };
+    let phase = r#"{"seconds":0.5,"gflop":25}"#;
+    let phases = format!(r#","phases":{{"encoder":{phase},"keys":{phase},"step":{phase}}}"#);
+    checkout.program("bench_clip", &product);
+    checkout.program("bench_caption", &caption(1, &phases));
+    checkout.program("python", &caption(2, ""));
+    fs::create_dir(checkout.path("docs")).unwrap();
+    let python = checkout.path("bin/python");
+    let bench = ["bench", "caption", "--rounds", "1", "--peer-python", python.to_str().unwrap()];
+
+    let output = checkout.xtask(&bench);
+    assert!(output.status.success(), "{}", last_error(&output));
+    let page = fs::read_to_string(checkout.path("docs/benchmarks.md")).unwrap();
+    for part in ["100 GFLOP/s in int8", "| 8.0     | 100%", "2.00x", "| 500.0 ms (50%)", "1.00x in bf16"] {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
+    let (calls, model) = (checkout.calls(), checkout.path("bin/bench_caption_model"));
+    let lines: Vec<&str> = calls.lines().collect();
+    // The model, captions and training by both in two precisions, and int8 by mm alone.
+    assert_eq!(lines.len(), 1 + 8 + 1, "{calls}");
+    assert!(lines[0].ends_with(&format!("--make {} --seed 0", model.display())), "{calls}");
+    let options = format!("--folder {} --precision f32 --iterations 3 --warmup 1", model.display());
+    assert!(lines[1] == options && lines[2].ends_with(&options), "{calls}");
 }

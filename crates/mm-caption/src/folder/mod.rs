@@ -60,10 +60,23 @@ pub struct CaptionerFolder {
     config: Value,
 }
 
+/// The `model_type`s of captioners.
+const MODEL_TYPES: [&str; 3] = ["blip", "vision-encoder-decoder", prefix::MODEL_TYPE];
+
 /// The layout of the weights of every captioner.
 const LAYOUT: TensorLayout = GPT2_LAYOUT;
 
 impl CaptionerFolder {
+    /// Whether the folder or the hub name `model` has the config of a captioner. Errors of a model that
+    /// cannot be found or read are those of opening it.
+    pub fn is_captioner(model: &str) -> bool {
+        let config: mm_core::Result<Value> = HfFolder::open(model).and_then(|folder| folder.config());
+        config.is_ok_and(|config| {
+            let model_type = config["model_type"].as_str();
+            model_type.is_some_and(|model_type| MODEL_TYPES.contains(&model_type))
+        })
+    }
+
     /// Reads the config in the folder or of the hub name `model` and maps its weights. Of a checkpoint of a
     /// training run these are the moving averages where the run keeps any.
     ///
@@ -177,6 +190,11 @@ impl CaptionerFolder {
     /// Config and weights do not match.
     pub fn build(&self, vs: &VarStore) -> Result<Captioner> {
         self.weights.build(vs, &self.layout, |path| Captioner::new(path, &self.description.model))
+    }
+
+    /// The weights, without the copies that savers write of tied ones.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
     }
 
     /// The label smoothing that the config trains with; 0 if it has none.

@@ -405,3 +405,34 @@ fn what_cannot_be_converted_or_begun_from_is_refused_in_words() {
     assert!(with("train.layer_decay=2").contains("at most 1"));
     assert!(with("model.lock_text={ unlocked = 1 }").contains("unlocked_groups"));
 }
+
+#[test]
+fn a_captioner_is_converted_and_inspected() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/goldens/caption/vit-gpt2-projected");
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let to = path("bf16");
+    success(&["convert", "--from", golden, "--to", &to, "--dtype", "bf16"]);
+    let shown = success(&["inspect", &to]);
+    for part in
+        ["cross-attention over the image's tokens", "special tokens  begin ", "enc_to_dec_proj", "BF16"]
+    {
+        assert!(shown.contains(part), "{part} is not in {shown}");
+    }
+    let facts = |model: &str| -> serde_json::Value {
+        serde_json::from_str(&success(&["inspect", "--json", model])).unwrap()
+    };
+    let (golden_facts, facts) = (facts(golden), facts(&to));
+    for name in ["architecture", "parameters", "special_tokens"] {
+        assert_eq!(facts[name], golden_facts[name], "{name}");
+    }
+    assert!(facts["architecture"]["variant"] == "encoder_decoder" && facts["parameters"].is_u64());
+
+    let to = path("other");
+    let refused =
+        |options: &[&str]| failure(&[&["convert", "--from", golden, "--to", &to], options].concat(), 1);
+    assert!(refused(&["--int8"]).contains("`--dtype bf16`"));
+    assert!(refused(&["--format", "open_clip"]).contains("--format hf"));
+    assert!(refused(&["--resolution", "64"]).contains("this is a captioner"));
+    assert!(!Path::new(&to).exists());
+}
