@@ -25,6 +25,7 @@
 //! - A decoder: see [`mm_text::decoder`].
 //! - A metric: a file in `metrics/`.
 
+mod attention;
 mod config;
 mod error;
 mod folder;
@@ -35,7 +36,9 @@ mod model;
 mod pipeline;
 mod prefix;
 mod run_config;
+mod set_captioner;
 
+pub use attention::{WordAttention, draw_strip, word_attention};
 pub use config::{CaptionerConfig, CaptionerVariant, PrefixConfig, PrefixMapperConfig};
 pub use error::{Error, Result};
 pub use folder::{CaptionerFolder, Description, SpecialTokens};
@@ -44,3 +47,4 @@ pub use pipeline::{Caption, CaptionPipeline, CaptionToken};
 pub use run_config::{
     Baseline, CaptionRunConfig, InputConfig, LossConfig, MetricsConfig, ModelConfig, References, ScstConfig,
 };
+pub use set_captioner::{ImageCaptions, SetCaptioner};
