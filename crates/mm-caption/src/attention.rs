@@ -103,9 +103,9 @@ const GAP: u32 = 4;
 /// The height of the words below them.
 const LABEL: u32 = 24;
 
-/// Draws the square `image`, as the captioner sees it, and beside it one heat map for each of `words` with the
-/// word below: a strip of pictures of `side` pixels. The colors of a map are from blue at its smallest value
-/// to red at its largest.
+/// Draws the square `image`, as the captioner sees it, and beside it one heat map for each of `words` with
+/// the word below: a strip of pictures of `side` pixels. The colors of a map are from blue at its smallest
+/// value to red at its largest.
 pub fn draw_strip(image: &RgbImage, words: &[WordAttention], side: u32) -> RgbImage {
     let count = words.len() as u32 + 1;
     let mut strip = RgbImage::from_pixel(count * (side + GAP) - GAP, side + LABEL, [255; 3].into());
@@ -150,6 +150,36 @@ mod tests {
 
     fn word(word: &str, values: &[f32]) -> WordAttention {
         WordAttention { word: word.to_owned(), columns: 2, values: values.to_vec() }
+    }
+
+    /// The words of `text` with the number of tokens of each, after `prompt`.
+    fn counted(folder: &str, prompt: &str, text: &str) -> Vec<(String, usize)> {
+        let folder = format!("{}/../../data/goldens/caption/{folder}", env!("CARGO_MANIFEST_DIR"));
+        let tokenizer = Tokenizer::for_decoder(folder.as_ref()).unwrap();
+        let token = |id| CaptionToken { id, token: String::new(), probability: 1.0 };
+        let mut tokens: Vec<_> = tokenizer.encode_words(text).unwrap().into_iter().map(token).collect();
+        tokens.push(token(tokenizer.eos_id()));
+        let prompt = tokenizer.encode_words(prompt).unwrap();
+        let found = words(&tokenizer, &prompt, &tokens).unwrap();
+        let all: Vec<usize> = found.iter().flat_map(|(_, tokens)| tokens.clone()).collect();
+        assert!(all.is_sorted() && !all.contains(&(tokens.len() - 1)), "{all:?}");
+        found.into_iter().map(|(word, tokens)| (word, tokens.len())).collect()
+    }
+
+    #[test]
+    fn tokens_belong_to_the_words_that_they_spell_and_the_end_token_to_none() {
+        let counts = |words: &[(&str, usize)]| -> Vec<(String, usize)> {
+            words.iter().map(|&(word, count)| (word.to_owned(), count)).collect()
+        };
+        let found = counted("blip", "a picture of", "two red circles.");
+        assert_eq!(found, counts(&[("two", 1), ("red", 1), ("circles.", 3)]));
+        let found = counted("vit-gpt2", "", "a zebra");
+        assert_eq!(found.iter().map(|(word, _)| word.as_str()).collect::<Vec<_>>(), ["a", "zebra"]);
+        assert!(found[1].1 > 1, "{found:?}");
+        // The generated tokens go on with the last word of the prompt.
+        let found = counted("vit-gpt2", "a zeb", "ra");
+        assert_eq!(found[0].0, "zebra");
+        assert_eq!(counted("vit-gpt2", "", ""), []);
     }
 
     #[test]

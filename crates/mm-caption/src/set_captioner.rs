@@ -98,7 +98,8 @@ impl SetCaptioner<'_> {
         let prompts: Vec<Prompt> = prompts.collect::<Result<_>>()?;
         let states = self.pipeline.encode_resized(&images)?;
         let texts = self.pipeline.generate(&states, &prompts, self.generation)?;
-        let captions = texts.iter().zip(&prompts).map(|(texts, prompt)| self.pipeline.captions(prompt, texts));
+        let captions =
+            texts.iter().zip(&prompts).map(|(texts, prompt)| self.pipeline.captions(prompt, texts));
         let mut captions: Vec<Vec<Caption>> = captions.collect::<Result<_>>()?;
         if let Some(clip) = self.rerank {
             rerank(clip, &clip.image.embed_resized(&for_clip)?, &mut captions)?;
@@ -108,7 +109,7 @@ impl SetCaptioner<'_> {
     }
 }
 
-/// Sets the `clip_score` of the captions of each image, whose unit rows are `images` `[B, D]`, and puts the
+/// Sets the `clip_score` of the captions of each image, with the unit rows `images` `[B, D]`, and puts the
 /// highest first. A caption that has none, because the tokenizer of the CLIP refuses it, comes last.
 ///
 /// # Errors

@@ -13,19 +13,20 @@ use mm_caption::{
 use mm_dist::ProcessGroup;
 use mm_image::image::ImageFormat;
 use mm_train::{NoProgress, Progress};
-use serde_json::json;
+use serde::Serialize;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
 /// Caption images.
 #[derive(clap::Args)]
 #[command(
+    mut_arg("resolution", |resolution| resolution.hide(true)), // refused: captioners have one
     after_help = "A score is the sum of a caption's log-probabilities over its length to the power of \
-    --length-penalty; \"...\" marks a caption that was cut at --max-new-tokens. \
-    --json prints one object an image: {\"image\", \"caption\": the best, \"captions\": [{\"caption\", \
-    \"score\", \"finished\", \"tokens\": [{\"token\", \"probability\"}]}]}. The lines are a data set: mm data \
-    shards --data 'kind = \"jsonl\", path = \"captions.jsonl\", images_root = \".\"' --filter \
-    clip_score=0.25 --model CLIP keeps the images whose caption fits.\n\n\
+    --length-penalty; \"...\" marks a caption that was cut at --max-new-tokens. --json prints one object an \
+    image: {\"image\", \"caption\": the best, \"captions\": [{\"caption\", \"score\", \"finished\", \
+    \"tokens\": [{\"token\", \"probability\"}]}]}. The lines are a data set: mm data shards --data 'kind = \
+    \"jsonl\", path = \"captions.jsonl\", images_root = \".\"' --filter clip_score=0.25 --model CLIP drops \
+    images with a caption that does not fit.\n\n\
     Examples:\n  \
     mm caption --model Salesforce/blip-image-captioning-base photo.jpg\n  \
     mm caption --model DIR --num-captions 5 --rerank openai/clip-vit-base-patch32 --json photos"
@@ -83,8 +84,7 @@ pub fn run(args: &Args) -> Result<()> {
             let attention = strip.as_ref().map(|strip| draw(args, &pipeline, &image, strip)).transpose();
             let attention = attention.map_err(|error| mm_train::Error::Task(error.into()))?;
             if args.json {
-                let line = report(&image, attention.as_deref());
-                output::print_line(line).map_err(|error| mm_train::Error::Task(error.into()))?;
+                print_json(&image, attention).map_err(|error| mm_train::Error::Task(error.into()))?;
             } else {
                 rows.extend(table_rows(&image, clip.is_some()));
             }
@@ -121,14 +121,21 @@ fn draw(
     Ok(words)
 }
 
-/// The JSON of an image.
-fn report(image: &ImageCaptions, attention: Option<&[WordAttention]>) -> serde_json::Value {
-    let best = image.captions.first().map(|caption| &caption.caption);
-    let mut report = json!({ "image": image.key, "caption": best, "captions": image.captions });
-    if let Some(attention) = attention {
-        report["attention"] = json!(attention);
+/// Prints the JSON of an image.
+fn print_json(image: &ImageCaptions, attention: Option<Vec<WordAttention>>) -> Result<()> {
+    /// A line of `--json`.
+    #[derive(Serialize)]
+    struct Line<'a> {
+        image: &'a str,
+        /// The best caption, so that the lines are a data set of `kind = "jsonl"`.
+        caption: Option<&'a str>,
+        captions: &'a [Caption],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        attention: Option<Vec<WordAttention>>,
     }
-    report
+    let caption = image.captions.first().map(|caption| caption.caption.as_str());
+    let line = Line { image: &image.key, caption, captions: &image.captions, attention };
+    output::print_line(serde_json::to_string(&line)?)
 }
 
 /// A row for each caption, the first with the name of the image.
@@ -136,7 +143,9 @@ fn table_rows(image: &ImageCaptions, has_cosines: bool) -> Vec<Vec<String>> {
     let row = |(place, caption): (usize, &Caption)| {
         let name = if place == 0 { image.key.clone() } else { String::new() };
         let cut = if caption.finished { "" } else { " ..." };
-        let mut row = vec![name, format!("{}{cut}", caption.caption), format!("{:.3}", caption.score)];
+        // A caption of several lines would break the table.
+        let text = caption.caption.replace(char::is_control, " ");
+        let mut row = vec![name, format!("{text}{cut}"), format!("{:.3}", caption.score)];
         if has_cosines {
             row.push(caption.clip_score.map_or_else(|| "-".to_owned(), |cosine| format!("{cosine:.3}")));
         }

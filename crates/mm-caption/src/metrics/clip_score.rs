@@ -8,9 +8,9 @@ pub const CLIP_SCORE_WEIGHT: f32 = 2.5;
 /// What precedes every caption and reference before a CLIP embeds it.
 pub const CLIP_SCORE_PROMPT: &str = "A photo depicts ";
 
-/// CLIPScore of each caption: `2.5 max(cos, 0)` of the rows of `images` and `captions`, both `[N, D]` of unit
-/// rows, with a row of both for each caption. The embedded texts begin with [`CLIP_SCORE_PROMPT`]. The paper's
-/// numbers are of CLIP's ViT-B/32.
+/// CLIPScore of each caption: `2.5 max(cos, 0)` of the rows of `images` and `captions`, both `[N, D]` of
+/// unit rows, with a row of both for each caption. The embedded texts begin with [`CLIP_SCORE_PROMPT`]. The
+/// paper's numbers are of CLIP's ViT-B/32.
 ///
 /// # Errors
 /// The shapes differ.
@@ -20,11 +20,11 @@ pub fn clip_scores(images: &Tensor, captions: &Tensor) -> Result<Vec<f32>, tch::
 }
 
 /// RefCLIPScore of each caption: the harmonic mean of its [`clip_scores`] and `max(cos, 0)` with the closest
-/// of its references. `captions` is `[N, D]` and `references` `[R, D]`, of unit rows; caption `i` has the next
-/// `counts[i]` of `references`. It is 0 where one of the two is 0, as of a caption without a reference.
+/// of its references. `captions` is `[N, D]` and `references` `[R, D]`, of unit rows; caption `i` has the
+/// next `counts[i]` of `references`. It is 0 where one of the two is 0, as of a caption without a reference.
 ///
-/// The paper's program does not clip the cosine of the references: the scores differ where the closest one has
-/// a cosine below 0.
+/// The paper's program does not clip the cosine of the references: the scores differ where the closest one
+/// has a cosine below 0.
 ///
 /// # Errors
 /// The widths differ, or `counts` do not add up to R.
