@@ -25,6 +25,7 @@
 //! - A decoder: see [`mm_text::decoder`].
 //! - A metric: a file in `metrics/`.
 
+mod attention;
 mod batch;
 mod config;
 mod error;
@@ -39,8 +40,10 @@ mod prefix;
 mod run_config;
 mod scst;
 mod sections;
+mod set_captioner;
 mod task;
 
+pub use attention::{WordAttention, draw_strip, word_attention};
 pub use batch::{CaptionBatch, CaptionItem};
 pub use config::{CaptionerConfig, CaptionerVariant, PrefixConfig, PrefixMapperConfig};
 pub use error::{Error, Result};
@@ -50,4 +53,5 @@ pub use pipeline::{Caption, CaptionPipeline, CaptionToken};
 pub use run_config::{
     Baseline, CaptionRunConfig, InputConfig, LossConfig, MetricsConfig, ModelConfig, References, ScstConfig,
 };
+pub use set_captioner::{ImageCaptions, SetCaptioner};
 pub use task::CaptionTask;

@@ -40,6 +40,10 @@ pub struct Caption {
     pub score: f32,
     /// Whether it ended by itself; otherwise it was cut at `max_new_tokens`.
     pub finished: bool,
+    /// The cosine of image and caption by a CLIP, where the captions were ordered by one: see
+    /// [`SetCaptioner::rerank`](crate::SetCaptioner::rerank).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_score: Option<f32>,
     /// The generated tokens as text, each with its probability.
     pub tokens: Vec<CaptionToken>,
 }
@@ -47,6 +51,9 @@ pub struct Caption {
 /// A generated token.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CaptionToken {
+    /// Its number in the vocabulary.
+    #[serde(skip)]
+    pub id: u32,
     /// As the vocabulary has it.
     pub token: String,
     /// Its probability, before rules and temperature.
@@ -156,12 +163,13 @@ impl CaptionPipeline {
             let ids: Vec<u32> = prompt.tokens.iter().chain(&hypothesis.tokens).copied().collect();
             let tokens = hypothesis.tokens.iter().zip(&hypothesis.log_probs).map(|(&id, log_prob)| {
                 let token = self.tokenizer.token(id).unwrap_or_else(|| id.to_string());
-                CaptionToken { token, probability: log_prob.exp() }
+                CaptionToken { id, token, probability: log_prob.exp() }
             });
             Ok(Caption {
                 caption: self.tokenizer.decode(&ids)?,
                 score: hypothesis.score,
                 finished: hypothesis.finished,
+                clip_score: None,
                 tokens: tokens.collect(),
             })
         };

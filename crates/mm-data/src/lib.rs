@@ -60,7 +60,7 @@ pub use error::{Error, Fault, Result};
 pub use loader::{Batch, Item, Loader, LoaderConfig, Map, Position, Tally};
 pub use sample::{BadSample, Draw, NegativeCaption, Question, Sample, SampleImage};
 pub use sources::{
-    CocoConfig, FlickrConfig, FolderConfig, KarpathyConfig, MixConfig, PairsConfig, ParquetConfig,
+    CocoConfig, FlickrConfig, FolderConfig, ImageList, KarpathyConfig, MixConfig, PairsConfig, ParquetConfig,
     PromptsConfig, TableConfig, VqaConfig, WebDatasetConfig, Weighted, emoji, shapes,
 };
 pub use tools::emoji_export::{EmojiStats, export_emoji};

@@ -55,7 +55,19 @@ impl EvalSet {
         background: [u8; 3],
         max_bad_samples: usize,
     ) -> Result<Self> {
-        let dataset: Arc<dyn Dataset> = Arc::from(config.open()?);
+        Self::of_dataset(name, Arc::from(config.open()?), background, max_bad_samples)
+    }
+
+    /// As [`EvalSet::open`], of an open `dataset`.
+    ///
+    /// # Errors
+    /// The set is empty, or is a stream.
+    pub fn of_dataset(
+        name: &str,
+        dataset: Arc<dyn Dataset>,
+        background: [u8; 3],
+        max_bad_samples: usize,
+    ) -> Result<Self> {
         if dataset.is_empty() {
             return Err(Error::Evaluation(format!("the set {name} is empty: {}", dataset.name())));
         }

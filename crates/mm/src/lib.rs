@@ -15,6 +15,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)] // they panic when the reader has gone: `output` does not
 
 mod attention;
+mod caption;
 mod caption_metrics;
 mod classify;
 mod convert;
@@ -22,6 +23,7 @@ mod data;
 mod display;
 mod embed;
 mod eval;
+mod generation;
 mod inspect;
 mod labels;
 mod model;
@@ -54,6 +56,7 @@ struct Cli {
 enum Command {
     Train(train::Args),
     Eval(eval::Args),
+    Caption(caption::Args),
     Classify(classify::Args),
     Embed(embed::Args),
     Attention(attention::Args),
@@ -89,13 +92,17 @@ fn run(outside: &[TaskEntry], log_levels: &str) -> ExitCode {
         .without_time()
         .init();
     // Restarting takes a tenth of a second, which only long work wins back.
-    if matches!(cli.command, Command::Train(_) | Command::Eval(_) | Command::Embed(_) | Command::Probe(_)) {
+    if matches!(
+        cli.command,
+        Command::Train(_) | Command::Eval(_) | Command::Caption(_) | Command::Embed(_) | Command::Probe(_)
+    ) {
         openmp::shorten_spin();
     }
     let done = |()| ExitCode::SUCCESS;
     let outcome = match cli.command {
         Command::Train(args) => train::dispatch(&args, outside),
         Command::Eval(args) => eval::dispatch(&args, outside).map(done),
+        Command::Caption(args) => caption::run(&args).map(done),
         Command::Classify(args) => classify::run(&args).map(done),
         Command::Embed(args) => embed::run(&args).map(done),
         Command::Attention(args) => attention::run(&args).map(done),

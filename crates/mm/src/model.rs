@@ -1,7 +1,8 @@
 //! The model arguments that commands share.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
+use mm_caption::CaptionPipeline;
 use mm_clip::{ClipPipeline, ImageEmbedder, OpenOptions, TextEmbedder};
 use mm_core::{DeviceConfig, Precision};
 use mm_image::RgbImage;
@@ -40,27 +41,44 @@ impl ModelArgs {
 
     /// Opens a CLIP.
     pub fn open(&self) -> Result<ClipPipeline> {
-        self.named(ClipPipeline::open(&self.model, &self.options()))
+        self.open_clip(&self.model)
+    }
+
+    /// Opens another model, a CLIP, as these arguments say.
+    pub fn open_clip(&self, model: &str) -> Result<ClipPipeline> {
+        named(model, ClipPipeline::open(model, &self.options()))
+    }
+
+    /// Opens a captioner.
+    pub fn open_captioner(&self) -> Result<CaptionPipeline> {
+        ensure!(
+            self.resolution.is_none(),
+            "--resolution is not for captioners: their images have the size of the training; leave it out"
+        );
+        named(&self.model, CaptionPipeline::open(&self.model, &self.options()))
     }
 
     /// Opens the image side of a model.
     pub fn open_image(&self) -> Result<ImageEmbedder> {
-        self.named(ImageEmbedder::open(&self.model, &self.options()))
+        named(&self.model, ImageEmbedder::open(&self.model, &self.options()))
     }
 
     /// Opens the text side of a model.
     pub fn open_text(&self) -> Result<TextEmbedder> {
-        self.named(TextEmbedder::open(&self.model, &self.options()))
+        named(&self.model, TextEmbedder::open(&self.model, &self.options()))
     }
 
     fn options(&self) -> OpenOptions {
         let device = DeviceConfig(self.device.clone());
         OpenOptions { device, precision: self.precision.into(), resolution: self.resolution }
     }
+}
 
-    fn named<T>(&self, opened: mm_clip::Result<T>) -> Result<T> {
-        opened.with_context(|| format!("cannot open the model {}", self.model))
-    }
+fn named<T, E: std::error::Error + Send + Sync + 'static>(
+    model: &str,
+    opened: std::result::Result<T, E>,
+) -> Result<T> {
+    opened.with_context(|| format!("cannot open the model {model}"))
 }
 
 impl From<PrecisionArg> for Precision {

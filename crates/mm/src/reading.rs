@@ -1,17 +1,21 @@
-//! Folders of images as arguments.
+//! Images and folders of images as arguments.
 
 use crate::progress::Bars;
 use anyhow::{Context, Result, ensure};
 use mm_clip::{Embedded, ImageEmbedder};
-use mm_data::{BadSample, DatasetConfig};
+use mm_data::{BadSample, DatasetConfig, ImageList};
 use mm_dist::ProcessGroup;
-use mm_train::{EvalContext, EvalSet};
-use std::path::Path;
+use mm_train::{EvalContext, EvalSet, Progress};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// How a folder of images is read.
+/// The color behind transparent images.
+const BACKGROUND: [u8; 3] = [255; 3];
+
+/// How images are read.
 #[derive(clap::Args)]
 pub struct ReadingArgs {
-    /// Images or texts that are embedded at once.
+    /// Images or texts that go through the model at once.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
     /// Images that may be unreadable: they are reported and skipped. With more, the command processes the
@@ -34,15 +38,27 @@ impl ReadingArgs {
     /// the others.
     pub fn embed(&self, model: &ImageEmbedder, folder: &Path) -> Result<Embedded> {
         let name = folder.to_string_lossy();
-        let mut set = EvalSet::open(&name, &dataset(folder)?, [255; 3], usize::MAX)?;
+        let set = self.decoded(EvalSet::open(&name, &dataset(folder)?, BACKGROUND, usize::MAX)?);
+        let (group, bars) = (ProcessGroup::alone(), Bars::default());
+        Ok(Embedded::embed_set(model, None, &set, &self.context(&group, &bars))?)
+    }
+
+    /// The images of `paths`, which are images and folders of them. [`ReadingArgs::check_bad`] is for those
+    /// that cannot be read.
+    pub fn image_list(&self, paths: &[PathBuf]) -> Result<EvalSet> {
+        let images = Arc::new(ImageList::open(paths)?);
+        Ok(self.decoded(EvalSet::of_dataset("images", images, BACKGROUND, usize::MAX)?))
+    }
+
+    /// The set with its images decoded as the arguments say.
+    fn decoded(&self, mut set: EvalSet) -> EvalSet {
         set.fast_decode = self.fast_decode;
-        let context = EvalContext {
-            group: &ProcessGroup::alone(),
-            batch_size: self.batch_size(),
-            wants_sections: false,
-            progress: &Bars::default(),
-        };
-        Ok(Embedded::embed_set(model, None, &set, &context)?)
+        set
+    }
+
+    /// The context in which `group` reads a set in batches.
+    pub fn context<'a>(&self, group: &'a ProcessGroup, progress: &'a dyn Progress) -> EvalContext<'a> {
+        EvalContext { group, batch_size: self.batch_size(), wants_sections: false, progress }
     }
 }
 

@@ -2,6 +2,11 @@
 
 /// Lays rows out in columns: the first to the left, the others to the right, the header underlined.
 pub fn render(header: &[&str], rows: &[Vec<String>]) -> String {
+    render_left(1, header, rows)
+}
+
+/// As [`render`], with the first `left` columns to the left.
+pub fn render_left(left: usize, header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(String::as_str);
         cells.chain(header.get(column).copied()).map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -10,7 +15,9 @@ pub fn render(header: &[&str], rows: &[Vec<String>]) -> String {
     let line = |cells: &[String]| {
         let mut line = String::new();
         for (column, (cell, &width)) in cells.iter().zip(&widths).enumerate() {
-            line += &if column == 0 { format!("{cell:<width$}") } else { format!("  {cell:>width$}") };
+            let gap = if column == 0 { "" } else { "  " };
+            line += gap;
+            line += &if column < left { format!("{cell:<width$}") } else { format!("{cell:>width$}") };
         }
         format!("{}\n", line.trim_end())
     };
@@ -33,6 +40,10 @@ mod tests {
         assert_eq!(
             super::render(&["label", "p"], &rows),
             "label      p\n─────  ─────\na cat   9.5%\ndog    90.5%\n"
+        );
+        assert_eq!(
+            super::render_left(2, &["label", "p"], &rows),
+            "label  p\n─────  ─────\na cat  9.5%\ndog    90.5%\n"
         );
     }
 }

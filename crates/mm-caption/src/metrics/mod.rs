@@ -24,6 +24,7 @@
 mod bleu;
 pub mod chair;
 mod cider;
+mod clip_score;
 mod distinct;
 mod document_frequencies;
 mod error;
@@ -37,6 +38,7 @@ pub mod scenes;
 
 pub use bleu::BleuStatistics;
 pub use cider::{Cider, CiderForm, PreparedReferences};
+pub use clip_score::{CLIP_SCORE_PROMPT, CLIP_SCORE_WEIGHT, clip_scores, ref_clip_scores};
 pub use distinct::distinct;
 pub use document_frequencies::{DocumentFrequencies, FEW_IMAGES};
 pub use error::MetricsError;

@@ -1,6 +1,7 @@
 //! The command line as a user meets it: the program itself, run on good input and bad.
 
 mod bad_input;
+mod caption;
 mod caption_training;
 mod classify;
 mod common;
