@@ -267,3 +267,24 @@ impl TaskConfig for CaptionRunConfig {
         self.input.augment.check().map_err(|error| file.error("input.augment", error.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CaptionTask;
+    use mm_train::read_config;
+    use std::path::{Path, PathBuf};
+
+    #[test]
+    fn every_configuration_of_the_workspace_is_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/caption");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let files: Vec<PathBuf> =
+            files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+        assert!(files.len() >= 7);
+        for file in files {
+            read_config::<CaptionTask>(&mut ConfigFile::read(&file, &[]).unwrap())
+                .unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+}

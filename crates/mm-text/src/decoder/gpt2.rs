@@ -41,8 +41,9 @@ pub struct Gpt2Config {
     pub gradient_checkpointing: bool,
 }
 
-/// Standard deviation of GPT-2's initial weights.
+/// Standard deviation of the initial weights of GPT-2 small, and its width.
 const INIT_STD: f64 = 0.02;
+const INIT_WIDTH: f64 = 768.0;
 
 impl Default for Gpt2Config {
     fn default() -> Self {
@@ -61,6 +62,12 @@ impl Default for Gpt2Config {
 }
 
 impl Gpt2Config {
+    /// Standard deviation of the initial weights: GPT-2's at its width, and larger in narrower decoders, whose
+    /// cross-attention would otherwise begin almost at zero.
+    fn init_std(&self) -> f64 {
+        INIT_STD * (INIT_WIDTH / self.n_embd as f64).sqrt()
+    }
+
     fn mlp_width(&self) -> i64 {
         self.n_inner.unwrap_or(4 * self.n_embd)
     }
@@ -74,7 +81,7 @@ impl Gpt2Config {
             layer_norm_eps: self.layer_norm_epsilon,
             norm_order: NormOrder::Pre,
             layers: self.n_layer,
-            init: BlockInit::Normal(INIT_STD),
+            init: BlockInit::Normal(self.init_std()),
             context_width,
             gradient_checkpointing: self.gradient_checkpointing,
         }
@@ -165,9 +172,9 @@ impl Gpt2 {
     /// As [`TextDecoderSpec::validate`].
     pub fn new(path: &Path, config: &Gpt2Config, context_width: Option<i64>) -> Result<Self> {
         config.validate()?;
-        let (width, path) = (config.n_embd, path / "transformer");
-        let wte = Embedding::new(&(&path / "wte"), config.vocab_size, width, INIT_STD);
-        let wpe = Embedding::new(&(&path / "wpe"), config.n_positions, width, INIT_STD / 2.0);
+        let (width, path, std) = (config.n_embd, path / "transformer", config.init_std());
+        let wte = Embedding::new(&(&path / "wte"), config.vocab_size, width, std);
+        let wpe = Embedding::new(&(&path / "wpe"), config.n_positions, width, std / 2.0);
         let blocks = Transformer::new(&(&path / "h"), &config.block_config(context_width), &BlockNames::GPT2);
         Ok(Self {
             wte: TiedEmbedding::new(wte, None),
