@@ -119,7 +119,12 @@ fn rerank(clip: &ClipPipeline, images: &Tensor, captions: &mut [Vec<Caption>]) -
     let places: Vec<i64> = (0..).zip(&*captions).flat_map(|(image, of)| vec![image; of.len()]).collect();
     let cosines = match clip.text.embed(&texts, texts.len().max(1)) {
         Ok(rows) => cosines(images, &places, &rows)?.into_iter().map(Some).collect(),
-        Err(_) => cosines_one_by_one(clip, images, &places, &texts)?,
+        Err(error) => {
+            let found = cosines_one_by_one(clip, images, &places, &texts)?;
+            let missing = found.iter().filter(|cosine| cosine.is_none()).count();
+            tracing::warn!("{missing} captions have no cosine and come last: {error}");
+            found
+        }
     };
     let mut cosines = cosines.into_iter();
     for of_image in captions {
