@@ -72,8 +72,8 @@ impl PrefixConfig {
             sizes.extend([("prefix.clip_length", clip_length), ("prefix.layers", layers)]);
             if width % MAPPER_HEADS != 0 {
                 return Err(Error::Model(format!(
-                    "the mapping transformer has {MAPPER_HEADS} heads, which do not divide the width {width} of \
-                     the decoder"
+                    "the mapping transformer has {MAPPER_HEADS} heads, which do not divide the width \
+                     {width} of the decoder"
                 )));
             }
         }

@@ -1,20 +1,25 @@
 //! Evaluation: captions of a set's images, measured against its references and scene graphs.
 
 use crate::metrics::scenes::{HallucinationKind, SceneChair, SceneScore};
-use crate::metrics::{CaptionMetrics, CaptionedImage};
+use crate::metrics::{CLIP_SCORE_PROMPT, CaptionMetrics, CaptionedImage, clip_scores, ref_clip_scores};
 use crate::run_config::CaptionRunConfig;
 use crate::task::references;
 use crate::{CaptionPipeline, Result, sections};
+use mm_clip::ClipPipeline;
+use mm_core::{DeviceConfig, OpenOptions};
 use mm_data::{Fault, Item, Map, Sample, SampleRng};
 use mm_image::RgbImage;
 use mm_text::generate::{GenerationConfig, Prompt};
 use mm_train::{Cell, EvalContext, EvalSet, Evaluation, Metric, Table, gather};
+use mm_vision::ImageProcessor;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// An image with its references.
 struct EvalItem {
     image: RgbImage,
+    /// As the CLIP of `metrics.clip` sees it.
+    clip_image: Option<RgbImage>,
     key: String,
     references: Vec<String>,
 }
@@ -34,10 +39,14 @@ pub(crate) struct EvalCaption {
     pub key: String,
     /// The caption.
     pub caption: String,
+    /// Its tokens, without the prompt.
+    pub tokens: Vec<u32>,
     /// Whether it ended by itself.
     pub finished: bool,
     /// The captions that it is compared with.
     pub references: Vec<String>,
+    /// CLIPScore and RefCLIPScore, with `metrics.clip`.
+    pub clip_scores: Option<[f32; 2]>,
 }
 
 /// Measures `pipeline` on `set`.
@@ -51,9 +60,17 @@ pub(crate) fn evaluate(
     context: &EvalContext,
 ) -> Result<Evaluation> {
     let generation = config.generate.clone().unwrap_or_else(|| pipeline.generation.clone());
+    let options = OpenOptions { device: DeviceConfig::from(pipeline.device), ..OpenOptions::default() };
+    let clip = config.metrics.clip.as_deref().map(|clip| ClipPipeline::open(clip, &options)).transpose()?;
+    let map = preprocess(pipeline, config, set, clip.as_ref());
     let mut own = Vec::new();
-    let read = set.for_each_batch(context, preprocess(pipeline, config, set), |items, indices| {
-        own.extend(caption(pipeline, config, &generation, items, &indices)?);
+    let read = set.for_each_batch(context, map, |items, indices| {
+        let clip_images: Option<Vec<RgbImage>> = items.iter().map(|item| item.clip_image.clone()).collect();
+        let mut rows = caption(pipeline, config, &generation, items, &indices)?;
+        if let (Some(clip), Some(images)) = (&clip, clip_images) {
+            add_clip_scores(clip, &images, &mut rows)?;
+        }
+        own.extend(rows);
         Ok(())
     })?;
     let mut captions = gather(context.group, &own)?;
@@ -78,6 +95,12 @@ pub(crate) fn evaluate(
         .map(|(name, value)| Metric { name: name.clone(), value: *value, is_headline: name == "cider_d" })
         .collect();
     metrics.push(Metric::new("finished", finished as f64 / captions.len().max(1) as f64));
+    let clip_scores: Option<Vec<[f32; 2]>> = captions.iter().map(|caption| caption.clip_scores).collect();
+    for (place, name) in ["clip_score", "ref_clip_score"].into_iter().enumerate() {
+        let Some(scores) = clip_scores.as_ref().filter(|scores| !scores.is_empty()) else { continue };
+        let sum: f64 = scores.iter().map(|scores| f64::from(scores[place])).sum();
+        metrics.push(Metric::new(name, sum / scores.len() as f64));
+    }
     let mut tables = vec![metrics_table(set, &captions, &metrics)];
     if let Some(chair) = &scenes {
         metrics.push(Metric::headline("faithful", 1.0 - chair.chair_s));
@@ -90,7 +113,7 @@ pub(crate) fn evaluate(
         tables.push(scenes_table(chair));
     }
     let sections = if context.wants_sections {
-        sections::draw(pipeline, set, &captions, &measured, &scores)?
+        sections::draw(pipeline, &config.input.prompt, set, &captions, &measured, &scores)?
     } else {
         Vec::new()
     };
@@ -105,18 +128,26 @@ pub(crate) fn evaluate(
     })
 }
 
-fn preprocess(pipeline: &CaptionPipeline, config: &CaptionRunConfig, set: &EvalSet) -> Map<EvalItem> {
+fn preprocess(
+    pipeline: &CaptionPipeline,
+    config: &CaptionRunConfig,
+    set: &EvalSet,
+    clip: Option<&ClipPipeline>,
+) -> Map<EvalItem> {
     let (processor, background) = (pipeline.processor.clone(), set.background);
+    let clip_processor = clip.map(|clip| clip.image.processor.clone());
     let which = config.input.references;
     Arc::new(move |sample: &Sample, _: &mut SampleRng| {
         let references = references(&sample.captions, which).to_vec();
         if references.is_empty() {
             return Err(mm_data::Error::bad(Fault::NoCaption, "no caption to compare with"));
         }
-        let image = processor
-            .resize(&sample.image()?.decode(background)?)
-            .map_err(|error| mm_data::Error::bad(Fault::Image, error.to_string()))?;
-        Ok(EvalItem { image, key: sample.key.clone(), references })
+        let whole = sample.image()?.decode(background)?;
+        let resize = |processor: &ImageProcessor| {
+            processor.resize(&whole).map_err(|error| mm_data::Error::bad(Fault::Image, error.to_string()))
+        };
+        let clip_image = clip_processor.as_ref().map(resize).transpose()?;
+        Ok(EvalItem { image: resize(&processor)?, clip_image, key: sample.key.clone(), references })
     })
 }
 
@@ -138,10 +169,30 @@ fn caption(
         let Some(text): Option<&mm_text::generate::Hypothesis> = texts.first() else { return Ok(None) };
         let EvalItem { key, references, .. } = item;
         let caption = pipeline.tokenizer.decode(&text.tokens)?;
-        Ok(Some(EvalCaption { index, key, caption, finished: text.finished, references }))
+        let (tokens, finished) = (text.tokens.clone(), text.finished);
+        Ok(Some(EvalCaption { index, key, caption, tokens, finished, references, clip_scores: None }))
     };
     let rows: Result<Vec<Option<EvalCaption>>> = items.into_iter().zip(indices).zip(texts).map(row).collect();
     Ok(rows?.into_iter().flatten().collect())
+}
+
+/// Scores `rows`, a caption for each of `images`, with `clip`.
+fn add_clip_scores(clip: &ClipPipeline, images: &[RgbImage], rows: &mut [EvalCaption]) -> Result<()> {
+    let prompted = |caption: &String| format!("{CLIP_SCORE_PROMPT}{caption}");
+    let embed = |texts: Vec<String>| {
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        clip.text.embed(&texts, texts.len().max(1))
+    };
+    let images = clip.image.embed_resized(images)?;
+    let captions = embed(rows.iter().map(|row| prompted(&row.caption)).collect())?;
+    let references = embed(rows.iter().flat_map(|row| row.references.iter().map(prompted)).collect())?;
+    let counts: Vec<usize> = rows.iter().map(|row| row.references.len()).collect();
+    let scores = clip_scores(&images, &captions)?;
+    let ref_scores = ref_clip_scores(&scores, &captions, &references, &counts)?;
+    for (row, scores) in rows.iter_mut().zip(scores.into_iter().zip(ref_scores)) {
+        row.clip_scores = Some(scores.into());
+    }
+    Ok(())
 }
 
 /// The captions against the scene graphs of their images; empty for a set without.

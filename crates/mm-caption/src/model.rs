@@ -3,10 +3,10 @@
 use crate::prefix::{PrefixMapper, PrefixedDecoder, linear_std};
 use crate::{CaptionerConfig, CaptionerVariant, Result};
 use mm_core::Precision;
-use mm_core::nn::{AttentionMask, Context, Linear};
+use mm_core::nn::{AttentionMask, Context, Embedding, Linear};
 use mm_text::decoder::{NextTokens, TextDecoder};
 use mm_text::generate::{GenerationConfig, Hypothesis, Prompt, generate};
-use mm_vision::ImageTower;
+use mm_vision::{ImageTower, ImageTowerConfig};
 use tch::Tensor;
 use tch::nn::Path;
 
@@ -26,6 +26,9 @@ enum Bridge {
     Tokens,
     /// The tokens in the width of the decoder.
     Projected(Linear),
+    /// The regions of a feature map in the width of the decoder, each with a learned position: a ResNet's
+    /// features do not tell where they are.
+    Grid { projection: Linear, positions: Embedding },
     /// Vectors before the caption, from the CLIP embedding of the image.
     Prefix { projection: Linear, is_normalized: bool, mapper: PrefixMapper },
 }
@@ -44,6 +47,13 @@ impl Captioner {
         let (from, to) = (tower.tokens_width(), config.decoder.width());
         let bridge = match config.variant {
             CaptionerVariant::Blip => Bridge::Tokens,
+            CaptionerVariant::EncoderDecoder if !has_positions(&config.image) => {
+                let side = config.image.token_grid().side;
+                Bridge::Grid {
+                    projection: Linear::new(&(path / "enc_to_dec_proj"), from, to, linear_std(from)),
+                    positions: Embedding::new(&(path / "enc_to_dec_positions"), side * side, to, INIT_STD),
+                }
+            }
             CaptionerVariant::EncoderDecoder if from == to => Bridge::Tokens,
             CaptionerVariant::EncoderDecoder => {
                 Bridge::Projected(Linear::new(&(path / "enc_to_dec_proj"), from, to, INIT_STD))
@@ -62,17 +72,19 @@ impl Captioner {
         Ok(Self { tower, bridge, decoder })
     }
 
-    /// What the decoder reads of `pixel_values` `[B, 3, H, W]`: states for cross-attention `[B, S, width]`, or
-    /// a prefix `[B, P, width]`. `train` is the training mode of the tower.
+    /// What the decoder reads of `pixel_values` `[B, 3, H, W]`: states for cross-attention `[B, S, width]`,
+    /// or a prefix `[B, P, width]`. `train` is the training mode of the tower.
     pub fn encode(&self, pixel_values: &Tensor, train: bool) -> Tensor {
         self.bridge(&self.tower_outputs(pixel_values, train))
     }
 
-    /// The outputs of the image tower that [`Captioner::bridge`] takes: tokens `[B, S, C]`, or pooled `[B, C]`
-    /// where the decoder reads a prefix.
+    /// The outputs of the image tower that [`Captioner::bridge`] takes: tokens `[B, S, C]`, or pooled `[B,
+    /// C]` where the decoder reads a prefix.
     pub fn tower_outputs(&self, pixel_values: &Tensor, train: bool) -> Tensor {
         match &self.bridge {
-            Bridge::Tokens | Bridge::Projected(_) => self.tower.forward_tokens(pixel_values, train),
+            Bridge::Tokens | Bridge::Projected(_) | Bridge::Grid { .. } => {
+                self.tower.forward_tokens(pixel_values, train)
+            }
             Bridge::Prefix { .. } => self.tower.forward(pixel_values, train),
         }
     }
@@ -82,6 +94,7 @@ impl Captioner {
         match &self.bridge {
             Bridge::Tokens => outputs.shallow_clone(),
             Bridge::Projected(projection) => projection.forward(outputs),
+            Bridge::Grid { projection, positions } => projection.forward(outputs) + positions.weight(),
             Bridge::Prefix { projection, is_normalized, mapper } => {
                 let mut embeddings = projection.forward(outputs);
                 if *is_normalized {
@@ -103,7 +116,9 @@ impl Captioner {
                 let tokens = self.decoder.embed_tokens(input_ids);
                 self.decoder.forward_vectors(&Tensor::cat(&[prefix, tokens], 1), None)
             }
-            Bridge::Tokens | Bridge::Projected(_) => self.decoder.forward(input_ids, Some(&context(states))),
+            Bridge::Tokens | Bridge::Projected(_) | Bridge::Grid { .. } => {
+                self.decoder.forward(input_ids, Some(&context(states)))
+            }
         }
     }
 
@@ -133,7 +148,7 @@ impl Captioner {
                 let decoder = PrefixedDecoder::new(self.decoder.as_ref(), states.shallow_clone());
                 generate(&decoder, None, prompts, config, eos)?
             }
-            Bridge::Tokens | Bridge::Projected(_) => {
+            Bridge::Tokens | Bridge::Projected(_) | Bridge::Grid { .. } => {
                 generate(self.decoder.as_ref(), Some(&context(states)), prompts, config, eos)?
             }
         })
@@ -144,7 +159,7 @@ impl Captioner {
     pub fn context_weights(&self, states: &Tensor, input_ids: &Tensor) -> Option<Vec<Tensor>> {
         match &self.bridge {
             Bridge::Prefix { .. } => None,
-            Bridge::Tokens | Bridge::Projected(_) => {
+            Bridge::Tokens | Bridge::Projected(_) | Bridge::Grid { .. } => {
                 Some(self.decoder.forward_with_context_weights(input_ids, &context(states)).1)
             }
         }
@@ -161,6 +176,10 @@ impl Captioner {
         match &mut self.bridge {
             Bridge::Tokens => {}
             Bridge::Projected(projection) => projection.pack(precision),
+            Bridge::Grid { projection, positions } => {
+                projection.pack(precision);
+                positions.pack(precision);
+            }
             Bridge::Prefix { projection, mapper, .. } => {
                 projection.pack(precision);
                 mapper.pack(precision);
@@ -168,6 +187,11 @@ impl Captioner {
         }
         self.decoder.pack(precision);
     }
+}
+
+/// Whether the tokens of the tower `image` tell where they are.
+fn has_positions(image: &ImageTowerConfig) -> bool {
+    matches!(image, ImageTowerConfig::Vit(_))
 }
 
 /// `states` `[G, S, width]`, none of which is padding.

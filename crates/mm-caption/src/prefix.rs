@@ -16,8 +16,8 @@ pub(crate) const MAPPER_HEADS: i64 = 8;
 pub(crate) enum PrefixMapper {
     /// Two linear layers with tanh between (section 3.2).
     Mlp { first: Linear, second: Linear, length: i64, width: i64 },
-    /// A transformer over vectors made from the embedding and as many learned ones (section 3.3), whose outputs
-    /// at the learned ones are the prefix.
+    /// A transformer over vectors made from the embedding and as many learned ones (section 3.3), whose
+    /// outputs at the learned ones are the prefix.
     Transformer { linear: Linear, prefix_const: Tensor, layers: Vec<MapperLayer>, clip_length: i64 },
 }
 

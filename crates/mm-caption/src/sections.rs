@@ -3,8 +3,9 @@
 use crate::evaluate::EvalCaption;
 use crate::metrics::CaptionMetrics;
 use crate::metrics::scenes::SceneScore;
-use crate::{CaptionPipeline, Result};
+use crate::{Caption, CaptionPipeline, CaptionToken, Result, draw_strip, word_attention};
 use mm_data::html::thumbnail;
+use mm_image::RgbImage;
 use mm_train::{EvalSet, Figure, Section, SectionRow};
 
 /// Images that are shown.
@@ -12,23 +13,39 @@ const SHOWN: usize = 12;
 /// Side of the pictures in pixels.
 const SIDE: u32 = 160;
 
+/// Images whose attention is shown, and the side of a heat map in pixels.
+const EXPLAINED: usize = 4;
+const MAP: u32 = 96;
+
 /// Captioned pictures, spread evenly over the set.
 ///
 /// # Errors
-/// An image cannot be read again.
+/// An image cannot be read again, or its caption cannot be decoded.
 pub(crate) fn draw(
     pipeline: &CaptionPipeline,
+    prompt: &str,
     set: &EvalSet,
     captions: &[EvalCaption],
     measured: &CaptionMetrics,
     scenes: &[SceneScore],
 ) -> Result<Vec<Section>> {
-    let _ = pipeline;
     let shown = SHOWN.min(captions.len());
-    let row = |place: usize| {
+    let row = |place: usize| -> Result<SectionRow> {
         let index = (2 * place + 1) * captions.len() / (2 * shown);
         let caption = &captions[index];
         let image = set.sample(caption.index)?.image()?.decode(set.background)?;
+        let mut figures = vec![Figure {
+            image: thumbnail(&image, SIDE),
+            caption: caption.caption.clone(),
+            is_framed: false,
+        }];
+        if place < EXPLAINED && pipeline.description.model.prefix_length() == 0 {
+            figures.push(Figure {
+                image: attention_strip(pipeline, prompt, &image, caption)?,
+                caption: format!("attention over the image for each word of: {}", caption.caption),
+                is_framed: false,
+            });
+        }
         let cider_d = measured.per_image[index].scores.get("cider_d").unwrap_or(0.0);
         let verdict = match scenes.get(index) {
             Some(score) if score.is_faithful() => "; true",
@@ -39,16 +56,38 @@ pub(crate) fn draw(
         Ok(SectionRow {
             label: caption.caption.clone(),
             note: format!("CIDEr-D {cider_d:.2}{verdict}; reference: {reference}"),
-            figures: vec![Figure {
-                image: thumbnail(&image, SIDE),
-                caption: caption.caption.clone(),
-                is_framed: false,
-            }],
+            figures,
         })
     };
     Ok(vec![Section {
         title: "Captions".to_owned(),
-        text: "Images spread evenly over the set, with the model's captions.".to_owned(),
+        text:
+            "Images spread evenly over the set, with the model's captions. Beside the first ones: where the \
+               decoder looks for each word."
+                .to_owned(),
         rows: (0..shown).map(row).collect::<Result<_>>()?,
     }])
+}
+
+/// The heat map of each word of `caption`, which begins with `prompt`.
+fn attention_strip(
+    pipeline: &CaptionPipeline,
+    prompt: &str,
+    image: &RgbImage,
+    caption: &EvalCaption,
+) -> Result<RgbImage> {
+    let token = |&id: &u32| CaptionToken {
+        id,
+        token: pipeline.tokenizer.token(id).unwrap_or_default(),
+        probability: 0.0,
+    };
+    let generated = Caption {
+        caption: caption.caption.clone(),
+        score: 0.0,
+        clip_score: None,
+        finished: caption.finished,
+        tokens: caption.tokens.iter().map(token).collect(),
+    };
+    let words = word_attention(pipeline, image, prompt, &generated)?;
+    Ok(draw_strip(&pipeline.processor.resize(image)?, &words, MAP))
 }

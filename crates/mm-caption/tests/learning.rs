@@ -43,14 +43,10 @@ max_new_tokens = 10
 
 const NEW: &str = r#"
 [model]
-image.kind = "vit"
-image.variant = "vit"
-image.image_size = 32
-image.patch_size = 8
-image.hidden_size = 48
-image.intermediate_size = 96
-image.num_hidden_layers = 2
-image.num_attention_heads = 4
+image.kind = "resnet"
+image.depth = 18
+image.width = 16
+image.image_size = 64
 decoder.kind = "gpt2"
 decoder.n_embd = 48
 decoder.n_layer = 2
@@ -97,7 +93,7 @@ fn a_captioner_learns_scenes_and_rewards_raise_cider_d_on_scenes_it_has_not_seen
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let (_, untrained) = train(folder, "untrained", NEW, "steps = 1\nlr = 1e-9\nwarmup = 0", "");
-    let (model, taught) = train(folder, "taught", NEW, "steps = 150\nlr = 3e-3\nwarmup = 10", "");
+    let (model, taught) = train(folder, "taught", NEW, "steps = 200\nlr = 2e-3\nwarmup = 10", "");
     let cider_d = |evaluation: &Evaluation| evaluation.metric("cider_d").unwrap();
     assert!(cider_d(&untrained) < 0.1, "{untrained:?}");
     assert!(cider_d(&taught) > 1.0, "{taught:?}");

@@ -198,8 +198,8 @@ fn missing(model: &ModelConfig) -> Option<(&str, mm_core::Error)> {
     names.map(String::as_str).find_map(|name| Some((name, mm_core::hub::resolve(name).err()?)))
 }
 
-/// Trains a tokenizer of at most `vocab_size` tokens on the training captions, cleaned by `clean`, for texts of
-/// up to `context_length` tokens. Rank 0 reads the captions and broadcasts the result.
+/// Trains a tokenizer of at most `vocab_size` tokens on the training captions, cleaned by `clean`, for texts
+/// of up to `context_length` tokens. Rank 0 reads the captions and broadcasts the result.
 ///
 /// # Errors
 /// The training set is a stream, or has too few words.

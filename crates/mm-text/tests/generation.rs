@@ -97,7 +97,8 @@ proptest! {
             .map(|(tokens, &seed)| Prompt { tokens, seed })
             .collect();
         for (number, way) in ways().iter().enumerate() {
-            let together = generate(decoder.as_ref(), Some(&context(&images)), &prompts, way, &[EOS]).unwrap();
+            let all = context(&images);
+            let together = generate(decoder.as_ref(), Some(&all), &prompts, way, &[EOS]).unwrap();
             for (index, prompt) in prompts.iter().enumerate() {
                 let alone = [prompt.clone()];
                 let alone =

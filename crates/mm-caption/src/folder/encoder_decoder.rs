@@ -30,7 +30,7 @@ pub(super) fn read(config: &Value, generation: &Value, weights: &mut Weights) ->
         other => {
             let other = other.unwrap_or("missing");
             return Err(Error::Model(format!(
-                "the encoder's model_type is {other}: offered are vit, clip_vision_model and blip_vision_model"
+                "the encoder's model_type is {other}: offered are vit, clip_vision_model, blip_vision_model"
             )));
         }
     };

@@ -128,14 +128,14 @@ impl CaptionerFolder {
     /// The tokenizer.
     ///
     /// # Errors
-    /// Its files are missing or malformed, it does not fit the decoder, or lacks the special tokens that the
+    /// Its files are missing or malformed, it does not fit the decoder, or has not the end token that the
     /// config names.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let path = self.folder.tokenizer_folder();
         let tokenizer = Tokenizer::for_decoder(&path)?;
         let Description { model, tokens } = &self.description;
         model.decoder.check_tokenizer(&tokenizer).map_err(|error| Error::from(error).at(&path))?;
-        // Published tokenizers of BLIP lack the begin token, which only the decoder needs.
+        // Published tokenizers of BLIP have no begin token, which only the decoder needs.
         if tokenizer.token(tokens.end).is_none() {
             let problem = format!(
                 "the tokenizer has no token {}, with which captions end in {CONFIG_FILE}: take the tokenizer \

@@ -1,8 +1,8 @@
 //! This project's config of a ClipCap (Mokady et al. 2021), whose authors publish a state dict alone.
 //!
 //! `model.safetensors` is that state dict (`clip_project.*`, `gpt.*`), and the folder `clip` holds the CLIP
-//! that the prefix is made from, as transformers' `CLIPVisionModelWithProjection` writes it: either part opens
-//! with its own peer.
+//! that the prefix is made from, as transformers' `CLIPVisionModelWithProjection` writes it: either part
+//! opens with its own peer.
 
 use super::{Description, SpecialTokens, token_id};
 use crate::config::{PrefixConfig, PrefixMapperConfig};

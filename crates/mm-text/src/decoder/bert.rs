@@ -84,7 +84,8 @@ impl TowerSpec for BertDecoderConfig {
         let (layers, width, heads) = (self.num_hidden_layers, self.hidden_size, self.num_attention_heads);
         let (vocabulary, positions) = (self.vocab_size, self.max_position_embeddings);
         format!(
-            "BERT decoder: {layers} blocks, width {width}, {heads} heads; {vocabulary} ids, {positions} positions"
+            "BERT decoder: {layers} blocks, width {width}, {heads} heads; {vocabulary} ids, \
+             {positions} positions"
         )
     }
 

@@ -62,8 +62,8 @@ impl Default for Gpt2Config {
 }
 
 impl Gpt2Config {
-    /// Standard deviation of the initial weights: GPT-2's at its width, and larger in narrower decoders, whose
-    /// cross-attention would otherwise begin almost at zero.
+    /// Standard deviation of the initial weights: GPT-2's at its width, and larger in narrower decoders,
+    /// whose cross-attention would otherwise begin almost at zero.
     fn init_std(&self) -> f64 {
         INIT_STD * (INIT_WIDTH / self.n_embd as f64).sqrt()
     }

@@ -16,7 +16,8 @@ pub struct CaptionTokens {
 ///
 /// A decoder that reads `input_ids` `[B, L]` after a prefix of P vectors (0 for decoders with
 /// cross-attention) has outputs `[B, P + L, D]`; row `index[n]` of these, flattened to `[B (P + L), D]`, is
-/// followed by the token `labels[n]`. Prompts and padding have no labels, so their logits need not be computed.
+/// followed by the token `labels[n]`. Prompts and padding have no labels, so their logits need not be
+/// computed.
 #[derive(Debug)]
 pub struct NextTokens {
     /// `[B, L]`, i64, padded on the right. The last token of the longest text, which nothing follows, is left

@@ -1,8 +1,8 @@
 //! Decoders: transformers that predict the next token of a text.
 //!
-//! [`Decoder`] is what [`generate`](crate::generate) needs of one, a call a step. A [`TextDecoder`] is made of
-//! [`mm_core::nn`]'s layers: training gets the logits of all positions from it, and every `TextDecoder` is a
-//! [`Decoder`]. A new family is one file with a config and a `TextDecoder`, and one line in
+//! [`Decoder`] is what [`generate`](crate::generate) needs of one, a call a step. A [`TextDecoder`] is made
+//! of [`mm_core::nn`]'s layers: training gets the logits of all positions from it, and every `TextDecoder` is
+//! a [`Decoder`]. A new family is one file with a config and a `TextDecoder`, and one line in
 //! [`TextDecoderConfig`].
 
 mod bert;

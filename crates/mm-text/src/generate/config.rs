@@ -138,8 +138,8 @@ impl GenerationConfig {
     }
 
     /// The settings of a model's `generation_config.json`, or of a `config.json` from before that file, for
-    /// prompts of `prompt_length` tokens; absent and null fields have transformers' defaults. `max_length` and
-    /// `min_length`, which count the prompt, become limits of new tokens.
+    /// prompts of `prompt_length` tokens; absent and null fields have transformers' defaults. `max_length`
+    /// and `min_length`, which count the prompt, become limits of new tokens.
     ///
     /// # Errors
     /// A field has another type, or the values are not valid.

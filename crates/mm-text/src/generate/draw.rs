@@ -77,8 +77,8 @@ pub fn draw(scores: &[f32], seed: u64, index: u64) -> usize {
 }
 
 /// Draws up to `count` of the candidates, given by their scores, without replacement and in the order of the
-/// draws, from the softmax of the scores, by the `step`-th numbers of `seed`: the candidates whose scores plus
-/// Gumbel noise are largest (Kool et al. 2019, section 2.3).
+/// draws, from the softmax of the scores, by the `step`-th numbers of `seed`: the candidates whose scores
+/// plus Gumbel noise are largest (Kool et al. 2019, section 2.3).
 pub fn draw_without_replacement(scores: &[(usize, f32)], count: usize, seed: u64, step: u64) -> Vec<usize> {
     let seed = seed::derive(seed, "step", step);
     let noisy = |&(candidate, score): &(usize, f32)| {

@@ -141,8 +141,8 @@ impl<'a> Batch<'a> {
         Self { active: (0..searches.len()).collect(), searches, rows: 1 }
     }
 
-    /// Continues all searches by one token, from `logits` `[active * rows, vocab]`, and drops the prompts that
-    /// are done. Gives the next tokens `[active * rows', 1]`; none where all are done.
+    /// Continues all searches by one token, from `logits` `[active * rows, vocab]`, and drops the prompts
+    /// that are done. Gives the next tokens `[active * rows', 1]`; none where all are done.
     fn advance(&mut self, logits: &Tensor, cache: &mut DecoderCache) -> Result<Option<Tensor>> {
         let (vocab, rows) = (logits.size()[1] as usize, self.rows);
         let log_sum_exp: Vec<f32> = Vec::try_from(logits.logsumexp([-1i64].as_slice(), false))?;
