@@ -18,9 +18,9 @@ const STATES: i64 = 5;
 
 /// A decoder with weights that spread its logits.
 fn decoder(config: &TextDecoderConfig, context_width: Option<i64>) -> (VarStore, Box<dyn TextDecoder>) {
-    let mut vs = VarStore::new(Device::Cpu);
+    let vs = VarStore::new(Device::Cpu);
     let decoder = config.build(&vs.root(), context_width).unwrap();
-    initialize(&mut vs, 3);
+    initialize(&vs, 3);
     (vs, decoder)
 }
 

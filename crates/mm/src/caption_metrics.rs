@@ -3,10 +3,11 @@
 use crate::out::OutFile;
 use crate::{output, table};
 use anyhow::{Context, Result};
+use mm_caption::metrics::chair::{ChairCaption, ImageObjects};
 use mm_caption::metrics::meteor::MeteorData;
 use mm_caption::metrics::{
-    CaptionMetrics, Captions, DocumentFrequencies, ImageScores, MissingHypotheses, TokenizedCaptions, ptb,
-    read_captions,
+    CaptionMetrics, CaptionedImage, Captions, DocumentFrequencies, ImageScores, MissingHypotheses,
+    TokenizedCaptions, ptb, read_captions,
 };
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,10 @@ pub struct Args {
     /// Also measure METEOR, with meteor-1.5.jar and paraphrase-en.gz in this folder; --coco-data has both.
     #[arg(long, value_name = "DIR")]
     meteor_data: Option<PathBuf>,
+    /// Also measure CHAIR on COCO's 80 classes, with the objects of this instances_*.json and those that the
+    /// references name; image ids must be COCO's.
+    #[arg(long, value_name = "FILE")]
+    instances: Option<PathBuf>,
     /// Write the scores of each image, a JSON object a line.
     #[arg(long, value_name = "FILE")]
     per_image: Option<PathBuf>,
@@ -73,11 +78,37 @@ pub fn run(args: &Args) -> Result<()> {
         let scores = meteor.score(&tokens.hypotheses, &tokens.references)?;
         metrics.add("meteor", scores.corpus, &scores.segments);
     }
+    if let Some(instances) = &args.instances {
+        add_chair(&mut metrics, &images, instances)?;
+    }
     if let Some(file) = per_image {
         file.write(|to| std::fs::write(to, lines(&metrics.per_image)?))?;
     }
     metrics.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     if args.json { output::print_line(serde_json::to_string(&metrics)?) } else { print(&metrics) }
+}
+
+/// Adds CHAIR with the objects of the file `instances`.
+fn add_chair(metrics: &mut CaptionMetrics, images: &[CaptionedImage], instances: &Path) -> Result<()> {
+    let mut objects = ImageObjects::default();
+    objects.add_instances(instances)?;
+    let mut captions = Vec::new();
+    for image in images {
+        let id: u64 = image.image_id.parse().with_context(|| {
+            format!("--instances needs COCO's image ids, which are numbers: {:?} is none", image.image_id)
+        })?;
+        image.references.iter().for_each(|reference| objects.add_reference(id, reference));
+        captions.push((id, image.hypothesis.as_str()));
+    }
+    let report = objects.chair(&captions)?;
+    let of_each =
+        |value: &dyn Fn(&ChairCaption) -> f64| report.captions.iter().map(value).collect::<Vec<_>>();
+    let has_wrong = |caption: &ChairCaption| f64::from(u8::from(caption.hallucinated().next().is_some()));
+    let share =
+        |caption: &ChairCaption| caption.hallucinated().count() as f64 / caption.mentions.len().max(1) as f64;
+    metrics.add("chair_s", report.chair_s, &of_each(&has_wrong));
+    metrics.add("chair_i", report.chair_i, &of_each(&share));
+    Ok(())
 }
 
 /// The document frequencies of COCO's training captions.

@@ -123,10 +123,10 @@ mod tests {
     #[test]
     fn draws_follow_the_distribution_and_are_fixed_by_the_seed() {
         let scores = [0.5f32, 0.3, 0.2, 0.0].map(f32::ln);
-        let mut counts = [0; 4];
+        let mut counts = [0i32; 4];
         (0..20_000).for_each(|index| counts[draw(&scores, 7, index)] += 1);
         for (count, expected) in counts.iter().zip([10_000, 6_000, 4_000, 0]) {
-            assert!((count - expected as i32).abs() < 400, "{counts:?}");
+            assert!((count - expected).abs() < 400, "{counts:?}");
         }
         assert_eq!(draw(&scores, 7, 3), draw(&scores, 7, 3));
         assert_eq!(draw(&[f32::NEG_INFINITY; 3], 7, 3), 0);
@@ -135,14 +135,14 @@ mod tests {
     #[test]
     fn draws_without_replacement_differ_and_their_first_follows_the_distribution() {
         let scores: Vec<(usize, f32)> = [0.6f32, 0.3, 0.1].map(f32::ln).into_iter().enumerate().collect();
-        let mut counts = [0; 3];
+        let mut counts = [0i32; 3];
         for step in 0..20_000 {
             let drawn = draw_without_replacement(&scores, 2, 7, step);
             assert!(drawn.len() == 2 && drawn[0] != drawn[1]);
             counts[drawn[0]] += 1;
         }
         for (count, expected) in counts.iter().zip([12_000, 6_000, 2_000]) {
-            assert!((count - expected as i32).abs() < 400, "{counts:?}");
+            assert!((count - expected).abs() < 400, "{counts:?}");
         }
         assert_eq!(draw_without_replacement(&scores, 9, 7, 0).len(), 3);
     }
