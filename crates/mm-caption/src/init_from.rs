@@ -2,13 +2,14 @@
 
 use crate::folder::{CaptionerFolder, Description, SpecialTokens};
 use crate::run_config::CaptionRunConfig;
-use crate::{CaptionPipeline, Captioner, CaptionerVariant, Error, Result};
+use crate::timm::TimmResNet;
+use crate::{CaptionPipeline, Captioner, CaptionerConfig, CaptionerVariant, Error, Result};
 use mm_clip::{ModelFolder, TokenizerConfig, train_tokenizer};
 use mm_core::nn::take_frozen;
 use mm_core::seed;
 use mm_text::Tokenizer;
 use mm_train::TaskContext;
-use mm_vision::ImageProcessor;
+use mm_vision::{ImageProcessor, ImageTowerConfig};
 use std::sync::Arc;
 use tch::Tensor;
 use tch::nn::VarStore;
@@ -59,8 +60,8 @@ fn from_checkpoint(
 
 /// A new captioner, with the image tower of `model.image_from` where that is set.
 fn new(config: &CaptionRunConfig, context: &TaskContext, vs: &VarStore) -> Result<CaptionPipeline> {
-    let tower = config.model.image_from.as_deref().map(ModelFolder::open).transpose()?;
-    let image = tower.as_ref().map(|tower| Ok::<_, Error>(tower.image()?.0)).transpose()?;
+    let tower = config.model.image_from.as_deref().map(Tower::open).transpose()?;
+    let image = tower.as_ref().map(Tower::config).transpose()?;
     let missing = || Error::Model("[model] has no image tower or no decoder".to_owned());
     let mut model = config.model.captioner(image).ok_or_else(missing)?;
     let tokenizer = tokenizer(config, context, model.decoder.max_length() as usize)?;
@@ -82,7 +83,7 @@ fn new(config: &CaptionRunConfig, context: &TaskContext, vs: &VarStore) -> Resul
     let tokens = SpecialTokens { start, end: tokenizer.eos_id(), pad: tokenizer.pad_id() };
     let captioner = Captioner::new(&vs.root(), &model)?;
     if let Some(tower) = tower {
-        fill_tower(tower, &model, vs)?;
+        tower.fill(&model, vs)?;
     }
     Ok(CaptionPipeline {
         captioner,
@@ -99,20 +100,63 @@ fn squashed(size: u32) -> ImageProcessor {
     ImageProcessor::default_blip(size)
 }
 
-/// Copies the image tower of `folder` to the variables of `vs`.
-fn fill_tower(mut folder: ModelFolder, model: &crate::CaptionerConfig, vs: &VarStore) -> Result<()> {
-    let (own, theirs) = (model.image_root(), model.image.root());
-    let has_projection = matches!(model.variant, CaptionerVariant::Prefix(_));
-    if !has_projection {
-        folder.weights.retain(|name| !name.starts_with("visual_projection") && name != "visual.proj");
+/// The checkpoint of an image tower.
+enum Tower {
+    /// Of a CLIP, or a tower alone.
+    Clip(Box<ModelFolder>),
+    Timm(Box<TimmResNet>),
+}
+
+impl Tower {
+    fn open(model: &str) -> Result<Self> {
+        Ok(match TimmResNet::open(model)? {
+            Some(resnet) => Self::Timm(Box::new(resnet)),
+            None => Self::Clip(Box::new(ModelFolder::open(model)?)),
+        })
     }
-    let renamed = |(name, variable): (String, Tensor)| {
-        if let Some(rest) = name.strip_prefix(&format!("{own}.")) {
-            return Some((format!("{theirs}.{rest}"), variable));
+
+    fn config(&self) -> Result<ImageTowerConfig> {
+        Ok(match self {
+            Self::Clip(folder) => folder.image()?.0,
+            Self::Timm(resnet) => resnet.config.clone(),
+        })
+    }
+
+    fn processor(&self) -> Result<ImageProcessor> {
+        Ok(match self {
+            Self::Clip(folder) => folder.processor()?,
+            Self::Timm(resnet) => resnet.processor.clone(),
+        })
+    }
+
+    /// Copies the weights to the variables of `vs`, of which the tower has a part.
+    fn fill(self, model: &CaptionerConfig, vs: &VarStore) -> Result<()> {
+        let own = format!("{}.", model.image_root());
+        let below = |name: &str| name.strip_prefix(&own).map(str::to_owned);
+        match self {
+            Self::Timm(resnet) => {
+                let variables = vs.variables().into_iter();
+                resnet.fill(variables.filter_map(|(name, tensor)| Some((below(&name)?, tensor))).collect())
+            }
+            Self::Clip(mut folder) => {
+                let has_projection = matches!(model.variant, CaptionerVariant::Prefix(_));
+                if !has_projection {
+                    folder
+                        .weights
+                        .retain(|name| !name.starts_with("visual_projection") && name != "visual.proj");
+                }
+                let root = model.image.root();
+                let renamed = |(name, variable): (String, Tensor)| {
+                    if let Some(rest) = below(&name) {
+                        return Some((format!("{root}.{rest}"), variable));
+                    }
+                    (has_projection && name.starts_with("visual_projection.")).then_some((name, variable))
+                };
+                let variables = vs.variables().into_iter().filter_map(renamed).collect();
+                Ok(folder.fill_variables(variables, None)?)
+            }
         }
-        (has_projection && name.starts_with("visual_projection.")).then_some((name, variable))
-    };
-    Ok(folder.fill_variables(vs.variables().into_iter().filter_map(renamed).collect(), None)?)
+    }
 }
 
 /// The tokenizer that `[tokenizer]` names or trains; of a resumed run, the checkpoint's.

@@ -42,6 +42,7 @@ mod scst;
 mod sections;
 mod set_captioner;
 mod task;
+mod timm;
 
 pub use attention::{WordAttention, draw_strip, word_attention};
 pub use batch::{CaptionBatch, CaptionItem};
