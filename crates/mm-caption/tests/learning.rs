@@ -23,7 +23,7 @@ seed = 3
 MODEL
 
 [input]
-canonical_share = 1.0
+canonical_share = 0.0
 references = "canonical"
 augment = { scale = [1.0, 1.0] }
 
@@ -93,13 +93,15 @@ fn a_captioner_learns_scenes_and_rewards_raise_cider_d_on_scenes_it_has_not_seen
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let (_, untrained) = train(folder, "untrained", NEW, "steps = 1\nlr = 1e-9\nwarmup = 0", "");
-    let (model, taught) = train(folder, "taught", NEW, "steps = 200\nlr = 2e-3\nwarmup = 10", "");
-    let cider_d = |evaluation: &Evaluation| evaluation.metric("cider_d").unwrap();
-    assert!(cider_d(&untrained) < 0.1, "{untrained:?}");
-    assert!(cider_d(&taught) > 1.0, "{taught:?}");
+    let (model, taught) = train(folder, "taught", NEW, "steps = 150\nlr = 2e-3\nwarmup = 10", "");
+    let value = |evaluation: &Evaluation, name: &str| evaluation.metric(name).unwrap();
+    assert!(value(&untrained, "faithful") < 0.1, "{untrained:?}");
+    assert!(value(&taught, "faithful") > 0.5, "{taught:?}");
 
+    // Taught with captions of any detail it says little; rewards ask for the whole description.
     let from = format!("[model]\nfrom = {model:?}\n");
-    let scst = "\n[scst]\nsamples = 5\nmax_new_tokens = 10\nscene = 1.0\n";
-    let (_, rewarded) = train(folder, "rewarded", &from, "steps = 60\nlr = 5e-4\nwarmup = 10", scst);
-    assert!(cider_d(&rewarded) > cider_d(&taught), "{rewarded:?} {taught:?}");
+    let scst = "\n[scst]\nsamples = 5\nmax_new_tokens = 10\n";
+    let (_, rewarded) = train(folder, "rewarded", &from, "steps = 80\nlr = 5e-4\nwarmup = 10", scst);
+    let [before, after] = [&taught, &rewarded].map(|evaluation| value(evaluation, "cider_d"));
+    assert!(after > before + 0.3, "{before} {after}");
 }
