@@ -4,6 +4,7 @@ use crate::metrics::PreparedReferences;
 use mm_data::shapes::Scene;
 use mm_image::RgbImage;
 use mm_text::decoder::{CaptionTokens, NextTokens};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tch::Tensor;
 
@@ -22,6 +23,8 @@ pub struct CaptionItem {
 pub(crate) struct RewardTarget {
     pub references: PreparedReferences,
     pub scene: Option<Arc<Scene>>,
+    /// COCO's classes that the references name, where CHAIR is a reward.
+    pub classes: BTreeSet<&'static str>,
 }
 
 impl mm_data::Item for CaptionItem {

@@ -137,6 +137,9 @@ pub struct ScstConfig {
     pub cider_d: f64,
     /// Weight of the agreement with the scene graph, 0 to 1, for `shapes`.
     pub scene: f64,
+    /// Weight of the share of named objects that a reference names too, 0 to 1: one minus CHAIR-i (Rohrbach
+    /// et al. 2018) on COCO's 80 classes.
+    pub chair: f64,
 }
 
 /// The baseline of [`ScstConfig`].
@@ -153,7 +156,15 @@ pub enum Baseline {
 impl Default for ScstConfig {
     fn default() -> Self {
         let baseline = Baseline::default();
-        Self { samples: 5, baseline, max_new_tokens: 20, temperature: 1.0, cider_d: 1.0, scene: 0.0 }
+        Self {
+            samples: 5,
+            baseline,
+            max_new_tokens: 20,
+            temperature: 1.0,
+            cider_d: 1.0,
+            scene: 0.0,
+            chair: 0.0,
+        }
     }
 }
 
@@ -262,7 +273,8 @@ impl TaskConfig for CaptionRunConfig {
             check(scst.samples >= least, "scst.samples", &problem)?;
             check(scst.max_new_tokens > 0, "scst.max_new_tokens", "must be at least 1")?;
             check(scst.temperature > 0.0, "scst.temperature", "must be above 0")?;
-            check(scst.cider_d != 0.0 || scst.scene != 0.0, "scst.cider_d", "no reward has a weight")?;
+            let has_weight = [scst.cider_d, scst.scene, scst.chair].iter().any(|&weight| weight != 0.0);
+            check(has_weight, "scst.cider_d", "no reward has a weight")?;
         }
         self.input.augment.check().map_err(|error| file.error("input.augment", error.to_string()))
     }

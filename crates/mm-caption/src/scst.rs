@@ -2,17 +2,20 @@
 //! the model draws itself.
 
 use crate::batch::{CaptionBatch, RewardTarget};
+use crate::metrics::chair::CocoObjects;
 use crate::metrics::scenes::faithfulness;
 use crate::metrics::{Cider, CiderForm, DocumentFrequencies, ptb};
 use crate::run_config::{Baseline, References, ScstConfig};
 use crate::task::{loss_scale, references};
 use crate::{CaptionPipeline, Error, Result};
 use mm_clip::captions_by_sample;
+use mm_data::Sample;
 use mm_dist::ProcessGroup;
 use mm_text::decoder::{CaptionTokens, NextTokens};
 use mm_text::generate::{GenerationConfig, Hypothesis, Prompt};
 use mm_train::{Loss, TaskContext};
 use rayon::prelude::*;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
 
@@ -27,6 +30,7 @@ pub(crate) struct Scst {
 struct Reward {
     cider_d: f64,
     scene: f64,
+    chair: f64,
 }
 
 impl Scst {
@@ -53,9 +57,19 @@ impl Scst {
         })
     }
 
-    /// CIDEr-D with the document frequencies of the training set.
-    pub fn cider(&self) -> Arc<Cider> {
-        Arc::clone(&self.cider)
+    /// What the rewards of an image's captions compare with, for loader threads.
+    pub fn targets(&self, which: References) -> impl Fn(&Sample) -> RewardTarget + Send + Sync + use<> {
+        let (cider, has_chair) = (Arc::clone(&self.cider), self.config.chair != 0.0);
+        move |sample| {
+            let references = references(&sample.captions, which);
+            let named = references.iter().filter(|_| has_chair);
+            let mentions = named.flat_map(|reference| CocoObjects::get().mentions(reference));
+            RewardTarget {
+                references: cider.prepare(&tokenized(&sample.captions, which)),
+                scene: sample.scene.clone(),
+                classes: mentions.map(|mention| mention.class).collect(),
+            }
+        }
     }
 
     /// Whether a reward needs the scene graph of each image.
@@ -114,6 +128,7 @@ impl Scst {
             ("reward", mean(&|reward| self.total(*reward))),
             ("cider_d", mean(&|reward| reward.cider_d)),
             ("scene", mean(&|reward| reward.scene)),
+            ("chair", mean(&|reward| reward.chair)),
             ("length", Tensor::from(next.count() as f64 / rows.len().max(1) as f64)),
         ];
         Ok(Loss { total, parts })
@@ -157,7 +172,8 @@ impl Scst {
     }
 
     fn total(&self, reward: Reward) -> f64 {
-        self.config.cider_d * reward.cider_d / 10.0 + self.config.scene * reward.scene
+        let ScstConfig { cider_d, scene, chair, .. } = self.config;
+        cider_d * reward.cider_d / 10.0 + scene * reward.scene + chair * reward.chair
     }
 
     /// The rewards of the captions of each image.
@@ -175,7 +191,10 @@ impl Scst {
                     Some(scene) if self.needs_scene() && text.finished => faithfulness(&caption, scene),
                     _ => 0.0,
                 };
-                Ok(Reward { cider_d: self.cider.score(&ptb::tokenize(&caption), &target.references), scene })
+                let cider_d = self.cider.score(&ptb::tokenize(&caption), &target.references);
+                let chair =
+                    if self.config.chair == 0.0 { 0.0 } else { named_share(&caption, &target.classes) };
+                Ok(Reward { cider_d, scene, chair })
             };
             texts.iter().map(of_text).collect()
         };
@@ -194,17 +213,32 @@ fn others(rewards: &[f64]) -> Vec<f64> {
     rewards.iter().map(|reward| (sum - reward) / (count - 1.0)).collect()
 }
 
+/// The share of the objects that `caption` names which are of `classes`; 1 where it names none.
+fn named_share(caption: &str, classes: &BTreeSet<&'static str>) -> f64 {
+    let mentions = CocoObjects::get().mentions(caption);
+    let right = mentions.iter().filter(|mention| classes.contains(mention.class)).count();
+    if mentions.is_empty() { 1.0 } else { right as f64 / mentions.len() as f64 }
+}
+
 /// The tokens of the references among `captions`.
-pub(crate) fn tokenized(captions: &[String], which: References) -> Vec<String> {
+fn tokenized(captions: &[String], which: References) -> Vec<String> {
     references(captions, which).iter().map(|caption| ptb::tokenize(caption)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::others;
+    use super::{named_share, others};
 
     #[test]
     fn the_baseline_of_a_caption_is_the_mean_reward_of_the_others() {
         assert_eq!(others(&[1.0, 2.0, 6.0]), [4.0, 3.5, 1.5]);
+    }
+
+    #[test]
+    fn an_object_that_no_reference_names_lowers_the_share() {
+        let classes = ["dog", "bench"].into();
+        let share = |caption| named_share(caption, &classes);
+        assert_eq!(share("a puppy next to two cats on a bench"), 2.0 / 3.0);
+        assert_eq!((share("a dog"), share("a cat"), share("something red")), (1.0, 0.0, 1.0));
     }
 }

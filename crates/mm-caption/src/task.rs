@@ -1,10 +1,10 @@
 //! `run.task = "caption"`: images and captions in, the cross-entropy of the next token or a reward out.
 
-use crate::batch::{CaptionBatch, CaptionItem, RewardTarget};
+use crate::batch::{CaptionBatch, CaptionItem};
 use crate::folder::NAMES;
 use crate::run_config::{CaptionRunConfig, InputConfig, References};
 use crate::scst::Scst;
-use crate::{CaptionPipeline, evaluate, init_from, lora_run};
+use crate::{CaptionPipeline, evaluate, init_from};
 use mm_core::checkpoint::StoredType;
 use mm_core::lora::{Lora, record_linears};
 use mm_core::loss::token_cross_entropy;
@@ -126,7 +126,7 @@ impl Task for CaptionTask {
             return Ok(self.pipeline.save(variables, folder, StoredType::F32)?);
         };
         self.pipeline.save(lora.merged_variables(&self.vs), folder, StoredType::F32)?;
-        Ok(lora_run::save_adapter(lora, folder, self.base.as_deref())?)
+        Ok(lora.save_beside_merged(folder, self.base.as_deref())?)
     }
 
     fn describe_checkpoint(&self, folder: &Path) -> Result<()> {
@@ -224,10 +224,11 @@ fn preprocess(
     let prompt = pipeline.prompt(&prompt, 0)?.tokens;
     let end = pipeline.description.tokens.end;
     let max_tokens = max_tokens.min(pipeline.captioner.decoder().sizes().max_length as usize);
-    let cider = scst.map(Scst::cider);
+    let target = scst.map(|scst| scst.targets(references));
     let needs_scene = scst.is_some_and(Scst::needs_scene);
     Ok(Arc::new(move |sample: &Sample, rng: &mut SampleRng| {
-        let caption = draw_caption(&sample.captions, canonical_share, rng)
+        let caption = sample
+            .draw_caption(canonical_share, rng)
             .ok_or_else(|| mm_data::Error::bad(Fault::NoCaption, "no caption"))?;
         let unreadable = |error: mm_text::Error| mm_data::Error::bad(Fault::Text, error.to_string());
         let mut token_ids = prompt.clone();
@@ -235,10 +236,7 @@ fn preprocess(
         token_ids.push(end);
         let is_cut = token_ids.len() > max_tokens;
         token_ids.truncate(max_tokens);
-        let target = cider.as_ref().map(|cider| RewardTarget {
-            references: cider.prepare(&crate::scst::tokenized(&sample.captions, references)),
-            scene: sample.scene.clone(),
-        });
+        let target = target.as_ref().map(|target| target(sample));
         if needs_scene && sample.scene.is_none() {
             return Err(mm_data::Error::bad(Fault::Other, "no scene graph, which scst.scene needs"));
         }
@@ -250,14 +248,6 @@ fn preprocess(
         let tokens = CaptionTokens { token_ids, prompt_length: prompt.len() };
         Ok(CaptionItem { image, tokens, is_cut, target })
     }))
-}
-
-/// The canonical caption with probability `canonical_share`, else one of all.
-fn draw_caption<'a>(captions: &'a [String], canonical_share: f64, rng: &mut SampleRng) -> Option<&'a str> {
-    use rand::RngExt;
-    let (canonical, any) = (rng.random::<f64>() < canonical_share, rng.random::<f64>());
-    let index = if canonical { 0 } else { (any * captions.len() as f64) as usize };
-    captions.get(index).map(String::as_str)
 }
 
 /// The captions that rewards and evaluations compare with.

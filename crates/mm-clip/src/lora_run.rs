@@ -4,11 +4,7 @@ use crate::folder::ModelFolder;
 use crate::{Clip, ClipConfig, ModelConfig, Result};
 use mm_core::checkpoint::{hf_names, variable_shapes};
 use mm_core::config::{ConfigError, ConfigFile};
-use mm_core::lora::{Lora, LoraConfig, record_linears};
-use std::path::Path;
-
-/// The folder of the adapters in that of the finished model, in PEFT's format.
-const ADAPTER_FOLDER: &str = "adapter";
+use mm_core::lora::{LoraConfig, record_linears};
 
 /// Checks `[lora]` beside `[model]`, and its targets against the layers of the base model.
 ///
@@ -42,11 +38,4 @@ fn layer_names(config: &ClipConfig) -> Result<Vec<String>> {
     let (shapes, linears) = record_linears(|| variable_shapes(|path| Clip::new(path, config)));
     shapes?;
     Ok(linears.names(hf_names))
-}
-
-/// Writes the adapters of the base model `base` below the existing `folder` of the merged model.
-pub(crate) fn save_adapter(lora: &Lora, folder: &Path, base: Option<&str>) -> Result<()> {
-    let adapter = folder.join(ADAPTER_FOLDER);
-    std::fs::create_dir_all(&adapter).map_err(|source| mm_core::Error::io("write", &adapter, source))?;
-    Ok(lora.save(&adapter, base)?)
 }

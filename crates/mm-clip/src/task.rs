@@ -7,7 +7,7 @@ use crate::folder::CheckpointFormat;
 use crate::init_from::InitFrom;
 use crate::layer_groups::{group_of, has_weight_decay};
 use crate::{ClipPipeline, ClipRunConfig, Embedded, Lock, LossConfig, Templates};
-use crate::{grad_cache, lora_run, sections};
+use crate::{grad_cache, sections};
 use mm_core::checkpoint::{StoredType, hf_names};
 use mm_core::lora::{Lora, record_linears};
 use mm_core::{OpenOptions, seed, upload};
@@ -121,7 +121,7 @@ impl Task for ClipTask {
         };
         let merged = lora.merged_variables(&self.vs);
         self.pipeline.save_variables(merged, folder, self.format, StoredType::F32)?;
-        Ok(lora_run::save_adapter(lora, folder, self.base.as_deref())?)
+        Ok(lora.save_beside_merged(folder, self.base.as_deref())?)
     }
 
     fn describe_checkpoint(&self, folder: &Path) -> Result<()> {
@@ -248,7 +248,8 @@ fn preprocess(config: &ClipRunConfig, pipeline: &ClipPipeline) -> Map<ClipItem> 
     let size = pipeline.config.image.image_size() as u32;
     let tokenizer = Arc::clone(&pipeline.text.tokenizer);
     Arc::new(move |sample: &mm_data::Sample, rng: &mut mm_data::SampleRng| {
-        let caption = draw_caption(&sample.captions, canonical_share, rng)
+        let caption = sample
+            .draw_caption(canonical_share, rng)
             .ok_or_else(|| mm_data::Error::bad(Fault::NoCaption, "no caption"))?;
         let unreadable = |error: mm_text::Error| mm_data::Error::bad(Fault::Text, error.to_string());
         let (token_ids, is_cut) = tokenizer.encode_and_tell(caption).map_err(unreadable)?;
@@ -259,16 +260,4 @@ fn preprocess(config: &ClipRunConfig, pipeline: &ClipPipeline) -> Map<ClipItem> 
         };
         Ok(ClipItem { image, token_ids, is_cut })
     })
-}
-
-/// The canonical caption with probability `canonical_share`, else one of all.
-fn draw_caption<'a>(
-    captions: &'a [String],
-    canonical_share: f64,
-    rng: &mut mm_data::SampleRng,
-) -> Option<&'a str> {
-    use rand::RngExt;
-    let (canonical, any) = (rng.random::<f64>() < canonical_share, rng.random::<f64>());
-    let index = if canonical { 0 } else { (any * captions.len() as f64) as usize };
-    captions.get(index).map(String::as_str)
 }

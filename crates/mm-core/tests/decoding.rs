@@ -8,6 +8,8 @@ use tch::{Device, Kind, Tensor};
 
 const WIDTH: i64 = 16;
 const CONTEXT_WIDTH: i64 = 12;
+/// Enough that the few queries of a step are computed as such.
+const STATES: i64 = 40;
 
 fn config(norm_order: NormOrder, context_width: Option<i64>) -> BlockConfig {
     let (width, heads, mlp_width, layers) = (WIDTH, 4, 32, 3);
@@ -55,8 +57,9 @@ fn cached_decoding_equals_attention_over_all_positions_for_prompts_of_different_
             .map(|length| normal(*length as u64, &[length + steps, WIDTH]).to_kind(kind))
             .collect();
         // Two rows read each context, the second of which is padded.
-        let states = normal(9, &[2, 6, CONTEXT_WIDTH]).to_kind(kind);
-        let seen = Tensor::from_slice(&[1i64, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0]).view([2, 6]);
+        let states = normal(9, &[2, STATES, CONTEXT_WIDTH]).to_kind(kind);
+        let seen = Tensor::ones([2, STATES], (Kind::Int64, Device::Cpu));
+        let _ = seen.get(1).narrow(0, 3, STATES - 3).fill_(0);
         let context = context_width
             .map(|_| Context { states: states.shallow_clone(), mask: AttentionMask::padding(&seen) });
 
@@ -81,7 +84,8 @@ fn cached_decoding_equals_attention_over_all_positions_for_prompts_of_different_
                 Some(_) => {
                     // The row's own context, without its padding.
                     let group = index as i64 / 2;
-                    let states = states.narrow(0, group, 1).narrow(1, 0, if group == 0 { 6 } else { 3 });
+                    let seen = if group == 0 { STATES } else { 3 };
+                    let states = states.narrow(0, group, 1).narrow(1, 0, seen);
                     let mask = AttentionMask::none();
                     transformer.forward_with_context(x, &causal, &Context { states, mask })
                 }

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use mm_image::image::ImageFormat;
 use mm_image::{Augment, Reduced, RgbImage, decode, decode_reduced};
-use rand::Rng;
+use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
 use crate::shapes::Scene;
-use crate::{Error, Fault, Result};
+use crate::{Error, Fault, Result, SampleRng};
 
 /// A sample of a data set. Images are encoded, in a file or in memory: nothing is decoded yet.
 ///
@@ -83,6 +83,14 @@ impl Sample {
                 Err(Error::bad(fault, format!("the sample has {count} images where two are expected")))
             }
         }
+    }
+
+    /// The canonical caption with probability `canonical_share`, else one of all; none where there is none.
+    /// It draws the same numbers whatever the captions.
+    pub fn draw_caption(&self, canonical_share: f64, rng: &mut SampleRng) -> Option<&str> {
+        let (canonical, any) = (rng.random::<f64>() < canonical_share, rng.random::<f64>());
+        let index = if canonical { 0 } else { (any * self.captions.len() as f64) as usize };
+        self.captions.get(index).map(String::as_str)
     }
 
     /// The encoded bytes of all images that are known without reading them, for the reported data rate.

@@ -15,6 +15,9 @@ pub const ADAPTER_CONFIG_FILE: &str = "adapter_config.json";
 /// PEFT's tensors of an adapter.
 pub const ADAPTER_WEIGHTS_FILE: &str = "adapter_model.safetensors";
 
+/// The folder of the adapters in that of the merged model.
+const ADAPTER_FOLDER: &str = "adapter";
+
 /// The part of PEFT's tensor names before the name of the layer.
 const PREFIX: &str = "base_model.model.";
 
@@ -103,6 +106,17 @@ impl Lora {
         let lora = Self::attach_to(&config, chosen, vs)?;
         weights.fill(lora.variables.variables().into_iter().collect(), &TensorLayout::AS_IS)?;
         Ok(lora)
+    }
+
+    /// Writes the adapters as [`Lora::save`] does into the folder `adapter` of the existing `folder`, that of
+    /// the merged model.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn save_beside_merged(&self, folder: &Path, base_model: Option<&str>) -> Result<()> {
+        let adapter = folder.join(ADAPTER_FOLDER);
+        std::fs::create_dir_all(&adapter).map_err(|source| Error::io("write", &adapter, source))?;
+        self.save(&adapter, base_model)
     }
 
     /// Writes the adapters to the existing `folder` as PEFT does; `base_model` is the folder or hub name of

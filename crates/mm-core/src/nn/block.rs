@@ -121,7 +121,8 @@ impl Block {
     /// An empty cache for `max_length` positions, with the keys and values of `context`.
     pub(super) fn new_cache(&self, max_length: i64, context: Option<&Context>) -> BlockCache {
         let cross = self.cross_attention.as_ref().zip(context);
-        let context = cross.map(|((attention, _), context)| attention.project_context(&context.states));
+        let context =
+            cross.map(|((attention, _), context)| attention.project_context(&context.states).for_decoding());
         BlockCache { positions: LayerCache::new(max_length), context }
     }
 

@@ -36,8 +36,7 @@ impl Tokenizer {
     /// The tokenizers library cannot decode them. An id that no token has is left out.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         let text = guarded(|| self.inner.decode(ids, true)).map_err(library_error)?;
-        // The library keeps CLIP's mark of a word's end.
-        let text = if self.is_clip() { text.replace(END_OF_WORD, " ") } else { text };
+        let text = if self.is_clip() { join_words(&text) } else { text };
         Ok(text.trim().to_owned())
     }
 
@@ -49,5 +48,28 @@ impl Tokenizer {
     /// The token of `id`, if there is one.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
+    }
+}
+
+/// The decoded `text` of CLIP's tokens: the library keeps the mark of a word's end, and punctuation is a word.
+/// Spaces before it are removed as by transformers' `clean_up_tokenization`.
+fn join_words(text: &str) -> String {
+    let joined = [" .", " ?", " !", " ,", " n't", " 'm", " 's", " 've", " 're"];
+    let text = text.replace(END_OF_WORD, " ");
+    joined.iter().fold(text, |text, mark| text.replace(mark, &mark[1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::train_bpe;
+
+    #[test]
+    fn words_of_a_trained_tokenizer_are_joined_as_they_were_written() {
+        let captions = ["a red star, which is above two dogs", "there's a red star"].map(str::to_owned);
+        let tokenizer = train_bpe(captions.clone().into_iter(), 600, 32).unwrap();
+        for caption in captions {
+            let ids = tokenizer.encode(&caption).unwrap();
+            assert_eq!(tokenizer.decode(&ids).unwrap(), caption);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Keys and values that decoding keeps from one step to the next.
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 /// Keys and values of the states that cross-attention reads, each `[G, heads, S, head]`.
 #[derive(Debug)]
@@ -10,6 +10,16 @@ pub(in crate::nn) struct KeyValues {
 }
 
 impl KeyValues {
+    /// The same, laid out for many steps of few queries on a CPU in f32: a product reads keys and values of a
+    /// head in one run of memory.
+    pub fn for_decoding(self) -> Self {
+        if self.keys.device() != Device::Cpu || self.keys.kind() != Kind::Float {
+            return self;
+        }
+        let keys = self.keys.transpose(-2, -1).contiguous().transpose(-2, -1);
+        Self { keys, values: self.values.contiguous() }
+    }
+
     /// Keeps the contexts `order`, in this order and in the same memory: of `G` contexts, context
     /// `order[i]` becomes context `i`. `order[i] >= i` holds for all `i`.
     pub fn keep(&mut self, order: &[i64]) {
