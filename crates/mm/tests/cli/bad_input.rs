@@ -143,7 +143,7 @@ fn unsupported_architectures_are_named_beside_the_supported_ones() {
     for (model_type, expected) in [
         ("chinese_clip", "model_type chinese_clip is not supported; supported are clip, siglip"),
         ("siglip2", "NaFlex"),
-        ("blip", "model_type blip is not supported; supported are clip, siglip"),
+        ("blip-2", "model_type blip-2 is not supported; supported are clip, siglip"),
     ] {
         let error = changed("clip", "config.json", &|json| json["model_type"] = model_type.into());
         assert!(error.contains(expected), "{error}");
