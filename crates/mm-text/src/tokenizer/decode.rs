@@ -51,8 +51,8 @@ impl Tokenizer {
     }
 }
 
-/// The decoded `text` of CLIP's tokens: the library keeps the mark of a word's end, and punctuation is a word.
-/// Spaces before it are removed as by transformers' `clean_up_tokenization`.
+/// The decoded `text` of CLIP's tokens: the library keeps the mark of a word's end, and punctuation is a
+/// word. Spaces before it are removed as by transformers' `clean_up_tokenization`.
 fn join_words(text: &str) -> String {
     let joined = [" .", " ?", " !", " ,", " n't", " 'm", " 's", " 've", " 're"];
     let text = text.replace(END_OF_WORD, " ");
