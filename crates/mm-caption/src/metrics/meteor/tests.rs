@@ -168,10 +168,10 @@ fn scores_of_exact_and_stem_equal_those_of_the_java_program() {
     assert_scores_equal(&data, &golden, "exact stem");
 }
 
-/// The folder with METEOR's data: `MM_METEOR`, or `data/coco-captions/meteor` of the workspace.
+/// The folder with METEOR's data: `MM_METEOR`, or `data/coco-captions` of the workspace.
 fn installed() -> Option<MeteorData> {
     let path = std::env::var_os("MM_METEOR").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../data/coco-captions/meteor"),
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../data/coco-captions"),
         PathBuf::from,
     );
     match MeteorData::open(&path) {
