@@ -103,19 +103,24 @@ const GAP: u32 = 4;
 /// The height of the words below them.
 const LABEL: u32 = 24;
 
+/// Pictures in a row of a strip.
+const PER_ROW: u32 = 10;
+
 /// Draws the square `image`, as the captioner sees it, and beside it one heat map for each of `words` with
-/// the word below: a strip of pictures of `side` pixels. The colors of a map are from blue at its smallest
-/// value to red at its largest.
+/// the word below: a strip of pictures of `side` pixels, of which a row has up to ten. The colors of a map are
+/// from blue at its smallest value to red at its largest.
 pub fn draw_strip(image: &RgbImage, words: &[WordAttention], side: u32) -> RgbImage {
     let count = words.len() as u32 + 1;
-    let mut strip = RgbImage::from_pixel(count * (side + GAP) - GAP, side + LABEL, [255; 3].into());
+    let (columns, rows) = (count.min(PER_ROW), count.div_ceil(PER_ROW));
+    let size = (columns * (side + GAP) - GAP, rows * (side + LABEL));
+    let mut strip = RgbImage::from_pixel(size.0, size.1, [255; 3].into());
     let picture = imageops::resize(image, side, side, imageops::FilterType::Triangle);
     imageops::replace(&mut strip, &picture, 0, 0);
     for (place, word) in (1..).zip(words) {
-        let left = place * (side + GAP);
+        let (left, top) = (place % PER_ROW * (side + GAP), place / PER_ROW * (side + LABEL));
         let map = overlay_heat_map(image, &scaled(&word.values), word.columns, side);
-        imageops::replace(&mut strip, &map, i64::from(left), 0);
-        draw_label(&mut strip, &word.word, (left, side));
+        imageops::replace(&mut strip, &map, i64::from(left), i64::from(top));
+        draw_label(&mut strip, &word.word, (left, top + side), side);
     }
     strip
 }
@@ -128,9 +133,9 @@ fn scaled(values: &[f32]) -> Vec<f32> {
     values.iter().map(|value| (value - least) / range).collect()
 }
 
-/// Draws `word` in the middle below the picture of `side` pixels at `left`: large, or small where it is long,
-/// or its beginning where it is longer yet.
-fn draw_label(strip: &mut RgbImage, word: &str, (left, side): (u32, u32)) {
+/// Draws `word` in the middle of the space of `side` pixels whose upper left corner is given: large, or small
+/// where it is long, or its beginning where it is longer yet.
+fn draw_label(strip: &mut RgbImage, word: &str, (left, top): (u32, u32), side: u32) {
     let fitting = (side / GLYPH_SIDE) as usize;
     let length = word.chars().count();
     let scale = if 2 * length <= fitting { 2 } else { 1 };
@@ -140,7 +145,7 @@ fn draw_label(strip: &mut RgbImage, word: &str, (left, side): (u32, u32)) {
         word.chars().take(fitting.saturating_sub(3)).chain("...".chars()).collect()
     };
     let width = GLYPH_SIDE * scale * text.chars().count() as u32;
-    let top = side + (LABEL - GLYPH_SIDE * scale) / 2;
+    let top = top + (LABEL - GLYPH_SIDE * scale) / 2;
     draw_text(strip, &text, (left + side.saturating_sub(width) / 2, top), scale, [0; 3]);
 }
 

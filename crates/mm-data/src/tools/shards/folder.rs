@@ -23,7 +23,14 @@ const OUTCOMES: &str = "outcomes";
 pub(super) struct Folder<'a> {
     path: PathBuf,
     job: &'a Job,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Folder<'_> {
+    fn drop(&mut self) {
+        // A process that another thread starts has a copy of the file for a moment, which would keep the lock.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl<'a> Folder<'a> {
@@ -67,7 +74,7 @@ impl<'a> Folder<'a> {
                 }
             }
         }
-        Ok(Self { path: path.to_owned(), job, _lock: file })
+        Ok(Self { path: path.to_owned(), job, lock: file })
     }
 
     /// The number of shards of the data set.
