@@ -107,8 +107,8 @@ const LABEL: u32 = 24;
 const PER_ROW: u32 = 10;
 
 /// Draws the square `image`, as the captioner sees it, and beside it one heat map for each of `words` with
-/// the word below: a strip of pictures of `side` pixels, of which a row has up to ten. The colors of a map are
-/// from blue at its smallest value to red at its largest.
+/// the word below: a strip of pictures of `side` pixels, of which a row has up to ten. The colors of a map
+/// are from blue at its smallest value to red at its largest.
 pub fn draw_strip(image: &RgbImage, words: &[WordAttention], side: u32) -> RgbImage {
     let count = words.len() as u32 + 1;
     let (columns, rows) = (count.min(PER_ROW), count.div_ceil(PER_ROW));

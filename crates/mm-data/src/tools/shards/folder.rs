@@ -28,7 +28,8 @@ pub(super) struct Folder<'a> {
 
 impl Drop for Folder<'_> {
     fn drop(&mut self) {
-        // A process that another thread starts has a copy of the file for a moment, which would keep the lock.
+        // A process that another thread starts has a copy of the file for a moment, which would keep the
+        // lock.
         let _ = self.lock.unlock();
     }
 }
