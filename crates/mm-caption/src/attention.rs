@@ -1,6 +1,6 @@
 //! The parts of an image that a captioner attends to at each word of a caption.
 
-use crate::{Caption, CaptionPipeline, CaptionToken, Error, Result};
+use crate::{CaptionPipeline, Error, Result};
 use mm_image::image::imageops;
 use mm_image::{GLYPH_SIDE, RgbImage, draw_text, overlay_heat_map};
 use mm_text::Tokenizer;
@@ -21,9 +21,9 @@ pub struct WordAttention {
     pub values: Vec<f32>,
 }
 
-/// The cross-attention of each generated word of `caption`, which begins with `prompt` and is of `image`: the
-/// mean over layers and heads of the weights with which its tokens are predicted, averaged over the tokens of
-/// the word. The parts cover the image as the processor resizes and crops it.
+/// The cross-attention of each generated word of a caption of `image`, whose tokens after `prompt` are
+/// `caption`: the mean over layers and heads of the weights with which its tokens are predicted, averaged
+/// over the tokens of the word. The parts cover the image as the processor resizes and crops it.
 ///
 /// # Errors
 /// The captioner reads the image as a prefix, the image has no pixels, or the tokenizer cannot decode the
@@ -32,13 +32,12 @@ pub fn word_attention(
     pipeline: &CaptionPipeline,
     image: &RgbImage,
     prompt: &str,
-    caption: &Caption,
+    caption: &[u32],
 ) -> Result<Vec<WordAttention>> {
     let prompt = pipeline.prompt(prompt, 0)?.tokens;
-    let Some((_, seen)) = caption.tokens.split_last() else { return Ok(Vec::new()) };
+    let Some((_, seen)) = caption.split_last() else { return Ok(Vec::new()) };
     let states = pipeline.encode(std::slice::from_ref(image))?;
-    let ids: Vec<i64> =
-        prompt.iter().copied().chain(seen.iter().map(|token| token.id)).map(i64::from).collect();
+    let ids: Vec<i64> = prompt.iter().chain(seen).map(|&id| i64::from(id)).collect();
     let input_ids = Tensor::from_slice(&ids).unsqueeze(0).to_device(pipeline.device);
     let weights = mm_sys::inference_mode(|| pipeline.captioner.context_weights(&states, &input_ids));
     let weights = weights.ok_or_else(|| {
@@ -53,10 +52,10 @@ pub fn word_attention(
         let weights = Tensor::f_stack(&weights, 0)?; // [layers, 1, heads, L, S]
         let mean = weights.f_mean_dim([0i64, 1, 2].as_slice(), false, Kind::Float)?; // [L, S]
         // The token after a position is predicted there, so the first one at the end of the prompt.
-        let rows = mean.f_narrow(0, prompt.len() as i64 - 1, caption.tokens.len() as i64)?;
+        let rows = mean.f_narrow(0, prompt.len() as i64 - 1, caption.len() as i64)?;
         Ok(Vec::try_from(rows.f_narrow(1, extra_tokens, side * side)?.contiguous())?)
     })?;
-    let words = words(&pipeline.tokenizer, &prompt, &caption.tokens)?;
+    let words = words(&pipeline.tokenizer, &prompt, caption)?;
     let attention = words.into_iter().map(|(word, tokens)| {
         let mean = |part: usize| tokens.iter().map(|&token| rows[token][part]).sum::<f32>();
         let values = (0..(side * side) as usize).map(|part| mean(part) / tokens.len() as f32).collect();
@@ -67,16 +66,12 @@ pub fn word_attention(
 
 /// The words of the text that `tokens` add to `prompt`, each with the places of its tokens. A token without
 /// text, such as the end token, is part of no word.
-fn words(
-    tokenizer: &Tokenizer,
-    prompt: &[u32],
-    tokens: &[CaptionToken],
-) -> Result<Vec<(String, Vec<usize>)>> {
+fn words(tokenizer: &Tokenizer, prompt: &[u32], tokens: &[u32]) -> Result<Vec<(String, Vec<usize>)>> {
     let mut ids = prompt.to_vec();
     let mut text = tokenizer.decode(&ids)?;
     let mut places: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (place, token) in tokens.iter().enumerate() {
-        ids.push(token.id);
+    for (place, &token) in tokens.iter().enumerate() {
+        ids.push(token);
         let longer = tokenizer.decode(&ids)?;
         if longer != text {
             let word = longer.split_whitespace().count().saturating_sub(1);
@@ -161,9 +156,8 @@ mod tests {
     fn counted(folder: &str, prompt: &str, text: &str) -> Vec<(String, usize)> {
         let folder = format!("{}/../../data/goldens/caption/{folder}", env!("CARGO_MANIFEST_DIR"));
         let tokenizer = Tokenizer::for_decoder(folder.as_ref()).unwrap();
-        let token = |id| CaptionToken { id, token: String::new(), probability: 1.0 };
-        let mut tokens: Vec<_> = tokenizer.encode_words(text).unwrap().into_iter().map(token).collect();
-        tokens.push(token(tokenizer.eos_id()));
+        let mut tokens = tokenizer.encode_words(text).unwrap();
+        tokens.push(tokenizer.eos_id());
         let prompt = tokenizer.encode_words(prompt).unwrap();
         let found = words(&tokenizer, &prompt, &tokens).unwrap();
         let all: Vec<usize> = found.iter().flat_map(|(_, tokens)| tokens.clone()).collect();

@@ -41,8 +41,6 @@ pub struct CaptionBatch {
     pub next: NextTokens,
     /// The share of captions that were cut.
     pub cut_captions: f64,
-    /// The prompt of the captions.
-    pub(crate) prompt: Vec<u32>,
     /// For each image, what rewards compare with, in self-critical training.
     pub(crate) targets: Vec<RewardTarget>,
 }

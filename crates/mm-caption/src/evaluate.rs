@@ -3,24 +3,21 @@
 use crate::metrics::scenes::{HallucinationKind, SceneChair, SceneScore};
 use crate::metrics::{CLIP_SCORE_PROMPT, CaptionMetrics, CaptionedImage, clip_scores, ref_clip_scores};
 use crate::run_config::CaptionRunConfig;
+use crate::set_captioner::{Resized, resize};
 use crate::task::references;
 use crate::{CaptionPipeline, Result, sections};
 use mm_clip::ClipPipeline;
 use mm_core::{DeviceConfig, OpenOptions};
 use mm_data::{Fault, Item, Map, Sample, SampleRng};
 use mm_image::RgbImage;
-use mm_text::generate::{GenerationConfig, Prompt};
+use mm_text::generate::{GenerationConfig, Hypothesis};
 use mm_train::{Cell, EvalContext, EvalSet, Evaluation, Metric, Table, gather};
-use mm_vision::ImageProcessor;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// An image with its references.
 struct EvalItem {
-    image: RgbImage,
-    /// As the CLIP of `metrics.clip` sees it.
-    clip_image: Option<RgbImage>,
-    key: String,
+    image: Resized,
     references: Vec<String>,
 }
 
@@ -59,18 +56,12 @@ pub(crate) fn evaluate(
     set: &EvalSet,
     context: &EvalContext,
 ) -> Result<Evaluation> {
-    let generation = config.generate.clone().unwrap_or_else(|| pipeline.generation.clone());
     let options = OpenOptions { device: DeviceConfig::from(pipeline.device), ..OpenOptions::default() };
     let clip = config.metrics.clip.as_deref().map(|clip| ClipPipeline::open(clip, &options)).transpose()?;
     let map = preprocess(pipeline, config, set, clip.as_ref());
     let mut own = Vec::new();
     let read = set.for_each_batch(context, map, |items, indices| {
-        let clip_images: Option<Vec<RgbImage>> = items.iter().map(|item| item.clip_image.clone()).collect();
-        let mut rows = caption(pipeline, config, &generation, items, &indices)?;
-        if let (Some(clip), Some(images)) = (&clip, clip_images) {
-            add_clip_scores(clip, &images, &mut rows)?;
-        }
-        own.extend(rows);
+        own.extend(caption(pipeline, config, clip.as_ref(), items, &indices)?);
         Ok(())
     })?;
     let mut captions = gather(context.group, &own)?;
@@ -134,46 +125,44 @@ fn preprocess(
     set: &EvalSet,
     clip: Option<&ClipPipeline>,
 ) -> Map<EvalItem> {
-    let (processor, background) = (pipeline.processor.clone(), set.background);
-    let clip_processor = clip.map(|clip| clip.image.processor.clone());
+    let resize = resize(pipeline, clip, set);
     let which = config.input.references;
     Arc::new(move |sample: &Sample, _: &mut SampleRng| {
         let references = references(&sample.captions, which).to_vec();
         if references.is_empty() {
             return Err(mm_data::Error::bad(Fault::NoCaption, "no caption to compare with"));
         }
-        let whole = sample.image()?.decode(background)?;
-        let resize = |processor: &ImageProcessor| {
-            processor.resize(&whole).map_err(|error| mm_data::Error::bad(Fault::Image, error.to_string()))
-        };
-        let clip_image = clip_processor.as_ref().map(resize).transpose()?;
-        Ok(EvalItem { image: resize(&processor)?, clip_image, key: sample.key.clone(), references })
+        Ok(EvalItem { image: resize(sample)?, references })
     })
 }
 
 fn caption(
     pipeline: &CaptionPipeline,
     config: &CaptionRunConfig,
-    generation: &GenerationConfig,
+    clip: Option<&ClipPipeline>,
     items: Vec<EvalItem>,
     indices: &[usize],
 ) -> Result<Vec<EvalCaption>> {
-    let images: Vec<RgbImage> = items.iter().map(|item| item.image.clone()).collect();
-    let prompts: Vec<Prompt> = indices
-        .iter()
-        .map(|&index| pipeline.prompt(&config.input.prompt, index as u64))
-        .collect::<Result<_>>()?;
+    let (mut images, mut for_clip, mut texts) = (Vec::new(), Vec::new(), Vec::new());
+    for EvalItem { image, references } in items {
+        images.push(image.image);
+        for_clip.extend(image.for_clip);
+        texts.push((image.key, references));
+    }
+    let prompts = pipeline.prompts(&config.input.prompt, indices.iter().map(|&index| index as u64))?;
+    let generation = config.generate.as_ref().unwrap_or(&pipeline.generation);
     let one = GenerationConfig { num_return_sequences: 1, ..generation.clone() };
-    let texts = pipeline.generate(&pipeline.encode_resized(&images)?, &prompts, &one)?;
-    let row = |((item, &index), texts): ((EvalItem, &usize), Vec<_>)| {
-        let Some(text): Option<&mm_text::generate::Hypothesis> = texts.first() else { return Ok(None) };
-        let EvalItem { key, references, .. } = item;
-        let caption = pipeline.tokenizer.decode(&text.tokens)?;
-        let (tokens, finished) = (text.tokens.clone(), text.finished);
-        Ok(Some(EvalCaption { index, key, caption, tokens, finished, references, clip_scores: None }))
-    };
-    let rows: Result<Vec<Option<EvalCaption>>> = items.into_iter().zip(indices).zip(texts).map(row).collect();
-    Ok(rows?.into_iter().flatten().collect())
+    let found = pipeline.generate(&pipeline.encode_resized(&images)?, &prompts, &one)?;
+    let mut rows = Vec::with_capacity(indices.len());
+    for ((&index, (key, references)), found) in indices.iter().zip(texts).zip(found) {
+        let Some(Hypothesis { tokens, finished, .. }) = found.into_iter().next() else { continue };
+        let caption = pipeline.tokenizer.decode(&tokens)?;
+        rows.push(EvalCaption { index, key, caption, tokens, finished, references, clip_scores: None });
+    }
+    if let Some(clip) = clip {
+        add_clip_scores(clip, &for_clip, &mut rows)?;
+    }
+    Ok(rows)
 }
 
 /// Scores `rows`, a caption for each of `images`, with `clip`.

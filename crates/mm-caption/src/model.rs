@@ -15,13 +15,13 @@ use tch::nn::Path;
 #[derive(Debug)]
 pub struct Captioner {
     tower: Box<dyn ImageTower>,
-    bridge: Bridge,
+    connector: Connector,
     decoder: Box<dyn TextDecoder>,
 }
 
 /// From the outputs of the image tower to what the decoder reads.
 #[derive(Debug)]
-enum Bridge {
+enum Connector {
     /// The tokens as they are.
     Tokens,
     /// The tokens in the width of the decoder.
@@ -45,23 +45,23 @@ impl Captioner {
         config.validate()?;
         let tower = config.image.build(&(path / config.image_root()))?;
         let (from, to) = (tower.tokens_width(), config.decoder.width());
-        let bridge = match config.variant {
-            CaptionerVariant::Blip => Bridge::Tokens,
+        let connector = match config.variant {
+            CaptionerVariant::Blip => Connector::Tokens,
             CaptionerVariant::EncoderDecoder if !has_positions(&config.image) => {
                 let side = config.image.token_grid().side;
-                Bridge::Grid {
+                Connector::Grid {
                     projection: Linear::new(&(path / "enc_to_dec_proj"), from, to, linear_std(from)),
                     positions: Embedding::new(&(path / "enc_to_dec_positions"), side * side, to, INIT_STD),
                 }
             }
-            CaptionerVariant::EncoderDecoder if from == to => Bridge::Tokens,
+            CaptionerVariant::EncoderDecoder if from == to => Connector::Tokens,
             CaptionerVariant::EncoderDecoder => {
-                Bridge::Projected(Linear::new(&(path / "enc_to_dec_proj"), from, to, INIT_STD))
+                Connector::Projected(Linear::new(&(path / "enc_to_dec_proj"), from, to, INIT_STD))
             }
             CaptionerVariant::Prefix(prefix) => {
                 let (width, projected) = (tower.output_width(), prefix.projection);
                 let path_to = path / "visual_projection";
-                Bridge::Prefix {
+                Connector::Prefix {
                     projection: Linear::without_bias(&path_to, width, projected, linear_std(width)),
                     is_normalized: prefix.is_normalized,
                     mapper: PrefixMapper::new(&(path / "clip_project"), &prefix, to),
@@ -69,33 +69,33 @@ impl Captioner {
             }
         };
         let decoder = config.decoder.build(&(path / config.decoder_root()), config.context_width(from))?;
-        Ok(Self { tower, bridge, decoder })
+        Ok(Self { tower, connector, decoder })
     }
 
     /// What the decoder reads of `pixel_values` `[B, 3, H, W]`: states for cross-attention `[B, S, width]`,
     /// or a prefix `[B, P, width]`. `train` is the training mode of the tower.
     pub fn encode(&self, pixel_values: &Tensor, train: bool) -> Tensor {
-        self.bridge(&self.tower_outputs(pixel_values, train))
+        self.connect(&self.tower_outputs(pixel_values, train))
     }
 
-    /// The outputs of the image tower that [`Captioner::bridge`] takes: tokens `[B, S, C]`, or pooled `[B,
+    /// The outputs of the image tower that [`Captioner::connect`] takes: tokens `[B, S, C]`, or pooled `[B,
     /// C]` where the decoder reads a prefix.
     pub fn tower_outputs(&self, pixel_values: &Tensor, train: bool) -> Tensor {
-        match &self.bridge {
-            Bridge::Tokens | Bridge::Projected(_) | Bridge::Grid { .. } => {
+        match &self.connector {
+            Connector::Tokens | Connector::Projected(_) | Connector::Grid { .. } => {
                 self.tower.forward_tokens(pixel_values, train)
             }
-            Bridge::Prefix { .. } => self.tower.forward(pixel_values, train),
+            Connector::Prefix { .. } => self.tower.forward(pixel_values, train),
         }
     }
 
     /// Maps outputs of the image tower to what the decoder reads.
-    pub fn bridge(&self, outputs: &Tensor) -> Tensor {
-        match &self.bridge {
-            Bridge::Tokens => outputs.shallow_clone(),
-            Bridge::Projected(projection) => projection.forward(outputs),
-            Bridge::Grid { projection, positions } => projection.forward(outputs) + positions.weight(),
-            Bridge::Prefix { projection, is_normalized, mapper } => {
+    pub fn connect(&self, outputs: &Tensor) -> Tensor {
+        match &self.connector {
+            Connector::Tokens => outputs.shallow_clone(),
+            Connector::Projected(projection) => projection.forward(outputs),
+            Connector::Grid { projection, positions } => projection.forward(outputs) + positions.weight(),
+            Connector::Prefix { projection, is_normalized, mapper } => {
                 let mut embeddings = projection.forward(outputs);
                 if *is_normalized {
                     embeddings = &embeddings / embeddings.norm_scalaropt_dim(2.0, [-1i64].as_slice(), true);
@@ -109,14 +109,14 @@ impl Captioner {
     /// [`Captioner::encode`]; P is the length of the prefix, 0 for cross-attention. With `B / G` captions an
     /// image, `states` has a row for each image: captions `i B / G` to `(i + 1) B / G` are of image `i`.
     pub fn outputs(&self, states: &Tensor, input_ids: &Tensor) -> Tensor {
-        match &self.bridge {
-            Bridge::Prefix { .. } => {
+        match &self.connector {
+            Connector::Prefix { .. } => {
                 let repeats = input_ids.size()[0] / states.size()[0].max(1);
                 let prefix = states.repeat_interleave_self_int(repeats, 0, None);
                 let tokens = self.decoder.embed_tokens(input_ids);
                 self.decoder.forward_vectors(&Tensor::cat(&[prefix, tokens], 1), None)
             }
-            Bridge::Tokens | Bridge::Projected(_) | Bridge::Grid { .. } => {
+            Connector::Tokens | Connector::Projected(_) | Connector::Grid { .. } => {
                 self.decoder.forward(input_ids, Some(&context(states)))
             }
         }
@@ -143,12 +143,12 @@ impl Captioner {
         config: &GenerationConfig,
         eos: &[u32],
     ) -> Result<Vec<Vec<Hypothesis>>> {
-        Ok(match &self.bridge {
-            Bridge::Prefix { .. } => {
+        Ok(match &self.connector {
+            Connector::Prefix { .. } => {
                 let decoder = PrefixedDecoder::new(self.decoder.as_ref(), states.shallow_clone());
                 generate(&decoder, None, prompts, config, eos)?
             }
-            Bridge::Tokens | Bridge::Projected(_) | Bridge::Grid { .. } => {
+            Connector::Tokens | Connector::Projected(_) | Connector::Grid { .. } => {
                 generate(self.decoder.as_ref(), Some(&context(states)), prompts, config, eos)?
             }
         })
@@ -157,9 +157,9 @@ impl Captioner {
     /// The cross-attention weights of each block `[B, heads, L, S]` for `input_ids` `[B, L]`; none where the
     /// decoder reads a prefix.
     pub fn context_weights(&self, states: &Tensor, input_ids: &Tensor) -> Option<Vec<Tensor>> {
-        match &self.bridge {
-            Bridge::Prefix { .. } => None,
-            Bridge::Tokens | Bridge::Projected(_) | Bridge::Grid { .. } => {
+        match &self.connector {
+            Connector::Prefix { .. } => None,
+            Connector::Tokens | Connector::Projected(_) | Connector::Grid { .. } => {
                 Some(self.decoder.forward_with_context_weights(input_ids, &context(states)).1)
             }
         }
@@ -173,14 +173,14 @@ impl Captioner {
     /// Prepares for inference in `precision`. A packed captioner cannot be trained.
     pub fn pack(&mut self, precision: Precision) {
         self.tower.pack(precision);
-        match &mut self.bridge {
-            Bridge::Tokens => {}
-            Bridge::Projected(projection) => projection.pack(precision),
-            Bridge::Grid { projection, positions } => {
+        match &mut self.connector {
+            Connector::Tokens => {}
+            Connector::Projected(projection) => projection.pack(precision),
+            Connector::Grid { projection, positions } => {
                 projection.pack(precision);
                 positions.pack(precision);
             }
-            Bridge::Prefix { projection, mapper, .. } => {
+            Connector::Prefix { projection, mapper, .. } => {
                 projection.pack(precision);
                 mapper.pack(precision);
             }

@@ -102,6 +102,15 @@ impl CaptionPipeline {
         Ok(Prompt { tokens, seed })
     }
 
+    /// Prompts that begin with `text`, one for each of `seeds`.
+    ///
+    /// # Errors
+    /// As [`CaptionPipeline::prompt`].
+    pub fn prompts(&self, text: &str, seeds: impl IntoIterator<Item = u64>) -> Result<Vec<Prompt>> {
+        let prompt = self.prompt(text, 0)?;
+        Ok(seeds.into_iter().map(|seed| Prompt { seed, ..prompt.clone() }).collect())
+    }
+
     /// What the decoder reads of images of any size: see [`Captioner::encode`].
     ///
     /// # Errors
@@ -147,8 +156,7 @@ impl CaptionPipeline {
         prompt: &str,
         config: &GenerationConfig,
     ) -> Result<Vec<Vec<Caption>>> {
-        let prompts: Vec<Prompt> =
-            (0..images.len()).map(|index| self.prompt(prompt, index as u64)).collect::<Result<_>>()?;
+        let prompts = self.prompts(prompt, 0..images.len() as u64)?;
         let states = self.encode(images)?;
         let texts = self.generate(&states, &prompts, config)?;
         texts.into_iter().zip(&prompts).map(|(texts, prompt)| self.captions(prompt, &texts)).collect()

@@ -180,10 +180,7 @@ pub struct MetricsConfig {
 impl ModelConfig {
     /// The captioner that is written out, with the tower `image` of `image_from` where that is set.
     pub(crate) fn captioner(&self, image: Option<ImageTowerConfig>) -> Option<CaptionerConfig> {
-        let variant = match (self.prefix, &self.decoder) {
-            (Some(prefix), _) => CaptionerVariant::Prefix(prefix),
-            (None, _) => CaptionerVariant::EncoderDecoder,
-        };
+        let variant = self.prefix.map_or(CaptionerVariant::EncoderDecoder, CaptionerVariant::Prefix);
         Some(CaptionerConfig {
             image: image.or_else(|| self.image.clone())?,
             decoder: self.decoder.clone()?,

@@ -1,14 +1,13 @@
 //! Self-critical sequence training (Rennie et al. 2017): the gradient of the expected reward of captions that
 //! the model draws itself.
 
-use crate::batch::{CaptionBatch, RewardTarget};
+use crate::batch::RewardTarget;
 use crate::metrics::chair::CocoObjects;
 use crate::metrics::scenes::faithfulness;
 use crate::metrics::{Cider, CiderForm, DocumentFrequencies, ptb};
 use crate::run_config::{Baseline, References, ScstConfig};
 use crate::task::{loss_scale, references};
 use crate::{CaptionPipeline, Error, Result};
-use mm_clip::captions_by_sample;
 use mm_data::Sample;
 use mm_dist::ProcessGroup;
 use mm_text::decoder::{CaptionTokens, NextTokens};
@@ -45,7 +44,7 @@ impl Scst {
                 "`{name}` is a stream, which is read once: [scst] reads all of its captions first for CIDEr-D"
             )));
         }
-        let captions = captions_by_sample(context, "captions read for CIDEr-D");
+        let captions = context.captions_by_sample("captions read for CIDEr-D");
         let tokens: Vec<Vec<String>> = captions.map(|captions| tokenized(&captions, which)).collect();
         let frequencies = DocumentFrequencies::from_references(&tokens);
         if let Some(warning) = frequencies.warning().filter(|_| config.cider_d != 0.0) {
@@ -78,26 +77,28 @@ impl Scst {
     }
 
     /// The loss whose gradient is that of the negative expected reward: minus the log-probability of each
-    /// drawn token times its caption's advantage, averaged over the tokens of all processes.
+    /// drawn token times its caption's advantage, averaged over the tokens of all processes. Captions begin
+    /// with `prompt`; `states` and `targets` have a row for each image.
     ///
     /// # Errors
     /// The captions cannot be generated or decoded, or another process is lost.
     pub fn loss(
         &self,
         pipeline: &CaptionPipeline,
+        prompt: &[u32],
         states: &Tensor,
-        batch: &CaptionBatch,
+        targets: &[RewardTarget],
         group: &ProcessGroup,
     ) -> Result<Loss> {
-        let prompt = |seed: usize| Prompt { tokens: batch.prompt.clone(), seed: seed as u64 };
-        let prompts: Vec<Prompt> = (0..batch.targets.len()).map(prompt).collect();
+        let with_seed = |seed: usize| Prompt { tokens: prompt.to_vec(), seed: seed as u64 };
+        let prompts: Vec<Prompt> = (0..targets.len()).map(with_seed).collect();
         let drawn = self.draw(pipeline, states, &prompts)?;
-        let rewards = self.rewards(pipeline, &drawn, &batch.targets)?;
+        let rewards = self.rewards(pipeline, &drawn, targets)?;
         let totals: Vec<Vec<f64>> =
             rewards.iter().map(|image| image.iter().map(|&reward| self.total(reward)).collect()).collect();
         let baselines = match self.config.baseline {
             Baseline::Others => totals.iter().map(|image| others(image)).collect(),
-            Baseline::Greedy => self.greedy(pipeline, states, &prompts, &batch.targets)?,
+            Baseline::Greedy => self.greedy(pipeline, states, &prompts, targets)?,
         };
 
         let rows: Vec<CaptionTokens> = prompts

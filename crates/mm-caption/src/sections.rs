@@ -3,9 +3,8 @@
 use crate::evaluate::EvalCaption;
 use crate::metrics::CaptionMetrics;
 use crate::metrics::scenes::SceneScore;
-use crate::{Caption, CaptionPipeline, CaptionToken, Result, draw_strip, word_attention};
+use crate::{CaptionPipeline, Result, draw_strip, word_attention};
 use mm_data::html::thumbnail;
-use mm_image::RgbImage;
 use mm_train::{EvalSet, Figure, Section, SectionRow};
 
 /// Images that are shown.
@@ -41,7 +40,11 @@ pub(crate) fn draw(
         }];
         if place < EXPLAINED && pipeline.description.model.prefix_length() == 0 {
             figures.push(Figure {
-                image: attention_strip(pipeline, prompt, &image, caption)?,
+                image: draw_strip(
+                    &pipeline.processor.resize(&image)?,
+                    &word_attention(pipeline, &image, prompt, &caption.tokens)?,
+                    MAP,
+                ),
                 caption: format!("attention over the image for each word of: {}", caption.caption),
                 is_framed: false,
             });
@@ -67,27 +70,4 @@ pub(crate) fn draw(
                 .to_owned(),
         rows: (0..shown).map(row).collect::<Result<_>>()?,
     }])
-}
-
-/// The heat map of each word of `caption`, which begins with `prompt`.
-fn attention_strip(
-    pipeline: &CaptionPipeline,
-    prompt: &str,
-    image: &RgbImage,
-    caption: &EvalCaption,
-) -> Result<RgbImage> {
-    let token = |&id: &u32| CaptionToken {
-        id,
-        token: pipeline.tokenizer.token(id).unwrap_or_default(),
-        probability: 0.0,
-    };
-    let generated = Caption {
-        caption: caption.caption.clone(),
-        score: 0.0,
-        clip_score: None,
-        finished: caption.finished,
-        tokens: caption.tokens.iter().map(token).collect(),
-    };
-    let words = word_attention(pipeline, image, prompt, &generated)?;
-    Ok(draw_strip(&pipeline.processor.resize(image)?, &words, MAP))
 }

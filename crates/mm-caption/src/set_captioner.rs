@@ -1,10 +1,11 @@
 //! Captions of all images of a set, in batches, ordered by their scores or by a CLIP.
 
+use crate::metrics::cosines_at;
 use crate::{Caption, CaptionPipeline, Result};
 use mm_clip::ClipPipeline;
-use mm_data::{Fault, Item, Map};
+use mm_data::{Fault, Item, Map, Sample, SampleRng};
 use mm_image::RgbImage;
-use mm_text::generate::{GenerationConfig, Prompt};
+use mm_text::generate::GenerationConfig;
 use mm_train::{EvalContext, EvalSet, ReadReport};
 use std::sync::Arc;
 use tch::Tensor;
@@ -35,10 +36,13 @@ pub struct ImageCaptions {
 }
 
 /// An image resized for each model that sees it.
-struct Resized {
-    key: String,
-    image: RgbImage,
-    for_clip: Option<RgbImage>,
+pub(crate) struct Resized {
+    /// The key of its sample.
+    pub key: String,
+    /// For the captioner.
+    pub image: RgbImage,
+    /// For the CLIP, where there is one.
+    pub for_clip: Option<RgbImage>,
 }
 
 impl Item for Resized {
@@ -59,32 +63,11 @@ impl SetCaptioner<'_> {
         context: &EvalContext,
         mut body: impl FnMut(Vec<ImageCaptions>) -> mm_train::Result<()>,
     ) -> Result<ReadReport> {
-        let read = set.for_each_batch(context, self.resize(set), |items: Vec<Resized>, indices| {
-            body(self.caption_batch(items, &indices)?)
-        })?;
+        let resize = resize(self.pipeline, self.rerank, set);
+        let map: Map<Resized> = Arc::new(move |sample: &Sample, _: &mut SampleRng| resize(sample));
+        let read =
+            set.for_each_batch(context, map, |items, indices| body(self.caption_batch(items, &indices)?))?;
         Ok(read)
-    }
-
-    /// Decodes an image and resizes it for the captioner and the CLIP.
-    fn resize(&self, set: &EvalSet) -> Map<Resized> {
-        let processor = self.pipeline.processor.clone();
-        let clip_processor = self.rerank.map(|clip| clip.image.processor.clone());
-        let (background, fast_decode) = (set.background, set.fast_decode);
-        Arc::new(move |sample: &mm_data::Sample, _: &mut mm_data::SampleRng| {
-            let processors = || std::iter::once(&processor).chain(&clip_processor);
-            let divisor = |width, height| {
-                let divisors = processors().map(|processor| processor.largest_divisor(width, height));
-                if fast_decode { divisors.min().unwrap_or(1) } else { 1 }
-            };
-            let image = sample.image()?.decode_reduced(background, divisor)?;
-            let bad = |error: mm_vision::Error| mm_data::Error::bad(Fault::Image, error.to_string());
-            let for_clip = clip_processor.as_ref().map(|processor| processor.resize_reduced(&image));
-            Ok(Resized {
-                key: sample.key.clone(),
-                image: processor.resize_reduced(&image).map_err(bad)?,
-                for_clip: for_clip.transpose().map_err(bad)?,
-            })
-        })
     }
 
     fn caption_batch(&self, items: Vec<Resized>, indices: &[usize]) -> Result<Vec<ImageCaptions>> {
@@ -94,8 +77,7 @@ impl SetCaptioner<'_> {
             images.push(item.image);
             for_clip.extend(item.for_clip);
         }
-        let prompts = indices.iter().map(|&index| self.pipeline.prompt(self.prompt, index as u64));
-        let prompts: Vec<Prompt> = prompts.collect::<Result<_>>()?;
+        let prompts = self.pipeline.prompts(self.prompt, indices.iter().map(|&index| index as u64))?;
         let states = self.pipeline.encode_resized(&images)?;
         let texts = self.pipeline.generate(&states, &prompts, self.generation)?;
         let captions =
@@ -109,6 +91,32 @@ impl SetCaptioner<'_> {
     }
 }
 
+/// Decodes the image of a sample of `set` and resizes it for `pipeline` and `clip`.
+pub(crate) fn resize(
+    pipeline: &CaptionPipeline,
+    clip: Option<&ClipPipeline>,
+    set: &EvalSet,
+) -> impl Fn(&Sample) -> mm_data::Result<Resized> + Send + Sync + 'static + use<> {
+    let processor = pipeline.processor.clone();
+    let clip_processor = clip.map(|clip| clip.image.processor.clone());
+    let (background, fast_decode) = (set.background, set.fast_decode);
+    move |sample| {
+        let processors = || std::iter::once(&processor).chain(&clip_processor);
+        let divisor = |width, height| {
+            let divisors = processors().map(|processor| processor.largest_divisor(width, height));
+            if fast_decode { divisors.min().unwrap_or(1) } else { 1 }
+        };
+        let image = sample.image()?.decode_reduced(background, divisor)?;
+        let bad = |error: mm_vision::Error| mm_data::Error::bad(Fault::Image, error.to_string());
+        let for_clip = clip_processor.as_ref().map(|processor| processor.resize_reduced(&image));
+        Ok(Resized {
+            key: sample.key.clone(),
+            image: processor.resize_reduced(&image).map_err(bad)?,
+            for_clip: for_clip.transpose().map_err(bad)?,
+        })
+    }
+}
+
 /// Sets the `clip_score` of the captions of each image, with the unit rows `images` `[B, D]`, and puts the
 /// highest first. A caption that has none, because the tokenizer of the CLIP refuses it, comes last.
 ///
@@ -118,7 +126,7 @@ fn rerank(clip: &ClipPipeline, images: &Tensor, captions: &mut [Vec<Caption>]) -
     let texts: Vec<&str> = captions.iter().flatten().map(|caption| caption.caption.as_str()).collect();
     let places: Vec<i64> = (0..).zip(&*captions).flat_map(|(image, of)| vec![image; of.len()]).collect();
     let cosines = match clip.text.embed(&texts, texts.len().max(1)) {
-        Ok(rows) => cosines(images, &places, &rows)?.into_iter().map(Some).collect(),
+        Ok(rows) => cosines_at(images, &places, &rows)?.into_iter().map(Some).collect(),
         Err(error) => {
             let found = cosines_one_by_one(clip, images, &places, &texts)?;
             let missing = found.iter().filter(|cosine| cosine.is_none()).count();
@@ -137,16 +145,7 @@ fn rerank(clip: &ClipPipeline, images: &Tensor, captions: &mut [Vec<Caption>]) -
     Ok(())
 }
 
-/// The cosine of each of the rows `texts` `[N, D]` with the row of `images` at its place.
-fn cosines(images: &Tensor, places: &[i64], texts: &Tensor) -> Result<Vec<f32>> {
-    let cosines = mm_sys::inference_mode(|| {
-        let images = images.f_index_select(0, &Tensor::from_slice(places))?;
-        images.f_mul(texts)?.f_sum_dim_intlist([-1i64].as_slice(), false, tch::Kind::Float)
-    })?;
-    Ok(Vec::try_from(cosines.contiguous())?)
-}
-
-/// As [`cosines`], with none for a text that cannot be embedded.
+/// As [`cosines_at`], with none for a text that cannot be embedded.
 fn cosines_one_by_one(
     clip: &ClipPipeline,
     images: &Tensor,
@@ -155,7 +154,7 @@ fn cosines_one_by_one(
 ) -> Result<Vec<Option<f32>>> {
     let one = |(text, place): (&&str, &i64)| {
         let Ok(row) = clip.text.embed(&[text], 1) else { return Ok(None) };
-        Ok(cosines(images, &[*place], &row)?.first().copied())
+        Ok(cosines_at(images, &[*place], &row)?.first().copied())
     };
     texts.iter().zip(places).map(one).collect()
 }

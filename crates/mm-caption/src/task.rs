@@ -73,8 +73,7 @@ impl Task for CaptionTask {
         let device = self.vs.device();
         let next = NextTokens::new(&rows, self.pipeline.description.model.prefix_length());
         let next = next.to_device(device);
-        let (pixel_values, prompt) = (upload(&pixel_values, device), self.prompt.clone());
-        Ok(CaptionBatch { pixel_values, next, cut_captions, prompt, targets })
+        Ok(CaptionBatch { pixel_values: upload(&pixel_values, device), next, cut_captions, targets })
     }
 
     fn loss(&self, batch: &CaptionBatch) -> Result<Loss> {
@@ -84,7 +83,9 @@ impl Task for CaptionTask {
         }
         let states = self.encode(batch);
         match &self.scst {
-            Some(scst) => Ok(scst.loss(&self.pipeline, &states, batch, &self.group)?),
+            Some(scst) => {
+                Ok(scst.loss(&self.pipeline, &self.prompt, &states, &batch.targets, &self.group)?)
+            }
             None => self.teacher_forcing(&states, batch),
         }
     }
@@ -164,13 +165,14 @@ impl CaptionTask {
         let lora = config.lora.as_ref().map(|lora| Lora::attach(lora, &linears, NAMES, &vs)).transpose()?;
         let scst =
             config.scst.as_ref().map(|scst| Scst::new(scst, config.input.references, context)).transpose()?;
+        let prompt = pipeline.prompt(&config.input.prompt, 0)?.tokens;
         Ok(Self {
-            preprocess: preprocess(config, &pipeline, scst.as_ref())?,
+            preprocess: preprocess(config, &pipeline, &prompt, scst.as_ref()),
             vs,
             frozen,
             lora,
             base: config.model.from.clone(),
-            prompt: pipeline.prompt(&config.input.prompt, 0)?.tokens,
+            prompt,
             pipeline,
             label_smoothing: config.loss.label_smoothing,
             scst,
@@ -184,7 +186,7 @@ impl CaptionTask {
         if self.frozen.is_empty() {
             return captioner.encode(&batch.pixel_values, self.lora.is_none());
         }
-        captioner.bridge(&tch::no_grad(|| captioner.tower_outputs(&batch.pixel_values, false)))
+        captioner.connect(&tch::no_grad(|| captioner.tower_outputs(&batch.pixel_values, false)))
     }
 
     /// The mean cross-entropy of the next tokens of all processes.
@@ -215,18 +217,19 @@ fn below<'a>(name: &'a str, root: &str) -> Option<&'a str> {
 fn preprocess(
     config: &CaptionRunConfig,
     pipeline: &CaptionPipeline,
+    prompt: &[u32],
     scst: Option<&Scst>,
-) -> crate::Result<Map<CaptionItem>> {
-    let InputConfig { augment, canonical_share, prompt, max_tokens, references } = config.input.clone();
+) -> Map<CaptionItem> {
+    let InputConfig { augment, canonical_share, max_tokens, references, .. } = config.input.clone();
     let (background, fast_decode) = (config.data.background, config.data.fast_decode);
     let size = pipeline.description.model.image.image_size() as u32;
     let tokenizer = Arc::clone(&pipeline.tokenizer);
-    let prompt = pipeline.prompt(&prompt, 0)?.tokens;
+    let prompt = prompt.to_vec();
     let end = pipeline.description.tokens.end;
     let max_tokens = max_tokens.min(pipeline.captioner.decoder().sizes().max_length as usize);
     let target = scst.map(|scst| scst.targets(references));
     let needs_scene = scst.is_some_and(Scst::needs_scene);
-    Ok(Arc::new(move |sample: &Sample, rng: &mut SampleRng| {
+    Arc::new(move |sample: &Sample, rng: &mut SampleRng| {
         let caption = sample
             .draw_caption(canonical_share, rng)
             .ok_or_else(|| mm_data::Error::bad(Fault::NoCaption, "no caption"))?;
@@ -247,7 +250,7 @@ fn preprocess(
         };
         let tokens = CaptionTokens { token_ids, prompt_length: prompt.len() };
         Ok(CaptionItem { image, tokens, is_cut, target })
-    }))
+    })
 }
 
 /// The captions that rewards and evaluations compare with.

@@ -1,6 +1,5 @@
 //! The features of a locked text tower, computed once.
 
-use crate::init_from::read_captions;
 use crate::{Result, TextEmbedder};
 use mm_train::TaskContext;
 use std::collections::{BTreeSet, HashMap};
@@ -35,7 +34,7 @@ impl CachedTextFeatures {
         let mut own = Vec::new();
         if context.group.is_main() {
             let mut texts: BTreeSet<Vec<u32>> = BTreeSet::new();
-            for caption in read_captions(context, "captions read for the locked text tower") {
+            for caption in context.captions_by_sample("captions read for the locked text tower").flatten() {
                 texts.insert(model.tokenizer.encode(&caption)?);
                 if texts.len() > MOST {
                     tracing::warn!(

@@ -217,26 +217,10 @@ pub fn train_tokenizer(
     }
     let mut json = String::new();
     if context.group.is_main() {
-        let captions = read_captions(context, "captions read for the tokenizer");
+        let captions = context.captions_by_sample("captions read for the tokenizer").flatten();
         let captions = captions.map(|caption| clean.clean(&caption).into_owned()).collect::<Vec<_>>();
         json = train_bpe(captions.into_iter(), vocab_size, context_length)?.to_json()?;
     }
     let json = String::from_utf8_lossy(&context.group.broadcast_bytes(json.as_bytes())?).into_owned();
     Ok(Tokenizer::from_json(&json, context_length)?)
-}
-
-/// All captions of the training set, in its order. A sample that cannot be read has none here: it is counted
-/// when training reads it.
-pub(crate) fn read_captions(context: &TaskContext, work: &str) -> impl Iterator<Item = String> {
-    captions_by_sample(context, work).flatten()
-}
-
-/// The captions of each sample of the training set, in its order; `work` names the reading in the progress
-/// bar. A sample that cannot be read has none.
-pub fn captions_by_sample(context: &TaskContext, work: &str) -> impl Iterator<Item = Vec<String>> {
-    let (dataset, total) = (context.dataset, context.dataset.len());
-    (0..total).map(move |index| {
-        context.progress.report(work, index as u64 + 1, total as u64);
-        dataset.sample(index).map(|sample| sample.captions).unwrap_or_default()
-    })
 }

@@ -71,7 +71,7 @@ pub use evaluate::{Embedded, EvalSample, PairReport};
 pub use folder::{Architecture, CheckpointFormat, Description, ModelFolder, Saved};
 
 pub use head::{ContrastiveHead, Probability};
-pub use init_from::{captions_by_sample, train_tokenizer};
+pub use init_from::train_tokenizer;
 pub use linear_probe::{CSweep, Confusion, LabelledFeatures, LinearProbe, ProbeConfig, TriedC, sweep_c};
 pub use mm_core::OpenOptions;
 pub use mm_core::checkpoint::StoredType;

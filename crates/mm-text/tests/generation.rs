@@ -194,16 +194,8 @@ fn rules_and_distributions_equal_transformers() {
         if settings.keys().any(|key| ["min_p", "min_length"].contains(&key.as_str())) {
             continue; // not offered
         }
-        let all = GenerationConfig {
-            forced_bos_token_id: Some(0),
-            forced_eos_token_id: Some(0),
-            do_sample: true,
-            top_k: 50,
-            ..GenerationConfig::default()
-        };
+        let all = GenerationConfig { do_sample: true, top_k: 50, ..GenerationConfig::default() };
         let mut config: GenerationConfig = mm_core::hf::overlay(&all, &run["settings"]).unwrap();
-        config.forced_bos_token_id.take_if(|_| !settings.contains_key("forced_bos_token_id"));
-        config.forced_eos_token_id.take_if(|_| !settings.contains_key("forced_eos_token_id"));
         let prompt_length = run["prompt_length"].as_u64().unwrap() as usize;
         if let Some(max_length) = run["settings"]["max_length"].as_u64() {
             config.max_new_tokens = max_length as usize - prompt_length; // transformers' counts the prompt

@@ -40,6 +40,16 @@ impl<'a> TaskContext<'a> {
     pub fn new(device: Device, group: &'a ProcessGroup, dataset: &'a dyn Dataset) -> Self {
         Self { device, group, dataset, checkpoint: None, progress: &NoProgress }
     }
+
+    /// The captions of each sample of the training set, in its order; `work` names the reading in the
+    /// progress display. A sample that cannot be read has none here: it is counted when training reads it.
+    pub fn captions_by_sample(&self, work: &str) -> impl Iterator<Item = Vec<String>> {
+        let (dataset, total) = (self.dataset, self.dataset.len());
+        (0..total).map(move |index| {
+            self.progress.report(work, index as u64 + 1, total as u64);
+            dataset.sample(index).map(|sample| sample.captions).unwrap_or_default()
+        })
+    }
 }
 
 /// Shows progress of work that takes long: a bar in the command line, nothing in tests.

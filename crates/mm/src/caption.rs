@@ -114,7 +114,8 @@ fn draw(
     const SIDE: u32 = 224;
     let best = captioned.captions.first().context("there is no caption to draw")?;
     let image = read_image(captioned.key.as_ref())?;
-    let words = word_attention(pipeline, &image, &args.prompt, best)?;
+    let tokens: Vec<u32> = best.tokens.iter().map(|token| token.id).collect();
+    let words = word_attention(pipeline, &image, &args.prompt, &tokens)?;
     let picture = draw_strip(&pipeline.processor.resize(&image)?, &words, SIDE);
     let save = |to: &std::path::Path| picture.save_with_format(to, ImageFormat::Png);
     strip.write(|to| save(to).map_err(std::io::Error::other))?;

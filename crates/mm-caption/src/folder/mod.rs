@@ -262,7 +262,7 @@ impl Description {
         let mut json = json!(generation);
         if let Some(fields) = json.as_object_mut() {
             fields.remove("seed");
-            fields.retain(|_, value| value.as_array().is_none_or(|list| !list.is_empty()));
+            fields.retain(|_, value| !value.is_null() && *value != json!([]));
         }
         json["eos_token_id"] = self.tokens.end.into();
         json["pad_token_id"] = self.tokens.pad.into();

@@ -35,15 +35,21 @@ pub fn ref_clip_scores(
     counts: &[usize],
 ) -> Result<Vec<f32>, tch::TchError> {
     let places: Vec<i64> = (0..).zip(counts).flat_map(|(place, &count)| vec![place; count]).collect();
-    let cosines = mm_sys::inference_mode(|| {
-        dot(&captions.f_index_select(0, &Tensor::from_slice(&places))?, references)
-    })?;
-    let mut cosines = numbers(&cosines)?.into_iter();
+    let mut cosines = cosines_at(captions, &places, references)?.into_iter();
     let scores = clip_scores.iter().zip(counts).map(|(&score, &count)| {
         let closest = cosines.by_ref().take(count).fold(0.0, f32::max);
         if score > 0.0 && closest > 0.0 { 2.0 * score * closest / (score + closest) } else { 0.0 }
     });
     Ok(scores.collect())
+}
+
+/// The cosine of each of the unit rows `b` `[N, D]` with the row of `a` at its place.
+///
+/// # Errors
+/// There are not N places, or the widths differ.
+pub(crate) fn cosines_at(a: &Tensor, places: &[i64], b: &Tensor) -> Result<Vec<f32>, tch::TchError> {
+    let cosines = mm_sys::inference_mode(|| dot(&a.f_index_select(0, &Tensor::from_slice(places))?, b))?;
+    numbers(&cosines)
 }
 
 /// The dot products of the rows of `a` and `b`.

@@ -38,6 +38,7 @@ pub mod scenes;
 
 pub use bleu::BleuStatistics;
 pub use cider::{Cider, CiderForm, PreparedReferences};
+pub(crate) use clip_score::cosines_at;
 pub use clip_score::{CLIP_SCORE_PROMPT, CLIP_SCORE_WEIGHT, clip_scores, ref_clip_scores};
 pub use distinct::distinct;
 pub use document_frequencies::{DocumentFrequencies, FEW_IMAGES};

@@ -36,15 +36,7 @@ struct Output {
 type Generate<'a> = dyn Fn(&[i64], &[Prompt], &GenerationConfig) -> Vec<Vec<Hypothesis>> + 'a;
 
 fn settings(run: &Run) -> GenerationConfig {
-    let all = GenerationConfig {
-        forced_bos_token_id: Some(0),
-        forced_eos_token_id: Some(0),
-        ..GenerationConfig::default()
-    };
-    let mut config: GenerationConfig = overlay(&all, &run.settings).unwrap();
-    config.forced_bos_token_id.take_if(|_| run.settings["forced_bos_token_id"].is_null());
-    config.forced_eos_token_id.take_if(|_| run.settings["forced_eos_token_id"].is_null());
-    config
+    overlay(&GenerationConfig::default(), &run.settings).unwrap()
 }
 
 fn assert_equals(found: &[Hypothesis], expected: &[Output], eos: u32, name: &str) {

@@ -51,7 +51,7 @@ fn assert_equals_transformers(folder: &str) {
         let difference = largest_difference(&tokens, &expected);
         assert!(difference <= 1e-4, "{folder}: encoder {difference}");
     }
-    let states = captioner.bridge(&tokens);
+    let states = captioner.connect(&tokens);
     let logits = captioner.logits(&states, &input_ids);
     let real = mask.unsqueeze(-1).to_kind(Kind::Float); // of padding only the peer's are masked
     let difference = largest_difference(&(&logits * &real), &(take("logits").unwrap() * &real));

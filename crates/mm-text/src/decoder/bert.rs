@@ -196,8 +196,8 @@ impl TextDecoder for BertDecoder {
         self.sizes
     }
 
-    fn token_embeddings(&self) -> &Tensor {
-        self.word_embeddings.weight()
+    fn token_embeddings(&self) -> &Embedding {
+        self.word_embeddings.table()
     }
 
     fn embed(&self, vectors: &Tensor, positions: &Tensor) -> Tensor {

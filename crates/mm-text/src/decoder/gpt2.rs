@@ -29,7 +29,6 @@ pub struct Gpt2Config {
     /// Attention heads; divides `n_embd`.
     pub n_head: i64,
     /// Width between the MLP's two layers; none: four times `n_embd`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub n_inner: Option<i64>,
     /// The MLP's activation.
     pub activation_function: Activation,
@@ -191,8 +190,8 @@ impl TextDecoder for Gpt2 {
         self.sizes
     }
 
-    fn token_embeddings(&self) -> &Tensor {
-        self.wte.weight()
+    fn token_embeddings(&self) -> &Embedding {
+        self.wte.table()
     }
 
     fn embed(&self, vectors: &Tensor, positions: &Tensor) -> Tensor {

@@ -25,9 +25,7 @@ impl Gpt2Config {
         check_only(config, "scale_attn_weights", true.into())?;
         check_only(config, "scale_attn_by_inverse_layer_idx", false.into())?;
         check_only(config, "tie_word_embeddings", true.into())?;
-        let defaults = Self { n_inner: Some(0), ..Self::default() }; // absent, it is not a field to overlay
-        let mut read: Self = overlay(&defaults, config)?;
-        read.n_inner = read.n_inner.filter(|&width| width > 0);
+        let read: Self = overlay(&Self::default(), config)?;
         read.validate()?;
         Ok(read)
     }

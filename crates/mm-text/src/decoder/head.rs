@@ -19,9 +19,9 @@ impl TiedEmbedding {
         Self { table, bias, packed: None }
     }
 
-    /// `[vocab, D]`.
-    pub fn weight(&self) -> &Tensor {
-        self.table.weight()
+    /// The token embeddings.
+    pub fn table(&self) -> &Embedding {
+        &self.table
     }
 
     /// Maps `x` `[..., D]` to logits `[..., vocab]`.

@@ -22,7 +22,7 @@ pub use gpt2_hf::GPT2_LAYOUT;
 pub use labels::{CaptionTokens, NextTokens};
 
 use mm_core::Precision;
-use mm_core::nn::{AttentionMask, Context, Transformer};
+use mm_core::nn::{AttentionMask, Context, Embedding, Transformer};
 use std::fmt::Debug;
 use tch::{Kind, Tensor};
 
@@ -73,8 +73,8 @@ pub trait TextDecoder: Debug + Send {
     /// Its sizes.
     fn sizes(&self) -> DecoderSizes;
 
-    /// The table of token embeddings, `[vocab_size, D]`.
-    fn token_embeddings(&self) -> &Tensor;
+    /// The token embeddings, `[vocab_size, D]`.
+    fn token_embeddings(&self) -> &Embedding;
 
     /// Maps token embeddings `[R, L, D]`, or vectors in their place such as a prefix, at `positions` `[L]` or
     /// `[R, L]` to the input of the blocks.
@@ -91,7 +91,7 @@ pub trait TextDecoder: Debug + Send {
 
     /// The embeddings `[..., D]` of `input_ids` `[...]`.
     fn embed_tokens(&self, input_ids: &Tensor) -> Tensor {
-        Tensor::embedding(self.token_embeddings(), input_ids, -1, false, false)
+        self.token_embeddings().forward(input_ids)
     }
 
     /// The outputs of the blocks `[B, L, D]` for `vectors` `[B, L, D]` in the place of token embeddings, each
@@ -137,7 +137,10 @@ impl<T: TextDecoder + ?Sized> Decoder for T {
     }
 
     fn new_cache(&self, capacity: i64, context: Option<&Context>) -> DecoderCache {
-        DecoderCache::new(self.blocks().new_cache(capacity, context), self.token_embeddings().device())
+        DecoderCache::new(
+            self.blocks().new_cache(capacity, context),
+            self.token_embeddings().weight().device(),
+        )
     }
 
     fn step(&self, tokens: &Tensor, cache: &mut DecoderCache) -> Tensor {

@@ -39,10 +39,8 @@ pub struct GenerationConfig {
     /// No sequence of this many tokens occurs twice, prompt included; 0 for no such rule.
     pub no_repeat_ngram_size: usize,
     /// The first token of a text whose prompt is a single token.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub forced_bos_token_id: Option<u32>,
     /// The token at the limit of `max_new_tokens`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub forced_eos_token_id: Option<u32>,
     /// Tokens that are never generated.
     pub suppress_tokens: Vec<u32>,
@@ -160,16 +158,8 @@ impl GenerationConfig {
                 fields[field] = id.clone();
             }
         }
-        let defaults = Self { forced_bos_token_id: Some(0), forced_eos_token_id: Some(0), ..Self::default() };
-        let mut read = mm_core::hf::overlay(&defaults, &fields)
+        let read: Self = mm_core::hf::overlay(&Self::default(), &fields)
             .map_err(|reason| Error::Generation(format!("generation_config: {reason}")))?;
-        // Absent, the two stay at a value that only lists them as fields.
-        for (field, value) in [
-            ("forced_bos_token_id", &mut read.forced_bos_token_id),
-            ("forced_eos_token_id", &mut read.forced_eos_token_id),
-        ] {
-            *value = value.filter(|_| !fields[field].is_null());
-        }
         read.validate()?;
         Ok(read)
     }
