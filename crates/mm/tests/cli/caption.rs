@@ -1,5 +1,6 @@
 //! Captions of images by `mm caption`.
 
+use crate::caption_training;
 use crate::common::{failure, mm, success, write_config};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -273,6 +274,17 @@ fn captions_are_ordered_by_a_clip_and_filtered_by_its_scores() {
 
     let table = success(&[&["caption"], &options[..], &["--rerank", &clip, &photo("chelsea")]].concat());
     assert!(table.lines().next().unwrap().ends_with("cosine"), "{table}");
+
+    // The same CLIP measures the captions of an evaluation.
+    let from = caption_training::golden("blip");
+    let config = caption_training::write_config(folder.path(), &from, "");
+    let (set, blip) = (format!("metrics.clip={clip}"), captioner("blip"));
+    let arguments = ["eval", config.to_str().unwrap(), "--model", &blip, "--set", &set, "--json"];
+    let report: Value = serde_json::from_str(&success(&arguments)).unwrap();
+    for name in ["clip_score", "ref_clip_score"] {
+        let score = report[0]["metrics"][name].as_f64().unwrap();
+        assert!((0.0..=2.5).contains(&score), "{name} {score}");
+    }
 }
 
 #[test]

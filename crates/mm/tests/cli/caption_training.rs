@@ -54,7 +54,8 @@ decoder.n_positions = 64
 vocab_size = 600
 "#;
 
-fn write_config(folder: &Path, model: &str, more: &str) -> PathBuf {
+/// Writes the configuration with the tables `model` and `more`, and runs in `folder`.
+pub fn write_config(folder: &Path, model: &str, more: &str) -> PathBuf {
     let file = folder.join("small.toml");
     let text = CONFIG.replace("OUT", folder.to_str().unwrap()).replace("MODEL", model) + more;
     std::fs::write(&file, text).unwrap();
@@ -62,7 +63,7 @@ fn write_config(folder: &Path, model: &str, more: &str) -> PathBuf {
 }
 
 /// A captioner of transformers.
-fn golden(name: &str) -> String {
+pub fn golden(name: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/caption").join(name);
     format!("[model]\nfrom = {folder:?}\n")
 }

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod caption;
+mod caption_metrics;
 mod caption_training;
 mod classify;
 mod common;
