@@ -1,8 +1,7 @@
 //! The parts of an image that a captioner attends to at each word of a caption.
 
 use crate::{CaptionPipeline, Error, Result};
-use mm_image::image::imageops;
-use mm_image::{GLYPH_SIDE, RgbImage, draw_text, overlay_heat_map};
+use mm_image::{HeatMap, RgbImage};
 use mm_text::Tokenizer;
 use mm_vision::TokenGrid;
 use serde::Serialize;
@@ -19,6 +18,13 @@ pub struct WordAttention {
     /// The attention to each part of the image, row by row from the top left. They add up to 1 less the
     /// attention to tokens that are no part of the image, such as a ViT's class token.
     pub values: Vec<f32>,
+}
+
+impl WordAttention {
+    /// As a heat map to draw.
+    pub fn heat_map(&self) -> HeatMap<'_> {
+        HeatMap { label: &self.word, columns: self.columns, values: &self.values }
+    }
 }
 
 /// The cross-attention of each generated word of a caption of `image`, whose tokens after `prompt` are
@@ -93,64 +99,9 @@ fn words(tokenizer: &Tokenizer, prompt: &[u32], tokens: &[u32]) -> Result<Vec<(S
     Ok(words.into_iter().filter_map(named).collect())
 }
 
-/// Pixels between the pictures of a strip.
-const GAP: u32 = 4;
-/// The height of the words below them.
-const LABEL: u32 = 24;
-
-/// Pictures in a row of a strip.
-const PER_ROW: u32 = 10;
-
-/// Draws the square `image`, as the captioner sees it, and beside it one heat map for each of `words` with
-/// the word below: a strip of pictures of `side` pixels, of which a row has up to ten. The colors of a map
-/// are from blue at its smallest value to red at its largest.
-pub fn draw_strip(image: &RgbImage, words: &[WordAttention], side: u32) -> RgbImage {
-    let count = words.len() as u32 + 1;
-    let (columns, rows) = (count.min(PER_ROW), count.div_ceil(PER_ROW));
-    let size = (columns * (side + GAP) - GAP, rows * (side + LABEL));
-    let mut strip = RgbImage::from_pixel(size.0, size.1, [255; 3].into());
-    let picture = imageops::resize(image, side, side, imageops::FilterType::Triangle);
-    imageops::replace(&mut strip, &picture, 0, 0);
-    for (place, word) in (1..).zip(words) {
-        let (left, top) = (place % PER_ROW * (side + GAP), place / PER_ROW * (side + LABEL));
-        let map = overlay_heat_map(image, &scaled(&word.values), word.columns, side);
-        imageops::replace(&mut strip, &map, i64::from(left), i64::from(top));
-        draw_label(&mut strip, &word.word, (left, top + side), side);
-    }
-    strip
-}
-
-/// Values from 0 for the smallest to 1 for the largest.
-fn scaled(values: &[f32]) -> Vec<f32> {
-    let least = values.iter().copied().fold(f32::INFINITY, f32::min);
-    let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let range = if most > least { most - least } else { 1.0 };
-    values.iter().map(|value| (value - least) / range).collect()
-}
-
-/// Draws `word` in the middle of the space of `side` pixels whose upper left corner is given: large, or small
-/// where it is long, or its beginning where it is longer yet.
-fn draw_label(strip: &mut RgbImage, word: &str, (left, top): (u32, u32), side: u32) {
-    let fitting = (side / GLYPH_SIDE) as usize;
-    let length = word.chars().count();
-    let scale = if 2 * length <= fitting { 2 } else { 1 };
-    let text = if length <= fitting {
-        word.to_owned()
-    } else {
-        word.chars().take(fitting.saturating_sub(3)).chain("...".chars()).collect()
-    };
-    let width = GLYPH_SIDE * scale * text.chars().count() as u32;
-    let top = top + (LABEL - GLYPH_SIDE * scale) / 2;
-    draw_text(strip, &text, (left + side.saturating_sub(width) / 2, top), scale, [0; 3]);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn word(word: &str, values: &[f32]) -> WordAttention {
-        WordAttention { word: word.to_owned(), columns: 2, values: values.to_vec() }
-    }
 
     /// The words of `text` with the number of tokens of each, after `prompt`.
     fn counted(folder: &str, prompt: &str, text: &str) -> Vec<(String, usize)> {
@@ -179,23 +130,5 @@ mod tests {
         let found = counted("vit-gpt2", "a zeb", "ra");
         assert_eq!(found[0].0, "zebra");
         assert_eq!(counted("vit-gpt2", "", ""), []);
-    }
-
-    #[test]
-    fn a_strip_has_the_picture_and_a_map_a_word_with_the_word_below() {
-        let image = RgbImage::from_pixel(8, 8, [128; 3].into());
-        let words = [word("dog", &[0.01, 0.03, 0.01, 0.01]), word("very-long-words-are-small", &[0.0; 4])];
-        let strip = draw_strip(&image, &words, 64);
-        assert_eq!(strip.dimensions(), (3 * 64 + 2 * GAP, 64 + LABEL));
-        assert_eq!(strip[(32, 32)].0, [128; 3]);
-        let (hot, cold) = (strip[(64 + GAP + 60, 4)], strip[(64 + GAP + 4, 60)]);
-        assert!(hot[0] > hot[2] && cold[2] > cold[0], "{hot:?} {cold:?}");
-        let is_black = |&(x, y): &(u32, u32)| strip[(x, y)].0 == [0; 3];
-        let black = |from: u32| {
-            (from..from + 64).flat_map(|x| (64..64 + LABEL).map(move |y| (x, y))).filter(is_black).count()
-        };
-        assert_eq!(black(0), 0);
-        assert!(black(64 + GAP) > 50 && black(2 * (64 + GAP)) > 50);
-        assert_eq!(draw_strip(&image, &[], 64).dimensions(), (64, 64 + LABEL));
     }
 }

@@ -116,6 +116,7 @@ pub(crate) fn evaluate(
         tables,
         sections,
         credit: set.credit().to_owned(),
+        ..Evaluation::default()
     })
 }
 

@@ -44,7 +44,7 @@ mod set_captioner;
 mod task;
 mod timm;
 
-pub use attention::{WordAttention, draw_strip, word_attention};
+pub use attention::{WordAttention, word_attention};
 pub use batch::{CaptionBatch, CaptionItem};
 pub use config::{CaptionerConfig, CaptionerVariant, PrefixConfig, PrefixMapperConfig};
 pub use error::{Error, Result};

@@ -6,7 +6,7 @@ use crate::metrics::chair::CocoObjects;
 use crate::metrics::scenes::faithfulness;
 use crate::metrics::{Cider, CiderForm, DocumentFrequencies, ptb};
 use crate::run_config::{Baseline, References, ScstConfig};
-use crate::task::{loss_scale, references};
+use crate::task::references;
 use crate::{CaptionPipeline, Error, Result};
 use mm_data::Sample;
 use mm_dist::ProcessGroup;
@@ -119,7 +119,7 @@ impl Scst {
         let log_probs = (logits / self.config.temperature).log_softmax(-1, None);
         let log_probs = log_probs.gather(1, &next.labels.unsqueeze(-1), false).squeeze_dim(-1); // [N]
         let weights = Tensor::from_slice(&weights).to_device(pipeline.device);
-        let total = -(log_probs * weights).sum(Kind::Float) * loss_scale(group, next.count())?;
+        let total = -(log_probs * weights).sum(Kind::Float) * group.mean_scale(next.count())?;
 
         let all: Vec<Reward> = rewards.into_iter().flatten().collect();
         let mean = |value: &dyn Fn(&Reward) -> f64| {

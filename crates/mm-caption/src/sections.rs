@@ -3,7 +3,8 @@
 use crate::evaluate::EvalCaption;
 use crate::metrics::CaptionMetrics;
 use crate::metrics::scenes::SceneScore;
-use crate::{CaptionPipeline, Result, draw_strip, word_attention};
+use crate::{CaptionPipeline, Result, WordAttention, word_attention};
+use mm_image::draw_strip;
 use mm_data::html::thumbnail;
 use mm_train::{EvalSet, Figure, Section, SectionRow};
 
@@ -39,12 +40,10 @@ pub(crate) fn draw(
             is_framed: false,
         }];
         if place < EXPLAINED && pipeline.description.model.prefix_length() == 0 {
+            let words = word_attention(pipeline, &image, prompt, &caption.tokens)?;
+            let maps: Vec<_> = words.iter().map(WordAttention::heat_map).collect();
             figures.push(Figure {
-                image: draw_strip(
-                    &pipeline.processor.resize(&image)?,
-                    &word_attention(pipeline, &image, prompt, &caption.tokens)?,
-                    MAP,
-                ),
+                image: draw_strip(&pipeline.processor.resize(&image)?, &maps, MAP),
                 caption: format!("attention over the image for each word of: {}", caption.caption),
                 is_framed: false,
             });

@@ -10,7 +10,7 @@ use mm_core::lora::{Lora, record_linears};
 use mm_core::loss::token_cross_entropy;
 use mm_core::{OpenOptions, upload};
 use mm_data::{Fault, Map, Sample, SampleRng};
-use mm_dist::{ProcessGroup, ReduceOp};
+use mm_dist::ProcessGroup;
 use mm_text::decoder::{CaptionTokens, NextTokens};
 use mm_train::{EvalContext, EvalSet, Evaluation, Loss, Result, Supports, Task, TaskContext};
 use std::path::Path;
@@ -193,19 +193,12 @@ impl CaptionTask {
     fn teacher_forcing(&self, states: &Tensor, batch: &CaptionBatch) -> Result<Loss> {
         let next = &batch.next;
         let logits = self.pipeline.captioner.next_token_logits(states, next);
-        // Gradients are averaged over the processes, whose numbers of tokens differ.
-        let scale = loss_scale(&self.group, next.count())?;
+        let scale = self.group.mean_scale(next.count())?;
         let total = token_cross_entropy(&logits, &next.labels, self.label_smoothing) * scale;
         let correct = logits.detach().argmax(-1, false).eq_tensor(&next.labels).sum(Kind::Float) * scale;
         let parts = vec![("token_accuracy", correct), ("cut_captions", Tensor::from(batch.cut_captions))];
         Ok(Loss { total, parts })
     }
-}
-
-/// The factor that makes the mean over processes of their sums over `count` tokens the mean over all tokens.
-pub(crate) fn loss_scale(group: &ProcessGroup, count: usize) -> mm_dist::Result<f64> {
-    let all = group.reduce(&[count as f64], ReduceOp::Sum)?[0];
-    Ok(group.world() as f64 / all.max(1.0))
 }
 
 /// The name below the path `root`.

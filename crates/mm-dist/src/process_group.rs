@@ -121,6 +121,16 @@ impl ProcessGroup {
         Ok(Vec::try_from(tensor)?)
     }
 
+    /// The factor that makes the mean over processes of their sums over `count` terms the mean over the terms
+    /// of all: gradients are averaged over processes, whose numbers of terms differ.
+    ///
+    /// # Errors
+    /// Another process fails.
+    pub fn mean_scale(&self, count: usize) -> Result<f64> {
+        let all = self.reduce(&[count as f64], ReduceOp::Sum)?[0];
+        Ok(self.world() as f64 / all.max(1.0))
+    }
+
     /// Concatenates the rows of `x` of all processes in the order of the ranks. Shapes must be equal.
     ///
     /// # Errors

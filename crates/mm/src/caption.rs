@@ -7,10 +7,9 @@ use crate::progress::Bars;
 use crate::reading::ReadingArgs;
 use crate::{output, table};
 use anyhow::{Context, Result, bail, ensure};
-use mm_caption::{
-    Caption, CaptionPipeline, ImageCaptions, SetCaptioner, WordAttention, draw_strip, word_attention,
-};
+use mm_caption::{Caption, CaptionPipeline, ImageCaptions, SetCaptioner, WordAttention, word_attention};
 use mm_dist::ProcessGroup;
+use mm_image::draw_strip;
 use mm_image::image::ImageFormat;
 use mm_train::{NoProgress, Progress};
 use serde::Serialize;
@@ -116,7 +115,8 @@ fn draw(
     let image = read_image(captioned.key.as_ref())?;
     let tokens: Vec<u32> = best.tokens.iter().map(|token| token.id).collect();
     let words = word_attention(pipeline, &image, &args.prompt, &tokens)?;
-    let picture = draw_strip(&pipeline.processor.resize(&image)?, &words, SIDE);
+    let maps: Vec<_> = words.iter().map(WordAttention::heat_map).collect();
+    let picture = draw_strip(&pipeline.processor.resize(&image)?, &maps, SIDE);
     let save = |to: &std::path::Path| picture.save_with_format(to, ImageFormat::Png);
     strip.write(|to| save(to).map_err(std::io::Error::other))?;
     Ok(words)
