@@ -20,6 +20,9 @@ pub struct Evaluation {
     pub metrics: Vec<Metric>,
     /// The numbers by row and column.
     pub tables: Vec<Table>,
+    /// Curves over something other than steps.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plots: Vec<Plot>,
     /// Pictures with their texts, where the caller asked for them.
     #[serde(skip)]
     pub sections: Vec<Section>,
@@ -65,6 +68,17 @@ pub enum Cell {
     Share(f64),
     /// Nothing to divide by.
     Missing,
+}
+
+/// Lines over an axis: a risk-coverage curve.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Plot {
+    /// The subject.
+    pub title: String,
+    /// The name of the horizontal axis.
+    pub x: String,
+    /// The lines, by name, each as points (x, y) with x ascending.
+    pub lines: Vec<(String, Vec<(f64, f64)>)>,
 }
 
 /// Pictures on one subject.

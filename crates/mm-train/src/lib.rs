@@ -60,7 +60,7 @@ pub use config::{
 pub use ema::Ema;
 pub use error::{Error, Result};
 pub use eval_set::{EvalContext, EvalSet, ReadReport, gather};
-pub use evaluation::{Cell, Evaluation, Figure, Metric, Section, SectionRow, Table};
+pub use evaluation::{Cell, Evaluation, Figure, Metric, Plot, Section, SectionRow, Table};
 pub use micro_batch::MicroBatch;
 pub use page::write_page;
 pub use precision::resolve_precision;

@@ -1,9 +1,8 @@
-//! Curves of a run's metrics, drawn as SVG.
+//! Curves of a run's metrics.
 
-use mm_data::html::escape;
+use super::svg;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 /// A metric over steps.
 pub(super) struct Curve {
@@ -36,54 +35,9 @@ impl Curve {
         self.points.len() > 1
     }
 
-    /// The curve as an SVG of 560 by 220 with its axes.
+    /// The curve as an SVG with its axes.
     pub(super) fn svg(&self) -> String {
-        const WIDTH: f64 = 560.0;
-        const HEIGHT: f64 = 220.0;
-        const LEFT: f64 = 52.0;
-        const BOTTOM: f64 = 26.0;
-        let bounds = |of: fn(&(f64, f64)) -> f64| {
-            self.points
-                .iter()
-                .map(of)
-                .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
-        };
-        let ((first, last), (_, high)) = (bounds(|p| p.0), bounds(|p| p.1));
-        let (low, high) = (0.0, if high > 0.0 { high * 1.05 } else { 1.0 });
-        let x = |step: f64| LEFT + (step - first) / (last - first).max(1e-9) * (WIDTH - LEFT - 8.0);
-        let y = |value: f64| 8.0 + (high - value) / (high - low) * (HEIGHT - BOTTOM - 8.0);
-        let mut svg = format!(
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{} by step\">",
-            escape(&self.name)
-        );
-        // Two digits of the largest label differ between ticks.
-        let decimals = (2.0 - high.log10().floor()).clamp(0.0, 6.0) as usize;
-        for tick in 0..=4 {
-            let value = low + (high - low) * f64::from(tick) / 4.0;
-            let at = y(value);
-            let _ = write!(
-                svg,
-                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{WIDTH}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>"
-            );
-            let _ = write!(
-                svg,
-                "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{value:.decimals$}</text>",
-                LEFT - 6.0,
-                at + 4.0
-            );
-        }
-        for (step, anchor) in [(first, "start"), (last, "end")] {
-            let _ = write!(
-                svg,
-                "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"{anchor}\">step {step}</text>",
-                x(step),
-                HEIGHT - 8.0
-            );
-        }
-        let points: Vec<String> =
-            self.points.iter().map(|&(s, v)| format!("{:.1},{:.1}", x(s), y(v))).collect();
-        let _ = write!(svg, "<polyline points=\"{}\"/></svg>", points.join(" "));
-        svg
+        svg::lines(&self.name, "step", std::slice::from_ref(&self.points))
     }
 }
 

@@ -1,7 +1,8 @@
 //! The parts of the page as HTML.
 
 use super::curve::Curve;
-use crate::{Cell, Evaluation, Section, SectionRow, Table};
+use super::svg;
+use crate::{Cell, Evaluation, Plot, Section, SectionRow, Table};
 use mm_data::html::{data_url, escape};
 use std::fmt::Write;
 
@@ -44,13 +45,14 @@ fn curves_section(curves: &[Curve], evaluations: &[Evaluation]) -> Option<String
 
 /// One evaluation set, with its credit.
 fn evaluation(evaluation: &Evaluation) -> String {
-    let Evaluation { set, samples, bad_samples, tables, sections, credit, .. } = evaluation;
+    let Evaluation { set, samples, bad_samples, tables, plots, sections, credit, .. } = evaluation;
     let bad = if *bad_samples > 0 { format!(", {bad_samples} unreadable") } else { String::new() };
     let mut html = format!("<h2>{}: {samples} samples{bad}</h2>\n", escape(set));
     if tables.is_empty() {
         html += &table(&metrics_table(evaluation));
     }
     html.extend(tables.iter().map(table));
+    html.extend(plots.iter().map(plot));
     html.extend(sections.iter().map(section));
     if !credit.is_empty() {
         let _ = writeln!(html, "<footer>{}</footer>", escape(credit));
@@ -80,6 +82,15 @@ fn table(table: &Table) -> String {
         html += &cells("td", &row.iter().map(Cell::text).collect::<Vec<_>>());
     }
     html + "</table>\n"
+}
+
+fn plot(plot: &Plot) -> String {
+    let (names, lines): (Vec<_>, Vec<_>) = plot.lines.iter().cloned().unzip();
+    let last = |line: &Vec<(f64, f64)>| line.last().map_or(f64::NAN, |&(_, value)| value);
+    let named = names.iter().zip(&lines).map(|(name, line)| format!("{name}, last {:.3}", last(line)));
+    let caption = escape(&format!("{}: {}", plot.title, named.collect::<Vec<_>>().join("; ")));
+    let svg = svg::lines(&plot.title, &plot.x, &lines);
+    format!("<figure>{svg}<figcaption>{caption}</figcaption></figure>\n")
 }
 
 fn section(section: &Section) -> String {

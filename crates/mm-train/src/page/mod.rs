@@ -2,6 +2,7 @@
 
 mod curve;
 mod html;
+mod svg;
 
 use crate::{Evaluation, Result};
 use curve::Curve;
@@ -24,7 +25,7 @@ pub fn write_page(title: &str, metrics: &str, evaluations: &[Evaluation], file: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Cell, Figure, Metric, Section, SectionRow, Table};
+    use crate::{Cell, Figure, Metric, Plot, Section, SectionRow, Table};
     use mm_image::RgbImage;
 
     #[test]
@@ -51,6 +52,11 @@ mod tests {
                     }],
                 }],
             }],
+            plots: vec![Plot {
+                title: "Risk by coverage".into(),
+                x: "coverage".into(),
+                lines: vec![("model".into(), vec![(0.0, 0.0), (1.0, 0.25)])],
+            }],
             credit: credit.into(),
             ..Evaluation::default()
         };
@@ -70,6 +76,8 @@ mod tests {
             "a &lt;b&gt;",
             "25.0%",
             "red &quot;cat&quot;",
+            "Risk by coverage: model, last 0.250",
+            "coverage 0</text>",
             "class=\"framed\" src=\"data:image/png;base64,",
             "<footer>Twemoji</footer>",
             "<footer>drawn here</footer>",
