@@ -2,16 +2,13 @@
 
 use crate::folder::{CaptionerFolder, Description, SpecialTokens};
 use crate::run_config::CaptionRunConfig;
-use crate::timm::TimmResNet;
-use crate::{CaptionPipeline, Captioner, CaptionerConfig, CaptionerVariant, Error, Result};
-use mm_clip::{ModelFolder, TokenizerConfig, train_tokenizer};
+use crate::{CaptionPipeline, Captioner, CaptionerVariant, Error, Result};
+use mm_clip::{ImageTowerCheckpoint, run_tokenizer};
 use mm_core::nn::take_frozen;
 use mm_core::seed;
-use mm_text::Tokenizer;
 use mm_train::TaskContext;
-use mm_vision::{ImageProcessor, ImageTowerConfig};
+use mm_vision::ImageProcessor;
 use std::sync::Arc;
-use tch::Tensor;
 use tch::nn::VarStore;
 
 /// Builds the captioner of `config` on `vs`, and moves a frozen image tower into a store of its own.
@@ -60,11 +57,13 @@ fn from_checkpoint(
 
 /// A new captioner, with the image tower of `model.image_from` where that is set.
 fn new(config: &CaptionRunConfig, context: &TaskContext, vs: &VarStore) -> Result<CaptionPipeline> {
-    let tower = config.model.image_from.as_deref().map(Tower::open).transpose()?;
-    let image = tower.as_ref().map(Tower::config).transpose()?;
+    let tower = config.model.image_from.as_deref().map(ImageTowerCheckpoint::open).transpose()?;
+    let image = tower.as_ref().map(ImageTowerCheckpoint::config).transpose()?;
     let missing = || Error::Model("[model] has no image tower or no decoder".to_owned());
     let mut model = config.model.captioner(image).ok_or_else(missing)?;
-    let tokenizer = tokenizer(config, context, model.decoder.max_length() as usize)?;
+    let captions = context.captions_by_sample("captions read for the tokenizer").flatten();
+    let max_length = model.decoder.max_length() as usize;
+    let tokenizer = run_tokenizer(config.tokenizer.as_ref(), context, captions, max_length)?;
     if config.tokenizer.as_ref().is_some_and(|tokenizer| tokenizer.vocab_size.is_some()) {
         model.decoder.set_vocab_size(tokenizer.vocab_size() as i64);
     }
@@ -83,7 +82,8 @@ fn new(config: &CaptionRunConfig, context: &TaskContext, vs: &VarStore) -> Resul
     let tokens = SpecialTokens { start, end: tokenizer.eos_id(), pad: tokenizer.pad_id() };
     let captioner = Captioner::new(&vs.root(), &model)?;
     if let Some(tower) = tower {
-        tower.fill(&model, vs)?;
+        let has_projection = matches!(model.variant, CaptionerVariant::Prefix(_));
+        tower.fill(vs, model.image_root(), has_projection)?;
     }
     Ok(CaptionPipeline {
         captioner,
@@ -98,85 +98,4 @@ fn new(config: &CaptionRunConfig, context: &TaskContext, vs: &VarStore) -> Resul
 /// The whole image, whatever its ratio: a caption is about all of it.
 fn squashed(size: u32) -> ImageProcessor {
     ImageProcessor::default_blip(size)
-}
-
-/// The checkpoint of an image tower.
-enum Tower {
-    /// Of a CLIP, or a tower alone.
-    Clip(Box<ModelFolder>),
-    Timm(Box<TimmResNet>),
-}
-
-impl Tower {
-    fn open(model: &str) -> Result<Self> {
-        Ok(match TimmResNet::open(model)? {
-            Some(resnet) => Self::Timm(Box::new(resnet)),
-            None => Self::Clip(Box::new(ModelFolder::open(model)?)),
-        })
-    }
-
-    fn config(&self) -> Result<ImageTowerConfig> {
-        Ok(match self {
-            Self::Clip(folder) => folder.image()?.0,
-            Self::Timm(resnet) => resnet.config.clone(),
-        })
-    }
-
-    fn processor(&self) -> Result<ImageProcessor> {
-        Ok(match self {
-            Self::Clip(folder) => folder.processor()?,
-            Self::Timm(resnet) => resnet.processor.clone(),
-        })
-    }
-
-    /// Copies the weights to the variables of `vs`, of which the tower has a part.
-    fn fill(self, model: &CaptionerConfig, vs: &VarStore) -> Result<()> {
-        let own = format!("{}.", model.image_root());
-        let below = |name: &str| name.strip_prefix(&own).map(str::to_owned);
-        match self {
-            Self::Timm(resnet) => {
-                let variables = vs.variables().into_iter();
-                resnet.fill(variables.filter_map(|(name, tensor)| Some((below(&name)?, tensor))).collect())
-            }
-            Self::Clip(mut folder) => {
-                let has_projection = matches!(model.variant, CaptionerVariant::Prefix(_));
-                if !has_projection {
-                    folder
-                        .weights
-                        .retain(|name| !name.starts_with("visual_projection") && name != "visual.proj");
-                }
-                let root = model.image.root();
-                let renamed = |(name, variable): (String, Tensor)| {
-                    if let Some(rest) = below(&name) {
-                        return Some((format!("{root}.{rest}"), variable));
-                    }
-                    (has_projection && name.starts_with("visual_projection.")).then_some((name, variable))
-                };
-                let variables = vs.variables().into_iter().filter_map(renamed).collect();
-                Ok(folder.fill_variables(variables, None)?)
-            }
-        }
-    }
-}
-
-/// The tokenizer that `[tokenizer]` names or trains; of a resumed run, the checkpoint's.
-fn tokenizer(config: &CaptionRunConfig, context: &TaskContext, max_length: usize) -> Result<Tokenizer> {
-    let TokenizerConfig { from, vocab_size, text_clean } = config.tokenizer.clone().unwrap_or_default();
-    let tokenizer = match (from, vocab_size, context.checkpoint) {
-        (_, Some(_), Some(checkpoint)) => Tokenizer::for_decoder(checkpoint)?,
-        (Some(from), _, Some(checkpoint)) if !from.exists() => {
-            let (from, shown) = (from.display(), checkpoint.display());
-            tracing::warn!("{from} is missing: the run continues with the tokenizer in {shown}");
-            Tokenizer::for_decoder(checkpoint)?
-        }
-        (Some(from), _, _) => Tokenizer::for_decoder(&from)?,
-        (None, Some(vocab_size), None) => {
-            train_tokenizer(context, text_clean.unwrap_or_default(), vocab_size, max_length)?
-        }
-        (None, None, _) => return Err(Error::Model("[tokenizer] is missing".to_owned())),
-    };
-    Ok(match text_clean {
-        Some(clean) => tokenizer.with_text_clean(clean)?,
-        None => tokenizer,
-    })
 }

@@ -42,7 +42,6 @@ mod scst;
 mod sections;
 mod set_captioner;
 mod task;
-mod timm;
 
 pub use attention::{WordAttention, word_attention};
 pub use batch::{CaptionBatch, CaptionItem};

@@ -2,10 +2,11 @@
 
 use crate::folder::ModelFolder;
 use crate::layer_groups::group_of;
+use crate::tokenizer::train_tokenizer;
 use crate::{Clip, ClipConfig, Error, Lock, ModelConfig, Result, TokenizerConfig};
 use mm_core::checkpoint::variable_shapes;
 use mm_core::nn::take_frozen;
-use mm_text::{TextClean, Tokenizer, train_bpe};
+use mm_text::Tokenizer;
 use mm_train::TaskContext;
 use mm_vision::ImageProcessor;
 use std::path::Path as FilePath;
@@ -120,7 +121,8 @@ impl InitFrom {
                     Some(saved) => Tokenizer::from_dir(saved)?.with_context_length(context_length)?,
                     None => {
                         let clean = config.text_clean.unwrap_or_default();
-                        train_tokenizer(context, clean, vocab_size, context_length)?
+                        let captions = context.captions_by_sample("captions read for the tokenizer");
+                        train_tokenizer(context, captions.flatten(), clean, vocab_size, context_length)?
                     }
                 };
                 self.config.text.set_vocabulary(&tokenizer);
@@ -196,31 +198,4 @@ impl InitFrom {
 fn missing(model: &ModelConfig) -> Option<(&str, mm_core::Error)> {
     let names = [&model.from, &model.image_from, &model.text_from].into_iter().flatten();
     names.map(String::as_str).find_map(|name| Some((name, mm_core::hub::resolve(name).err()?)))
-}
-
-/// Trains a tokenizer of at most `vocab_size` tokens on the training captions, cleaned by `clean`, for texts
-/// of up to `context_length` tokens. Rank 0 reads the captions and broadcasts the result.
-///
-/// # Errors
-/// The training set is a stream, or has too few words.
-pub fn train_tokenizer(
-    context: &TaskContext,
-    clean: TextClean,
-    vocab_size: usize,
-    context_length: usize,
-) -> Result<Tokenizer> {
-    let dataset = context.dataset;
-    if dataset.stream().is_some() {
-        let reason = "is a stream, which is read once: a tokenizer cannot be trained on its captions first";
-        let problem = format!("`{}` {reason}; name one with [tokenizer] from = \"DIR\"", dataset.name());
-        return Err(Error::Model(problem));
-    }
-    let mut json = String::new();
-    if context.group.is_main() {
-        let captions = context.captions_by_sample("captions read for the tokenizer").flatten();
-        let captions = captions.map(|caption| clean.clean(&caption).into_owned()).collect::<Vec<_>>();
-        json = train_bpe(captions.into_iter(), vocab_size, context_length)?.to_json()?;
-    }
-    let json = String::from_utf8_lossy(&context.group.broadcast_bytes(json.as_bytes())?).into_owned();
-    Ok(Tokenizer::from_json(&json, context_length)?)
 }

@@ -11,6 +11,7 @@
 //!   transformers, open_clip and OpenAI, [`ModelConverter`] converts between them;
 //! - [`ZeroShot`] classifies by labels, [`Retrieval`] measures search both ways, [`Embedded`] does
 //!   both over a set;
+//! - [`ImageTowerCheckpoint`] is the image tower of a checkpoint, for models of other tasks;
 //! - [`LinearProbe`] is a linear classifier on frozen embeddings;
 //! - [`relevance`] shows which parts of an image contribute to its similarity with a text.
 //!
@@ -48,6 +49,7 @@ mod folder;
 mod grad_cache;
 mod head;
 pub mod heat_map;
+mod image_tower;
 mod init_from;
 mod layer_groups;
 mod linear_probe;
@@ -60,6 +62,8 @@ mod retrieval;
 mod run_config;
 mod sections;
 mod task;
+mod timm;
+mod tokenizer;
 mod zero_shot;
 
 pub use batch::{ClipBatch, ClipItem, TextInput};
@@ -71,7 +75,7 @@ pub use evaluate::{Embedded, EvalSample, PairReport};
 pub use folder::{Architecture, CheckpointFormat, Description, ModelFolder, Saved};
 
 pub use head::{ContrastiveHead, Probability};
-pub use init_from::train_tokenizer;
+pub use image_tower::ImageTowerCheckpoint;
 pub use linear_probe::{CSweep, Confusion, LabelledFeatures, LinearProbe, ProbeConfig, TriedC, sweep_c};
 pub use mm_core::OpenOptions;
 pub use mm_core::checkpoint::StoredType;
@@ -82,4 +86,5 @@ pub use relevance::{Relevance, relevance};
 pub use retrieval::Retrieval;
 pub use run_config::{ClipRunConfig, InputConfig, LossConfig, TokenizerConfig, ZeroShotConfig};
 pub use task::ClipTask;
+pub use tokenizer::run_tokenizer;
 pub use zero_shot::{ClassReport, Templates, ZeroShot, ZeroShotReport};

@@ -1,4 +1,4 @@
-//! A pretrained ResNet of timm as the image tower of a new captioner.
+//! A pretrained ResNet of timm as an image tower.
 //!
 //! timm's folders on the hub (`timm/resnet50.a1_in1k`) have torchvision's names, and a `config.json` with the
 //! architecture and the preprocessing.
@@ -10,17 +10,17 @@ use mm_vision::{ImageProcessor, ImageTowerConfig, ResNetConfig};
 use serde_json::{Value, json};
 use tch::Tensor;
 
-/// A ResNet in a folder of timm, without its classifier.
+/// The image tower in a folder of timm, without its classifier.
 #[derive(Debug)]
-pub(crate) struct TimmResNet {
+pub(crate) struct TimmTower {
     /// The tower.
     pub config: ImageTowerConfig,
-    /// Images as the weights were trained on them, but whole: a caption is about all of an image.
+    /// Images as the weights were trained on them, but whole instead of cropped.
     pub processor: ImageProcessor,
     weights: Weights,
 }
 
-impl TimmResNet {
+impl TimmTower {
     /// Opens the folder or hub name `model`; none where it has no config of timm.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ mod tests {
                                      "std": [0.229, 0.224, 0.225] });
             let config = json!({ "architecture": architecture, "pretrained_cfg": pretrained });
             std::fs::write(folder.path().join(CONFIG_FILE), config.to_string()).unwrap();
-            TimmResNet::open(folder.path().to_str().unwrap())
+            TimmTower::open(folder.path().to_str().unwrap())
         };
         let opened = describe("resnet18").unwrap().unwrap();
         assert_eq!(opened.processor.output_size(), (96, 96));

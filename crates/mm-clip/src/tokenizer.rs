@@ -1,0 +1,64 @@
+//! The tokenizer of a run: one that exists, or one that is trained on the texts of the training set.
+
+use crate::{Error, Result, TokenizerConfig};
+use mm_text::{TextClean, Tokenizer, train_bpe};
+use mm_train::TaskContext;
+
+/// The tokenizer that `config` (`[tokenizer]`) names or trains on `texts`, for texts of up to `max_length`
+/// tokens; of a resumed run, the checkpoint's. It is opened by [`Tokenizer::for_decoder`]. `texts` are read
+/// on rank 0, and only for training.
+///
+/// # Errors
+/// It is missing, cannot be opened, or as [`train_tokenizer`].
+pub fn run_tokenizer(
+    config: Option<&TokenizerConfig>,
+    context: &TaskContext,
+    texts: impl Iterator<Item = String>,
+    max_length: usize,
+) -> Result<Tokenizer> {
+    let TokenizerConfig { from, vocab_size, text_clean } = config.cloned().unwrap_or_default();
+    let tokenizer = match (from, vocab_size, context.checkpoint) {
+        (_, Some(_), Some(checkpoint)) => Tokenizer::for_decoder(checkpoint)?,
+        (Some(from), _, Some(checkpoint)) if !from.exists() => {
+            let (from, shown) = (from.display(), checkpoint.display());
+            tracing::warn!("{from} is missing: the run continues with the tokenizer in {shown}");
+            Tokenizer::for_decoder(checkpoint)?
+        }
+        (Some(from), _, _) => Tokenizer::for_decoder(&from)?,
+        (None, Some(vocab_size), None) => {
+            train_tokenizer(context, texts, text_clean.unwrap_or_default(), vocab_size, max_length)?
+        }
+        (None, None, _) => return Err(Error::Model("[tokenizer] is missing".to_owned())),
+    };
+    Ok(match text_clean {
+        Some(clean) => tokenizer.with_text_clean(clean)?,
+        None => tokenizer,
+    })
+}
+
+/// Trains a tokenizer of at most `vocab_size` tokens on `texts` of the training set, cleaned by `clean`, for
+/// texts of up to `context_length` tokens. Rank 0 reads the texts and broadcasts the result.
+///
+/// # Errors
+/// The training set is a stream, or has too few words.
+pub fn train_tokenizer(
+    context: &TaskContext,
+    texts: impl Iterator<Item = String>,
+    clean: TextClean,
+    vocab_size: usize,
+    context_length: usize,
+) -> Result<Tokenizer> {
+    let dataset = context.dataset;
+    if dataset.stream().is_some() {
+        let reason = "is a stream, which is read once: a tokenizer cannot be trained on its texts first";
+        let problem = format!("`{}` {reason}; name one with [tokenizer] from = \"DIR\"", dataset.name());
+        return Err(Error::Model(problem));
+    }
+    let mut json = String::new();
+    if context.group.is_main() {
+        let texts = texts.map(|text| clean.clean(&text).into_owned()).collect::<Vec<_>>();
+        json = train_bpe(texts.into_iter(), vocab_size, context_length)?.to_json()?;
+    }
+    let json = String::from_utf8_lossy(&context.group.broadcast_bytes(json.as_bytes())?).into_owned();
+    Ok(Tokenizer::from_json(&json, context_length)?)
+}
