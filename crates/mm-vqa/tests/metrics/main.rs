@@ -1,0 +1,3 @@
+//! Metrics against the published programs, and on arbitrary texts.
+
+mod official;
