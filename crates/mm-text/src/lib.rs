@@ -73,6 +73,9 @@ mod config;
 pub mod decoder;
 mod error;
 pub mod generate;
+mod glove;
+mod lstm;
+mod question;
 mod tokenizer;
 mod tower;
 
@@ -80,5 +83,10 @@ pub use batch::{Padding, TokenBatch};
 pub use bert::{Bert, BertConfig, BertPooling};
 pub use clip_text::{ClipText, ClipTextConfig, ClipTextVariant};
 pub use error::{Error, Result};
-pub use tokenizer::{TOKENIZER_FILES, TextClean, Tokenizer, train_bpe};
+pub use glove::{GloveReport, read_glove};
+pub use lstm::{LstmConfig, LstmEncoder};
+pub use question::{
+    QuestionEncoder, QuestionEncoderConfig, QuestionEncoderSpec, QuestionStates, length_mask,
+};
+pub use tokenizer::{TOKENIZER_FILES, TextClean, Tokenizer, train_bpe, train_word_level};
 pub use tower::{PooledToken, TextTower, TextTowerConfig, TextTowerSpec};
