@@ -61,7 +61,7 @@ pub use loader::{Batch, Item, Loader, LoaderConfig, Map, Position, Tally};
 pub use sample::{BadSample, Draw, NegativeCaption, Question, Sample, SampleImage};
 pub use sources::{
     CocoConfig, FlickrConfig, FolderConfig, ImageList, KarpathyConfig, MixConfig, PairsConfig, ParquetConfig,
-    PromptsConfig, TableConfig, VqaConfig, WebDatasetConfig, Weighted, emoji, shapes,
+    PromptsConfig, QuestionList, TableConfig, VqaConfig, WebDatasetConfig, Weighted, emoji, shapes,
 };
 pub use tools::emoji_export::{EmojiStats, export_emoji};
 pub use tools::stats::{Measure, Spread, Stats};

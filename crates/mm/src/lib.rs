@@ -37,6 +37,7 @@ mod reading;
 mod table;
 mod tasks;
 mod train;
+mod vqa;
 
 use clap::{Parser, Subcommand};
 use mm_train::Task;
@@ -57,6 +58,7 @@ enum Command {
     Train(train::Args),
     Eval(eval::Args),
     Caption(caption::Args),
+    Vqa(vqa::Args),
     Classify(classify::Args),
     Embed(embed::Args),
     Attention(attention::Args),
@@ -94,7 +96,12 @@ fn run(outside: &[TaskEntry], log_levels: &str) -> ExitCode {
     // Restarting takes a tenth of a second, which only long work wins back.
     if matches!(
         cli.command,
-        Command::Train(_) | Command::Eval(_) | Command::Caption(_) | Command::Embed(_) | Command::Probe(_)
+        Command::Train(_)
+            | Command::Eval(_)
+            | Command::Caption(_)
+            | Command::Vqa(_)
+            | Command::Embed(_)
+            | Command::Probe(_)
     ) {
         openmp::shorten_spin();
     }
@@ -103,6 +110,7 @@ fn run(outside: &[TaskEntry], log_levels: &str) -> ExitCode {
         Command::Train(args) => train::dispatch(&args, outside),
         Command::Eval(args) => eval::dispatch(&args, outside).map(done),
         Command::Caption(args) => caption::run(&args).map(done),
+        Command::Vqa(args) => vqa::run(&args).map(done),
         Command::Classify(args) => classify::run(&args).map(done),
         Command::Embed(args) => embed::run(&args).map(done),
         Command::Attention(args) => attention::run(&args).map(done),

@@ -6,6 +6,7 @@ use mm_caption::CaptionPipeline;
 use mm_clip::{ClipPipeline, ImageEmbedder, OpenOptions, TextEmbedder};
 use mm_core::{DeviceConfig, Precision};
 use mm_image::RgbImage;
+use mm_vqa::VqaPipeline;
 use std::path::Path;
 
 /// The model, and how it is opened.
@@ -51,11 +52,22 @@ impl ModelArgs {
 
     /// Opens a captioner.
     pub fn open_captioner(&self) -> Result<CaptionPipeline> {
+        self.refuse_resolution("captioners")?;
+        named(&self.model, CaptionPipeline::open(&self.model, &self.options()))
+    }
+
+    /// Opens a model that answers questions.
+    pub fn open_vqa(&self) -> Result<VqaPipeline> {
+        self.refuse_resolution("models that answer questions")?;
+        named(&self.model, VqaPipeline::open(&self.model, &self.options()))
+    }
+
+    fn refuse_resolution(&self, models: &str) -> Result<()> {
         ensure!(
             self.resolution.is_none(),
-            "--resolution is not for captioners: their images have the size of the training; leave it out"
+            "--resolution is not for {models}: their images have the size of the training; leave it out"
         );
-        named(&self.model, CaptionPipeline::open(&self.model, &self.options()))
+        Ok(())
     }
 
     /// Opens the image side of a model.

@@ -3,7 +3,7 @@
 use crate::progress::Bars;
 use anyhow::{Context, Result, ensure};
 use mm_clip::{Embedded, ImageEmbedder};
-use mm_data::{BadSample, DatasetConfig, ImageList};
+use mm_data::{BadSample, Dataset, DatasetConfig, ImageList};
 use mm_dist::ProcessGroup;
 use mm_train::{EvalContext, EvalSet, Progress};
 use std::path::{Path, PathBuf};
@@ -46,8 +46,12 @@ impl ReadingArgs {
     /// The images of `paths`, which are images and folders of them. [`ReadingArgs::check_bad`] is for those
     /// that cannot be read.
     pub fn image_list(&self, paths: &[PathBuf]) -> Result<EvalSet> {
-        let images = Arc::new(ImageList::open(paths)?);
-        Ok(self.decoded(EvalSet::of_dataset("images", images, BACKGROUND, usize::MAX)?))
+        self.set("images", Arc::new(ImageList::open(paths)?))
+    }
+
+    /// The samples of `dataset`. [`ReadingArgs::check_bad`] is for those that cannot be read.
+    pub fn set(&self, name: &str, dataset: Arc<dyn Dataset>) -> Result<EvalSet> {
+        Ok(self.decoded(EvalSet::of_dataset(name, dataset, BACKGROUND, usize::MAX)?))
     }
 
     /// The set with its images decoded as the arguments say.

@@ -21,9 +21,8 @@ pub(super) fn lines(name: &str, x_name: &str, lines: &[Vec<(f64, f64)>]) -> Stri
     let x = |value: f64| LEFT + (value - first) / (last - first).max(1e-9) * (WIDTH - LEFT - 8.0);
     let y = |value: f64| 8.0 + (high - value) / (high - low) * (HEIGHT - BOTTOM - 8.0);
     let (name, x_name) = (escape(name), escape(x_name));
-    let mut svg = format!(
-        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{name} by {x_name}\">"
-    );
+    let mut svg =
+        format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{name} by {x_name}\">");
     // Two digits of the largest label differ between ticks.
     let decimals = (2.0 - high.log10().floor()).clamp(0.0, 6.0) as usize;
     for tick in 0..=4 {

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::super::error::{Error, Result};
 
 /// How answers are normalised before they are compared. The same predictions differ by points between
 /// protocols, so every number names its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// The evaluation of GT-Vision-Lab/VQA since March 2021 (commit a013f00), run by Python 3: both sides are
