@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::coco_captions;
+use crate::easy_vqa;
 use crate::launch;
 use crate::minilm::MINILM;
 use crate::wheel::Installed;
@@ -51,6 +52,16 @@ enum Set {
         #[arg(long, default_value = PYTHON)]
         python: PathBuf,
     },
+    /// Download easy-VQA: 5,000 images of shapes with 48,248 questions (4 MB)
+    #[command(after_help = "Example:\n  cargo xtask data easy-vqa")]
+    EasyVqa {
+        /// The folder to make [default: data/easy-vqa]
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// The Python whose pip downloads it (3.10 or newer)
+        #[arg(long, default_value = PYTHON)]
+        python: PathBuf,
+    },
     /// Pack any data set as WebDataset shards: `mm data shards` with all its options
     #[command(after_help = "Examples:\n  \
                       cargo xtask data shards --data 'kind = \"shapes\", samples = 500' --out data/shapes\n  \
@@ -75,11 +86,13 @@ pub enum Step {
     Minilm,
     /// The captions of COCO 2014 and the data of METEOR, in `data/coco-captions`.
     CocoCaptions,
+    /// easy-VQA, in `data/easy-vqa`.
+    EasyVqa,
 }
 
 impl Step {
     /// All steps.
-    pub const ALL: [Self; 3] = [Self::Emoji, Self::Minilm, Self::CocoCaptions];
+    pub const ALL: [Self; 4] = [Self::Emoji, Self::Minilm, Self::CocoCaptions, Self::EasyVqa];
 
     /// The name in `prepare` and on the command line.
     pub fn name(self) -> &'static str {
@@ -87,6 +100,7 @@ impl Step {
             Self::Emoji => "emoji",
             Self::Minilm => "minilm",
             Self::CocoCaptions => "coco-captions",
+            Self::EasyVqa => "easy-vqa",
         }
     }
 
@@ -96,6 +110,7 @@ impl Step {
             Self::Emoji => "data/emoji",
             Self::Minilm => "data/minilm",
             Self::CocoCaptions => "data/coco-captions",
+            Self::EasyVqa => "data/easy-vqa",
         }
     }
 
@@ -110,6 +125,7 @@ impl Step {
             Self::Emoji => run_command(emoji(workspace, &folder).stdout(std::io::stderr())),
             Self::Minilm => MINILM.install(&folder, Path::new(PYTHON)).map(drop),
             Self::CocoCaptions => coco_captions::install(&folder, Path::new(PYTHON)).map(drop),
+            Self::EasyVqa => easy_vqa::install(&folder, Path::new(PYTHON)).map(drop),
         }
     }
 }
@@ -131,6 +147,11 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
             let folder = folder(out, Step::CocoCaptions)?;
             let installed = coco_captions::install(&folder, python)?;
             report(workspace, "COCO's captions and METEOR's data are", &folder, &installed);
+            Ok(())
+        }
+        Set::EasyVqa { out, python } => {
+            let folder = folder(out, Step::EasyVqa)?;
+            report(workspace, "easy-VQA is", &folder, &easy_vqa::install(&folder, python)?);
             Ok(())
         }
         Set::Shards(args) => launch::run(workspace, &["data", "shards"], args),

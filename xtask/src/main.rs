@@ -10,6 +10,7 @@ mod ci;
 mod coco_captions;
 mod data;
 mod demo;
+mod easy_vqa;
 mod goldens;
 mod launch;
 mod libtorch;

@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(error(&wrong, &[]), "a.toml:2: `prepare`: unknown step `minilmm`; did you mean `minilm`?");
         let overridden = error(TOML, &["prepare=[\"x\"]"]);
         let expected = "--set prepare=[\"x\"]: `prepare`: unknown step `x`; known steps are emoji, minilm, \
-                        coco-captions";
+                        coco-captions, easy-vqa";
         assert_eq!(overridden, expected);
     }
 

@@ -2,18 +2,27 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::sources::balanced::{self, BalancedConfig};
+use crate::sources::clevr::{self, ClevrConfig};
 use crate::sources::coco::{self, CocoConfig};
+use crate::sources::easy_vqa::{self, EasyVqaConfig};
 use crate::sources::emoji::{EmojiConfig, EmojiDataset};
 use crate::sources::flickr::{self, FlickrConfig};
 use crate::sources::folder::{FolderConfig, FolderDataset};
+use crate::sources::gqa::{self, GqaConfig};
 use crate::sources::karpathy::{self, KarpathyConfig};
 use crate::sources::mix::MixConfig;
 use crate::sources::pairs::{PairsConfig, PairsDataset};
 use crate::sources::parquet::{ParquetConfig, ParquetDataset};
+use crate::sources::pmc_vqa::{self, PmcVqaConfig};
+use crate::sources::pope::{self, PopeConfig};
 use crate::sources::prompts::{PromptsConfig, PromptsDataset};
 use crate::sources::shapes::{ShapesConfig, ShapesDataset};
+use crate::sources::slake::{self, SlakeConfig};
+use crate::sources::split::{self, SplitConfig};
 use crate::sources::table::{TableConfig, TableDataset, TableFormat};
 use crate::sources::vqa::{VqaConfig, VqaDataset};
+use crate::sources::vqa_rad::{self, VqaRadConfig};
 use crate::sources::webdataset::WebDatasetConfig;
 use crate::{Dataset, Result};
 
@@ -51,6 +60,20 @@ pub enum DatasetConfig {
     Flickr30k(FlickrConfig),
     /// VQA v2 questions, with or without their answers.
     VqaV2(VqaConfig),
+    /// easy-VQA's questions about simple shapes.
+    EasyVqa(EasyVqaConfig),
+    /// GQA's questions about photographs.
+    Gqa(GqaConfig),
+    /// CLEVR's questions about rendered scenes.
+    Clevr(ClevrConfig),
+    /// POPE's yes/no questions about objects.
+    Pope(PopeConfig),
+    /// VQA-RAD's questions about radiology images.
+    VqaRad(VqaRadConfig),
+    /// SLAKE's questions about radiology images.
+    Slake(SlakeConfig),
+    /// PMC-VQA's multiple-choice questions about figures of medical articles.
+    PmcVqa(PmcVqaConfig),
     /// Parquet files with images inside, as Hugging Face `datasets` writes them.
     Parquet(ParquetConfig),
     /// WebDataset tar shards.
@@ -61,6 +84,10 @@ pub enum DatasetConfig {
     Pairs(PairsConfig),
     /// Several data sets, mixed by weight.
     Mix(MixConfig),
+    /// A data set with its answers or labels balanced.
+    Balanced(BalancedConfig),
+    /// The training part or the held-out part of a data set.
+    Split(SplitConfig),
 }
 
 impl DatasetConfig {
@@ -80,11 +107,20 @@ impl DatasetConfig {
             Self::Karpathy(config) => Box::new(karpathy::open(config)?),
             Self::Flickr30k(config) => Box::new(flickr::open(config)?),
             Self::VqaV2(config) => Box::new(VqaDataset::open(config)?),
+            Self::EasyVqa(config) => Box::new(easy_vqa::open(config)?),
+            Self::Gqa(config) => Box::new(gqa::open(config)?),
+            Self::Clevr(config) => Box::new(clevr::open(config)?),
+            Self::Pope(config) => Box::new(pope::open(config)?),
+            Self::VqaRad(config) => Box::new(vqa_rad::open(config)?),
+            Self::Slake(config) => Box::new(slake::open(config)?),
+            Self::PmcVqa(config) => Box::new(pmc_vqa::open(config)?),
             Self::Parquet(config) => Box::new(ParquetDataset::open(config)?),
             Self::Webdataset(config) => config.open()?,
             Self::Prompts(config) => Box::new(PromptsDataset::open(config)?),
             Self::Pairs(config) => Box::new(PairsDataset::open(config)?),
-            Self::Mix(config) => config.open()?,
+            Self::Mix(config) => Box::new(config.open()?),
+            Self::Balanced(config) => Box::new(balanced::open(config)?),
+            Self::Split(config) => Box::new(split::open(config)?),
         })
     }
 }

@@ -63,6 +63,12 @@ pub trait Dataset: Send + Sync {
         None
     }
 
+    /// Whether the draws of a mix come in random order within some thousand. Otherwise the data sets alternate
+    /// evenly, which for hundreds of rare ones would put the same into each batch.
+    fn mixture_is_shuffled(&self) -> bool {
+        false
+    }
+
     /// The samples as a stream, where they can only be read in sequence and not by index.
     fn stream(&self) -> Option<&dyn StreamingDataset> {
         None

@@ -6,8 +6,9 @@
 //!    the data set provides them, encoded images, captions, questions, a label, an instruction or a
 //!    preference. Reading one decodes nothing. The kinds of data sets are in `sources/`: tables (CSV, TSV,
 //!    JSON lines), image folders, published formats (COCO captions, Karpathy's splits, Flickr30k, VQA v2,
-//!    Parquet with images inside), WebDataset shards, prompts, image pairs, mixes of these, and the embedded
-//!    sets [`emoji`] and [`shapes`].
+//!    easy-VQA, GQA, CLEVR, POPE, VQA-RAD, SLAKE, PMC-VQA, Parquet with images inside), WebDataset shards,
+//!    prompts, image pairs, mixes, balanced sets and splits of these, and the embedded sets [`emoji`] and
+//!    [`shapes`].
 //! 2. The crate [`mm_image`] decodes, resizes, augments and normalizes the images.
 //! 3. A [`Loader`] does this on threads, in an order that depends on the seed alone. Its [`Position`] resumes
 //!    it exactly.
@@ -60,8 +61,10 @@ pub use error::{Error, Fault, Result};
 pub use loader::{Batch, Item, Loader, LoaderConfig, Map, Position, Tally};
 pub use sample::{BadSample, Draw, NegativeCaption, Question, Sample, SampleImage};
 pub use sources::{
-    CocoConfig, FlickrConfig, FolderConfig, ImageList, KarpathyConfig, MixConfig, PairsConfig, ParquetConfig,
-    PromptsConfig, QuestionList, TableConfig, VqaConfig, WebDatasetConfig, Weighted, emoji, shapes,
+    BalanceBy, BalancedConfig, ClevrConfig, CocoConfig, EasyVqaConfig, EasyVqaSplit, FlickrConfig,
+    FolderConfig, GqaConfig, ImageList, KarpathyConfig, MixConfig, PairsConfig, ParquetConfig, PmcVqaConfig,
+    PopeConfig, PromptsConfig, QuestionList, RadSplit, RadSplitBy, SlakeConfig, SlakeLanguage, SplitBy,
+    SplitConfig, SplitPart, TableConfig, VqaConfig, VqaRadConfig, WebDatasetConfig, Weighted, emoji, shapes,
 };
 pub use tools::emoji_export::{EmojiStats, export_emoji};
 pub use tools::stats::{Measure, Spread, Stats};

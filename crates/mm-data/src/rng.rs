@@ -19,6 +19,8 @@ pub(crate) enum Domain {
     StreamBuffer,
     /// The samples of a contact sheet.
     Sheet,
+    /// The order of the draws of a shuffled mix.
+    Mix,
 }
 
 /// The random number generator of a purpose. It depends on the arguments alone.

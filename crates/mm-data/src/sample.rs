@@ -1,6 +1,7 @@
 //! A sample: images with their texts.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Cursor;
 use std::path::PathBuf;
@@ -42,6 +43,8 @@ pub struct Sample {
     /// The key of the sample that this one is a variant of (for an emoji with a skin tone, the one without),
     /// so that evaluation can tell near duplicates apart from other pairs.
     pub variant_of: Option<String>,
+    /// The patient, case or document that the sample is from: samples of one group belong into one split.
+    pub group: Option<String>,
     /// The scene graph of the image, against which captions can be judged. [`shapes`](crate::shapes) has it,
     /// except for edits; shards do not store it.
     pub scene: Option<Arc<Scene>>,
@@ -131,6 +134,13 @@ pub struct Question {
     /// VQA v2's most frequent answer, the ground truth of its multiple-choice task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub multiple_choice_answer: Option<String>,
+    /// The options of a multiple-choice question, in order and without their letters; the right one is in
+    /// `answers`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<String>,
+    /// Other properties, in the data set's own words: `modality`, `location`, `semantic`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
 }
 
 /// An image that is drawn on demand instead of being stored.

@@ -30,6 +30,26 @@ const QUESTIONS: &str = r#"{"data_subtype": "val2014", "questions": [{"image_id"
 const ANSWERS: &str = r#"{"annotations": [{"question_id": 10, "image_id": 1, "answer_type": "yes/no",
 "question_type": "is it", "multiple_choice_answer": "yes", "answers": [{"answer": "yes", "answer_id": 1}]},
 {"question_id": 20, "image_id": 2, "answers": [{"answer": "cat"}]}]}"#;
+const GQA: &str = r#"{"07333408": {"question": "What is it?", "imageId": "2375429", "answer": "pipe",
+"types": {"detailed": "relS", "semantic": "rel", "structural": "query"}}, "02930152": {"question":
+"Is é dark?", "imageId": "n57721", "answer": "yes", "types": {"structural": "verify"}}}"#;
+const CLEVR: &str = r#"{"info": {"split": "val"}, "questions": [{"image_filename": "CLEVR_val_000000.png",
+"question_index": 0, "question": "Are there?", "answer": "no", "question_family_index": 12, "program":
+[{"inputs": [], "function": "scene"}, {"inputs": [0], "function": "exist"}]}, {"image_filename": "b.png",
+"question_index": 1, "question": "How many?"}]}"#;
+const POPE: &str = "{\"question_id\": 1, \"image\": \"a.jpg\", \"text\": \"Is é?\", \"label\": \"yes\"}\n\
+    {\"question_id\": 2, \"image\": \"a.jpg\", \"text\": \"Is it?\", \"label\": \"no\"}\n";
+const RAD: &str = r#"[{"qid": 0, "phrase_type": "freeform", "image_case_url": "case?id=4", "image_name":
+"synpic1.jpg", "image_organ": "HEAD", "question": "Where?", "question_type": "POS", "answer": "left",
+"answer_type": "OPEN "}, {"qid": "1", "phrase_type": "para", "image_case_url": "case?id=4", "image_name":
+"synpic1.jpg", "question": "How many?", "answer": 2}]"#;
+const SLAKE: &str = r#"[{"img_id": 1, "img_name": "xmlab1/source.jpg", "question": "What modality?", "answer":
+"MRI", "q_lang": "en", "location": "Abdomen", "modality": "MRI", "answer_type": "OPEN", "base_type": "vqa",
+"content_type": "Modality", "triple": ["vhead", "_"], "qid": 0}, {"img_name": "xmlab1/source.jpg", "question":
+"这?", "answer": "有", "q_lang": "zh", "qid": 1}]"#;
+const PMC: &str = "Figure_path,Question,Answer,Choice A,Choice B,Choice C,Choice D,Answer_label\n\
+    PMC1_F1.jpg,\"What, é?\",CT, A:CT,B:MRI,C:PET,D:X-ray,A\n\
+    PMC1_F2.jpg,Which?,MRI,A:CT,B:MRI,C:PET,D:No,B\n";
 const PROMPTS: &str = "a red fox in the snow\n\nein Füchslein 🦊\r\nlast";
 const PAIRS: &str = r#"
 {"before": "a", "after": "b", "instruction": "c", "before_caption": "É", "after_caption": "d"}
@@ -47,8 +67,17 @@ fn cases() -> Vec<(Vec<u8>, String)> {
         json("flickr30k", TOKEN),
         json("flickr30k", HUGGING),
         json("vqa_v2", QUESTIONS),
+        json("gqa", GQA),
+        json("clevr", CLEVR),
+        json("pope", POPE),
+        json("slake", SLAKE),
+        json("pmc_vqa", PMC),
         json("prompts", PROMPTS),
         json("pairs", PAIRS),
+        (
+            RAD.as_bytes().to_vec(),
+            "kind = 'vqa_rad'\npath = 'FILE'\nsplit_by = 'image'\nsplit = 'all'".into(),
+        ),
         (ANSWERS.as_bytes().to_vec(), "kind = 'vqa_v2'\npath = 'QUESTIONS'\nannotations = 'FILE'".into()),
     ];
     let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/readers");
@@ -75,14 +104,14 @@ fn peak_bytes() -> Option<u64> {
 }
 
 #[test]
-fn four_thousand_mutated_files_give_samples_or_errors() {
+fn six_thousand_mutated_files_give_samples_or_errors() {
     let folder = tempfile::tempdir().unwrap();
     let (file, questions) = (folder.path().join("file"), folder.path().join("questions"));
     fs::write(&questions, QUESTIONS).unwrap();
     let cases = cases();
     let mut rng = SampleRng::seed_from_u64(3);
     let (mut refused, mut bad, mut whole, mut panics) = (0, 0, 0, 0);
-    for number in 0..4400 {
+    for number in 0..6400 {
         let (bytes, config) = &cases[number % cases.len()];
         // Overwriting a file would sync it to the disk, which is slow.
         let _ = fs::remove_file(&file);

@@ -33,7 +33,7 @@ use std::time::Duration;
 pub use config::LoaderConfig;
 use config::Places;
 use feed::{Feed, Numbered, Streamed};
-use order::{Order, OrderConfig};
+use order::{Order, OrderConfig, ShuffledDraws};
 pub use position::{Position, Tally};
 use report::Report;
 use workers::{Shared, Workers};
@@ -91,6 +91,8 @@ pub struct Loader<T> {
     config: LoaderConfig,
     rank: Rank,
     weights: Vec<f64>,
+    /// The order of the draws of a mix that is shuffled.
+    shuffled: Option<ShuffledDraws>,
     position: Position,
     /// The epoch and place of the next batch to prefetch.
     ahead: (u64, usize),
@@ -129,6 +131,8 @@ impl<T: Item> Loader<T> {
         let alone = [WeightedDataset { weight: 1.0, dataset: source.clone() }];
         let parts = source.mixture().unwrap_or(&alone);
         let weights = parts.iter().map(|part| part.weight).collect();
+        let shuffled =
+            (config.shuffle && source.mixture_is_shuffled()).then(|| ShuffledDraws::new(config.seed));
         let announced = vec![None; parts.len()];
         let workers = start_workers(parts, &config, rank, map, &position)?;
         let ahead = (position.epoch, position.index);
@@ -138,6 +142,7 @@ impl<T: Item> Loader<T> {
             config,
             rank,
             weights,
+            shuffled,
             position,
             ahead,
             pending: VecDeque::new(),
@@ -289,7 +294,8 @@ impl<T: Item> Loader<T> {
 
     /// Sends a draw to the workers, and returns the index of its data set in the mix.
     fn send(&mut self, draw: u64) -> usize {
-        let (part, number) = order::mix(&self.weights, draw);
+        let drawn = self.shuffled.as_mut().map_or(draw, |shuffled| shuffled.at(draw));
+        let (part, number) = order::mix(&self.weights, drawn);
         let place = match &self.workers.shared().feeds[part] {
             Feed::Numbered(feed) => {
                 let len = feed.source.len() as u64;

@@ -198,6 +198,36 @@ pub(super) fn mix(weights: &[f64], number: u64) -> (usize, u64) {
     (weights.len() - 1, rest)
 }
 
+/// A shuffled order of the draws of a mix. It depends on the seed and the number of the draw alone.
+pub(super) struct ShuffledDraws {
+    seed: u64,
+    /// The last computed window, with its number: successive draws need the same one.
+    window: Option<(u64, Vec<u64>)>,
+}
+
+impl ShuffledDraws {
+    /// The number of draws in a window.
+    const WINDOW: u64 = 8192;
+
+    pub fn new(seed: u64) -> Self {
+        Self { seed, window: None }
+    }
+
+    /// The draw of [`mix`] that takes the place of the draw `number`.
+    pub fn at(&mut self, number: u64) -> u64 {
+        let window = number / Self::WINDOW;
+        let draws = match &mut self.window {
+            Some((known, draws)) if *known == window => draws,
+            other => {
+                let mut draws: Vec<u64> = (0..Self::WINDOW).map(|at| window * Self::WINDOW + at).collect();
+                shuffle(&mut draws, &mut rng(self.seed, window, 0, Domain::Mix));
+                &mut other.insert((window, draws)).1
+            }
+        };
+        draws[(number % Self::WINDOW) as usize]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -274,6 +304,20 @@ mod tests {
     fn a_mix_starts_each_data_set_at_its_first_sample() {
         let drawn: Vec<_> = (0..8).map(|number| mix(&[3.0, 1.0], number)).collect();
         assert_eq!(drawn, [(1, 0), (0, 0), (0, 1), (0, 2), (1, 1), (0, 3), (0, 4), (0, 5)]);
+    }
+
+    #[test]
+    fn shuffled_draws_are_each_draw_of_a_window_once_and_do_not_depend_on_the_first_query() {
+        let mut draws = ShuffledDraws::new(3);
+        let mut all: Vec<u64> = (0..3 * ShuffledDraws::WINDOW).map(|number| draws.at(number)).collect();
+        let late = ShuffledDraws::WINDOW + 77;
+        assert_eq!(ShuffledDraws::new(3).at(late), all[late as usize]);
+        assert_ne!(ShuffledDraws::new(4).at(late), all[late as usize]);
+        assert!(all[..100].windows(2).any(|pair| pair[0] + 1 != pair[1]));
+        for window in all.chunks_mut(ShuffledDraws::WINDOW as usize) {
+            window.sort();
+        }
+        assert_eq!(all, (0..3 * ShuffledDraws::WINDOW).collect::<Vec<_>>());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::sources::broken::shortened;
@@ -42,6 +42,32 @@ impl JsonFile {
             line: error.line() as u64,
             reason: format!("column {}: {}; expected {layout}", error.column(), without_place(&error)),
         })
+    }
+}
+
+/// The members of an object with their names, in the order of the file. A repeated name is kept: a map would
+/// drop one of the two.
+pub(crate) struct Members<'a>(pub(crate) Vec<(String, &'a RawValue)>);
+
+impl<'a> Deserialize<'a> for Members<'a> {
+    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Object;
+        impl<'a> Visitor<'a> for Object {
+            type Value = Members<'a>;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> std::result::Result<Members<'a>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Object)
     }
 }
 

@@ -40,7 +40,7 @@ pub struct Weighted {
 impl MixConfig {
     /// # Errors
     /// No data set, a weight that is not above 0, a mix in a mix, a data set that cannot be opened.
-    pub(crate) fn open(&self) -> Result<Box<dyn Dataset>> {
+    pub(crate) fn open(&self) -> Result<Mix> {
         let mut mixture = Vec::with_capacity(self.sources.len());
         for Weighted { weight, source } in &self.sources {
             if !(weight.is_finite() && *weight > 0.0) {
@@ -48,10 +48,13 @@ impl MixConfig {
                     "weight = {weight}: a source of a mix needs a weight above 0"
                 )));
             }
-            if matches!(source, DatasetConfig::Mix(_)) {
-                return Err(Error::Setting("a mix in a mix: name all sources in one".into()));
-            }
             let dataset: Arc<dyn Dataset> = Arc::from(source.open()?);
+            if dataset.mixture().is_some() {
+                return Err(Error::Setting(format!(
+                    "`{}` is mixed by weight, and cannot be a part of a mix: name all sources in one",
+                    dataset.name()
+                )));
+            }
             if dataset.is_empty() {
                 return Err(Error::Empty {
                     name: dataset.name().to_owned(),
@@ -64,9 +67,7 @@ impl MixConfig {
             return Err(Error::Setting("sources = []: a mix needs at least one source".into()));
         }
         let name = mixture.iter().map(|part| part.dataset.name()).collect::<Vec<_>>().join(" + ");
-        let len = mixture.iter().map(|part| part.dataset.len()).sum();
-        let credit = joined_credits(&mixture);
-        Ok(Box::new(Mix { name, credit, mixture, len }))
+        Ok(Mix::new(name, mixture))
     }
 }
 
@@ -81,14 +82,28 @@ fn joined_credits(mixture: &[WeightedDataset]) -> String {
     credits.join(" ")
 }
 
-struct Mix {
+/// Data sets mixed by weight.
+pub(crate) struct Mix {
     name: String,
     credit: String,
     mixture: Vec<WeightedDataset>,
     len: usize,
+    is_shuffled: bool,
 }
 
 impl Mix {
+    /// A mix of at least one data set. None of them is a mix.
+    pub(crate) fn new(name: String, mixture: Vec<WeightedDataset>) -> Self {
+        let len = mixture.iter().map(|part| part.dataset.len()).sum();
+        let credit = joined_credits(&mixture);
+        Self { name, credit, mixture, len, is_shuffled: false }
+    }
+
+    /// The same, with draws from its data sets in random order.
+    pub(crate) fn shuffled(self) -> Self {
+        Self { is_shuffled: true, ..self }
+    }
+
     /// The data set of an index of the mix, and the index in that data set.
     fn find(&self, mut index: usize) -> (&dyn Dataset, usize) {
         let last = self.mixture.len() - 1;
@@ -128,6 +143,10 @@ impl Dataset for Mix {
 
     fn mixture(&self) -> Option<&[WeightedDataset]> {
         Some(&self.mixture)
+    }
+
+    fn mixture_is_shuffled(&self) -> bool {
+        self.is_shuffled
     }
 }
 

@@ -1,12 +1,17 @@
 //! The kinds of data sets: one file or folder for each, with its config struct and its
 //! [`Dataset`](crate::Dataset).
 
+pub(crate) mod asked;
+pub(crate) mod balanced;
 pub(crate) mod broken;
+pub(crate) mod clevr;
 pub(crate) mod coco;
 pub(crate) mod delimited;
+pub(crate) mod easy_vqa;
 pub mod emoji;
 pub(crate) mod flickr;
 pub(crate) mod folder;
+pub(crate) mod gqa;
 pub(crate) mod image_list;
 pub(crate) mod json_file;
 pub(crate) mod karpathy;
@@ -15,25 +20,40 @@ pub(crate) mod listed;
 pub(crate) mod mix;
 pub(crate) mod pairs;
 pub(crate) mod parquet;
+pub(crate) mod pmc_vqa;
+pub(crate) mod pope;
 pub(crate) mod prompts;
 pub(crate) mod question_list;
 pub mod shapes;
+pub(crate) mod slake;
+pub(crate) mod split;
 pub(crate) mod splits;
 pub(crate) mod table;
 pub(crate) mod vqa;
+pub(crate) mod vqa_rad;
 pub(crate) mod walk;
 pub(crate) mod webdataset;
+pub(crate) mod wrapped;
 
+pub use balanced::{BalanceBy, BalancedConfig};
+pub use clevr::ClevrConfig;
 pub use coco::CocoConfig;
+pub use easy_vqa::{EasyVqaConfig, EasyVqaSplit};
 pub use flickr::FlickrConfig;
 pub use folder::FolderConfig;
+pub use gqa::GqaConfig;
 pub use image_list::ImageList;
 pub use karpathy::KarpathyConfig;
 pub use mix::{MixConfig, Weighted};
 pub use pairs::PairsConfig;
 pub use parquet::ParquetConfig;
+pub use pmc_vqa::PmcVqaConfig;
+pub use pope::PopeConfig;
 pub use prompts::PromptsConfig;
 pub use question_list::QuestionList;
+pub use slake::{SlakeConfig, SlakeLanguage};
+pub use split::{SplitBy, SplitConfig, SplitPart};
 pub use table::TableConfig;
 pub use vqa::VqaConfig;
+pub use vqa_rad::{RadSplit, RadSplitBy, VqaRadConfig};
 pub use webdataset::WebDatasetConfig;

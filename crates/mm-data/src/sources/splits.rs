@@ -1,4 +1,4 @@
-//! The splits of a file with several.
+//! The splits of a file with several, and held-out parts by a hash.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -46,6 +46,34 @@ impl<'a> Splits<'a> {
             ))),
         }
     }
+}
+
+/// Whether an image, a patient or another group is in the held-out part, which has about `share` of all
+/// groups. It depends on the name alone: groups that are added later move no other group.
+pub(crate) fn is_held_out(group: &str, share: f64) -> bool {
+    const SEED: u64 = 0x6d6d_2d73_706c_6974; // "mm-split"
+    (hash(SEED, group.as_bytes()) >> 11) as f64 / (1_u64 << 53) as f64 >= 1.0 - share
+}
+
+/// Checks the share of a held-out part; `key` is its name in the config.
+///
+/// # Errors
+/// It is not above 0 and below 1.
+pub(crate) fn check_share(key: &str, share: f64) -> Result<()> {
+    if share > 0.0 && share < 1.0 {
+        return Ok(());
+    }
+    Err(Error::Setting(format!("{key} = {share}: it must be above 0 and below 1")))
+}
+
+/// FNV-1a with the finalizer of SplitMix64: the same on every machine and in every release of Rust.
+pub(crate) fn hash(seed: u64, key: &[u8]) -> u64 {
+    let mut hash = key.iter().fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
 }
 
 /// The splits with their counts, for messages.

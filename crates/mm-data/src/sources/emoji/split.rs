@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::captions::words;
+use crate::sources::splits::hash;
 
 /// Changing this number changes the split, so that earlier results are no longer comparable.
 const SEED: u64 = 0x6d6d_2d65_6d6f_6a69; // "mm-emoji"
@@ -26,7 +27,7 @@ pub fn by_caption(keys: &[&str], canonical: &[&str]) -> Vec<bool> {
         *uses.entry(word).or_default() += 1;
     }
     let mut order: Vec<usize> = (0..keys.len()).collect();
-    order.sort_by_key(|&index| hash(keys[index]));
+    order.sort_by_key(|&index| hash(SEED, keys[index].as_bytes()));
 
     let mut held = vec![false; keys.len()];
     let mut wanted = keys.len() / SHARE;
@@ -61,7 +62,7 @@ pub fn by_subgroup(subgroups: &[&str], variants: &[bool]) -> Vec<bool> {
     }
     let mut candidates: Vec<(&str, usize)> =
         sizes.into_iter().filter(|&(_, size)| size <= LARGEST_SUBGROUP).collect();
-    candidates.sort_by_key(|(subgroup, _)| hash(subgroup));
+    candidates.sort_by_key(|(subgroup, _)| hash(SEED, subgroup.as_bytes()));
 
     let mut room = subgroups.len() / SHARE;
     let mut held: HashSet<&str> = HashSet::new();
@@ -72,14 +73,4 @@ pub fn by_subgroup(subgroups: &[&str], variants: &[bool]) -> Vec<bool> {
         }
     }
     subgroups.iter().map(|subgroup| held.contains(subgroup)).collect()
-}
-
-/// FNV-1a with the finalizer of SplitMix64: the same on every machine and in every release of Rust.
-fn hash(key: &str) -> u64 {
-    let mut hash = key.bytes().fold(0xcbf2_9ce4_8422_2325 ^ SEED, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^ (hash >> 31)
 }

@@ -18,6 +18,7 @@ pub(super) struct JsonMember {
     pub instruction: Option<String>,
     pub preferred: Option<f32>,
     pub variant_of: Option<String>,
+    pub group: Option<String>,
     /// The fields that cannot be read, or the reason why the whole member cannot be.
     pub problem: Option<String>,
 }
@@ -69,11 +70,25 @@ impl Fields {
             Value::String(key) => Some(key),
             other => self.problem(format!("`variant_of` is {}, not a key", kind(&other))),
         });
+        let group = self.take("group").and_then(|value| match value {
+            Value::String(group) => Some(group),
+            other => self.problem(format!("`group` is {}, not a text", kind(&other))),
+        });
         let mut problems = self.problems;
         problems.dedup();
         let problem =
             (!problems.is_empty()).then(|| shortened(format!("its .json: {}", problems.join("; "))));
-        JsonMember { captions, label, questions, negatives, instruction, preferred, variant_of, problem }
+        JsonMember {
+            captions,
+            label,
+            questions,
+            negatives,
+            instruction,
+            preferred,
+            variant_of,
+            group,
+            problem,
+        }
     }
 
     /// A field that is present and not null.
@@ -147,12 +162,14 @@ struct Written<'a> {
     preferred: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     variant_of: &'a Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: &'a Option<String>,
     key: &'a str,
 }
 
 /// The `.json` member of a sample with these captions.
 pub(super) fn written(sample: &Sample, captions: &[String]) -> serde_json::Result<Vec<u8>> {
-    let Sample { key, label, questions, negatives, instruction, preferred, variant_of, .. } = sample;
+    let Sample { key, label, questions, negatives, instruction, preferred, variant_of, group, .. } = sample;
     let preferred = *preferred;
     serde_json::to_vec(&Written {
         captions,
@@ -162,6 +179,7 @@ pub(super) fn written(sample: &Sample, captions: &[String]) -> serde_json::Resul
         instruction,
         preferred,
         variant_of,
+        group,
         key,
     })
 }

@@ -172,7 +172,7 @@ pub(super) fn sample(key: &str, members: Vec<Member>, caption_field: &str) -> Re
             }
         }
     }
-    let JsonMember { questions, negatives, instruction, preferred, variant_of, problem, .. } = json;
+    let JsonMember { questions, negatives, instruction, preferred, variant_of, group, problem, .. } = json;
     let label = label.or(json.label);
     if captions.is_empty() && label.is_none() && questions.is_empty() && instruction.is_none() {
         return Err(match problem {
@@ -193,6 +193,7 @@ pub(super) fn sample(key: &str, members: Vec<Member>, caption_field: &str) -> Re
         instruction,
         preferred,
         variant_of,
+        group,
         scene: None,
         warning: problem,
     })
@@ -280,6 +281,8 @@ mod tests {
             text: "how many?".into(),
             answers: vec!["2".into()],
             kind: Some("count".into()),
+            choices: vec!["2".into(), "3".into()],
+            tags: [("modality".into(), "CT".into())].into(),
             ..Question::default()
         };
         for label in [None, Some("animals & nature".to_owned()), Some("7".to_owned())] {
@@ -288,6 +291,7 @@ mod tests {
                 label,
                 questions: vec![question.clone()],
                 variant_of: Some("other".into()),
+                group: Some("patient 7".into()),
                 ..Sample::new("path/a.b.png", SampleImage::Memory(b"P".to_vec()))
             };
             let members = members_of(&written, vec![("png", b"P".to_vec())]).unwrap();
@@ -296,6 +300,7 @@ mod tests {
             let read = sample("0", members, "caption").unwrap();
             assert_eq!((&read.captions, &read.label), (&written.captions, &written.label));
             assert_eq!((&read.questions, &read.variant_of), (&written.questions, &written.variant_of));
+            assert_eq!(read.group, written.group);
             assert_eq!(bytes(&read), b"P");
         }
         let bare = Sample { captions: vec![" ".into()], ..Sample::new("a", SampleImage::Static(b"P")) };

@@ -1,0 +1,4 @@
+//! Sets of questions as wholes: balanced, split, compared.
+
+mod balanced;
+mod split;
