@@ -1,5 +1,6 @@
 //! The answers that a classifier chooses from.
 
+use crate::metrics::vqa::{Consensus, Protocol, clean, normalize, soft_targets};
 use crate::{Error, Result};
 use mm_data::Question;
 use serde::{Deserialize, Serialize};
@@ -125,6 +126,21 @@ pub fn consensus(question: &Question) -> Option<String> {
     }
     let most = counts.values().max().copied()?;
     counts.into_iter().find(|(_, count)| *count == most).map(|(answer, _)| answer)
+}
+
+/// The accuracy of `answer` against the `given` ones: equality where there is one, VQA v2's by `protocol` where
+/// there are several.
+pub(crate) fn score(protocol: Protocol, answer: &str, given: &[String]) -> f64 {
+    if let [given] = given {
+        return f64::from(u8::from(normalized(given) == normalized(answer)));
+    }
+    let is_unanimous = given.windows(2).all(|pair| pair[0] == pair[1]);
+    let compared = match protocol {
+        Protocol::Official if is_unanimous => clean(answer),
+        _ => normalize(protocol, answer).text,
+    };
+    let scores = soft_targets(protocol, Consensus::LeaveOneOut, given);
+    scores.into_iter().find(|(target, _)| *target == compared).map_or(0.0, |(_, score)| score)
 }
 
 #[cfg(test)]

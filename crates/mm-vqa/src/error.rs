@@ -21,6 +21,9 @@ pub enum Error {
     /// A CLIP failed.
     #[error(transparent)]
     Clip(#[from] mm_clip::Error),
+    /// Answers cannot be measured.
+    #[error(transparent)]
+    Metrics(#[from] crate::metrics::Error),
     /// Another process of the run is lost.
     #[error(transparent)]
     Dist(#[from] mm_dist::Error),

@@ -27,7 +27,7 @@ pub(crate) fn evaluate(
     let mut answered: Vec<QuestionAnswers> = gather(context.group, &own)?;
     // The sort is stable: the questions of an image stay in order.
     answered.sort_by_key(|question| question.index);
-    let mut evaluation = report::measure(&set.name, &answered, &config.metrics);
+    let mut evaluation = report::measure(&set.name, &answered, pipeline.baselines.as_ref(), &config.metrics)?;
     if context.wants_sections {
         evaluation.sections = sections::draw(pipeline, set, &answered)?;
     }

@@ -57,24 +57,21 @@ fn from_checkpoint(
 fn new(config: &VqaRunConfig, context: &TaskContext, vs: &VarStore) -> Result<VqaPipeline> {
     let tower = config.model.image_from.as_deref().map(ImageTowerCheckpoint::open).transpose()?;
     let image = tower.as_ref().map(ImageTowerCheckpoint::config).transpose()?;
-    let (questions, answers) = match context.checkpoint {
-        Some(checkpoint) => (
-            TrainingQuestions::default(),
-            Arc::clone(&VqaFolder::open_last_step(checkpoint)?.description.answers),
-        ),
+    let (questions, answers, baselines) = match context.checkpoint {
+        Some(checkpoint) => {
+            let folder = VqaFolder::open_last_step(checkpoint)?;
+            (TrainingQuestions::default(), folder.description.answers.clone(), folder.baselines()?)
+        }
         None => {
-            let questions = TrainingQuestions::read(context)?;
-            let answers =
-                Answers::most_frequent(questions.answer_counts(), config.answers.unwrap_or_default())?;
-            (questions, Arc::new(answers))
+            let questions = TrainingQuestions::read(context);
+            let config = config.answers.unwrap_or_default();
+            let answers = Arc::new(Answers::most_frequent(questions.answer_counts(), config)?);
+            let baselines = Some(questions.baselines());
+            (questions, answers, baselines)
         }
     };
-    let tokenizer = run_tokenizer(
-        config.tokenizer.as_ref(),
-        context,
-        questions.texts(),
-        config.input.max_question_tokens,
-    )?;
+    let length = config.input.max_question_tokens;
+    let tokenizer = run_tokenizer(config.tokenizer.as_ref(), context, questions.texts(), length)?;
     let missing = || Error::Model("[model] has no image tower, question encoder or fusion".to_owned());
     let mut model = config.model.co_attention(image, answers.len() as i64).ok_or_else(missing)?;
     model.question.set_vocabulary(&tokenizer);

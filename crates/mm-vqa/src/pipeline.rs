@@ -1,6 +1,7 @@
 //! A model with its preprocessing, tokenizer and answers: opened from a folder, used for answers, saved.
 
-use crate::folder::{Description, VqaFolder};
+use crate::folder::{BASELINES_FILE, Description, VqaFolder};
+use crate::metrics::baselines::Baselines;
 use crate::{Answers, LossKind, QuestionBatch, Result, VqaModel};
 use mm_core::checkpoint::StoredType;
 use mm_core::{OpenOptions, upload};
@@ -24,6 +25,9 @@ pub struct VqaPipeline {
     pub tokenizer: Arc<Tokenizer>,
     /// From images to `pixel_values`.
     pub processor: ImageProcessor,
+    /// The answers that are right without looking at the image, of the set that it was trained on; none for
+    /// checkpoints of others.
+    pub baselines: Option<Baselines>,
     /// The device of the model.
     pub device: Device,
 }
@@ -64,6 +68,7 @@ impl VqaPipeline {
             description: folder.description.clone(),
             tokenizer: Arc::new(folder.tokenizer()?),
             processor: folder.processor()?,
+            baselines: folder.baselines()?,
             device: vs.device(),
         })
     }
@@ -156,7 +161,8 @@ impl VqaPipeline {
     /// # Errors
     /// A file cannot be written.
     pub fn save(&self, variables: Vec<(String, Tensor)>, folder: &Path, dtype: StoredType) -> Result<()> {
-        self.description.save(variables, &self.tokenizer, &self.processor, folder, dtype)
+        self.description.save(variables, &self.tokenizer, &self.processor, folder, dtype)?;
+        self.save_baselines(folder)
     }
 
     /// Writes what a checkpoint needs beside its weights to open as a model.
@@ -164,6 +170,14 @@ impl VqaPipeline {
     /// # Errors
     /// A file cannot be written.
     pub(crate) fn save_description(&self, folder: &Path) -> Result<()> {
-        self.description.save_config(&self.tokenizer, &self.processor, folder, StoredType::F32)
+        self.description.save_config(&self.tokenizer, &self.processor, folder, StoredType::F32)?;
+        self.save_baselines(folder)
+    }
+
+    fn save_baselines(&self, folder: &Path) -> Result<()> {
+        if let Some(baselines) = &self.baselines {
+            mm_core::write_json(&folder.join(BASELINES_FILE), &serde_json::json!(baselines))?;
+        }
+        Ok(())
     }
 }

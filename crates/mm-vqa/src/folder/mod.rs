@@ -2,10 +2,11 @@
 
 mod co_attention;
 
+use crate::metrics::baselines::Baselines;
 use crate::{Answers, Error, LossKind, Result, VqaModel, VqaModelConfig};
 use mm_core::checkpoint::{StoredType, TensorLayout, Weights, stored, write};
 use mm_core::hf::{CONFIG_FILE, HfFolder, PROCESSOR_CONFIG_FILE};
-use mm_core::write_json;
+use mm_core::{read_json, write_json};
 use mm_text::Tokenizer;
 use mm_vision::ImageProcessor;
 use serde_json::Value;
@@ -35,6 +36,9 @@ pub struct VqaFolder {
     weights: Weights,
     layout: TensorLayout,
 }
+
+/// The answers that are right without looking, of the training set.
+pub(crate) const BASELINES_FILE: &str = "answer_baselines.json";
 
 /// The layout of the weights of every model.
 const LAYOUT: TensorLayout = TensorLayout::HF;
@@ -100,6 +104,15 @@ impl VqaFolder {
         let VqaModelConfig::CoAttention(model) = &self.description.model;
         let folder = self.folder.processor_folder();
         Ok(ImageProcessor::from_folder(&folder, model.image.processor_class())?.1)
+    }
+
+    /// The answers that are right without looking at the image, where the folder has them.
+    ///
+    /// # Errors
+    /// The file is malformed.
+    pub fn baselines(&self) -> Result<Option<Baselines>> {
+        let has = self.folder.has(BASELINES_FILE);
+        Ok(if has { Some(read_json(&self.folder.file(BASELINES_FILE))?) } else { None })
     }
 
     /// Builds the model on `vs` and fills it.
