@@ -37,6 +37,7 @@ mod reading;
 mod table;
 mod tasks;
 mod train;
+mod vqa_metrics;
 
 use clap::{Parser, Subcommand};
 use mm_train::Task;
