@@ -3,8 +3,8 @@
     VQA_CHECKOUT=... MMF_CHECKOUT=... python xtask/goldens/vqa-metrics.py data/goldens/vqa-metrics
 
 - `questions.json.gz`, `annotations.json.gz`, `results.json.gz`: generated here, in the form of the challenge.
-- `scores.json.gz`: for each question in the order of the annotations its id, the official score in percent and
-  MMF's score from 0 to 1; the official accuracies with two decimals; and texts as both normalise them.
+- `scores.json.gz`: for each question, in the order of the annotations, its id, the official score in percent
+  and MMF's score from 0 to 1; the official accuracies with two decimals; and texts as both normalise them.
 
 The environment names checkouts of github.com/GT-Vision-Lab/VQA (commit a013f00) and
 github.com/facebookresearch/mmf, of which only `mmf/utils/m4c_evaluators.py` is read. `VQA_QUESTIONS` is the
@@ -22,27 +22,29 @@ from shared import vqa_official
 from shared.script import begin
 
 WORDS = (
-    "yes no white red blue dog cat man woman tennis court skateboard frisbee pizza left right none zero one two "
-    "three four five six seven eight nine ten eleven None TWO Ten a an the The A AN on in street U.S. St. Mr. "
-    "nike's man's it's Yes NO yes. no! maybe"
+    "yes no white red blue dog cat man woman tennis court skateboard frisbee pizza left right none zero "
+    "one two three four five six seven eight nine ten eleven None TWO Ten a an the The A AN on in street "
+    "U.S. St. Mr. nike's man's it's Yes NO yes. no! maybe"
 ).split()
 CONTRACTIONS = (
-    "aint dont Dont DONT isnt Im im Ive Id've I'dve cant couldn'tve couldnt've hed've hes howd lets let's she's "
-    "somebody'd somebodyd've 'ow's'at ow's'at 'ows'at oclock o'clock yall yall'd've y'all'dve youre youd've twas "
-    "whats notve maam shant"
+    "aint dont Dont DONT isnt Im im Ive Id've I'dve cant couldn'tve couldnt've hed've hes howd lets let's "
+    "she's somebody'd somebodyd've 'ow's'at ow's'at 'ows'at oclock o'clock yall yall'd've y'all'dve youre "
+    "youd've twas whats notve maam shant"
 ).split()
 ODD = [
-    "", " ", "\n", "\t", ".", "..", "...", ",", "?", "!", "-", " - ", "a", "the", "an a the", "A", "0", "1.", "1.0",
-    ".5", "$5.00", "1,000", "1,000,000", "10,000.50", "1, 000", "1 ,000", "3,5 - 4", "a,b", "a, b", "a ,b", "1,a",
-    "a,1", "3.", "3.5.", "U.S.A.", "u.s", "www.a.com", "10:30", "10:30 a.m.", "5'10\"", "yes/no", "yes / no",
-    "black-and-white", "black - and-white", "t-shirt", "(a)", "[b]", "{c}", "a_b", "a\\b", "a=b", "a+b", "1+1",
-    "<end>", "@home", "`x`", "a;b", "what?", "what ?", "no!", "yes\n", "\tyes", "yes\tno", "yes\nno",
-    "\u200byes", "\u00a0yes\u00a0", "yes\u3000no", "\x1cyes\x1f", "yes\x85no", "caf\u00e9", "CAF\u00c9", "\u00c9t\u00e9",
-    "\u0130stanbul", "\u039f\u0394\u039f\u03a3", "stra\u00dfe", "STRASSE", "\U0001f600", "\U0001f415 dog",
-    "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\u0661,\u0662", "\u0661.\u0662", "\uff11.\uff12", "2.\u00b2",
-    "\u0967,\u096d a-b", "\u4e00\u4e8c", "\u4f60\u597d\u3002", "e\u0301.", "a" * 300, "a." * 20, "." * 31, "." * 32,
-    "." * 33, "a." * 33, "1." * 40, "x.y " * 20, "none", "None.", "no one", "ten", "ten.", "one,two", "a one", "the two",
-    "don't", "dont.", "aint!", "thats-what", "it's a dog's", "'s", "s's's", "yes,", "yes?", ",yes", "?yes,no",
+    "", " ", "\n", "\t", ".", "..", "...", ",", "?", "!", "-", " - ", "a", "the", "an a the", "A", "0",
+    "1.", "1.0", ".5", "$5.00", "1,000", "1,000,000", "10,000.50", "1, 000", "1 ,000", "3,5 - 4", "a,b",
+    "a, b", "a ,b", "1,a", "a,1", "3.", "3.5.", "U.S.A.", "u.s", "www.a.com", "10:30", "10:30 a.m.",
+    "5'10\"", "yes/no", "yes / no", "black-and-white", "black - and-white", "t-shirt", "(a)", "[b]", "{c}",
+    "a_b", "a\\b", "a=b", "a+b", "1+1", "<end>", "@home", "`x`", "a;b", "what?", "what ?", "no!", "yes\n",
+    "\tyes", "yes\tno", "yes\nno", "\u200byes", "\u00a0yes\u00a0", "yes\u3000no", "\u001cyes\u001f",
+    "yes\u0085no", "caf\u00e9", "CAF\u00c9", "\u00c9t\u00e9", "\u0130stanbul", "\u039f\u0394\u039f\u03a3",
+    "stra\u00dfe", "STRASSE", "\U0001f600", "\U0001f415 dog", "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "\u0661,\u0662", "\u0661.\u0662", "\uff11.\uff12", "2.\u00b2", "\u0967,\u096d a-b", "\u4e00\u4e8c",
+    "\u4f60\u597d\u3002", "e\u0301.", "a" * 300, "a." * 20, "." * 31, "." * 32, "." * 33, "a." * 33,
+    "1." * 40, "x.y " * 20, "none", "None.", "no one", "ten", "ten.", "one,two", "a one", "the two",
+    "don't", "dont.", "aint!", "thats-what", "it's a dog's", "'s", "s's's", "yes,", "yes?", ",yes",
+    "?yes,no",
 ]
 
 
@@ -55,7 +57,8 @@ def answer(rng):
     if kind < 0.5:
         return rng.choice(ODD)
     if kind < 0.65:
-        return rng.choice([str(rng.randint(0, 12)), f"{rng.randint(0, 9)}.{rng.randint(0, 9)}", f"{rng.randint(1, 9)},000"])
+        decimal = f"{rng.randint(0, 9)}.{rng.randint(0, 9)}"
+        return rng.choice([str(rng.randint(0, 12)), decimal, f"{rng.randint(1, 9)},000"])
     words = [rng.choice(rng.choice([WORDS, WORDS, CONTRACTIONS, ODD])) for _ in range(rng.randint(2, 4))]
     return rng.choice([" ", " ", " ", "-", "/", ", ", ". ", ".", "  "]).join(words)
 
@@ -63,11 +66,11 @@ def answer(rng):
 def variant(rng, text):
     """The text written in another way, which the rules may take for the same."""
     changes = [
-        lambda: text.upper(), lambda: text.title(), lambda: text + ".", lambda: text + "!", lambda: "the " + text,
-        lambda: " " + text, lambda: text + "\n", lambda: text.replace(" ", "-"), lambda: text.replace(" ", "  "),
-        lambda: text.replace("1", "one"), lambda: text.replace("'", ""), lambda: text + " ?", lambda: text,
+        text.upper(), text.title(), text + ".", text + "!", "the " + text, " " + text, text + "\n",
+        text.replace(" ", "-"), text.replace(" ", "  "), text.replace("1", "one"), text.replace("'", ""),
+        text + " ?", text,
     ]
-    return rng.choice(changes)()
+    return rng.choice(changes)
 
 
 def annotation(rng, number):
@@ -80,7 +83,8 @@ def annotation(rng, number):
     kind = rng.random()
     entries = []
     for place, text in enumerate(answers):
-        entry = {"answer": text, "answer_confidence": rng.choice(["yes", "maybe", "no"]), "answer_id": place + 1}
+        sure = rng.choice(["yes", "maybe", "no"])
+        entry = {"answer": text, "answer_confidence": sure, "answer_id": place + 1}
         if kind < 0.1:
             del entry["answer_id"]
         if kind < 0.05:
@@ -102,12 +106,11 @@ def annotation(rng, number):
 
 
 def normalized(evaluation, mmf, texts):
-    official = vqa_official.load_module(os.environ["VQA_CHECKOUT"], "PythonEvaluationTools/vqaEvaluation/vqaEval.py")
-    rules = official.VQAEval(evaluation.vqa, evaluation.vqaRes)
     rows = []
     for text in texts:
         cleaned = text.replace("\n", " ").replace("\t", " ").strip()
-        rows.append([text, rules.processDigitArticle(rules.processPunctuation(cleaned)), mmf.answer_processor(text)])
+        official = evaluation.processDigitArticle(evaluation.processPunctuation(cleaned))
+        rows.append([text, official, mmf.answer_processor(text)])
     return rows
 
 
@@ -128,7 +131,7 @@ def main():
     results = [{"question_id": entry["question_id"], "answer": predicted} for entry, predicted in pairs]
     rng.shuffle(results)
     questions = [
-        {"question_id": entry["question_id"], "image_id": entry["image_id"], "question": f"{entry['question_type']}?"}
+        {key: entry[key] for key in ("question_id", "image_id")} | {"question": entry["question_type"] + "?"}
         for entry in annotations
     ]
     info = {key: "" for key in ("info", "task_type", "data_type", "data_subtype", "license")}

@@ -1,8 +1,9 @@
 """VQA v2's official program on the files of the example `bench_vqa_metrics` of mm-vqa.
 
-    vqa_metrics.py CHECKOUT FOLDER [SCORES]     prints questions, seconds with reading, and the accuracy as JSON
+    vqa_metrics.py CHECKOUT FOLDER [SCORES]
 
-CHECKOUT is one of github.com/GT-Vision-Lab/VQA (commit a013f00). SCORES becomes the list of scores from 0 to 1.
+Prints the number of questions, the seconds with reading, and the accuracy as JSON. CHECKOUT is one of
+github.com/GT-Vision-Lab/VQA (commit a013f00). SCORES becomes the list of scores from 0 to 1.
 """
 
 import json

@@ -64,7 +64,8 @@ pub use sources::{
     BalanceBy, BalancedConfig, ClevrConfig, CocoConfig, EasyVqaConfig, EasyVqaSplit, FlickrConfig,
     FolderConfig, GqaConfig, ImageList, KarpathyConfig, MixConfig, PairsConfig, ParquetConfig, PmcVqaConfig,
     PopeConfig, PromptsConfig, QuestionList, RadSplit, RadSplitBy, SlakeConfig, SlakeLanguage, SplitBy,
-    SplitConfig, SplitPart, TableConfig, VqaConfig, VqaRadConfig, WebDatasetConfig, Weighted, emoji, shapes,
+    SplitConfig, SplitPart, TableConfig, VqaConfig, VqaRadConfig, WebDatasetConfig, Weighted, emoji,
+    is_held_out, shapes,
 };
 pub use tools::emoji_export::{EmojiStats, export_emoji};
 pub use tools::stats::{Measure, Spread, Stats};

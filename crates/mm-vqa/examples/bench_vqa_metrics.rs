@@ -1,7 +1,7 @@
 //! Measures VQA v2's accuracy on a generated set of the size of val2014; prints seconds as JSON.
 //!
 //!     bench_vqa_metrics make FOLDER 214354      # writes questions.json, annotations.json, results.json
-//!     bench_vqa_metrics score FOLDER [SCORES]   # SCORES of xtask/peers/vqa_metrics.py: the largest difference
+//!     bench_vqa_metrics score FOLDER [SCORES]   # with SCORES of the peer: the largest difference
 //!
 //! `xtask/peers/vqa_metrics.py` measures the official program on the same folder.
 

@@ -92,6 +92,7 @@ fn new(config: &VqaRunConfig, context: &TaskContext, vs: &VarStore) -> Result<Vq
         description,
         tokenizer: Arc::new(tokenizer),
         processor,
+        baselines,
         device: vs.device(),
     })
 }

@@ -4,9 +4,9 @@ use crate::metrics::baselines::Baselines;
 use crate::metrics::calibration::{AbstainTarget, Answer, Answers, Binning};
 use crate::run_config::MetricsConfig;
 use crate::{QuestionAnswers, Result, answers};
+use mm_data::is_held_out;
 use mm_train::{Cell, Evaluation, Metric, Plot, Table};
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Bins of the expected calibration error.
 const BINS: usize = 15;
@@ -44,10 +44,9 @@ pub(crate) fn measure(
     let without = answered.len() - scored.len();
     let cut = answered.iter().filter(|question| question.is_cut).count();
     evaluation.metrics = means(&scored);
-    evaluation.metrics.extend([
-        Metric::new("without_answer", without as f64),
-        Metric::new("cut_questions", cut as f64),
-    ]);
+    evaluation
+        .metrics
+        .extend([Metric::new("without_answer", without as f64), Metric::new("cut_questions", cut as f64)]);
     let title = format!(
         "{name}: {} questions, protocol {}{}{}",
         scored.len(),
@@ -111,7 +110,10 @@ fn means(scored: &[Scored]) -> Vec<Metric> {
 fn by_type(title: String, scored: &[Scored], metrics: &mut Vec<Metric>) -> Table {
     let mut types: BTreeMap<&str, Vec<&Scored>> = BTreeMap::new();
     for question in scored {
-        types.entry(question.question.question.kind.as_deref().unwrap_or("other")).or_default().push(question);
+        types
+            .entry(question.question.question.kind.as_deref().unwrap_or("other"))
+            .or_default()
+            .push(question);
     }
     let row = |name: &str, questions: &[&Scored]| {
         let share = |score| mean(questions.iter().copied(), score).map_or(Cell::Missing, Cell::Share);
@@ -156,7 +158,7 @@ fn calibrate(scored: &[Scored], config: &MetricsConfig, evaluation: &mut Evaluat
     ]);
     // By sample, so that the questions of an image are on one side.
     let (chosen_on, measured_on): (Vec<&Scored>, Vec<&Scored>) =
-        scored.iter().partition(|question| is_held_out(&question.question.key));
+        scored.iter().partition(|question| is_held_out(&question.question.key, 0.5));
     if !chosen_on.is_empty() && !measured_on.is_empty() {
         let target = AbstainTarget::Coverage(config.coverage);
         let report = answers(chosen_on)?.abstain(&answers(measured_on)?, target)?;
@@ -190,11 +192,4 @@ fn calibrate(scored: &[Scored], config: &MetricsConfig, evaluation: &mut Evaluat
         lines: vec![("most confident first".to_owned(), curve), ("in any order".to_owned(), unsorted)],
     });
     Ok(())
-}
-
-/// Whether the sample `key` is in the half that chooses a threshold: the same half in every run.
-fn is_held_out(key: &str) -> bool {
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    hasher.finish() % 2 == 0
 }

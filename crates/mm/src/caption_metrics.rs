@@ -6,10 +6,9 @@ use anyhow::{Context, Result};
 use mm_caption::metrics::chair::{ChairCaption, ImageObjects};
 use mm_caption::metrics::meteor::MeteorData;
 use mm_caption::metrics::{
-    CaptionMetrics, CaptionedImage, Captions, DocumentFrequencies, ImageScores, MissingHypotheses,
-    TokenizedCaptions, ptb, read_captions,
+    CaptionMetrics, CaptionedImage, Captions, DocumentFrequencies, MissingHypotheses, TokenizedCaptions, ptb,
+    read_captions,
 };
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -82,7 +81,7 @@ pub fn run(args: &Args) -> Result<()> {
         add_chair(&mut metrics, &images, instances)?;
     }
     if let Some(file) = per_image {
-        file.write(|to| std::fs::write(to, lines(&metrics.per_image)?))?;
+        file.write_json_lines(&metrics.per_image)?;
     }
     metrics.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     if args.json { output::print_line(serde_json::to_string(&metrics)?) } else { print(&metrics) }
@@ -121,15 +120,6 @@ fn coco_train(folder: &Path) -> Result<DocumentFrequencies> {
     let of_image = |(_, captions): &(String, Vec<String>)| tokens.by_ref().take(captions.len()).collect();
     let references: Vec<Vec<String>> = captions.images().iter().map(of_image).collect();
     Ok(DocumentFrequencies::from_references(&references))
-}
-
-fn lines(rows: &[ImageScores]) -> std::io::Result<Vec<u8>> {
-    let mut lines = Vec::new();
-    for row in rows {
-        serde_json::to_writer(&mut lines, row)?;
-        lines.write_all(b"\n")?;
-    }
-    Ok(lines)
 }
 
 fn print(metrics: &CaptionMetrics) -> Result<()> {

@@ -4,7 +4,7 @@ use crate::model::PrecisionArg;
 use crate::out::OutFile;
 use crate::progress::Bars;
 use crate::tasks::{self, TaskEntry};
-use crate::{caption_metrics, output, ranks, table};
+use crate::{caption_metrics, output, ranks, table, vqa_metrics};
 use anyhow::{Context, Result, bail, ensure};
 use mm_core::config::ConfigFile;
 use mm_core::{DeviceConfig, OpenOptions, Precision};
@@ -13,7 +13,7 @@ use mm_train::{
 };
 use std::path::{Path, PathBuf};
 
-/// Measure a trained model on its evaluation sets, or captions in files.
+/// Measure a trained model on its evaluation sets, or captions or answers in files.
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "Examples:\n  mm eval runs/demo --report runs/demo/report.html\n  \
@@ -46,6 +46,7 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum Files {
     Caption(caption_metrics::Args),
+    Vqa(vqa_metrics::Args),
 }
 
 impl Args {
@@ -57,8 +58,10 @@ impl Args {
 
 /// Reads which task the configuration chooses, and evaluates it.
 pub fn dispatch(args: &Args, outside: &[TaskEntry]) -> Result<()> {
-    if let Some(Files::Caption(args)) = &args.files {
-        return caption_metrics::run(args);
+    match &args.files {
+        Some(Files::Caption(args)) => return caption_metrics::run(args),
+        Some(Files::Vqa(args)) => return vqa_metrics::run(args),
+        None => {}
     }
     let mut file = ConfigFile::read(&config_file(args.run())?, &args.overrides)?;
     (tasks::find(outside, &mut file)?.eval)(args, file)

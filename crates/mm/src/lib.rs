@@ -38,6 +38,7 @@ mod table;
 mod tasks;
 mod train;
 mod vqa;
+mod vqa_metrics;
 
 use clap::{Parser, Subcommand};
 use mm_train::Task;

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use mm_core::checkpoint::{partial_file, write_atomically};
+use serde::Serialize;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -57,6 +58,16 @@ impl OutFile {
     pub fn write(&self, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
         let io = |source| mm_core::Error::io("write", &self.path, source);
         Ok(write_atomically(&self.path, |partial| write(partial).map_err(io))?)
+    }
+
+    /// Writes rows, a JSON object a line.
+    pub fn write_json_lines<T: Serialize>(&self, rows: &[T]) -> Result<()> {
+        let mut lines = Vec::new();
+        for row in rows {
+            serde_json::to_writer(&mut lines, row)?;
+            lines.push(b'\n');
+        }
+        self.write(|to| fs::write(to, lines))
     }
 }
 

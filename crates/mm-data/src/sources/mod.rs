@@ -53,6 +53,7 @@ pub use prompts::PromptsConfig;
 pub use question_list::QuestionList;
 pub use slake::{SlakeConfig, SlakeLanguage};
 pub use split::{SplitBy, SplitConfig, SplitPart};
+pub use splits::is_held_out;
 pub use table::TableConfig;
 pub use vqa::VqaConfig;
 pub use vqa_rad::{RadSplit, RadSplitBy, VqaRadConfig};

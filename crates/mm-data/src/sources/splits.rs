@@ -50,7 +50,7 @@ impl<'a> Splits<'a> {
 
 /// Whether an image, a patient or another group is in the held-out part, which has about `share` of all
 /// groups. It depends on the name alone: groups that are added later move no other group.
-pub(crate) fn is_held_out(group: &str, share: f64) -> bool {
+pub fn is_held_out(group: &str, share: f64) -> bool {
     const SEED: u64 = 0x6d6d_2d73_706c_6974; // "mm-split"
     (hash(SEED, group.as_bytes()) >> 11) as f64 / (1_u64 << 53) as f64 >= 1.0 - share
 }

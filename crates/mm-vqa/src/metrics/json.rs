@@ -38,6 +38,11 @@ pub(super) fn list<'a, T: Deserialize<'a> + Send>(
         let list: Vec<&RawValue> = parse(path, text, &format!("a list of {layout}"))?;
         return entries(path, "", &list, serde_json::from_str);
     }
+    lines(path, text, layout)
+}
+
+/// Parses one object a line; empty lines are skipped.
+pub(super) fn lines<'a, T: Deserialize<'a>>(path: &Path, text: &'a str, layout: &str) -> Result<Vec<T>> {
     let lines = mm_data::text::lines(text).enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(number, line)| {

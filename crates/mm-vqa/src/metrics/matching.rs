@@ -30,9 +30,15 @@ pub enum FindingKind {
     MissingPredictions,
     /// Predictions that are empty or white space. They are measured, and are never refused.
     EmptyPredictions,
-    /// Predictions that the parser of the metric cannot read as one of the answers. They are measured as wrong,
-    /// and are never refused.
+    /// Predictions that the parser of the metric cannot read as one of the answers. They are measured as
+    /// wrong (by POPE as yes), and are never refused.
     UnreadablePredictions,
+    /// Entailed questions of GQA that are not in the file of questions or have no prediction. They are left
+    /// out of the consistency.
+    UnknownEntailedQuestions,
+    /// Questions that the file of choices of GQA does not have. They are left out of validity and
+    /// plausibility.
+    QuestionsWithoutChoices,
 }
 
 impl FindingKind {
@@ -49,6 +55,8 @@ impl FindingKind {
             Self::MissingPredictions => "questions have no prediction",
             Self::EmptyPredictions => "predictions are empty",
             Self::UnreadablePredictions => "predictions cannot be read as an answer",
+            Self::UnknownEntailedQuestions => "entailed questions are not in the files",
+            Self::QuestionsWithoutChoices => "questions are not in the file of choices",
         }
     }
 

@@ -23,8 +23,8 @@ pub struct Prediction {
     pub confidence: Option<f64>,
 }
 
-/// Reads predictions in the form of a challenge: `[{"question_id": 1, "answer": "yes"}]`, or in a `.jsonl` file
-/// one object a line. Other keys are ignored.
+/// Reads predictions in the form of a challenge: `[{"question_id": 1, "answer": "yes"}]`, or in a `.jsonl`
+/// file one object a line. Other keys are ignored.
 ///
 /// # Errors
 /// The file cannot be read or has another form, or an answer is no text.

@@ -1,3 +1,5 @@
 //! Metrics against the published programs, and on arbitrary texts.
 
+mod arbitrary;
 mod official;
+mod sets;

@@ -1,6 +1,6 @@
-//! Scores equal those of VQA v2's official program and of MMF's, on `data/goldens/vqa-metrics`. The environment
-//! variable `VQA_GOLDENS` names another folder of `xtask/goldens/vqa-metrics.py`, such as one of 20,000
-//! questions.
+//! Scores equal those of VQA v2's official program and of MMF's, on `data/goldens/vqa-metrics`. The
+//! environment variable `VQA_GOLDENS` names another folder of `xtask/goldens/vqa-metrics.py`, such as one of
+//! 20,000 questions.
 
 use std::collections::BTreeMap;
 use std::io::Read;

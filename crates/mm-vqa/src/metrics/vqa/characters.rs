@@ -16,7 +16,8 @@ pub(super) fn is_digit(c: char) -> bool {
     zeros_before.checked_sub(1).and_then(|at| ZEROS.get(at)).is_some_and(|zero| code - zero < 10)
 }
 
-/// The digit zero of each script outside ASCII, sorted; the other nine follow it. Unicode 14, as of Python 3.11.
+/// The digit zero of each script outside ASCII, sorted; the other nine follow it. Unicode 14, as of Python
+/// 3.11.
 #[rustfmt::skip]
 const ZEROS: [u32; 65] = [
     0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xde6, 0xe50, 0xed0,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::normalize::{clean, normalize};
+use super::normalize::{Normalized, clean, normalize};
 use super::protocol::Protocol;
 use super::rules::Rules;
 
@@ -44,31 +44,58 @@ pub(super) fn leave_one_out(matches: usize, annotators: usize, twins: &[usize]) 
     (others + matching) / annotators.max(1) as f64
 }
 
-/// The answers of one question as a protocol compares them.
+/// The answers of one question as a protocol compares them. Equal answers are normalised once.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct ComparedAnswers {
-    /// In the order of the annotators.
-    pub answers: Vec<String>,
-    /// What changed each of them.
-    pub rules: Vec<Rules>,
+pub(super) struct ComparedAnswers<'a> {
+    /// The different answers before the normalisation, in order of appearance.
+    pub distinct: Vec<Answer<'a>>,
+    /// For each annotator the place of the answer in `distinct`.
+    pub of_annotators: Vec<usize>,
     /// Whether `official` normalises nothing, because all answers are equal.
     pub is_unanimous: bool,
 }
 
-impl ComparedAnswers {
-    pub(super) fn new<T: AsRef<str>>(protocol: Protocol, answers: &[T]) -> Self {
+/// An answer that some annotators of one question gave.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Answer<'a> {
+    pub given: &'a str,
+    pub compared: Normalized,
+    pub annotators: usize,
+}
+
+impl<'a> ComparedAnswers<'a> {
+    pub(super) fn new<T: AsRef<str>>(protocol: Protocol, answers: &'a [T]) -> Self {
+        let mut distinct: Vec<(&str, usize)> = Vec::new();
+        let place = |given: &'a T| {
+            let known = distinct.iter().position(|&(known, _)| known == given.as_ref());
+            let place = known.unwrap_or_else(|| {
+                distinct.push((given.as_ref(), 0));
+                distinct.len() - 1
+            });
+            distinct[place].1 += 1;
+            place
+        };
+        let of_annotators = answers.iter().map(place).collect();
         let is_unanimous = protocol == Protocol::Official && {
-            let mut cleaned = answers.iter().map(|answer| clean(answer.as_ref()));
+            let mut cleaned = distinct.iter().map(|(given, _)| clean(given));
             let first = cleaned.next();
             cleaned.all(|answer| Some(answer) == first)
         };
-        if is_unanimous {
-            let answers: Vec<_> = answers.iter().map(|answer| clean(answer.as_ref())).collect();
-            return Self { rules: vec![Rules::default(); answers.len()], answers, is_unanimous };
-        }
-        let normalized = answers.iter().map(|answer| normalize(protocol, answer.as_ref()));
-        let (answers, rules) = normalized.map(|it| (it.text, it.rules)).unzip();
-        Self { answers, rules, is_unanimous }
+        let compare = |given: &str| {
+            if is_unanimous {
+                Normalized { text: clean(given).into_owned(), rules: Rules::default() }
+            } else {
+                normalize(protocol, given)
+            }
+        };
+        let answer = |(given, annotators)| Answer { given, compared: compare(given), annotators };
+        Self { distinct: distinct.into_iter().map(answer).collect(), of_annotators, is_unanimous }
+    }
+
+    /// The number of annotators whose answer is compared as `text`.
+    pub(super) fn matches(&self, text: &str) -> usize {
+        let matching = self.distinct.iter().filter(|answer| answer.compared.text == text);
+        matching.map(|answer| answer.annotators).sum()
     }
 }
 
@@ -80,14 +107,15 @@ pub fn soft_targets<T: AsRef<str>>(
     consensus: Consensus,
     answers: &[T],
 ) -> Vec<(String, f64)> {
-    let mut counted: Vec<(String, usize)> = Vec::new();
-    for answer in ComparedAnswers::new(protocol, answers).answers {
-        match counted.iter_mut().find(|(known, _)| *known == answer) {
-            Some((_, count)) => *count += 1,
-            None => counted.push((answer, 1)),
+    let mut targets: Vec<(String, f64)> = Vec::new();
+    let compared = ComparedAnswers::new(protocol, answers);
+    for answer in &compared.distinct {
+        let text = &answer.compared.text;
+        if targets.iter().all(|(known, _)| known != text) {
+            targets.push((text.clone(), consensus.score(compared.matches(text), answers.len())));
         }
     }
-    counted.into_iter().map(|(answer, count)| (answer, consensus.score(count, answers.len()))).collect()
+    targets
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The normalisations of answers before they are compared.
 
+use std::borrow::Cow;
+
 use super::characters::{is_digit, is_space};
 use super::protocol::Protocol;
 use super::rules::{Rule, Rules};
@@ -22,15 +24,13 @@ pub fn normalize(protocol: Protocol, text: &str) -> Normalized {
         Protocol::Official => {
             let cleaned = clean(text);
             rules.set(Rule::Whitespace, cleaned != text);
-            let cleaned = without_punctuation(&cleaned, &mut rules);
-            words_of(&cleaned, &mut rules)
+            words_of(&without_punctuation(&cleaned, &mut rules), &mut rules)
         }
         Protocol::Evalai => {
             let tokenized = tokenize(text, &mut rules);
             let cleaned = clean(&tokenized);
             rules.set(Rule::Whitespace, cleaned != tokenized);
-            let cleaned = without_punctuation(&cleaned, &mut rules);
-            words_of(&cleaned, &mut rules)
+            words_of(&without_punctuation(&cleaned, &mut rules), &mut rules)
         }
         Protocol::Strict => {
             let lower = lower(text, &mut rules);
@@ -44,10 +44,11 @@ pub fn normalize(protocol: Protocol, text: &str) -> Normalized {
     Normalized { text, rules }
 }
 
-/// The text with line feeds and tabs as spaces, without white space at its ends. `official` does this to every
-/// text.
-pub fn clean(text: &str) -> String {
-    text.trim_matches(is_space).replace(['\n', '\t'], " ")
+/// The text with line feeds and tabs as spaces, without white space at its ends. `official` does this to
+/// every text.
+pub fn clean(text: &str) -> Cow<'_, str> {
+    let text = text.trim_matches(is_space);
+    if text.contains(['\n', '\t']) { text.replace(['\n', '\t'], " ").into() } else { text.into() }
 }
 
 /// MMF's `word_tokenize`.
@@ -75,9 +76,9 @@ const MARKS: [char; 21] = [
 /// The most periods that are dropped: the official program passes `re.UNICODE`, which is 32, as the count.
 const MOST_PERIODS: usize = 32;
 
-fn without_punctuation(text: &str, rules: &mut Rules) -> String {
-    if !text.contains(|c| c == '.' || MARKS.contains(&c)) {
-        return text.to_owned();
+fn without_punctuation<'a>(text: &'a str, rules: &mut Rules) -> Cow<'a, str> {
+    if !text.contains(|c: char| c.is_ascii_punctuation() && c != '\'') {
+        return text.into();
     }
     let characters: Vec<char> = text.chars().collect();
     let mut beside_a_space = [false; MARKS.len()];
@@ -98,7 +99,7 @@ fn without_punctuation(text: &str, rules: &mut Rules) -> String {
         Some(mark) if digit_comma || beside_a_space[mark] => None,
         Some(_) => Some(' '),
     });
-    without_periods(&replaced.collect::<Vec<_>>(), rules)
+    without_periods(&replaced.collect::<Vec<_>>(), rules).into()
 }
 
 /// Drops periods that no digit follows. A digit before the period does not keep it: the look-behind of the

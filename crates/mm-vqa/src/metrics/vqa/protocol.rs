@@ -16,8 +16,8 @@ pub enum Protocol {
     /// normalised, but only where the human answers of the question are not all equal.
     #[default]
     Official,
-    /// `EvalAIAnswerProcessor` of MMF, which TextVQA's evaluation uses: both sides are always normalised, after
-    /// commas and question marks are dropped and `'s` is split off.
+    /// `EvalAIAnswerProcessor` of MMF, which TextVQA's evaluation uses: both sides are always normalised,
+    /// after commas and question marks are dropped and `'s` is split off.
     Evalai,
     /// Lower case and single spaces on both sides, nothing else. No published evaluation; a lower bound that
     /// shows how much the rules of the others give.

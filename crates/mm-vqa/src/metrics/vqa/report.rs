@@ -125,17 +125,15 @@ struct Partial {
 impl Partial {
     fn add(&mut self, protocol: Protocol, ((id, question), prediction): Predicted<(Id, AnsweredQuestion)>) {
         let compared = ComparedAnswers::new(protocol, &question.answers);
-        for ((before, after), &rules) in question.answers.iter().zip(&compared.answers).zip(&compared.rules) {
-            self.rules.count_answer(before, after, rules);
-        }
+        compared.distinct.iter().for_each(|answer| self.rules.count_answer(answer));
         let predicted = prediction.map(|prediction| self.compare(protocol, &prediction.answer, &compared));
-        let matching = |answer: &String| predicted.as_deref() == Some(answer.as_str());
-        let matches = compared.answers.iter().filter(|answer| matching(answer)).count();
+        let matches = predicted.as_deref().map_or(0, |predicted| compared.matches(predicted));
         let annotators = question.answers.len();
-        let twins = if protocol == Protocol::Official {
-            twins_of_matches(&question.twins, compared.answers.iter().map(matching))
-        } else {
-            Vec::new()
+        let twins = match &predicted {
+            Some(predicted) if protocol == Protocol::Official => {
+                twins_of_matches(&question.twins, &compared, predicted)
+            }
+            _ => Vec::new(),
         };
         self.scores.push(QuestionScore {
             question_id: id,
@@ -154,17 +152,17 @@ impl Partial {
     fn compare(&mut self, protocol: Protocol, prediction: &str, answers: &ComparedAnswers) -> String {
         let normalized = normalize(protocol, prediction);
         if !answers.is_unanimous {
-            self.rules.count_prediction(prediction, &normalized.text, normalized.rules);
+            self.rules.count_prediction(prediction, &normalized);
             return normalized.text;
         }
         let cleaned = clean(prediction);
         self.unanimous.questions += 1;
         self.unanimous.changed_by_rules += usize::from(normalized.text != cleaned);
-        let answer = answers.answers.first();
-        self.unanimous.wrong_without_rules += usize::from(
-            answer.is_some_and(|it| *it != cleaned && normalize(protocol, it).text == normalized.text),
-        );
-        cleaned
+        let would_match = answers.distinct.first().is_some_and(|answer| {
+            answer.compared.text != cleaned && normalize(protocol, answer.given).text == normalized.text
+        });
+        self.unanimous.wrong_without_rules += usize::from(would_match);
+        cleaned.into_owned()
     }
 
     fn merge(mut self, later: Self) -> Self {
@@ -177,12 +175,12 @@ impl Partial {
     }
 }
 
-/// The sizes of the groups of twins among matching answers.
-fn twins_of_matches(twins: &[u32], matches: impl Iterator<Item = bool>) -> Vec<usize> {
+/// The sizes of the groups of twins among the answers that are compared as `predicted`.
+fn twins_of_matches(twins: &[u32], compared: &ComparedAnswers, predicted: &str) -> Vec<usize> {
     let mut sizes = vec![0; twins.len()];
-    for (&group, matches) in twins.iter().zip(matches) {
+    for (&group, &answer) in twins.iter().zip(&compared.of_annotators) {
         if let Some(size) = sizes.get_mut(group as usize) {
-            *size += usize::from(matches);
+            *size += usize::from(compared.distinct[answer].compared.text == predicted);
         }
     }
     sizes.retain(|&size| size > 0);

@@ -2,13 +2,16 @@
 
 use serde::Serialize;
 
+use super::consensus::Answer;
+use super::normalize::Normalized;
+
 /// A step of a normalisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u16)]
 pub enum Rule {
-    /// A line feed or tab became a space or white space at an end was removed; in `strict` also: a run of white
-    /// space became one space.
+    /// A line feed or tab became a space or white space at an end was removed; in `strict` also: a run of
+    /// white space became one space.
     Whitespace,
     /// A comma or question mark was dropped, or `'s` split from its word, before all else. `evalai` alone.
     Tokenization,
@@ -103,30 +106,23 @@ pub(super) struct RuleTally {
 }
 
 impl RuleTally {
-    pub(super) fn count_prediction(&mut self, before: &str, after: &str, rules: Rules) {
-        Self::count(&mut self.predictions, &mut self.examples, before, after, rules);
+    pub(super) fn count_prediction(&mut self, before: &str, compared: &Normalized) {
+        for (at, _) in Rule::ALL.into_iter().enumerate().filter(|&(_, rule)| compared.rules.has(rule)) {
+            self.predictions[at] += 1;
+            self.show(at, before, &compared.text);
+        }
     }
 
-    pub(super) fn count_answer(&mut self, before: &str, after: &str, rules: Rules) {
-        Self::count(&mut self.answers, &mut self.examples, before, after, rules);
+    pub(super) fn count_answer(&mut self, answer: &Answer) {
+        let rules = answer.compared.rules;
+        for (at, _) in Rule::ALL.into_iter().enumerate().filter(|&(_, rule)| rules.has(rule)) {
+            self.answers[at] += answer.annotators;
+            self.show(at, answer.given, &answer.compared.text);
+        }
     }
 
-    fn count(
-        counts: &mut [usize; Rule::ALL.len()],
-        examples: &mut [Option<Example>; Rule::ALL.len()],
-        before: &str,
-        after: &str,
-        rules: Rules,
-    ) {
-        if rules == Rules::default() {
-            return;
-        }
-        for ((rule, count), example) in Rule::ALL.into_iter().zip(counts).zip(examples) {
-            if rules.has(rule) {
-                *count += 1;
-                example.get_or_insert_with(|| Example { before: before.into(), after: after.into() });
-            }
-        }
+    fn show(&mut self, rule: usize, before: &str, after: &str) {
+        self.examples[rule].get_or_insert_with(|| Example { before: before.into(), after: after.into() });
     }
 
     /// The counts of both; `later` is of later questions.
