@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 /// Options of `demo`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --full --seed 1 --force\n  \
-                        cargo xtask demo caption")]
+                        cargo xtask demo caption\n  cargo xtask demo vqa")]
 pub struct Args {
     /// What to train
     #[arg(value_enum, default_value = "clip")]
@@ -35,6 +35,8 @@ enum Name {
     Clip,
     /// A small captioner on drawn shapes
     Caption,
+    /// A small model that answers questions about drawn shapes
+    Vqa,
 }
 
 /// A demo: a configuration, and what to do with its run.
@@ -67,11 +69,20 @@ const CAPTION: Demo = Demo {
     usage: ["caption", "IMAGE.png"],
 };
 
+const VQA: Demo = Demo {
+    config: "configs/vqa/shapes.toml",
+    run: "demo-vqa",
+    steps: None,
+    page: "accuracies with blind ones beside them, answered questions with heat maps, the risk-coverage curve",
+    usage: ["vqa", "IMAGE.png \"How many red shapes are there?\""],
+};
+
 /// Runs the verb.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let (demo, again) = match args.name {
         Name::Clip => (&CLIP, "cargo xtask demo --force"),
         Name::Caption => (&CAPTION, "cargo xtask demo caption --force"),
+        Name::Vqa => (&VQA, "cargo xtask demo vqa --force"),
     };
     let steps = demo.steps.map(|[steps, full]| if args.full { full } else { steps });
     ensure!(

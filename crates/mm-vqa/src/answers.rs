@@ -136,7 +136,7 @@ pub(crate) fn score(protocol: Protocol, answer: &str, given: &[String]) -> f64 {
     }
     let is_unanimous = given.windows(2).all(|pair| pair[0] == pair[1]);
     let compared = match protocol {
-        Protocol::Official if is_unanimous => clean(answer),
+        Protocol::Official if is_unanimous => clean(answer).into_owned(),
         _ => normalize(protocol, answer).text,
     };
     let scores = soft_targets(protocol, Consensus::LeaveOneOut, given);

@@ -4,11 +4,13 @@ use crate::co_attention::{CoAttention, CoAttentionConfig};
 use crate::{QuestionBatch, Result};
 use mm_core::Precision;
 use mm_core::nn::TowerSpec;
+use serde::Serialize;
 use tch::Tensor;
 use tch::nn::Path;
 
 /// The config of a model.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum VqaModelConfig {
     /// An image tower, a question encoder and a fusion of both, with a classifier of answers.
     CoAttention(CoAttentionConfig),

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use mm_caption::{CaptionPipeline, CaptionerFolder};
 use mm_clip::{CheckpointFormat, ModelConverter, StoredType};
 use mm_core::checkpoint::write_folder;
+use mm_vqa::{VqaFolder, VqaPipeline};
 use std::path::PathBuf;
 use tch::Device;
 use tch::nn::VarStore;
@@ -93,9 +94,10 @@ pub fn run(args: &Args) -> Result<()> {
         args.to.display()
     );
     out::try_folder(&args.to)?;
-    match args.from.as_deref().filter(|from| CaptionerFolder::is_captioner(from)) {
-        Some(from) => convert_captioner(from, args, dtype)?,
-        None => convert_model(args, form, dtype)?,
+    match args.from.as_deref() {
+        Some(from) if CaptionerFolder::is_captioner(from) => convert_captioner(from, args, dtype)?,
+        Some(from) if VqaFolder::is_vqa(from) => convert_vqa(from, args, dtype)?,
+        _ => convert_model(args, form, dtype)?,
     }
     if args.json {
         output::print_line(serde_json::json!({ "to": args.to }))
@@ -123,12 +125,7 @@ fn convert_model(args: &Args, form: CheckpointFormat, dtype: StoredType) -> Resu
 
 /// Writes the captioner `from` in transformers' format.
 fn convert_captioner(from: &str, args: &Args, dtype: StoredType) -> Result<()> {
-    anyhow::ensure!(args.format == FormatArg::Hf, "a captioner has --format hf alone");
-    anyhow::ensure!(
-        dtype != StoredType::Int8,
-        "--int8 is for a CLIP or a tower: `--dtype bf16` halves this model"
-    );
-    anyhow::ensure!(args.resolution.is_none(), "--resolution is for a CLIP or a tower: this is a captioner");
+    refuse_options_of_clips("a captioner", args, dtype)?;
     let vs = VarStore::new(Device::Cpu);
     let folder = CaptionerFolder::open(from);
     let pipeline = folder.and_then(|folder| CaptionPipeline::load(&folder, &vs));
@@ -136,4 +133,26 @@ fn convert_captioner(from: &str, args: &Args, dtype: StoredType) -> Result<()> {
     let variables: Vec<_> = vs.variables().into_iter().collect();
     write_folder(&args.to, |partial| pipeline.save(variables, partial, dtype))
         .with_context(|| format!("cannot write {}", args.to.display()))
+}
+
+/// Writes `from`, a model that answers questions, in the format of its family.
+fn convert_vqa(from: &str, args: &Args, dtype: StoredType) -> Result<()> {
+    refuse_options_of_clips("a model that answers questions", args, dtype)?;
+    let vs = VarStore::new(Device::Cpu);
+    let folder = VqaFolder::open(from);
+    let pipeline = folder.and_then(|folder| VqaPipeline::load(&folder, &vs));
+    let pipeline = pipeline.with_context(|| format!("cannot open the model {from}"))?;
+    let variables: Vec<_> = vs.variables().into_iter().collect();
+    write_folder(&args.to, |partial| pipeline.save(variables, partial, dtype))
+        .with_context(|| format!("cannot write {}", args.to.display()))
+}
+
+fn refuse_options_of_clips(model: &str, args: &Args, dtype: StoredType) -> Result<()> {
+    anyhow::ensure!(args.format == FormatArg::Hf, "{model} has --format hf alone");
+    anyhow::ensure!(
+        dtype != StoredType::Int8,
+        "--int8 is for a CLIP or a tower: `--dtype bf16` halves this model"
+    );
+    anyhow::ensure!(args.resolution.is_none(), "--resolution is for a CLIP or a tower: this is {model}");
+    Ok(())
 }

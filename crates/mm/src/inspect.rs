@@ -6,6 +6,7 @@ use mm_caption::{CaptionerFolder, Description, SpecialTokens};
 use mm_clip::{Architecture, ClipConfig, ModelFolder};
 use mm_core::checkpoint::{TensorInfo, Weights};
 use mm_text::{TextClean, Tokenizer};
+use mm_vqa::VqaFolder;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -30,6 +31,8 @@ pub fn run(args: &Args) -> Result<()> {
     let context = || format!("cannot open the model {}", args.model);
     let contents = if CaptionerFolder::is_captioner(&args.model) {
         Contents::of_captioner(&CaptionerFolder::open(&args.model).with_context(context)?)?
+    } else if VqaFolder::is_vqa(&args.model) {
+        Contents::of_vqa(&VqaFolder::open(&args.model).with_context(context)?)?
     } else {
         Contents::of_model(&ModelFolder::open(&args.model).with_context(context)?)?
     };
@@ -95,6 +98,32 @@ impl Contents {
                 tokenizer.map_or_else(|error| error.to_string(), |found| describe_tokenizer(&found)),
             ),
             ("special tokens", special),
+        ];
+        Self::new(lines, facts, folder.weights())
+    }
+
+    /// Those of a model that answers questions.
+    fn of_vqa(folder: &VqaFolder) -> Result<Self> {
+        let mm_vqa::Description { model, answers, .. } = &folder.description;
+        let form = if folder.folder.is_checkpoint() { "checkpoint" } else { "hf" };
+        let (tokenizer, processor) = (folder.tokenizer(), folder.processor());
+        let facts = serde_json::json!({
+            "form": form,
+            "architecture": model,
+            "answers": answers.all(),
+            "preprocessing": processor.as_ref().map(|processor| processor.to_json().ok()).ok(),
+        });
+        let first: Vec<&str> = answers.all().iter().take(5).map(String::as_str).collect();
+        let more = if answers.len() > first.len() { ", ..." } else { "" };
+        let lines = vec![
+            ("form", form.to_owned()),
+            ("model", model.describe()),
+            ("answers", format!("{}: {}{more}", answers.len(), first.join(", "))),
+            ("preprocessing", processor.map_or_else(|error| error.to_string(), |found| found.to_string())),
+            (
+                "tokenizer",
+                tokenizer.map_or_else(|error| error.to_string(), |found| describe_tokenizer(&found)),
+            ),
         ];
         Self::new(lines, facts, folder.weights())
     }

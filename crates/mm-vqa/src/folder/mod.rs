@@ -115,6 +115,11 @@ impl VqaFolder {
         Ok(if has { Some(read_json(&self.folder.file(BASELINES_FILE))?) } else { None })
     }
 
+    /// The weights.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
     /// Builds the model on `vs` and fills it.
     ///
     /// # Errors

@@ -16,3 +16,5 @@ mod ranks;
 mod restart;
 mod resume;
 mod text_clean;
+mod vqa;
+mod vqa_training;
