@@ -237,11 +237,8 @@ impl Bert {
         let (input_ids, attention_mask) =
             (input_ids.narrow(1, 0, length), attention_mask.narrow(1, 0, length));
 
-        let x = self.word_embeddings.forward(&input_ids)
-            + (self.position_embeddings.first(length) + self.token_type_embeddings.first(1));
-        let x = self.layer_norm.forward(&x); // [B, L, D]
-        let has_padding = attention_mask.all().int64_value(&[]) == 0;
-        let mask = if has_padding { AttentionMask::padding(&attention_mask) } else { AttentionMask::none() };
+        let x = self.embed(&input_ids);
+        let mask = padding_mask(&attention_mask);
         let first = Tensor::zeros([x.size()[0]], (Kind::Int64, x.device()));
         match &self.pooling {
             Pooling::Cls => self.encoder.forward_at(x, &mask, &first),
@@ -255,6 +252,23 @@ impl Bert {
         }
     }
 
+    /// The embeddings `[B, L, hidden_size]` of `input_ids` `[B, L]`, with positions, normalized.
+    pub(crate) fn embed(&self, input_ids: &Tensor) -> Tensor {
+        let x = self.word_embeddings.forward(input_ids)
+            + (self.position_embeddings.first(input_ids.size()[1]) + self.token_type_embeddings.first(1));
+        self.layer_norm.forward(&x)
+    }
+
+    /// The states `[B, L, hidden_size]` of all tokens that are `embedded`, without pooling.
+    pub(crate) fn encode(&self, embedded: &Tensor, attention_mask: &Tensor) -> Tensor {
+        self.encoder.forward(embedded.shallow_clone(), &padding_mask(attention_mask))
+    }
+
+    /// The table of word vectors.
+    pub(crate) fn word_embeddings(&self) -> &Embedding {
+        &self.word_embeddings
+    }
+
     /// Prepares for inference in `precision`.
     pub fn pack(&mut self, precision: Precision) {
         self.word_embeddings.pack(precision);
@@ -266,6 +280,12 @@ impl Bert {
             dense.pack(precision);
         }
     }
+}
+
+/// Hides the padding of `attention_mask` `[B, L]`, if there is any.
+fn padding_mask(attention_mask: &Tensor) -> AttentionMask {
+    let has_padding = attention_mask.all().int64_value(&[]) == 0;
+    if has_padding { AttentionMask::padding(attention_mask) } else { AttentionMask::none() }
 }
 
 impl TextTower for Bert {

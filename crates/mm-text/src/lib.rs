@@ -53,6 +53,12 @@
 //! A decoder ([`decoder`]: BERT with cross-attention, GPT-2) predicts the next token; [`generate`] searches
 //! for texts with it, greedily, with beams or by drawing.
 //!
+//! # Questions
+//!
+//! A [`QuestionEncoder`] gives one state a token instead of one vector a text: an LSTM ([`LstmEncoder`]) over
+//! the words of a tokenizer of whole words ([`train_word_level`]), whose vectors may come from a GloVe file
+//! ([`read_glove`]), or BERT without its pooling.
+//!
 //! # To extend
 //!
 //! A new tower is one file and one line:
@@ -73,6 +79,9 @@ mod config;
 pub mod decoder;
 mod error;
 pub mod generate;
+mod glove;
+mod lstm;
+mod question;
 mod tokenizer;
 mod tower;
 
@@ -80,5 +89,10 @@ pub use batch::{Padding, TokenBatch};
 pub use bert::{Bert, BertConfig, BertPooling};
 pub use clip_text::{ClipText, ClipTextConfig, ClipTextVariant};
 pub use error::{Error, Result};
-pub use tokenizer::{TOKENIZER_FILES, TextClean, Tokenizer, train_bpe};
+pub use glove::{GloveReport, read_glove};
+pub use lstm::{LstmConfig, LstmEncoder};
+pub use question::{
+    QuestionEncoder, QuestionEncoderConfig, QuestionEncoderSpec, QuestionStates, length_mask,
+};
+pub use tokenizer::{TOKENIZER_FILES, TextClean, Tokenizer, train_bpe, train_word_level};
 pub use tower::{PooledToken, TextTower, TextTowerConfig, TextTowerSpec};

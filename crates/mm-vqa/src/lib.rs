@@ -1,5 +1,6 @@
 //! Visual question answering: models, training, metrics, medical questions.
 
+pub mod co_attention;
 mod error;
 pub mod metrics;
 

@@ -4,13 +4,16 @@
 //! [`siglip_tiled`] compute the same numbers in memory that grows with B, and compute each logit twice
 //! (SigLIP's once). [`tiles`] are their parts, for losses over several processes.
 //!
-//! [`token_cross_entropy`] is the loss of decoders of texts.
+//! [`token_cross_entropy`] is the loss of decoders of texts, [`soft_target_bce`] and
+//! [`soft_target_cross_entropy`] are those of questions with several answers.
 
 mod contrastive;
+mod soft_targets;
 mod tiled;
 pub mod tiles;
 mod tokens;
 
 pub use contrastive::{INITIAL_LOGIT_SCALE, MAX_LOGIT_SCALE, info_nce, logits, siglip, siglip_at};
+pub use soft_targets::{soft_target_bce, soft_target_cross_entropy};
 pub use tiled::{DEFAULT_TILE, info_nce_tiled, siglip_tiled};
 pub use tokens::{IGNORED_LABEL, token_cross_entropy};

@@ -2,7 +2,7 @@
 
 use super::attention::{KeyValues, LayerCache, take_positions};
 use super::block_config::layer_path;
-use super::{Attention, AttentionMask, BlockConfig, BlockNames, LayerNorm, Linear, Mlp, NormOrder};
+use super::{Attention, AttentionMask, BlockConfig, BlockNames, Dropout, LayerNorm, Linear, Mlp, NormOrder};
 use crate::Precision;
 use std::cell::RefCell;
 use tch::Tensor;
@@ -51,6 +51,8 @@ pub struct Block {
     mlp: Mlp,
     mlp_norm: LayerNorm,
     norm_order: NormOrder,
+    /// Of what each sub-layer adds.
+    dropout: Dropout,
 }
 
 impl Block {
@@ -63,13 +65,15 @@ impl Block {
         let norm = |name: &str| LayerNorm::new(&layer_path(path, name), width, config.layer_norm_eps);
         // libtorch draws the initial weights in the order of creation, which must stay as it is.
         let in_proj = linear(names.in_proj, width, 3 * width, std.attention_in);
-        let attention = Attention::new(in_proj, linear(names.out_proj, width, width, std.out), heads);
+        let attention = Attention::new(in_proj, linear(names.out_proj, width, width, std.out), heads)
+            .with_dropout(config.dropout);
         let cross_attention = config.context_width.map(|context_width| {
             let names = &names.cross_attention;
             let q_proj = linear(names.q_proj, width, width, std.attention_in);
             let kv_proj = linear(names.kv_proj, context_width, 2 * width, std.attention_in);
             let out_proj = linear(names.out_proj, width, width, std.out);
-            (Attention::cross(q_proj, kv_proj, out_proj, heads), norm(names.norm))
+            let attention = Attention::cross(q_proj, kv_proj, out_proj, heads).with_dropout(config.dropout);
+            (attention, norm(names.norm))
         });
         let fc1 = linear(names.fc1, width, config.mlp_width, std.mlp_in);
         let fc2 = linear(names.fc2, config.mlp_width, width, std.out);
@@ -77,9 +81,10 @@ impl Block {
             attention,
             attention_norm: norm(names.attention_norm),
             cross_attention,
-            mlp: Mlp::new(fc1, fc2, config.activation),
+            mlp: Mlp::new(fc1, fc2, config.activation).with_dropout(config.dropout),
             mlp_norm: norm(names.mlp_norm),
             norm_order: config.norm_order,
+            dropout: Dropout::new(config.dropout),
         }
     }
 
@@ -126,15 +131,20 @@ impl Block {
         BlockCache { positions: LayerCache::new(max_length), context }
     }
 
-    /// As [`Block::forward`] without a context, also giving the self-attention weights `[B, heads, L, L]`.
-    pub fn forward_with_weights(&self, x: &Tensor, mask: &AttentionMask) -> (Tensor, Tensor) {
+    /// As [`Block::forward`], also giving the self-attention weights `[B, heads, L, L]`.
+    pub fn forward_with_weights(
+        &self,
+        x: &Tensor,
+        mask: &AttentionMask,
+        context: Option<&Context>,
+    ) -> (Tensor, Tensor) {
         let mut weights = None;
         let attend = |x: &Tensor| {
             let (y, attention) = self.attention.forward_with_weights(x, mask);
             weights = Some(attention);
             y
         };
-        let y = self.run(x, x, attend, &|cross, x| cross_attend(cross, x, None));
+        let y = self.run(x, x, attend, &|cross, x| cross_attend(cross, x, context));
         (y, weights.expect("a block attends once"))
     }
 
@@ -162,22 +172,33 @@ impl Block {
         attend: impl FnOnce(&Tensor) -> Tensor,
         cross_attend: &dyn Fn(&Attention, &Tensor) -> Tensor,
     ) -> Tensor {
+        let drop = |x: Tensor| self.dropout.forward(x);
         match self.norm_order {
             NormOrder::Pre => {
-                let mut x = residual + attend(&self.attention_norm.forward(x));
+                let mut x = residual + drop(attend(&self.attention_norm.forward(x)));
                 if let Some((cross, norm)) = &self.cross_attention {
-                    x = &x + cross_attend(cross, &norm.forward(&x));
+                    x = &x + drop(cross_attend(cross, &norm.forward(&x)));
                 }
-                &x + self.mlp.forward(&self.mlp_norm.forward(&x))
+                &x + drop(self.mlp.forward(&self.mlp_norm.forward(&x)))
             }
             NormOrder::Post => {
-                let mut x = self.attention_norm.forward(&(residual + attend(x)));
+                let mut x = self.attention_norm.forward(&(residual + drop(attend(x))));
                 if let Some((cross, norm)) = &self.cross_attention {
-                    x = norm.forward(&(&x + cross_attend(cross, &x)));
+                    x = norm.forward(&(&x + drop(cross_attend(cross, &x))));
                 }
-                self.mlp_norm.forward(&(&x + self.mlp.forward(&x)))
+                self.mlp_norm.forward(&(&x + drop(self.mlp.forward(&x))))
             }
         }
+    }
+
+    /// Turns dropout on or off.
+    pub fn set_training(&self, on: bool) {
+        self.attention.set_training(on);
+        if let Some((attention, _)) = &self.cross_attention {
+            attention.set_training(on);
+        }
+        self.mlp.set_training(on);
+        self.dropout.set_training(on);
     }
 
     /// Prepares for inference in `precision`.

@@ -44,6 +44,10 @@ pub struct BlockConfig {
     /// Width of the states that cross-attention reads, between self-attention and MLP; none: the block has no
     /// cross-attention.
     pub context_width: Option<i64>,
+    /// Probability of dropout in training, of attention weights, of the MLP's activations, and of what each
+    /// sub-layer adds to the residual stream (Vaswani et al. 2017, section 5.4). It is off until
+    /// [`Transformer::set_training`](super::Transformer::set_training).
+    pub dropout: f64,
     /// Whether training keeps only each block's input and computes the rest again in the backward pass (Chen
     /// et al. 2016): the same gradients, a third more time, a fraction of the memory. Without effect where
     /// nothing needs a gradient.
@@ -62,6 +66,7 @@ impl Default for BlockConfig {
             layers: 12,
             init: BlockInit::Clip,
             context_width: None,
+            dropout: 0.0,
             gradient_checkpointing: false,
         }
     }

@@ -1,7 +1,7 @@
 //! The MLP of a transformer block.
 
 use super::activation::QUICK_GELU_SLOPE;
-use super::{Activation, Linear};
+use super::{Activation, Dropout, Linear};
 use crate::Precision;
 use mm_sys::PostOp;
 use tch::Tensor;
@@ -12,18 +12,30 @@ pub struct Mlp {
     fc1: Linear,
     fc2: Linear,
     activation: Activation,
+    dropout: Dropout,
 }
 
 impl Mlp {
     /// An MLP of these layers.
     pub fn new(fc1: Linear, fc2: Linear, activation: Activation) -> Self {
-        Self { fc1, fc2, activation }
+        Self { fc1, fc2, activation, dropout: Dropout::default() }
+    }
+
+    /// The same MLP with dropout of its activations.
+    pub fn with_dropout(self, probability: f64) -> Self {
+        Self { dropout: Dropout::new(probability), ..self }
+    }
+
+    /// Turns dropout on or off.
+    pub fn set_training(&self, on: bool) {
+        self.dropout.set_training(on);
     }
 
     /// Maps `x` `[..., width]` to the same shape.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         if !self.fc1.is_packed() {
-            return self.fc2.forward(&self.activation.forward(&self.fc1.forward(x)));
+            let activations = self.activation.forward(&self.fc1.forward(x));
+            return self.fc2.forward(&self.dropout.forward(activations));
         }
         let post = match self.activation {
             Activation::QuickGelu => PostOp::Swish, // its slope is in the packed weights

@@ -132,10 +132,30 @@ impl Transformer {
 
     /// As [`Transformer::forward`], also giving each layer's attention weights `[B, heads, L, L]`.
     pub fn forward_with_weights(&self, x: Tensor, mask: &AttentionMask) -> (Tensor, Vec<Tensor>) {
+        self.forward_blocks_with_weights(x, mask, None)
+    }
+
+    /// As [`Transformer::forward_with_context`], also giving each layer's self-attention weights
+    /// `[B, heads, L, L]`. Slower; for analysis.
+    pub fn forward_with_context_and_self_weights(
+        &self,
+        x: Tensor,
+        mask: &AttentionMask,
+        context: &Context,
+    ) -> (Tensor, Vec<Tensor>) {
+        self.forward_blocks_with_weights(x, mask, Some(&context.prepared()))
+    }
+
+    fn forward_blocks_with_weights(
+        &self,
+        x: Tensor,
+        mask: &AttentionMask,
+        context: Option<&Context>,
+    ) -> (Tensor, Vec<Tensor>) {
         let mask = prepared(mask, &x);
         let mut all = Vec::with_capacity(self.blocks.len());
         let x = self.blocks.iter().fold(x, |x, block| {
-            let (x, weights) = lock(block).forward_with_weights(&x, &mask);
+            let (x, weights) = lock(block).forward_with_weights(&x, &mask, context);
             all.push(weights);
             x
         });
@@ -188,6 +208,11 @@ impl Transformer {
         } else {
             inputs.forward(&lock(block), x)
         }
+    }
+
+    /// Turns dropout on or off. It is off at first.
+    pub fn set_training(&self, on: bool) {
+        self.blocks.iter().for_each(|block| lock(block).set_training(on));
     }
 
     /// Prepares for inference in `precision`.

@@ -75,6 +75,7 @@ impl BertDecoderConfig {
             init: BlockInit::Normal(INIT_STD),
             context_width,
             gradient_checkpointing: self.gradient_checkpointing,
+            ..BlockConfig::default()
         }
     }
 }

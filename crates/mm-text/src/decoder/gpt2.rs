@@ -83,6 +83,7 @@ impl Gpt2Config {
             init: BlockInit::Normal(self.init_std()),
             context_width,
             gradient_checkpointing: self.gradient_checkpointing,
+            ..BlockConfig::default()
         }
     }
 }

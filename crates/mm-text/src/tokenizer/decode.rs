@@ -45,6 +45,11 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// The id of the token that is the whole `word`, if there is one.
+    pub fn word_id(&self, word: &str) -> Option<u32> {
+        if self.is_clip() { self.token_id(&format!("{word}{END_OF_WORD}")) } else { self.token_id(word) }
+    }
+
     /// The token of `id`, if there is one.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)

@@ -13,10 +13,12 @@ mod protobuf;
 mod save;
 mod siglip;
 mod train;
+mod word_level;
 
 pub use clean::TextClean;
 pub use files::TOKENIZER_FILES;
 pub use train::train_bpe;
+pub use word_level::train_word_level;
 
 use crate::{Error, Padding, Result, TokenBatch};
 use clip::END_OF_WORD;

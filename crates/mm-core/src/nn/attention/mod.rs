@@ -9,7 +9,7 @@ mod tests;
 pub(super) use cache::{KeyValues, LayerCache};
 pub use mask::AttentionMask;
 
-use super::Linear;
+use super::{Dropout, Linear};
 use crate::Precision;
 use scores::{attend, attend_with_weights, merge_heads, split_heads};
 use tch::{Kind, Tensor};
@@ -25,6 +25,8 @@ pub struct Attention {
     projections: Projections,
     out_proj: Linear,
     heads: i64,
+    /// Of the attention weights.
+    dropout: Dropout,
 }
 
 #[derive(Debug)]
@@ -36,12 +38,27 @@ enum Projections {
 impl Attention {
     /// Self-attention. `heads` divides the width.
     pub fn new(in_proj: Linear, out_proj: Linear, heads: i64) -> Self {
-        Self { projections: Projections::Joint { in_proj }, out_proj, heads }
+        Self { projections: Projections::Joint { in_proj }, out_proj, heads, dropout: Dropout::default() }
     }
 
     /// Cross-attention. `heads` divides the width.
     pub fn cross(q_proj: Linear, kv_proj: Linear, out_proj: Linear, heads: i64) -> Self {
-        Self { projections: Projections::Cross { q_proj, kv_proj }, out_proj, heads }
+        Self {
+            projections: Projections::Cross { q_proj, kv_proj },
+            out_proj,
+            heads,
+            dropout: Dropout::default(),
+        }
+    }
+
+    /// The same attention with dropout of its weights.
+    pub fn with_dropout(self, probability: f64) -> Self {
+        Self { dropout: Dropout::new(probability), ..self }
+    }
+
+    /// Turns dropout on or off.
+    pub fn set_training(&self, on: bool) {
+        self.dropout.set_training(on);
     }
 
     /// Self-attention over `x` `[B, L, width]`, to the same shape.
@@ -50,13 +67,13 @@ impl Attention {
     /// This is cross-attention.
     pub fn forward(&self, x: &Tensor, mask: &AttentionMask) -> Tensor {
         let (q, k, v) = self.project(x);
-        self.out_proj.forward(&merge_heads(&attend(&q, &k, &v, &prepare(mask, &q, &k))))
+        self.out_proj.forward(&merge_heads(&attend(&q, &k, &v, &prepare(mask, &q, &k), &self.dropout)))
     }
 
     /// [`Attention::forward`] at one position a row, `positions` `[B]` (i64): `[B, width]`.
     pub(super) fn forward_at(&self, x: &Tensor, mask: &AttentionMask, positions: &Tensor) -> Tensor {
         let (q, k, v) = self.project(x);
-        let attended = merge_heads(&attend(&q, &k, &v, &prepare(mask, &q, &k)));
+        let attended = merge_heads(&attend(&q, &k, &v, &prepare(mask, &q, &k), &self.dropout));
         self.out_proj.forward(&take_positions(&attended, positions))
     }
 
@@ -65,7 +82,13 @@ impl Attention {
     pub(super) fn forward_cached(&self, x: &Tensor, mask: &AttentionMask, cache: &mut LayerCache) -> Tensor {
         let (q, k, v) = self.project(x);
         let KeyValues { keys, values } = cache.append(&k, &v);
-        self.out_proj.forward(&merge_heads(&attend(&q, &keys, &values, &prepare(mask, &q, &keys))))
+        self.out_proj.forward(&merge_heads(&attend(
+            &q,
+            &keys,
+            &values,
+            &prepare(mask, &q, &keys),
+            &self.dropout,
+        )))
     }
 
     /// As [`Attention::forward`], also giving the attention weights `[B, heads, L, L]`, which are part of the
@@ -93,7 +116,7 @@ impl Attention {
     pub(super) fn forward_projected(&self, x: &Tensor, context: &KeyValues, mask: &AttentionMask) -> Tensor {
         let KeyValues { keys, values } = context;
         let q = self.queries_by_context(x, keys.size()[0]);
-        let attended = merge_heads(&attend(&q, keys, values, &prepare(mask, &q, keys)));
+        let attended = merge_heads(&attend(&q, keys, values, &prepare(mask, &q, keys), &self.dropout));
         self.out_proj.forward(&attended.view_as(x))
     }
 

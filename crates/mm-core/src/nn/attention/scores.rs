@@ -1,6 +1,6 @@
 //! The softmax of scores over keys, and the weighted sum of values.
 
-use super::AttentionMask;
+use super::{AttentionMask, Dropout};
 use tch::{Device, Kind, Tensor};
 
 /// The longest sequence that [`attend_all_heads`] is faster for, forward and backward, than libtorch's fused
@@ -12,13 +12,14 @@ const SHORT: i64 = 128;
 const FEW_QUERIES: i64 = 8;
 
 /// Attention of `q` `[B, heads, L, head]` over `k` and `v` `[B, heads, S, head]` under a prepared mask, to
-/// `[B, heads, L, head]`.
-pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask) -> Tensor {
+/// `[B, heads, L, head]`, with dropout of the weights.
+pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask, dropout: &Dropout) -> Tensor {
     let (queries, keys) = (q.size()[2], k.size()[2]);
     let is_short = q.kind() == Kind::BFloat16 && queries.max(keys) <= SHORT;
     let has_few_queries = q.kind() == Kind::Float && queries * FEW_QUERIES <= keys;
-    if q.device() == Device::Cpu && (is_short || has_few_queries) {
-        return attend_all_heads(q, k, v, mask);
+    // libtorch's fused kernels for a CPU have no dropout.
+    if dropout.is_active() || q.device() == Device::Cpu && (is_short || has_few_queries) {
+        return attend_all_heads(q, k, v, mask, dropout);
     }
     let (bias, is_causal) = mask.prepared_parts();
     let bias = bias.map(|bias| bias.to_kind(q.kind()));
@@ -41,14 +42,14 @@ pub(super) fn attend_with_weights(
 /// Attention as two products over all heads of the batch, with scores in f32. On short sequences in bf16 on a
 /// CPU libtorch's fused kernel calls oneDNN for each head of each sample, and each call takes microseconds
 /// before it multiplies: for 17 positions four times as long as this, forward and backward.
-fn attend_all_heads(q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask) -> Tensor {
+fn attend_all_heads(q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask, dropout: &Dropout) -> Tensor {
     let scale = (q.size()[3] as f64).sqrt().recip();
     // Scores rounded to bf16 would have three times the error of the fused kernel.
     let weights = mm_sys::without_autocast(q.device(), || {
         let scores = (q.to_kind(Kind::Float) * scale).matmul(&k.to_kind(Kind::Float).transpose(-2, -1));
         mask.apply(scores).softmax(-1, None).to_kind(v.kind())
     });
-    weights.matmul(v)
+    dropout.forward(weights).matmul(v)
 }
 
 /// `[B, L, heads * head]` to `[B, heads, L, head]`.

@@ -22,7 +22,7 @@ fn attention_over_all_heads_in_bf16_differs_from_f32_by_the_rounding_of_bf16() {
     let run = |kind: Kind, mask: &AttentionMask| {
         let rounded = |seed| normal(seed, &[2, 3, 6, 16]).to_kind(Kind::BFloat16).to_kind(kind);
         let [q, k, v] = [1, 2, 3].map(|seed| rounded(seed).set_requires_grad(true));
-        let y = attend(&q, &k, &v, &prepare(mask, &q, &k));
+        let y = attend(&q, &k, &v, &prepare(mask, &q, &k), &Dropout::default());
         (&y * rounded(4)).sum(Kind::Float).backward();
         let gradients = [q, k, v].map(|x| x.grad().to_kind(Kind::Float));
         (y.detach().to_kind(Kind::Float), Tensor::cat(&gradients, 0))
