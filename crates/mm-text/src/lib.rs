@@ -53,6 +53,12 @@
 //! A decoder ([`decoder`]: BERT with cross-attention, GPT-2) predicts the next token; [`generate`] searches
 //! for texts with it, greedily, with beams or by drawing.
 //!
+//! # Questions
+//!
+//! A [`QuestionEncoder`] gives one state a token instead of one vector a text: an LSTM ([`LstmEncoder`]) over
+//! the words of a tokenizer of whole words ([`train_word_level`]), whose vectors may come from a GloVe file
+//! ([`read_glove`]), or BERT without its pooling.
+//!
 //! # To extend
 //!
 //! A new tower is one file and one line:

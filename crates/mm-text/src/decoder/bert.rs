@@ -76,6 +76,7 @@ impl BertDecoderConfig {
             context_width,
             dropout: 0.0,
             gradient_checkpointing: self.gradient_checkpointing,
+            ..BlockConfig::default()
         }
     }
 }

@@ -84,6 +84,7 @@ impl Gpt2Config {
             context_width,
             dropout: 0.0,
             gradient_checkpointing: self.gradient_checkpointing,
+            ..BlockConfig::default()
         }
     }
 }
