@@ -41,9 +41,7 @@ of {"settings", "prompt_length", "num_beams", "eos_token_id"}, `scores.<k>` [N, 
 processors that `generate` makes from the settings. Excluded tokens are -inf.
 """
 
-import copy
 import json
-import tempfile
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -52,10 +50,11 @@ import torch
 import torch.nn.functional as F
 import transformers
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tokenizers import pre_tokenizers
 
 from shared.generation import ITEMS, beam_grid, outputs_of, rules, write_generation
+from shared.models import WORDS, bert_tokenizer, gradients, save_expected, spread, write_json
 from shared.script import begin
 
 PINNED = {"torch": "2.13.0", "transformers": "5.23.0", "tokenizers": "0.23.3", "pillow": "13.0.0"}
@@ -68,60 +67,8 @@ CAPTIONS = [
     "a blue triangle",
 ]
 ODD = ["", "A Picture, of 2 red circles!", "stars and a zebra", "it's left-most (big) ring.", "two  rings\n"]
-WORDS = (
-    "a an and the of on in to with is picture photo drawing one two three four five many red green blue "
-    "yellow black white small big old young circle square star triangle ring cross heart left right above "
-    "below behind near cat dog bird house tree it there no other side"
-).split()
-PIECES = ["##s", "##es", "##er", "##most", "##ly", ".", ",", "!", "-", "'", "(", ")", "s", *"0123456789"]
 # The gradients that the variants of a model have.
 BETWEEN = ["crossattention", "enc_to_dec_proj", "class_embedding", "cls_token"]
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-
-
-def write_json(path, value):
-    path.write_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
-
-
-def spread(model, seed, words):
-    """Own weights: every one of them shapes the outputs, and the logits are far apart.
-
-    BLIP's image encoder would begin at almost zero."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.dim() == 1:
-                one = 1.0 if name.endswith("weight") else 0.0
-                parameter.copy_(one + 0.2 * noise)
-            elif "embedding" in name or ".wte." in name or ".wpe." in name or parameter.dim() == 3:
-                parameter.copy_((words if "word" in name or ".wte." in name else 0.5) * noise)
-            else:
-                inputs = parameter[0].numel() if parameter.dim() == 4 else min(parameter.shape)
-                parameter.copy_(1.3 * noise / inputs**0.5)
-    return model.eval()
-
-
-def gradients(model, only=("",)):
-    """The gradients under the names of the saved file, of those that contain a word of `only`.
-
-    They are saved as if they were the weights."""
-    other = copy.deepcopy(model)
-    with torch.no_grad():
-        for parameter, source in zip(other.parameters(), model.parameters()):
-            parameter.copy_(torch.nan if source.grad is None else source.grad)
-    with tempfile.TemporaryDirectory() as folder:
-        other.save_pretrained(folder)
-        weights = load_file(f"{folder}/model.safetensors")
-    unused = [name for name, value in weights.items() if value.isnan().any()]
-    assert all("pooler" in name for name in unused), unused
-    names = [name for name in weights if name not in unused and any(word in name for word in only)]
-    return {f"grad.{name}": weights[name] for name in names}
-
-
-def save_expected(folder, expected):
-    tensors = {name: tensor.detach().clone().contiguous() for name, tensor in expected.items()}
-    save_file(tensors, folder / "expected.safetensors")
 
 
 def write_texts(folder, tokenizer, sequences):
@@ -154,19 +101,6 @@ def batch_of(rows, prompts, pad):
         "attention_mask": torch.tensor([fill([1] * len(row), 0) for row in rows]),
         "labels": torch.tensor([fill([-100] * n + row[n:], -100) for row, n in zip(rows, prompts)]),
     }
-
-
-def bert_tokenizer(folder, added):
-    """A tokenizer of BERT's form. BLIP's own code adds two tokens at the end of the vocabulary."""
-    tokens = SPECIAL + WORDS + PIECES
-    folder.mkdir(parents=True)
-    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
-    tokenizer = transformers.BertTokenizer(vocab=str(folder / "vocab.txt"), model_max_length=512)
-    if added:
-        tokenizer.add_special_tokens({"bos_token": "[DEC]"})
-        tokenizer.add_special_tokens({"additional_special_tokens": ["[ENC]"]})
-    tokenizer.save_pretrained(folder)
-    return tokenizer, len(tokens)
 
 
 def blip_generate(pixel_values):

@@ -39,11 +39,11 @@ def blip_config(tiny):
     return transformers.BlipConfig(text_config=sizes, vision_config=sizes | {"image_size": 64})
 
 
-def random_blip(seed, tiny):
+def random_blip(seed, tiny, kind=transformers.BlipForConditionalGeneration):
     """Own weights: with the peer's, the image encoder is almost zero and every caption the same."""
     torch.manual_seed(seed)
     with torch.device("meta"):
-        model = transformers.BlipForConditionalGeneration(blip_config(tiny))
+        model = kind(blip_config(tiny))
     model.to_empty(device="cpu")
     model.tie_weights()
     with torch.no_grad():
@@ -63,9 +63,9 @@ def random_pixels(config):
     return torch.randn(IMAGES, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 
-def make(folder, seed, tiny):
+def save(model, folder):
     """Writes the model, its tokenizer, its image processor and the images."""
-    model = random_blip(seed, tiny)
+    folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     special = {0: "[PAD]", 100: "[UNK]", CLS: "[CLS]", SEP: "[SEP]", 103: "[MASK]"}
     words = ["a", "picture", "of"] + [f"word{index}" for index in range(104, 30522 - 3)]
@@ -174,8 +174,7 @@ def main():
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(THREADS)
     if args.make:
-        args.make.mkdir(parents=True, exist_ok=True)
-        make(args.make, args.seed, args.tiny)
+        save(random_blip(args.seed, args.tiny), args.make)
         return
     if args.folder:
         model = transformers.BlipForConditionalGeneration.from_pretrained(args.folder, dtype=torch.float32)

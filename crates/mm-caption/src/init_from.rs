@@ -1,6 +1,7 @@
 //! The initial captioner of a run: from a checkpoint, or new with an image tower from one.
 
-use crate::folder::{CaptionerFolder, Description, SpecialTokens};
+use crate::SpecialTokens;
+use crate::folder::{CaptionerFolder, Description};
 use crate::run_config::CaptionRunConfig;
 use crate::{CaptionPipeline, Captioner, CaptionerVariant, Error, Result};
 use mm_clip::{ImageTowerCheckpoint, run_tokenizer};

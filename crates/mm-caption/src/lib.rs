@@ -47,7 +47,8 @@ pub use attention::{WordAttention, word_attention};
 pub use batch::{CaptionBatch, CaptionItem};
 pub use config::{CaptionerConfig, CaptionerVariant, PrefixConfig, PrefixMapperConfig};
 pub use error::{Error, Result};
-pub use folder::{CaptionerFolder, Description, SpecialTokens};
+pub use folder::{CaptionerFolder, Description};
+pub use mm_text::decoder::SpecialTokens;
 pub use model::Captioner;
 pub use pipeline::{Caption, CaptionPipeline, CaptionToken};
 pub use run_config::{

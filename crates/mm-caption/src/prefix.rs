@@ -214,7 +214,7 @@ mod tests {
             let mapper = PrefixMapper::new(&(vs.root() / "clip_project"), &prefix_config, width);
             let decoder = Gpt2::new(&(vs.root() / "gpt"), &gpt2, None).unwrap();
             let mut weights = Weights::open_folder(&folder, "model").unwrap();
-            crate::folder::drop_copies(&mut weights);
+            mm_text::decoder::drop_copies(&mut weights);
             weights.fill(vs.variables().into_iter().collect(), &GPT2_LAYOUT).unwrap();
             let expected: HashMap<String, Tensor> =
                 Tensor::read_safetensors(folder.join("expected.safetensors")).unwrap().into_iter().collect();

@@ -238,7 +238,7 @@ impl Bert {
             (input_ids.narrow(1, 0, length), attention_mask.narrow(1, 0, length));
 
         let x = self.embed(&input_ids);
-        let mask = padding_mask(&attention_mask);
+        let mask = AttentionMask::padding_if_any(&attention_mask);
         let first = Tensor::zeros([x.size()[0]], (Kind::Int64, x.device()));
         match &self.pooling {
             Pooling::Cls => self.encoder.forward_at(x, &mask, &first),
@@ -261,7 +261,7 @@ impl Bert {
 
     /// The states `[B, L, hidden_size]` of all tokens that are `embedded`, without pooling.
     pub(crate) fn encode(&self, embedded: &Tensor, attention_mask: &Tensor) -> Tensor {
-        self.encoder.forward(embedded.shallow_clone(), &padding_mask(attention_mask))
+        self.encoder.forward(embedded.shallow_clone(), &AttentionMask::padding_if_any(attention_mask))
     }
 
     /// The table of word vectors.
@@ -281,11 +281,6 @@ impl Bert {
         }
     }
 }
-
-/// Hides the padding of `attention_mask` `[B, L]`, if there is any.
-fn padding_mask(attention_mask: &Tensor) -> AttentionMask {
-    let has_padding = attention_mask.all().int64_value(&[]) == 0;
-    if has_padding { AttentionMask::padding(attention_mask) } else { AttentionMask::none() }
 }
 
 impl TextTower for Bert {

@@ -51,7 +51,8 @@
 //! # Texts from vectors
 //!
 //! A decoder ([`decoder`]: BERT with cross-attention, GPT-2) predicts the next token; [`generate`] searches
-//! for texts with it, greedily, with beams or by drawing.
+//! for texts with it, greedily, with beams or by drawing, and [`rank`] orders a list of texts by their
+//! likelihood.
 //!
 //! # Questions
 //!
@@ -82,6 +83,7 @@ pub mod generate;
 mod glove;
 mod lstm;
 mod question;
+pub mod rank;
 mod tokenizer;
 mod tower;
 

@@ -21,6 +21,40 @@ impl Channels {
     }
 }
 
+/// transformers' factor that maps 255 to 1.
+pub(crate) const PER_LEVEL: f64 = 1.0 / 255.0;
+
+/// The keys of a `preprocessor_config.json` that say how pixels become numbers.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Normalization {
+    do_rescale: Option<bool>,
+    rescale_factor: Option<f64>,
+    do_normalize: Option<bool>,
+    image_mean: Option<Channels>,
+    image_std: Option<Channels>,
+}
+
+impl Normalization {
+    /// The normalization, with `default` where a key is absent or null.
+    ///
+    /// # Errors
+    /// As [`normalize`].
+    pub(crate) fn or_default(self, default: Normalize) -> Result<Normalize> {
+        let factor = match self.do_rescale {
+            Some(false) => 1.0,
+            _ => self.rescale_factor.unwrap_or(PER_LEVEL),
+        };
+        if self.do_normalize == Some(false) {
+            return normalize(factor, [0.0; 3], [1.0; 3]);
+        }
+        let or_default =
+            |given: Option<Channels>, default: [f32; 3]| given.map_or(default.map(shortest), Channels::each);
+        let mean = or_default(self.image_mean, default.mean);
+        normalize(factor, mean, or_default(self.image_std, default.std))
+    }
+}
+
 /// `(level factor - mean) / std` as a [`Normalize`], which maps `level / 255`.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Reads and writes Hugging Face's `preprocessor_config.json`.
 
-use crate::channels::{Channels, normalize, shortest};
+use crate::channels::{Normalization, PER_LEVEL, shortest};
 use crate::error::{Error, Result};
 use crate::geometry::{Crop, Margins, Resize};
 use crate::processor::ImageProcessor;
@@ -21,11 +21,8 @@ const WHOLE_FILE: &str = "processor_config.json";
 const OPEN_CLIPS_WORDS: &str = "preprocess_cfg";
 
 /// Pillow's numbers of the filters.
-const RESAMPLE: [Filter; 6] =
+pub(crate) const RESAMPLE: [Filter; 6] =
     [Filter::Nearest, Filter::Lanczos, Filter::Bilinear, Filter::Bicubic, Filter::Box, Filter::Hamming];
-
-/// transformers' factor that maps 255 to 1.
-const PER_LEVEL: f64 = 1.0 / 255.0;
 
 /// The keys of a file that are used. transformers adds many keys that do not change the pixels, so unknown
 /// ones are ignored, as is `do_convert_rgb`: images here always have three channels.
@@ -40,11 +37,8 @@ struct PreprocessorConfig {
     resample: Option<u64>,
     do_center_crop: Option<bool>,
     crop_size: Option<Size>,
-    do_rescale: Option<bool>,
-    rescale_factor: Option<f64>,
-    do_normalize: Option<bool>,
-    image_mean: Option<Channels>,
-    image_std: Option<Channels>,
+    #[serde(flatten)]
+    normalization: Normalization,
     do_pad: Option<bool>,
     pad_size: Option<Size>,
     /// A key of this project: the margin that gets the odd pixel, if it is not the one of transformers.
@@ -187,7 +181,8 @@ impl PreprocessorConfig {
                 None => return wrong(&format!("resample is {number}: it must be 0 to 5")),
             },
         };
-        let processor = ImageProcessor::new(resize, filter, crop, self.normalize(class)?)?;
+        let processor =
+            ImageProcessor::new(resize, filter, crop, self.normalization.or_default(class.normalize)?)?;
         let padded = self.pad_size.map(Size::exact);
         match (self.do_pad, padded) {
             (Some(true), Some(size)) if size != Some(processor.output_size()) => {
@@ -234,20 +229,6 @@ impl PreprocessorConfig {
             _ => wrong("size must have height and width, shortest_edge, or max_height and max_width"),
         }
     }
-
-    fn normalize(&self, class: &Class) -> Result<Normalize> {
-        let factor = match self.do_rescale {
-            Some(false) => 1.0,
-            _ => self.rescale_factor.unwrap_or(PER_LEVEL),
-        };
-        if self.do_normalize == Some(false) {
-            return normalize(factor, [0.0; 3], [1.0; 3]);
-        }
-        let or_default =
-            |given: Option<Channels>, default: [f32; 3]| given.map_or(default.map(shortest), Channels::each);
-        let mean = or_default(self.image_mean, class.normalize.mean);
-        normalize(factor, mean, or_default(self.image_std, class.normalize.std))
-    }
 }
 
 impl ImageProcessor {
@@ -258,15 +239,7 @@ impl ImageProcessor {
     /// # Errors
     /// The folder has neither ([`Error::Io`], of the latter), or as [`ImageProcessor::from_file`].
     pub fn from_folder(folder: &Path, class: &str) -> Result<(PathBuf, Self)> {
-        let whole = folder.join(WHOLE_FILE);
-        let mut file = folder.join(PREPROCESSOR_FILE);
-        let mut config =
-            if whole.exists() { read_object(&whole)?["image_processor"].take() } else { Value::Null };
-        if config.is_null() {
-            config = read_object(&file)?;
-        } else {
-            file = whole;
-        }
+        let (file, mut config) = image_processor_config(folder)?;
         let names = ["image_processor_type", "feature_extractor_type"];
         if config.is_object() && names.iter().all(|name| config[name].is_null()) {
             config[names[0]] = class.into();
@@ -381,6 +354,21 @@ impl ImageProcessor {
 
 fn wrong<T>(text: &str) -> Result<T> {
     Err(Error::Processor(text.to_owned()))
+}
+
+/// The preprocessing of the model in `folder`, with the file that it is from: the `image_processor` of
+/// `processor_config.json`, or `preprocessor_config.json`.
+pub(crate) fn image_processor_config(folder: &Path) -> Result<(PathBuf, Value)> {
+    let whole = folder.join(WHOLE_FILE);
+    if whole.exists() {
+        let config = read_object(&whole)?["image_processor"].take();
+        if !config.is_null() {
+            return Ok((whole, config));
+        }
+    }
+    let file = folder.join(PREPROCESSOR_FILE);
+    let config = read_object(&file)?;
+    Ok((file, config))
 }
 
 /// Reads a JSON file.

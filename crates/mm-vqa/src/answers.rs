@@ -24,6 +24,11 @@ pub struct AnswersConfig {
     pub max: usize,
 }
 
+impl AnswersConfig {
+    /// All answers of the training set.
+    pub const ALL: Self = Self { min_count: 1, max: usize::MAX };
+}
+
 impl Default for AnswersConfig {
     fn default() -> Self {
         Self { min_count: 9, max: 3129 }
@@ -31,19 +36,17 @@ impl Default for AnswersConfig {
 }
 
 impl Answers {
-    /// A list of distinct answers.
+    /// A list of answers. One that it has twice has the number of its first place.
     ///
     /// # Errors
-    /// It is empty or has an answer twice.
+    /// It is empty.
     pub fn new(all: Vec<String>) -> Result<Self> {
-        let numbers: HashMap<String, u32> = all.iter().cloned().zip(0..).collect();
         if all.is_empty() {
             return Err(Error::Model("the list of answers is empty".to_owned()));
         }
-        if numbers.len() < all.len() {
-            let twice = all.iter().zip(0..).find(|(answer, place)| numbers[*answer] != *place);
-            let answer = twice.map_or("", |(answer, _)| answer);
-            return Err(Error::Model(format!("the list of answers has {answer:?} twice")));
+        let mut numbers = HashMap::with_capacity(all.len());
+        for (answer, number) in all.iter().zip(0..) {
+            numbers.entry(answer.clone()).or_insert(number);
         }
         Ok(Self { all, numbers })
     }
@@ -96,34 +99,44 @@ impl Answers {
     }
 }
 
-/// An answer as it becomes a class: in lower case, with single spaces. The rules of VQA v2's evaluation are
-/// applied as well where a question has several answers.
-pub fn normalized(answer: &str) -> String {
-    answer.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ")
+/// An answer as it becomes a class: normalized as VQA v2's evaluation does where answers differ, so that
+/// answers that it takes for equal are one class.
+pub(crate) fn normalized(answer: &str) -> String {
+    normalize(Protocol::Evalai, answer).text
 }
 
 /// The distinct normalized answers of a question, in alphabetical order, each with its score: the accuracy of
 /// VQA v2 in its short form, `min(1, count / 3)` of ten answers (Antol et al. 2015). Of fewer answers, as most
 /// sets have one a question, an answer that all give scores 1.
-pub fn answer_scores(question: &Question) -> Vec<(String, f32)> {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for answer in &question.answers {
-        *counts.entry(normalized(answer)).or_default() += 1;
-    }
+pub(crate) fn answer_scores(question: &Question) -> Vec<(String, f32)> {
+    let counts = counted(question);
     let full = question.answers.len().clamp(1, 3) as f32;
     counts.into_iter().map(|(answer, count)| (answer, (count as f32 / full).min(1.0))).collect()
 }
 
-/// The most frequent answer of a question, the alphabetically first of equally frequent ones; VQA v2's own
-/// `multiple_choice_answer` where the data set has it.
-pub fn consensus(question: &Question) -> Option<String> {
-    if let Some(answer) = &question.multiple_choice_answer {
-        return Some(normalized(answer));
-    }
+/// The distinct normalized answers of a question, in alphabetical order, each with its share of all: the
+/// weights with which BLIP is trained (Li et al. 2022, appendix).
+pub(crate) fn answer_shares(question: &Question) -> Vec<(String, f32)> {
+    let share = (question.answers.len().max(1) as f32).recip();
+    counted(question).into_iter().map(|(answer, count)| (answer, count as f32 * share)).collect()
+}
+
+/// How often each normalized answer of a question was given.
+fn counted(question: &Question) -> BTreeMap<String, usize> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for answer in &question.answers {
         *counts.entry(normalized(answer)).or_default() += 1;
     }
+    counts
+}
+
+/// The most frequent answer of a question, the alphabetically first of equally frequent ones; VQA v2's own
+/// `multiple_choice_answer` where the data set has it.
+pub(crate) fn consensus(question: &Question) -> Option<String> {
+    if let Some(answer) = &question.multiple_choice_answer {
+        return Some(normalized(answer));
+    }
+    let counts = counted(question);
     let most = counts.values().max().copied()?;
     counts.into_iter().find(|(_, count)| *count == most).map(|(answer, _)| answer)
 }
@@ -179,9 +192,9 @@ mod tests {
     }
 
     #[test]
-    fn a_list_with_an_answer_twice_is_refused() {
-        let error = Answers::new(vec!["a".into(), "b".into(), "a".into()]).unwrap_err();
-        assert!(error.to_string().contains("has \"a\" twice"), "{error}");
+    fn an_answer_that_is_there_twice_has_its_first_number_and_an_empty_list_is_refused() {
+        let answers = Answers::new(vec!["a".into(), "b".into(), "a".into()]).unwrap();
+        assert_eq!((answers.len(), answers.number("a")), (3, Some(0)));
         assert!(Answers::new(Vec::new()).is_err());
     }
 }

@@ -18,7 +18,8 @@ pub(crate) fn evaluate(
     context: &EvalContext,
 ) -> Result<Evaluation> {
     let blind = config.input.blind;
-    let answerer = SetAnswerer { pipeline, top: TOP, blind, blind_baseline: !blind };
+    let mode = config.answering.mode(pipeline);
+    let answerer = SetAnswerer { pipeline, mode, top: TOP, blind, blind_baseline: !blind };
     let mut own = Vec::new();
     let read = answerer.answer_set(set, context, |answers| {
         own.extend(answers);
@@ -27,7 +28,8 @@ pub(crate) fn evaluate(
     let mut answered: Vec<QuestionAnswers> = gather(context.group, &own)?;
     // The sort is stable: the questions of an image stay in order.
     answered.sort_by_key(|question| question.index);
-    let mut evaluation = report::measure(&set.name, &answered, pipeline.baselines.as_ref(), &config.metrics)?;
+    let mut evaluation =
+        report::measure(&set.name, &answered, pipeline.parts.baselines.as_deref(), &config.metrics)?;
     if context.wants_sections {
         evaluation.sections = sections::draw(pipeline, set, &answered)?;
     }

@@ -1,12 +1,13 @@
 //! The initial model of a run: from a checkpoint, or new with an image tower from one.
 
-use crate::folder::{Description, VqaFolder};
+use crate::folder::{ClassifierConfig, VqaConfig, VqaFolder, VqaParts};
 use crate::run_config::VqaRunConfig;
 use crate::training_questions::TrainingQuestions;
-use crate::{Answers, Error, Result, VqaModel, VqaModelConfig, VqaPipeline};
+use crate::{Answers, AnswersConfig, Error, Result, VqaModel, VqaPipeline, VqaProcessor};
 use mm_clip::{ImageTowerCheckpoint, run_tokenizer};
 use mm_core::nn::take_frozen;
 use mm_core::seed;
+use mm_text::generate::GenerationConfig;
 use mm_train::TaskContext;
 use mm_vision::ImageProcessor;
 use std::sync::Arc;
@@ -26,8 +27,9 @@ pub(crate) fn build(
         Some(from) => from_checkpoint(from, config, context, vs)?,
         None => new(config, context, vs)?,
     };
-    let root = format!("{}.", pipeline.description.model.image_root());
-    let frozen = take_frozen(vs, |name| config.model.freeze_image && name.starts_with(&root));
+    let root = pipeline.config.image_root().map(|root| format!("{root}."));
+    let is_of_image = |name: &str| root.as_ref().is_some_and(|root| name.starts_with(root));
+    let frozen = take_frozen(vs, |name| config.model.freeze_image && is_of_image(name));
     Ok((pipeline, frozen))
 }
 
@@ -49,27 +51,49 @@ fn from_checkpoint(
         }
         (folder, _) => folder?,
     };
-    folder.description.model.set_gradient_checkpointing(config.train.gradient_checkpointing);
-    VqaPipeline::load(&folder, vs)
+    folder.config.set_gradient_checkpointing(config.train.gradient_checkpointing);
+    let questions = TrainingQuestions::read(context);
+    let answers = config.answers.map(|config| Answers::most_frequent(questions.answer_counts(), config));
+    let answers = answers.transpose()?;
+    let mut pipeline = match (&mut folder.config, &answers) {
+        (VqaConfig::Vilt(vilt), Some(answers)) => {
+            vilt.answers = answers.all().to_vec();
+            VqaPipeline::load_with_new_classifier(&folder, vs)?
+        }
+        (VqaConfig::CoAttention(_), Some(_)) => {
+            let problem = "the checkpoint that `model.from` names has its answers: remove [answers]";
+            return Err(Error::Model(problem.to_owned()));
+        }
+        _ => VqaPipeline::load(&folder, vs)?,
+    };
+    if let VqaConfig::Blip(_) = pipeline.config
+        && pipeline.parts.answers.is_none()
+    {
+        // The list that evaluations rank.
+        let counts = questions.answer_counts();
+        let answers = answers.map_or_else(|| Answers::most_frequent(counts, AnswersConfig::ALL), Ok)?;
+        pipeline.parts.answers = Some(Arc::new(answers));
+    }
+    pipeline.parts.baselines = Some(Arc::new(questions.baselines()));
+    Ok(pipeline)
 }
 
 /// A new model, with the image tower of `model.image_from` where that is set.
 fn new(config: &VqaRunConfig, context: &TaskContext, vs: &VarStore) -> Result<VqaPipeline> {
     let tower = config.model.image_from.as_deref().map(ImageTowerCheckpoint::open).transpose()?;
     let image = tower.as_ref().map(ImageTowerCheckpoint::config).transpose()?;
-    let (questions, answers, baselines) = match context.checkpoint {
-        Some(checkpoint) => {
-            let folder = VqaFolder::open_last_step(checkpoint)?;
-            (TrainingQuestions::default(), folder.description.answers.clone(), folder.baselines()?)
-        }
+    let questions = TrainingQuestions::read(context);
+    // Of a resumed run the checkpoint's, whatever became of the data set.
+    let own =
+        context.checkpoint.map(|checkpoint| VqaFolder::open_last_step(checkpoint)?.parts()).transpose()?;
+    let answers = match own.as_ref().and_then(|own| own.answers.clone()) {
+        Some(answers) => answers,
         None => {
-            let questions = TrainingQuestions::read(context);
             let config = config.answers.unwrap_or_default();
-            let answers = Arc::new(Answers::most_frequent(questions.answer_counts(), config)?);
-            let baselines = Some(questions.baselines());
-            (questions, answers, baselines)
+            Arc::new(Answers::most_frequent(questions.answer_counts(), config)?)
         }
     };
+    let baselines = own.and_then(|own| own.baselines).unwrap_or_else(|| Arc::new(questions.baselines()));
     let length = config.input.max_question_tokens;
     let tokenizer = run_tokenizer(config.tokenizer.as_ref(), context, questions.texts(), length)?;
     let missing = || Error::Model("[model] has no image tower, question encoder or fusion".to_owned());
@@ -81,18 +105,22 @@ fn new(config: &VqaRunConfig, context: &TaskContext, vs: &VarStore) -> Result<Vq
         // The whole image, whatever its ratio: a question may be about any part.
         None => ImageProcessor::default_blip(model.image.image_size() as u32),
     };
-    let description =
-        Description { model: VqaModelConfig::CoAttention(model), answers, scores: config.loss.kind };
-    let vqa = VqaModel::new(&vs.root(), &description.model)?;
+    let image_root = model.image.root();
+    let config = VqaConfig::CoAttention(ClassifierConfig {
+        model,
+        answers: answers.all().to_vec(),
+        scores: config.loss.kind,
+    });
+    let model = VqaModel::new(&vs.root(), &config)?;
     if let Some(tower) = tower {
-        tower.fill(vs, description.model.image_root(), false)?;
+        tower.fill(vs, image_root, false)?;
     }
-    Ok(VqaPipeline {
-        model: vqa,
-        description,
+    let parts = VqaParts {
         tokenizer: Arc::new(tokenizer),
-        processor,
-        baselines,
-        device: vs.device(),
-    })
+        processor: VqaProcessor::Fixed(processor),
+        answers: Some(answers),
+        generation: GenerationConfig::default(),
+        baselines: Some(baselines),
+    };
+    Ok(VqaPipeline { model, config, parts, device: vs.device() })
 }

@@ -32,7 +32,7 @@ pub(crate) fn validate(
 
 /// The names of the linear layers of a model in its checkpoint.
 fn layer_names(folder: &VqaFolder) -> Result<Vec<String>> {
-    let config = &folder.description.model;
+    let config = &folder.config;
     let (shapes, linears) = record_linears(|| variable_shapes(|path| VqaModel::new(path, config)));
     shapes?;
     Ok(linears.names(hf_names))

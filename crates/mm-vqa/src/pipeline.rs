@@ -1,45 +1,26 @@
 //! A model with its preprocessing, tokenizer and answers: opened from a folder, used for answers, saved.
 
-use crate::folder::{BASELINES_FILE, Description, VqaFolder};
-use crate::metrics::baselines::Baselines;
-use crate::{Answers, LossKind, QuestionBatch, Result, VqaModel};
+use crate::folder::{VqaConfig, VqaFolder, VqaParts};
+use crate::questions::{QuestionTokenizer, QuestionTokens};
+use crate::{Error, ImageBatch, ImageStates, LossKind, QuestionBatch, Result, VqaModel};
+use mm_core::OpenOptions;
 use mm_core::checkpoint::StoredType;
-use mm_core::{OpenOptions, upload};
 use mm_image::RgbImage;
-use mm_text::{Padding, Tokenizer};
-use mm_vision::ImageProcessor;
-use serde::{Deserialize, Serialize};
 use std::path::Path;
-use std::sync::Arc;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
 /// A model with its preprocessing, tokenizer and answers.
 #[derive(Debug)]
 pub struct VqaPipeline {
-    /// From images and questions to scores of answers.
+    /// From images and questions to answers.
     pub model: VqaModel,
-    /// What its config holds.
-    pub description: Description,
-    /// From texts to tokens and back.
-    pub tokenizer: Arc<Tokenizer>,
-    /// From images to `pixel_values`.
-    pub processor: ImageProcessor,
-    /// The answers that are right without looking at the image, of the set that it was trained on; none for
-    /// checkpoints of others.
-    pub baselines: Option<Baselines>,
+    /// The config of the model.
+    pub config: VqaConfig,
+    /// Tokenizer, preprocessing, answers, defaults of generation.
+    pub parts: VqaParts,
     /// The device of the model.
     pub device: Device,
-}
-
-/// An answer with its probability.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Answer {
-    /// The answer.
-    pub answer: String,
-    /// Its probability: that of the answer by itself where the classifier is trained with `loss.kind =
-    /// "bce"`, otherwise the share among all answers.
-    pub probability: f32,
 }
 
 impl VqaPipeline {
@@ -63,96 +44,84 @@ impl VqaPipeline {
     /// # Errors
     /// As [`VqaPipeline::open`].
     pub fn load(folder: &VqaFolder, vs: &VarStore) -> Result<Self> {
-        Ok(Self {
-            model: folder.build(vs)?,
-            description: folder.description.clone(),
-            tokenizer: Arc::new(folder.tokenizer()?),
-            processor: folder.processor()?,
-            baselines: folder.baselines()?,
-            device: vs.device(),
-        })
+        let model = folder.build(vs, |path| VqaModel::new(path, &folder.config))?;
+        Self::with_model(model, folder, vs)
     }
 
-    /// The answers that can be given.
-    pub fn answers(&self) -> &Answers {
-        &self.description.answers
+    /// As [`VqaPipeline::load`], with new weights for the answers of a ViLT.
+    ///
+    /// # Errors
+    /// As [`VqaPipeline::open`].
+    pub(crate) fn load_with_new_classifier(folder: &VqaFolder, vs: &VarStore) -> Result<Self> {
+        let model = folder.build_with_new_classifier(vs, |path| VqaModel::new(path, &folder.config))?;
+        Self::with_model(model, folder, vs)
     }
 
-    /// What the model reads of images of any size: see [`VqaModel::encode_images`].
+    fn with_model(model: VqaModel, folder: &VqaFolder, vs: &VarStore) -> Result<Self> {
+        Ok(Self { model, config: folder.config.clone(), parts: folder.parts()?, device: vs.device() })
+    }
+
+    /// What questions are asked about, of images of any size.
     ///
     /// # Errors
     /// An image has no pixels.
-    pub fn encode(&self, images: &[RgbImage]) -> Result<Tensor> {
-        Ok(self.encode_pixels(&self.processor.process_batch(images)?))
+    pub fn encode(&self, images: &[RgbImage]) -> Result<ImageStates> {
+        let resized = images.iter().map(|image| self.parts.processor.resize(image));
+        self.encode_resized(&resized.collect::<Result<Vec<_>>>()?)
     }
 
     /// As [`VqaPipeline::encode`], of images already resized by the processor.
     ///
     /// # Errors
-    /// The images differ in size.
-    pub fn encode_resized(&self, images: &[RgbImage]) -> Result<Tensor> {
-        Ok(self.encode_pixels(&self.processor.normalize_batch(images)?))
+    /// The images differ in size where they must not.
+    pub fn encode_resized(&self, images: &[RgbImage]) -> Result<ImageStates> {
+        self.encode_batch(&self.parts.processor.normalize_batch(images)?)
     }
 
-    /// What the model reads of one image of the mean color, in the place of an image that it must not see.
+    /// As [`VqaPipeline::encode`], of one image of the mean color, in the place of an image that the model
+    /// must not see.
     ///
     /// # Errors
-    /// Never in practice: the image has the processor's size.
-    pub fn encode_blank(&self) -> Result<Tensor> {
-        let (width, height) = self.processor.output_size();
-        let blank = Tensor::zeros([1, 3, i64::from(height), i64::from(width)], (Kind::Float, Device::Cpu));
-        Ok(self.encode_pixels(&blank))
+    /// Never in practice: the image is made for the model.
+    pub fn encode_blank(&self) -> Result<ImageStates> {
+        self.encode_batch(&self.parts.processor.blank())
     }
 
-    fn encode_pixels(&self, pixel_values: &Tensor) -> Tensor {
-        let pixel_values = upload(pixel_values, self.device);
-        mm_sys::inference_mode(|| self.model.encode_images(&pixel_values, false))
+    fn encode_batch(&self, images: &ImageBatch) -> Result<ImageStates> {
+        let images = images.to_device(self.device);
+        mm_sys::inference_mode(|| self.model.encode_images(&images, false))
     }
 
-    /// The questions as tokens; `image_index` has the image of each.
+    /// The questions as tokens; `image_index` has the image of each, ascending.
     ///
     /// # Errors
     /// The tokenizer does not cover a question.
-    pub fn questions(&self, questions: &[&str], image_index: &[i64]) -> Result<QuestionBatch> {
-        let rows = self.tokenizer.encode_all(questions)?;
-        Ok(self.collate(&rows, image_index))
+    pub fn questions(&self, questions: &[&str], image_index: Vec<i64>) -> Result<QuestionBatch> {
+        let tokenizer = self.question_tokenizer();
+        let rows = questions.iter().map(|question| Ok(tokenizer.encode(question)?));
+        let rows: Vec<QuestionTokens> = rows.collect::<Result<_>>()?;
+        let rows: Vec<Vec<u32>> = rows.into_iter().map(|tokens| tokens.ids).collect();
+        Ok(tokenizer.collate(&rows, image_index, self.device))
     }
 
-    /// A batch of encoded questions, on the model's device.
-    pub(crate) fn collate(&self, rows: &[Vec<u32>], image_index: &[i64]) -> QuestionBatch {
-        let tokens = self.tokenizer.collate(rows, Padding::Longest);
-        QuestionBatch { tokens, image_index: Tensor::from_slice(image_index) }.to_device(self.device)
+    pub(crate) fn question_tokenizer(&self) -> QuestionTokenizer {
+        QuestionTokenizer::new(&self.parts.tokenizer, &self.config)
     }
 
-    /// The up to `top` most probable answers of each question, the best first, for the images `states` of
-    /// [`VqaPipeline::encode`].
+    /// The probabilities of all answers `[Q, classes]`, f32, from a classifier's logits: the sigmoid, where
+    /// each answer is trained by itself, or the softmax.
     ///
     /// # Errors
-    /// libtorch refuses an operation.
-    pub fn answer(&self, states: &Tensor, questions: &QuestionBatch, top: usize) -> Result<Vec<Vec<Answer>>> {
-        if questions.is_empty() {
-            return Ok(Vec::new());
-        }
-        let top = top.min(self.answers().len()) as i64;
-        let (values, indices) = mm_sys::inference_mode(|| {
-            self.probabilities(&self.model.logits(states, questions)).topk(top, -1, true, true)
-        });
-        let values = Vec::<f32>::try_from(values.contiguous().view(-1))?;
-        let indices = Vec::<i64>::try_from(indices.contiguous().view(-1))?;
-        let all = self.answers().all();
-        let answers = indices.iter().zip(values);
-        let answers =
-            answers.map(|(&index, probability)| Answer { answer: all[index as usize].clone(), probability });
-        let answers: Vec<Answer> = answers.collect();
-        Ok(answers.chunks(top as usize).map(<[Answer]>::to_vec).collect())
-    }
-
-    /// The probabilities of all answers `[Q, classes]`, f32, from their logits.
-    pub fn probabilities(&self, logits: &Tensor) -> Tensor {
+    /// The model is no classifier.
+    pub fn probabilities(&self, logits: &Tensor) -> Result<Tensor> {
         let logits = logits.to_kind(Kind::Float);
-        match self.description.scores {
-            LossKind::Bce => logits.sigmoid(),
-            LossKind::Softmax => logits.softmax(-1, Kind::Float),
+        match &self.config {
+            VqaConfig::CoAttention(config) => Ok(match config.scores {
+                LossKind::Bce => logits.sigmoid(),
+                LossKind::Softmax => logits.softmax(-1, Kind::Float),
+            }),
+            VqaConfig::Vilt(_) => Ok(logits.sigmoid()),
+            VqaConfig::Blip(_) => Err(Error::Model("a BLIP is no classifier of answers".to_owned())),
         }
     }
 
@@ -161,8 +130,7 @@ impl VqaPipeline {
     /// # Errors
     /// A file cannot be written.
     pub fn save(&self, variables: Vec<(String, Tensor)>, folder: &Path, dtype: StoredType) -> Result<()> {
-        self.description.save(variables, &self.tokenizer, &self.processor, folder, dtype)?;
-        self.save_baselines(folder)
+        self.config.save(variables, &self.parts, folder, dtype)
     }
 
     /// Writes what a checkpoint needs beside its weights to open as a model.
@@ -170,14 +138,6 @@ impl VqaPipeline {
     /// # Errors
     /// A file cannot be written.
     pub(crate) fn save_description(&self, folder: &Path) -> Result<()> {
-        self.description.save_config(&self.tokenizer, &self.processor, folder, StoredType::F32)?;
-        self.save_baselines(folder)
-    }
-
-    fn save_baselines(&self, folder: &Path) -> Result<()> {
-        if let Some(baselines) = &self.baselines {
-            mm_core::write_json(&folder.join(BASELINES_FILE), &serde_json::json!(baselines))?;
-        }
-        Ok(())
+        self.config.save_config(&self.parts, folder, StoredType::F32)
     }
 }

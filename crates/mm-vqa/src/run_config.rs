@@ -1,8 +1,10 @@
 //! The configuration of a run with `run.task = "vqa"`.
 
+use crate::answering::{AnswerMode, NUM_CANDIDATES};
 use crate::co_attention::{CoAttentionConfig, FusionConfig};
+use crate::folder::VqaConfig;
 use crate::metrics::vqa::Protocol;
-use crate::{AnswersConfig, lora_run};
+use crate::{AnswersConfig, VqaPipeline, lora_run};
 use mm_clip::TokenizerConfig;
 use mm_core::config::{ConfigError, ConfigFile};
 use mm_core::lora::LoraConfig;
@@ -43,6 +45,9 @@ pub struct VqaRunConfig {
     /// When the evaluation sets are measured.
     #[serde(default)]
     pub eval: EvalConfig,
+    /// How a model that decodes answers finds them in evaluations.
+    #[serde(default)]
+    pub answering: AnsweringConfig,
     /// How answers are measured.
     #[serde(default)]
     pub metrics: MetricsConfig,
@@ -96,12 +101,15 @@ impl Default for InputConfig {
     }
 }
 
-/// `[loss]`: the loss of a classifier.
+/// `[loss]`: the loss.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LossConfig {
-    /// The loss over the classes.
+    /// The loss over the classes of a classifier.
     pub kind: LossKind,
+    /// Of a decoder: the share of each label's probability that all tokens get (Szegedy et al. 2016, section
+    /// 7).
+    pub label_smoothing: f64,
 }
 
 /// The loss over the classes.
@@ -113,6 +121,47 @@ pub enum LossKind {
     Bce,
     /// Cross-entropy with the soft scores as a distribution.
     Softmax,
+}
+
+/// `[answering]`: how a model that decodes answers, as BLIP, finds them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AnsweringConfig {
+    /// By a ranking of the list of answers or by generation; none: by a ranking where the model has a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<AnsweringBy>,
+    /// The candidates of a ranking that are scored whole.
+    pub num_candidates: usize,
+}
+
+/// How answers are decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnsweringBy {
+    /// The likelihood of each answer of the list.
+    Rank,
+    /// The model's defaults of generation.
+    Generate,
+}
+
+impl Default for AnsweringConfig {
+    fn default() -> Self {
+        Self { by: None, num_candidates: NUM_CANDIDATES }
+    }
+}
+
+impl AnsweringConfig {
+    /// The way for `pipeline`.
+    pub(crate) fn mode(&self, pipeline: &VqaPipeline) -> AnswerMode {
+        let (is_decoder, parts) = (matches!(pipeline.config, VqaConfig::Blip(_)), &pipeline.parts);
+        match (self.by, &parts.answers) {
+            (Some(AnsweringBy::Generate), _) if is_decoder => AnswerMode::Generate(parts.generation.clone()),
+            (Some(AnsweringBy::Rank) | None, Some(answers)) if is_decoder => {
+                AnswerMode::Rank { answers: answers.clone(), num_candidates: self.num_candidates }
+            }
+            _ => AnswerMode::Default,
+        }
+    }
 }
 
 /// `[metrics]`: how answers are measured.
@@ -222,6 +271,10 @@ impl TaskConfig for VqaRunConfig {
         let InputConfig { questions_per_image, max_question_tokens, .. } = self.input;
         check(questions_per_image > 0, "input.questions_per_image", "must be at least 1")?;
         check(max_question_tokens > 2, "input.max_question_tokens", "must be at least 3")?;
+        check(self.answering.num_candidates > 0, "answering.num_candidates", "must be at least 1")?;
+        let smoothing = self.loss.label_smoothing;
+        let problem = format!("must be at least 0 and below 1, is {smoothing}");
+        check((0.0..1.0).contains(&smoothing), "loss.label_smoothing", &problem)?;
         let coverage = self.metrics.coverage;
         let problem = format!("must be above 0 and at most 1, is {coverage}");
         check(coverage > 0.0 && coverage <= 1.0, "metrics.coverage", &problem)?;

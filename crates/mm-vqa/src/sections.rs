@@ -26,7 +26,7 @@ pub(crate) fn draw(
         let question = &answered[(2 * place + 1) * answered.len() / (2 * shown)];
         let image = set.sample(question.index)?.image()?.decode(set.background)?;
         let attention = answer_attention(pipeline, &image, &question.question.text)?;
-        let strip = draw_strip(&pipeline.processor.resize(&image)?, &attention.heat_maps(), MAP);
+        let strip = draw_strip(&pipeline.parts.processor.resize(&image)?, &attention.heat_maps(), MAP);
         let best = question.answers.first().map_or("", |answer| &answer.answer);
         let figure = |image, caption: String| Figure { image, caption, is_framed: false };
         let answers = question.answers.iter().take(3);

@@ -1,6 +1,8 @@
 //! Answers to all questions of a set, in batches: an image is read once for all its questions.
 
-use crate::{Answer, Result, VqaPipeline};
+use crate::answering::{Answer, AnswerMode, Answerer};
+use crate::questions::QuestionTokens;
+use crate::{Result, VqaPipeline};
 use mm_data::{Fault, Item, Map, Question, Sample, SampleRng};
 use mm_image::RgbImage;
 use mm_train::{EvalContext, EvalSet, ReadReport};
@@ -8,10 +10,12 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// How the questions of a set are answered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SetAnswerer<'a> {
     /// The model.
     pub pipeline: &'a VqaPipeline,
+    /// How answers are found.
+    pub mode: AnswerMode,
     /// The number of answers to give to each question.
     pub top: usize,
     /// Whether the model sees an image of the mean color in place of each image.
@@ -41,13 +45,14 @@ pub struct QuestionAnswers {
 struct Asked {
     key: String,
     image: RgbImage,
-    questions: Vec<(Question, Vec<u32>, bool)>,
+    questions: Vec<(Question, QuestionTokens)>,
 }
 
 impl Item for Asked {
     fn bytes(&self) -> usize {
-        let of_question = |(question, tokens, _): &(Question, Vec<u32>, bool)| {
-            question.text.len() + question.answers.iter().map(String::len).sum::<usize>() + 4 * tokens.len()
+        let of_question = |(question, tokens): &(Question, QuestionTokens)| {
+            let answers = question.answers.iter().map(String::len).sum::<usize>();
+            question.text.len() + answers + 4 * tokens.ids.len()
         };
         self.image.bytes() + self.questions.iter().map(of_question).sum::<usize>()
     }
@@ -65,12 +70,17 @@ impl SetAnswerer<'_> {
         context: &EvalContext,
         mut body: impl FnMut(Vec<QuestionAnswers>) -> mm_train::Result<()>,
     ) -> Result<ReadReport> {
+        let answerer = Answerer::new(self.pipeline, &self.mode, self.top)?;
+        let baseline = Answerer::new(self.pipeline, &self.mode, 1)?;
         let map = self.preprocess(set);
-        Ok(set.for_each_batch(context, map, |items, indices| body(self.answer_batch(items, &indices)?))?)
+        Ok(set.for_each_batch(context, map, |items, indices| {
+            body(self.answer_batch(items, &indices, &answerer, &baseline)?)
+        })?)
     }
 
     fn preprocess(&self, set: &EvalSet) -> Map<Asked> {
-        let (processor, tokenizer) = (self.pipeline.processor.clone(), Arc::clone(&self.pipeline.tokenizer));
+        let (processor, tokenizer) =
+            (self.pipeline.parts.processor.clone(), self.pipeline.question_tokenizer());
         let (background, fast_decode) = (set.background, set.fast_decode);
         Arc::new(move |sample: &Sample, _: &mut SampleRng| {
             if sample.questions.is_empty() {
@@ -80,11 +90,10 @@ impl SetAnswerer<'_> {
                 if fast_decode { processor.largest_divisor(width, height) } else { 1 }
             };
             let image = sample.image()?.decode_reduced(background, divisor)?;
-            let bad = |error: mm_vision::Error| mm_data::Error::bad(Fault::Image, error.to_string());
+            let bad = |error: crate::Error| mm_data::Error::bad(Fault::Image, error.to_string());
             let unreadable = |error: mm_text::Error| mm_data::Error::bad(Fault::Text, error.to_string());
             let encode = |question: &Question| {
-                let (tokens, is_cut) = tokenizer.encode_and_tell(&question.text).map_err(unreadable)?;
-                Ok((question.clone(), tokens, is_cut))
+                Ok((question.clone(), tokenizer.encode(&question.text).map_err(unreadable)?))
             };
             Ok(Asked {
                 key: sample.key.clone(),
@@ -94,22 +103,29 @@ impl SetAnswerer<'_> {
         })
     }
 
-    fn answer_batch(&self, items: Vec<Asked>, indices: &[usize]) -> Result<Vec<QuestionAnswers>> {
+    fn answer_batch(
+        &self,
+        items: Vec<Asked>,
+        indices: &[usize],
+        answerer: &Answerer,
+        baseline: &Answerer,
+    ) -> Result<Vec<QuestionAnswers>> {
         let (mut images, mut rows, mut image_index, mut asked) = (vec![], vec![], vec![], vec![]);
-        for (place, (item, &index)) in items.into_iter().zip(indices).enumerate() {
+        for (place, (item, &index)) in (0..).zip(items.into_iter().zip(indices)) {
             images.push(item.image);
-            for (question, tokens, is_cut) in item.questions {
-                image_index.push(if self.blind { 0 } else { place as i64 });
-                rows.push(tokens);
-                asked.push((index, item.key.clone(), question, is_cut));
+            for (question, tokens) in item.questions {
+                image_index.push(if self.blind { 0 } else { place });
+                rows.push(tokens.ids);
+                asked.push((index, item.key.clone(), question, tokens.is_cut));
             }
         }
-        let states =
-            if self.blind { self.pipeline.encode_blank()? } else { self.pipeline.encode_resized(&images)? };
-        let answers = self.pipeline.answer(&states, &self.pipeline.collate(&rows, &image_index), self.top)?;
+        let pipeline = self.pipeline;
+        let tokenizer = pipeline.question_tokenizer();
+        let states = if self.blind { pipeline.encode_blank()? } else { pipeline.encode_resized(&images)? };
+        let answers = answerer.answer(&states, &tokenizer.collate(&rows, image_index, pipeline.device))?;
         let blind_answers = if self.blind_baseline {
-            let questions = self.pipeline.collate(&rows, &vec![0; rows.len()]);
-            self.pipeline.answer(&self.pipeline.encode_blank()?, &questions, 1)?
+            let questions = tokenizer.collate(&rows, vec![0; rows.len()], pipeline.device);
+            baseline.answer(&pipeline.encode_blank()?, &questions)?
         } else {
             vec![Vec::new(); rows.len()]
         };

@@ -1,14 +1,18 @@
 //! `run.task = "vqa"`: images and questions in, the loss of the answers out.
 
-use crate::batch::QuestionItem;
-use crate::run_config::{InputConfig, LossKind, VqaRunConfig};
-use crate::{Error, VqaBatch, VqaItem, VqaPipeline, evaluate, init_from};
+use crate::batch::{QuestionItem, Target, Targets};
+use crate::questions::QuestionTokens;
+use crate::run_config::{InputConfig, LossConfig, LossKind, VqaRunConfig};
+use crate::{
+    Error, ImageStates, VqaBatch, VqaItem, VqaModel, VqaPipeline, VqaProcessor, evaluate, init_from,
+};
+use mm_core::OpenOptions;
 use mm_core::checkpoint::{StoredType, hf_names};
 use mm_core::lora::{Lora, record_linears};
-use mm_core::loss::{soft_target_bce, soft_target_cross_entropy};
-use mm_core::{OpenOptions, upload};
+use mm_core::loss::{soft_target_bce, soft_target_cross_entropy, weighted_token_cross_entropy};
 use mm_data::{Fault, Map, Sample, SampleRng};
 use mm_dist::ProcessGroup;
+use mm_text::decoder::NextTokens;
 use mm_train::{EvalContext, EvalSet, Evaluation, Loss, Result, Supports, Task, TaskContext};
 use rand::seq::index::sample as draw;
 use std::path::Path;
@@ -26,7 +30,7 @@ pub struct VqaTask {
     /// The folder or hub name that the model comes from.
     base: Option<String>,
     pipeline: VqaPipeline,
-    loss: LossKind,
+    loss: LossConfig,
     is_blind: bool,
     group: ProcessGroup,
     preprocess: Map<VqaItem>,
@@ -57,7 +61,7 @@ impl Task for VqaTask {
     }
 
     fn collate(&self, items: Vec<VqaItem>) -> Result<VqaBatch> {
-        let (mut images, mut rows, mut image_index, mut scores) = (vec![], vec![], vec![], vec![]);
+        let (mut images, mut rows, mut image_index, mut targets) = (vec![], vec![], vec![], vec![]);
         let mut cut = 0;
         for (image, item) in (0..).zip(items) {
             images.push(item.image);
@@ -65,18 +69,20 @@ impl Task for VqaTask {
                 cut += usize::from(question.is_cut);
                 image_index.push(image);
                 rows.push(question.token_ids);
-                scores.push(question.scores);
+                targets.push(question.target);
             }
         }
-        let pixel_values = self.pipeline.processor.normalize_batch(&images).map_err(Error::from)?;
-        let unknown = scores.iter().filter(|scores| scores.is_empty()).count();
+        let device = self.pipeline.device;
+        let unknown = targets.iter().filter(|target| is_unknown(target)).count();
         let share = |count: usize| count as f64 / rows.len().max(1) as f64;
+        let images = self.pipeline.parts.processor.normalize_batch(&images)?;
+        let classes = self.pipeline.parts.answers.as_ref().map_or(0, |answers| answers.len());
         Ok(VqaBatch {
-            pixel_values: upload(&pixel_values, self.pipeline.device),
-            targets: upload(&dense(&scores, self.pipeline.answers().len()), self.pipeline.device),
+            images: images.to_device(device),
+            targets: Targets::new(targets, classes, device),
             cut_questions: share(cut),
             unknown_answers: share(unknown),
-            questions: self.pipeline.collate(&rows, &image_index),
+            questions: self.pipeline.question_tokenizer().collate(&rows, image_index, device),
         })
     }
 
@@ -86,21 +92,21 @@ impl Task for VqaTask {
         }
         // Until the step is done: checkpointed blocks run again in the backward pass.
         self.pipeline.model.set_training(true);
-        let logits = self.pipeline.model.logits(&self.encode(batch), &batch.questions);
-        let logits = logits.to_kind(Kind::Float);
-        let scale = self.group.mean_scale(batch.questions.len())? * batch.questions.len() as f64;
-        let loss = match self.loss {
-            LossKind::Bce => soft_target_bce(&logits, &batch.targets),
-            LossKind::Softmax => soft_target_cross_entropy(&logits, &batch.targets).0,
+        let states = self.encode(batch)?;
+        // The sum over the questions of this process becomes the mean over those of all.
+        let scale = self.group.mean_scale(batch.questions.len())?;
+        let (sum, accuracy) = match &batch.targets {
+            Targets::Scores(targets) => self.classify(&states, batch, targets)?,
+            Targets::Texts { next, question_index, weights } => {
+                self.decode(&states, batch, next, question_index, weights)?
+            }
         };
-        let best = logits.detach().argmax(-1, true);
-        let accuracy = batch.targets.gather(1, &best, false).mean(Kind::Float) * scale;
         let parts = vec![
-            ("accuracy", accuracy),
+            ("accuracy", accuracy * scale),
             ("unknown_answers", Tensor::from(batch.unknown_answers)),
             ("cut_questions", Tensor::from(batch.cut_questions)),
         ];
-        Ok(Loss { total: loss * scale, parts })
+        Ok(Loss { total: sum * scale, parts })
     }
 
     fn after_step(&mut self) {
@@ -111,11 +117,11 @@ impl Task for VqaTask {
     }
 
     fn depth(&self, name: &str) -> usize {
-        self.pipeline.description.model.depth(name)
+        self.pipeline.config.depth(name)
     }
 
     fn has_weight_decay(&self, name: &str) -> bool {
-        self.pipeline.description.model.has_weight_decay(name)
+        self.pipeline.config.has_weight_decay(name)
     }
 
     fn model(&self) -> &VqaPipeline {
@@ -153,8 +159,12 @@ impl Task for VqaTask {
     }
 
     fn describe_batch(&self, batch: &VqaBatch) -> String {
-        let (pixel_values, input_ids) = (batch.pixel_values.size(), batch.questions.tokens.input_ids.size());
-        format!("pixel_values {pixel_values:?}, input_ids {input_ids:?}, targets {:?}", batch.targets.size())
+        let (pixels, ids) = (batch.images.pixel_values().size(), batch.questions.tokens.input_ids.size());
+        let targets = match &batch.targets {
+            Targets::Scores(targets) => format!("targets {:?}", targets.size()),
+            Targets::Texts { next, .. } => format!("answers {:?}", next.input_ids.size()),
+        };
+        format!("pixel_values {pixels:?}, input_ids {ids:?}, {targets}")
     }
 }
 
@@ -172,42 +182,74 @@ impl VqaTask {
             lora,
             base: config.model.from.clone(),
             pipeline,
-            loss: config.loss.kind,
+            loss: config.loss,
             is_blind: config.input.blind,
             group: context.group.clone(),
         })
     }
 
-    /// What the model reads of a batch's images. A tower that does not train runs as in inference.
-    fn encode(&self, batch: &VqaBatch) -> Tensor {
+    /// What questions of a batch are asked about. A tower that does not train runs as in inference.
+    fn encode(&self, batch: &VqaBatch) -> crate::Result<ImageStates> {
         let model = &self.pipeline.model;
-        let pixel_values =
-            if self.is_blind { batch.pixel_values.zeros_like() } else { batch.pixel_values.shallow_clone() };
+        let blank = self.is_blind.then(|| batch.images.blanked());
+        let images = blank.as_ref().unwrap_or(&batch.images);
         if self.frozen.is_empty() {
-            return model.encode_images(&pixel_values, self.lora.is_none());
+            return model.encode_images(images, self.lora.is_none());
         }
-        model.connect(&tch::no_grad(|| model.tower_outputs(&pixel_values, false)))
+        Ok(model.connect(tch::no_grad(|| model.tower_outputs(images, false))?))
+    }
+
+    /// The sums over questions of the loss of a classifier and of the scores of its best answers.
+    fn classify(
+        &self,
+        states: &ImageStates,
+        batch: &VqaBatch,
+        targets: &Tensor,
+    ) -> crate::Result<(Tensor, Tensor)> {
+        let logits = self.pipeline.model.logits(states, &batch.questions)?.to_kind(Kind::Float);
+        let mean = match self.loss.kind {
+            LossKind::Bce => soft_target_bce(&logits, targets),
+            LossKind::Softmax => soft_target_cross_entropy(&logits, targets).0,
+        };
+        let best = logits.detach().argmax(-1, true);
+        let scores = targets.gather(1, &best, false).sum(Kind::Float);
+        Ok((mean * batch.questions.len() as f64, scores))
+    }
+
+    /// The sums over questions of the loss of a decoder, each answer weighted by its share of the given ones,
+    /// and of the share of right next tokens.
+    fn decode(
+        &self,
+        states: &ImageStates,
+        batch: &VqaBatch,
+        next: &NextTokens,
+        question_index: &Tensor,
+        weights: &Tensor,
+    ) -> crate::Result<(Tensor, Tensor)> {
+        let (VqaModel::Blip(model), ImageStates::Tokens(tokens)) = (&self.pipeline.model, states) else {
+            return Err(Error::Model("the model decodes no answers".to_owned()));
+        };
+        let questions = &batch.questions;
+        let context = model.encode_questions(tokens, &questions.image_index, &questions.tokens)?;
+        let logits = model.next_token_logits(&context.index_select(question_index), next);
+        let sum = weighted_token_cross_entropy(&logits, &next.labels, weights, self.loss.label_smoothing);
+        let correct = logits.detach().argmax(-1, false).eq_tensor(&next.labels).mean(Kind::Float);
+        Ok((sum, correct * questions.len() as f64))
     }
 }
 
-/// `scores` of each question as rows of all `classes`.
-fn dense(scores: &[Vec<(u32, f32)>], classes: usize) -> Tensor {
-    let mut rows = vec![0.0f32; scores.len() * classes];
-    for (row, scores) in rows.chunks_mut(classes).zip(scores) {
-        for &(class, score) in scores {
-            row[class as usize] = score;
-        }
-    }
-    Tensor::from_slice(&rows).view([scores.len() as i64, classes as i64])
+/// Whether a classifier has none of the answers.
+fn is_unknown(target: &Target) -> bool {
+    matches!(target, Target::Scores(scores) if scores.is_empty())
 }
 
 /// Decodes and augments the image, draws questions about it and encodes them.
 fn preprocess(config: &VqaRunConfig, pipeline: &VqaPipeline) -> Map<VqaItem> {
     let InputConfig { augment, questions_per_image, .. } = config.input.clone();
     let (background, fast_decode) = (config.data.background, config.data.fast_decode);
-    let size = pipeline.processor.output_size().0;
-    let tokenizer = Arc::clone(&pipeline.tokenizer);
-    let answers = Arc::clone(&pipeline.description.answers);
+    let processor = pipeline.parts.processor.clone();
+    let tokenizer = pipeline.question_tokenizer();
+    let target = Target::of(pipeline);
     Arc::new(move |sample: &Sample, rng: &mut SampleRng| {
         let asked: Vec<_> = sample.questions.iter().filter(|question| !question.answers.is_empty()).collect();
         if asked.is_empty() {
@@ -217,13 +259,25 @@ fn preprocess(config: &VqaRunConfig, pipeline: &VqaPipeline) -> Map<VqaItem> {
         let mut questions = Vec::with_capacity(questions_per_image);
         for place in draw(rng, asked.len(), questions_per_image.min(asked.len())) {
             let question = asked[place];
-            let (token_ids, is_cut) = tokenizer.encode_and_tell(&question.text).map_err(unreadable)?;
-            questions.push(QuestionItem { token_ids, is_cut, scores: answers.target(question) });
+            let QuestionTokens { ids, is_cut } = tokenizer.encode(&question.text).map_err(unreadable)?;
+            let target = target(question).map_err(unreadable)?;
+            questions.push(QuestionItem { token_ids: ids, is_cut, target });
         }
-        let image = if fast_decode {
-            sample.image()?.augmented(&augment, background, size, rng)?
-        } else {
-            augment.apply(&sample.image()?.decode(background)?, size, rng)
+        let image = sample.image()?;
+        let image = match &processor {
+            VqaProcessor::Fixed(processor) => {
+                let size = processor.output_size().0;
+                if fast_decode {
+                    image.augmented(&augment, background, size, rng)?
+                } else {
+                    augment.apply(&image.decode(background)?, size, rng)
+                }
+            }
+            // Images keep their ratio: nothing is cropped.
+            VqaProcessor::Padded(processor) => {
+                let bad = |error: mm_vision::Error| mm_data::Error::bad(Fault::Image, error.to_string());
+                processor.resize(&image.decode(background)?).map_err(bad)?
+            }
         };
         Ok(VqaItem { image, questions })
     })

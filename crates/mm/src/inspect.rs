@@ -6,7 +6,7 @@ use mm_caption::{CaptionerFolder, Description, SpecialTokens};
 use mm_clip::{Architecture, ClipConfig, ModelFolder};
 use mm_core::checkpoint::{TensorInfo, Weights};
 use mm_text::{TextClean, Tokenizer};
-use mm_vqa::VqaFolder;
+use mm_vqa::{VqaFolder, VqaParts};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -104,26 +104,28 @@ impl Contents {
 
     /// Those of a model that answers questions.
     fn of_vqa(folder: &VqaFolder) -> Result<Self> {
-        let mm_vqa::Description { model, answers, .. } = &folder.description;
         let form = if folder.folder.is_checkpoint() { "checkpoint" } else { "hf" };
-        let (tokenizer, processor) = (folder.tokenizer(), folder.processor());
+        let parts = folder.parts();
+        let answers = parts.as_ref().ok().and_then(|parts| parts.answers.clone());
+        let answers = answers.as_ref().map_or(&[][..], |answers| answers.all());
         let facts = serde_json::json!({
             "form": form,
-            "architecture": model,
-            "answers": answers.all(),
-            "preprocessing": processor.as_ref().map(|processor| processor.to_json().ok()).ok(),
+            "architecture": folder.config,
+            "answers": answers,
+            "preprocessing": parts.as_ref().ok().and_then(|parts| parts.processor.to_json().ok()),
         });
-        let first: Vec<&str> = answers.all().iter().take(5).map(String::as_str).collect();
+        let first: Vec<&str> = answers.iter().take(5).map(String::as_str).collect();
         let more = if answers.len() > first.len() { ", ..." } else { "" };
+        let described = |describe: fn(&VqaParts) -> String| match &parts {
+            Ok(parts) => describe(parts),
+            Err(error) => error.to_string(),
+        };
         let lines = vec![
             ("form", form.to_owned()),
-            ("model", model.describe()),
+            ("model", folder.config.describe()),
             ("answers", format!("{}: {}{more}", answers.len(), first.join(", "))),
-            ("preprocessing", processor.map_or_else(|error| error.to_string(), |found| found.to_string())),
-            (
-                "tokenizer",
-                tokenizer.map_or_else(|error| error.to_string(), |found| describe_tokenizer(&found)),
-            ),
+            ("preprocessing", described(|parts| parts.processor.to_string())),
+            ("tokenizer", described(|parts| describe_tokenizer(&parts.tokenizer))),
         ];
         Self::new(lines, facts, folder.weights())
     }

@@ -11,7 +11,8 @@ use mm_dist::ProcessGroup;
 use mm_image::draw_strip;
 use mm_image::image::ImageFormat;
 use mm_train::{NoProgress, Progress};
-use mm_vqa::{Answer, QuestionAnswers, SetAnswerer, VqaPipeline, answer_attention};
+use mm_vqa::{Answer, AnswerMode, Answers, NUM_CANDIDATES, QuestionAnswers, SetAnswerer};
+use mm_vqa::{VqaConfig, VqaPipeline, answer_attention};
 use serde::Serialize;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,16 @@ pub struct Args {
     /// Answers to each question, the most probable first.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
+    /// Rank the answers of this file, one a line, instead of the model's own; for models that decode answers,
+    /// as BLIP.
+    #[arg(long, value_name = "FILE", conflicts_with = "generate")]
+    answers: Option<PathBuf>,
+    /// Generate answers in place of ranking a list.
+    #[arg(long)]
+    generate: bool,
+    /// The answers that are scored whole in a ranking, those with the most probable first tokens.
+    #[arg(long, value_name = "N", default_value_t = NUM_CANDIDATES as u32, value_parser = clap::value_parser!(u32).range(1..))]
+    candidates: u32,
     /// The least probability of an answer that is given.
     #[arg(long, value_name = "P", default_value_t = 0.0, hide_default_value = true)]
     abstain: f32,
@@ -71,8 +82,13 @@ pub fn run(args: &Args) -> Result<()> {
     );
     let set = args.reading.set("questions", Arc::new(questions))?;
     let pipeline = args.model.open_vqa()?;
-    let answerer =
-        SetAnswerer { pipeline: &pipeline, top: args.top as usize, blind: false, blind_baseline: false };
+    let answerer = SetAnswerer {
+        pipeline: &pipeline,
+        mode: mode(args, &pipeline)?,
+        top: args.top as usize,
+        blind: false,
+        blind_baseline: false,
+    };
     // Lines on a terminal would run through the bar.
     let bars = Bars::default();
     let is_hidden = args.json && std::io::stdout().is_terminal();
@@ -97,7 +113,7 @@ pub fn run(args: &Args) -> Result<()> {
     if cut > 0 {
         tracing::warn!(
             "{cut} questions are longer than the {} tokens of the model: their ends are cut",
-            pipeline.tokenizer.context_length()
+            pipeline.parts.tokenizer.context_length()
         );
     }
     if !args.json {
@@ -119,13 +135,34 @@ fn questions(args: &Args) -> Result<QuestionList> {
     Ok(QuestionList::of_image(image, &args.question))
 }
 
+/// How answers are found.
+fn mode(args: &Args, pipeline: &VqaPipeline) -> Result<AnswerMode> {
+    let num_candidates = args.candidates as usize;
+    if let Some(file) = &args.answers {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read the answers {}", file.display()))?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
+        let answers = Arc::new(Answers::new(lines.collect())?);
+        return Ok(AnswerMode::Rank { answers, num_candidates });
+    }
+    if args.generate {
+        return Ok(AnswerMode::Generate(pipeline.parts.generation.clone()));
+    }
+    Ok(match (&pipeline.config, &pipeline.parts.answers) {
+        (VqaConfig::Blip(_), Some(answers)) => {
+            AnswerMode::Rank { answers: Arc::clone(answers), num_candidates }
+        }
+        _ => AnswerMode::Default,
+    })
+}
+
 /// Writes the heat maps of the answer to one question.
 fn draw(pipeline: &VqaPipeline, image: &Path, question: &str, strip: &OutFile) -> Result<()> {
     /// The side of a heat map in pixels.
     const SIDE: u32 = 224;
     let image = read_image(image)?;
     let attention = answer_attention(pipeline, &image, question)?;
-    let picture = draw_strip(&pipeline.processor.resize(&image)?, &attention.heat_maps(), SIDE);
+    let picture = draw_strip(&pipeline.parts.processor.resize(&image)?, &attention.heat_maps(), SIDE);
     let save = |to: &Path| picture.save_with_format(to, ImageFormat::Png);
     strip.write(|to| save(to).map_err(std::io::Error::other))
 }

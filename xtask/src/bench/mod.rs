@@ -13,6 +13,7 @@ mod program;
 mod report;
 mod small;
 mod start;
+mod vqa;
 
 use std::path::PathBuf;
 
@@ -54,6 +55,9 @@ enum What {
     /// BLEU, ROUGE-L and CIDEr-D of 5,000 images of COCO
     #[command(after_help = CAPTION_METRICS_HELP)]
     CaptionMetrics(caption_metrics::Options),
+    /// BLIP-VQA base with random weights: answers to questions about 8 images, generated and ranked
+    #[command(after_help = VQA_HELP)]
+    Vqa(vqa::Options),
 }
 
 const CLIP_HELP: &str = "Examples:
@@ -99,6 +103,13 @@ const CAPTION_METRICS_HELP: &str = "Example:
 
 The peer's Python needs pycocoevalcap 1.2 and numpy, and `java` on the PATH. A round takes about ten seconds.
 The run replaces the table in docs/caption-metrics.md. Use the machine for nothing else meanwhile.";
+
+const VQA_HELP: &str = "Example:
+  cargo xtask bench vqa --peer-python ~/peers/bin/python
+
+The peer's Python needs torch 2.13 and transformers. The first run makes a model of 1.5 GB in cargo's target
+folder. A round takes about ten minutes. The run replaces the tables in docs/benchmarks.md. Use the machine
+for nothing else meanwhile.";
 
 /// The options that all benchmarks share.
 #[derive(clap::Args)]
@@ -165,5 +176,6 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         What::Dist(options) => dist::run(workspace, options),
         What::Caption(options) => caption::run(workspace, options),
         What::CaptionMetrics(options) => caption_metrics::run(workspace, options),
+        What::Vqa(options) => vqa::run(workspace, options),
     }
 }

@@ -1,17 +1,12 @@
 //! transformers' config of a `BlipForConditionalGeneration`.
 
-use super::{Description, SpecialTokens, token_id};
+use super::Description;
 use crate::{CaptionerConfig, CaptionerVariant, Error, Result};
-use mm_text::decoder::{BertDecoderConfig, TextDecoderConfig};
+use mm_text::decoder::{BertDecoderConfig, SpecialTokens, TextDecoderConfig};
 use mm_vision::{ImageTowerConfig, VitConfig, VitVariant};
 use serde_json::{Value, json};
 
-/// BERT's and BLIP's defaults of special tokens.
-const BOS: u32 = 30522;
-const SEP: u32 = 102;
-
-/// Reads the config. Captions begin with `bos_token_id` and end with `sep_token_id`; transformers never uses
-/// the `eos_token_id`.
+/// Reads the config.
 pub(super) fn read(config: &Value) -> Result<Description> {
     if let Some(class) = config["architectures"][0].as_str().filter(|class| !class.ends_with("Generation")) {
         return Err(Error::Model(format!(
@@ -22,11 +17,7 @@ pub(super) fn read(config: &Value) -> Result<Description> {
     let image = ImageTowerConfig::Vit(VitConfig::from_hf(vision, VitVariant::Blip)?);
     let decoder = TextDecoderConfig::Bert(BertDecoderConfig::from_blip(text)?);
     let model = CaptionerConfig { image, decoder, variant: CaptionerVariant::Blip };
-    let tokens = SpecialTokens {
-        start: Some(token_id(text, "bos_token_id").unwrap_or(BOS)),
-        end: token_id(text, "sep_token_id").unwrap_or(SEP),
-        pad: token_id(text, "pad_token_id").unwrap_or(0),
-    };
+    let tokens = SpecialTokens::from_blip(text);
     Ok(Description { model, tokens })
 }
 
@@ -36,15 +27,10 @@ pub(super) fn write(description: &Description) -> Result<Value> {
     let (ImageTowerConfig::Vit(vit), TextDecoderConfig::Bert(bert)) = (&model.image, &model.decoder) else {
         return Err(Error::Model("a BLIP captioner is a ViT with a BERT decoder".to_owned()));
     };
-    let mut text = bert.to_blip(vit.hidden_size);
-    text["bos_token_id"] = tokens.start.unwrap_or(tokens.end).into();
-    text["sep_token_id"] = tokens.end.into();
-    text["eos_token_id"] = tokens.end.into();
-    text["pad_token_id"] = tokens.pad.into();
     Ok(json!({
         "architectures": ["BlipForConditionalGeneration"],
         "model_type": "blip",
-        "text_config": text,
+        "text_config": bert.to_blip(vit.hidden_size, tokens),
         "vision_config": vit.to_hf(),
         "tie_word_embeddings": true,
     }))

@@ -1,9 +1,9 @@
 //! transformers' config of a `VisionEncoderDecoderModel`.
 
-use super::{Description, SpecialTokens, token_id};
+use super::Description;
 use crate::{CaptionerConfig, CaptionerVariant, Error, Result};
 use mm_core::checkpoint::Weights;
-use mm_text::decoder::{BertDecoderConfig, Gpt2Config, TextDecoderConfig};
+use mm_text::decoder::{BertDecoderConfig, Gpt2Config, SpecialTokens, TextDecoderConfig, token_id};
 use mm_vision::{ImageTowerConfig, VitConfig, VitVariant};
 use serde_json::{Value, json};
 

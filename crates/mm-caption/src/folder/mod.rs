@@ -15,29 +15,13 @@ use mm_core::checkpoint::{StoredType, TensorLayout, Weights, hf_names, stored, w
 use mm_core::hf::{CONFIG_FILE, HfFolder, PROCESSOR_CONFIG_FILE};
 use mm_core::{read_json, write_json};
 use mm_text::Tokenizer;
-use mm_text::decoder::GPT2_LAYOUT;
+use mm_text::decoder::{GENERATION_CONFIG_FILE, GPT2_LAYOUT, SpecialTokens, drop_copies};
 use mm_text::generate::GenerationConfig;
 use mm_vision::ImageProcessor;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::path::Path;
 use tch::Tensor;
 use tch::nn::VarStore;
-
-/// The defaults of generation beside a model.
-const GENERATION_CONFIG_FILE: &str = "generation_config.json";
-
-/// The tokens that a captioner begins and ends captions with.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SpecialTokens {
-    /// The token before each caption; none behind a prefix.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub start: Option<u32>,
-    /// The token after each caption.
-    pub end: u32,
-    /// Padding.
-    pub pad: u32,
-}
 
 /// What a captioner's config holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,7 +57,10 @@ impl CaptionerFolder {
         let config: mm_core::Result<Value> = HfFolder::open(model).and_then(|folder| folder.config());
         config.is_ok_and(|config| {
             let model_type = config["model_type"].as_str();
+            // A BLIP that answers questions has the same model_type.
+            let class = config["architectures"][0].as_str().unwrap_or_default();
             model_type.is_some_and(|model_type| MODEL_TYPES.contains(&model_type))
+                && !class.ends_with("QuestionAnswering")
         })
     }
 
@@ -131,25 +118,8 @@ impl CaptionerFolder {
     /// Its files are missing or malformed, it does not fit the decoder, or has not the end token that the
     /// config names.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
-        let path = self.folder.tokenizer_folder();
-        let tokenizer = Tokenizer::for_decoder(&path)?;
         let Description { model, tokens } = &self.description;
-        model.decoder.check_tokenizer(&tokenizer).map_err(|error| Error::from(error).at(&path))?;
-        // Published tokenizers of BLIP have no begin token, which only the decoder needs.
-        if tokenizer.token(tokens.end).is_none() {
-            let problem = format!(
-                "the tokenizer has no token {}, with which captions end in {CONFIG_FILE}: take the tokenizer \
-                 that the model was trained with",
-                tokens.end
-            );
-            return Err(Error::Folder { path, problem });
-        }
-        if let Some(start) = tokens.start.filter(|&start| i64::from(start) >= model.decoder.vocab_size()) {
-            let (path, rows) = (self.folder.file(CONFIG_FILE), model.decoder.vocab_size());
-            let problem = format!("captions begin with token {start}, and the decoder has {rows} embeddings");
-            return Err(Error::Folder { path, problem });
-        }
-        Ok(tokenizer)
+        Ok(tokens.open_tokenizer(&self.folder, &model.decoder)?)
     }
 
     /// The preprocessing from images to `pixel_values` of the image tower's size.
@@ -174,14 +144,7 @@ impl CaptionerFolder {
     /// The file is malformed, or a value out of range.
     pub fn generation(&self) -> Result<GenerationConfig> {
         let prompt_length = usize::from(self.description.tokens.start.is_some());
-        let file = self.folder.file(GENERATION_CONFIG_FILE);
-        let (file, config) = if file.exists() {
-            let config = read_json(&file)?;
-            (file, config)
-        } else {
-            (self.folder.file(CONFIG_FILE), self.config.clone()) // as before generation_config.json
-        };
-        GenerationConfig::from_hf(&config, prompt_length).map_err(|error| Error::from(error).at(&file))
+        Ok(GenerationConfig::from_folder(&self.folder, &self.config, prompt_length)?)
     }
 
     /// Builds the captioner on `vs` and fills it.
@@ -252,49 +215,15 @@ impl Description {
         config["dtype"] = dtype.hf_name().into();
         write_json(&folder.join(CONFIG_FILE), &config)?;
         write_json(&folder.join(PROCESSOR_CONFIG_FILE), &processor.to_json()?)?;
-        write_json(&folder.join(GENERATION_CONFIG_FILE), &self.generation_json(generation))?;
+        self.tokens.write_generation(generation, folder)?;
         tokenizer.save(folder, &["input_ids", "attention_mask"])?;
         Ok(())
     }
-
-    /// transformers' `generation_config.json`.
-    fn generation_json(&self, generation: &GenerationConfig) -> Value {
-        let mut json = json!(generation);
-        if let Some(fields) = json.as_object_mut() {
-            fields.remove("seed");
-            fields.retain(|_, value| !value.is_null() && *value != json!([]));
-        }
-        json["eos_token_id"] = self.tokens.end.into();
-        json["pad_token_id"] = self.tokens.pad.into();
-        if let Some(start) = self.tokens.start {
-            json["decoder_start_token_id"] = start.into();
-            json["bos_token_id"] = start.into();
-        }
-        json
-    }
-}
-
-/// Removes the copies that savers write of tied weights, and buffers that are no weights.
-pub(crate) fn drop_copies(weights: &mut Weights) {
-    weights.retain(|name| {
-        let is_tied = name.ends_with("lm_head.weight") || name.contains("cls.predictions.decoder.");
-        let is_buffer = name.ends_with(".attn.bias") || name.ends_with(".masked_bias");
-        !is_tied && !is_buffer
-    });
 }
 
 /// A JSON file of `folder`, or null.
 fn read_if_there(folder: &HfFolder, name: &str) -> Result<Value> {
     if folder.has(name) { Ok(read_json(&folder.file(name))?) } else { Ok(Value::Null) }
-}
-
-/// A token id in `config`; a list of them gives its first.
-fn token_id(config: &Value, name: &str) -> Option<u32> {
-    let id = match &config[name] {
-        Value::Array(ids) => ids.first()?,
-        id => id,
-    };
-    id.as_u64().and_then(|id| id.try_into().ok())
 }
 
 /// The names of the checkpoint's linear layers, for LoRA.

@@ -4,12 +4,12 @@
 //! that the prefix is made from, as transformers' `CLIPVisionModelWithProjection` writes it: either part
 //! opens with its own peer.
 
-use super::{Description, SpecialTokens, token_id};
+use super::Description;
 use crate::config::{PrefixConfig, PrefixMapperConfig};
 use crate::{CaptionerConfig, CaptionerVariant, Error, Result};
 use mm_core::hf::{CONFIG_FILE, PROCESSOR_CONFIG_FILE};
 use mm_core::write_json;
-use mm_text::decoder::{Gpt2Config, TextDecoderConfig};
+use mm_text::decoder::{Gpt2Config, SpecialTokens, TextDecoderConfig, token_id};
 use mm_vision::{ImageProcessor, ImageTowerConfig, VitConfig, VitVariant};
 use serde_json::{Value, json};
 use std::path::Path;

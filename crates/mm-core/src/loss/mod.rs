@@ -16,4 +16,4 @@ mod tokens;
 pub use contrastive::{INITIAL_LOGIT_SCALE, MAX_LOGIT_SCALE, info_nce, logits, siglip, siglip_at};
 pub use soft_targets::{soft_target_bce, soft_target_cross_entropy};
 pub use tiled::{DEFAULT_TILE, info_nce_tiled, siglip_tiled};
-pub use tokens::{IGNORED_LABEL, token_cross_entropy};
+pub use tokens::{IGNORED_LABEL, token_cross_entropy, weighted_token_cross_entropy};

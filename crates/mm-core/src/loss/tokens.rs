@@ -22,6 +22,24 @@ pub fn token_cross_entropy(logits: &Tensor, labels: &Tensor, label_smoothing: f6
     )
 }
 
+/// As [`token_cross_entropy`], each label with its own factor `weights` `[N]`: that of an answer by its share of
+/// all answers to a question, as BLIP is trained (Li et al. 2022, section 4.4).
+pub fn weighted_token_cross_entropy(
+    logits: &Tensor,
+    labels: &Tensor,
+    weights: &Tensor,
+    label_smoothing: f64,
+) -> Tensor {
+    let losses = logits.to_kind(Kind::Float).cross_entropy_loss(
+        labels,
+        None::<Tensor>,
+        Reduction::None,
+        IGNORED_LABEL,
+        label_smoothing,
+    );
+    (losses * weights).sum(Kind::Float)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +95,28 @@ mod tests {
                 }
             }
             assert_eq!(gradient.get(1).abs().max().double_value(&[]), 0.0);
+        }
+    }
+    #[test]
+    fn weights_are_factors_of_the_labels_loss_and_gradient() {
+        let weights = Tensor::from_slice(&[0.3f32, 5.0, 1.0, 0.0, 5.0]);
+        let logits = normal(1, &[5, VOCAB]).set_requires_grad(true);
+        let found = weighted_token_cross_entropy(&logits, &labels(), &weights, 0.1);
+        let of_row = |row: i64| {
+            let (logits, labels) = (logits.detach().narrow(0, row, 1), labels().narrow(0, row, 1));
+            token_cross_entropy(&logits, &labels, 0.1).double_value(&[])
+        };
+        let expected = 0.3 * of_row(0) + of_row(2);
+        assert!((found.double_value(&[]) - expected).abs() < 1e-5);
+        found.backward();
+        let weighted = logits.grad();
+        let plain = normal(1, &[5, VOCAB]).set_requires_grad(true);
+        token_cross_entropy(&plain, &labels(), 0.1).backward();
+        let difference = |row: i64, weight: f64| {
+            (weighted.get(row) - plain.grad().get(row) * weight).abs().max().double_value(&[])
+        };
+        for (row, weight) in [(0, 0.3), (1, 1.0), (2, 1.0), (3, 0.0)] {
+            assert!(difference(row, weight) < 1e-6, "row {row}");
         }
     }
 }

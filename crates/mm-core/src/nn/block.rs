@@ -19,6 +19,12 @@ pub struct Context {
 }
 
 impl Context {
+    /// The contexts `rows` `[G']` (i64), any number of times and in any order: for a batch whose rows are not
+    /// evenly spread over its contexts.
+    pub fn index_select(&self, rows: &Tensor) -> Self {
+        Self { states: self.states.index_select(0, rows), mask: self.mask.index_select(rows) }
+    }
+
     /// The same context, with its mask in the form that attention computes with: one row, for any number of
     /// queries.
     pub(super) fn prepared(&self) -> Self {

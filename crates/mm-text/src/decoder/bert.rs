@@ -43,7 +43,7 @@ pub struct BertDecoderConfig {
 }
 
 /// Standard deviation of BERT's initial weights.
-const INIT_STD: f64 = 0.02;
+pub(crate) const INIT_STD: f64 = 0.02;
 
 impl Default for BertDecoderConfig {
     fn default() -> Self {
@@ -63,7 +63,7 @@ impl Default for BertDecoderConfig {
 }
 
 impl BertDecoderConfig {
-    fn block_config(&self, context_width: Option<i64>) -> BlockConfig {
+    pub(crate) fn block_config(&self, context_width: Option<i64>) -> BlockConfig {
         BlockConfig {
             width: self.hidden_size,
             heads: self.num_attention_heads,

@@ -1,9 +1,25 @@
 //! Reads and writes transformers' configs of a BERT that decodes.
 
-use super::{BertDecoderConfig, TextDecoderSpec};
+use super::{BertDecoderConfig, SpecialTokens, TextDecoderSpec, token_id};
 use crate::Result;
 use crate::config::{check_only, overlay};
 use serde_json::{Value, json};
+
+/// BERT's and BLIP's defaults of special tokens.
+const BOS: u32 = 30522;
+const SEP: u32 = 102;
+
+impl SpecialTokens {
+    /// Those of the `text_config` of a BLIP. Its texts begin with `bos_token_id` and end with `sep_token_id`;
+    /// transformers never uses the `eos_token_id`.
+    pub fn from_blip(config: &Value) -> Self {
+        Self {
+            start: Some(token_id(config, "bos_token_id").unwrap_or(BOS)),
+            end: token_id(config, "sep_token_id").unwrap_or(SEP),
+            pad: token_id(config, "pad_token_id").unwrap_or(0),
+        }
+    }
+}
 
 impl BertDecoderConfig {
     /// Reads the `text_config` of a BLIP. Absent and null fields have transformers' defaults, among them 8
@@ -19,13 +35,17 @@ impl BertDecoderConfig {
         Ok(read)
     }
 
-    /// The fields of transformers' `BlipTextConfig`, without those of special tokens.
-    pub fn to_blip(&self, encoder_hidden_size: i64) -> Value {
+    /// The fields of transformers' `BlipTextConfig`.
+    pub fn to_blip(&self, encoder_hidden_size: i64, tokens: &SpecialTokens) -> Value {
         let mut config = self.sizes_to_hf();
         config["model_type"] = "blip_text_model".into();
         config["encoder_hidden_size"] = encoder_hidden_size.into();
         config["is_decoder"] = true.into();
         config["projection_dim"] = 768.into();
+        config["bos_token_id"] = tokens.start.unwrap_or(tokens.end).into();
+        config["sep_token_id"] = tokens.end.into();
+        config["eos_token_id"] = tokens.end.into();
+        config["pad_token_id"] = tokens.pad.into();
         config
     }
 
@@ -73,7 +93,10 @@ mod tests {
     #[test]
     fn what_is_written_reads_back_the_same() {
         let config = BertDecoderConfig { hidden_size: 96, vocab_size: 100, ..BertDecoderConfig::default() };
-        assert_eq!(BertDecoderConfig::from_blip(&config.to_blip(64)).unwrap(), config);
+        let tokens = SpecialTokens { start: Some(98), end: 3, pad: 1 };
+        let written = config.to_blip(64, &tokens);
+        assert_eq!(BertDecoderConfig::from_blip(&written).unwrap(), config);
+        assert_eq!(SpecialTokens::from_blip(&written), tokens);
         let config = BertDecoderConfig { type_vocab_size: 2, ..config };
         assert_eq!(BertDecoderConfig::from_hf(&config.to_hf()).unwrap(), config);
     }

@@ -6,17 +6,21 @@
 //! [`TextDecoderConfig`].
 
 mod bert;
+mod bert_encoder;
 mod bert_hf;
 mod cache;
 mod config;
+mod folder;
 mod gpt2;
 mod gpt2_hf;
 mod head;
 mod labels;
 
 pub use bert::{BertDecoder, BertDecoderConfig};
+pub use bert_encoder::BertEncoder;
 pub use cache::DecoderCache;
 pub use config::{TextDecoderConfig, TextDecoderSpec};
+pub use folder::{GENERATION_CONFIG_FILE, SpecialTokens, drop_copies, token_id};
 pub use gpt2::{Gpt2, Gpt2Config};
 pub use gpt2_hf::GPT2_LAYOUT;
 pub use labels::{CaptionTokens, NextTokens};

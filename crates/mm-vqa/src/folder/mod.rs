@@ -1,61 +1,76 @@
-//! The folder of a model, in the formats of transformers and of this project.
+//! The folder of a model that answers questions, in the formats of transformers and of this project.
+//!
+//! Each family has a file, as `blip.rs`, that reads its config from a `config.json` and writes it.
+//! Weights have the names of the family. A new family is another such file, a variant of [`VqaConfig`], and
+//! of [`VqaProcessor`] where its images are another's.
 
+mod blip;
 mod co_attention;
+mod labels;
+mod parts;
+mod vilt;
 
-use crate::metrics::baselines::Baselines;
-use crate::{Answers, Error, LossKind, Result, VqaModel, VqaModelConfig};
+pub use co_attention::ClassifierConfig;
+pub use parts::VqaParts;
+
+use crate::blip::BlipVqaConfig;
+use crate::vilt::ViltConfig;
+use crate::{Error, Result};
 use mm_core::checkpoint::{StoredType, TensorLayout, Weights, stored, write};
-use mm_core::hf::{CONFIG_FILE, HfFolder, PROCESSOR_CONFIG_FILE};
-use mm_core::{read_json, write_json};
-use mm_text::Tokenizer;
-use mm_vision::ImageProcessor;
+use mm_core::hf::{CONFIG_FILE, HfFolder};
+use mm_core::write_json;
+use mm_text::decoder::drop_copies;
+use serde::Serialize;
 use serde_json::Value;
 use std::path::Path;
-use std::sync::Arc;
 use tch::Tensor;
 use tch::nn::VarStore;
 
-/// What a model's config holds.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Description {
-    /// The model.
-    pub model: VqaModelConfig,
-    /// The answers that it can give.
-    pub answers: Arc<Answers>,
-    /// The loss that its scores are trained with, which says how they become probabilities.
-    pub scores: LossKind,
+/// The config of a model that answers questions.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VqaConfig {
+    /// A co-attention model with its answers, in a format of this project.
+    CoAttention(ClassifierConfig),
+    /// transformers' `BlipForQuestionAnswering`.
+    Blip(BlipVqaConfig),
+    /// transformers' `ViltForQuestionAnswering`.
+    Vilt(ViltConfig),
 }
 
-/// A model's folder with its config read and its weights mapped.
+/// The folder of a model that answers questions, with its config read and its weights mapped.
 #[derive(Debug)]
 pub struct VqaFolder {
     /// The folder.
     pub folder: HfFolder,
-    /// The model that it holds.
-    pub description: Description,
+    /// The config of the model that it holds.
+    pub config: VqaConfig,
     weights: Weights,
     layout: TensorLayout,
+    json: Value,
 }
 
-/// The answers that are right without looking, of the training set.
-pub(crate) const BASELINES_FILE: &str = "answer_baselines.json";
-
-/// The layout of the weights of every model.
-const LAYOUT: TensorLayout = TensorLayout::HF;
-
 impl VqaFolder {
-    /// Whether the folder or the hub name `model` has the config of a question answering model. Errors of a
-    /// model that cannot be found or read are those of opening it.
+    /// Whether the folder or the hub name `model` has the config of a model that answers questions. Errors of
+    /// a model that cannot be found or read are those of opening it.
     pub fn is_vqa(model: &str) -> bool {
         let config: mm_core::Result<Value> = HfFolder::open(model).and_then(|folder| folder.config());
-        config.is_ok_and(|config| config["model_type"] == co_attention::MODEL_TYPE)
+        config.is_ok_and(|config| {
+            let class = config["architectures"][0].as_str().unwrap_or_default();
+            match config["model_type"].as_str() {
+                Some(vilt::MODEL_TYPE | co_attention::MODEL_TYPE) => true,
+                Some(blip::MODEL_TYPE) => blip::is_for_questions(class),
+                _ => false,
+            }
+        })
     }
 
     /// Reads the config in the folder or of the hub name `model` and maps its weights. Of a checkpoint of a
     /// training run these are the moving averages where the run keeps any.
     ///
     /// # Errors
-    /// The model cannot be found, a file is missing or damaged, or the architecture is not offered.
+    /// The model cannot be found, a file is missing or damaged, or the architecture does not answer
+    /// questions.
     pub fn open(model: &str) -> Result<Self> {
         Self::open_folder(HfFolder::open(model)?, true)
     }
@@ -64,126 +79,116 @@ impl VqaFolder {
     ///
     /// # Errors
     /// As [`VqaFolder::open`].
-    pub(crate) fn open_last_step(checkpoint: &Path) -> Result<Self> {
+    pub fn open_last_step(checkpoint: &Path) -> Result<Self> {
         Self::open_folder(HfFolder::at(checkpoint), false)
     }
 
     fn open_folder(folder: HfFolder, averaged: bool) -> Result<Self> {
-        let file = folder.file(CONFIG_FILE);
-        let config: Value = folder.config()?;
-        let (weights, layout) = if folder.is_checkpoint() {
-            (folder.checkpoint_weights(averaged)?, TensorLayout::AS_IS)
-        } else {
-            (folder.weights("model")?, LAYOUT)
-        };
-        let description = match config["model_type"].as_str() {
-            Some(co_attention::MODEL_TYPE) => co_attention::read(&config),
+        let json: Value = folder.config()?;
+        let config = match json["model_type"].as_str() {
+            Some(blip::MODEL_TYPE) => blip::read(&json).map(VqaConfig::Blip),
+            Some(vilt::MODEL_TYPE) => vilt::read(&json).map(VqaConfig::Vilt),
+            Some(co_attention::MODEL_TYPE) => co_attention::read(&json).map(VqaConfig::CoAttention),
             other => Err(Error::Model(format!(
-                "model_type is {}: questions are answered by {}",
+                "model_type is {}: models that answer questions are of {}, {} and {}",
                 other.unwrap_or("missing"),
+                blip::MODEL_TYPE,
+                vilt::MODEL_TYPE,
                 co_attention::MODEL_TYPE
             ))),
         }
-        .map_err(|error| error.at(&file))?;
-        Ok(Self { folder, description, weights, layout })
+        .map_err(|error| error.at(&folder.file(CONFIG_FILE)))?;
+        let (weights, layout) = if folder.is_checkpoint() {
+            (folder.checkpoint_weights(averaged)?, TensorLayout::AS_IS)
+        } else {
+            let mut weights = folder.weights("model")?;
+            drop_copies(&mut weights);
+            (weights, TensorLayout::HF)
+        };
+        Ok(Self { folder, config, weights, layout, json })
     }
 
-    /// The tokenizer.
+    /// Tokenizer, preprocessing, answers and defaults of generation.
     ///
     /// # Errors
-    /// Its files are missing or malformed.
-    pub fn tokenizer(&self) -> Result<Tokenizer> {
-        Ok(Tokenizer::from_dir(&self.folder.tokenizer_folder())?)
+    /// A file is missing, malformed, or does not fit the model.
+    pub fn parts(&self) -> Result<VqaParts> {
+        VqaParts::open(&self.folder, &self.config, &self.json)
     }
 
-    /// The preprocessing from images to `pixel_values`.
+    /// Builds the model that `make` makes from the config on `vs`, and fills it.
     ///
     /// # Errors
-    /// The file of the preprocessing is missing or malformed.
-    pub fn processor(&self) -> Result<ImageProcessor> {
-        let VqaModelConfig::CoAttention(model) = &self.description.model;
-        let folder = self.folder.processor_folder();
-        Ok(ImageProcessor::from_folder(&folder, model.image.processor_class())?.1)
+    /// Config and weights do not match.
+    pub fn build<T>(&self, vs: &VarStore, make: impl Fn(&tch::nn::Path) -> Result<T>) -> Result<T> {
+        self.weights.build(vs, &self.layout, make)
     }
 
-    /// The answers that are right without looking at the image, where the folder has them.
+    /// Builds the model as [`VqaFolder::build`], but for the last layer of a ViLT's classifier, which keeps its
+    /// initial weights: it is of other answers than the checkpoint's.
     ///
     /// # Errors
-    /// The file is malformed.
-    pub fn baselines(&self) -> Result<Option<Baselines>> {
-        let has = self.folder.has(BASELINES_FILE);
-        Ok(if has { Some(read_json(&self.folder.file(BASELINES_FILE))?) } else { None })
+    /// As [`VqaFolder::build`].
+    pub(crate) fn build_with_new_classifier<T>(
+        &self,
+        vs: &VarStore,
+        make: impl Fn(&tch::nn::Path) -> Result<T>,
+    ) -> Result<T> {
+        let model = make(&vs.root())?;
+        let is_kept = |(name, _): &(String, Tensor)| !name.starts_with(vilt::ANSWERS);
+        let variables: Vec<_> = vs.variables().into_iter().filter(is_kept).collect();
+        self.weights.fill_any(variables, &self.layout)?;
+        Ok(model)
     }
 
-    /// The weights.
+    /// The weights, without the copies that savers write of tied ones.
     pub fn weights(&self) -> &Weights {
         &self.weights
     }
 
-    /// Builds the model on `vs` and fills it.
-    ///
-    /// # Errors
-    /// Config and weights do not match.
-    pub fn build(&self, vs: &VarStore) -> Result<VqaModel> {
-        self.weights.build(vs, &self.layout, |path| VqaModel::new(path, &self.description.model))
+    /// The label smoothing that a BLIP's config trains with; 0 if it has none.
+    pub fn label_smoothing(&self) -> f64 {
+        self.json["text_config"]["label_smoothing"].as_f64().unwrap_or(0.0)
     }
 }
 
-impl Description {
-    /// Writes config, weights, preprocessing and tokenizer to the existing `folder`. `variables` are named as
-    /// in the model.
+impl VqaConfig {
+    /// Writes config, weights and `parts` to the existing `folder`. `variables` are named as in the model.
     ///
     /// # Errors
     /// A file cannot be written.
     pub fn save(
         &self,
         variables: Vec<(String, Tensor)>,
-        tokenizer: &Tokenizer,
-        processor: &ImageProcessor,
+        parts: &VqaParts,
         folder: &Path,
         dtype: StoredType,
     ) -> Result<()> {
-        write(&folder.join("model.safetensors"), &dtype.convert(stored(variables, &LAYOUT)))?;
-        self.save_config(tokenizer, processor, folder, dtype)
+        write(&folder.join("model.safetensors"), &dtype.convert(stored(variables, &TensorLayout::HF)))?;
+        self.save_config(parts, folder, dtype)
     }
 
-    /// [`Description::save`] without the weights.
+    /// [`VqaConfig::save`] without the weights.
     ///
     /// # Errors
-    /// As [`Description::save`].
-    pub fn save_config(
-        &self,
-        tokenizer: &Tokenizer,
-        processor: &ImageProcessor,
-        folder: &Path,
-        dtype: StoredType,
-    ) -> Result<()> {
-        let mut config = match &self.model {
-            VqaModelConfig::CoAttention(model) => co_attention::write(self, model)?,
+    /// As [`VqaConfig::save`].
+    pub fn save_config(&self, parts: &VqaParts, folder: &Path, dtype: StoredType) -> Result<()> {
+        let mut config = match self {
+            Self::Blip(blip) => blip::write(blip),
+            Self::Vilt(vilt) => vilt::write(vilt),
+            Self::CoAttention(config) => co_attention::write(config),
         };
         config["dtype"] = dtype.hf_name().into();
         write_json(&folder.join(CONFIG_FILE), &config)?;
-        write_json(&folder.join(PROCESSOR_CONFIG_FILE), &processor.to_json()?)?;
-        tokenizer.save(folder, &["input_ids", "attention_mask"])?;
-        Ok(())
+        parts.save(self, folder)
     }
-}
 
-/// The answers of `id2label`, whose keys are the numbers of the answers as texts.
-fn answers(config: &Value) -> Result<Answers> {
-    let labels = config["id2label"].as_object();
-    let labels = labels.ok_or_else(|| Error::Model("id2label is missing: it has the answers".to_owned()))?;
-    let number = |number: usize| {
-        let label = labels.get(&number.to_string()).and_then(Value::as_str);
-        label.map(str::to_owned).ok_or_else(|| Error::Model(format!("id2label has no answer {number}")))
-    };
-    Answers::new((0..labels.len()).map(number).collect::<Result<_>>()?)
-}
-
-/// `answers` as `id2label`.
-fn labels(answers: &Answers) -> Value {
-    (0..)
-        .zip(answers.all())
-        .map(|(number, answer): (usize, _)| (number.to_string(), answer.clone()))
-        .collect()
+    /// The model in a few words.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Blip(blip) => blip.describe(),
+            Self::Vilt(vilt) => vilt.describe(),
+            Self::CoAttention(config) => config.model.describe(),
+        }
+    }
 }

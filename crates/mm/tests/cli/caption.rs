@@ -319,7 +319,7 @@ fn what_cannot_be_captioned_with_is_refused_in_words() {
     );
     let endless = changed(folder.path(), "caption/blip", &json!({ "text_config": { "sep_token_id": 999 } }));
     let error = refused(&endless, &[]);
-    assert!(error.contains("the tokenizer has no token 999, with which captions end"), "{error}");
+    assert!(error.contains("the tokenizer has no token 999, with which texts end"), "{error}");
 }
 
 #[test]

@@ -41,6 +41,12 @@ impl AttentionMask {
         Self { hidden: Some(hidden), ..Self::default() }
     }
 
+    /// As [`AttentionMask::padding`], and [`AttentionMask::none`], which is faster, where nothing is hidden.
+    pub fn padding_if_any(attention_mask: &Tensor) -> Self {
+        let has_padding = attention_mask.all().int64_value(&[]) == 0;
+        if has_padding { Self::padding(attention_mask) } else { Self::none() }
+    }
+
     /// The same mask, also causal. A query at a padded position still attends to itself, so that every row of
     /// the softmax has a finite score; prompts may be padded on either side.
     pub fn with_causal(self) -> Self {
@@ -104,6 +110,16 @@ impl AttentionMask {
         if let Some(bias) = self.bias.as_mut().filter(|bias| bias.size()[0] > 1) {
             *bias = bias.index_select(0, &Tensor::from_slice(order).to_device(bias.device()));
         }
+    }
+
+    /// The mask of the `rows` `[B']` (i64) of the batch, any number of times and in any order.
+    pub(in crate::nn) fn index_select(&self, rows: &Tensor) -> Self {
+        let select = |tensor: &Tensor| match tensor.size()[0] {
+            1 => tensor.shallow_clone(), // the same for all rows
+            _ => tensor.index_select(0, rows),
+        };
+        let (hidden, bias) = (self.hidden.as_ref().map(select), self.bias.as_ref().map(select));
+        Self { is_causal: self.is_causal, hidden, bias }
     }
 
     /// The same mask, in the same memory.
