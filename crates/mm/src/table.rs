@@ -27,6 +27,15 @@ pub fn render_left(left: usize, header: &[&str], rows: &[Vec<String>]) -> String
     format!("{}{}{body}", line(&header), line(&rule))
 }
 
+/// A text on one line that leaves room for other columns.
+pub fn shortened(text: &str) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
 /// A share as a percentage with one decimal.
 pub fn percent(share: f64) -> String {
     format!("{:.1}%", 100.0 * share)

@@ -106,7 +106,9 @@ pub fn run(args: &Args) -> Result<()> {
     let per_question =
         args.per_question.as_deref().map(|file| OutFile::open(file, &["jsonl"])).transpose()?;
     let predictions = mm_vqa::metrics::read_predictions(&args.results)?;
-    let report = args.measure(&predictions)?;
+    let report = args
+        .measure(&predictions)
+        .with_context(|| format!("cannot measure the answers of {}", args.results.display()))?;
     if let Some(file) = per_question {
         report.write_per_question(&file)?;
     }
@@ -244,6 +246,7 @@ fn vqa_text(report: &VqaAccuracy) -> String {
         let name = name.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
         let example = rule.example.as_ref();
         let example = example.map(|it| format!("{:?} -> {:?}", it.before, it.after)).unwrap_or_default();
+        let example = table::shortened(&example);
         vec![name, example, rule.predictions.to_string(), rule.answers.to_string()]
     });
     let unanimous = &report.unanimous;

@@ -1,7 +1,7 @@
 //! Whether confidences are true, and what abstaining gains.
 //!
-//! Every function takes answers with the model's confidence and the score, from 0 (wrong) to 1 (right).
-//! Answers of one confidence cannot be told apart by a threshold, and never are.
+//! Every function takes answers with the model's confidence and the score, from 0 (wrong) to 1 (right). A
+//! threshold cannot separate answers of one confidence, so they are always on one side.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,28 @@
-//! The metrics of answers to questions about images. Plain functions of texts and numbers, without tensors.
+//! The metrics of answers to questions about images: functions of texts and numbers, without tensors.
+//! `docs/vqa-metrics.md` has their definitions and the peculiarities of the published programs.
+//!
+//! - Sets with published rules: [`vqa`] (VQA v2's soft accuracy), [`gqa`], [`clevr`], [`pope`]; [`choice`] by
+//!   letter and [`medical`] open and closed questions by parsers of this crate. Each reads the set's files,
+//!   takes [`Prediction`]s and gives a report that serializes.
+//! - What makes an accuracy honest: [`baselines`] without the image, [`calibration`] with abstention, and
+//!   [`leakage`] between splits.
+//! - Files that do not correspond: [`Findings`] count and name it, and [`OnProblem`] says whether to go on.
+//!
+//! ```
+//! use mm_vqa::metrics::vqa::{AnsweredQuestion, Protocol, VqaAccuracy, VqaSet};
+//! use mm_vqa::metrics::{OnProblem, Prediction};
+//!
+//! let answers = ["2", "two", "2", "3", "2", "2", "2", "2", "2", "2"].map(String::from).to_vec();
+//! let question = AnsweredQuestion { answers, ..AnsweredQuestion::default() };
+//! let set = VqaSet { questions: vec![("1".into(), question)], ..VqaSet::default() };
+//! let predictions = [Prediction { question_id: "1".into(), answer: "Two.".into(), confidence: None }];
+//! let report = VqaAccuracy::new(Protocol::Official, set, &predictions, OnProblem::Refuse)?;
+//! assert_eq!(report.overall.percent, 100.0);
+//! # Ok::<(), mm_vqa::metrics::Error>(())
+//! ```
+//!
+//! A new set is a file here with a reader of its questions and a report, a variant in `mm eval vqa`, and a
+//! line in the table of the page.
 
 mod accuracy;
 pub mod baselines;

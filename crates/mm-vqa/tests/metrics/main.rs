@@ -1,5 +1,6 @@
 //! Metrics against the published programs, and on arbitrary texts.
 
 mod arbitrary;
+mod gqa;
 mod official;
 mod sets;

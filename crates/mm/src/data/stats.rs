@@ -114,7 +114,7 @@ pub fn render(stats: &Stats) -> String {
     let labels = stats.top_labels(LABELS);
     if !labels.is_empty() {
         let labelled: u64 = stats.labels.values().sum();
-        let rows = counted(labels.iter().map(|(label, count)| (shortened(label), *count)).collect());
+        let rows = counted(labels.iter().map(|(label, count)| (table::shortened(label), *count)).collect());
         let head = format!("label ({} different)", stats.labels.len());
         text += &format!("\n{}", table::render(&[&head, "samples"], &rows));
         if stats.labels.len() > labels.len() {
@@ -132,15 +132,6 @@ pub fn render(stats: &Stats) -> String {
         );
     }
     text
-}
-
-/// A label on one line that leaves room for its count.
-fn shortened(label: &str) -> String {
-    let label = label.split_whitespace().collect::<Vec<_>>().join(" ");
-    match label.char_indices().nth(60) {
-        Some((end, _)) => format!("{}…", &label[..end]),
-        None => label,
-    }
 }
 
 fn histogram(name: &str, measure: &Measure) -> String {

@@ -26,7 +26,7 @@ pub struct AnsweredQuestion {
     pub answers: Vec<String>,
     /// Where annotators cannot be distinguished by the other keys of their answers (`answer_id`,
     /// `answer_confidence`): for each answer the number of its group of equal keys; else empty. The official
-    /// program takes entries of one group with equal answers for one annotator, who has no others.
+    /// program takes entries of one group with equal answers for one annotator, without others.
     pub twins: Vec<u32>,
 }
 

@@ -126,6 +126,7 @@ impl Partial {
     fn add(&mut self, protocol: Protocol, ((id, question), prediction): Predicted<(Id, AnsweredQuestion)>) {
         let compared = ComparedAnswers::new(protocol, &question.answers);
         compared.distinct.iter().for_each(|answer| self.rules.count_answer(answer));
+        self.unanimous.questions += usize::from(compared.is_unanimous);
         let predicted = prediction.map(|prediction| self.compare(protocol, &prediction.answer, &compared));
         let matches = predicted.as_deref().map_or(0, |predicted| compared.matches(predicted));
         let annotators = question.answers.len();
@@ -156,7 +157,6 @@ impl Partial {
             return normalized.text;
         }
         let cleaned = clean(prediction);
-        self.unanimous.questions += 1;
         self.unanimous.changed_by_rules += usize::from(normalized.text != cleaned);
         let would_match = answers.distinct.first().is_some_and(|answer| {
             answer.compared.text != cleaned && normalize(protocol, answer.given).text == normalized.text
