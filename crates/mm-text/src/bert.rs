@@ -281,7 +281,6 @@ impl Bert {
         }
     }
 }
-}
 
 impl TextTower for Bert {
     fn forward(&self, tokens: &TokenBatch) -> Tensor {

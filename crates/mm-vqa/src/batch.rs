@@ -45,7 +45,7 @@ impl Target {
                 let tokenizer = Arc::clone(&pipeline.parts.tokenizer);
                 let (start, end) = (blip.start(), blip.tokens.end);
                 Arc::new(move |question| {
-                    let tokens = |(answer, share): (String, f32)| {
+                    let tokens = |(answer, share): (String, f32)| -> mm_text::Result<_> {
                         let words = tokenizer.encode_words(&answer)?;
                         Ok(([&[start], &*words, &[end]].concat(), share))
                     };

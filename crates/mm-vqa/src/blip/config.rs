@@ -3,7 +3,7 @@
 use crate::{Error, Result};
 use mm_text::Tokenizer;
 use mm_text::decoder::{BertDecoderConfig, SpecialTokens, TextDecoderSpec};
-use mm_vision::{ImageTowerSpec, VitConfig};
+use mm_vision::VitConfig;
 use serde::{Deserialize, Serialize};
 
 /// The first token of a question.
