@@ -5,14 +5,14 @@
 `blip` (BlipForQuestionAnswering) and `vilt` (ViltForQuestionAnswering) are folders of whole models, as
 `save_pretrained` writes them. Beside the model's files they have
 
-- blip/expected.safetensors: a batch of four questions about four images. Inputs: pixel_values [4, 3, 32, 32],
-  input_ids and attention_mask [4, L] of the questions, decoder_input_ids, decoder_attention_mask and labels
-  [4, M] of the answers (-100 on the begin token and on padding; the model shifts them). Outputs:
-  image_embeds, question_embeds (of padding they are of no use), logits of the answers, loss, and the gradient
-  of the loss for every weight, named "grad.<weight>"; logits_enc, with [ENC] in the place of the questions'
-  [CLS]; question_weights.<layer> [1, heads, L, S] and answer_weights.<layer> [1, heads, M, L], the
-  cross-attention of the third item alone, without padding. The peer's `forward` hides the padding of
-  questions; its `generate` does not.
+- blip/expected.safetensors: four questions about four images. Inputs: pixel_values [4, 3, 32, 32], input_ids
+  and attention_mask [4, L] of the questions, decoder_input_ids, decoder_attention_mask and labels [4, M] of
+  the answers (-100 on the begin token and on padding; the model shifts them). Outputs: image_embeds,
+  question_embeds, logits of the answers, loss, and the gradient of the loss for every weight, named
+  "grad.<weight>"; logits_enc, with [ENC] in the place of the questions' [CLS]; question_weights.<layer>
+  [1, heads, L, S] and answer_weights.<layer> [1, heads, M, L], the cross-attention of the third item. Every
+  item is computed alone: in a batch the peer's decoder reads the padding of questions, in `forward` too, whose
+  mask does not reach the cross-attention.
 - blip/generation.json: as in caption.py, for each question alone. The prompt is the begin token.
 - blip/rank.json: {"answers", "ids", "items": [{"log_likelihoods", "first", "candidates"}]}: the
   log-likelihood of each answer, end token included, as a sequence of its own in f64; the log-probability of
@@ -109,36 +109,53 @@ def blip(folder, seed, ending):
         "decoder_attention_mask": padded([[1] * len(row) for row in answers], 0),
         "labels": padded([[-100, *row[1:]] for row in answers], -100),
     }
-    output = model(pixel_values=pixel_values, **inputs)
-    output.loss.backward()
     expected = {"pixel_values": pixel_values} | inputs
-    expected |= {"image_embeds": output.image_embeds, "loss": output.loss} | gradients(model)
+    expected["loss"] = blip_loss(model, pixel_values, inputs)
+    expected["loss"].backward()
+    expected |= gradients(model)
     with torch.no_grad():
-        states, logits = blip_parts(model, pixel_values, inputs)
-        expected |= {"question_embeds": states, "logits": logits}
-        marked = inputs["input_ids"].clone()
-        marked[:, 0] = begin_id + 1
-        expected["logits_enc"] = blip_parts(model, pixel_values, inputs | {"input_ids": marked})[1]
+        expected["image_embeds"] = model.vision_model(pixel_values=pixel_values).last_hidden_state
+        expected["question_embeds"], expected["logits"] = blip_batch(model, pixel_values, questions, answers)
+        marked = [[begin_id + 1, *row[1:]] for row in questions]
+        expected["logits_enc"] = blip_batch(model, pixel_values, marked, answers)[1]
         expected |= blip_weights(model, pixel_values[2:3], questions[2], answers[2])
     save_expected(folder, expected)
     blip_generation(folder, model, pixel_values, questions, begin_id, sep)
     blip_rank(folder, model, tokenizer, pixel_values, questions, begin_id, sep)
 
 
-def blip_parts(model, pixel_values, inputs):
-    """The states of questions, and the logits of answers."""
+def blip_loss(model, pixel_values, inputs):
+    """The mean over the labels of all items, each of which is computed alone, without padding."""
+    total, count = 0.0, 0
+    for item in range(ITEMS):
+        length = inputs["attention_mask"][item].sum()
+        places = inputs["decoder_attention_mask"][item].sum()
+        row = {"input_ids": inputs["input_ids"][item : item + 1, :length]}
+        row["decoder_input_ids"] = inputs["decoder_input_ids"][item : item + 1, :places]
+        row["labels"] = inputs["labels"][item : item + 1, :places]
+        labels = (row["labels"] != -100).sum()
+        total = total + labels * model(pixel_values=pixel_values[item : item + 1], **row).loss
+        count += labels
+    return total / count
+
+
+def blip_parts(model, pixel_values, question, answer):
+    """The states of one question, and the logits of one answer."""
     images = model.vision_model(pixel_values=pixel_values).last_hidden_state
-    mask = inputs["attention_mask"]
-    states = model.text_encoder(
-        input_ids=inputs["input_ids"], attention_mask=mask, encoder_hidden_states=images
-    ).last_hidden_state
-    logits = model.text_decoder(
-        input_ids=inputs["decoder_input_ids"],
-        attention_mask=inputs["decoder_attention_mask"],
-        encoder_hidden_states=states,
-        encoder_attention_mask=mask,
-    ).logits
-    return states, logits
+    ids = torch.tensor([question])
+    states = model.text_encoder(input_ids=ids, encoder_hidden_states=images).last_hidden_state
+    ids = torch.tensor([answer])
+    return states[0], model.text_decoder(input_ids=ids, encoder_hidden_states=states).logits[0]
+
+
+def blip_batch(model, pixel_values, questions, answers):
+    """Those of all items, each computed alone, padded with zeros."""
+    rows = [
+        blip_parts(model, pixel_values[item : item + 1], questions[item], answers[item])
+        for item in range(ITEMS)
+    ]
+    pad = torch.nn.utils.rnn.pad_sequence
+    return [pad(list(tensors), batch_first=True) for tensors in zip(*rows)]
 
 
 def blip_weights(model, pixel_values, question, answer):
@@ -187,19 +204,15 @@ def blip_rank(folder, model, tokenizer, pixel_values, questions, begin_id, eos):
     model = model.double()
     items = []
     for row, question in enumerate(questions):
-        inputs = {
-            "input_ids": torch.tensor([question]),
-            "attention_mask": torch.ones(1, len(question), dtype=torch.long),
-        }
         scores = []
         for answer in ids:
-            sequence = torch.tensor([[begin_id, *answer]])
-            inputs |= {"decoder_input_ids": sequence, "decoder_attention_mask": torch.ones_like(sequence)}
             with torch.no_grad():
-                logits = blip_parts(model, pixel_values[row : row + 1].double(), inputs)[1][0]
+                pixels = pixel_values[row : row + 1].double()
+                logits = blip_parts(model, pixels, question, [begin_id, *answer])[1]
             logs = logits.log_softmax(-1)
             scores.append([logs[at, token].item() for at, token in enumerate([*answer, eos])])
-        first = [score[0] for score in scores]
+        # Sequences of other lengths round in other ways, and equals are to be equal.
+        first = [round(score[0], 9) for score in scores]
         sums = [sum(score) for score in scores]
         # Rounding in f32 must change no order.
         apart = numpy.diff(numpy.sort(sums)).min()

@@ -10,8 +10,6 @@
 mod answers;
 mod pass;
 mod question;
-#[cfg(test)]
-mod tests;
 
 pub use answers::AnswerList;
 

@@ -55,7 +55,7 @@ fn a_folder_of_another_architecture_is_refused() {
 }
 
 #[test]
-fn a_tokenizer_or_a_preprocessing_that_does_not_fit_is_named() {
+fn a_preprocessing_that_does_not_fit_is_named() {
     let damaged = |name: &str, file: &str, from: &str, to: &str| {
         let folder = tempfile::tempdir().unwrap();
         for entry in std::fs::read_dir(golden(name)).unwrap() {
@@ -72,6 +72,4 @@ fn a_tokenizer_or_a_preprocessing_that_does_not_fit_is_named() {
     assert!(error.contains("size_divisor is 12: it must be a multiple of patch_size, 8"), "{error}");
     let error = damaged("blip", preprocessing, "\"height\": 32", "\"height\": 40");
     assert!(error.contains("images become 32 x 40 pixels, but the tower takes 32 x 32"), "{error}");
-    let error = damaged("blip", "config.json", "\"sep_token_id\": 3", "\"sep_token_id\": 81");
-    assert!(error.contains("81, with which texts end") || error.contains("sep_token_id"), "{error}");
 }

@@ -1,9 +1,9 @@
 //! Ranks equal those of candidates that are scored alone.
 
-use super::*;
-use crate::decoder::{BertDecoder, BertDecoderConfig, TextDecoder};
-use mm_core::nn::AttentionMask;
+use mm_core::nn::{AttentionMask, Context};
 use mm_testing::{initialize, integers, normal};
+use mm_text::decoder::{BertDecoder, BertDecoderConfig, TextDecoder};
+use mm_text::rank::{AnswerList, RankedAnswer, rank};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
