@@ -61,6 +61,7 @@ mod tower;
 mod vit;
 mod vit_config;
 mod vit_hf;
+mod vit_timm;
 
 pub use error::{Error, Result};
 pub use modified_resnet::{ModifiedResNet, ModifiedResNetConfig};
