@@ -8,6 +8,7 @@ output.
 """
 
 import json
+import tempfile
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +34,7 @@ from transformers import (
 
 from shared.script import begin
 
-PINNED = {"torch": "2.13.0", "transformers": "5.23.0", "open_clip_torch": "3.3.0"}
+PINNED = {"torch": "2.13.0", "transformers": "5.23.0", "open_clip_torch": "3.3.0", "timm": "1.0.31"}
 BATCH = 5
 CONTEXT = 12
 EOS = 98
@@ -219,6 +220,80 @@ def open_clip_pairs(out):
         pair(out / name, model, size, run_open_clip, save_open_clip(config, size), watched)
 
 
+BERT = {
+    "vocab_size": 99,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 1,
+    "intermediate_size": 96,
+    "max_position_embeddings": 20,
+}
+
+
+def hf_tower_pair(out):
+    """BiomedCLIP in small: timm's smallest ViT and a BERT, with weights in f16. The images are outer products
+    of `rows` and `columns`. Beside the embeddings are those of texts with another pooling or projection."""
+    from open_clip.model import CustomTextCLIP
+
+    text = {"hf_model_name": "org/bert", "hf_proj_type": "mlp", "context_length": CONTEXT}
+    text["hf_pooler_type"] = "cls_last_hidden_state_pooler"
+    vision = {"timm_model_name": "test_vit", "timm_pool": "", "timm_proj": "linear", "image_size": 160}
+    config = {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}
+
+    def build(**changed):
+        with tempfile.TemporaryDirectory() as bert:
+            BertConfig(**BERT).save_pretrained(bert)
+            local = text | {"hf_model_name": bert, "hf_model_pretrained": False} | changed
+            return stir(CustomTextCLIP(**config | {"text_cfg": local}), 7)
+
+    model = build()
+    with torch.no_grad():  # the outputs are computed with the saved values
+        for tensor in model.state_dict().values():
+            tensor.copy_(tensor.half())
+    rows, columns, input_ids = torch.randn(BATCH, 3, 160), torch.randn(BATCH, 3, 160), captions()
+    for row in input_ids:
+        row[int((row == EOS).nonzero()[0]) + 1 :] = 0
+    pixel_values = rows[..., None] * columns[..., None, :]
+    image_embeds, text_embeds, logits, loss = run_open_clip(model, pixel_values, input_ids)
+    loss.backward()
+    expected = {
+        "rows": rows,
+        "columns": columns,
+        "input_ids": input_ids,
+        "attention_mask": (input_ids != 0).long(),
+        "image_pooled": model.visual.trunk(pixel_values),
+        "image_embeds": image_embeds,
+        "text_embeds": text_embeds,
+        "logits_per_image": logits,
+        "loss": loss,
+    }
+    parameters = dict(model.named_parameters())
+    for name in [
+        "logit_scale",
+        "visual.head.proj.weight",
+        "visual.trunk.cls_token",
+        "visual.trunk.blocks.0.attn.qkv.bias",
+        "text.proj.0.weight",
+        "text.transformer.encoder.layer.0.attention.self.value.bias",
+    ]:
+        expected[f"gradient.{name}"] = parameters[name].grad
+    for name, changed in [
+        ("mean", {"hf_pooler_type": "mean_pooler"}),
+        ("pooler", {"hf_pooler_type": "cls_pooler"}),
+        ("linear", {"hf_proj_type": "linear"}),
+    ]:
+        other = build(**changed)
+        keys = other.load_state_dict(model.state_dict(), strict=False)
+        for key in keys.missing_keys:
+            expected[f"{name}/{key}"] = other.state_dict()[key]
+        expected[f"{name}/text_embeds"] = other.encode_text(input_ids, normalize=True)
+
+    folder = out / "open-clip-biomed"
+    folder.mkdir(parents=True)
+    save_open_clip(config, 160)(model.half(), folder)
+    save_expected(folder, expected)
+
+
 def save_openai(model, folder):
     """The content of OpenAI's archives: weights in f16, and three numbers."""
     state = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
@@ -305,6 +380,7 @@ def main():
     open_clip_pairs(out)
     openai_pairs(out)
     lone_towers(out)
+    hf_tower_pair(out)
 
 
 if __name__ == "__main__":

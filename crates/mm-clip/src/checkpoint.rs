@@ -1,12 +1,29 @@
 //! The names of a [`Clip`](crate::Clip)'s parameters in other families of checkpoints.
 
+use crate::ClipConfig;
 use crate::encoder::TEXT_ROOT;
-use mm_core::checkpoint::{TensorLayout, Weights};
+use mm_core::checkpoint::{TensorLayout, Weights, hf_names};
+use mm_text::TextTowerConfig;
 
 /// The layout of open_clip and OpenAI: one set of transformer names for both towers, joined q, k and v,
 /// transposed projections.
 pub const OPEN_CLIP: TensorLayout =
     TensorLayout { names: open_clip_names, is_transposed: is_transposed_in_open_clip };
+
+/// The layout of open_clip's models with a ViT of timm and a BERT of transformers.
+const OPEN_CLIP_HF_TOWERS: TensorLayout = TensorLayout { names: hf_tower_names, is_transposed: |_| false };
+
+/// A ViT of timm alone, for variables named below the tower's path.
+pub const TIMM_VIT: TensorLayout =
+    TensorLayout { names: |name| vec![timm_vit_name(name)], is_transposed: |_| false };
+
+/// The layout of open_clip's checkpoint of `config`.
+pub fn open_clip_layout(config: &ClipConfig) -> TensorLayout {
+    match config.text {
+        TextTowerConfig::Clip(_) => OPEN_CLIP,
+        TextTowerConfig::Bert(_) => OPEN_CLIP_HF_TOWERS,
+    }
+}
 
 /// Whether open_clip multiplies by this projection from the right.
 fn is_transposed_in_open_clip(name: &str) -> bool {
@@ -41,6 +58,42 @@ fn open_clip_names(name: &str) -> Vec<String> {
         return vec![name.to_owned()];
     }
     vec![PARTS.iter().fold(name.to_owned(), |name, (ours, theirs)| name.replacen(ours, theirs, 1))]
+}
+
+fn hf_tower_names(name: &str) -> Vec<String> {
+    if let Some(rest) = name.strip_prefix("vision_model.") {
+        return vec![format!("visual.trunk.{}", timm_vit_name(rest))];
+    }
+    if let Some(rest) = name.strip_prefix("text_model.") {
+        return hf_names(&format!("text.transformer.{rest}"));
+    }
+    let projections = [("visual_projection.", "visual.head.proj."), ("text_projection.", "text.proj.")];
+    let renamed =
+        projections.iter().find_map(|(ours, theirs)| Some(format!("{theirs}{}", name.strip_prefix(ours)?)));
+    vec![renamed.unwrap_or_else(|| name.to_owned())]
+}
+
+/// Parts of names of transformers' ViT and of timm's, in the order of their replacement.
+const TIMM_PARTS: [(&str, &str); 10] = [
+    ("embeddings.cls_token", "cls_token"),
+    ("embeddings.position_embeddings", "pos_embed"),
+    ("embeddings.patch_embeddings.projection", "patch_embed.proj"),
+    ("encoder.layer.", "blocks."),
+    ("layernorm_before", "norm1"),
+    ("layernorm_after", "norm2"),
+    ("attention.attention.in_proj", "attn.qkv"),
+    ("attention.output.dense", "attn.proj"),
+    ("intermediate.dense", "mlp.fc1"),
+    ("output.dense", "mlp.fc2"),
+];
+
+/// timm's name of the parameter `name` of a ViT, below the tower's path.
+fn timm_vit_name(name: &str) -> String {
+    let name = TIMM_PARTS.iter().fold(name.to_owned(), |name, (ours, theirs)| name.replacen(ours, theirs, 1));
+    match name.strip_prefix("layernorm.") {
+        Some(rest) => format!("norm.{rest}"),
+        None => name,
+    }
 }
 
 /// Renames the tensors of a single tower, whose prefix differs between Hugging Face's classes, to those of a
@@ -95,5 +148,39 @@ mod tests {
             assert_eq!((OPEN_CLIP.names)(ours), [theirs]);
         }
         assert!((OPEN_CLIP.is_transposed)("text_projection.weight"));
+    }
+
+    #[test]
+    fn names_of_towers_of_timm_and_transformers_are_those_of_open_clips_state_dict() {
+        for (ours, theirs) in [
+            ("vision_model.embeddings.cls_token", "visual.trunk.cls_token"),
+            ("vision_model.embeddings.position_embeddings", "visual.trunk.pos_embed"),
+            (
+                "vision_model.embeddings.patch_embeddings.projection.bias",
+                "visual.trunk.patch_embed.proj.bias",
+            ),
+            (
+                "vision_model.encoder.layer.3.attention.attention.in_proj.weight",
+                "visual.trunk.blocks.3.attn.qkv.weight",
+            ),
+            (
+                "vision_model.encoder.layer.0.attention.output.dense.bias",
+                "visual.trunk.blocks.0.attn.proj.bias",
+            ),
+            ("vision_model.encoder.layer.11.output.dense.weight", "visual.trunk.blocks.11.mlp.fc2.weight"),
+            ("vision_model.encoder.layer.0.layernorm_after.bias", "visual.trunk.blocks.0.norm2.bias"),
+            ("vision_model.layernorm.weight", "visual.trunk.norm.weight"),
+            ("visual_projection.weight", "visual.head.proj.weight"),
+            (
+                "text_model.encoder.layer.0.attention.output.LayerNorm.bias",
+                "text.transformer.encoder.layer.0.attention.output.LayerNorm.bias",
+            ),
+            ("text_projection.2.weight", "text.proj.2.weight"),
+            ("logit_scale", "logit_scale"),
+        ] {
+            assert_eq!((OPEN_CLIP_HF_TOWERS.names)(ours), [theirs]);
+        }
+        let query = (OPEN_CLIP_HF_TOWERS.names)("text_model.encoder.layer.0.attention.self.in_proj.bias");
+        assert_eq!(query[0], "text.transformer.encoder.layer.0.attention.self.query.bias");
     }
 }

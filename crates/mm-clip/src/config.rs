@@ -1,5 +1,6 @@
 //! The architecture of a CLIP.
 
+use crate::TextProjection;
 use mm_text::TextTowerConfig;
 use mm_vision::ImageTowerConfig;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ pub struct ClipConfig {
     /// The same for the text tower.
     #[serde(default = "yes")]
     pub text_projection: bool,
+    /// The hidden width of a text projection of two layers; see [`TextProjection::hidden_size`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_projection_hidden_size: Option<i64>,
 }
 
 fn yes() -> bool {
@@ -34,7 +38,15 @@ impl ClipConfig {
     /// Two towers with CLIP's loss, projected where they do not end in the shared space themselves.
     pub fn new(embed_dim: i64, image: ImageTowerConfig, text: TextTowerConfig) -> Self {
         let loss = ContrastiveLoss::InfoNce;
-        Self { embed_dim, loss, image, text, image_projection: true, text_projection: true }
+        Self {
+            embed_dim,
+            loss,
+            image,
+            text,
+            image_projection: true,
+            text_projection: true,
+            text_projection_hidden_size: None,
+        }
     }
 
     /// Whether training computes the activations inside of the towers' transformer blocks again in the
@@ -49,9 +61,12 @@ impl ClipConfig {
         (self.image_projection && !self.image.ends_in_shared_space()).then_some(self.embed_dim)
     }
 
-    /// The width that the text tower's output is projected to, if it is.
-    pub fn text_projection_to(&self) -> Option<i64> {
-        (self.text_projection && !self.text.ends_in_shared_space()).then_some(self.embed_dim)
+    /// The projection of the text tower's output to the shared space, if there is one.
+    pub fn text_projection_to(&self) -> Option<TextProjection> {
+        (self.text_projection && !self.text.ends_in_shared_space()).then_some(TextProjection {
+            hidden_size: self.text_projection_hidden_size,
+            output_size: self.embed_dim,
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::folder::{
     Architecture, CheckpointFormat, Description, ModelFolder, Saved, same_architecture, verify,
 };
-use crate::{Clip, ClipConfig, Error, ImageEncoder, Result, TextEncoder};
+use crate::{Clip, ClipConfig, Error, ImageEncoder, Result, TextEncoder, TextProjection};
 use mm_core::checkpoint::StoredType;
 use mm_text::Tokenizer;
 use mm_vision::ImageProcessor;
@@ -19,6 +19,8 @@ pub struct ModelConverter {
     processor: Option<ImageProcessor>,
     /// The format of its folder.
     format: CheckpointFormat,
+    /// See [`Description::hf_model_name`].
+    hf_model_name: Option<String>,
     /// The files of the tokenizer, which are copied if the format stays the same.
     tokenizer_files: Vec<PathBuf>,
     /// Other files, which are copied.
@@ -64,6 +66,7 @@ impl ModelConverter {
         let kept =
             KEPT.map(|name| folder.folder.file(name)).into_iter().filter(|file| file.exists()).collect();
         let format = folder.format;
+        let hf_model_name = folder.hf_model_name().map(str::to_owned);
         let resized = match &architecture {
             Architecture::Clip(ClipConfig { image, .. }) | Architecture::Image { tower: image, .. } => {
                 resolution.map(|_| image)
@@ -75,11 +78,22 @@ impl ModelConverter {
             Architecture::Image { tower, projection } => {
                 ImageEncoder::new(path, tower, *projection).map(drop)
             }
-            Architecture::Text { tower, projection } => TextEncoder::new(path, tower, *projection).map(drop),
+            Architecture::Text { tower, projection } => {
+                TextEncoder::new(path, tower, projection.map(TextProjection::linear)).map(drop)
+            }
         })?;
         let variables =
             vs.variables().into_iter().map(|(name, variable)| (name, variable.detach())).collect();
-        Ok(Self { architecture, variables, tokenizer, processor, format, tokenizer_files, kept })
+        Ok(Self {
+            architecture,
+            variables,
+            tokenizer,
+            processor,
+            format,
+            hf_model_name,
+            tokenizer_files,
+            kept,
+        })
     }
 
     /// The architecture of the model.
@@ -122,6 +136,7 @@ impl ModelConverter {
             tokenizer: self.tokenizer.as_ref(),
             writes_tokenizer: tokenizer_files.is_empty(),
             processor: self.processor.as_ref(),
+            hf_model_name: self.hf_model_name.as_deref(),
         };
         mm_core::checkpoint::write_folder(to, |partial| {
             Saved { description, variables: self.variables }.write(partial, format, dtype)?;

@@ -1,6 +1,7 @@
 //! The towers with their projections to the shared space.
 
-use crate::{Error, Result};
+use crate::text_projection::TextProjectionLayers;
+use crate::{Error, Result, TextProjection};
 use mm_core::Precision;
 use mm_core::hf::check_sizes;
 use mm_core::nn::Linear;
@@ -25,12 +26,14 @@ impl ImageEncoder {
     /// # Errors
     /// The tower cannot be built, or `projection` is out of range.
     pub fn new(path: &Path, tower: &ImageTowerConfig, projection: Option<i64>) -> Result<Self> {
-        check_projection(projection)?;
+        check_sizes(&[("the width of the shared space", projection.unwrap_or(1))]).map_err(Error::Model)?;
         let tower = tower.build(&(path / tower.root()))?;
         let (width, output_width) = (tower.output_width(), projection.unwrap_or(tower.output_width()));
         Ok(Self {
             tower,
-            projection: projection.map(|to| linear(path, "visual_projection", width, to)),
+            projection: projection.map(|to| {
+                Linear::without_bias(&(path / "visual_projection"), width, to, (width as f64).powf(-0.5))
+            }),
             output_width,
         })
     }
@@ -53,7 +56,10 @@ impl ImageEncoder {
 
     /// Projects the output of [`ImageEncoder::pool`] to that of [`ImageEncoder::forward`].
     pub fn project(&self, pooled: Tensor) -> Tensor {
-        project(self.projection.as_ref(), pooled)
+        match &self.projection {
+            Some(projection) => projection.forward(&pooled),
+            None => pooled,
+        }
     }
 
     /// [`ImageEncoder::forward`] as unit rows, f32.
@@ -74,30 +80,29 @@ impl ImageEncoder {
     }
 }
 
-/// A text tower and the linear projection of its output to the space shared with images, where it does not
-/// end there itself.
+/// A text tower and the projection of its output to the space shared with images, where it does not end
+/// there itself.
 #[derive(Debug)]
 pub struct TextEncoder {
     tower: Box<dyn TextTower>,
-    projection: Option<Linear>,
+    projection: Option<TextProjectionLayers>,
     output_width: i64,
 }
 
 impl TextEncoder {
-    /// Creates the parameters below `path`: the tower under `text_model`, the map to `projection` numbers as
+    /// Creates the parameters below `path`: the tower under `text_model`, the map to the shared space as
     /// `text_projection`.
     ///
     /// # Errors
-    /// The tower cannot be built, or `projection` is out of range.
-    pub fn new(path: &Path, tower: &TextTowerConfig, projection: Option<i64>) -> Result<Self> {
-        check_projection(projection)?;
-        let (width, output_width) = (tower.output_width(), projection.unwrap_or(tower.output_width()));
+    /// The tower cannot be built, or a size of `projection` is out of range.
+    pub fn new(path: &Path, tower: &TextTowerConfig, projection: Option<TextProjection>) -> Result<Self> {
+        let width = tower.output_width();
+        let output_width = projection.map_or(width, |sizes| sizes.output_size);
         let tower = tower.build(&(path / TEXT_ROOT))?;
-        Ok(Self {
-            tower,
-            projection: projection.map(|to| linear(path, "text_projection", width, to)),
-            output_width,
-        })
+        let projection = projection
+            .map(|sizes| TextProjectionLayers::new(&(path / "text_projection"), width, sizes))
+            .transpose()?;
+        Ok(Self { tower, projection, output_width })
     }
 
     /// D, the width of the output.
@@ -122,7 +127,10 @@ impl TextEncoder {
 
     /// Projects the output of [`TextEncoder::pool`] to that of [`TextEncoder::forward`].
     pub fn project(&self, pooled: Tensor) -> Tensor {
-        project(self.projection.as_ref(), pooled)
+        match &self.projection {
+            Some(projection) => projection.forward(&pooled),
+            None => pooled,
+        }
     }
 
     /// Packs the weights for inference in `precision`. A packed encoder cannot be trained.
@@ -140,19 +148,4 @@ pub fn unit_rows(x: &Tensor) -> Tensor {
     let x = x.to_kind(Kind::Float);
     let norm = x.norm_scalaropt_dim(2.0, [-1i64].as_slice(), true).clamp_min(1e-12);
     x / norm
-}
-
-fn project(projection: Option<&Linear>, pooled: Tensor) -> Tensor {
-    match projection {
-        Some(projection) => projection.forward(&pooled),
-        None => pooled,
-    }
-}
-
-fn check_projection(to: Option<i64>) -> Result<()> {
-    check_sizes(&[("the width of the shared space", to.unwrap_or(1))]).map_err(Error::Model)
-}
-
-fn linear(path: &Path, name: &str, width: i64, to: i64) -> Linear {
-    Linear::without_bias(&(path / name), width, to, (width as f64).powf(-0.5))
 }

@@ -69,9 +69,7 @@ impl ImageTowerCheckpoint {
             }
             Source::Folder(mut folder) => {
                 if !with_projection {
-                    folder
-                        .weights
-                        .retain(|name| !name.starts_with("visual_projection") && name != "visual.proj");
+                    folder.drop_projections();
                 }
                 let stored_root = folder.image()?.0.root();
                 let renamed = |(name, variable): (String, Tensor)| {

@@ -173,7 +173,7 @@ impl InitFrom {
                 let shapes = variable_shapes(make)?;
                 for (folder, projection) in &mut towers {
                     // A tower's folder may have a projection: it leads to a space that is not this model's.
-                    folder.weights.retain(|name| !name.starts_with(*projection) && name != "visual.proj");
+                    folder.drop_projections();
                     folder.check(variables_of(&shapes, projection), resized)?;
                 }
                 make(&vs.root())?

@@ -278,6 +278,7 @@ impl ClipPipeline {
             tokenizer: Some(&self.text.tokenizer),
             writes_tokenizer: true,
             processor: Some(&self.image.processor),
+            hf_model_name: None,
         }
     }
 }

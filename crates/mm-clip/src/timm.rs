@@ -1,12 +1,13 @@
-//! A pretrained ResNet of timm as an image tower.
+//! A pretrained ResNet or ViT of timm as an image tower.
 //!
-//! timm's folders on the hub (`timm/resnet50.a1_in1k`) have torchvision's names, and a `config.json` with the
-//! architecture and the preprocessing.
+//! timm's folders on the hub (`timm/resnet50.a1_in1k`) have a `config.json` with the architecture and the
+//! preprocessing. The names of a ResNet are torchvision's.
 
+use crate::checkpoint::TIMM_VIT;
 use crate::{Error, Result};
 use mm_core::checkpoint::{TensorLayout, Weights};
 use mm_core::hf::{CONFIG_FILE, HfFolder};
-use mm_vision::{ImageProcessor, ImageTowerConfig, ResNetConfig};
+use mm_vision::{ImageProcessor, ImageTowerConfig, ResNetConfig, VitConfig};
 use serde_json::{Value, json};
 use tch::Tensor;
 
@@ -18,6 +19,7 @@ pub(crate) struct TimmTower {
     /// Images as the weights were trained on them, but whole instead of cropped.
     pub processor: ImageProcessor,
     weights: Weights,
+    layout: TensorLayout,
 }
 
 impl TimmTower {
@@ -32,26 +34,13 @@ impl TimmTower {
         }
         let config: Value = folder.config()?;
         let Some(architecture) = config["architecture"].as_str() else { return Ok(None) };
-        let depth = architecture.strip_prefix("resnet").and_then(|depth| depth.parse().ok());
         let file = folder.file(CONFIG_FILE);
-        let depth = depth.ok_or_else(|| {
-            let problem = format!("architecture {architecture} is not offered: resnet18, 34, 50 and 101 are");
-            Error::Model(problem).at(&file)
-        })?;
-        let pretrained = &config["pretrained_cfg"];
-        let image_size = pretrained["input_size"][2].as_i64().unwrap_or(224);
-        let tower = ImageTowerConfig::ResNet(ResNetConfig { depth, image_size, ..ResNetConfig::default() });
-        tower.validate().map_err(|error| Error::from(error).at(&file))?;
-        let processor = ImageProcessor::from_json(&json!({
-            "image_processor_type": "BlipImageProcessor",
-            "size": { "height": image_size, "width": image_size },
-            "image_mean": pretrained["mean"],
-            "image_std": pretrained["std"],
-        }))
-        .map_err(|error| Error::from(error).at(&file))?;
+        let (tower, layout, classifier) = tower(architecture, &config).map_err(|error| error.at(&file))?;
+        let processor =
+            processor(tower.image_size(), &config["pretrained_cfg"]).map_err(|error| error.at(&file))?;
         let mut weights = folder.weights("model")?;
-        weights.retain(|name| !name.starts_with("fc."));
-        Ok(Some(Self { config: tower, processor, weights }))
+        weights.retain(|name| !name.starts_with(classifier));
+        Ok(Some(Self { config: tower, processor, weights, layout }))
     }
 
     /// Copies the weights to `variables`, named below the tower's path.
@@ -59,8 +48,47 @@ impl TimmTower {
     /// # Errors
     /// They do not fit.
     pub fn fill(&self, variables: Vec<(String, Tensor)>) -> Result<()> {
-        Ok(self.weights.fill(variables, &TensorLayout::AS_IS)?)
+        Ok(self.weights.fill(variables, &self.layout)?)
     }
+}
+
+/// The tower of an `architecture`, with the names of its tensors and the prefix of its classifier's.
+fn tower(architecture: &str, config: &Value) -> Result<(ImageTowerConfig, TensorLayout, &'static str)> {
+    let changed = config["model_args"].as_object().is_some_and(|args| !args.is_empty());
+    if changed {
+        let problem =
+            format!("model_args is {}: only {architecture} as it is is offered", config["model_args"]);
+        return Err(Error::Model(problem));
+    }
+    let (tower, layout, classifier) = if let Some(depth) = architecture.strip_prefix("resnet") {
+        let depth = depth.parse().map_err(|_| {
+            let problem = format!("architecture {architecture} is not offered: resnet18, 34, 50 and 101 are");
+            Error::Model(problem)
+        })?;
+        let image_size = config["pretrained_cfg"]["input_size"][2].as_i64().unwrap_or(224);
+        let resnet = ResNetConfig { depth, image_size, ..ResNetConfig::default() };
+        (ImageTowerConfig::ResNet(resnet), TensorLayout::AS_IS, "fc.")
+    } else {
+        let pooling = &config["global_pool"];
+        if !(pooling.is_null() || pooling == "token") {
+            return Err(Error::Model(format!("global_pool is {pooling}: only \"token\" is offered")));
+        }
+        let vit = VitConfig::from_timm(architecture)
+            .map_err(|error| Error::Model(format!("architecture {error}; and resnet18, 34, 50 and 101")))?;
+        (ImageTowerConfig::Vit(vit), TIMM_VIT, "head.")
+    };
+    tower.validate()?;
+    Ok((tower, layout, classifier))
+}
+
+/// The preprocessing of `pretrained_cfg` for images of `size` pixels, without its crop.
+fn processor(size: i64, pretrained_cfg: &Value) -> Result<ImageProcessor> {
+    Ok(ImageProcessor::from_json(&json!({
+        "image_processor_type": "BlipImageProcessor",
+        "size": { "height": size, "width": size },
+        "image_mean": pretrained_cfg["mean"],
+        "image_std": pretrained_cfg["std"],
+    }))?)
 }
 
 #[cfg(test)]

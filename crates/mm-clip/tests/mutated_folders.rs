@@ -6,7 +6,7 @@ mod slips;
 
 use mm_clip::{
     Architecture, CheckpointFormat, Clip, ClipConfig, ClipPipeline, ImageEncoder, ModelFolder, OpenOptions,
-    Result, StoredType, TextEncoder,
+    Result, StoredType, TextEncoder, TextProjection,
 };
 use mm_core::peak_memory;
 use mm_image::RgbImage;
@@ -111,9 +111,13 @@ impl Subject {
                 Architecture::Image { tower, projection } => {
                     Ok((Some((ImageEncoder::new(path, tower, *projection)?, tower.clone())), None))
                 }
-                Architecture::Text { tower, projection } => {
-                    Ok((None, Some((TextEncoder::new(path, tower, *projection)?, tower.clone()))))
-                }
+                Architecture::Text { tower, projection } => Ok((
+                    None,
+                    Some((
+                        TextEncoder::new(path, tower, projection.map(TextProjection::linear))?,
+                        tower.clone(),
+                    )),
+                )),
             })
             .map(|(image, text)| {
                 let options = (Kind::Float, Device::Cpu);

@@ -62,6 +62,7 @@ mod vilt_processor;
 mod vit;
 mod vit_config;
 mod vit_hf;
+mod vit_timm;
 
 pub use error::{Error, Result};
 pub use modified_resnet::{ModifiedResNet, ModifiedResNetConfig};

@@ -17,7 +17,7 @@ const PAGE: &str = "docs/checkpoints.md";
 
 /// The models of data/goldens/clip, and the chains of formats that each is converted through. A peer opens
 /// the last of a chain. Pairs that are missing here cannot be converted, and `mm convert` says so.
-const MODELS: [(&str, &[&str]); 17] = [
+const MODELS: [(&str, &[&str]); 18] = [
     ("clip", &["hf", "hf f16", "hf bf16", "open_clip", "open_clip > hf"]),
     ("clip-gelu-14", &["hf", "open_clip", "open_clip > hf"]),
     ("clip-legacy-eos", &["hf", "open_clip", "open_clip > hf"]),
@@ -26,6 +26,7 @@ const MODELS: [(&str, &[&str]); 17] = [
     ("open-clip-vit", &["open_clip", "open_clip 48px", "hf"]),
     ("open-clip-resnet", &["open_clip", "hf > open_clip"]),
     ("open-clip-siglip-loss", &["open_clip", "hf > open_clip"]),
+    ("open-clip-biomed", &["open_clip"]),
     ("openai-vit", &["openai", "openai f16", "open_clip", "hf", "hf > open_clip > openai"]),
     ("openai-resnet", &["openai", "open_clip", "hf > open_clip > openai"]),
     ("clip-text", &["hf"]),

@@ -1,8 +1,8 @@
 //! From the tensors of a folder to the variables of a model.
 
-use super::{CheckpointFormat, ModelFolder};
+use super::{Architecture, CheckpointFormat, ModelFolder};
 use crate::Result;
-use crate::checkpoint::OPEN_CLIP;
+use crate::checkpoint::{OPEN_CLIP, open_clip_layout};
 use mm_core::checkpoint::{TensorLayout, variable_shapes};
 use mm_core::hf::{CONFIG_FILE, OPEN_CLIP_CONFIG_FILE};
 use mm_vision::{ImageTowerConfig, resize_positions};
@@ -62,6 +62,13 @@ impl ModelFolder {
         Ok(self.weights.fill(variables, &self.layout())?)
     }
 
+    /// Drops the projections to the shared space, which is not that of a model that takes a tower alone.
+    pub(crate) fn drop_projections(&mut self) {
+        let projections =
+            ["visual_projection.", "visual.proj", "visual.head.proj.", "text_projection", "text.proj."];
+        self.weights.retain(|name| !projections.iter().any(|projection| name.starts_with(projection)));
+    }
+
     /// Checks that [`ModelFolder::fill_variables`] will succeed for `variables`, which need no memory for it.
     ///
     /// # Errors
@@ -105,7 +112,10 @@ impl ModelFolder {
     pub fn layout(&self) -> TensorLayout {
         match self.format {
             CheckpointFormat::Hf | CheckpointFormat::Own => TensorLayout::HF,
-            CheckpointFormat::OpenClip | CheckpointFormat::Openai => OPEN_CLIP,
+            CheckpointFormat::OpenClip | CheckpointFormat::Openai => match &self.architecture {
+                Architecture::Clip(config) => open_clip_layout(config),
+                Architecture::Image { .. } | Architecture::Text { .. } => OPEN_CLIP,
+            },
             CheckpointFormat::Checkpoint => TensorLayout::AS_IS,
         }
     }

@@ -15,11 +15,11 @@ pub(crate) use verify::{same_architecture, verify};
 
 use crate::checkpoint::join_names;
 use crate::encoder::TEXT_ROOT;
-use crate::{ClipConfig, Error, Result};
+use crate::{ClipConfig, Error, Result, TextProjection};
 use mm_core::checkpoint::Weights;
 use mm_core::hf::{CONFIG_FILE, HfFolder, OPEN_CLIP_CONFIG_FILE};
 use mm_core::read_json;
-use mm_text::{TOKENIZER_FILES, TextTowerConfig, Tokenizer};
+use mm_text::{BertPooling, TOKENIZER_FILES, TextTowerConfig, Tokenizer};
 use mm_vision::{ImageProcessor, ImageTowerConfig};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -81,7 +81,8 @@ impl ModelFolder {
     fn open_saved(folder: HfFolder) -> Result<Self> {
         let has_open_clip_weights = ["open_clip_model.safetensors", "open_clip_model.safetensors.index.json"]
             .iter()
-            .any(|name| folder.has(name));
+            .any(|name| folder.has(name))
+            || (folder.has("open_clip_pytorch_model.bin") && !folder.has("model.safetensors"));
         // Many folders of the hub hold both formats.
         if folder.has(OPEN_CLIP_CONFIG_FILE) && (has_open_clip_weights || !folder.has(CONFIG_FILE)) {
             return Self::open_open_clip(
@@ -102,9 +103,22 @@ impl ModelFolder {
         let file = folder.file(OPEN_CLIP_CONFIG_FILE);
         let open_clip: Value = read_json(&file)?;
         let mut weights = folder.weights(stem)?;
-        // CustomTextCLIP keeps its text tower below `text`.
-        weights.rename(|name| name.strip_prefix("text.").unwrap_or(name).to_owned());
-        let clip = open_clip::read(&open_clip["model_cfg"]).map_err(|error| error.at(&file))?;
+        let model_cfg = &open_clip["model_cfg"];
+        let text_config = match open_clip::has_hf_towers(model_cfg) {
+            true => Some(open_clip::text_config(&folder, &weights)?),
+            false => None,
+        };
+        let clip = open_clip::read(model_cfg, text_config.as_ref()).map_err(|error| error.at(&file))?;
+        match &clip.text {
+            // CustomTextCLIP keeps its text tower below `text`.
+            TextTowerConfig::Clip(_) => {
+                weights.rename(|name| name.strip_prefix("text.").unwrap_or(name).to_owned());
+            }
+            TextTowerConfig::Bert(bert) if bert.pooling != BertPooling::Pooler => {
+                weights.retain(|name| !name.starts_with("text.transformer.pooler."));
+            }
+            TextTowerConfig::Bert(_) => {}
+        }
         let architecture = Architecture::Clip(clip);
         Ok(Self { folder, format: CheckpointFormat::OpenClip, architecture, weights, open_clip })
     }
@@ -125,7 +139,7 @@ impl ModelFolder {
             Architecture::Text { .. } => join_names(&mut weights, TEXT_ROOT),
         }
         if let Architecture::Text { tower: TextTowerConfig::Bert(bert), .. } = &architecture
-            && bert.pooling != mm_text::BertPooling::Pooler
+            && bert.pooling != BertPooling::Pooler
         {
             weights.retain(|name| !name.starts_with("text_model.pooler."));
         }
@@ -156,16 +170,23 @@ impl ModelFolder {
         }
     }
 
-    /// The text tower, and the width of its projection where it has one.
+    /// The text tower, and its projection where it has one.
     ///
     /// # Errors
     /// The folder holds an image tower alone.
-    pub fn text(&self) -> Result<(TextTowerConfig, Option<i64>)> {
+    pub fn text(&self) -> Result<(TextTowerConfig, Option<TextProjection>)> {
         match &self.architecture {
             Architecture::Clip(config) => Ok((config.text.clone(), config.text_projection_to())),
-            Architecture::Text { tower, projection } => Ok((tower.clone(), *projection)),
+            Architecture::Text { tower, projection } => {
+                Ok((tower.clone(), projection.map(TextProjection::linear)))
+            }
             Architecture::Image { .. } => Err(self.missing("text tower: it is an image tower alone")),
         }
+    }
+
+    /// The name on the hub of the text tower's config, in a folder of open_clip with a BERT.
+    pub(crate) fn hf_model_name(&self) -> Option<&str> {
+        open_clip::hf_name(&self.open_clip["model_cfg"])
     }
 
     fn missing(&self, what: &str) -> Error {

@@ -1,7 +1,7 @@
 //! Writing of model folders.
 
 use super::{Architecture, CheckpointFormat, INT8_STEM, hf, open_clip, verify};
-use crate::checkpoint::OPEN_CLIP;
+use crate::checkpoint::{OPEN_CLIP, open_clip_layout};
 use crate::encoder::TEXT_ROOT;
 use crate::{ClipConfig, Error, Result};
 use mm_core::checkpoint::{StoredType, TensorLayout, Weights, stored, write};
@@ -32,6 +32,8 @@ pub struct Description<'a> {
     pub writes_tokenizer: bool,
     /// The preprocessing of the image tower.
     pub processor: Option<&'a ImageProcessor>,
+    /// The name on the hub of the text tower's config, which open_clip's format has for a BERT.
+    pub hf_model_name: Option<&'a str>,
 }
 
 impl Saved<'_> {
@@ -44,7 +46,7 @@ impl Saved<'_> {
         let (names, stem) = match format {
             CheckpointFormat::Hf if dtype == StoredType::Int8 => (TensorLayout::HF, INT8_STEM),
             CheckpointFormat::Hf | CheckpointFormat::Own => (TensorLayout::HF, "model"),
-            CheckpointFormat::OpenClip => (OPEN_CLIP, "open_clip_model"),
+            CheckpointFormat::OpenClip => (open_clip_layout(self.description.pair()?), "open_clip_model"),
             CheckpointFormat::Openai => (OPEN_CLIP, "model"),
             CheckpointFormat::Checkpoint => (TensorLayout::AS_IS, "model"),
         };
@@ -89,7 +91,9 @@ impl Description<'_> {
         let config = self.config(format)?;
         let read = match (format, self.architecture) {
             (CheckpointFormat::Openai, _) => None, // the config is in the shapes of the tensors
-            (CheckpointFormat::OpenClip, _) => Some(open_clip::read(&config["model_cfg"])?),
+            (CheckpointFormat::OpenClip, _) => {
+                Some(open_clip::read(&config["model_cfg"], self.bert_config().as_ref())?)
+            }
             (_, Architecture::Clip(_)) => hf::read_pair(&config)?,
             (_, _) => None,
         };
@@ -102,7 +106,8 @@ impl Description<'_> {
             _ => ImageProcessor::from_json(&preprocessing(processor, &config)?)?,
         };
         verify::same_processor(&read, processor)?;
-        let truncates_at_positions = [CheckpointFormat::OpenClip, CheckpointFormat::Openai].contains(&format);
+        let truncates_at_positions = [CheckpointFormat::OpenClip, CheckpointFormat::Openai].contains(&format)
+            && self.bert_config().is_none();
         let Some((length, positions)) = self.shortened().filter(|_| truncates_at_positions) else {
             return Ok(());
         };
@@ -127,7 +132,12 @@ impl Description<'_> {
             CheckpointFormat::Own | CheckpointFormat::Checkpoint => {
                 write_json(&folder.join(CONFIG_FILE), &config)?
             }
-            CheckpointFormat::OpenClip => write_json(&folder.join(OPEN_CLIP_CONFIG_FILE), &config)?,
+            CheckpointFormat::OpenClip => {
+                write_json(&folder.join(OPEN_CLIP_CONFIG_FILE), &config)?;
+                if let Some(bert) = self.bert_config() {
+                    write_json(&folder.join(CONFIG_FILE), &bert)?;
+                }
+            }
             CheckpointFormat::Openai => {}
         }
         if let Some(processor) = self.processor.filter(|_| format != CheckpointFormat::OpenClip) {
@@ -146,7 +156,7 @@ impl Description<'_> {
             CheckpointFormat::Own | CheckpointFormat::Checkpoint => hf::write_own(self.pair()?),
             CheckpointFormat::Openai => self.pair().map(|_| Value::Null),
             CheckpointFormat::OpenClip => {
-                let mut model_cfg = open_clip::write(self.pair()?)?;
+                let mut model_cfg = open_clip::write(self.pair()?, self.hf_model_name)?;
                 if let Some(tokenizer) = self.tokenizer {
                     open_clip::set_tokenizer(&mut model_cfg["text_cfg"], tokenizer);
                 }
@@ -160,6 +170,14 @@ impl Description<'_> {
     fn shortened(&self) -> Option<(i64, i64)> {
         let (length, positions) = (self.tokenizer?.context_length() as i64, self.text()?.context_length());
         (length < positions).then_some((length, positions))
+    }
+
+    /// transformers' config of the text tower, if it is a BERT.
+    fn bert_config(&self) -> Option<Value> {
+        match self.text() {
+            Some(TextTowerConfig::Bert(bert)) => Some(bert.to_hf()),
+            Some(TextTowerConfig::Clip(_)) | None => None,
+        }
     }
 
     /// The text tower, if the model has one.

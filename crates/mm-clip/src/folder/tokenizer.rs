@@ -27,7 +27,7 @@ impl TokenizerSource {
     }
 
     fn read_fitting(&self, tower: &TextTowerConfig) -> Result<Tokenizer> {
-        let positions = tower.context_length() as usize;
+        let positions = self.context_length(tower)? as usize;
         let tokenizer = match self.format {
             CheckpointFormat::Hf | CheckpointFormat::Own | CheckpointFormat::Checkpoint => {
                 Tokenizer::from_dir(&self.path)?.within(positions)?
@@ -41,6 +41,17 @@ impl TokenizerSource {
         };
         tower.check_tokenizer(&tokenizer)?;
         Ok(tokenizer)
+    }
+
+    /// The length at which texts are cut, if the tokenizer sets no smaller one.
+    fn context_length(&self, tower: &TextTowerConfig) -> Result<i64> {
+        let positions = tower.context_length();
+        Ok(match (self.format, tower) {
+            (CheckpointFormat::OpenClip, TextTowerConfig::Bert(_)) => {
+                open_clip::context_length(&self.text_cfg)?.min(positions)
+            }
+            _ => positions,
+        })
     }
 
     /// The folder's tokenizer, or OpenAI's where the folder has none, its config names none and the

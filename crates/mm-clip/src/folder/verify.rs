@@ -2,7 +2,7 @@
 //! never.
 
 use super::{Architecture, CheckpointFormat, Description, ModelFolder};
-use crate::{Clip, ClipConfig, Error, ImageEncoder, Result, TextEncoder};
+use crate::{Clip, ClipConfig, Error, ImageEncoder, Result, TextEncoder, TextProjection};
 use mm_text::{TextTowerConfig, Tokenizer};
 use mm_vision::{ImageProcessor, ImageTowerConfig};
 use std::path::Path;
@@ -23,7 +23,9 @@ pub(crate) fn verify(folder: &Path, form: CheckpointFormat, description: &Descri
     written.check_shapes(None, |path| match &architecture {
         Architecture::Clip(config) => Clip::new(path, config).map(drop),
         Architecture::Image { tower, projection } => ImageEncoder::new(path, tower, *projection).map(drop),
-        Architecture::Text { tower, projection } => TextEncoder::new(path, tower, *projection).map(drop),
+        Architecture::Text { tower, projection } => {
+            TextEncoder::new(path, tower, projection.map(TextProjection::linear)).map(drop)
+        }
     })?;
     if let Some(processor) = description.processor {
         same_processor(&written.processor()?, processor)?;

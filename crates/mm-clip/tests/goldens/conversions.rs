@@ -37,6 +37,8 @@ fn every_conversion_gives_the_same_rows_or_is_refused() {
         "clip/clip-legacy-eos Added as OpenClip",
         "clip/open-clip-vit Added as Hf",
         "clip/open-clip-vit Longest as OpenClip",
+        "clip/open-clip-biomed Plain as OpenClip",
+        "clip/open-clip-biomed Plain as Hf",
         "clip/open-clip-resnet Longest as Hf",
         "clip/openai-vit Plain as Openai",
         "clip/openai-resnet Plain as Hf",
@@ -53,6 +55,7 @@ fn every_conversion_gives_the_same_rows_or_is_refused() {
         "clip/open-clip-vit Longest as Hf", // transformers has no name for it
         "clip/siglip Plain as OpenClip",
         "clip/bert Plain as OpenClip",
+        "clip/open-clip-biomed Plain as Openai",
     ] {
         assert!(!kept.contains(what), "{what} is not refused");
     }

@@ -3,6 +3,7 @@
 
 mod conversions;
 mod folders;
+mod hf_towers;
 mod layouts;
 mod lora;
 mod pickles;

@@ -1,14 +1,15 @@
 //! open_clip's `open_clip_config.json`, and OpenAI's state dicts, with their config in the shapes of the
 //! tensors.
 
+mod hf_towers;
 mod settings;
 mod shapes;
 mod tokenizer;
 mod write;
 
+pub(super) use hf_towers::{context_length, has_hf_towers, hf_name, text_config};
 pub(super) use shapes::{check_shapes_give_config, infer};
 pub(super) use tokenizer::{set_tokenizer, tokenizer_settings};
-pub(super) use write::write;
 
 use crate::{ClipConfig, ContrastiveLoss, Error, Result};
 use mm_core::hf::check_sizes;
@@ -23,30 +24,66 @@ const HEAD_WIDTH: i64 = 64;
 /// PyTorch's default epsilon of layer norms.
 const DEFAULT_EPS: f64 = 1e-5;
 
-/// The model of an open_clip `model_cfg`.
+/// The model of an open_clip `model_cfg`. `text_config` is the config of a text tower of transformers, where
+/// [`has_hf_towers`].
 ///
 /// # Errors
-/// A tower is not open_clip's own ViT, modified ResNet or text transformer, or has an unsupported setting,
-/// which is named.
-pub(super) fn read(model_cfg: &Value) -> Result<ClipConfig> {
-    let (vision, text) = (&model_cfg["vision_cfg"], &model_cfg["text_cfg"]);
-    if !vision.is_object() || !text.is_object() {
+/// The towers are neither open_clip's own (ViT or modified ResNet, and text transformer) nor timm's ViT with
+/// a BERT, or have an unsupported setting, which is named.
+pub(super) fn read(model_cfg: &Value, text_config: Option<&Value>) -> Result<ClipConfig> {
+    if !model_cfg["vision_cfg"].is_object() || !model_cfg["text_cfg"].is_object() {
         return Err(Error::Model("model_cfg has no vision_cfg or no text_cfg".to_owned()));
     }
     settings::check(model_cfg)?;
+    let embed_dim = number(model_cfg, "model_cfg", "embed_dim", None)?;
+    let is_info_nce = model_cfg["init_logit_bias"].is_null();
+    let loss = if is_info_nce { ContrastiveLoss::InfoNce } else { ContrastiveLoss::Siglip };
+    let towers = match text_config {
+        Some(text_config) => hf_towers::read(model_cfg, text_config, embed_dim)?,
+        None => own_towers(model_cfg, embed_dim)?,
+    };
+    towers.image.validate()?;
+    towers.text.validate()?;
+    Ok(ClipConfig { loss, ..towers })
+}
+
+/// The `model_cfg` of `config`. `hf_model_name` is the name of the text tower's config on the hub, if it is
+/// known.
+///
+/// # Errors
+/// open_clip has no such towers.
+pub(super) fn write(config: &ClipConfig, hf_model_name: Option<&str>) -> Result<Value> {
+    let mut model_cfg = match (&config.image, &config.text) {
+        (ImageTowerConfig::Vit(vit), TextTowerConfig::Bert(bert)) if vit.variant == VitVariant::Vit => {
+            hf_towers::write(config, vit, bert, hf_model_name)?
+        }
+        _ => write::own_towers(config)?,
+    };
+    if config.loss == ContrastiveLoss::Siglip {
+        model_cfg["init_logit_bias"] = (-10).into();
+        model_cfg["nonscalar_logit_scale"] = true.into();
+    }
+    Ok(model_cfg)
+}
+
+/// A model of open_clip's own towers.
+fn own_towers(model_cfg: &Value, embed_dim: i64) -> Result<ClipConfig> {
+    if let Some(name) = hf_towers::timm_name(model_cfg) {
+        let problem = "with a text tower of open_clip's own is not supported: with a BERT it is";
+        return Err(Error::Model(format!("vision_cfg.timm_model_name = {name} {problem}")));
+    }
+    if let Some(name) = hf_towers::hf_name(model_cfg) {
+        let problem = "with an image tower of open_clip's own is not supported: with a ViT of timm a BERT is";
+        return Err(Error::Model(format!("text_cfg.hf_model_name = {name} {problem}")));
+    }
     let activation = match &model_cfg["quick_gelu"] {
         Value::Bool(true) => Activation::QuickGelu,
         Value::Bool(false) | Value::Null => Activation::Gelu,
         other => return Err(wrong("model_cfg", "quick_gelu", other, "true or false")),
     };
-    let embed_dim = number(model_cfg, "model_cfg", "embed_dim", None)?;
-    let image = image_config(vision, activation, embed_dim)?;
-    let text = TextTowerConfig::Clip(text_config(text, activation)?);
-    let is_info_nce = model_cfg["init_logit_bias"].is_null();
-    let loss = if is_info_nce { ContrastiveLoss::InfoNce } else { ContrastiveLoss::Siglip };
-    image.validate()?;
-    text.validate()?;
-    Ok(ClipConfig { loss, ..ClipConfig::new(embed_dim, image, text) })
+    let image = image_config(&model_cfg["vision_cfg"], activation, embed_dim)?;
+    let text = TextTowerConfig::Clip(own_text_config(&model_cfg["text_cfg"], activation)?);
+    Ok(ClipConfig::new(embed_dim, image, text))
 }
 
 fn number(config: &Value, place: &str, name: &str, default: Option<i64>) -> Result<i64> {
@@ -58,6 +95,11 @@ fn number(config: &Value, place: &str, name: &str, default: Option<i64>) -> Resu
             Ok(number)
         }
     }
+}
+
+/// The error for a model with a part that open_clip does not have.
+fn absent(part: &str) -> Error {
+    Error::Model(format!("open_clip has no {part} of its own: keep it in Hugging Face's format"))
 }
 
 /// A floating-point number.
@@ -113,7 +155,7 @@ fn image_config(config: &Value, activation: Activation, embed_dim: i64) -> Resul
     }))
 }
 
-fn text_config(config: &Value, activation: Activation) -> Result<ClipTextConfig> {
+fn own_text_config(config: &Value, activation: Activation) -> Result<ClipTextConfig> {
     let width = number(config, "text_cfg", "width", Some(512))?;
     let vocab_size = number(config, "text_cfg", "vocab_size", Some(49408))?;
     let eos_token_id = match config["pool_type"].as_str() {

@@ -21,7 +21,7 @@ const MODEL: [&str; 12] = [
 ];
 
 /// The settings of `vision_cfg` that are read, or that have no effect without another one that is refused.
-const VISION: [&str; 17] = [
+const VISION: [&str; 18] = [
     "image_size",
     "layers",
     "width",
@@ -33,6 +33,7 @@ const VISION: [&str; 17] = [
     "norm_kwargs",
     "attn_pooler_queries",
     "attn_pooler_heads",
+    "timm_model_name",
     "timm_model_pretrained",
     "timm_pool",
     "timm_proj",
@@ -42,7 +43,7 @@ const VISION: [&str; 17] = [
 ];
 
 /// The same of `text_cfg`.
-const TEXT: [&str; 16] = [
+const TEXT: [&str; 19] = [
     "context_length",
     "vocab_size",
     "width",
@@ -56,9 +57,12 @@ const TEXT: [&str; 16] = [
     "hf_tokenizer_name",
     "tokenizer_mode",
     "tokenizer_kwargs",
+    "hf_model_name",
     "hf_model_pretrained",
     "hf_proj_type",
+    "proj",
     "hf_pooler_type",
+    "pooler_type",
 ];
 
 /// The supported values of settings that are words.
@@ -89,10 +93,6 @@ fn check_table(place: &str, config: &Value, allowed: &[&str]) -> Result<()> {
     let Some((name, value)) = unsupported else { return Ok(()) };
     Err(Error::Model(match name.as_str() {
         "multimodal_cfg" => "CoCa (multimodal_cfg) is not supported".to_owned(),
-        "timm_model_name" => format!("{place}.{name} = {value}: towers of timm are not supported"),
-        "hf_model_name" => {
-            format!("{place}.{name} = {value}: Hugging Face's text towers inside open_clip are not supported")
-        }
         _ => format!("{place}.{name} = {value} is not supported"),
     }))
 }

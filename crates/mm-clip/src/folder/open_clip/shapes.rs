@@ -3,6 +3,7 @@
 use super::{HEAD_WIDTH, read, write};
 use crate::{ClipConfig, Error, Result};
 use mm_core::checkpoint::Weights;
+use mm_text::TextTowerConfig;
 use serde_json::{Value, json};
 
 /// The config of a state dict of OpenAI, from the shapes of its tensors.
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 /// # Errors
 /// It is not one of OpenAI's.
 pub(in crate::folder) fn infer(weights: &Weights) -> Result<ClipConfig> {
-    read(&config_of_shapes(weights)?)
+    read(&config_of_shapes(weights)?, None)
 }
 
 /// The `model_cfg` that OpenAI's code, and open_clip's, derive from a state dict.
@@ -65,7 +66,10 @@ fn config_of_shapes(weights: &Weights) -> Result<Value> {
 /// # Errors
 /// The first field that readers would read differently.
 pub(in crate::folder) fn check_shapes_give_config(config: &ClipConfig, weights: &Weights) -> Result<()> {
-    let (own, derived) = (write(config)?, config_of_shapes(weights)?);
+    if let TextTowerConfig::Bert(_) = &config.text {
+        return Err(Error::Model("OpenAI's format has no BERT: keep it in another format".to_owned()));
+    }
+    let (own, derived) = (write(config, None)?, config_of_shapes(weights)?);
     let fields = |config: &Value| -> Vec<(String, Value)> {
         let parts = ["vision_cfg", "text_cfg"].map(|part| (format!("{part}."), config[part].clone()));
         let all = parts.into_iter().chain([(String::new(), config.clone())]);

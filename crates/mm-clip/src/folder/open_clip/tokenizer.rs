@@ -53,6 +53,10 @@ pub(in crate::folder) fn tokenizer_settings(text_cfg: &Value) -> Result<Tokenize
 
 /// Writes the settings of `tokenizer` to `text_cfg`.
 pub(in crate::folder) fn set_tokenizer(text_cfg: &mut Value, tokenizer: &Tokenizer) {
+    if !text_cfg["hf_model_name"].is_null() {
+        // A BERT may have more positions than its texts have tokens.
+        text_cfg["context_length"] = tokenizer.context_length().into();
+    }
     if !tokenizer.is_openai_clip() {
         // open_clip then reads the files beside its config; in a folder, any name stands for them.
         text_cfg["hf_tokenizer_name"] = "local-dir".into();

@@ -1,7 +1,7 @@
-//! Writing of `model_cfg`.
+//! Writing of the `model_cfg` of open_clip's own towers.
 
-use super::DEFAULT_EPS;
-use crate::{ClipConfig, ContrastiveLoss, Error, Result};
+use super::{DEFAULT_EPS, absent};
+use crate::{ClipConfig, Result};
 use mm_core::nn::Activation;
 use mm_text::{ClipTextVariant, TextTowerConfig};
 use mm_vision::{ImageTowerConfig, VitVariant};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 ///
 /// # Errors
 /// open_clip has no such towers of its own.
-pub(in crate::folder) fn write(config: &ClipConfig) -> Result<Value> {
+pub(super) fn own_towers(config: &ClipConfig) -> Result<Value> {
     let TextTowerConfig::Clip(text) = &config.text else { return Err(absent(&config.text.describe())) };
     if text.variant != ClipTextVariant::Clip {
         return Err(absent("SigLIP text tower (it uses timm's)"));
@@ -38,17 +38,12 @@ pub(in crate::folder) fn write(config: &ClipConfig) -> Result<Value> {
     {
         return Err(absent("pair of towers with these activations"));
     }
-    let mut model_cfg = json!({
+    Ok(json!({
         "embed_dim": config.embed_dim,
         "quick_gelu": is_quick(activation),
         "vision_cfg": vision_cfg,
         "text_cfg": text_cfg,
-    });
-    if config.loss == ContrastiveLoss::Siglip {
-        model_cfg["init_logit_bias"] = (-10).into();
-        model_cfg["nonscalar_logit_scale"] = true.into();
-    }
-    Ok(model_cfg)
+    }))
 }
 
 /// The `vision_cfg` of `image`, and the activation of its pair, given that of the text tower.
@@ -80,11 +75,6 @@ fn vision_cfg(image: &ImageTowerConfig, text_activation: Activation) -> Result<(
         }
         other => Err(absent(&format!("{} (it uses timm's towers)", other.describe()))),
     }
-}
-
-/// The error for a model with a part that open_clip does not have.
-fn absent(part: &str) -> Error {
-    Error::Model(format!("open_clip has no {part} of its own: keep it in Hugging Face's format"))
 }
 
 /// Adds the settings of a tower that differ from open_clip's defaults.
