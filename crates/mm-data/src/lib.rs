@@ -6,9 +6,10 @@
 //!    the data set provides them, encoded images, captions, questions, a label, an instruction or a
 //!    preference. Reading one decodes nothing. The kinds of data sets are in `sources/`: tables (CSV, TSV,
 //!    JSON lines), image folders, published formats (COCO captions, Karpathy's splits, Flickr30k, VQA v2,
-//!    Parquet with images inside), WebDataset shards, prompts, image pairs, mixes of these, and the embedded
-//!    sets [`emoji`] and [`shapes`].
-//! 2. The crate [`mm_image`] decodes, resizes, augments and normalizes the images.
+//!    Parquet with images inside), WebDataset shards, prompts, image pairs, DICOM files, mixes of these, and
+//!    the embedded sets [`emoji`] and [`shapes`].
+//! 2. The crate [`mm_image`] decodes, resizes, augments and normalizes the images; [`dicom`] renders those of
+//!    scanners.
 //! 3. A [`Loader`] does this on threads, in an order that depends on the seed alone. Its [`Position`] resumes
 //!    it exactly.
 //!
@@ -39,6 +40,7 @@
 
 mod config;
 mod dataset;
+pub mod dicom;
 mod error;
 mod file_kind;
 mod json;
@@ -60,8 +62,9 @@ pub use error::{Error, Fault, Result};
 pub use loader::{Batch, Item, Loader, LoaderConfig, Map, Position, Tally};
 pub use sample::{BadSample, Draw, NegativeCaption, Question, Sample, SampleImage};
 pub use sources::{
-    CocoConfig, FlickrConfig, FolderConfig, ImageList, KarpathyConfig, MixConfig, PairsConfig, ParquetConfig,
-    PromptsConfig, TableConfig, VqaConfig, WebDatasetConfig, Weighted, emoji, shapes,
+    CocoConfig, DicomConfig, DicomFrames, FlickrConfig, FolderConfig, ImageList, KarpathyConfig, MixConfig,
+    PairsConfig, ParquetConfig, PromptsConfig, TableConfig, VqaConfig, WebDatasetConfig, Weighted, emoji,
+    shapes,
 };
 pub use tools::emoji_export::{EmojiStats, export_emoji};
 pub use tools::stats::{Measure, Spread, Stats};

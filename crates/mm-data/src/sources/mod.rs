@@ -4,6 +4,7 @@
 pub(crate) mod broken;
 pub(crate) mod coco;
 pub(crate) mod delimited;
+pub(crate) mod dicom;
 pub mod emoji;
 pub(crate) mod flickr;
 pub(crate) mod folder;
@@ -24,6 +25,7 @@ pub(crate) mod walk;
 pub(crate) mod webdataset;
 
 pub use coco::CocoConfig;
+pub use dicom::{DicomConfig, DicomFrames};
 pub use flickr::FlickrConfig;
 pub use folder::FolderConfig;
 pub use image_list::ImageList;
