@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::sources::balanced::{self, BalancedConfig};
 use crate::sources::clevr::{self, ClevrConfig};
 use crate::sources::coco::{self, CocoConfig};
+use crate::sources::dicom::{DicomConfig, DicomDataset};
 use crate::sources::easy_vqa::{self, EasyVqaConfig};
 use crate::sources::emoji::{EmojiConfig, EmojiDataset};
 use crate::sources::flickr::{self, FlickrConfig};
@@ -52,6 +53,8 @@ pub enum DatasetConfig {
     Jsonl(TableConfig),
     /// A folder of images, with one folder for each class or caption files beside the images.
     Folder(FolderConfig),
+    /// A folder of DICOM files, such as X-ray images and CT slices.
+    Dicom(DicomConfig),
     /// COCO captions.
     Coco(CocoConfig),
     /// Karpathy's splits of COCO, Flickr30k or Flickr8k.
@@ -103,6 +106,7 @@ impl DatasetConfig {
             Self::Tsv(config) => Box::new(TableDataset::open(config, TableFormat::Tsv)?),
             Self::Jsonl(config) => Box::new(TableDataset::open(config, TableFormat::Jsonl)?),
             Self::Folder(config) => Box::new(FolderDataset::open(config)?),
+            Self::Dicom(config) => Box::new(DicomDataset::open(config)?),
             Self::Coco(config) => Box::new(coco::open(config)?),
             Self::Karpathy(config) => Box::new(karpathy::open(config)?),
             Self::Flickr30k(config) => Box::new(flickr::open(config)?),

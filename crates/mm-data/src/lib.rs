@@ -7,9 +7,10 @@
 //!    preference. Reading one decodes nothing. The kinds of data sets are in `sources/`: tables (CSV, TSV,
 //!    JSON lines), image folders, published formats (COCO captions, Karpathy's splits, Flickr30k, VQA v2,
 //!    easy-VQA, GQA, CLEVR, POPE, VQA-RAD, SLAKE, PMC-VQA, Parquet with images inside), WebDataset shards,
-//!    prompts, image pairs, mixes, balanced sets and splits of these, and the embedded sets [`emoji`] and
-//!    [`shapes`].
-//! 2. The crate [`mm_image`] decodes, resizes, augments and normalizes the images.
+//!    prompts, image pairs, DICOM files, mixes, balanced sets and splits of these, and the embedded sets
+//!    [`emoji`] and [`shapes`].
+//! 2. The crate [`mm_image`] decodes, resizes, augments and normalizes the images; [`dicom`] renders those of
+//!    scanners.
 //! 3. A [`Loader`] does this on threads, in an order that depends on the seed alone. Its [`Position`] resumes
 //!    it exactly.
 //!
@@ -40,6 +41,7 @@
 
 mod config;
 mod dataset;
+pub mod dicom;
 mod error;
 mod file_kind;
 mod json;
@@ -61,11 +63,11 @@ pub use error::{Error, Fault, Result};
 pub use loader::{Batch, Item, Loader, LoaderConfig, Map, Position, Tally};
 pub use sample::{BadSample, Draw, NegativeCaption, Question, Sample, SampleImage};
 pub use sources::{
-    BalanceBy, BalancedConfig, ClevrConfig, CocoConfig, EasyVqaConfig, EasyVqaSplit, FlickrConfig,
-    FolderConfig, GqaConfig, ImageList, KarpathyConfig, MixConfig, PairsConfig, ParquetConfig, PmcVqaConfig,
-    PopeConfig, PromptsConfig, QuestionList, RadSplit, RadSplitBy, SlakeConfig, SlakeLanguage, SplitBy,
-    SplitConfig, SplitPart, TableConfig, VqaConfig, VqaRadConfig, WebDatasetConfig, Weighted, emoji,
-    is_held_out, shapes,
+    BalanceBy, BalancedConfig, ClevrConfig, CocoConfig, DicomConfig, DicomFrames, EasyVqaConfig,
+    EasyVqaSplit, FlickrConfig, FolderConfig, GqaConfig, ImageList, KarpathyConfig, MixConfig, PairsConfig,
+    ParquetConfig, PmcVqaConfig, PopeConfig, PromptsConfig, QuestionList, RadSplit, RadSplitBy, SlakeConfig,
+    SlakeLanguage, SplitBy, SplitConfig, SplitPart, TableConfig, VqaConfig, VqaRadConfig, WebDatasetConfig,
+    Weighted, emoji, is_held_out, shapes,
 };
 pub use tools::emoji_export::{EmojiStats, export_emoji};
 pub use tools::stats::{Measure, Spread, Stats};

@@ -12,6 +12,7 @@ use mm_image::{Augment, Reduced, RgbImage, decode, decode_reduced};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
+use crate::dicom::{self, DicomFrame, DicomImage, Window};
 use crate::shapes::Scene;
 use crate::{Error, Fault, Result, SampleRng};
 
@@ -149,7 +150,8 @@ pub trait Draw: fmt::Debug + Send + Sync {
     fn draw(&self) -> RgbImage;
 }
 
-/// The source of an image.
+/// The source of an image: encoded in one of the formats of [`decode`](mm_image::decode()) or in DICOM, of
+/// which the first frame is shown with the file's first window.
 #[derive(Debug, Clone)]
 pub enum SampleImage {
     /// Encoded bytes in the program itself.
@@ -158,28 +160,49 @@ pub enum SampleImage {
     File(PathBuf),
     /// Encoded bytes in memory.
     Memory(Vec<u8>),
+    /// A frame of a DICOM file, which is read on demand.
+    Dicom(DicomFrame),
     /// Drawn on demand.
     Drawn(Arc<dyn Draw>),
 }
 
+/// What a [`SampleImage`] gives when it is read.
+enum Content<'a> {
+    Encoded(Cow<'a, [u8]>),
+    Pixels(RgbImage),
+}
+
 impl SampleImage {
-    /// The encoded bytes; a drawing as PNG.
+    /// The encoded bytes; DICOM and drawings as PNG.
     ///
     /// # Errors
-    /// The file cannot be read, or the drawing has no pixels.
+    /// The file cannot be read, DICOM cannot be decoded, or the drawing has no pixels.
     pub fn bytes(&self) -> Result<Cow<'_, [u8]>> {
-        match self {
-            Self::Static(bytes) => Ok(Cow::Borrowed(bytes)),
-            Self::File(path) => std::fs::read(path).map(Cow::Owned).map_err(Error::io(path)),
-            Self::Memory(bytes) => Ok(Cow::Borrowed(bytes)),
-            Self::Drawn(drawing) => {
+        match self.content()? {
+            Content::Encoded(bytes) => Ok(bytes),
+            Content::Pixels(pixels) => {
                 let mut png = Cursor::new(Vec::new());
-                let written = drawing.draw().write_to(&mut png, ImageFormat::Png);
-                written
-                    .map_err(|error| Error::bad(Fault::Image, format!("no PNG of {drawing:?}: {error}")))?;
+                pixels
+                    .write_to(&mut png, ImageFormat::Png)
+                    .map_err(|error| Error::bad(Fault::Image, format!("no PNG of {self:?}: {error}")))?;
                 Ok(Cow::Owned(png.into_inner()))
             }
         }
+    }
+
+    fn content(&self) -> Result<Content<'_>> {
+        let bytes = match self {
+            Self::Static(bytes) => Cow::Borrowed(*bytes),
+            Self::File(path) => Cow::Owned(std::fs::read(path).map_err(Error::io(path))?),
+            Self::Memory(bytes) => Cow::Borrowed(&bytes[..]),
+            Self::Dicom(frame) => return frame.render().map(Content::Pixels),
+            Self::Drawn(drawing) => return Ok(Content::Pixels(drawing.draw())),
+        };
+        let is_named_dicom = matches!(self, Self::File(path) if dicom::has_dicom_extension(path));
+        if is_named_dicom || dicom::is_dicom(&bytes) {
+            return DicomImage::parse(&bytes)?.render(0, Window::default()).map(Content::Pixels);
+        }
+        Ok(Content::Encoded(bytes))
     }
 
     /// The number of encoded bytes that is known without reading the image.
@@ -188,6 +211,7 @@ impl SampleImage {
             Self::Static(bytes) => bytes.len() as u64,
             Self::File(path) => path.metadata().map_or(0, |file| file.len()),
             Self::Memory(bytes) => bytes.len() as u64,
+            Self::Dicom(frame) => frame.path.metadata().map_or(0, |file| file.len()),
             Self::Drawn(_) => 0,
         }
     }
@@ -195,11 +219,11 @@ impl SampleImage {
     /// The pixels, with transparent ones composited over `background`.
     ///
     /// # Errors
-    /// Those of [`bytes`](Self::bytes) and [`decode`](mm_image::decode()).
+    /// The file cannot be read, and those of [`decode`](mm_image::decode()) and [`DicomImage`].
     pub fn decode(&self, background: [u8; 3]) -> Result<RgbImage> {
-        match self {
-            Self::Drawn(drawing) => Ok(drawing.draw()),
-            encoded => Ok(decode(&encoded.bytes()?, background)?),
+        match self.content()? {
+            Content::Pixels(pixels) => Ok(pixels),
+            Content::Encoded(bytes) => Ok(decode(&bytes, background)?),
         }
     }
 
@@ -213,13 +237,12 @@ impl SampleImage {
         background: [u8; 3],
         largest: impl FnOnce(u32, u32) -> u32,
     ) -> Result<Reduced<'static>> {
-        match self {
-            Self::Drawn(drawing) => {
-                let pixels = drawing.draw();
+        match self.content()? {
+            Content::Pixels(pixels) => {
                 largest(pixels.width(), pixels.height());
                 Ok(Reduced::full_size(Cow::Owned(pixels)))
             }
-            encoded => Ok(decode_reduced(&encoded.bytes()?, background, largest)?),
+            Content::Encoded(bytes) => Ok(decode_reduced(&bytes, background, largest)?),
         }
     }
 
@@ -235,9 +258,9 @@ impl SampleImage {
         size: u32,
         rng: &mut impl Rng,
     ) -> Result<RgbImage> {
-        match self {
-            Self::Drawn(drawing) => Ok(augment.apply(&drawing.draw(), size, rng)),
-            encoded => Ok(augment.decode_and_apply(&encoded.bytes()?, background, size, rng)?),
+        match self.content()? {
+            Content::Pixels(pixels) => Ok(augment.apply(&pixels, size, rng)),
+            Content::Encoded(bytes) => Ok(augment.decode_and_apply(&bytes, background, size, rng)?),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::dicom::has_dicom_extension;
 use crate::{Error, Result};
 use mm_image::{IMAGE_EXTENSIONS, is_image_extension};
 
@@ -85,15 +86,29 @@ impl Walk {
     /// # Errors
     /// A folder cannot be read.
     pub(crate) fn of(root: &Path) -> Result<Self> {
+        Self::accepting(root, is_image)
+    }
+
+    /// As [`of`](Self::of), with the files that `is_image` accepts by their full path.
+    ///
+    /// # Errors
+    /// A folder cannot be read.
+    pub(crate) fn accepting(root: &Path, is_image: fn(&Path) -> bool) -> Result<Self> {
         let mut walk = Self::default();
-        walk.folder(root, Path::new(""), &mut Vec::new())?;
+        walk.folder(root, Path::new(""), is_image, &mut Vec::new())?;
         walk.images.sort();
         walk.count_texts();
         Ok(walk)
     }
 
     /// `ancestors` are the device and inode of each parent folder of `below`.
-    fn folder(&mut self, root: &Path, below: &Path, ancestors: &mut Vec<(u64, u64)>) -> Result<()> {
+    fn folder(
+        &mut self,
+        root: &Path,
+        below: &Path,
+        is_image: fn(&Path) -> bool,
+        ancestors: &mut Vec<(u64, u64)>,
+    ) -> Result<()> {
         let folder = root.join(below);
         let place =
             fs::metadata(&folder).map(|place| (place.dev(), place.ino())).map_err(Error::io(&folder))?;
@@ -118,17 +133,17 @@ impl Walk {
             if kind.is_symlink() {
                 match fs::metadata(root.join(&path)) {
                     Ok(target) => kind = target.file_type(),
-                    Err(_) if is_image(&path) => self.images.push(path.clone()),
+                    Err(_) if is_image(&root.join(&path)) => self.images.push(path.clone()),
                     Err(_) => self.dangling.add(&path),
                 }
             }
             if kind.is_symlink() {
                 continue; // broken: counted above
             } else if kind.is_dir() {
-                self.folder(root, &path, ancestors)?;
+                self.folder(root, &path, is_image, ancestors)?;
             } else if !kind.is_file() {
                 *self.others.entry("pipes, sockets or devices".into()).or_default() += 1;
-            } else if is_image(&path) {
+            } else if is_image(&root.join(&path)) {
                 self.images.push(path);
             } else if path.extension().is_some_and(|extension| extension == "txt") {
                 self.texts.push(path);
@@ -185,7 +200,7 @@ impl Walk {
     /// The reason why the folder has no image: the supported extensions, and the files that it has.
     pub(crate) fn why_empty(&self) -> String {
         let read: Vec<String> = IMAGE_EXTENSIONS.iter().map(|extension| format!(".{extension}")).collect();
-        let nothing = format!("the folder has no image ({})", read.join(", "));
+        let nothing = format!("the folder has no image ({}, .dcm)", read.join(", "));
         let hidden =
             (self.hidden.count > 0).then(|| format!("{} hidden entries left out", self.hidden.count));
         [Some(nothing), self.skipped(), hidden].into_iter().flatten().collect::<Vec<_>>().join("; ")
@@ -193,7 +208,7 @@ impl Walk {
 }
 
 fn is_image(path: &Path) -> bool {
-    path.extension().and_then(OsStr::to_str).is_some_and(is_image_extension)
+    path.extension().and_then(OsStr::to_str).is_some_and(is_image_extension) || has_dicom_extension(path)
 }
 
 /// The extension with its dot, in lower case.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::tools::in_order::{CHUNK, InOrder, each, threads};
 use mm_image::Header;
 
-use crate::{Dataset, Error, Fault, Result, Sample, SampleImage};
+use crate::{Dataset, Error, Fault, Result, Sample, SampleImage, dicom};
 
 /// The exact distribution of a measure: the count of each value.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -241,9 +241,12 @@ fn add_all<K: Ord + Clone>(mine: &mut BTreeMap<K, u64>, others: &BTreeMap<K, u64
     others.iter().for_each(|(key, count)| *mine.entry(key.clone()).or_default() += count);
 }
 
-/// The header of an image and its encoded size in bytes. Of a file, only the header is read.
+/// The header of an image and its encoded size in bytes. Of a file, only the header is read, except for
+/// DICOM.
 fn header(image: &SampleImage) -> Result<(Header, u64)> {
-    if let SampleImage::File(path) = image {
+    if let SampleImage::File(path) = image
+        && !dicom::is_dicom_file(path)
+    {
         let file = File::open(path).map_err(Error::io(path))?;
         let bytes = file.metadata().map_err(Error::io(path))?.len();
         return Ok((Header::read(BufReader::new(file))?, bytes));
