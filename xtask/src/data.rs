@@ -75,6 +75,10 @@ enum Set {
     #[command(after_help = "Examples:\n  cargo xtask data show --data emoji --out emoji.html\n  \
                       cargo xtask data show -- --help")]
     Show(launch::Args),
+    /// Find what two data sets share: `mm data overlap` with all its options
+    #[command(after_help = "Examples:\n  cargo xtask data overlap --data emoji --with shapes\n  \
+                      cargo xtask data overlap -- --help")]
+    Overlap(launch::Args),
 }
 
 /// A part of `data` without arguments, which a configuration can name in `prepare`.
@@ -157,6 +161,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         Set::Shards(args) => launch::run(workspace, &["data", "shards"], args),
         Set::Stats(args) => launch::run(workspace, &["data", "stats"], args),
         Set::Show(args) => launch::run(workspace, &["data", "show"], args),
+        Set::Overlap(args) => launch::run(workspace, &["data", "overlap"], args),
     }
 }
 

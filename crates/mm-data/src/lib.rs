@@ -14,8 +14,8 @@
 //! 3. A [`Loader`] does this on threads, in an order that depends on the seed alone. Its [`Position`] resumes
 //!    it exactly.
 //!
-//! In `tools/`, [`shards`] packs any data set as tars, [`Stats`] counts the contents of one and a [`sheet`]
-//! shows it.
+//! In `tools/`, [`shards`] packs any data set as tars, [`Stats`] counts the contents of one, [`Overlap`] finds
+//! what two share, and a [`sheet`] shows one.
 //!
 //! ```
 //! use mm_data::DatasetConfig;
@@ -70,5 +70,6 @@ pub use sources::{
     Weighted, emoji, is_held_out, shapes,
 };
 pub use tools::emoji_export::{EmojiStats, export_emoji};
+pub use tools::overlap::{Overlap, OverlapSet, Shared, SharedExample};
 pub use tools::stats::{Measure, Spread, Stats};
 pub use tools::{html, shards, sheet};

@@ -207,7 +207,7 @@ pub(super) struct ShuffledDraws {
 
 impl ShuffledDraws {
     /// The number of draws in a window.
-    const WINDOW: u64 = 8192;
+    const WINDOW: u64 = 4096;
 
     pub fn new(seed: u64) -> Self {
         Self { seed, window: None }

@@ -26,8 +26,9 @@ use crate::{Dataset, DatasetConfig, Error, Question, Result, Sample, WeightedDat
 /// ```
 ///
 /// By answer or its type, a sample is one question; its key is `KEY#ID` with the question's id where the
-/// image has several. Opening the data set reads each sample once. Samples that cannot be read, and questions
-/// without a class, are drawn with the most frequent class, so that the loader counts them.
+/// image has several. Opening the data set reads each sample once. Samples that cannot be read, samples
+/// without questions and questions without a class are drawn with the most frequent class, so that the loader
+/// counts them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BalancedConfig {
@@ -113,7 +114,11 @@ pub(crate) fn open(config: &BalancedConfig) -> Result<Mix> {
             without.push(Place { index, question: None });
             continue;
         };
-        for (class, place) in by.places(index, &sample) {
+        let places = by.places(index, &sample);
+        if places.is_empty() {
+            without.push(Place { index, question: None });
+        }
+        for (class, place) in places {
             match class {
                 Some(class) => classes.entry(class).or_default().push(place),
                 None => without.push(place),

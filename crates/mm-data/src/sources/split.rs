@@ -20,7 +20,7 @@ use crate::{Dataset, DatasetConfig, Error, Result, Sample, SampleImage};
 ///     by = "key"
 ///     of = { kind = "emoji" }
 /// "#)?;
-/// assert_eq!(config.open()?.len(), 919);
+/// assert!((800..1000).contains(&config.open()?.len())); // of 3,550
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///

@@ -1,8 +1,9 @@
-//! Work on whole data sets: packing as shards, counting, contact sheets, exporting the emoji.
+//! Work on whole data sets: packing as shards, counting, comparing, contact sheets, exporting the emoji.
 
 pub(crate) mod emoji_export;
 pub mod html;
 pub(crate) mod in_order;
+pub(crate) mod overlap;
 pub mod shards;
 pub mod sheet;
 pub(crate) mod stats;

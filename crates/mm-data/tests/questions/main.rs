@@ -1,4 +1,5 @@
 //! Sets of questions as wholes: balanced, split, compared.
 
 mod balanced;
+mod overlap;
 mod split;

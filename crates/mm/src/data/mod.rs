@@ -1,5 +1,6 @@
-//! `mm data`: pack, count and look at data sets.
+//! `mm data`: pack, count, compare and look at data sets.
 
+mod overlap;
 mod set;
 mod shards;
 mod show;
@@ -7,7 +8,7 @@ mod stats;
 
 use anyhow::Result;
 
-/// Pack a data set as shards, count what is in it, look at it.
+/// Pack a data set as shards, count what is in it, compare it with another, look at it.
 #[derive(clap::Args)]
 #[command(after_help = "Example: mm data stats --data emoji")]
 pub struct Args {
@@ -22,6 +23,7 @@ enum Command {
     Shards(shards::Args),
     Stats(stats::Args),
     Show(show::Args),
+    Overlap(overlap::Args),
 }
 
 /// Fails where not one of `tried` samples is good: a script would take exit code 0 for data.
@@ -35,5 +37,6 @@ pub fn run(args: &Args) -> Result<()> {
         Command::Shards(args) => shards::run(args),
         Command::Stats(args) => stats::run(args),
         Command::Show(args) => show::run(args),
+        Command::Overlap(args) => overlap::run(args),
     }
 }

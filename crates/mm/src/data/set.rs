@@ -46,7 +46,7 @@ impl SetArgs {
     /// The data set's config, and the data set.
     pub fn open(&self) -> Result<(DatasetConfig, Box<dyn Dataset>)> {
         let config = match (&self.data, &self.config) {
-            (Some(data), _) => inline(data)?,
+            (Some(data), _) => inline("--data", data)?,
             (None, Some(file)) => self.of_run(file)?,
             (None, None) => unreachable!("clap requires one of the two"),
         };
@@ -69,8 +69,8 @@ impl SetArgs {
     }
 }
 
-/// A data set on the command line: a table's inside, a whole inline table, or a kind.
-fn inline(data: &str) -> Result<DatasetConfig> {
+/// A data set on the command line, of `option`: a table's inside, a whole inline table, or a kind.
+pub fn inline(option: &str, data: &str) -> Result<DatasetConfig> {
     let data = data.trim();
     let is_kind =
         !data.is_empty() && data.chars().all(|character| character.is_alphanumeric() || character == '_');
@@ -79,12 +79,16 @@ fn inline(data: &str) -> Result<DatasetConfig> {
         table if table.starts_with('{') => format!("data = {table}"),
         inside => format!("data = {{ {inside} }}"),
     };
-    Ok(ConfigFile::from_text("--data", &text, &[])?.parse::<Inline>()?.data)
+    Ok(ConfigFile::from_text(option, &text, &[])?.parse::<Inline>()?.data)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn inline(data: &str) -> Result<DatasetConfig> {
+        super::inline("--data", data)
+    }
 
     #[test]
     fn a_data_set_is_a_kind_a_table_or_its_inside() {

@@ -29,7 +29,7 @@ static COSINES: LazyLock<[[i64; SIDE]; WAVES]> = LazyLock::new(|| {
 });
 
 /// The hash of an image.
-pub(super) fn perceptual_hash(image: &RgbImage) -> u64 {
+pub(crate) fn perceptual_hash(image: &RgbImage) -> u64 {
     let small = resize::exact(image, SIDE as u32, SIDE as u32, Filter::Box);
     // ITU-R 601 luma.
     let grey = |&[red, green, blue]: &[u8; 3]| {

@@ -17,6 +17,8 @@ mod manifest;
 mod pack;
 mod tar;
 
+pub(crate) use hash::perceptual_hash;
+
 pub use filter::{Bounds, Filter};
 pub use filter_pass::Score;
 pub use manifest::{Job, Manifest, Shard};
