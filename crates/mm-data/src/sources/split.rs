@@ -111,6 +111,8 @@ pub(crate) fn open(config: &SplitConfig) -> Result<Split> {
 fn unit(by: SplitBy, sample: &Sample) -> Option<String> {
     let image = || match sample.images.first()? {
         SampleImage::File(path) => Some(last_two(path)),
+        // All frames of a file are of one patient.
+        SampleImage::Dicom(frame) => Some(last_two(&frame.path)),
         SampleImage::Memory(bytes) => Some(hash(0, bytes).to_string()),
         SampleImage::Static(bytes) => Some(hash(0, bytes).to_string()),
         SampleImage::Drawn(_) => None,
