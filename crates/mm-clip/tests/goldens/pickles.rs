@@ -17,6 +17,8 @@ if kind == "open_clip":
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))]).state_dict()
     checkpoint = {"epoch": 1, "name": "run", "state_dict": state, "optimizer": optimizer}
     torch.save(checkpoint, folder + "/epoch_1.pt")
+elif kind == "open_clip on the hub":
+    torch.save(tensors, folder + "/open_clip_pytorch_model.bin")
 elif kind == "openai":
     class Part(torch.nn.Module):
         pass
@@ -53,6 +55,12 @@ fn the_line_for_each_kind_of_pickle_converts_it() {
     };
     for (kind, name, weights, config) in [
         ("open_clip", "open-clip-vit", "open_clip_model.safetensors", Some("open_clip_config.json")),
+        (
+            "open_clip on the hub",
+            "open-clip-biomed",
+            "open_clip_model.safetensors",
+            Some("open_clip_config.json"),
+        ),
         ("openai", "openai-vit", "model.safetensors", None),
         ("shards", "clip", "model.safetensors", Some("config.json")),
         ("legacy", "clip", "model.safetensors", Some("config.json")),
