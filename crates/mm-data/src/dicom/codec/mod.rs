@@ -15,11 +15,22 @@ use super::transfer_syntax::PixelCoding;
 use super::undecodable;
 use crate::{Error, Result};
 
+/// Frames of up to this number of samples may be compressed to any degree.
+const ANY_RATIO_SAMPLES: usize = 1 << 24;
+/// The limit on the samples for each byte of a larger frame. JPEG of a blank image has 256, RLE 64.
+const MAX_SAMPLES_PER_BYTE: usize = 1000;
+
 /// Decodes the codestream of one frame.
 ///
 /// # Errors
-/// A corrupt codestream, or one whose size is not that of the layout.
+/// A corrupt codestream, one whose size is not that of the layout, or one that is too short for it.
 pub(super) fn decode(coding: PixelCoding, codestream: &[u8], layout: &Layout) -> Result<Frame<'static>> {
+    let (samples, length) = (layout.frame_samples(), codestream.len());
+    if samples > ANY_RATIO_SAMPLES && samples / MAX_SAMPLES_PER_BYTE > length {
+        return Err(undecodable(format!(
+            "a compressed frame of {length} bytes is too short for {samples} samples"
+        )));
+    }
     Error::guarded(|| match coding {
         PixelCoding::Rle => rle::decode(codestream, layout),
         PixelCoding::Jpeg => jpeg::decode(codestream, layout),
