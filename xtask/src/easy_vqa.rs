@@ -58,8 +58,8 @@ committed.
 | `answers.txt` | the 13 answers |
 
 `questions.json` is a list of `[question, answer, image id]`; the image is `images/ID.png`. By Victor Zhou
-(2019), MIT licence (`LICENSE`). Each of the 107 distinct questions of the test set occurs in the training set too, so
-report the accuracy of a model that sees no image beside every number.
+(2019), MIT licence (`LICENSE`). Each of the 107 distinct questions of the test set occurs in the training
+set too, so report the accuracy of a model that sees no image beside every number.
 ";
 
 /// Makes `target` the folder of easy-VQA, unless it is that already.

@@ -63,8 +63,8 @@ pub trait Dataset: Send + Sync {
         None
     }
 
-    /// Whether the draws of a mix come in random order within some thousand. Otherwise the data sets alternate
-    /// evenly, which for hundreds of rare ones would put the same into each batch.
+    /// Whether the draws of a mix are shuffled, some thousand at a time. Otherwise its data sets alternate
+    /// evenly, and of hundreds of rare ones the same few would share a batch every time.
     fn mixture_is_shuffled(&self) -> bool {
         false
     }

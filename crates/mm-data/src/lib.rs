@@ -14,8 +14,8 @@
 //! 3. A [`Loader`] does this on threads, in an order that depends on the seed alone. Its [`Position`] resumes
 //!    it exactly.
 //!
-//! In `tools/`, [`shards`] packs any data set as tars, [`Stats`] counts the contents of one, [`Overlap`] finds
-//! what two share, and a [`sheet`] shows one.
+//! In `tools/`, [`shards`] packs any data set as tars, [`Stats`] counts the contents of one, [`Overlap`]
+//! compares two, and a [`sheet`] shows one.
 //!
 //! ```
 //! use mm_data::DatasetConfig;

@@ -1,7 +1,7 @@
 //! Data sets with a list of images and questions that is read when they are opened: shared by the readers of
 //! question sets.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
@@ -131,9 +131,7 @@ pub(crate) fn text_or_number<'de, D: Deserializer<'de>>(
 }
 
 /// The tags of a question: those with a text that is not empty.
-pub(crate) fn tags<const N: usize>(
-    named: [(&str, Option<String>); N],
-) -> std::collections::BTreeMap<String, String> {
+pub(crate) fn tags<const N: usize>(named: [(&str, Option<String>); N]) -> BTreeMap<String, String> {
     let some = named.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?.trim().to_owned())));
     some.filter(|(_, text)| !text.is_empty()).collect()
 }

@@ -83,8 +83,9 @@ mod tests {
     fn ids_keep_their_zeros_and_types_are_kept() {
         let source = open_text(
             r#"{"07333408": {"semantic": [{"operation": "select", "dependencies": [],
-"argument": "wall (722332)"}], "entailed": ["02930152"], "equivalent": ["07333408"], "question": "What is on the white wall?",
-"imageId": "2375429", "isBalanced": true, "groups": {"global": "", "local": "14-wall_on,s"},
+"argument": "wall (722332)"}], "entailed": ["02930152"], "equivalent": ["07333408"],
+"question": "What is on the white wall?", "imageId": "2375429", "isBalanced": true,
+"groups": {"global": "", "local": "14-wall_on,s"},
 "answer": "pipe", "semanticStr": "select: wall (722332)", "annotations": {"answer": {}, "question": {},
 "fullAnswer": {}}, "types": {"detailed": "relS", "semantic": "rel", "structural": "query"},
 "fullAnswer": "The pipe is on the wall."},

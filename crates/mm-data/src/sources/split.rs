@@ -9,8 +9,8 @@ use crate::sources::splits::{check_share, hash, is_held_out};
 use crate::sources::wrapped::{open_indexed, read};
 use crate::{Dataset, DatasetConfig, Error, Result, Sample, SampleImage};
 
-/// The training part or the held-out part of a data set. The part of a sample follows from a hash of its image
-/// or group, so no image or group is in both. In the config:
+/// The training part or the held-out part of a data set. The part of a sample follows from a hash of its
+/// image or group, so no image or group is in both. In the config:
 ///
 /// ```
 /// let config: mm_data::DatasetConfig = toml::from_str(r#"

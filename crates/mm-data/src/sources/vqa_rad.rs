@@ -58,8 +58,8 @@ pub enum RadSplit {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RadSplitBy {
-    /// The split of the authors: test questions are those whose `phrase_type` begins with `test_`. Most of
-    /// their images have training questions too.
+    /// The split of the authors: test questions are those whose `phrase_type` begins with `test_`.
+    /// Images have questions of both splits.
     #[default]
     Official,
     /// By a hash of the image: no image is in both splits.
