@@ -156,29 +156,43 @@ impl VqaConfig {
     /// The number of layer groups between a parameter and the output of its tower; 0 for those that are in no
     /// tower.
     pub fn depth(&self, name: &str) -> usize {
-        self.tower(name).map_or(0, |(tower, name)| (tower.blocks() + 1).saturating_sub(tower.depth(name)))
+        let below = |root: &str| name.strip_prefix(root)?.strip_prefix('.');
+        let behind =
+            |tower: &dyn TowerSpec, name: &str| (tower.blocks() + 1).saturating_sub(tower.depth(name));
+        match self {
+            Self::CoAttention(config) => {
+                let (image, question) = (&config.model.image, &config.model.question);
+                match (below(image.root()), below("question")) {
+                    (Some(name), _) => behind(&**image, name),
+                    (_, Some(name)) => behind(&**question, name),
+                    (None, None) => 0,
+                }
+            }
+            Self::Blip(config) => match (below("vision_model"), below("text_encoder"), below("text_decoder"))
+            {
+                (Some(name), ..) => behind(&config.image, name),
+                (_, Some(name), _) => behind(&config.text, &format!("bert.{name}")),
+                (.., Some(name)) => behind(&config.text, name),
+                _ => 0,
+            },
+            Self::Vilt(_) => 0,
+        }
     }
 
     /// Whether weight decay applies to a parameter of two dimensions or more.
     pub fn has_weight_decay(&self, name: &str) -> bool {
-        self.tower(name).is_none_or(|(tower, name)| tower.has_weight_decay(name))
-    }
-
-    /// The tower that has the parameter `name`, and its name in the tower.
-    fn tower<'a>(&'a self, name: &'a str) -> Option<(&'a dyn TowerSpec, &'a str)> {
-        let below = |root: &str| name.strip_prefix(root)?.strip_prefix('.');
         match self {
             Self::CoAttention(config) => {
                 let (image, question) = (&config.model.image, &config.model.question);
-                let of_image = below(image.root()).map(|name| (&**image as &dyn TowerSpec, name));
-                of_image.or_else(|| below("question").map(|name| (&**question as &dyn TowerSpec, name)))
+                let below = |root: &str| name.strip_prefix(root)?.strip_prefix('.');
+                match (below(image.root()), below("question")) {
+                    (Some(name), _) => image.has_weight_decay(name),
+                    (_, Some(name)) => question.has_weight_decay(name),
+                    (None, None) => name != "image_positions.weight",
+                }
             }
-            Self::Blip(config) => {
-                let text = || below("text_encoder").or_else(|| below("text_decoder"));
-                let of_image = below("vision_model").map(|name| (&config.image as &dyn TowerSpec, name));
-                of_image.or_else(|| text().map(|name| (&config.text as &dyn TowerSpec, name)))
-            }
-            Self::Vilt(_) => None,
+            Self::Blip(config) => config.has_weight_decay(name),
+            Self::Vilt(config) => config.has_weight_decay(name),
         }
     }
 

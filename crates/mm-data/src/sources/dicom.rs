@@ -56,6 +56,8 @@ struct Frame {
     number: usize,
     /// Whether its file has others.
     is_numbered: bool,
+    /// The patient, or the study where the file names none.
+    group: Option<String>,
 }
 
 impl DicomDataset {
@@ -70,12 +72,13 @@ impl DicomDataset {
         let (mut samples, mut file_of) = (Vec::new(), Vec::new());
         for (file, below) in walk.images.iter().enumerate() {
             match DicomHeader::read(&config.path.join(below)) {
-                Ok(header) => samples.extend(
-                    config
-                        .frames
-                        .of(header.frames)
-                        .map(|number| Ok(Frame { number, is_numbered: header.frames > 1 })),
-                ),
+                Ok(header) => {
+                    let group = header.patient_id.or(header.study_uid);
+                    let is_numbered = header.frames > 1;
+                    let frames = config.frames.of(header.frames);
+                    samples
+                        .extend(frames.map(|number| Ok(Frame { number, is_numbered, group: group.clone() })));
+                }
                 Err(error) => samples.push(Err(Broken::new(error.fault(), error.to_string()))),
             }
             file_of.resize(samples.len(), file);
@@ -121,7 +124,7 @@ impl Dataset for DicomDataset {
     fn key(&self, index: usize) -> String {
         let file = self.files[self.file_of[index]].display();
         match &self.samples[index] {
-            Ok(Frame { number, is_numbered: true }) => format!("{file}#{number}"),
+            Ok(Frame { number, is_numbered: true, .. }) => format!("{file}#{number}"),
             _ => file.to_string(),
         }
     }
@@ -131,7 +134,8 @@ impl Dataset for DicomDataset {
         match &self.samples[index] {
             Ok(frame) => {
                 let image = DicomFrame { path, frame: frame.number, window: self.window };
-                Ok(Sample::new(self.key(index), SampleImage::Dicom(image)))
+                let sample = Sample::new(self.key(index), SampleImage::Dicom(image));
+                Ok(Sample { group: frame.group.clone(), ..sample })
             }
             Err(broken) => Err(broken.error(&path.display().to_string())),
         }

@@ -1,6 +1,7 @@
 //! The config of a BLIP that answers questions.
 
 use crate::{Error, Result};
+use mm_core::nn::TowerSpec;
 use mm_text::Tokenizer;
 use mm_text::decoder::{BertDecoderConfig, SpecialTokens, TextDecoderSpec};
 use mm_vision::VitConfig;
@@ -93,7 +94,6 @@ impl BlipVqaConfig {
 
     /// The model in a few words.
     pub fn describe(&self) -> String {
-        use mm_core::nn::TowerSpec;
         let token = match self.question_token {
             QuestionToken::Cls => "[CLS]",
             QuestionToken::Enc => "[ENC]",
@@ -103,6 +103,15 @@ impl BlipVqaConfig {
             self.image.describe(),
             self.text.describe()
         )
+    }
+
+    /// Whether the optimizer's weight decay applies to the parameter `name`, given that it is a matrix; see
+    /// [`TowerSpec::has_weight_decay`].
+    pub fn has_weight_decay(&self, name: &str) -> bool {
+        match name.strip_prefix("vision_model.") {
+            Some(name) => self.image.has_weight_decay(name),
+            None => !name.ends_with(".embeddings.position_embeddings.weight"),
+        }
     }
 
     /// Whether training recomputes the activations of blocks in the backward pass.

@@ -130,6 +130,13 @@ impl ViltConfig {
         )
     }
 
+    /// Whether the optimizer's weight decay applies to the parameter `name`, given that it is a matrix; see
+    /// [`TowerSpec::has_weight_decay`](mm_core::nn::TowerSpec::has_weight_decay).
+    pub fn has_weight_decay(&self, name: &str) -> bool {
+        let name = name.strip_prefix("vilt.embeddings.").unwrap_or_default();
+        !matches!(name, "cls_token" | "position_embeddings" | "text_embeddings.position_embeddings.weight")
+    }
+
     pub(super) fn block_config(&self) -> BlockConfig {
         BlockConfig {
             width: self.hidden_size,

@@ -2,7 +2,8 @@
 
 use crate::{golden, open};
 use mm_core::checkpoint::StoredType;
-use mm_vqa::{BlipVqa, Vilt, VqaConfig, VqaFolder};
+use mm_vqa::{Answers, BlipVqa, Vilt, VqaConfig, VqaFolder};
+use std::sync::Arc;
 use tch::Device;
 use tch::nn::VarStore;
 
@@ -11,6 +12,7 @@ fn build(folder: &VqaFolder, vs: &VarStore) {
     match &folder.config {
         VqaConfig::Blip(config) => drop(folder.build(vs, |path| BlipVqa::new(path, config)).unwrap()),
         VqaConfig::Vilt(config) => drop(folder.build(vs, |path| Vilt::new(path, config)).unwrap()),
+        VqaConfig::CoAttention(_) => panic!("no golden here is a co-attention model"),
     }
 }
 
@@ -22,7 +24,8 @@ fn what_is_saved_reads_back_the_same() {
         build(&folder, &vs);
         let mut parts = folder.parts().unwrap();
         if name == "blip" {
-            parts.answers = Some(vec!["yes".to_owned(), "no".to_owned()].into());
+            let answers = Answers::new(vec!["yes".to_owned(), "no".to_owned()]).unwrap();
+            parts.answers = Some(Arc::new(answers));
         }
         let to = tempfile::tempdir().unwrap();
         let variables = vs.variables().into_iter().collect();
@@ -72,4 +75,34 @@ fn a_preprocessing_that_does_not_fit_is_named() {
     assert!(error.contains("size_divisor is 12: it must be a multiple of patch_size, 8"), "{error}");
     let error = damaged("blip", preprocessing, "\"height\": 32", "\"height\": 40");
     assert!(error.contains("images become 32 x 40 pixels, but the tower takes 32 x 32"), "{error}");
+}
+
+#[test]
+fn weight_decay_leaves_out_embeddings_of_class_and_position() {
+    for (name, expected) in [
+        (
+            "blip",
+            vec![
+                "text_decoder.bert.embeddings.position_embeddings.weight",
+                "text_encoder.embeddings.position_embeddings.weight",
+                "vision_model.embeddings.class_embedding",
+                "vision_model.embeddings.position_embedding",
+            ],
+        ),
+        (
+            "vilt",
+            vec![
+                "vilt.embeddings.cls_token",
+                "vilt.embeddings.position_embeddings",
+                "vilt.embeddings.text_embeddings.position_embeddings.weight",
+            ],
+        ),
+    ] {
+        let (vs, folder) = (VarStore::new(Device::Cpu), open(name));
+        build(&folder, &vs);
+        let mut exempt: Vec<String> = vs.variables().into_keys().collect();
+        exempt.retain(|name| !folder.config.has_weight_decay(name));
+        exempt.sort();
+        assert_eq!(exempt, expected);
+    }
 }
