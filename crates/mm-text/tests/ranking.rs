@@ -62,7 +62,7 @@ fn naive(decoder: &BertDecoder, context: &Context, answer: &[u32]) -> f64 {
 #[test]
 fn every_answer_scores_as_it_does_alone() {
     let (decoder, context, answers) = (decoder(), context(), answers());
-    assert!(answers.len() > 300, "{}", answers.len());
+    assert!(answers.len() > 250, "{}", answers.len());
     let list = AnswerList::from_tokens(&answers, &[START], END).unwrap();
     let rankings = rank(&decoder, &context, &list, usize::MAX).unwrap();
     for (question, ranking) in (0..).zip(&rankings) {

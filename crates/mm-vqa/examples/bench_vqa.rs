@@ -109,9 +109,12 @@ impl Bench {
         let VqaConfig::Blip(config) = folder.config.clone() else { return Err("not a BLIP".into()) };
         let parts = folder.parts()?;
         let texts = parts.answers.ok_or("the folder has no answers.json")?;
-        let answers = AnswerList::new(&parts.tokenizer, &texts, &[config.start()], config.tokens.end)?;
-        let tokens =
-            texts.iter().map(|text| parts.tokenizer.encode_words(text)).collect::<mm_text::Result<_>>()?;
+        let answers = AnswerList::new(&parts.tokenizer, texts.all(), &[config.start()], config.tokens.end)?;
+        let tokens = texts
+            .all()
+            .iter()
+            .map(|text| parts.tokenizer.encode_words(text))
+            .collect::<mm_text::Result<_>>()?;
         let vs = VarStore::new(Device::Cpu);
         let mut model = folder.build(&vs, |path| BlipVqa::new(path, &config))?;
         drop((vs, folder)); // the weights would be in memory twice

@@ -138,34 +138,27 @@ impl Bench<'_> {
 
     /// Measures one precision once: at each work our program, then the peer.
     fn measure(&self, measurements: &mut Measurements) -> Result<()> {
-        let Measurements { precision, works, each, .. } = measurements;
-        let run = |mut command: Command, name: &str, work: &str| {
-            command
-                .arg(work)
-                .arg("--folder")
-                .arg(&self.model)
-                .args(["--precision", precision])
-                .args(ITERATIONS);
-            print_answers(name, work, measured(&mut command, &format!("{name} ({work} {precision})"))?)
+        let precision = measurements.precision;
+        let run = |mut command: Command, name: &str, work: &str| -> Result<Answers> {
+            command.arg(work).arg("--folder").arg(&self.model);
+            command.args(["--precision", precision]).args(ITERATIONS);
+            let answers: Answers = measured(&mut command, &format!("{name} ({work} {precision})"))?;
+            eprintln!(
+                "  {name}, {work}: {:.2} answers/s, {:.2} s for images and questions, {:.0} MB",
+                answers.sample.rate(),
+                answers.encode_seconds,
+                answers.sample.peak_mb
+            );
+            Ok(answers)
         };
         let ours = |work: &str| run(self.workspace.program(&self.example, &self.libtorch), "mm", work);
-        for Measurement { work, ours: own, theirs, .. } in works {
-            own.push(ours(work)?);
-            theirs.push(run(self.peer(), PEER, work)?);
+        for measurement in &mut measurements.works {
+            measurement.ours.push(ours(measurement.work)?);
+            measurement.theirs.push(run(self.peer(), PEER, measurement.work)?);
         }
-        each.push(ours(EACH)?);
+        measurements.each.push(ours(EACH)?);
         Ok(())
     }
-}
-
-fn print_answers(program: &str, work: &str, answers: Answers) -> Result<Answers> {
-    let Answers { sample, encode_seconds } = &answers;
-    eprintln!(
-        "  {program}, {work}: {:.2} answers/s, {encode_seconds:.2} s for images and questions, {:.0} MB",
-        sample.rate(),
-        sample.peak_mb
-    );
-    Ok(answers)
 }
 
 impl Answers {
