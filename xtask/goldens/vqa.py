@@ -11,8 +11,8 @@
   question_embeds, logits of the answers, loss, and the gradient of the loss for every weight, named
   "grad.<weight>"; logits_enc, with [ENC] in the place of the questions' [CLS]; question_weights.<layer>
   [1, heads, L, S] and answer_weights.<layer> [1, heads, M, L], the cross-attention of the third item. Every
-  item is computed alone: in a batch the peer's decoder reads the padding of questions, in `forward` too, whose
-  mask does not reach the cross-attention.
+  item is computed alone: in a batch the peer's decoder reads the padding of questions, in `forward` too,
+  whose mask does not reach the cross-attention.
 - blip/generation.json: as in caption.py, for each question alone. The prompt is the begin token.
 - blip/rank.json: {"answers", "ids", "items": [{"log_likelihoods", "first", "candidates"}]}: the
   log-likelihood of each answer, end token included, as a sequence of its own in f64; the log-probability of

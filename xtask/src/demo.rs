@@ -73,7 +73,7 @@ const VQA: Demo = Demo {
     config: "configs/vqa/shapes.toml",
     run: "demo-vqa",
     steps: None,
-    page: "accuracies with blind ones beside them, answered questions with heat maps, the risk-coverage curve",
+    page: "accuracies with blind ones beside them, answers with heat maps, the risk-coverage curve",
     usage: ["vqa", "IMAGE.png \"How many red shapes are there?\""],
 };
 

@@ -243,6 +243,8 @@ impl TaskConfig for CaptionRunConfig {
         }
         let is_new = self.model.from.is_none();
         let has_tokenizer = self.tokenizer.as_ref().is_some_and(TokenizerConfig::is_tokenizer);
+        let has_words = self.tokenizer.as_ref().is_some_and(|tokenizer| tokenizer.min_word_count.is_some());
+        check(!has_words, "tokenizer.min_word_count", "is for `run.task = \"vqa\"`")?;
         check(has_tokenizer || !is_new, "tokenizer", "a new decoder needs `from` or `vocab_size`")?;
         check(
             !has_tokenizer || is_new,

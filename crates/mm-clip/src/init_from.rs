@@ -2,7 +2,7 @@
 
 use crate::folder::ModelFolder;
 use crate::layer_groups::group_of;
-use crate::tokenizer::train_tokenizer;
+use crate::tokenizer::{Vocabulary, train_tokenizer};
 use crate::{Clip, ClipConfig, Error, Lock, ModelConfig, Result, TokenizerConfig};
 use mm_core::checkpoint::variable_shapes;
 use mm_core::nn::take_frozen;
@@ -122,7 +122,8 @@ impl InitFrom {
                     None => {
                         let clean = config.text_clean.unwrap_or_default();
                         let captions = context.captions_by_sample("captions read for the tokenizer");
-                        train_tokenizer(context, captions.flatten(), clean, vocab_size, context_length)?
+                        let vocabulary = Vocabulary::Pieces(vocab_size);
+                        train_tokenizer(context, captions.flatten(), clean, vocabulary, context_length)?
                     }
                 };
                 self.config.text.set_vocabulary(&tokenizer);

@@ -122,6 +122,7 @@ impl TaskConfig for ClipRunConfig {
             "tokenizer.vocab_size",
             "is for a tokenizer that is trained, and `tokenizer.from` names one that exists: keep one",
         )?;
+        check(tokenizer.min_word_count.is_none(), "tokenizer.min_word_count", "is for `run.task = \"vqa\"`")?;
         let share = self.input.canonical_share;
         let problem = format!("must be from 0 to 1, is {share}");
         check((0.0..=1.0).contains(&share), "input.canonical_share", &problem)?;
@@ -141,6 +142,10 @@ pub struct TokenizerConfig {
     /// `vocab_size` and `eos_token_id` become the tokenizer's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vocab_size: Option<usize>,
+    /// Trains a tokenizer of whole words, those that the texts have at least this often, as word vectors have
+    /// them; for questions alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_word_count: Option<u64>,
     /// How texts are cleaned first; none: as the folder or checkpoint has it, and not at all for one that is
     /// trained.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -150,7 +155,7 @@ pub struct TokenizerConfig {
 impl TokenizerConfig {
     /// Whether it brings a tokenizer, and not only a cleaning.
     pub fn is_tokenizer(&self) -> bool {
-        self.from.is_some() || self.vocab_size.is_some()
+        self.from.is_some() || self.vocab_size.is_some() || self.min_word_count.is_some()
     }
 }
 

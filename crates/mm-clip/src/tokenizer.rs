@@ -1,7 +1,7 @@
 //! The tokenizer of a run: one that exists, or one that is trained on the texts of the training set.
 
 use crate::{Error, Result, TokenizerConfig};
-use mm_text::{TextClean, Tokenizer, train_bpe};
+use mm_text::{TextClean, Tokenizer, train_bpe, train_word_level};
 use mm_train::TaskContext;
 
 /// The tokenizer that `config` (`[tokenizer]`) names or trains on `texts`, for texts of up to `max_length`
@@ -16,8 +16,10 @@ pub fn run_tokenizer(
     texts: impl Iterator<Item = String>,
     max_length: usize,
 ) -> Result<Tokenizer> {
-    let TokenizerConfig { from, vocab_size, text_clean } = config.cloned().unwrap_or_default();
-    let tokenizer = match (from, vocab_size, context.checkpoint) {
+    let TokenizerConfig { from, vocab_size, min_word_count, text_clean } =
+        config.cloned().unwrap_or_default();
+    let trained = vocab_size.map(Vocabulary::Pieces).or(min_word_count.map(Vocabulary::Words));
+    let tokenizer = match (from, trained, context.checkpoint) {
         (_, Some(_), Some(checkpoint)) => Tokenizer::for_decoder(checkpoint)?,
         (Some(from), _, Some(checkpoint)) if !from.exists() => {
             let (from, shown) = (from.display(), checkpoint.display());
@@ -25,8 +27,8 @@ pub fn run_tokenizer(
             Tokenizer::for_decoder(checkpoint)?
         }
         (Some(from), _, _) => Tokenizer::for_decoder(&from)?,
-        (None, Some(vocab_size), None) => {
-            train_tokenizer(context, texts, text_clean.unwrap_or_default(), vocab_size, max_length)?
+        (None, Some(vocabulary), None) => {
+            train_tokenizer(context, texts, text_clean.unwrap_or_default(), vocabulary, max_length)?
         }
         (None, None, _) => return Err(Error::Model("[tokenizer] is missing".to_owned())),
     };
@@ -36,16 +38,25 @@ pub fn run_tokenizer(
     })
 }
 
-/// Trains a tokenizer of at most `vocab_size` tokens on `texts` of the training set, cleaned by `clean`, for
+/// The vocabulary of a tokenizer that is trained.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Vocabulary {
+    /// Byte-pair encoding of at most this many tokens.
+    Pieces(usize),
+    /// The words that the texts have at least this often.
+    Words(u64),
+}
+
+/// Trains a tokenizer of this `vocabulary` on `texts` of the training set, cleaned by `clean`, for
 /// texts of up to `context_length` tokens. Rank 0 reads the texts and broadcasts the result.
 ///
 /// # Errors
 /// The training set is a stream, or has too few words.
-pub fn train_tokenizer(
+pub(crate) fn train_tokenizer(
     context: &TaskContext,
     texts: impl Iterator<Item = String>,
     clean: TextClean,
-    vocab_size: usize,
+    vocabulary: Vocabulary,
     context_length: usize,
 ) -> Result<Tokenizer> {
     let dataset = context.dataset;
@@ -56,8 +67,12 @@ pub fn train_tokenizer(
     }
     let mut json = String::new();
     if context.group.is_main() {
-        let texts = texts.map(|text| clean.clean(&text).into_owned()).collect::<Vec<_>>();
-        json = train_bpe(texts.into_iter(), vocab_size, context_length)?.to_json()?;
+        let texts = texts.map(|text| clean.clean(&text).into_owned()).collect::<Vec<_>>().into_iter();
+        let trained = match vocabulary {
+            Vocabulary::Pieces(vocab_size) => train_bpe(texts, vocab_size, context_length)?,
+            Vocabulary::Words(min_count) => train_word_level(texts, min_count, context_length)?,
+        };
+        json = trained.to_json()?;
     }
     let json = String::from_utf8_lossy(&context.group.broadcast_bytes(json.as_bytes())?).into_owned();
     Ok(Tokenizer::from_json(&json, context_length)?)

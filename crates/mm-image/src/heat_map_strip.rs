@@ -49,8 +49,8 @@ fn scaled(values: &[f32]) -> Vec<f32> {
     values.iter().map(|value| (value - least) / range).collect()
 }
 
-/// Draws `label` in the middle of the space of `side` pixels whose upper left corner is given: large, or small
-/// where it is long, or its beginning where it is longer yet.
+/// Draws `label` in the middle of the space of `side` pixels whose upper left corner is given: large, or
+/// small where it is long, or its beginning where it is longer yet.
 fn draw_label(strip: &mut RgbImage, label: &str, (left, top): (u32, u32), side: u32) {
     let fitting = (side / GLYPH_SIDE) as usize;
     let length = label.chars().count();

@@ -15,7 +15,8 @@ pub struct GloveReport {
     pub words: usize,
     /// Words of the vocabulary that have a vector now.
     pub found: usize,
-    /// Rows of the vocabulary that keep their initial values: special tokens, and words that the file lacks.
+    /// Rows of the vocabulary that keep their initial values: special tokens, and words that are not in the
+    /// file.
     pub missing: usize,
     /// Further vectors of words that had one, which are passed over.
     pub repeated: usize,

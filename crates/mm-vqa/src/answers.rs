@@ -106,8 +106,8 @@ pub(crate) fn normalized(answer: &str) -> String {
 }
 
 /// The distinct normalized answers of a question, in alphabetical order, each with its score: the accuracy of
-/// VQA v2 in its short form, `min(1, count / 3)` of ten answers (Antol et al. 2015). Of fewer answers, as most
-/// sets have one a question, an answer that all give scores 1.
+/// VQA v2 in its short form, `min(1, count / 3)` of ten answers (Antol et al. 2015). Of fewer answers, as
+/// most sets have one a question, an answer that all give scores 1.
 pub(crate) fn answer_scores(question: &Question) -> Vec<(String, f32)> {
     let counts = counted(question);
     let full = question.answers.len().clamp(1, 3) as f32;
@@ -141,8 +141,8 @@ pub(crate) fn consensus(question: &Question) -> Option<String> {
     counts.into_iter().find(|(_, count)| *count == most).map(|(answer, _)| answer)
 }
 
-/// The accuracy of `answer` against the `given` ones: equality where there is one, VQA v2's by `protocol` where
-/// there are several.
+/// The accuracy of `answer` against the `given` ones: equality where there is one, VQA v2's by `protocol`
+/// where there are several.
 pub(crate) fn score(protocol: Protocol, answer: &str, given: &[String]) -> f64 {
     if let [given] = given {
         return f64::from(u8::from(normalized(given) == normalized(answer)));

@@ -14,8 +14,8 @@ pub struct AnswerAttention {
     /// The number of columns of each map.
     pub columns: usize,
     /// The maps by name: one for each layer, and last the layers rolled out (Abnar & Zuidema 2020). Each has
-    /// its values row by row from the top left; they add up to 1 less the attention to tokens that are no part
-    /// of the image, such as a ViT's class token or, of a ViLT, the question.
+    /// its values row by row from the top left; they add up to 1 less the attention to tokens that are no
+    /// part of the image, such as a ViT's class token or, of a ViLT, the question.
     pub maps: Vec<(String, Vec<f32>)>,
 }
 

@@ -8,6 +8,7 @@ use mm_clip::{ImageTowerCheckpoint, run_tokenizer};
 use mm_core::nn::take_frozen;
 use mm_core::seed;
 use mm_text::generate::GenerationConfig;
+use mm_text::read_glove;
 use mm_train::TaskContext;
 use mm_vision::ImageProcessor;
 use std::sync::Arc;
@@ -105,7 +106,7 @@ fn new(config: &VqaRunConfig, context: &TaskContext, vs: &VarStore) -> Result<Vq
         // The whole image, whatever its ratio: a question may be about any part.
         None => ImageProcessor::default_blip(model.image.image_size() as u32),
     };
-    let image_root = model.image.root();
+    let (image_root, glove) = (model.image.root(), config.model.glove.clone());
     let config = VqaConfig::CoAttention(ClassifierConfig {
         model,
         answers: answers.all().to_vec(),
@@ -114,6 +115,11 @@ fn new(config: &VqaRunConfig, context: &TaskContext, vs: &VarStore) -> Result<Vq
     let model = VqaModel::new(&vs.root(), &config)?;
     if let Some(tower) = tower {
         tower.fill(vs, image_root, false)?;
+    }
+    if let (Some(glove), VqaModel::CoAttention(model), None) = (&glove, &model, context.checkpoint) {
+        let report = read_glove(glove, &tokenizer, model.word_embedding())?;
+        let (found, missing, words) = (report.found, report.missing, report.words);
+        tracing::info!("{}: vectors of {found} words of {words}, {missing} have none", glove.display());
     }
     let parts = VqaParts {
         tokenizer: Arc::new(tokenizer),

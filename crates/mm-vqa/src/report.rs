@@ -131,8 +131,8 @@ fn by_type(title: String, scored: &[Scored], metrics: &mut Vec<Metric>) -> Table
     Table { title, columns: columns.map(str::to_owned).collect(), rows }
 }
 
-/// Adds what the confidences are worth: calibration, the risk-coverage curve, and abstention below a threshold
-/// that is chosen on half of the samples and measured on the other half.
+/// Adds what the confidences are worth: calibration, the risk-coverage curve, and abstention below a
+/// threshold that is chosen on half of the samples and measured on the other half.
 fn calibrate(scored: &[Scored], config: &MetricsConfig, evaluation: &mut Evaluation) -> Result<()> {
     let answers = |questions: Vec<&Scored>| {
         let answer = |question: &Scored| Answer { confidence: question.confidence, score: question.score };

@@ -258,7 +258,11 @@ impl TaskConfig for VqaRunConfig {
         }
         let is_new = self.model.from.is_none();
         let has_tokenizer = self.tokenizer.as_ref().is_some_and(TokenizerConfig::is_tokenizer);
-        check(has_tokenizer || !is_new, "tokenizer", "a new model needs `from` or `vocab_size`")?;
+        check(
+            has_tokenizer || !is_new,
+            "tokenizer",
+            "a new model needs `vocab_size`, `min_word_count` or `from`",
+        )?;
         check(
             !has_tokenizer || is_new,
             "tokenizer",
@@ -279,5 +283,26 @@ impl TaskConfig for VqaRunConfig {
         let problem = format!("must be above 0 and at most 1, is {coverage}");
         check(coverage > 0.0 && coverage <= 1.0, "metrics.coverage", &problem)?;
         self.input.augment.check().map_err(|error| file.error("input.augment", error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::VqaTask;
+    use mm_train::read_config;
+    use std::path::{Path, PathBuf};
+
+    #[test]
+    fn every_configuration_of_the_workspace_is_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/vqa");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let files: Vec<PathBuf> =
+            files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+        assert!(files.len() >= 4);
+        for file in files {
+            read_config::<VqaTask>(&mut ConfigFile::read(&file, &[]).unwrap())
+                .unwrap_or_else(|error| panic!("{error}"));
+        }
     }
 }

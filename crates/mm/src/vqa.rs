@@ -22,9 +22,9 @@ use std::sync::Arc;
 #[derive(clap::Args)]
 #[command(
     mut_arg("resolution", |resolution| resolution.hide(true)), // refused: these models have one
-    after_help = "A probability below --abstain leaves the question without an answer (\"unsure\"). A line of \
-    --questions is {\"image\": PATH, \"question\": TEXT, \"question_id\": N}. --json prints one object a \
-    question: {\"question_id\", \"image\", \"question\", \"answer\", \"answers\": [{\"answer\", \
+    after_help = "A probability below --abstain leaves the question without an answer (\"unsure\"). A line \
+    of --questions is {\"image\": PATH, \"question\": TEXT, \"question_id\": N}. --json prints one object \
+    a question: {\"question_id\", \"image\", \"question\", \"answer\", \"answers\": [{\"answer\", \
     \"probability\"}]}. No clinical use is meant.\n\n\
     Examples:\n  \
     mm vqa --model Salesforce/blip-vqa-base photo.jpg \"How many dogs are there?\"\n  \
@@ -56,8 +56,8 @@ pub struct Args {
     #[arg(long)]
     generate: bool,
     /// The answers that are scored whole in a ranking, those with the most probable first tokens.
-    #[arg(long, value_name = "N", default_value_t = NUM_CANDIDATES as u32, value_parser = clap::value_parser!(u32).range(1..))]
-    candidates: u32,
+    #[arg(long, value_name = "N", default_value_t = NUM_CANDIDATES)]
+    candidates: usize,
     /// The least probability of an answer that is given.
     #[arg(long, value_name = "P", default_value_t = 0.0, hide_default_value = true)]
     abstain: f32,
@@ -137,7 +137,8 @@ fn questions(args: &Args) -> Result<QuestionList> {
 
 /// How answers are found.
 fn mode(args: &Args, pipeline: &VqaPipeline) -> Result<AnswerMode> {
-    let num_candidates = args.candidates as usize;
+    let num_candidates = args.candidates;
+    ensure!(num_candidates > 0, "--candidates 0: at least one answer must be scored");
     if let Some(file) = &args.answers {
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("cannot read the answers {}", file.display()))?;

@@ -22,8 +22,8 @@ pub fn token_cross_entropy(logits: &Tensor, labels: &Tensor, label_smoothing: f6
     )
 }
 
-/// As [`token_cross_entropy`], each label with its own factor `weights` `[N]`: that of an answer by its share of
-/// all answers to a question, as BLIP is trained (Li et al. 2022, section 4.4).
+/// As [`token_cross_entropy`], each label with its own factor `weights` `[N]`: that of an answer by its share
+/// of all answers to a question, as BLIP is trained (Li et al. 2022, section 4.4).
 pub fn weighted_token_cross_entropy(
     logits: &Tensor,
     labels: &Tensor,

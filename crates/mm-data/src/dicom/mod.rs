@@ -41,7 +41,7 @@ const HEADER_BYTES: u64 = 1 << 16;
 /// Whether a file that begins with these bytes is DICOM: `DICM` after a preamble of 128 bytes, or, without a
 /// preamble, an element of group 2 or group 8 with an explicit value representation.
 ///
-/// A file with implicit value representations and without a preamble cannot be told from other binary data;
+/// A file with implicit value representations and without a preamble looks like any other binary data;
 /// its name decides.
 ///
 /// ```

@@ -2,9 +2,9 @@
 //! decoder that reads the question.
 //!
 //! Answers are generated, or ranked: the decoder's likelihood orders a list of answers. Both equal
-//! transformers' `BlipForQuestionAnswering` for one question without padding. In a batch, in training too, the
-//! decoder of transformers 5.23 reads the padding of shorter questions; here it is hidden, so that a batch
-//! gives what its questions give alone.
+//! transformers' `BlipForQuestionAnswering` for one question without padding. In a batch, in training too,
+//! the decoder of transformers 5.23 reads the padding of shorter questions; here it is hidden, so that a
+//! batch gives what its questions give alone.
 
 mod config;
 mod images;

@@ -124,8 +124,8 @@ impl VqaFolder {
         self.weights.build(vs, &self.layout, make)
     }
 
-    /// Builds the model as [`VqaFolder::build`], but for the last layer of a ViLT's classifier, which keeps its
-    /// initial weights: it is of other answers than the checkpoint's.
+    /// Builds the model as [`VqaFolder::build`], but for the last layer of a ViLT's classifier, which keeps
+    /// its initial weights: it is of other answers than the checkpoint's.
     ///
     /// # Errors
     /// As [`VqaFolder::build`].

@@ -35,8 +35,8 @@ pub struct VqaParts {
     pub answers: Option<Arc<Answers>>,
     /// The defaults of generation, which a classifier does not use.
     pub generation: GenerationConfig,
-    /// The answers that are right without looking at the image, of the set that the model was trained on; none
-    /// for checkpoints of others.
+    /// The answers that are right without looking at the image, of the set that the model was trained on;
+    /// none for checkpoints of others.
     pub baselines: Option<Arc<Baselines>>,
 }
 

@@ -4,8 +4,9 @@
 //! - Sets with published rules: [`vqa`] (VQA v2's soft accuracy), [`gqa`], [`clevr`], [`pope`]; [`choice`] by
 //!   letter and [`medical`] open and closed questions by parsers of this crate. Each reads the set's files,
 //!   takes [`Prediction`]s and gives a report that serializes.
-//! - What makes an accuracy honest: [`baselines`] without the image, [`calibration`] with abstention, and
-//!   [`leakage`] between splits.
+//! - What makes an accuracy honest: [`baselines`] without the image, and [`calibration`] with abstention.
+//!   What
+//!   two splits share is [`mm_data::Overlap`]'s.
 //! - Files that do not correspond: [`Findings`] count and name it, and [`OnProblem`] says whether to go on.
 //!
 //! ```
@@ -33,7 +34,6 @@ mod error;
 pub mod gqa;
 mod id;
 mod json;
-pub mod leakage;
 mod matching;
 pub mod medical;
 pub mod pope;

@@ -137,7 +137,7 @@ fn a_wrong_configuration_names_file_line_and_key() {
         ),
         (NEW.replace("FUSION", MCAN), "\n[metrics]\ncoverage = 0.0\n", "`metrics.coverage`: must be above 0"),
         (NEW.replace("FUSION", MCAN), "\n[metrics]\nprotocol = \"offical\"\n", "official"),
-        (NEW.replace("FUSION", MCAN), "\n[lora]\nrank = 2\n", "set `model.from`"),
+        (NEW.replace("FUSION", MCAN), "\n[lora]\nrank = 2\ntargets = [\"query\"]\n", "set `model.from`"),
         ("[model]\nimage.kind = \"resnet\"\n".to_owned(), "", "`model.question`: missing"),
     ] {
         let config = write(folder.path(), &model, more);
