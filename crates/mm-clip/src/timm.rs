@@ -126,7 +126,7 @@ mod tests {
             tower.forward_tokens(&pixel_values, false) - again.forward_tokens(&pixel_values, false);
         assert_eq!(difference.abs().max().double_value(&[]), 0.0);
 
-        assert!(describe("vit_base").unwrap_err().to_string().contains("architecture vit_base"));
+        assert!(describe("vit_base").unwrap_err().to_string().contains("vit_base of timm is not offered"));
         assert!(describe("resnet7").unwrap_err().to_string().contains("depth is 7"));
     }
 }

@@ -225,7 +225,7 @@ mod tests {
         let processor = ViltProcessor::new(384, 32);
         for (from, to) in [
             ((640, 480), (512, 384)),
-            ((1333, 800), (608, 384)), // 639, not 640, which is a multiple of 32
+            ((1333, 800), (608, 352)), // 639, not 640, which is a multiple of 32
             ((480, 640), (384, 512)),
             ((384, 384), (384, 384)),
             ((1, 1000), (32, 608)),

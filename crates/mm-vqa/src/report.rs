@@ -81,29 +81,42 @@ fn noted(count: usize, what: &str) -> String {
     if count == 0 { String::new() } else { format!(", {count} {what}") }
 }
 
-/// The accuracies by whose answer is measured: name, and score of a question where there is one.
-const MEASURED: [(&str, fn(&Scored) -> Option<f64>); 4] = [
-    ("accuracy", |question| Some(question.score)),
-    ("blind", |question| question.blind),
-    ("prior of the question", |question| question.prior.map(|[of_text, _]| of_text)),
-    ("prior of the type", |question| question.prior.map(|[_, of_type]| of_type)),
+/// The score of a question's answer, where there is one.
+type Score = fn(&Scored) -> Option<f64>;
+
+/// An answer that is measured: the model's, or one to compare it with.
+struct Measured {
+    metric: &'static str,
+    column: &'static str,
+    score: Score,
+}
+
+const MEASURED: [Measured; 4] = [
+    Measured { metric: "accuracy", column: "accuracy", score: |question| Some(question.score) },
+    Measured { metric: "accuracy_blind", column: "blind", score: |question| question.blind },
+    Measured {
+        metric: "accuracy_prior",
+        column: "prior of the question",
+        score: |question| question.prior.map(|[of_text, _]| of_text),
+    },
+    Measured {
+        metric: "accuracy_type_prior",
+        column: "prior of the type",
+        score: |question| question.prior.map(|[_, of_type]| of_type),
+    },
 ];
 
-fn mean<'a>(
-    scored: impl IntoIterator<Item = &'a Scored<'a>>,
-    score: fn(&Scored) -> Option<f64>,
-) -> Option<f64> {
+fn mean<'a>(scored: impl IntoIterator<Item = &'a Scored<'a>>, score: Score) -> Option<f64> {
     let scores: Option<Vec<f64>> = scored.into_iter().map(score).collect();
     scores.filter(|scores| !scores.is_empty()).map(|scores| scores.iter().sum::<f64>() / scores.len() as f64)
 }
 
 fn means(scored: &[Scored]) -> Vec<Metric> {
-    let names = ["accuracy", "accuracy_blind", "accuracy_prior", "accuracy_type_prior"];
-    let metric = |(place, (name, (_, score))): (usize, (&str, (&str, fn(&Scored) -> Option<f64>)))| {
-        let value = mean(scored, score)?;
-        Some(Metric { name: name.to_owned(), value, is_headline: place == 0 })
+    let metric = |measured: &Measured| {
+        let (name, is_headline) = (measured.metric.to_owned(), measured.metric == "accuracy");
+        Some(Metric { name, value: mean(scored, measured.score)?, is_headline })
     };
-    names.into_iter().zip(MEASURED).enumerate().filter_map(metric).collect()
+    MEASURED.iter().filter_map(metric).collect()
 }
 
 /// The accuracies of all questions and of each type of answer, as a table and as metrics.
@@ -118,7 +131,7 @@ fn by_type(title: String, scored: &[Scored], metrics: &mut Vec<Metric>) -> Table
     let row = |name: &str, questions: &[&Scored]| {
         let share = |score| mean(questions.iter().copied(), score).map_or(Cell::Missing, Cell::Share);
         let mut row = vec![Cell::Text(name.to_owned()), Cell::Count(questions.len() as u64)];
-        row.extend(MEASURED.map(|(_, score)| share(score)));
+        row.extend(MEASURED.iter().map(|measured| share(measured.score)));
         row
     };
     let mut rows = vec![row("all", &scored.iter().collect::<Vec<_>>())];
@@ -127,7 +140,7 @@ fn by_type(title: String, scored: &[Scored], metrics: &mut Vec<Metric>) -> Table
         let accuracy = mean(questions, |question| Some(question.score));
         metrics.extend(accuracy.map(|accuracy| Metric::new(format!("accuracy_{name}"), accuracy)));
     }
-    let columns = ["type of answer", "questions"].into_iter().chain(MEASURED.map(|(name, _)| name));
+    let columns = ["type of answer", "questions"].into_iter().chain(MEASURED.iter().map(|it| it.column));
     Table { title, columns: columns.map(str::to_owned).collect(), rows }
 }
 

@@ -74,7 +74,6 @@ impl BertDecoderConfig {
             layers: self.num_hidden_layers,
             init: BlockInit::Normal(INIT_STD),
             context_width,
-            dropout: 0.0,
             gradient_checkpointing: self.gradient_checkpointing,
             ..BlockConfig::default()
         }

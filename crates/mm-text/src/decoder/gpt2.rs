@@ -82,7 +82,6 @@ impl Gpt2Config {
             layers: self.n_layer,
             init: BlockInit::Normal(self.init_std()),
             context_width,
-            dropout: 0.0,
             gradient_checkpointing: self.gradient_checkpointing,
             ..BlockConfig::default()
         }

@@ -1,8 +1,12 @@
-//! Dropout in training, also where blocks are computed again.
+//! Dropout in training, also where blocks are computed again. A program of its own: tests that build models
+//! draw from libtorch's one generator too.
 
-use crate::{config, expected, head, logits};
+#[path = "../co_attention/shared.rs"]
+mod shared;
+
 use mm_core::loss::soft_target_bce;
 use mm_vqa::co_attention::{CoAttentionHead, FusionConfig};
+use shared::{config, expected, head, logits};
 use std::sync::Mutex;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
