@@ -9,7 +9,7 @@ use mm_train::TaskContext;
 /// on rank 0, and only for training.
 ///
 /// # Errors
-/// It is missing, cannot be opened, or as [`train_tokenizer`].
+/// It is missing or cannot be opened; or the training set is a stream, or has too few words.
 pub fn run_tokenizer(
     config: Option<&TokenizerConfig>,
     context: &TaskContext,

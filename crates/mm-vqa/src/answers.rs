@@ -91,8 +91,8 @@ impl Answers {
         self.numbers.get(answer).copied()
     }
 
-    /// The soft target of a question: its answers that the list has, with the score of each by
-    /// [`answer_scores`]. Empty where the list has none of them.
+    /// The soft target of a question: its answers that the list has, each with its accuracy by VQA v2's short
+    /// formula, `min(1, count / 3)`. Empty where the list has none of them.
     pub fn target(&self, question: &Question) -> Vec<(u32, f32)> {
         let scores = answer_scores(question).into_iter();
         scores.filter_map(|(answer, score)| Some((self.number(&answer)?, score))).collect()

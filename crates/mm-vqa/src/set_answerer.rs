@@ -63,7 +63,7 @@ impl SetAnswerer<'_> {
     /// of each batch of images. Images are decoded ahead of the model.
     ///
     /// # Errors
-    /// More samples are bad than the set allows, `body` fails, or as [`VqaPipeline::answer`].
+    /// More samples are bad than the set allows, `body` fails, or as [`Answerer::answer`].
     pub fn answer_set(
         &self,
         set: &EvalSet,
