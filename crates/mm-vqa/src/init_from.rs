@@ -59,7 +59,7 @@ fn from_checkpoint(
     let mut pipeline = match (&mut folder.config, &answers) {
         (VqaConfig::Vilt(vilt), Some(answers)) => {
             vilt.answers = answers.all().to_vec();
-            VqaPipeline::load_with_new_classifier(&folder, vs)?
+            VqaPipeline::load_with_new_classifier(&mut folder, vs)?
         }
         (VqaConfig::CoAttention(_), Some(_)) => {
             let problem = "the checkpoint that `model.from` names has its answers: remove [answers]";

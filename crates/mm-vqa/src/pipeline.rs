@@ -52,8 +52,9 @@ impl VqaPipeline {
     ///
     /// # Errors
     /// As [`VqaPipeline::open`].
-    pub(crate) fn load_with_new_classifier(folder: &VqaFolder, vs: &VarStore) -> Result<Self> {
-        let model = folder.build_with_new_classifier(vs, |path| VqaModel::new(path, &folder.config))?;
+    pub(crate) fn load_with_new_classifier(folder: &mut VqaFolder, vs: &VarStore) -> Result<Self> {
+        let config = folder.config.clone();
+        let model = folder.build_with_new_classifier(vs, |path| VqaModel::new(path, &config))?;
         Self::with_model(model, folder, vs)
     }
 

@@ -130,14 +130,15 @@ impl VqaFolder {
     /// # Errors
     /// As [`VqaFolder::build`].
     pub(crate) fn build_with_new_classifier<T>(
-        &self,
+        &mut self,
         vs: &VarStore,
         make: impl Fn(&tch::nn::Path) -> Result<T>,
     ) -> Result<T> {
         let model = make(&vs.root())?;
+        self.weights.retain(|name| !name.starts_with(vilt::ANSWERS));
         let is_kept = |(name, _): &(String, Tensor)| !name.starts_with(vilt::ANSWERS);
         let variables: Vec<_> = vs.variables().into_iter().filter(is_kept).collect();
-        self.weights.fill_any(variables, &self.layout)?;
+        self.weights.fill(variables, &self.layout)?;
         Ok(model)
     }
 

@@ -1,7 +1,7 @@
 //! Answers to questions about images by `mm vqa`.
 
 use crate::common::{failure, mm, success};
-use crate::vqa_training::{MCAN, write_config};
+use crate::vqa_training::{MCAN, golden, write_config};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -78,6 +78,39 @@ fn a_file_of_questions_is_answered_as_its_lines_alone_and_bad_lines_are_counted(
         assert_eq!(answer["answer"], alone[0]["answer"]);
         assert!((probability(answer) - probability(&alone[0])).abs() < 1e-5);
     }
+}
+
+#[test]
+fn checkpoints_of_transformers_generate_rank_or_classify_and_show_where_they_look() {
+    let folder = tempfile::tempdir().unwrap();
+    let (chelsea, question) = (photo("chelsea"), "is it a cat?");
+    let answers = |model: &str, more: &[&str]| {
+        let arguments = ["vqa", "--model", &golden(model), "--json", &chelsea, question];
+        let mut answered = lines(&success(&[&arguments[..], more].concat()));
+        answered.remove(0)["answers"].as_array().unwrap().clone()
+    };
+    assert_eq!(answers("blip", &[]).len(), 1); // generated, greedily
+    assert_eq!(answers("vilt", &["--top", "3"]).len(), 3);
+    let list = folder.path().join("answers.txt");
+    fs::write(&list, "yes\nno\n\nred\n").unwrap();
+    let ranked = answers("blip", &["--answers", list.to_str().unwrap()]);
+    let sum: f64 = ranked.iter().map(|answer| answer["probability"].as_f64().unwrap()).sum();
+    assert!(ranked.len() == 3 && (sum - 1.0).abs() < 1e-5, "{ranked:?}");
+    for model in ["blip", "vilt"] {
+        let strip = folder.path().join(format!("{model}.png"));
+        success(&[
+            "vqa",
+            "--model",
+            &golden(model),
+            "--attention",
+            strip.to_str().unwrap(),
+            &chelsea,
+            question,
+        ]);
+        assert!(mm_image::decode(&fs::read(strip).unwrap(), [255; 3]).unwrap().width() > 224);
+    }
+    let refused = failure(&["vqa", "--model", &golden("vilt"), "--generate", &chelsea, question], 1);
+    assert!(refused.contains("neither generates nor ranks"), "{refused}");
 }
 
 #[test]

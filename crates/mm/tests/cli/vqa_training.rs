@@ -93,6 +93,36 @@ fn a_model_with_dropout_resumes_bit_for_bit_and_every_checkpoint_opens() {
     }
 }
 
+/// A checkpoint of transformers.
+pub fn golden(name: &str) -> String {
+    format!("{}/../../data/goldens/vqa/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn adapters_of_blip_resume_bit_for_bit_and_the_merged_model_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = format!("[model]\nfrom = {:?}\n", golden("blip"));
+    let config = write(folder.path(), &model, "\n[lora]\nrank = 2\ntargets = [\"query\", \"value\"]\n");
+    assert_forty_steps_equal_twenty_a_kill_and_twenty_more(folder.path(), &config);
+    assert!(folder.path().join("straight/model/adapter/adapter_model.safetensors").exists());
+    // The answers of the training set are the list that is ranked.
+    let answers = folder.path().join("straight/model/answers.json");
+    let answers: Vec<String> = serde_json::from_slice(&std::fs::read(answers).unwrap()).unwrap();
+    assert!(answers.contains(&"yes".to_owned()), "{answers:?}");
+}
+
+#[test]
+fn a_vilt_with_new_answers_resumes_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = format!("[model]\nfrom = {:?}\n", golden("vilt"));
+    let config = write(folder.path(), &model, "\n[answers]\nmin_count = 1\n");
+    assert_forty_steps_equal_twenty_a_kill_and_twenty_more(folder.path(), &config);
+    let model = folder.path().join("straight/model/config.json");
+    let model: Value = serde_json::from_slice(&std::fs::read(model).unwrap()).unwrap();
+    let answers: Vec<&Value> = model["id2label"].as_object().unwrap().values().collect();
+    assert!(answers.contains(&&Value::from("yes")), "{answers:?}");
+}
+
 #[test]
 fn two_processes_train_a_model_as_one_does() {
     let folder = tempfile::tempdir().unwrap();
