@@ -47,10 +47,15 @@ pub(crate) fn measure(
     evaluation
         .metrics
         .extend([Metric::new("without_answer", without as f64), Metric::new("cut_questions", cut as f64)]);
+    let has_one = |question: &Scored| question.question.question.answers.len() == 1;
+    let rule = if scored.iter().all(has_one) {
+        "equality with the one given answer".to_owned()
+    } else {
+        format!("protocol {}", config.protocol)
+    };
     let title = format!(
-        "{name}: {} questions, protocol {}{}{}",
+        "{name}: {} questions, {rule}{}{}",
         scored.len(),
-        config.protocol,
         noted(without, "without a given answer"),
         noted(cut, "cut"),
     );
