@@ -83,10 +83,13 @@ fn from_checkpoint(
 fn new(config: &VqaRunConfig, context: &TaskContext, vs: &VarStore) -> Result<VqaPipeline> {
     let tower = config.model.image_from.as_deref().map(ImageTowerCheckpoint::open).transpose()?;
     let image = tower.as_ref().map(ImageTowerCheckpoint::config).transpose()?;
-    let questions = TrainingQuestions::read(context);
-    // Of a resumed run the checkpoint's, whatever became of the data set.
+    // Answers, baselines and tokenizer of a resumed run are the checkpoint's: the questions are not read again.
     let own =
         context.checkpoint.map(|checkpoint| VqaFolder::open_last_step(checkpoint)?.parts()).transpose()?;
+    let questions = match own {
+        Some(_) => TrainingQuestions::default(),
+        None => TrainingQuestions::read(context),
+    };
     let answers = match own.as_ref().and_then(|own| own.answers.clone()) {
         Some(answers) => answers,
         None => {

@@ -2,7 +2,7 @@
 
 use crate::answering::{Answer, AnswerMode, Answerer};
 use crate::questions::QuestionTokens;
-use crate::{Result, VqaPipeline};
+use crate::{ImageStates, Result, VqaPipeline};
 use mm_data::{Fault, Item, Map, Question, Sample, SampleRng};
 use mm_image::RgbImage;
 use mm_train::{EvalContext, EvalSet, ReadReport};
@@ -71,10 +71,10 @@ impl SetAnswerer<'_> {
         mut body: impl FnMut(Vec<QuestionAnswers>) -> mm_train::Result<()>,
     ) -> Result<ReadReport> {
         let answerer = Answerer::new(self.pipeline, &self.mode, self.top)?;
-        let baseline = Answerer::new(self.pipeline, &self.mode, 1)?;
+        let blank = self.pipeline.encode_blank()?;
         let map = self.preprocess(set);
         Ok(set.for_each_batch(context, map, |items, indices| {
-            body(self.answer_batch(items, &indices, &answerer, &baseline)?)
+            body(self.answer_batch(items, &indices, &answerer, &blank)?)
         })?)
     }
 
@@ -108,7 +108,7 @@ impl SetAnswerer<'_> {
         items: Vec<Asked>,
         indices: &[usize],
         answerer: &Answerer,
-        baseline: &Answerer,
+        blank: &ImageStates,
     ) -> Result<Vec<QuestionAnswers>> {
         let (mut images, mut rows, mut image_index, mut asked) = (vec![], vec![], vec![], vec![]);
         for (place, (item, &index)) in (0..).zip(items.into_iter().zip(indices)) {
@@ -121,11 +121,15 @@ impl SetAnswerer<'_> {
         }
         let pipeline = self.pipeline;
         let tokenizer = pipeline.question_tokenizer();
-        let states = if self.blind { pipeline.encode_blank()? } else { pipeline.encode_resized(&images)? };
-        let answers = answerer.answer(&states, &tokenizer.collate(&rows, image_index, pipeline.device))?;
+        let questions = tokenizer.collate(&rows, image_index, pipeline.device);
+        let answers = if self.blind {
+            answerer.answer(blank, &questions)?
+        } else {
+            answerer.answer(&pipeline.encode_resized(&images)?, &questions)?
+        };
         let blind_answers = if self.blind_baseline {
             let questions = tokenizer.collate(&rows, vec![0; rows.len()], pipeline.device);
-            baseline.answer(&pipeline.encode_blank()?, &questions)?
+            answerer.answer(blank, &questions)?
         } else {
             vec![Vec::new(); rows.len()]
         };

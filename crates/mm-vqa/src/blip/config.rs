@@ -2,7 +2,6 @@
 
 use crate::{Error, Result};
 use mm_core::nn::TowerSpec;
-use mm_text::Tokenizer;
 use mm_text::decoder::{BertDecoderConfig, SpecialTokens, TextDecoderSpec};
 use mm_vision::VitConfig;
 use serde::{Deserialize, Serialize};
@@ -72,19 +71,6 @@ impl BlipVqaConfig {
             QuestionToken::Cls => None,
             QuestionToken::Enc => Some(self.start() + 1),
         }
-    }
-
-    /// The tokens of `question`, its first token included. A question over the context length of `tokenizer`
-    /// is cut and counted in [`Tokenizer::over_long`].
-    ///
-    /// # Errors
-    /// The tokenizer does not cover the question.
-    pub fn encode_question(&self, tokenizer: &Tokenizer, question: &str) -> Result<Vec<u32>> {
-        let mut ids = tokenizer.encode(question)?;
-        if let (Some(enc), Some(first)) = (self.enc_token(), ids.first_mut()) {
-            *first = enc;
-        }
-        Ok(ids)
     }
 
     /// The largest number of tokens of a question.

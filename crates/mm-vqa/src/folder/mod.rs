@@ -146,11 +146,6 @@ impl VqaFolder {
     pub fn weights(&self) -> &Weights {
         &self.weights
     }
-
-    /// The label smoothing that a BLIP's config trains with; 0 if it has none.
-    pub fn label_smoothing(&self) -> f64 {
-        self.json["text_config"]["label_smoothing"].as_f64().unwrap_or(0.0)
-    }
 }
 
 impl VqaConfig {
