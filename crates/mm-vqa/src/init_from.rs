@@ -83,7 +83,7 @@ fn from_checkpoint(
 fn new(config: &VqaRunConfig, context: &TaskContext, vs: &VarStore) -> Result<VqaPipeline> {
     let tower = config.model.image_from.as_deref().map(ImageTowerCheckpoint::open).transpose()?;
     let image = tower.as_ref().map(ImageTowerCheckpoint::config).transpose()?;
-    // Answers, baselines and tokenizer of a resumed run are the checkpoint's: the questions are not read again.
+    // Answers, baselines and tokenizer of a resumed run are the checkpoint's: questions are not read again.
     let own =
         context.checkpoint.map(|checkpoint| VqaFolder::open_last_step(checkpoint)?.parts()).transpose()?;
     let questions = match own {
