@@ -1,7 +1,7 @@
 //! N processes train and evaluate as one does.
 
 use crate::common::write_config;
-use crate::ranks::{LIMIT, error, losses, outputs, rank_command, start, success, wait_for_first_step};
+use crate::ranks::{LIMIT, error, losses, outputs, rank_command, send, start, success, wait_for_first_step};
 use mm_core::checkpoint::Weights;
 use std::path::Path;
 use std::process::Command;
@@ -164,8 +164,7 @@ fn ctrl_c_in_one_process_stops_all_with_a_checkpoint() {
     let config = write_config(folder.path());
     let mut children = start(&["train", config.to_str().unwrap(), "--set", "train.steps=100000"], 2);
     wait_for_first_step(&mut children, &folder.path().join("small"));
-    let interrupted = Command::new("kill").args(["-INT", &children[1].id().to_string()]).status().unwrap();
-    assert!(interrupted.success());
+    send(&children[1], "INT");
     let outputs = outputs(children, LIMIT);
     assert!(outputs.iter().all(|output| output.status.code() == Some(130)), "{outputs:?}");
     assert!(folder.path().join("small/checkpoints/latest/state.json").is_file());

@@ -2,7 +2,8 @@
 
 use crate::common::write_config;
 use crate::ranks::{
-    LIMIT, LOST, error, free_port, losses, outputs, rank_command, start, stderr, success, wait_for_first_step,
+    LIMIT, LOST, error, free_port, losses, outputs, rank_command, send, start, stderr, success,
+    wait_for_first_step,
 };
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -81,9 +82,7 @@ fn a_process_that_hangs_is_given_up_after_the_timeout() {
     let mut children = start(&train(&config, &["train.steps=100000", "run.timeout_seconds=20"]), 2);
     wait_for_first_step(&mut children, &folder.path().join("small"));
     let mut hung = children.remove(1);
-    let stopped =
-        std::process::Command::new("kill").args(["-STOP", &hung.id().to_string()]).status().unwrap();
-    assert!(stopped.success());
+    send(&hung, "STOP");
     let outputs = outputs(children, LIMIT);
     hung.kill().unwrap();
     hung.wait().unwrap();

@@ -44,6 +44,12 @@ pub fn wait_for_first_step(children: &mut [Child], run: &Path) {
     }
 }
 
+/// Sends a signal, such as `INT`, to a process.
+pub fn send(child: &Child, signal: &str) {
+    let sent = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
+    assert!(sent.success(), "{signal}");
+}
+
 /// Waits for all processes, which must end within `limit`.
 pub fn outputs(children: Vec<Child>, limit: Duration) -> Vec<Output> {
     let begun = Instant::now();

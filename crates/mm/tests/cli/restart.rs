@@ -1,7 +1,7 @@
 //! One command starts a run and restarts it: after a kill, from a damaged checkpoint, and with closed output.
 
 use crate::common::{command, failure, mm, success, write_config};
-use crate::ranks::{LOST, error, outputs, start, stderr};
+use crate::ranks::{LOST, error, outputs, send, start, stderr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -42,13 +42,19 @@ fn a_run_that_died_before_its_first_checkpoint_starts_again_by_the_same_command(
     success(&train("run.name=straight"));
     let dead = train("run.name=dead");
     let mut child = command(&dead).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    wait_for("first step", || has_lines(&folder.path().join("dead/metrics.jsonl")));
+    let run = folder.path().join("dead");
+    wait_for("first step", || has_lines(&run.join("metrics.jsonl")));
+    // It trains for a fraction of a second, and would end while another start is refused.
+    send(&child, "STOP");
     let twice = failure(&dead, 1);
     assert!(twice.contains("another process trains in the run folder"), "{twice}");
     child.kill().unwrap(); // SIGKILL
     child.wait().unwrap();
     // As where it was killed at once: its ten steps to the first checkpoint are a few milliseconds.
-    std::fs::remove_dir_all(folder.path().join("dead/checkpoints")).unwrap();
+    for folder in ["checkpoints", "model"] {
+        let removed = std::fs::remove_dir_all(run.join(folder));
+        assert!(removed.is_ok() || !run.join(folder).exists(), "{removed:?}");
+    }
     let advice = failure(&["train", config, "--set", "run.name=dead"], 1);
     assert!(advice.contains("exists: continue with --resume latest"), "{advice}");
 

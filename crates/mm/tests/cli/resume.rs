@@ -1,6 +1,7 @@
 //! A run that is killed, or stopped by Ctrl-C, goes on to the very numbers of the run that never was.
 
 use crate::common::{command, success, write_config, write_config_with};
+use crate::ranks::send;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -119,9 +120,7 @@ fn ctrl_c_finishes_the_step_leaves_a_checkpoint_and_exits_130() {
     let mut child = command(&arguments).stderr(Stdio::piped()).spawn().unwrap();
     let metrics = folder.path().join("small/metrics.jsonl");
     wait_for("first step", || std::fs::metadata(&metrics).is_ok_and(|file| file.len() > 0));
-    let interrupted =
-        std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(interrupted.success());
+    send(&child, "INT");
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(folder.path().join("small/checkpoints/latest/state.json").is_file());
 }
