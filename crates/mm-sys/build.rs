@@ -22,7 +22,9 @@ fn main() {
         .opt_level(3)
         .define("USE_C10D_GLOO", None)
         .include("shim") // for gloo's declarations
-        .files(["shim/shim.cpp", "shim/int8.cpp", "shim/graph.cpp", "shim/c10d.cpp", "shim/reducer.cpp"]);
+        .files(
+            ["shim", "int8", "dropout", "graph", "c10d", "reducer"].map(|name| format!("shim/{name}.cpp")),
+        );
     enable_nccl(&lib, &mut build);
     build.compile("mm_shim");
     println!("cargo:rustc-link-search=native={}", lib.display());

@@ -2,6 +2,7 @@
 // Loops are written for the compiler to vectorize, once for each instruction set.
 
 #include "guarded.h"
+#include "levels.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
@@ -13,12 +14,6 @@
 #include <limits>
 #include <optional>
 #include <vector>
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define MM_FOR_EACH_LEVEL __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define MM_FOR_EACH_LEVEL
-#endif
 
 namespace {
 

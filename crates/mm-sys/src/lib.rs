@@ -2,9 +2,10 @@
 //!
 //! A few C++ files (`shim/`) call the functions that training and fast inference need: the fused AdamW step,
 //! CPU and CUDA autocast, inference mode, clearing of gradients, gradient checkpointing, scalars with known
-//! gradients, generator states, vector instructions of the processor, memory-mapped files, linear layers
-//! packed for oneDNN in floats or int8, and c10d: the process groups of PyTorch's distributed training, Gloo
-//! and NCCL. This crate has no policy: `mm-core` decides which to use when.
+//! gradients, dropout without a stored mask, generator states, vector instructions of the processor,
+//! memory-mapped files, linear layers packed for oneDNN in floats or int8, and c10d: the process groups of
+//! PyTorch's distributed training, Gloo and NCCL. This crate has no policy: `mm-core` decides which to use
+//! when.
 //!
 //! ```
 //! use tch::{Kind, Tensor};
@@ -18,6 +19,7 @@ mod adamw;
 mod c10d;
 mod checkpointed;
 mod cpu;
+mod dropout;
 mod error;
 mod int8;
 mod known_gradients;
@@ -32,6 +34,7 @@ pub use adamw::{AdamWStep, fused_adamw};
 pub use c10d::{Backend, C10dProcessGroup, ReduceOp, TcpStore};
 pub use checkpointed::checkpointed;
 pub use cpu::cpu_capability;
+pub use dropout::dropout;
 pub use error::{Error, Result};
 pub use int8::Int8Linear;
 pub use known_gradients::{grad_mode, scalar_with_gradients};

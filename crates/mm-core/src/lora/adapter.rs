@@ -1,5 +1,6 @@
 //! One adapter, and the place for adapters in a linear layer.
 
+use crate::nn::dropout;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tch::Tensor;
@@ -49,7 +50,7 @@ impl Adapter {
     /// The update of the output for `x` `[..., in]`: `[..., out]`.
     fn forward(&self, x: &Tensor) -> Tensor {
         let drops = self.dropout > 0.0 && self.switches.training.load(Ordering::Relaxed);
-        let x = if drops { x.dropout(self.dropout, true) } else { x.shallow_clone() };
+        let x = if drops { dropout(x, self.dropout) } else { x.shallow_clone() };
         (x.linear(&self.a, None::<Tensor>) * self.scaling).linear(&self.b, None::<Tensor>)
     }
 }

@@ -33,6 +33,7 @@ pub use batch_norm::{BatchNorm, Processes, over_processes};
 pub use block::{Block, Context};
 pub use block_config::{BlockConfig, BlockInit, BlockNames, CrossAttentionNames, NormOrder};
 pub use dropout::Dropout;
+pub(crate) use dropout::dropout;
 pub use linear::Linear;
 pub use mlp::Mlp;
 pub use norm::{Embedding, LayerNorm};
