@@ -22,13 +22,17 @@ pub struct ResNetConfig {
     pub depth: i64,
     /// Channels of the stem and of the first stage; each later stage has twice the last one's.
     pub width: i64,
-    /// Side of the square input, in pixels; a multiple of 32, by which the network reduces it.
+    /// Stages of blocks, from 1 to 4, which is He et al.'s. Each but the first halves the side of the features:
+    /// after 3 it is a sixteenth of the image's, as in models of CLEVR (Johnson et al. 2017, "Inferring and
+    /// executing programs for visual reasoning").
+    pub stages: usize,
+    /// Side of the square input, in pixels; a multiple of [`ResNetConfig::stride`].
     pub image_size: i64,
 }
 
 impl Default for ResNetConfig {
     fn default() -> Self {
-        Self { depth: 50, width: 64, image_size: 224 }
+        Self { depth: 50, width: 64, stages: STAGES, image_size: 224 }
     }
 }
 
@@ -38,16 +42,25 @@ impl ResNetConfig {
     /// # Errors
     /// Names the first field that is out of range, with its value and its bounds.
     pub fn validate(&self) -> Result<()> {
-        self.stages()?;
+        self.blocks_of_stages()?;
         check_sizes(&[("width", self.width), ("image_size", self.image_size)]).map_err(Error::Config)?;
-        if self.image_size % 32 != 0 {
-            return Err(Error::Config(format!("image_size {} is no multiple of 32", self.image_size)));
+        if !(1..=STAGES).contains(&self.stages) {
+            return Err(Error::Config(format!("stages is {}: it must be from 1 to {STAGES}", self.stages)));
+        }
+        let (size, stride) = (self.image_size, self.stride());
+        if size % stride != 0 {
+            return Err(Error::Config(format!("image_size {size} is no multiple of {stride}")));
         }
         Ok(())
     }
 
+    /// The factor by which the network reduces the side of an image: 32 with all stages.
+    pub fn stride(&self) -> i64 {
+        2 << self.stages
+    }
+
     /// The block and how many of it each stage has (He et al. 2016, table 1).
-    fn stages(&self) -> Result<(BlockKind, [i64; STAGES])> {
+    fn blocks_of_stages(&self) -> Result<(BlockKind, [i64; STAGES])> {
         match self.depth {
             18 => Ok((BlockKind::Basic, [2, 2, 2, 2])),
             34 => Ok((BlockKind::Basic, [3, 4, 6, 3])),
@@ -60,15 +73,17 @@ impl ResNetConfig {
 
 impl TowerSpec for ResNetConfig {
     fn describe(&self) -> String {
-        format!("ResNet of {} layers, width {}; {} px", self.depth, self.width, self.image_size)
+        let Self { depth, width, stages, image_size } = self;
+        let stages = if *stages < STAGES { format!(", {stages} of {STAGES} stages") } else { String::new() };
+        format!("ResNet of {depth} layers, width {width}{stages}; {image_size} px")
     }
 
     fn blocks(&self) -> usize {
-        STAGES
+        self.stages
     }
 
     fn depth(&self, name: &str) -> usize {
-        stage_of(name)
+        stage_of(name).min(self.stages)
     }
 
     fn has_weight_decay(&self, _name: &str) -> bool {
@@ -98,7 +113,7 @@ impl ImageTowerSpec for ResNetConfig {
     }
 
     fn token_grid(&self) -> TokenGrid {
-        TokenGrid { extra_tokens: 0, side: self.image_size / 32 }
+        TokenGrid { extra_tokens: 0, side: self.image_size / self.stride() }
     }
 }
 
@@ -136,12 +151,12 @@ impl ResNet {
     /// As [`ResNetConfig::validate`].
     pub fn new(path: &Path, config: ResNetConfig) -> Result<Self> {
         config.validate()?;
-        let (kind, stages) = config.stages()?;
+        let (kind, stages) = config.blocks_of_stages()?;
         let shape = ConvShape { input: 3, output: config.width, kernel: 7, stride: 2 };
         let stem = ConvNorm::new(&(path / "conv1"), &(path / "bn1"), shape, he_init());
         let mut input = config.width;
         let mut blocks = Vec::new();
-        for (stage, count) in stages.into_iter().enumerate() {
+        for (stage, count) in stages.into_iter().take(config.stages).enumerate() {
             let width = config.width << stage;
             for index in 0..count {
                 let stride = if stage > 0 && index == 0 { 2 } else { 1 };
@@ -163,7 +178,7 @@ impl ResNet {
         self.pool(&self.forward_features(pixel_values, train))
     }
 
-    /// Maps `pixel_values` `[B, 3, H, W]` to `[B, C, H / 32, W / 32]`.
+    /// Maps `pixel_values` `[B, 3, H, W]` to `[B, C, H / stride, W / stride]`.
     pub fn forward_features(&self, pixel_values: &Tensor, train: bool) -> Tensor {
         // [B, width, H / 2, W / 2]
         let x = self.stem.forward_relu(&pixel_values.to_kind(self.stem.kind()), train);
@@ -274,4 +289,31 @@ impl Block {
 
 fn he_init() -> Init {
     Init::Kaiming { dist: NormalOrUniform::Normal, fan: FanInOut::FanOut, non_linearity: NonLinearity::ReLU }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mm_core::nn::uninitialized;
+    use tch::nn::VarStore;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn features_of_fewer_stages_are_finer() {
+        for (stages, channels, side) in [(4, 32, 2), (3, 16, 4), (1, 4, 16)] {
+            let config = ResNetConfig { depth: 18, width: 4, stages, image_size: 64 };
+            let vs = VarStore::new(Device::Cpu);
+            let resnet = uninitialized(|| ResNet::new(&vs.root(), config.clone())).unwrap();
+            let images = Tensor::zeros([1, 3, 64, 64], (Kind::Float, Device::Cpu));
+            assert_eq!(resnet.forward_features(&images, false).size(), [1, channels, side, side]);
+            assert_eq!((resnet.output_width(), config.token_grid().side), (channels, side));
+        }
+        for (stages, image_size, message) in
+            [(0, 64, "stages is 0"), (5, 64, "from 1 to 4"), (3, 40, "of 16")]
+        {
+            let config = ResNetConfig { stages, image_size, ..ResNetConfig::default() };
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
 }

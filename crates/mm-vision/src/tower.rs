@@ -176,12 +176,14 @@ mod tests {
             patch_size: 16,
             ..Default::default()
         };
-        let resnet = ResNetConfig { depth: 18, width: 4, image_size: 64 };
+        let resnet = ResNetConfig { depth: 18, width: 4, image_size: 64, ..Default::default() };
         let modified =
             ModifiedResNetConfig { layers: [1; 4], width: 4, heads: 2, output_dim: 8, image_size: 64 };
         let vits = [VitVariant::Clip, VitVariant::Siglip, VitVariant::Vit, VitVariant::Blip]
             .map(|variant| ImageTowerConfig::Vit(vit(variant)));
-        let others = [ImageTowerConfig::ResNet(resnet), ImageTowerConfig::ModifiedResNet(modified)];
+        let fewer_stages = ResNetConfig { stages: 3, ..resnet.clone() };
+        let resnets = [resnet, fewer_stages].map(ImageTowerConfig::ResNet);
+        let others = resnets.into_iter().chain([ImageTowerConfig::ModifiedResNet(modified)]);
         vits.into_iter().chain(others).collect()
     }
 

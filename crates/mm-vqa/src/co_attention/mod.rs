@@ -20,8 +20,9 @@
 //! # fn main() -> mm_vqa::Result<()> {
 //! let lstm = LstmConfig { vocab_size: 50, embedding_size: 16, hidden_size: 32, ..LstmConfig::default() };
 //! let mcan = McanConfig { width: 32, heads: 4, mlp_width: 64, layers: 2, ..McanConfig::default() };
+//! let resnet = ResNetConfig { depth: 18, width: 4, image_size: 64, ..ResNetConfig::default() };
 //! let config = CoAttentionConfig {
-//!     image: ImageTowerConfig::ResNet(ResNetConfig { depth: 18, width: 4, image_size: 64 }),
+//!     image: ImageTowerConfig::ResNet(resnet),
 //!     question: QuestionEncoderConfig::Lstm(lstm),
 //!     fusion: FusionConfig::Mcan(mcan),
 //!     classes: 10,
