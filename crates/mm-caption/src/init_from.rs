@@ -41,17 +41,7 @@ fn from_checkpoint(
     context: &TaskContext,
     vs: &VarStore,
 ) -> Result<CaptionPipeline> {
-    let mut folder = match (CaptionerFolder::open(from), context.checkpoint) {
-        (Err(error), Some(checkpoint)) if mm_core::hub::resolve(from).is_err() => {
-            let Ok(own) = CaptionerFolder::open_last_step(checkpoint) else { return Err(error) };
-            tracing::warn!(
-                "{from} is missing: the run continues with the weights in {}",
-                checkpoint.display()
-            );
-            own
-        }
-        (folder, _) => folder?,
-    };
+    let mut folder = context.open_base(from, CaptionerFolder::open, CaptionerFolder::open_last_step)?;
     folder.description.model.set_gradient_checkpointing(config.train.gradient_checkpointing);
     CaptionPipeline::load(&folder, vs)
 }

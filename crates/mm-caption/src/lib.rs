@@ -32,7 +32,6 @@ mod error;
 mod evaluate;
 mod folder;
 mod init_from;
-mod lora_run;
 pub mod metrics;
 mod model;
 mod pipeline;

@@ -1,9 +1,10 @@
 //! The configuration of a run with `run.task = "caption"`.
 
-use crate::{CaptionerConfig, CaptionerVariant, PrefixConfig, lora_run};
+use crate::folder::{CaptionerFolder, NAMES};
+use crate::{Captioner, CaptionerConfig, CaptionerVariant, PrefixConfig};
 use mm_clip::TokenizerConfig;
 use mm_core::config::{ConfigError, ConfigFile};
-use mm_core::lora::LoraConfig;
+use mm_core::lora::{LoraConfig, linear_names};
 use mm_image::Augment;
 use mm_text::decoder::TextDecoderConfig;
 use mm_text::generate::GenerationConfig;
@@ -239,7 +240,12 @@ impl TaskConfig for CaptionRunConfig {
         };
         self.model.validate(file)?;
         if let Some(lora) = &self.lora {
-            lora_run::validate(lora, &self.model, file)?;
+            let layers = |base: &str| -> crate::Result<Vec<String>> {
+                let folder = CaptionerFolder::open(base)?;
+                linear_names(NAMES, |path| Captioner::new(path, &folder.description.model))
+            };
+            let freezing = [("freeze_image", self.model.freeze_image)];
+            lora.validate_with_base(file, self.model.from.as_deref(), &freezing, layers)?;
         }
         let is_new = self.model.from.is_none();
         let has_tokenizer = self.tokenizer.as_ref().is_some_and(TokenizerConfig::is_tokenizer);

@@ -53,7 +53,6 @@ mod image_tower;
 mod init_from;
 mod layer_groups;
 mod linear_probe;
-mod lora_run;
 mod model;
 mod model_config;
 mod pipeline;

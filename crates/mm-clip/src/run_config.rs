@@ -1,8 +1,10 @@
 //! The configuration of a run with `run.task = "clip"`.
 
-use crate::{ModelConfig, lora_run};
+use crate::folder::ModelFolder;
+use crate::{Clip, ModelConfig};
+use mm_core::checkpoint::hf_names;
 use mm_core::config::{ConfigError, ConfigFile};
-use mm_core::lora::LoraConfig;
+use mm_core::lora::{LoraConfig, linear_names};
 use mm_dist::{ContrastiveConfig, Logits};
 use mm_image::Augment;
 use mm_text::TextClean;
@@ -108,7 +110,16 @@ impl TaskConfig for ClipRunConfig {
         check(grad_cache_chunk != Some(0), "loss.grad_cache_chunk", "must be at least 1")?;
         self.model.validate(file)?;
         if let Some(lora) = &self.lora {
-            lora_run::validate(lora, &self.model, file)?;
+            let layers = |base: &str| -> crate::Result<Vec<String>> {
+                let folder = ModelFolder::open(base)?;
+                let config = folder.clip()?;
+                linear_names(hf_names, |path| Clip::new(path, config))
+            };
+            let freezing = [
+                ("lock_image", self.model.lock_image.is_some()),
+                ("lock_text", self.model.lock_text.is_some()),
+            ];
+            lora.validate_with_base(file, self.model.from.as_deref(), &freezing, layers)?;
         }
         let tokenizer = self.tokenizer.clone().unwrap_or_default();
         let is_from_checkpoint = self.model.from.is_some() || self.model.text_from.is_some();

@@ -3,7 +3,7 @@
 //! - [`nn`]: the layers, once: attention, MLP, norms, transformer block, patch embedding.
 //! - [`loss`]: contrastive losses (InfoNCE, SigLIP), whole and in tiles.
 //! - [`lora`]: low-rank adapters on the linear layers of a frozen model, in PEFT's files.
-//! - [`optim`]: AdamW with parameter groups and clipping, learning-rate schedules.
+//! - [`optim`]: AdamW and Muon with parameter groups and clipping, learning-rate schedules.
 //! - [`config`]: strict TOML: an unknown key is an error that names its line and the nearest valid key.
 //! - [`hf`]: what the configs that Hugging Face writes have in common.
 //! - [`hub`]: models by folder or by name, from the local cache of the Hugging Face hub or fetched into it.

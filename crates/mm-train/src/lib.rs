@@ -1,7 +1,7 @@
 //! The one training loop.
 //!
 //! A [`Task`] is a model with its data, its loss and its metrics; [`Trainer`] does everything else, the same
-//! way for every task: gradient accumulation, precision, clipping, AdamW, schedules, averaged weights,
+//! way for every task: gradient accumulation, precision, clipping, AdamW or Muon, schedules, averaged weights,
 //! evaluation, logs, checkpoints and exact resume.
 //!
 //! # Configuration
@@ -55,7 +55,8 @@ mod training_data;
 
 pub use check::{CheckReport, check};
 pub use config::{
-    DataConfig, EvalConfig, Pipeline, RunConfig, Shared, Supports, TaskConfig, TrainConfig, read_config,
+    DataConfig, EvalConfig, OptimizerKind, Pipeline, RunConfig, Shared, Supports, TaskConfig, TrainConfig,
+    read_config,
 };
 pub use ema::Ema;
 pub use error::{Error, Result};

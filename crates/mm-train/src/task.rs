@@ -19,6 +19,10 @@ pub struct Loss {
     pub parts: Vec<(&'static str, Tensor)>,
 }
 
+/// Words in the names of tables and output layers, in all families of Hugging Face's models and ours.
+const TABLES_AND_OUTPUTS: [&str; 8] =
+    ["embed", "position", "classifier", "head.", "predictions", "wte", "wpe", "bias_table"];
+
 /// Context for building a task.
 #[derive(Clone, Copy)]
 pub struct TaskContext<'a> {
@@ -39,6 +43,29 @@ impl<'a> TaskContext<'a> {
     /// The context of a new run, without a progress display.
     pub fn new(device: Device, group: &'a ProcessGroup, dataset: &'a dyn Dataset) -> Self {
         Self { device, group, dataset, checkpoint: None, progress: &NoProgress }
+    }
+
+    /// Opens `base`, the checkpoint that the model starts from, by `open`. If it is missing, the run's own
+    /// checkpoint takes its place: it is opened by `open_last_step`, without averaged weights.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_base<T, E>(
+        &self,
+        base: &str,
+        open: impl FnOnce(&str) -> std::result::Result<T, E>,
+        open_last_step: impl FnOnce(&Path) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let error = match open(base) {
+            Ok(opened) => return Ok(opened),
+            Err(error) => error,
+        };
+        let Some(checkpoint) = self.checkpoint.filter(|_| mm_core::hub::resolve(base).is_err()) else {
+            return Err(error);
+        };
+        let own = open_last_step(checkpoint).map_err(|_| error)?;
+        tracing::warn!("{base} is missing: the run continues with the weights in {}", checkpoint.display());
+        Ok(own)
     }
 
     /// The captions of each sample of the training set, in its order; `work` names the reading in the
@@ -171,6 +198,13 @@ pub trait Task: Sized {
     fn has_weight_decay(&self, name: &str) -> bool {
         let _ = name;
         true
+    }
+
+    /// Whether the variable `name` is a hidden layer's, given that it has two dimensions or more: no table of
+    /// embeddings or positions and no output layer, whose rows are one item each. By
+    /// `train.optimizer = "muon"`, Muon updates hidden layers alone.
+    fn is_hidden_matrix(&self, name: &str) -> bool {
+        !TABLES_AND_OUTPUTS.iter().any(|word| name.contains(word))
     }
 
     /// Whether a checkpoint written now could be resumed exactly. A task answers `false` in the middle of

@@ -41,17 +41,7 @@ fn from_checkpoint(
     context: &TaskContext,
     vs: &VarStore,
 ) -> Result<VqaPipeline> {
-    let mut folder = match (VqaFolder::open(from), context.checkpoint) {
-        (Err(error), Some(checkpoint)) if mm_core::hub::resolve(from).is_err() => {
-            let Ok(own) = VqaFolder::open_last_step(checkpoint) else { return Err(error) };
-            tracing::warn!(
-                "{from} is missing: the run continues with the weights in {}",
-                checkpoint.display()
-            );
-            own
-        }
-        (folder, _) => folder?,
-    };
+    let mut folder = context.open_base(from, VqaFolder::open, VqaFolder::open_last_step)?;
     folder.config.set_gradient_checkpointing(config.train.gradient_checkpointing);
     let questions = TrainingQuestions::read(context);
     let answers = config.answers.map(|config| Answers::most_frequent(questions.answer_counts(), config));

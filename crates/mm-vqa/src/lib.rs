@@ -43,7 +43,6 @@ mod evaluate;
 mod folder;
 mod images;
 mod init_from;
-mod lora_run;
 pub mod metrics;
 mod model;
 mod pipeline;

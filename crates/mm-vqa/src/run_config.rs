@@ -2,12 +2,13 @@
 
 use crate::answering::{AnswerMode, NUM_CANDIDATES};
 use crate::co_attention::{CoAttentionConfig, FusionConfig};
-use crate::folder::VqaConfig;
+use crate::folder::{VqaConfig, VqaFolder};
 use crate::metrics::vqa::Protocol;
-use crate::{AnswersConfig, VqaPipeline, lora_run};
+use crate::{AnswersConfig, VqaModel, VqaPipeline};
 use mm_clip::TokenizerConfig;
+use mm_core::checkpoint::hf_names;
 use mm_core::config::{ConfigError, ConfigFile};
-use mm_core::lora::LoraConfig;
+use mm_core::lora::{LoraConfig, linear_names};
 use mm_image::Augment;
 use mm_text::QuestionEncoderConfig;
 use mm_train::{DataConfig, EvalConfig, RunConfig, Shared, TaskConfig, TrainConfig};
@@ -254,7 +255,12 @@ impl TaskConfig for VqaRunConfig {
         };
         self.model.validate(file)?;
         if let Some(lora) = &self.lora {
-            lora_run::validate(lora, &self.model, file)?;
+            let layers = |base: &str| -> crate::Result<Vec<String>> {
+                let folder = VqaFolder::open(base)?;
+                linear_names(hf_names, |path| VqaModel::new(path, &folder.config))
+            };
+            let freezing = [("freeze_image", self.model.freeze_image)];
+            lora.validate_with_base(file, self.model.from.as_deref(), &freezing, layers)?;
         }
         let is_new = self.model.from.is_none();
         let has_tokenizer = self.tokenizer.as_ref().is_some_and(TokenizerConfig::is_tokenizer);

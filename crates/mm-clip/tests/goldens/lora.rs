@@ -213,7 +213,7 @@ fn a_lora_table_that_cannot_be_used_is_refused_with_its_line_and_key() {
     assert!(message(&from, "rank = 0\ntargets = [\"q_proj\"]").contains("c.toml:13: `lora.rank` must be"));
     assert!(message(&from, "ranks = 4").contains("did you mean `rank`?"));
     let locked = message(&format!("{from}\nlock_text = {{}}"), good);
-    assert!(locked.contains("`model.lock_text`: `[lora]` freezes both towers already"), "{locked}");
+    assert!(locked.contains("`model.lock_text`: `[lora]` freezes the whole model already"), "{locked}");
     let new = "embed_dim = 8\nimage_from = \"a\"\ntext_from = \"b\"";
     assert!(message(new, good).contains("set `model.from`"), "{}", message(new, good));
 }

@@ -47,6 +47,32 @@ impl LoraConfig {
         })
     }
 
+    /// [`LoraConfig::validate`], and checks what `[lora]` needs of `[model]`: `base`, the checkpoint of
+    /// `model.from`, with layers that the targets match, and no part that `[model]` freezes. `freezing` holds
+    /// the keys of `[model]` for that, and whether they are set. `layers` opens `base` and gives the names of
+    /// its linear layers, as [`linear_names`](super::linear_names) does; its error is the task's to report.
+    ///
+    /// # Errors
+    /// The first problem, with its line.
+    pub fn validate_with_base<E>(
+        &self,
+        file: &ConfigFile,
+        base: Option<&str>,
+        freezing: &[(&str, bool)],
+        layers: impl FnOnce(&str) -> Result<Vec<String>, E>,
+    ) -> Result<(), ConfigError> {
+        self.validate(file)?;
+        let Some(base) = base else {
+            let problem = "`lora` trains adapters of a pretrained model: set `model.from`";
+            return Err(file.error("lora", problem));
+        };
+        if let Some((key, _)) = freezing.iter().find(|(_, is_set)| *is_set) {
+            let problem = format!("`model.{key}`: `[lora]` freezes the whole model already; remove one");
+            return Err(file.error(&format!("model.{key}"), problem));
+        }
+        layers(base).map_or(Ok(()), |layers| self.validate_targets(file, &layers))
+    }
+
     /// Checks that each target of `[lora]` of `file` matches a layer of the model, given by
     /// [`Linears::names`](super::Linears::names).
     ///

@@ -1,7 +1,7 @@
 //! The linear layers of a model, recorded while it is built.
 
 use super::AdapterSlot;
-use crate::checkpoint::NameMap;
+use crate::checkpoint::{NameMap, variable_shapes};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use tch::Tensor;
@@ -53,6 +53,19 @@ pub fn record_linears<T>(build: impl FnOnce() -> T) -> (T, Linears) {
     let _restore = Restore(RECORDED.replace(Some(Linears::default())));
     let model = build();
     (model, RECORDED.take().unwrap_or_default())
+}
+
+/// The names in the checkpoint of the linear layers of the model that `build` makes, without its values.
+///
+/// # Errors
+/// As `build`.
+pub fn linear_names<T, E>(
+    names: NameMap,
+    build: impl FnOnce(&Path) -> Result<T, E>,
+) -> Result<Vec<String>, E> {
+    let (shapes, linears) = record_linears(|| variable_shapes(build));
+    shapes?;
+    Ok(linears.names(names))
 }
 
 /// Records the linear layer created at `path`, if a model is being recorded.

@@ -43,7 +43,7 @@ mod tests;
 pub(crate) use adapter::AdapterSlot;
 pub use config::LoraConfig;
 pub(crate) use linears::record;
-pub use linears::{Linears, record_linears};
+pub use linears::{Linears, linear_names, record_linears};
 pub use peft::{ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE};
 
 use crate::checkpoint::NameMap;
