@@ -8,7 +8,7 @@
 use mm_caption::{CaptionPipeline, Captioner, CaptionerFolder};
 use mm_core::loss::token_cross_entropy;
 use mm_core::nn::{AttentionMask, Context};
-use mm_core::optim::{AdamW, AdamWConfig, ParamOptions, Partition};
+use mm_core::optim::{AdamWConfig, Optimizer, ParamOptions, Partition};
 use mm_core::{DeviceConfig, OpenOptions, Precision, peak_memory};
 use mm_text::decoder::{CaptionTokens, Decoder, NextTokens};
 use mm_text::generate::{GenerationConfig, Hypothesis, Prompt};
@@ -155,7 +155,7 @@ fn training(options: &Options) -> Result<Value> {
     let pixel_values = pixel_values(&options.folder)?;
     let next = NextTokens::new(&captions(tokens.start.ok_or("BLIP has a begin token")?, tokens.end), 0);
     let config = AdamWConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.05 };
-    let mut optimizer = AdamW::new(&vs, config, Partition::WHOLE, |_| ParamOptions::default());
+    let mut optimizer = Optimizer::new(&vs, config, Partition::WHOLE, |_| ParamOptions::default());
     let none = Tensor::from(0f32);
 
     let mut seconds = Vec::new();

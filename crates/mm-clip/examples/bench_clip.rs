@@ -12,7 +12,7 @@ use common::print_result;
 use mm_clip::{CheckpointFormat, Clip, ClipConfig, ClipPipeline, StoredType};
 use mm_core::Precision;
 use mm_core::nn::Linear;
-use mm_core::optim::{AdamW, AdamWConfig, ParamOptions, Partition};
+use mm_core::optim::{AdamWConfig, Optimizer, ParamOptions, Partition};
 use mm_dist::{Contrastive, ContrastiveConfig, ProcessGroup};
 use mm_text::{TokenBatch, Tokenizer};
 use mm_vision::ImageProcessor;
@@ -159,7 +159,7 @@ fn cosine(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
 fn training(options: &Options) -> Result<(Vec<f64>, f64), Box<dyn std::error::Error>> {
     let (vs, mut model) = vit_b_32()?;
     let config = AdamWConfig { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.2 };
-    let mut optimizer = AdamW::new(&vs, config, Partition::WHOLE, |_| ParamOptions::default());
+    let mut optimizer = Optimizer::new(&vs, config, Partition::WHOLE, |_| ParamOptions::default());
     let pixel_values = Tensor::randn([BATCH as i64, 3, 224, 224], (Kind::Float, Device::Cpu));
     let batches = batches(options)?;
     let none = Tensor::from(0f32);

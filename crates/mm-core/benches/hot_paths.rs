@@ -5,7 +5,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use mm_core::Precision;
 use mm_core::loss::info_nce;
 use mm_core::nn::Linear;
-use mm_core::optim::{AdamW, AdamWConfig, ParamOptions, Partition};
+use mm_core::optim::{AdamWConfig, Optimizer, ParamOptions, Partition};
 use std::hint::black_box;
 use tch::nn::{Init, VarStore};
 use tch::{Device, Kind, Tensor};
@@ -34,7 +34,7 @@ fn optimizer(criterion: &mut Criterion) {
     }
     vs.variables().values().map(|v| v.square().sum(Kind::Float)).sum::<Tensor>().backward();
     let config = AdamWConfig { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.2 };
-    let mut adamw = AdamW::new(&vs, config, Partition::WHOLE, |_| ParamOptions::default());
+    let mut adamw = Optimizer::new(&vs, config, Partition::WHOLE, |_| ParamOptions::default());
     criterion.bench_function("AdamW 20 M parameters", |bencher| {
         bencher.iter(|| adamw.step(1e-5, &adamw.gradient_norm(), Some(1.0)).expect("gradients fit"));
     });

@@ -3,7 +3,7 @@
 use crate::compute::Compute;
 use crate::{Ema, Error, Result};
 use mm_core::checkpoint::{self as weights, TensorLayout, Weights};
-use mm_core::optim::AdamW;
+use mm_core::optim::Optimizer;
 use mm_data::Position;
 use mm_dist::ProcessGroup;
 use serde::{Deserialize, Serialize};
@@ -59,7 +59,7 @@ pub(crate) type Describe<'a> = Box<dyn Fn(&Path) -> Result<()> + 'a>;
 pub(crate) struct Trained<'a> {
     pub(crate) vs: &'a VarStore,
     pub(crate) frozen: Option<&'a VarStore>,
-    pub(crate) optimizer: &'a mut AdamW,
+    pub(crate) optimizer: &'a mut Optimizer,
     pub(crate) ema: Option<&'a mut Ema>,
     pub(crate) group: &'a ProcessGroup,
     pub(crate) describe: Describe<'a>,

@@ -4,7 +4,7 @@
 //! `bench_mcan [--precision f32|bf16] [--regions N] [--iterations N] [--warmup N]`
 
 use mm_core::loss::soft_target_bce;
-use mm_core::optim::{AdamW, AdamWConfig, ParamOptions, Partition};
+use mm_core::optim::{AdamWConfig, Optimizer, ParamOptions, Partition};
 use mm_core::{Precision, peak_memory};
 use mm_text::{LstmConfig, QuestionEncoderConfig};
 use mm_vision::{ImageTowerConfig, ResNetConfig};
@@ -58,7 +58,6 @@ fn main() -> Result<()> {
         "peak_mb": peak_memory().ok_or("the system reports no peak memory")? as f64 / (1 << 20) as f64,
         "precision": serde_json::to_value(options.precision)?,
         "regions": options.regions,
-        "samples_per_second": BATCH as f64 / median(seconds.clone()),
         "seconds": seconds,
     });
     println!("{measured}");
@@ -92,7 +91,7 @@ fn train(options: &Options, vs: &VarStore, head: &CoAttentionHead) -> Result<Vec
     let lengths = Tensor::full([BATCH], TOKENS, (Kind::Int64, Device::Cpu));
     let targets = Tensor::rand([BATCH, DEFAULT_CLASSES], float).gt(0.999).to_kind(Kind::Float);
     let config = AdamWConfig { beta1: 0.9, beta2: 0.98, eps: 1e-9, weight_decay: 0.0 };
-    let mut optimizer = AdamW::new(vs, config, Partition::WHOLE, |_| ParamOptions::default());
+    let mut optimizer = Optimizer::new(vs, config, Partition::WHOLE, |_| ParamOptions::default());
     let none = Tensor::from(0f32);
 
     let mut seconds = Vec::new();
@@ -111,12 +110,6 @@ fn train(options: &Options, vs: &VarStore, head: &CoAttentionHead) -> Result<Vec
         }
     }
     Ok(seconds)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
 }
 
 /// Multiply-adds of the forward pass for one sample, two operations each.

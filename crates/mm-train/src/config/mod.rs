@@ -10,7 +10,7 @@ pub use data::DataConfig;
 pub use eval::EvalConfig;
 pub use pipeline::Pipeline;
 pub use run::RunConfig;
-pub use train::TrainConfig;
+pub use train::{OptimizerKind, TrainConfig};
 
 use crate::Task;
 use mm_core::config::{ConfigError, ConfigFile};

@@ -3,7 +3,7 @@
 use super::check;
 use mm_core::PrecisionConfig;
 use mm_core::config::{ConfigError, ConfigFile};
-use mm_core::optim::{AdamWConfig, Schedule, ScheduleKind};
+use mm_core::optim::{AdamWConfig, MuonConfig, Schedule, ScheduleKind, UpdateRule};
 use serde::{Deserialize, Serialize};
 
 /// `[train]`: the length of a run, its batches and its optimizer.
@@ -26,13 +26,17 @@ pub struct TrainConfig {
     /// written into its `config.toml`.
     #[serde(default)]
     pub precision: PrecisionConfig,
-    /// Whether each of several processes holds only its share of AdamW's moments (ZeRO, stage 1).
+    /// Whether each of several processes holds only its share of the moments (ZeRO, stage 1).
     #[serde(default)]
     pub shard_optimizer: bool,
     /// Whether transformers keep the inputs of their blocks alone and compute the rest again in the backward
     /// pass: less memory, a third more time, the same gradients.
     #[serde(default)]
     pub gradient_checkpointing: bool,
+    /// `"adamw"`, or `"muon"`: Muon for the matrices of hidden layers and AdamW for all other variables, at
+    /// one learning rate.
+    #[serde(default)]
+    pub optimizer: OptimizerKind,
     /// Peak learning rate.
     pub lr: f64,
     /// Learning rate at the end of the schedule.
@@ -48,7 +52,7 @@ pub struct TrainConfig {
     /// learns this many times as fast as the group behind it. 1: all alike.
     #[serde(default = "no_decay")]
     pub layer_decay: f64,
-    /// AdamW's decoupled weight decay.
+    /// Decoupled weight decay.
     #[serde(default = "default_weight_decay")]
     pub weight_decay: f64,
     /// AdamW's decay of the first moment.
@@ -60,6 +64,9 @@ pub struct TrainConfig {
     /// AdamW's epsilon.
     #[serde(default = "default_eps")]
     pub eps: f64,
+    /// Muon's decay of the momentum.
+    #[serde(default = "default_momentum")]
+    pub momentum: f64,
     /// Largest norm of all gradients together; none: not clipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_grad: Option<f64>,
@@ -75,6 +82,18 @@ pub struct TrainConfig {
     /// Steps between lines of `metrics.jsonl`.
     #[serde(default = "default_log_every")]
     pub log_every: u64,
+}
+
+/// The optimizer of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerKind {
+    /// AdamW for all variables.
+    #[default]
+    #[serde(rename = "adamw")]
+    AdamW,
+    /// Muon for the matrices of hidden layers.
+    Muon,
 }
 
 fn one() -> usize {
@@ -94,6 +113,9 @@ fn default_beta2() -> f64 {
 }
 fn default_eps() -> f64 {
     1e-6
+}
+fn default_momentum() -> f64 {
+    MuonConfig::default().momentum
 }
 fn default_checkpoint_every() -> u64 {
     1000
@@ -167,6 +189,7 @@ impl TrainConfig {
         check((0.0..1.0).contains(&self.beta1), "beta1", "in [0, 1)", self.beta1)?;
         check((0.0..1.0).contains(&self.beta2), "beta2", "in [0, 1)", self.beta2)?;
         check(self.eps > 0.0, "eps", "above 0", self.eps)?;
+        check((0.0..1.0).contains(&self.momentum), "momentum", "in [0, 1)", self.momentum)?;
         let clip = self.clip_grad.unwrap_or(1.0);
         check(clip > 0.0, "clip_grad", "above 0", clip)?;
         let ema = self.ema.unwrap_or(0.5);
@@ -218,7 +241,17 @@ impl TrainConfig {
         self.batch_size / self.accumulate
     }
 
-    pub(crate) fn optimizer(&self) -> AdamWConfig {
+    /// How a variable is updated.
+    pub(crate) fn update_rule(&self, is_hidden_matrix: bool) -> UpdateRule {
+        match self.optimizer {
+            OptimizerKind::Muon if is_hidden_matrix => {
+                UpdateRule::Muon(MuonConfig { momentum: self.momentum })
+            }
+            OptimizerKind::AdamW | OptimizerKind::Muon => UpdateRule::AdamW,
+        }
+    }
+
+    pub(crate) fn adamw(&self) -> AdamWConfig {
         AdamWConfig { beta1: self.beta1, beta2: self.beta2, eps: self.eps, weight_decay: self.weight_decay }
     }
 

@@ -12,7 +12,7 @@ use crate::{
     TaskConfig, TrainingData,
 };
 use mm_core::Precision;
-use mm_core::optim::{AdamW, ParamOptions, Partition, Schedule};
+use mm_core::optim::{Optimizer, ParamOptions, Partition, Schedule};
 use mm_data::Position;
 use mm_dist::{GradientAverage, ProcessGroup, ReduceOp};
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ pub struct Run<'a> {
     pub precision: Precision,
 }
 
-/// Trains a task: gradient accumulation, precision, clipping, AdamW, schedules, averaged weights, evaluation,
+/// Trains a task: gradient accumulation, precision, clipping, AdamW or Muon, schedules, averaged weights, evaluation,
 /// logs, checkpoints.
 pub struct Trainer<'a, T: Task> {
     task: T,
@@ -67,7 +67,7 @@ pub struct Trainer<'a, T: Task> {
     eval_sets: Vec<EvalSet>,
     run: Run<'a>,
     gradients: GradientAverage,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     schedule: Schedule,
     ema: Option<Ema>,
     /// On rank 0 only.
@@ -110,8 +110,9 @@ impl<'a, T: Task> Trainer<'a, T> {
         let options = |name: &str| ParamOptions {
             lr_multiplier: train.layer_decay.powi(task.depth(name) as i32),
             has_weight_decay: task.has_weight_decay(name),
+            rule: train.update_rule(task.is_hidden_matrix(name)),
         };
-        let optimizer = AdamW::new(vs, train.optimizer(), partition, options);
+        let optimizer = Optimizer::new(vs, train.adamw(), partition, options);
         let ema = train.ema.map(|decay| Ema::new(vs, decay));
         data.set_run_dir(&folder.path);
         if let Some(frozen) = task.frozen() {

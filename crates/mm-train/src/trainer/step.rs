@@ -2,7 +2,7 @@
 
 use super::Trainer;
 use crate::{Error, MicroBatch, Result, Task};
-use mm_core::optim::AdamW;
+use mm_core::optim::Optimizer;
 use mm_core::seed;
 use mm_dist::{ProcessGroup, ReduceOp};
 use std::time::Instant;
@@ -180,7 +180,7 @@ fn mean_over_processes(group: &ProcessGroup, loss: StepLoss, norm: Tensor) -> Re
 }
 
 /// Broadcasts the variables that each process updated, where the optimizer's state is partitioned.
-fn share_updates(group: &ProcessGroup, optimizer: &AdamW) -> Result<()> {
+fn share_updates(group: &ProcessGroup, optimizer: &Optimizer) -> Result<()> {
     let count = optimizer.shard().count;
     if count == 1 {
         return Ok(());
