@@ -8,8 +8,9 @@ versions and then a line of JSON for each request: the class that opened it and 
 error. A source with `expected.safetensors` is a golden, and its inputs and outputs are the reference.
 Otherwise the reference is the source itself, opened by its own peer, with captions and photographs that each
 side reads with its own tokenizer and image processor. Where `rows` is true, `written` is the output of
-`mm embed` for OUT/captions.txt or the photographs. Of a captioner, a golden of data/goldens/caption, the
-logits are compared, and the ids of its texts, the pixels of its photographs and its generated captions.
+`mm embed` for OUT/captions.txt or the photographs. Of a captioner or a model that answers questions, a golden
+of data/goldens/caption or data/goldens/vqa, the logits are compared, and the ids of its texts, the pixels of
+its photographs and what it generates.
 
 Made for torch 2.13, transformers 5.23, open_clip_torch 3.3, sentence-transformers 6.2.
 """
@@ -40,9 +41,15 @@ ROWS_LIMITS = {"texts": 1e-4, "images": 2e-3}
 INPUTS = {
     "BertModel": ["input_ids", "attention_mask"],
     "BlipForConditionalGeneration": ["pixel_values", "input_ids", "attention_mask"],
+    "BlipForQuestionAnswering": [
+        "pixel_values", "input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask"
+    ],
     "GPT2LMHeadModel": ["input_ids"],
+    "ViltForQuestionAnswering": ["pixel_values", "pixel_mask", "input_ids", "attention_mask"],
     "VisionEncoderDecoderModel": ["pixel_values", "decoder_input_ids", "decoder_attention_mask"],
 }
+# The photographs of data/goldens/vqa/vilt.
+VILT_PHOTOS = ["chelsea", "cell", "gravel", "rocket-flame"]
 
 
 class Failed(Exception):
@@ -72,6 +79,23 @@ def has_tokenizer(folder):
     )
 
 
+def run_blip_vqa(model):
+    """The logits of answers, zero at padding. Each item is run alone: the decoder of a batch reads the padding
+    of its questions."""
+
+    def run(inputs):
+        images = model.vision_model(pixel_values=inputs["pixel_values"]).last_hidden_state
+        rows = []
+        for item, image in enumerate(images):
+            question = inputs["input_ids"][item, : inputs["attention_mask"][item].sum()]
+            answer = inputs["decoder_input_ids"][item, : inputs["decoder_attention_mask"][item].sum()]
+            states = model.text_encoder(input_ids=question[None], encoder_hidden_states=image[None])[0]
+            rows.append(model.text_decoder(input_ids=answer[None], encoder_hidden_states=states).logits[0])
+        return {"logits": torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)}
+
+    return run
+
+
 def open_transformers(folder, dtype):
     names = read_json(folder / "config.json")["architectures"]
     kind = getattr(transformers, names[0])
@@ -98,6 +122,8 @@ def open_transformers(folder, dtype):
                 return {"output": output[name]}
         return {"output": output.last_hidden_state[:, 0]}
 
+    if names[0] == "BlipForQuestionAnswering":
+        run = run_blip_vqa(model)
     tokenize = pixels = None
     if has_tokenizer(folder):
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -248,6 +274,9 @@ def compare_captions(source, folder, opened, photos):
         if wrong:
             raise Failed(f"{len(wrong)} texts have other ids, such as {wrong[0]}")
         found["texts"] = len(texts["encode"])
+    if opened.name == "BlipForQuestionAnswering":
+        compare_answers(source, expected, opened)
+        return found
     if (source / "photos.safetensors").exists():
         golden = load_file(source / "photos.safetensors")
         pixels = opened.pixels([Image.open(photos / f"{name}.png").convert("RGB") for name in golden])
@@ -264,6 +293,17 @@ def compare_captions(source, folder, opened, photos):
     return found
 
 
+def compare_answers(source, expected, opened):
+    """Compares the generated answers to questions, each of which is asked alone."""
+    for run in read_json(source / "generation.json")["runs"]:
+        for item, beams in enumerate(run["outputs"]):
+            question = expected["input_ids"][item, : expected["attention_mask"][item].sum()]
+            pixels = expected["pixel_values"][item : item + 1]
+            ids = opened.generate(question[None], pixels, **run["settings"]).tolist()
+            if any(row[1 : len(beam["ids"]) + 1] != beam["ids"] for row, beam in zip(ids, beams)):
+                raise Failed(f"generate with {run['settings']} gives {ids}")
+
+
 def compare_with_golden(source, folder, opened, dtype, photos):
     expected = load_file(source / "expected.safetensors")
     if "rows" in expected:
@@ -271,7 +311,11 @@ def compare_with_golden(source, folder, opened, dtype, photos):
     names = INPUTS.get(opened.name, ["pixel_values", "input_ids"])
     outputs = opened.run({name: expected[name] for name in names if name in expected})
     found = {"difference": max(largest(output, expected[name]) for name, output in outputs.items())}
-    if opened.generate and dtype == "f32":
+    if opened.name == "ViltForQuestionAnswering":
+        images = [Image.open(photos / f"{name}.png").convert("RGB") for name in VILT_PHOTOS]
+        found |= {"photos": len(images), "pixels": largest(opened.pixels(images), expected["pixel_values"])}
+        refuse_pixels(found)
+    elif opened.generate and dtype == "f32":
         found |= compare_captions(source, folder, opened, photos)
     return found
 

@@ -48,7 +48,8 @@ pub struct Sample {
     items_per_iteration: f64,
     #[serde(deserialize_with = "some_seconds")]
     seconds: Vec<f64>,
-    gflop_per_iteration: f64,
+    /// Of matrix products.
+    pub gflop_per_iteration: f64,
     /// Peak memory of the process, in MB.
     pub peak_mb: f64,
 }

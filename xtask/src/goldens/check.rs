@@ -55,12 +55,14 @@ const FOLDERS: [(&str, &[&str], &[&str]); 12] = [
     ("sentence-bert", &["hf"], &["texts"]),
 ];
 
-/// The captioners of data/goldens/caption, complete folders that are goldens too.
-const CAPTIONERS: [(&str, &[&str]); 4] = [
-    ("blip", &["hf", "hf f16", "hf bf16"]),
-    ("blip-large", &["hf"]),
-    ("vit-gpt2", &["hf", "hf f16", "hf bf16"]),
-    ("vit-gpt2-projected", &["hf"]),
+/// Complete folders that are goldens too, below data/goldens.
+const COMPLETE: [(&str, &[&str]); 6] = [
+    ("caption/blip", &["hf", "hf f16", "hf bf16"]),
+    ("caption/blip-large", &["hf"]),
+    ("caption/vit-gpt2", &["hf", "hf f16", "hf bf16"]),
+    ("caption/vit-gpt2-projected", &["hf"]),
+    ("vqa/blip", &["hf", "hf f16", "hf bf16"]),
+    ("vqa/vilt", &["hf", "hf f16", "hf bf16"]),
 ];
 
 /// A request to the script: open `written`, or compare the `rows` of `mm embed` with the source's.
@@ -128,8 +130,8 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         trips.extend(chains.iter().map(|chain| mm.convert(model, &source, chain, &scratch)));
         trips.extend(sides.iter().map(|side| mm.embed(model, &source, side, &scratch, &goldens)));
     }
-    for (model, chains) in CAPTIONERS {
-        let source = goldens.join("caption").join(model);
+    for (model, chains) in COMPLETE {
+        let source = goldens.join(model);
         trips.extend(chains.iter().map(|chain| mm.convert(model, &source, chain, &scratch)));
     }
 
@@ -180,9 +182,8 @@ impl Mm<'_> {
             let (form, option) = words.split_once(' ').unwrap_or((words, "f32"));
             let resolution = option.strip_suffix("px");
             let dtype = if resolution.is_some() { "f32" } else { option };
-            let to = scratch
-                .join("written")
-                .join(format!("{model}.{}.{step}", chain.replace(" > ", ".").replace(' ', "-")));
+            let name = format!("{model}.{chain}.{step}").replace(" > ", ".").replace([' ', '/'], "-");
+            let to = scratch.join("written").join(name);
             let mut command = self.command("convert");
             command
                 .arg("--from")

@@ -1,11 +1,17 @@
 //! `bench vqa`: BLIP-VQA base with random weights beside transformers: answers that are generated, and
-//! answers that are ranked.
+//! answers that are ranked. And the training of MCAN, and VQA v2's accuracy.
+
+mod accuracy;
+mod training;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+
+use accuracy::Accuracy;
+use training::{TrainingBench, TrainingSamples};
 
 use super::Output;
 use super::program::{Program, Sample, measured, median};
@@ -21,6 +27,9 @@ pub struct Options {
     /// A Python with the peer, which also makes the model
     #[arg(long, value_name = "PYTHON")]
     peer_python: PathBuf,
+    /// A checkout of github.com/GT-Vision-Lab/VQA (commit a013f00), for the official accuracy
+    #[arg(long, value_name = "DIR")]
+    vqa_checkout: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
@@ -61,6 +70,7 @@ struct Measurements {
     limits: Vec<f64>,
     works: Vec<Measurement>,
     each: Vec<Answers>,
+    training: TrainingSamples,
 }
 
 /// How ranking compares, in one precision.
@@ -86,12 +96,13 @@ struct VqaReport {
     #[serde(flatten)]
     whole: Report,
     ranking: Vec<Ranking>,
+    accuracy: Accuracy,
 }
 
 /// The programs, and the folder of the model.
 struct Bench<'a> {
     workspace: &'a Workspace,
-    libtorch: Libtorch,
+    libtorch: &'a Libtorch,
     example: PathBuf,
     python: &'a Path,
     model: PathBuf,
@@ -104,8 +115,10 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let products = Program::ours(products, libtorch.lib(), PathBuf::new());
     let example = workspace.build(&libtorch, "mm-vqa", &["--example", "bench_vqa"])?;
     let model = example.with_file_name("bench_vqa_model");
-    let bench = Bench { workspace, libtorch, example, python: &options.peer_python, model };
+    let python = options.peer_python.as_path();
+    let bench = Bench { workspace, libtorch: &libtorch, example, python, model };
     bench.make_model()?;
+    let training = TrainingBench::new(workspace, &libtorch, python)?;
 
     let precisions = products.precisions()?.into_iter().filter(|precision| *precision != "int8");
     let mut all: Vec<_> = precisions.map(Measurements::new).collect();
@@ -115,9 +128,13 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
             eprintln!("  limit {}: {limit:.0} GFLOP/s", measurements.precision);
             measurements.limits.push(limit);
             bench.measure(measurements)?;
+            training.measure(measurements.precision, &mut measurements.training)?;
         }
     }
-    let report = VqaReport::new(&all);
+    let official = (python, options.vqa_checkout.as_deref());
+    let rounds = options.output.rounds;
+    let accuracy = Accuracy::measure(workspace, &libtorch, official, rounds)?;
+    let report = VqaReport::new(&all, accuracy);
     let text = report.markdown();
     write_section(&workspace.path("docs/benchmarks.md"), "bench vqa", &text)?;
     options.output.print(&report, &text)
@@ -151,7 +168,7 @@ impl Bench<'_> {
             );
             Ok(answers)
         };
-        let ours = |work: &str| run(self.workspace.program(&self.example, &self.libtorch), "mm", work);
+        let ours = |work: &str| run(self.workspace.program(&self.example, self.libtorch), "mm", work);
         for measurement in &mut measurements.works {
             measurement.ours.push(ours(measurement.work)?);
             measurement.theirs.push(run(self.peer(), PEER, measurement.work)?);
@@ -175,17 +192,24 @@ impl Answers {
 impl Measurements {
     fn new(precision: &'static str) -> Self {
         let work = |(work, title)| Measurement { work, title, ours: Vec::new(), theirs: Vec::new() };
-        Self { precision, limits: Vec::new(), works: WORKS.into_iter().map(work).collect(), each: Vec::new() }
+        Self {
+            precision,
+            limits: Vec::new(),
+            works: WORKS.into_iter().map(work).collect(),
+            each: Vec::new(),
+            training: TrainingSamples::default(),
+        }
     }
 
     fn rows(&self) -> impl Iterator<Item = Row> {
         let samples = |side: &[Answers]| side.iter().map(|one| one.sample.clone()).collect::<Vec<_>>();
         let limit = median(&self.limits);
-        self.works.iter().map(move |work| {
+        let answers = self.works.iter().map(move |work| {
             let (ours, theirs) = (samples(&work.ours), samples(&work.theirs));
             let peer = PeerResult::new(PEER, &ours, &theirs, limit);
             Row::new([work.title, self.precision, ""], &ours, limit, [peer])
-        })
+        });
+        answers.chain([self.training.row(self.precision, limit)])
     }
 
     fn ranking(&self) -> Option<Ranking> {
@@ -211,12 +235,13 @@ impl Measurements {
 }
 
 impl VqaReport {
-    fn new(all: &[Measurements]) -> Self {
+    fn new(all: &[Measurements], accuracy: Accuracy) -> Self {
         let limits =
             all.iter().map(|of| Limit { precision: of.precision, gflops: median(&of.limits) }).collect();
         Self {
             whole: Report::new(IMAGES, limits, all.iter().flat_map(Measurements::rows).collect(), None),
             ranking: all.iter().filter_map(Measurements::ranking).collect(),
+            accuracy,
         }
     }
 
@@ -233,7 +258,7 @@ impl VqaReport {
         ];
         let mut lines = vec![head.map(String::from)];
         lines.extend(self.ranking.iter().map(Ranking::line));
-        format!("{}\n{}", self.whole.markdown(), table(&lines))
+        format!("{}\n{}\n{}", self.whole.markdown(), table(&lines), self.accuracy.markdown())
     }
 }
 
@@ -272,12 +297,15 @@ mod tests {
             f32.works[work].theirs.push(answers(theirs, 8.0));
         }
         f32.each.push(answers(12.0, 4.0));
-        let text = VqaReport::new(&[f32]).markdown();
+        f32.training = TrainingSamples::of(answers(1.0, 0.0).sample, answers(1.5, 0.0).sample);
+        let text = VqaReport::new(&[f32], Accuracy::of(1000, 0.5, Some(50.0))).markdown();
+        assert!(text.contains("over 1000 questions, with reading: 0.50 s; the official"), "{text}");
         let cells = |line: &str| line.split('|').map(str::trim).collect::<Vec<_>>().join("|");
         let rows: Vec<String> = text.lines().map(cells).collect();
         for row in [
             "|answers, greedy|f32|transformers|0.8|5%|600|2.00x|",
             "|answers, ranked|f32|transformers|0.3|2%|600|4.00x|",
+            "|training MCAN-small, batch 64|f32|PyTorch|5.3|33%|600|1.50x|",
             "|f32|4.00 s|1.00 s|2.00 s|8.00 s|4.00x|8.00x|1.20x|",
         ] {
             assert!(rows.iter().any(|line| line == row), "{row} is not in\n{text}");
