@@ -39,7 +39,7 @@ pub use error::{Error, Result};
 pub use int8::Int8Linear;
 pub use known_gradients::{grad_mode, scalar_with_gradients};
 pub use mapped::MappedFile;
-pub use memory::{clear_gradient, copy_from_bytes, filled};
+pub use memory::{clear_gradient, copy_from_bytes, filled, keep_freed_memory};
 pub use modes::{autocast_bf16, inference_mode, without_autocast};
 pub use packed::{PackedLinear, PostOp};
 pub use reducer::{Reduced, Reducer};

@@ -7,6 +7,7 @@ use crate::{INTERRUPTED, output, ranks, table};
 use anyhow::{Result, ensure};
 use indicatif::{HumanBytes, HumanCount, HumanDuration};
 use mm_core::config::ConfigFile;
+use mm_core::keep_freed_memory;
 use mm_data::Dataset;
 use mm_dist::ProcessGroup;
 use mm_train::{
@@ -57,6 +58,7 @@ pub fn run<T: Task>(args: &Args, mut file: ConfigFile) -> Result<ExitCode> {
         Some("last-good") => Resume::LastGood,
         Some(path) => Resume::Path(Path::new(path).to_owned()),
     };
+    keep_freed_memory();
     let (group, device) = ranks::join(config.shared().run, &toml::to_string(&config)?)?;
     ensure!(group.is_alone() || !args.check, "--check runs in one process: leave out --nproc");
     config.shared().train.validate_for(group.world(), &file)?;

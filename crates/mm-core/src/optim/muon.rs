@@ -1,17 +1,20 @@
 //! Muon.
 
-use tch::{Kind, Tensor};
+use crate::Precision;
+use tch::Tensor;
 
 /// The hyperparameters of Muon.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MuonConfig {
     /// Decay of the momentum, which is Nesterov's.
     pub momentum: f64,
+    /// Precision of the iteration that orthogonalizes: torch's is bf16. The momentum is f32.
+    pub precision: Precision,
 }
 
 impl Default for MuonConfig {
     fn default() -> Self {
-        Self { momentum: 0.95 }
+        Self { momentum: 0.95, precision: Precision::F32 }
     }
 }
 
@@ -33,7 +36,7 @@ pub(super) fn is_matrix(variable: &Tensor) -> bool {
 /// One step of Muon (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"), with
 /// decoupled weight decay, and scaled to the root mean square of AdamW's updates, so that both have one
 /// learning rate (Liu et al. 2025, "Muon is scalable for LLM training", section 2.2): torch's `Muon` with
-/// `adjust_lr_fn = "match_rms_adamw"`, apart from the precision of the iteration.
+/// `adjust_lr_fn = "match_rms_adamw"`.
 pub(super) fn step(
     parameter: &Tensor,
     momentum: &Tensor,
@@ -47,7 +50,8 @@ pub(super) fn step(
         let gradient = divisor.map_or(gradient.shallow_clone(), |divisor| gradient / divisor);
         let (mut momentum, mut parameter) = (momentum.shallow_clone(), parameter.shallow_clone());
         let _ = momentum.lerp_(&gradient, 1.0 - config.momentum);
-        let direction = orthogonalized(&gradient.lerp(&momentum, config.momentum).flatten(1, -1));
+        let nesterov = gradient.lerp(&momentum, config.momentum).flatten(1, -1);
+        let direction = orthogonalized(&nesterov, config.precision);
         let size = direction.size();
         let rate = lr * ADAMW_RMS * (size[0].max(size[1]) as f64).sqrt();
         let _ = parameter.g_mul_scalar_(1.0 - lr * weight_decay);
@@ -56,14 +60,12 @@ pub(super) fn step(
 }
 
 /// The nearest matrix to `matrix` `[R, C]` whose singular values are 1, up to about a third of each: the
-/// quintic Newton-Schulz iteration. On a GPU it runs in bf16, as in torch.
-fn orthogonalized(matrix: &Tensor) -> Tensor {
-    let kind = if matrix.device().is_cuda() { Kind::BFloat16 } else { matrix.kind() };
+/// quintic Newton-Schulz iteration.
+fn orthogonalized(matrix: &Tensor, precision: Precision) -> Tensor {
     let size = matrix.size();
     let is_tall = size[0] > size[1];
     let turned = |x: Tensor| if is_tall { x.tr() } else { x };
-    let mut x = turned(matrix.to_kind(kind));
-    x = &x / x.norm().clamp_min(EPS);
+    let mut x = turned((matrix / matrix.norm().clamp_min(EPS)).to_kind(precision.kind()));
     let [a, b, c] = COEFFICIENTS;
     for _ in 0..STEPS {
         let gram = x.matmul(&x.tr());
@@ -77,25 +79,28 @@ fn orthogonalized(matrix: &Tensor) -> Tensor {
 mod tests {
     use super::*;
     use mm_testing::normal;
+    use tch::Kind;
 
     #[test]
     fn singular_values_become_about_one_and_singular_vectors_stay() {
-        for shape in [[6, 6], [5, 20], [20, 5]] {
+        let (f32, bf16) = ((Precision::F32, 1e-4), (Precision::Bf16, 0.05));
+        let cases = [([6, 6], f32), ([5, 20], f32), ([20, 5], f32), ([5, 20], bf16)];
+        for (shape, (precision, tolerance)) in cases {
             let matrix = normal(1, &shape);
             let (u, _, v) = matrix.svd(true, true);
-            let within = u.tr().matmul(&orthogonalized(&matrix)).matmul(&v);
+            let within = u.tr().matmul(&orthogonalized(&matrix, precision)).matmul(&v);
             let diagonal = within.diagonal(0, 0, 1);
             let (least, greatest) = (diagonal.min().double_value(&[]), diagonal.max().double_value(&[]));
             assert!((0.5..1.5).contains(&least) && (0.5..1.5).contains(&greatest), "{diagonal}");
             let beside = (&within - diagonal.diag_embed(0, 0, 1)).abs().max().double_value(&[]);
-            assert!(beside < 1e-4, "{beside}");
+            assert!(beside < tolerance, "{beside}");
         }
     }
 
     #[test]
     fn a_step_is_that_of_the_definition() {
         let lr = 0.02;
-        let config = MuonConfig { momentum: 0.9 };
+        let config = MuonConfig { momentum: 0.9, ..MuonConfig::default() };
         let parameter = normal(2, &[4, 3, 2, 2]).set_requires_grad(true);
         let (start, momentum) = (parameter.detach().copy(), normal(3, &[4, 3, 2, 2]));
         let gradient = normal(4, &[4, 3, 2, 2]);
@@ -103,7 +108,7 @@ mod tests {
         let clipped = &gradient / 2.0;
         let expected_momentum = &momentum * 0.9 + &clipped * 0.1;
         let nesterov = (&clipped * 0.1 + &expected_momentum * 0.9).view([4, 12]);
-        let update = orthogonalized(&nesterov).view([4, 3, 2, 2]) * (0.2 * 12f64.sqrt());
+        let update = orthogonalized(&nesterov, config.precision).view([4, 3, 2, 2]) * (0.2 * 12f64.sqrt());
         let expected = &start * (1.0 - lr * 0.1) - update * lr;
         step(&parameter, &momentum, config, 0.1, lr, Some(&Tensor::from(2f32)));
         let apart = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);

@@ -1,9 +1,9 @@
 //! `[train]`: the length of a run, its batches and its optimizer.
 
 use super::check;
-use mm_core::PrecisionConfig;
 use mm_core::config::{ConfigError, ConfigFile};
 use mm_core::optim::{AdamWConfig, MuonConfig, Schedule, ScheduleKind, UpdateRule};
+use mm_core::{Precision, PrecisionConfig};
 use serde::{Deserialize, Serialize};
 
 /// `[train]`: the length of a run, its batches and its optimizer.
@@ -241,11 +241,11 @@ impl TrainConfig {
         self.batch_size / self.accumulate
     }
 
-    /// How a variable is updated.
-    pub(crate) fn update_rule(&self, is_hidden_matrix: bool) -> UpdateRule {
+    /// How a variable is updated, in a run of `precision`.
+    pub(crate) fn update_rule(&self, is_hidden_matrix: bool, precision: Precision) -> UpdateRule {
         match self.optimizer {
             OptimizerKind::Muon if is_hidden_matrix => {
-                UpdateRule::Muon(MuonConfig { momentum: self.momentum })
+                UpdateRule::Muon(MuonConfig { momentum: self.momentum, precision })
             }
             OptimizerKind::AdamW | OptimizerKind::Muon => UpdateRule::AdamW,
         }

@@ -110,7 +110,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         let options = |name: &str| ParamOptions {
             lr_multiplier: train.layer_decay.powi(task.depth(name) as i32),
             has_weight_decay: task.has_weight_decay(name),
-            rule: train.update_rule(task.is_hidden_matrix(name)),
+            rule: train.update_rule(task.is_hidden_matrix(name), run.precision),
         };
         let optimizer = Optimizer::new(vs, train.adamw(), partition, options);
         let ema = train.ema.map(|decay| Ema::new(vs, decay));

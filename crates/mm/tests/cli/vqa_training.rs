@@ -4,6 +4,7 @@ use crate::common::{failure, success};
 use crate::distributed::{assert_same_losses, assert_same_weights};
 use crate::ranks;
 use crate::resume::assert_forty_steps_equal_twenty_a_kill_and_twenty_more;
+use mm_core::checkpoint::Weights;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -77,7 +78,7 @@ fn write(folder: &Path, model: &str, more: &str) -> PathBuf {
 #[test]
 fn a_model_with_dropout_resumes_bit_for_bit_and_every_checkpoint_opens() {
     let folder = tempfile::tempdir().unwrap();
-    let config = write_config(folder.path(), MCAN, "");
+    let config = write_config(folder.path(), MCAN, "optimizer = \"muon\"\n");
     assert_forty_steps_equal_twenty_a_kill_and_twenty_more(folder.path(), &config);
     for model in ["straight/model", "straight/checkpoints/latest"] {
         let (model, config) = (folder.path().join(model), config.to_str().unwrap());
@@ -109,6 +110,48 @@ fn adapters_of_blip_resume_bit_for_bit_and_the_merged_model_opens() {
     let answers = folder.path().join("straight/model/answers.json");
     let answers: Vec<String> = serde_json::from_slice(&std::fs::read(answers).unwrap()).unwrap();
     assert!(answers.contains(&"yes".to_owned()), "{answers:?}");
+}
+
+#[test]
+fn the_whole_of_blip_learns_the_answers_and_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = format!("[model]\nfrom = {:?}\n", golden("blip"));
+    let config = write(folder.path(), &model, "");
+    success(&["train", config.to_str().unwrap()]);
+    let run = folder.path().join("small");
+    let losses = ranks::losses(&run);
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    assert!(mean(&losses[30..]) < 0.7 * mean(&losses[..10]), "{losses:?}");
+    let first = success(&["eval", config.to_str().unwrap(), "--json"]);
+    let model = run.join("model");
+    assert_eq!(
+        success(&["eval", config.to_str().unwrap(), "--model", model.to_str().unwrap(), "--json"]),
+        first
+    );
+}
+
+/// The tensor of a run's last model.
+fn tensor(run: &Path, name: &str) -> Vec<f32> {
+    let weights = Weights::open(&run.join("model/model.safetensors")).unwrap();
+    Vec::try_from(weights.tensor(name).unwrap().view(-1)).unwrap()
+}
+
+#[test]
+fn word_vectors_of_a_file_fill_the_rows_of_their_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let glove = folder.path().join("glove.txt");
+    let row = |word: &str, value: &str| format!("{word}{}\n", format!(" {value}").repeat(16));
+    std::fs::write(&glove, row("circle", "0.25") + &row("many", "-0.5") + &row("aardvark", "1")).unwrap();
+    let model = NEW.replace("FUSION", MCAN).replace("vocab_size = 600", "min_word_count = 1");
+    let model = model.replace("[model]\n", &format!("[model]\nglove = {glove:?}\n"));
+    let config = write(folder.path(), &model, "");
+    success(&["train", config.to_str().unwrap(), "--set", "train.steps=1", "--set", "train.lr=1e-9"]);
+    let table = tensor(&folder.path().join("small"), "question.embedding.weight");
+    let rows: Vec<&[f32]> = table.chunks(16).collect();
+    for value in [0.25, -0.5] {
+        let filled = rows.iter().filter(|row| row.iter().all(|x| (x - value).abs() < 1e-6)).count();
+        assert_eq!(filled, 1, "{value}");
+    }
 }
 
 #[test]
