@@ -111,6 +111,19 @@ fn a_captioner_is_a_demo_of_its_own() {
 }
 
 #[test]
+fn the_demo_of_vqa_is_shorter_than_its_configuration_unless_full() {
+    for (arguments, steps) in [(&["demo", "vqa"][..], 1_900), (&["demo", "vqa", "--full"], 5_600)] {
+        let checkout = Checkout::new();
+        fs::create_dir(checkout.path("configs/vqa")).unwrap();
+        fs::write(checkout.path("configs/vqa/shapes.toml"), CONFIG).unwrap();
+        checkout.program("mm", "echo mm $* >> calls; mkdir -p runs/demo-vqa/model; exit 130");
+        checkout.xtask(arguments);
+        let train = "mm train configs/vqa/shapes.toml --set run.name=demo-vqa --set train.steps=";
+        assert_eq!(checkout.calls(), format!("{train}{steps} --resume latest\n"));
+    }
+}
+
+#[test]
 fn a_demo_starts_and_continues_by_the_same_command() {
     let checkout = Checkout::new();
     checkout.program("mm", "echo mm $* >> calls; mkdir -p runs/demo; exit 130");
@@ -244,7 +257,7 @@ fn a_round_trip_is_recorded_and_a_failure_is_named() {
             && text.contains("| openai-vit            | hf, then open_clip, then openai |")
     );
     assert!(text.contains("| 9           | 2: 0                 | 2.0e-6        |"), "{text}");
-    assert!(text.contains("| vit-gpt2-projected     | hf "), "{text}");
+    assert!(text.contains("| caption/vit-gpt2-projected | hf "), "{text}");
     assert!(checkout.calls().contains("--format open_clip --dtype f32"), "{}", checkout.calls());
     let captioner = format!("mm convert --from {}", checkout.path("data/goldens/caption/blip").display());
     assert!(checkout.calls().contains(&captioner), "{}", checkout.calls());
