@@ -80,8 +80,8 @@ def has_tokenizer(folder):
 
 
 def run_blip_vqa(model):
-    """The logits of answers, zero at padding. Each item is run alone: the decoder of a batch reads the padding
-    of its questions."""
+    """The logits of answers, zero at padding. Each item is run alone: the decoder of a batch reads the
+    padding of its questions."""
 
     def run(inputs):
         images = model.vision_model(pixel_values=inputs["pixel_values"]).last_hidden_state

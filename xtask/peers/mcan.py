@@ -3,8 +3,8 @@
     mcan.py [--precision f32|bf16] [--regions N] [--iterations N] [--warmup N] [--gflop-per-iteration N]
 
 Training steps of the model of xtask/goldens/shared/co_attention.py with fused AdamW, on features of image
-regions in memory. Prints one line of JSON, as crates/mm-vqa/examples/bench_mcan.rs does; the matrix products of
-an iteration are the same and passed on.
+regions in memory. Prints one line of JSON, as crates/mm-vqa/examples/bench_mcan.rs does; the matrix products
+of an iteration are the same and passed on.
 
 Made for torch 2.13.
 """

@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: one `cargo xtask run` of a configuration, with a name of its own and, for CLIP and VQA, a
-//! length of its own.
+//! `cargo xtask demo`: one `cargo xtask run` of a configuration, with a name of its own and, for CLIP and
+//! VQA, a length of its own.
 
 use std::fs;
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! The one training loop.
 //!
 //! A [`Task`] is a model with its data, its loss and its metrics; [`Trainer`] does everything else, the same
-//! way for every task: gradient accumulation, precision, clipping, AdamW or Muon, schedules, averaged weights,
-//! evaluation, logs, checkpoints and exact resume.
+//! way for every task: gradient accumulation, precision, clipping, AdamW or Muon, schedules, averaged
+//! weights, evaluation, logs, checkpoints and exact resume.
 //!
 //! # Configuration
 //! One TOML is one run. [`RunConfig`], [`DataConfig`], [`TrainConfig`] and [`EvalConfig`] are the tables that

@@ -22,9 +22,9 @@ pub struct ResNetConfig {
     pub depth: i64,
     /// Channels of the stem and of the first stage; each later stage has twice the last one's.
     pub width: i64,
-    /// Stages of blocks, from 1 to 4, which is He et al.'s. Each but the first halves the side of the features:
-    /// after 3 it is a sixteenth of the image's, as in models of CLEVR (Johnson et al. 2017, "Inferring and
-    /// executing programs for visual reasoning").
+    /// Stages of blocks, from 1 to 4, which is He et al.'s. Each but the first halves the side of the
+    /// features: after 3 it is a sixteenth of the image's, as in models of CLEVR (Johnson et al. 2017,
+    /// "Inferring and executing programs for visual reasoning").
     pub stages: usize,
     /// Side of the square input, in pixels; a multiple of [`ResNetConfig::stride`].
     pub image_size: i64,

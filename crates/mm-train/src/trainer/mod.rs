@@ -58,8 +58,8 @@ pub struct Run<'a> {
     pub precision: Precision,
 }
 
-/// Trains a task: gradient accumulation, precision, clipping, AdamW or Muon, schedules, averaged weights, evaluation,
-/// logs, checkpoints.
+/// Trains a task: gradient accumulation, precision, clipping, AdamW or Muon, schedules, averaged weights,
+/// evaluation, logs, checkpoints.
 pub struct Trainer<'a, T: Task> {
     task: T,
     config: &'a T::Config,
