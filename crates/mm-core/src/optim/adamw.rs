@@ -13,8 +13,9 @@ pub struct AdamWConfig {
     pub beta2: f64,
     /// Added to the root of the second moment.
     pub eps: f64,
-    /// Decoupled weight decay of the variables that [`ParamOptions::has_weight_decay`] selects and that have
-    /// two dimensions or more: biases, norms and scales have none.
+    /// Decoupled weight decay of the variables that
+    /// [`ParamOptions::has_weight_decay`](super::ParamOptions::has_weight_decay) selects and that have two
+    /// dimensions or more: biases, norms and scales have none.
     pub weight_decay: f64,
 }
 
