@@ -36,7 +36,7 @@ pub use dropout::Dropout;
 pub(crate) use dropout::dropout;
 pub use linear::Linear;
 pub use mlp::Mlp;
-pub use norm::{Embedding, LayerNorm};
+pub use norm::{Embedding, LayerNorm, RmsNorm};
 pub use parameter::{buffer, parameter, shapes_only, take_frozen, uninitialized};
 pub use patch::PatchEmbedding;
 pub use quantize::quantize_rows;

@@ -1,4 +1,4 @@
-//! Layer normalization and embeddings.
+//! Normalization and embeddings.
 
 use super::parameter;
 use crate::Precision;
@@ -33,6 +33,45 @@ impl LayerNorm {
     }
 }
 
+/// Root-mean-square normalization over the last dimension (Zhang & Sennrich 2019).
+#[derive(Debug)]
+pub struct RmsNorm {
+    weight: Tensor,
+    /// Norms in one pass.
+    count: i64,
+    width: i64,
+    eps: f64,
+}
+
+impl RmsNorm {
+    /// Creates `weight` `[width]` (one) below `path`.
+    pub fn new(path: &Path, width: i64, eps: f64) -> Self {
+        Self::stacked(path, 1, width, eps)
+    }
+
+    /// `count` norms in one pass, as of the queries and the keys of one projection: `weight` `[count * width]`
+    /// has the weights of one after another, and [`RmsNorm::forward`] takes `[..., count, heads, width]`.
+    pub fn stacked(path: &Path, count: i64, width: i64, eps: f64) -> Self {
+        let weight = parameter(path, "weight", &[count * width], Init::Const(1.0));
+        Self { weight, count, width, eps }
+    }
+
+    /// Normalizes `x` `[..., width]` and keeps its type.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let normalized = x.rms_norm([self.width], None::<&Tensor>, self.eps);
+        let weight = match self.count {
+            1 => self.weight.shallow_clone(),
+            count => self.weight.view([count, 1, self.width]),
+        };
+        (normalized * weight).to_kind(x.kind())
+    }
+
+    /// Prepares for inference in `precision`.
+    pub fn pack(&mut self, precision: Precision) {
+        self.weight = self.weight.detach().to_kind(precision.kind());
+    }
+}
+
 /// A table of vectors, `weight` `[rows, width]`.
 #[derive(Debug)]
 pub struct Embedding {
@@ -64,5 +103,37 @@ impl Embedding {
     /// Prepares for inference in `precision`.
     pub fn pack(&mut self, precision: Precision) {
         self.weight = self.weight.detach().to_kind(precision.kind());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mm_testing::normal;
+    use tch::nn::VarStore;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn stacked_norms_are_the_single_norms_and_equal_the_definition() {
+        let (width, eps) = (6, 1e-3);
+        let vs = VarStore::new(Device::Cpu);
+        let stacked = RmsNorm::stacked(&(vs.root() / "both"), 2, width, eps);
+        let weight = normal(1, &[2 * width]);
+        tch::no_grad(|| vs.variables()["both.weight"].shallow_clone().copy_(&weight));
+        let x = normal(2, &[5, 2, 3, width]);
+        let found = stacked.forward(&x);
+        for index in 0..2 {
+            let vs = VarStore::new(Device::Cpu);
+            let single = RmsNorm::new(&vs.root(), width, eps);
+            let weight = weight.narrow(0, index * width, width);
+            tch::no_grad(|| vs.variables()["weight"].shallow_clone().copy_(&weight));
+            let x = x.select(1, index);
+            let mean = x.square().mean_dim([-1i64].as_slice(), true, Kind::Float);
+            let expected = &x / (mean + eps).sqrt() * weight;
+            for found in [found.select(1, index), single.forward(&x)] {
+                let difference = (found - &expected).abs().max().double_value(&[]);
+                assert!(difference < 1e-5, "norm {index} differs by {difference}");
+            }
+        }
     }
 }
