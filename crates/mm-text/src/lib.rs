@@ -84,6 +84,8 @@ mod glove;
 mod lstm;
 mod question;
 pub mod rank;
+mod t5;
+mod t5_hf;
 mod tokenizer;
 mod tower;
 
@@ -96,5 +98,6 @@ pub use lstm::{LstmConfig, LstmEncoder};
 pub use question::{
     QuestionEncoder, QuestionEncoderConfig, QuestionEncoderSpec, QuestionStates, length_mask,
 };
+pub use t5::{T5Config, T5Encoder, T5FeedForward};
 pub use tokenizer::{TOKENIZER_FILES, TextClean, Tokenizer, train_bpe, train_word_level};
 pub use tower::{PooledToken, TextTower, TextTowerConfig, TextTowerSpec};
