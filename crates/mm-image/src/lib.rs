@@ -42,6 +42,7 @@ mod heat_map;
 mod heat_map_strip;
 mod jpeg;
 mod normalize;
+mod png_text;
 mod reduced;
 pub mod resize;
 
@@ -57,4 +58,5 @@ pub use format::{GIT_LFS_POINTER, IMAGE_EXTENSIONS, is_git_lfs_pointer, is_image
 pub use heat_map::overlay_heat_map;
 pub use heat_map_strip::{HeatMap, draw_strip};
 pub use normalize::Normalize;
+pub use png_text::{read_png_text, write_png_with_text};
 pub use reduced::{Reduced, largest_divisor};
