@@ -23,7 +23,8 @@ fn main() {
         .define("USE_C10D_GLOO", None)
         .include("shim") // for gloo's declarations
         .files(
-            ["shim", "int8", "dropout", "graph", "c10d", "reducer"].map(|name| format!("shim/{name}.cpp")),
+            ["shim", "int8", "conv", "winograd", "dropout", "generator", "graph", "c10d", "reducer"]
+                .map(|name| format!("shim/{name}.cpp")),
         );
     enable_nccl(&lib, &mut build);
     build.compile("mm_shim");

@@ -2,10 +2,10 @@
 //!
 //! A few C++ files (`shim/`) call the functions that training and fast inference need: the fused AdamW step,
 //! CPU and CUDA autocast, inference mode, clearing of gradients, gradient checkpointing, scalars with known
-//! gradients, dropout without a stored mask, generator states, vector instructions of the processor,
-//! memory-mapped files, linear layers packed for oneDNN in floats or int8, and c10d: the process groups of
-//! PyTorch's distributed training, Gloo and NCCL. This crate has no policy: `mm-core` decides which to use
-//! when.
+//! gradients, dropout without a stored mask, generators and their states, vector instructions of the
+//! processor, memory-mapped files, linear layers packed for oneDNN in floats or int8, packed and Winograd
+//! convolutions, group normalization, and c10d: the process groups of PyTorch's distributed training, Gloo
+//! and NCCL. This crate has no policy: `mm-core` decides which to use when.
 //!
 //! ```
 //! use tch::{Kind, Tensor};
@@ -18,9 +18,11 @@
 mod adamw;
 mod c10d;
 mod checkpointed;
+mod conv;
 mod cpu;
 mod dropout;
 mod error;
+mod generator;
 mod int8;
 mod known_gradients;
 mod mapped;
@@ -29,13 +31,16 @@ mod modes;
 mod packed;
 mod reducer;
 mod rng;
+mod winograd;
 
 pub use adamw::{AdamWStep, fused_adamw};
 pub use c10d::{Backend, C10dProcessGroup, ReduceOp, TcpStore};
 pub use checkpointed::checkpointed;
+pub use conv::{PackedConv, group_norm};
 pub use cpu::cpu_capability;
 pub use dropout::dropout;
 pub use error::{Error, Result};
+pub use generator::Generator;
 pub use int8::Int8Linear;
 pub use known_gradients::{grad_mode, scalar_with_gradients};
 pub use mapped::MappedFile;
@@ -44,6 +49,7 @@ pub use modes::{autocast_bf16, inference_mode, without_autocast};
 pub use packed::{PackedLinear, PostOp};
 pub use reducer::{Reduced, Reducer};
 pub use rng::RngState;
+pub use winograd::WinogradConv;
 
 /// libtorch has one CPU generator a process: tests that draw from it or restore it lock this.
 #[cfg(test)]

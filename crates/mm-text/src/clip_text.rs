@@ -304,6 +304,32 @@ impl ClipText {
         }
     }
 
+    /// The states of `input_ids` `[B, L]` before the first block and after each, `[B, L, hidden_size]`,
+    /// without the final norm: transformers' `hidden_states`. CLIP only, whose attention is causal; unlike
+    /// [`ClipText::forward`], at all positions.
+    pub fn hidden_states(&self, input_ids: &Tensor) -> Vec<Tensor> {
+        let x = self.embed(input_ids);
+        self.encoder.forward_states(x, &AttentionMask::causal())
+    }
+
+    /// The final norm of hidden states `[B, L, hidden_size]`.
+    pub fn final_norm(&self, states: &Tensor) -> Tensor {
+        self.final_layer_norm.forward(states)
+    }
+
+    /// From `states` `[B, L, hidden_size]`, the vector `[B, hidden_size]` at the end token of each text of
+    /// `input_ids` `[B, L]`. SigLIP's tower has no end token: the last position.
+    pub fn at_end_token(&self, states: &Tensor, input_ids: &Tensor) -> Tensor {
+        let length = input_ids.size()[1];
+        let positions = match &self.pooling {
+            Pooling::FirstEos(eos) => input_ids.eq(*eos).to_kind(Kind::Int64).argmax(1, true),
+            Pooling::LargestId => input_ids.argmax(1, true),
+            Pooling::Last(_) => input_ids.narrow(1, 0, 1).full_like(length - 1),
+        };
+        let width = states.size()[2];
+        states.gather(1, &positions.unsqueeze(-1).expand([-1, 1, width], false), false).squeeze_dim(1)
+    }
+
     /// The output with causal attention at `positions` `[B]`, the end of each text.
     fn pool_at(&self, input_ids: &Tensor, positions: &Tensor) -> Tensor {
         if input_ids.size()[0] == 0 {
@@ -315,9 +341,13 @@ impl ClipText {
 
     /// Maps `[B, L]` to `[B, D]`, at `positions` `[B]`.
     fn encode_at(&self, input_ids: &Tensor, mask: &AttentionMask, positions: &Tensor) -> Tensor {
+        self.final_layer_norm.forward(&self.encoder.forward_at(self.embed(input_ids), mask, positions))
+    }
+
+    /// Maps `[B, L]` to `[B, L, D]`.
+    fn embed(&self, input_ids: &Tensor) -> Tensor {
         let places = self.position_embedding.first(input_ids.size()[1]); // [L, D]
-        let x = self.token_embedding.forward(input_ids) + places; // [B, L, D]
-        self.final_layer_norm.forward(&self.encoder.forward_at(x, mask, positions))
+        self.token_embedding.forward(input_ids) + places
     }
 
     /// Prepares for inference in `precision`.

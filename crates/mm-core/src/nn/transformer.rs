@@ -130,6 +130,16 @@ impl Transformer {
             .fold(x, |x, (block, cache)| lock(block).forward_cached(&x, &mask, context_mask, cache))
     }
 
+    /// As [`Transformer::forward`], giving the input and the output of each block, `[B, L, width]`.
+    pub fn forward_states(&self, x: Tensor, mask: &AttentionMask) -> Vec<Tensor> {
+        let inputs = BlockInputs { mask: prepared(mask, &x), context: None, positions: None };
+        let mut states = vec![x];
+        for block in &self.blocks {
+            states.push(self.run(block, &states[states.len() - 1], &inputs));
+        }
+        states
+    }
+
     /// As [`Transformer::forward`], also giving each layer's attention weights `[B, heads, L, L]`.
     pub fn forward_with_weights(&self, x: Tensor, mask: &AttentionMask) -> (Tensor, Vec<Tensor>) {
         self.forward_blocks_with_weights(x, mask, None)

@@ -4,15 +4,17 @@ use tch::{Device, Kind, Tensor};
 
 /// Keys and values of the states that cross-attention reads, each `[G, heads, S, head]`.
 #[derive(Debug)]
-pub(in crate::nn) struct KeyValues {
+pub struct KeyValues {
+    /// The keys.
     pub keys: Tensor,
+    /// The values.
     pub values: Tensor,
 }
 
 impl KeyValues {
     /// The same, laid out for many steps of few queries on a CPU in f32: a product reads keys and values of a
     /// head in one run of memory.
-    pub fn for_decoding(self) -> Self {
+    pub(in crate::nn) fn for_decoding(self) -> Self {
         if self.keys.device() != Device::Cpu || self.keys.kind() != Kind::Float {
             return self;
         }
@@ -22,7 +24,7 @@ impl KeyValues {
 
     /// Keeps the contexts `order`, in this order and in the same memory: of `G` contexts, context
     /// `order[i]` becomes context `i`. `order[i] >= i` holds for all `i`.
-    pub fn keep(&mut self, order: &[i64]) {
+    pub(in crate::nn) fn keep(&mut self, order: &[i64]) {
         for tensor in [&mut self.keys, &mut self.values] {
             for (to, &from) in (0..).zip(order).filter(|(to, from)| to != *from) {
                 tensor.narrow(0, to, 1).copy_(&tensor.narrow(0, from, 1));

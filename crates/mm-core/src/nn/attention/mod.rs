@@ -6,7 +6,8 @@ mod scores;
 #[cfg(test)]
 mod tests;
 
-pub(super) use cache::{KeyValues, LayerCache};
+pub use cache::KeyValues;
+pub(super) use cache::LayerCache;
 pub use mask::AttentionMask;
 
 use super::{Dropout, Linear};
@@ -113,7 +114,10 @@ impl Attention {
     }
 
     /// As [`Attention::forward_context`], with the keys and values of [`Attention::project_context`].
-    pub(super) fn forward_projected(&self, x: &Tensor, context: &KeyValues, mask: &AttentionMask) -> Tensor {
+    ///
+    /// # Panics
+    /// As [`Attention::forward_context`].
+    pub fn forward_projected(&self, x: &Tensor, context: &KeyValues, mask: &AttentionMask) -> Tensor {
         let KeyValues { keys, values } = context;
         let q = self.queries_by_context(x, keys.size()[0]);
         let attended = merge_heads(&attend(&q, keys, values, &prepare(mask, &q, keys), &self.dropout));
@@ -128,10 +132,24 @@ impl Attention {
         context: &Tensor,
         mask: &AttentionMask,
     ) -> (Tensor, Tensor) {
-        let KeyValues { keys, values } = self.project_context(context);
+        self.forward_projected_with_weights(x, &self.project_context(context), mask)
+    }
+
+    /// As [`Attention::forward_projected`], also giving the attention weights `[B, heads, L, S]`, which are
+    /// part of the graph. Slower; for analysis.
+    ///
+    /// # Panics
+    /// As [`Attention::forward_context`].
+    pub fn forward_projected_with_weights(
+        &self,
+        x: &Tensor,
+        context: &KeyValues,
+        mask: &AttentionMask,
+    ) -> (Tensor, Tensor) {
+        let KeyValues { keys, values } = context;
         let (batch, length, _) = x.size3().expect("attention input is [B, L, width]");
         let q = self.queries_by_context(x, keys.size()[0]); // [G, heads, B / G * L, head]
-        let (attended, weights) = attend_with_weights(&q, &keys, &values, &prepare(mask, &q, &keys));
+        let (attended, weights) = attend_with_weights(&q, keys, values, &prepare(mask, &q, keys));
         let (groups, heads, _, states) = weights.size4().expect("weights are [G, heads, L, S]");
         let weights = weights.view([groups, heads, batch / groups, length, states]).transpose(1, 2);
         let attended = merge_heads(&attended).view_as(x);
@@ -154,7 +172,7 @@ impl Attention {
     ///
     /// # Panics
     /// This is self-attention.
-    pub(super) fn project_context(&self, context: &Tensor) -> KeyValues {
+    pub fn project_context(&self, context: &Tensor) -> KeyValues {
         let Projections::Cross { kv_proj, .. } = &self.projections else {
             panic!("self-attention has no context");
         };

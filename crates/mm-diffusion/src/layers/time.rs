@@ -1,0 +1,57 @@
+//! Embeddings of timesteps and of other numbers.
+
+use mm_core::Precision;
+use mm_core::nn::Linear;
+use tch::nn::Path;
+use tch::{Kind, Tensor};
+
+/// Sinusoids of `numbers` `[N]` (Vaswani et al. 2017, section 3.5), in f32: `[N, width]`, sines before
+/// cosines, or after them with `cosines_first`. Frequencies fall from 1 to 1/10,000 over `width / 2 - shift`
+/// steps.
+pub(crate) fn sinusoid(numbers: &Tensor, width: i64, cosines_first: bool, shift: f64) -> Tensor {
+    let half = width / 2;
+    let exponents = Tensor::arange(half, (Kind::Float, numbers.device())) * -(10_000f64.ln());
+    let frequencies = (exponents / (half as f64 - shift)).exp();
+    let angles = numbers.to_kind(Kind::Float).unsqueeze(-1) * frequencies; // [N, half]
+    let (sines, cosines) = (angles.sin(), angles.cos());
+    let halves = if cosines_first { [cosines, sines] } else { [sines, cosines] };
+    Tensor::cat(&halves, -1).constant_pad_nd([0, width % 2])
+}
+
+/// Two linear layers with SiLU between them: `linear_1`, `linear_2`.
+#[derive(Debug)]
+pub(crate) struct TimeEmbedding {
+    /// From the guidance scale of a distilled model, added to the input.
+    cond_proj: Option<Linear>,
+    linear_1: Linear,
+    linear_2: Linear,
+}
+
+impl TimeEmbedding {
+    /// Maps `input` numbers to `width`; `cond_width` is that of an added condition.
+    pub(crate) fn new(path: &Path, input: i64, width: i64, cond_width: Option<i64>) -> Self {
+        let std = |inputs: i64| (inputs as f64).powf(-0.5);
+        let cond_proj = |cond| Linear::without_bias(&(path / "cond_proj"), cond, input, std(cond));
+        Self {
+            cond_proj: cond_width.map(cond_proj),
+            linear_1: Linear::new(&(path / "linear_1"), input, width, std(input)),
+            linear_2: Linear::new(&(path / "linear_2"), width, width, std(width)),
+        }
+    }
+
+    /// Maps `x` `[B, input]` to `[B, width]`.
+    pub(crate) fn forward(&self, x: &Tensor, condition: Option<&Tensor>) -> Tensor {
+        let x = match (&self.cond_proj, condition) {
+            (Some(cond_proj), Some(condition)) => x + cond_proj.forward(condition),
+            _ => x.shallow_clone(),
+        };
+        self.linear_2.forward(&self.linear_1.forward(&x).silu())
+    }
+
+    /// Prepares for inference in `precision`.
+    pub(crate) fn pack(&mut self, precision: Precision) {
+        self.cond_proj.iter_mut().for_each(|layer| layer.pack(precision));
+        self.linear_1.pack(precision);
+        self.linear_2.pack(precision);
+    }
+}

@@ -1,0 +1,128 @@
+//! The model that a pipeline calls at each step.
+
+use crate::Result;
+use crate::sd3::{Sd3Condition, Sd3Transformer};
+use crate::text::TextConditions;
+use crate::unet::{TextKeyValues, UNet, UNetInputs};
+use mm_core::Precision;
+use tch::{Kind, Tensor};
+
+/// A U-Net or a transformer.
+#[derive(Debug)]
+pub(crate) enum Denoiser {
+    UNet(UNet),
+    Transformer(Sd3Transformer),
+}
+
+/// What a denoiser reads beside noisy latents of R rows, computed once for all steps.
+pub(crate) struct Conditions {
+    text: Text,
+    pooled: Option<Tensor>,
+    /// SDXL's six sizes, `[R, 6]`.
+    sizes: Option<Tensor>,
+    /// The guidance scale of a distilled model, `[R, D]`.
+    guidance: Option<Tensor>,
+}
+
+enum Text {
+    /// Of a U-Net: for each group of rows that share a prompt.
+    KeyValues(TextKeyValues),
+    States {
+        states: Tensor,
+        mask: Option<Tensor>,
+    },
+}
+
+impl Denoiser {
+    /// Channels of the input.
+    pub(crate) fn in_channels(&self) -> i64 {
+        match self {
+            Self::UNet(unet) => unet.config().in_channels,
+            Self::Transformer(transformer) => transformer.config().in_channels,
+        }
+    }
+
+    /// Side of the latents that the model is made for.
+    pub(crate) fn sample_size(&self) -> i64 {
+        match self {
+            Self::UNet(unet) => unet.config().sample_size,
+            Self::Transformer(transformer) => transformer.config().sample_size,
+        }
+    }
+
+    /// The number that sides of latents must be a multiple of.
+    pub(crate) fn unit(&self) -> i64 {
+        match self {
+            Self::UNet(_) => 1,
+            Self::Transformer(transformer) => transformer.config().patch_size,
+        }
+    }
+
+    /// Width of a distilled model's embedded guidance scale.
+    pub(crate) fn guidance_width(&self) -> Option<i64> {
+        match self {
+            Self::UNet(unet) => unet.config().time_cond_proj_dim,
+            Self::Transformer(_) => None,
+        }
+    }
+
+    /// Prepares `text` of `branches` branches of equal size for all steps. Where all prompts of a branch are
+    /// the same, their keys and values are computed once.
+    pub(crate) fn prepare(
+        &self,
+        text: TextConditions,
+        branches: i64,
+        same_prompts: bool,
+        sizes: Option<Tensor>,
+        guidance: Option<Tensor>,
+    ) -> Conditions {
+        let TextConditions { states, pooled, mask } = text;
+        let text = match self {
+            Self::UNet(unet) => {
+                let rows = states.size()[0] / branches;
+                let states = if same_prompts && rows > 1 {
+                    let first = Tensor::arange(branches, (Kind::Int64, states.device())) * rows;
+                    states.index_select(0, &first)
+                } else {
+                    states
+                };
+                Text::KeyValues(unet.project_text(&states))
+            }
+            Self::Transformer(_) => Text::States { states, mask },
+        };
+        Conditions { text, pooled, sizes, guidance }
+    }
+
+    /// The output for `sample` `[R, C, h, w]` at `timestep`, in f32.
+    pub(crate) fn forward(&self, sample: &Tensor, timestep: f64, conditions: &Conditions) -> Result<Tensor> {
+        let rows = sample.size()[0];
+        let timestep = Tensor::full([rows], timestep, (Kind::Float, sample.device()));
+        let output = match (self, &conditions.text) {
+            (Self::UNet(unet), Text::KeyValues(text)) => unet.forward(UNetInputs {
+                sample,
+                timestep: &timestep,
+                text,
+                added: conditions.pooled.as_ref().zip(conditions.sizes.as_ref()),
+                guidance: conditions.guidance.as_ref(),
+            })?,
+            (Self::Transformer(transformer), Text::States { states, mask }) => {
+                let pooled = conditions.pooled.as_ref().expect("a transformer's text has a vector");
+                let condition = Sd3Condition {
+                    encoder_hidden_states: states,
+                    pooled_projections: pooled,
+                    attention_mask: mask.as_ref(),
+                };
+                transformer.forward(sample, &timestep, &condition)?
+            }
+            _ => unreachable!("conditions are prepared by the same denoiser"),
+        };
+        Ok(output.to_kind(Kind::Float))
+    }
+
+    pub(crate) fn pack(&mut self, precision: Precision) {
+        match self {
+            Self::UNet(unet) => unet.pack(precision),
+            Self::Transformer(transformer) => transformer.pack(precision),
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Pipelines: from prompts and images to images.
+
+mod denoiser;
+mod edit;
+mod images;
+mod open;
+mod options;
+mod sample;
+
+pub use edit::{Edit, EditKind};
+pub use open::{DiffusionPipeline, PipelineOptions};
+pub use options::{GenerateOptions, ImageRequest, Settings};
+pub use sample::StepProgress;
+
+pub(crate) use denoiser::Denoiser;

@@ -1,0 +1,420 @@
+//! The loop from noise to images.
+
+use super::denoiser::Conditions;
+use super::edit::{Edit, EditKind};
+use super::images::{to_mask, to_pictures, to_pixel_values};
+use super::open::{DiffusionPipeline, Family};
+use super::options::{GenerateOptions, ImageRequest, Settings, legal_side};
+use crate::noise::ImageNoise;
+use crate::schedulers::{Scheduler, SchedulerOptions};
+use crate::text::{TextConditions, guidance_embedding};
+use crate::{Error, Result};
+use mm_image::RgbImage;
+use mm_sys::inference_mode;
+use tch::{Kind, Tensor};
+
+/// Pixels that are decoded at once: small images together, large ones one after the other.
+const DECODED_AT_ONCE: i64 = 512 * 512;
+
+/// A step that is done.
+pub struct StepProgress<'a> {
+    /// Calls of the model so far.
+    pub call: usize,
+    /// All calls.
+    pub calls: usize,
+    /// Latents, or pixels of a model without an autoencoder, `[N, C, h, w]`.
+    pub sample: &'a Tensor,
+    /// The estimate of the noise-free sample before this step.
+    pub original: &'a dyn Fn() -> Tensor,
+}
+
+/// What a run works on, beside the prompts.
+struct Start {
+    /// The noisy sample, `[N, C, h, w]`.
+    sample: Tensor,
+    /// Channels that the model reads beside the sample, for each branch of guidance.
+    extra: Vec<Option<Tensor>>,
+    /// Where a part of an image is kept by a model that does not read it: the part's inverse mask, the
+    /// image's latents and the noise that they get.
+    kept: Option<(Tensor, Tensor, Tensor)>,
+}
+
+/// The branches of guidance, of which each is a prediction for all images.
+struct Guidance {
+    /// The calls of a step, each for one branch or for all.
+    passes: Vec<(Conditions, Option<Tensor>, i64)>,
+    /// The prompts alone, where some steps have no guidance.
+    alone: Option<(Conditions, Option<Tensor>, i64)>,
+}
+
+impl DiffusionPipeline {
+    /// The settings that images of `options`, and of an edit, are made with.
+    ///
+    /// # Errors
+    /// A setting is out of its range, or the model is not made for the edit.
+    pub fn settings(&self, options: &GenerateOptions, edit: Option<&Edit>) -> Result<Settings> {
+        options.validate()?;
+        edit.map_or(Ok(()), Edit::validate)?;
+        self.check_edit(edit)?;
+        let (default_steps, default_guidance) = self.family.defaults();
+        let steps = options.steps.unwrap_or(default_steps);
+        let (steps, skipped) = edit.map_or(Ok((steps, 0)), |edit| edit.steps(steps))?;
+        let unit = self.reduction() * self.denoiser.unit();
+        let own = self.denoiser.sample_size() * self.reduction();
+        let given = edit.map(|edit| {
+            let (width, height) = edit.image.dimensions();
+            let down = |side: u32| (i64::from(side) / unit).max(1) * unit;
+            (down(width), down(height))
+        });
+        let (width, height) = given.unwrap_or((own, own));
+        let width = legal_side("width", options.width.unwrap_or(width), unit)?;
+        let height = legal_side("height", options.height.unwrap_or(height), unit)?;
+        let scheduler = self.build_scheduler(steps, width, height, options)?;
+        Ok(Settings {
+            width,
+            height,
+            steps,
+            calls: scheduler.timesteps().len() - skipped * scheduler.order(),
+            guidance_scale: options.guidance_scale.unwrap_or(default_guidance),
+            image_guidance_scale: (self.family == Family::Pix2Pix).then_some(options.image_guidance_scale),
+            guidance_rescale: options.guidance_rescale,
+            guidance_interval: options.guidance_interval,
+            strength: edit.and_then(Edit::strength),
+            clip_skip: options.clip_skip,
+            eta: options.eta,
+            scheduler: self.scheduler.effective(),
+        })
+    }
+
+    fn check_edit(&self, edit: Option<&Edit>) -> Result<()> {
+        let (reads, latents) = (self.denoiser.in_channels(), self.latent_channels());
+        let refuse = |problem: &str| Err(Error::Request(problem.to_owned()));
+        let instructs = reads == 2 * latents;
+        let inpaints = reads == 2 * latents + 1;
+        match edit.map(|edit| &edit.kind) {
+            Some(EditKind::Instruct) if !instructs => {
+                refuse("the model is not made for instructions: edit with a strength, or with a mask")
+            }
+            Some(EditKind::Inpaint { .. }) if instructs => {
+                refuse("the model edits by instructions alone: no mask")
+            }
+            Some(EditKind::ImageToImage { .. }) if instructs || inpaints => refuse(
+                "the model reads an image of its own: give it an instruction or a mask, and no strength alone",
+            ),
+            None if inpaints => refuse("the model paints parts of images: give it an image and a mask"),
+            // A model in pixels also generates: its training leaves the image out at times.
+            None if instructs && self.family == Family::Pix2Pix => {
+                refuse("the model edits images by instructions: give it an image")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn build_scheduler(
+        &self,
+        steps: usize,
+        width: i64,
+        height: i64,
+        options: &GenerateOptions,
+    ) -> Result<Box<dyn Scheduler>> {
+        let unit = self.reduction() * self.denoiser.unit();
+        let mu = self.scheduler.dynamic_shift(((width / unit) * (height / unit)) as usize);
+        self.scheduler.build(steps, &SchedulerOptions { eta: options.eta, mu, ..SchedulerOptions::default() })
+    }
+
+    /// The images of `requests`, each of its own seed whatever the batch.
+    ///
+    /// # Errors
+    /// As [`DiffusionPipeline::settings`]; `on_step` fails; or a number is not finite.
+    pub fn generate(
+        &self,
+        requests: &[ImageRequest],
+        edit: Option<&Edit>,
+        options: &GenerateOptions,
+        on_step: &mut dyn FnMut(&StepProgress) -> Result<()>,
+    ) -> Result<Vec<RgbImage>> {
+        let sample = self.sample(requests, edit, options, on_step)?;
+        let per_image = sample.size()[2..].iter().product::<i64>() * self.reduction().pow(2);
+        let at_once = (DECODED_AT_ONCE / per_image.max(1)).max(1);
+        let mut pictures = Vec::with_capacity(requests.len());
+        for part in sample.split(at_once, 0) {
+            pictures.extend(to_pictures(&self.decode(&part, options.tiled_decoding)));
+        }
+        Ok(pictures)
+    }
+
+    /// Pixels `[N, 3, H, W]`, about -1 to 1, of a sample `[N, C, h, w]`.
+    pub fn decode(&self, sample: &Tensor, tiled: bool) -> Tensor {
+        inference_mode(|| match &self.vae {
+            None => sample.shallow_clone(),
+            Some(vae) if tiled => vae.decode_tiled(&vae.unscale_latents(sample)),
+            Some(vae) => vae.decode(&vae.unscale_latents(sample)),
+        })
+    }
+
+    /// The sample `[N, C, h, w]` after the last step: latents as the denoiser has them, or pixels of a model
+    /// without an autoencoder.
+    ///
+    /// # Errors
+    /// As [`DiffusionPipeline::generate`].
+    pub fn sample(
+        &self,
+        requests: &[ImageRequest],
+        edit: Option<&Edit>,
+        options: &GenerateOptions,
+        on_step: &mut dyn FnMut(&StepProgress) -> Result<()>,
+    ) -> Result<Tensor> {
+        if requests.is_empty() {
+            return Err(Error::Request("there is no prompt".to_owned()));
+        }
+        let settings = self.settings(options, edit)?;
+        inference_mode(|| self.run(requests, edit, options, &settings, on_step))
+    }
+
+    fn run(
+        &self,
+        requests: &[ImageRequest],
+        edit: Option<&Edit>,
+        options: &GenerateOptions,
+        settings: &Settings,
+        on_step: &mut dyn FnMut(&StepProgress) -> Result<()>,
+    ) -> Result<Tensor> {
+        let mut scheduler = self.build_scheduler(settings.steps, settings.width, settings.height, options)?;
+        let timesteps = scheduler.timesteps().to_vec();
+        let first = timesteps.len() - settings.calls;
+        scheduler.set_begin_index(first)?;
+        let mut noise = ImageNoise::new(&requests.iter().map(|request| request.seed).collect::<Vec<_>>());
+        let Start { mut sample, extra, kept } =
+            self.start(edit, settings, scheduler.as_ref(), first, requests.len(), &mut noise)?;
+        let guidance = self.guidance(requests, options, settings, &extra)?;
+        let shape = sample.size()[1..].to_vec();
+        for call in first..timesteps.len() {
+            let share = (call - first) as f64 / settings.calls as f64;
+            let [from, to] = settings.guidance_interval;
+            let input = scheduler.scale_model_input(&sample, call);
+            let predict = |(conditions, extra, branches): &(Conditions, Option<Tensor>, i64)| {
+                let rows = input.repeat([*branches, 1, 1, 1]);
+                let rows =
+                    extra.as_ref().map_or(rows.shallow_clone(), |extra| Tensor::cat(&[&rows, extra], 1));
+                self.denoiser.forward(&rows, timesteps[call], conditions)
+            };
+            let output = match &guidance.alone {
+                Some(alone) if share < from || share > to => predict(alone)?,
+                _ => {
+                    let outputs: Result<Vec<Tensor>> = guidance.passes.iter().map(predict).collect();
+                    self.combine(&Tensor::cat(&outputs?, 0), requests.len() as i64, settings)
+                }
+            };
+            let before = sample.shallow_clone();
+            let mut failed = None;
+            sample = scheduler.step(&output, call, &sample, &mut || {
+                let drawn = noise.draw(&shape).map(|noise| noise.to_device(self.device));
+                drawn.unwrap_or_else(|error| {
+                    failed = Some(error);
+                    before.zeros_like()
+                })
+            })?;
+            failed.map_or(Ok(()), Err)?;
+            if let Some((keeps, image, noise)) = &kept {
+                let known = match call + 1 < timesteps.len() {
+                    true => scheduler.add_noise(image, noise, call + 1),
+                    false => image.shallow_clone(),
+                };
+                sample = known * keeps + &sample * (1.0 - keeps);
+            }
+            let original = || scheduler.pred_original_sample(&output, call, &before);
+            let (call, calls) = (call + 1 - first, settings.calls);
+            on_step(&StepProgress { call, calls, sample: &sample, original: &original })?;
+        }
+        check_finite(&sample, requests)?;
+        Ok(sample)
+    }
+
+    /// The sample that a run starts from. The order of the draws is diffusers'.
+    fn start(
+        &self,
+        edit: Option<&Edit>,
+        settings: &Settings,
+        scheduler: &dyn Scheduler,
+        first: usize,
+        count: usize,
+        noise: &mut ImageNoise,
+    ) -> Result<Start> {
+        let (width, height) = (settings.width, settings.height);
+        let (rows, columns) = (height / self.reduction(), width / self.reduction());
+        let shape = [self.latent_channels(), rows, columns];
+        let mut draw = || -> Result<Tensor> { Ok(noise.draw(&shape)?.to_device(self.device)) };
+        let from_noise = |noise: &Tensor| noise * scheduler.init_noise_sigma();
+        let pixels = edit.map(|edit| to_pixel_values(&edit.image, width, height).to_device(self.device));
+        let all = |x: Tensor| x.repeat([count as i64, 1, 1, 1]);
+        match (edit.map(|edit| &edit.kind), pixels) {
+            (Some(EditKind::ImageToImage { .. }), Some(pixels)) => {
+                let image = self.encode(&pixels, count, &mut draw)?;
+                let sample = scheduler.add_noise(&image, &draw()?, first);
+                Ok(Start { sample, extra: vec![None], kept: None })
+            }
+            (Some(EditKind::Inpaint { mask, .. }), Some(pixels)) => {
+                let reads_image = self.denoiser.in_channels() > shape[0];
+                let mask = to_mask(mask, width, height).to_device(self.device);
+                let from_start = settings.strength == Some(1.0);
+                let image = match reads_image && from_start {
+                    true => None,
+                    false => Some(self.encode(&pixels, count, &mut draw)?),
+                };
+                let noise = draw()?;
+                let sample = match &image {
+                    Some(image) if !from_start => scheduler.add_noise(image, &noise, first),
+                    _ => from_noise(&noise),
+                };
+                let rest = self.encode(&(&pixels * mask.lt(0.5)), count, &mut draw)?;
+                let mask = all(mask.upsample_nearest2d([rows, columns], None, None));
+                Ok(match (reads_image, image) {
+                    (false, Some(image)) => {
+                        Start { sample, extra: vec![None], kept: Some((1.0 - mask, image, noise)) }
+                    }
+                    _ => Start { sample, extra: vec![Some(Tensor::cat(&[mask, rest], 1))], kept: None },
+                })
+            }
+            (Some(EditKind::Instruct), Some(pixels)) => {
+                // The mean of the latents, not scaled, as the models were trained.
+                let image =
+                    all(self.vae.as_ref().map_or(pixels.shallow_clone(), |vae| vae.encode(&pixels).mean));
+                let none = image.zeros_like();
+                let sample = from_noise(&draw()?);
+                Ok(Start {
+                    sample,
+                    extra: vec![Some(image.shallow_clone()), Some(image), Some(none)],
+                    kept: None,
+                })
+            }
+            _ => {
+                let sample = from_noise(&draw()?);
+                let reads_image = self.denoiser.in_channels() > shape[0];
+                let extra = reads_image.then(|| sample.zeros_like());
+                Ok(Start { sample, extra: vec![extra], kept: None })
+            }
+        }
+    }
+
+    /// The latents of `pixels` `[1, 3, H, W]` for `count` images, each drawn from its own noise.
+    fn encode(
+        &self,
+        pixels: &Tensor,
+        count: usize,
+        draw: &mut dyn FnMut() -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let Some(vae) = &self.vae else { return Ok(pixels.repeat([count as i64, 1, 1, 1])) };
+        Ok(vae.scale_latents(&vae.encode(pixels).sample(&draw()?)))
+    }
+
+    /// The branches of guidance: no prompt (or the negative one) and the prompt; of an instructed edit the
+    /// instruction, the image alone, and neither.
+    fn guidance(
+        &self,
+        requests: &[ImageRequest],
+        options: &GenerateOptions,
+        settings: &Settings,
+        extra: &[Option<Tensor>],
+    ) -> Result<Guidance> {
+        let prompts: Vec<&str> = requests.iter().map(|request| request.prompt.as_str()).collect();
+        let negative: Vec<Option<&str>> =
+            requests.iter().map(|request| request.negative_prompt.as_deref()).collect();
+        for (prompt, end) in self.text.cut(&prompts)? {
+            tracing::warn!("the end of the prompt {prompt:?} is not read, it is too long: {end:?}");
+        }
+        let same = requests.iter().all(|request| {
+            request.prompt == requests[0].prompt && request.negative_prompt == requests[0].negative_prompt
+        });
+        let positive = self.text.encode(&prompts, options.clip_skip)?;
+        let count = requests.len() as i64;
+        let prepare = |text: TextConditions, branches: i64| {
+            let rows = branches * count;
+            let on = (Kind::Float, self.device);
+            let (height, width) = (settings.height as f64, settings.width as f64);
+            let sizes = (self.family == Family::Sdxl).then(|| {
+                let sizes =
+                    Tensor::from_slice(&[height, width, 0.0, 0.0, height, width]).to_kind(Kind::Float);
+                sizes.to_device(self.device).expand([rows, 6], false)
+            });
+            let guidance = self
+                .denoiser
+                .guidance_width()
+                .map(|width| guidance_embedding(settings.guidance_scale, rows, width, on.1));
+            self.denoiser.prepare(text, branches, same, sizes, guidance)
+        };
+        let edits = extra.len() == 3;
+        let is_guided = settings.guidance_scale > 1.0
+            && self.denoiser.guidance_width().is_none()
+            && (!edits || options.image_guidance_scale >= 1.0);
+        let first_extra = || extra[0].as_ref().map(Tensor::shallow_clone);
+        if !is_guided {
+            return Ok(Guidance { passes: vec![(prepare(positive, 1), first_extra(), 1)], alone: None });
+        }
+        let negative = self.text.encode_negative(&negative, &positive)?;
+        let branches: Vec<(&TextConditions, Option<Tensor>)> = match edits {
+            true => [&positive, &negative, &negative]
+                .into_iter()
+                .zip(extra.iter().map(|extra| extra.as_ref().map(Tensor::shallow_clone)))
+                .collect(),
+            false => vec![(&negative, first_extra()), (&positive, first_extra())],
+        };
+        let same_text = |text: &TextConditions| TextConditions {
+            states: text.states.shallow_clone(),
+            pooled: text.pooled.as_ref().map(Tensor::shallow_clone),
+            mask: text.mask.as_ref().map(Tensor::shallow_clone),
+        };
+        let passes = if options.guidance_in_two_passes {
+            branches.into_iter().map(|(text, extra)| (prepare(same_text(text), 1), extra, 1)).collect()
+        } else {
+            let count = branches.len() as i64;
+            let extra: Option<Vec<&Tensor>> = branches.iter().map(|(_, extra)| extra.as_ref()).collect();
+            let extra = extra.map(|all| Tensor::cat(&all, 0));
+            let texts: Vec<&TextConditions> = branches.iter().map(|&(text, _)| text).collect();
+            let text = texts[1..].iter().fold(same_text(texts[0]), |all, text| all.followed_by(text));
+            vec![(prepare(text, count), extra, count)]
+        };
+        let alone =
+            (settings.guidance_interval != [0.0, 1.0]).then(|| (prepare(positive, 1), first_extra(), 1));
+        Ok(Guidance { passes, alone })
+    }
+
+    /// The guided prediction from those of the branches, `[branches * N, C, h, w]`.
+    fn combine(&self, outputs: &Tensor, count: i64, settings: &Settings) -> Tensor {
+        let parts = outputs.split(count, 0);
+        match &parts[..] {
+            [alone] => alone.shallow_clone(),
+            [none, prompt] => {
+                let guided = none + (prompt - none) * settings.guidance_scale;
+                rescaled(guided, prompt, settings.guidance_rescale)
+            }
+            [instruction, image, none] => {
+                let image_scale = settings.image_guidance_scale.unwrap_or(1.0);
+                none + (instruction - image) * settings.guidance_scale + (image - none) * image_scale
+            }
+            _ => unreachable!("guidance has one, two or three branches"),
+        }
+    }
+}
+
+/// `guided`, with a `share` of it brought to the deviation of `prompt`.
+fn rescaled(guided: Tensor, prompt: &Tensor, share: f64) -> Tensor {
+    if share == 0.0 {
+        return guided;
+    }
+    let deviation = |x: &Tensor| x.std_dim([1i64, 2, 3].as_slice(), true, true);
+    let factor = deviation(prompt) / deviation(&guided);
+    &guided * factor * share + guided * (1.0 - share)
+}
+
+/// Refuses a sample with numbers that are not finite, by its seed.
+fn check_finite(sample: &Tensor, requests: &[ImageRequest]) -> Result<()> {
+    for (index, request) in (0..).zip(requests) {
+        if sample.get(index).isfinite().all().int64_value(&[]) == 0 {
+            return Err(Error::Model(format!(
+                "the image of seed {} has numbers that are not finite: try precision f32, or another scheduler",
+                request.seed
+            )));
+        }
+    }
+    Ok(())
+}
