@@ -39,7 +39,6 @@ fn states_equal_transformers_with_and_without_a_mask() {
             let found = tch::no_grad(|| [encoder.forward(ids, None), encoder.forward(ids, Some(mask))]);
             for (found, expected) in found.iter().zip([&expected["output"], &expected["masked"]]) {
                 let difference = largest_difference(found, expected);
-                println!("{name}, packed {precision:?}: {difference:e}");
                 assert!(difference <= 1e-4, "{name}, packed {precision:?}: differs by {difference}");
             }
         }
