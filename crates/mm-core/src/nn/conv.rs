@@ -7,8 +7,11 @@ use tch::nn::{Init, Path};
 use tch::{Device, Kind, Tensor};
 
 /// With as many channels in and out, a 3 x 3 convolution by Winograd's algorithm is faster than oneDNN's direct
-/// one: the transforms cost as much as they save below.
-const WINOGRAD_CHANNELS: i64 = 256;
+/// one, in f32 two to three times: below, the transforms cost as much as they save in bf16.
+const WINOGRAD_CHANNELS: i64 = 64;
+
+/// Why a packed convolution does not fail.
+const FITS: &str = "an image has the channels of its convolution";
 
 /// `x` `[B, C, H, W]` laid out channels-last: the channels of a position are next to each other, as oneDNN's
 /// convolutions have them, and `[B, H * W, C]` is a view.
@@ -93,21 +96,29 @@ impl Conv2d {
         }
     }
 
-    fn winograd(conv: &WinogradConv, x: &Tensor, other: Option<&Tensor>) -> Tensor {
-        conv.forward(&channels_last(&x.to_kind(Kind::Float)), other)
-            .expect("an image has the channels of its convolution")
+    /// As [`Conv2d::forward`] of `x` with each pixel repeated to 2 x 2.
+    pub fn forward_doubled(&self, x: &Tensor) -> Tensor {
+        if let Weights::Winograd(winograd) = &self.weights {
+            return winograd.forward_doubled(&channels_last(&x.to_kind(winograd.kind()))).expect(FITS);
+        }
+        let (_, _, height, width) = x.size4().expect("an image is [B, C, H, W]");
+        self.forward(&x.upsample_nearest2d([2 * height, 2 * width], None, None))
     }
 
-    /// Prepares for inference in `precision`, with the weight laid out for oneDNN, or transformed for
-    /// Winograd's algorithm where that is faster in f32. int8 is for linear layers: a convolution then computes
-    /// in f32.
+    fn winograd(conv: &WinogradConv, x: &Tensor, other: Option<&Tensor>) -> Tensor {
+        let channels_last = |x: &Tensor| channels_last(&x.to_kind(conv.kind()));
+        conv.forward(&channels_last(x), other.map(channels_last).as_ref()).expect(FITS)
+    }
+
+    /// Prepares for inference in `precision`, with the weight laid out for oneDNN, or for Winograd's algorithm
+    /// where that is faster. int8 is for linear layers: a convolution then computes in f32.
     pub fn pack(&mut self, precision: Precision) {
         if let Weights::Plain { weight, bias } = &self.weights {
             let kind = precision.kind();
             let (output, input, kernel, _) = weight.size4().expect("a weight is [out, in, k, k]");
             let is_for_winograd = (kernel, self.stride, self.padding) == (3, 1, 1)
                 && input.min(output) >= WINOGRAD_CHANNELS
-                && (kind, weight.device()) == (Kind::Float, Device::Cpu);
+                && WinogradConv::is_offered(input, output, kind, weight.device());
             self.weights = tch::no_grad(|| {
                 let (weight, bias) = (weight.to_kind(kind), bias.to_kind(kind));
                 match is_for_winograd {
@@ -153,9 +164,12 @@ mod tests {
         let mut conv = Conv2d::new(&vs.root(), Conv2dConfig::same(WINOGRAD_CHANNELS, WINOGRAD_CHANNELS, 3));
         mm_testing::initialize(&vs, 1);
         let (x, other) = (normal(2, &[1, WINOGRAD_CHANNELS, 5, 6]), normal(3, &[1, WINOGRAD_CHANNELS, 5, 6]));
-        let plain = tch::no_grad(|| conv.forward_add(&x, &other));
+        let run = |conv: &Conv2d| tch::no_grad(|| [conv.forward_add(&x, &other), conv.forward_doubled(&x)]);
+        let plain = run(&conv);
         conv.pack(Precision::F32);
-        let off = (conv.forward_add(&x, &other) - plain).abs().max().double_value(&[]);
-        assert!(off < 5e-5, "off by {off}");
+        for (found, plain) in run(&conv).iter().zip(&plain) {
+            let off = (found - plain).abs().max().double_value(&[]);
+            assert!(off < 5e-5, "off by {off}");
+        }
     }
 }

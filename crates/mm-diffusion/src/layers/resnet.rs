@@ -50,9 +50,9 @@ impl ResnetBlock {
     pub(crate) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Tensor {
         let mut inner = self.conv1.forward(&self.norm1.forward_silu(x));
         if let (Some(proj), Some(time)) = (&self.time_emb_proj, time) {
-            inner = inner + proj.forward(time).unsqueeze(-1).unsqueeze(-1);
+            inner += proj.forward(time).unsqueeze(-1).unsqueeze(-1);
         }
-        let inner = self.norm2.forward_silu(&inner);
+        inner = self.norm2.forward_silu(&inner); // frees the former, which a new name would keep
         match &self.conv_shortcut {
             Some(shortcut) => self.conv2.forward_add(&inner, &shortcut.forward(x)),
             None => self.conv2.forward_add(&inner, x),
