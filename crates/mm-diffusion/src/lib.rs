@@ -4,6 +4,7 @@
 mod error;
 mod layers;
 pub mod lora;
+pub mod metrics;
 mod noise;
 mod pipeline;
 pub mod schedulers;

@@ -4,7 +4,7 @@ use crate::model::PrecisionArg;
 use crate::out::OutFile;
 use crate::progress::Bars;
 use crate::tasks::{self, TaskEntry};
-use crate::{caption_metrics, output, ranks, table, vqa_metrics};
+use crate::{caption_metrics, image_metrics, output, ranks, table, vqa_metrics};
 use anyhow::{Context, Result, bail, ensure};
 use mm_core::config::ConfigFile;
 use mm_core::{DeviceConfig, OpenOptions, Precision};
@@ -13,7 +13,7 @@ use mm_train::{
 };
 use std::path::{Path, PathBuf};
 
-/// Measure a trained model on its evaluation sets, or captions or answers in files.
+/// Measure a trained model on its evaluation sets, or captions or answers in files, or generated images.
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "Examples:\n  mm eval runs/demo --report runs/demo/report.html\n  \
@@ -42,10 +42,11 @@ pub struct Args {
     json: bool,
 }
 
-/// What is measured without a model.
+/// What is measured without a run.
 #[derive(clap::Subcommand)]
 enum Files {
     Caption(caption_metrics::Args),
+    Images(image_metrics::Args),
     Vqa(vqa_metrics::Args),
 }
 
@@ -60,6 +61,7 @@ impl Args {
 pub fn dispatch(args: &Args, outside: &[TaskEntry]) -> Result<()> {
     match &args.files {
         Some(Files::Caption(args)) => return caption_metrics::run(args),
+        Some(Files::Images(args)) => return image_metrics::run(args),
         Some(Files::Vqa(args)) => return vqa_metrics::run(args),
         None => {}
     }

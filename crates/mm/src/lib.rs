@@ -24,6 +24,7 @@ mod display;
 mod embed;
 mod eval;
 mod generation;
+mod image_metrics;
 mod inspect;
 mod labels;
 mod model;

@@ -8,6 +8,7 @@ mod classify;
 mod common;
 mod data;
 mod distributed;
+mod image_metrics;
 mod lost;
 mod models;
 mod outputs;
