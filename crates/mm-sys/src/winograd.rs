@@ -23,10 +23,10 @@ const PANEL: i64 = 32;
 /// Channels of the input are a multiple of it.
 const MULTIPLE: i64 = 16;
 
-/// A 3 x 3 convolution of stride 1 and padding 1 on the CPU, by Winograd's F(4 x 4, 3 x 3) (Lavin & Gray 2016,
-/// section 4.2): 4 times fewer multiplications, and a rounding error of about 2e-6 of the output's deviation,
-/// five times the direct one's. Images and weights are f32 or bf16, the arithmetic is f32. The result does not
-/// depend on the number of threads.
+/// A 3 x 3 convolution of stride 1 and padding 1 on the CPU, by Winograd's F(4 x 4, 3 x 3) (Lavin & Gray
+/// 2016, section 4.2): 4 times fewer multiplications, and a rounding error of about 1e-6 of the output's
+/// deviation, five times the direct one's. Images and weights are f32 or bf16, the arithmetic is f32. The
+/// result does not depend on the number of threads.
 #[derive(Debug)]
 pub struct WinogradConv {
     /// `[out / 32, in, 9, 32]`.

@@ -2,12 +2,12 @@
 
 use super::parameter;
 use crate::Precision;
-use mm_sys::{PackedConv, PostOp, WinogradConv};
+use mm_sys::{PackedConv, PackedLinear, PostOp, WinogradConv};
 use tch::nn::{Init, Path};
 use tch::{Device, Kind, Tensor};
 
-/// With as many channels in and out, a 3 x 3 convolution by Winograd's algorithm is faster than oneDNN's direct
-/// one, in f32 two to three times: below, the transforms cost as much as they save in bf16.
+/// With as many channels in and out, a 3 x 3 convolution by Winograd's algorithm is faster than oneDNN's
+/// direct one, in f32 two to three times: below, the transforms cost as much as they save in bf16.
 const WINOGRAD_CHANNELS: i64 = 64;
 
 /// Why a packed convolution does not fail.
@@ -29,8 +29,14 @@ pub struct Conv2d {
 
 #[derive(Debug)]
 enum Weights {
-    Plain { weight: Tensor, bias: Tensor },
+    Plain {
+        weight: Tensor,
+        bias: Tensor,
+    },
     Packed(PackedConv),
+    /// A 1 x 1 convolution is a linear map of rows. Its weight's best layout as a convolution depends on the
+    /// image, and with another layout each call would convert it.
+    Rows(PackedLinear),
     Winograd(WinogradConv),
 }
 
@@ -83,6 +89,9 @@ impl Conv2d {
                 x.conv2d(weight, Some(bias), [self.stride; 2], [self.padding; 2], [1, 1], 1)
             }
             Weights::Packed(packed) => packed.forward(x, PostOp::None),
+            Weights::Rows(linear) => {
+                linear.forward(&channels_last(x).permute([0, 2, 3, 1]), PostOp::None).permute([0, 3, 1, 2])
+            }
             Weights::Winograd(winograd) => Self::winograd(winograd, x, None),
         }
     }
@@ -90,7 +99,7 @@ impl Conv2d {
     /// As [`Conv2d::forward`], plus `other` of the output's shape and type.
     pub fn forward_add(&self, x: &Tensor, other: &Tensor) -> Tensor {
         match &self.weights {
-            Weights::Plain { .. } => self.forward(x) + other,
+            Weights::Plain { .. } | Weights::Rows(_) => self.forward(x) + other,
             Weights::Packed(packed) => packed.forward_add(x, other),
             Weights::Winograd(winograd) => Self::winograd(winograd, x, Some(&channels_last(other))),
         }
@@ -110,26 +119,26 @@ impl Conv2d {
         conv.forward(&channels_last(x), other.map(channels_last).as_ref()).expect(FITS)
     }
 
-    /// Prepares for inference in `precision`, with the weight laid out for oneDNN, or for Winograd's algorithm
-    /// where that is faster. int8 is for linear layers: a convolution then computes in f32.
+    /// Prepares for inference in `precision`, with the weight laid out for oneDNN, or for Winograd's
+    /// algorithm where that is faster. int8 is for linear layers: a convolution then computes in f32.
     pub fn pack(&mut self, precision: Precision) {
         if let Weights::Plain { weight, bias } = &self.weights {
             let kind = precision.kind();
             let (output, input, kernel, _) = weight.size4().expect("a weight is [out, in, k, k]");
-            let is_for_winograd = (kernel, self.stride, self.padding) == (3, 1, 1)
+            let is_same_size = (self.stride, self.padding) == (1, kernel / 2);
+            let is_for_winograd = is_same_size
+                && kernel == 3
                 && input.min(output) >= WINOGRAD_CHANNELS
                 && WinogradConv::is_offered(input, output, kind, weight.device());
+            let (stride, padding) = (self.stride, self.padding);
             self.weights = tch::no_grad(|| {
                 let (weight, bias) = (weight.to_kind(kind), bias.to_kind(kind));
-                match is_for_winograd {
-                    true => Weights::Winograd(WinogradConv::new(&weight, &bias)),
-                    false => Weights::Packed(PackedConv::new(
-                        &weight,
-                        Some(&bias),
-                        self.stride,
-                        self.padding,
-                        None,
-                    )),
+                if is_for_winograd {
+                    Weights::Winograd(WinogradConv::new(&weight, &bias))
+                } else if is_same_size && kernel == 1 {
+                    Weights::Rows(PackedLinear::new(&weight.view([output, input]), Some(&bias)))
+                } else {
+                    Weights::Packed(PackedConv::new(&weight, Some(&bias), stride, padding, None))
                 }
             });
         }
@@ -144,18 +153,21 @@ mod tests {
 
     #[test]
     fn a_packed_convolution_equals_the_plain_one_and_keeps_the_layout() {
-        let vs = VarStore::new(Device::Cpu);
-        let mut conv = Conv2d::new(&vs.root(), Conv2dConfig { stride: 2, ..Conv2dConfig::same(8, 16, 3) });
-        mm_testing::initialize(&vs, 1);
-        let x = channels_last(&normal(2, &[2, 8, 6, 10]));
-        let plain = conv.forward(&x).detach();
-        assert_eq!(plain.size(), [2, 16, 3, 5]);
-        conv.pack(Precision::F32);
-        let terms = Tensor::full([1], 8.0, (Kind::Float, Device::Cpu));
-        let found = conv.forward(&x);
-        assert_close("packed", &found, &plain, &terms);
-        assert_eq!(found.stride(), channels_last(&found).stride());
-        assert_close("a sum", &conv.forward_add(&x, &found), &(plain * 2.0), &(terms * 2.0));
+        let halves = Conv2dConfig { stride: 2, ..Conv2dConfig::same(8, 16, 3) };
+        for (config, size) in [(halves, [2, 16, 3, 5]), (Conv2dConfig::same(8, 16, 1), [2, 16, 6, 10])] {
+            let vs = VarStore::new(Device::Cpu);
+            let mut conv = Conv2d::new(&vs.root(), config);
+            mm_testing::initialize(&vs, 1);
+            let x = channels_last(&normal(2, &[2, 8, 6, 10]));
+            let plain = conv.forward(&x).detach();
+            assert_eq!(plain.size(), size);
+            conv.pack(Precision::F32);
+            let terms = Tensor::full([1], 8.0, (Kind::Float, Device::Cpu));
+            let found = conv.forward(&x);
+            assert_close("packed", &found, &plain, &terms);
+            assert_eq!(found.stride(), channels_last(&found).stride());
+            assert_close("a sum", &conv.forward_add(&x, &found), &(plain * 2.0), &(terms * 2.0));
+        }
     }
 
     #[test]
