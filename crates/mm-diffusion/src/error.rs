@@ -43,6 +43,15 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A CLIP or its tokenizer failed.
+    #[error(transparent)]
+    Clip(#[from] mm_clip::Error),
+    /// Another process of the run is lost.
+    #[error(transparent)]
+    Dist(#[from] mm_dist::Error),
+    /// The training loop or an evaluation failed.
+    #[error(transparent)]
+    Train(Box<mm_train::Error>),
     /// libtorch refused an operation.
     #[error("libtorch: {}", .0.to_string().lines().next().unwrap_or_default())]
     Torch(#[from] tch::TchError),
@@ -57,3 +66,21 @@ impl Error {
 
 /// A result, with this crate's [`Error`] unless another is named.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<mm_train::Error> for Error {
+    fn from(error: mm_train::Error) -> Self {
+        Self::Train(Box::new(error))
+    }
+}
+
+impl From<Error> for mm_train::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Core(error) => Self::Core(error),
+            Error::Dist(error) => Self::Dist(error),
+            Error::Data(error) => Self::Data(error),
+            Error::Train(error) => *error,
+            error => Self::task(error),
+        }
+    }
+}

@@ -5,6 +5,7 @@ use anyhow::Result;
 use mm_caption::CaptionTask;
 use mm_clip::ClipTask;
 use mm_core::config::{ConfigError, ConfigFile, nearest};
+use mm_diffusion::{DiffusionTask, SceneReaderTask};
 use mm_train::Task;
 use mm_vqa::VqaTask;
 use std::process::ExitCode;
@@ -20,8 +21,13 @@ pub struct TaskEntry {
 }
 
 /// The list of tasks of this workspace.
-pub const BUILT_IN: &[TaskEntry] =
-    &[TaskEntry::of::<ClipTask>(), TaskEntry::of::<CaptionTask>(), TaskEntry::of::<VqaTask>()];
+pub const BUILT_IN: &[TaskEntry] = &[
+    TaskEntry::of::<ClipTask>(),
+    TaskEntry::of::<CaptionTask>(),
+    TaskEntry::of::<VqaTask>(),
+    TaskEntry::of::<DiffusionTask>(),
+    TaskEntry::of::<SceneReaderTask>(),
+];
 
 impl TaskEntry {
     /// The entry of the task `T`.
@@ -71,12 +77,15 @@ mod tests {
         assert_eq!(find_in(&[], "[run]\ntask = \"clip\"\n"), Ok("clip".into()));
         assert_eq!(find_in(&[], "[run]\nname = \"a\"\n[model]\nkind = \"clip\"\n"), Ok("clip".into()));
         for (text, expected) in [
-            ("\n[run]\nname = \"a\"\n", "c.toml:2: `run.task`: missing; tasks are clip, caption, vqa"),
+            (
+                "\n[run]\nname = \"a\"\n",
+                "c.toml:2: `run.task`: missing; tasks are clip, caption, vqa, diffusion, scene-reader",
+            ),
             ("[run]\ntask = 3\n", "c.toml:2: `run.task`: must be a name"),
             ("[run]\ntask = \"clp\"\n", "c.toml:2: `run.task`: unknown task \"clp\"; did you mean \"clip\"?"),
             (
                 "[run]\n[model]\nkind = \"x\"\n",
-                "c.toml:3: `run.task`: unknown task \"x\"; tasks are clip, caption, vqa",
+                "c.toml:3: `run.task`: unknown task \"x\"; tasks are clip, caption, vqa, diffusion, scene-reader",
             ),
         ] {
             let error = find_in(&[], text).unwrap_err();

@@ -112,7 +112,7 @@ fn a_captioner_is_a_demo_of_its_own() {
 
 #[test]
 fn the_demo_of_vqa_is_shorter_than_its_configuration_unless_full() {
-    for (arguments, steps) in [(&["demo", "vqa"][..], 1_900), (&["demo", "vqa", "--full"], 5_600)] {
+    for (arguments, steps) in [(&["demo", "vqa"][..], 1_500), (&["demo", "vqa", "--full"], 4_500)] {
         let checkout = Checkout::new();
         fs::create_dir(checkout.path("configs/vqa")).unwrap();
         fs::write(checkout.path("configs/vqa/shapes.toml"), CONFIG).unwrap();

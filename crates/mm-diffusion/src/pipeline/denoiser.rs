@@ -10,8 +10,8 @@ use tch::{Kind, Tensor};
 /// A U-Net or a transformer.
 #[derive(Debug)]
 pub(crate) enum Denoiser {
-    UNet(UNet),
-    Transformer(Sd3Transformer),
+    UNet(Box<UNet>),
+    Transformer(Box<Sd3Transformer>),
 }
 
 /// What a denoiser reads beside noisy latents of R rows, computed once for all steps.

@@ -6,6 +6,7 @@ mod images;
 mod open;
 mod options;
 mod sample;
+mod save;
 
 pub use edit::{Edit, EditKind};
 pub use open::{DiffusionPipeline, PipelineOptions};
@@ -13,3 +14,5 @@ pub use options::{GenerateOptions, ImageRequest, Settings};
 pub use sample::StepProgress;
 
 pub(crate) use denoiser::Denoiser;
+pub(crate) use images::{to_pictures, to_pixel_values};
+pub(crate) use open::{Family, INDEX_FILE, PIXEL_CLASS, WEIGHTS};

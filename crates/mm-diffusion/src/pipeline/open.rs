@@ -2,25 +2,29 @@
 
 use super::Denoiser;
 use crate::lora::{Component, ComponentModules, LoraFile, LoraReport};
+use crate::objective::FlowPrediction;
 use crate::schedulers::{SchedulerConfig, SchedulerKind};
 use crate::sd3::{Sd3Config, Sd3Transformer};
-use crate::text::{ClipTextEncoder, T5TextEncoder, TextEncoders, TextRules, text_weights};
+use crate::text::{
+    ClipTextEncoder, T5TextEncoder, TextEncoders, TextRules, build_below, rename_text_weights,
+};
 use crate::unet::{UNet, UNetConfig};
 use crate::vae::{Vae, VaeConfig};
 use crate::{Error, Result};
-use mm_core::checkpoint::Weights;
+use mm_core::checkpoint::{TensorLayout, Weights};
 use mm_core::hf::HfFolder;
 use mm_core::{OpenOptions, hub, read_json};
+use mm_text::Tokenizer;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tch::Device;
 use tch::nn::VarStore;
 
 /// The list of a pipeline's parts.
-const INDEX_FILE: &str = "model_index.json";
+pub(crate) const INDEX_FILE: &str = "model_index.json";
 
 /// The stem of the weights of diffusers' models.
-const WEIGHTS: &str = "diffusion_pytorch_model";
+pub(crate) const WEIGHTS: &str = "diffusion_pytorch_model";
 
 /// The class of pipelines in pixels, which are trained here: a transformer without an autoencoder.
 pub(crate) const PIXEL_CLASS: &str = "PixelDiffusionPipeline";
@@ -64,6 +68,18 @@ impl Family {
         })
     }
 
+    /// The folder of the denoiser, and its name in LoRA files.
+    pub(crate) fn denoiser(self) -> (&'static str, Component) {
+        match self {
+            Self::Sd3 | Self::Pixel => ("transformer", Component::Transformer),
+            Self::Sd | Self::Pix2Pix | Self::Sdxl => ("unet", Component::Unet),
+        }
+    }
+
+    fn has_two_clips(self) -> bool {
+        matches!(self, Self::Sdxl | Self::Sd3)
+    }
+
     /// Steps and guidance scale where none are asked for: diffusers' defaults of the pipeline.
     pub(crate) fn defaults(self) -> (usize, f64) {
         match self {
@@ -96,90 +112,104 @@ pub struct PipelineOptions {
 #[derive(Debug)]
 pub struct DiffusionPipeline {
     pub(crate) family: Family,
+    /// What a transformer predicts.
+    pub(crate) prediction: FlowPrediction,
     pub(crate) denoiser: Denoiser,
     pub(crate) vae: Option<Vae>,
     pub(crate) text: TextEncoders,
     pub(crate) scheduler: SchedulerConfig,
     pub(crate) device: Device,
-    loras: Vec<(PathBuf, f64, LoraReport)>,
+    pub(crate) loras: Vec<(PathBuf, f64, LoraReport)>,
     /// Whether the folder has a safety checker.
-    has_safety_checker: bool,
+    pub(crate) has_safety_checker: bool,
 }
 
 impl DiffusionPipeline {
-    /// Opens the diffusers folder `model`, a path or a hub name.
+    /// Opens the diffusers folder `model`, a path or a hub name, or a checkpoint of a training run.
     ///
     /// # Errors
     /// A part is missing or damaged, the class is not offered, a LoRA does not fit, or the device is not
     /// available.
     pub fn open(model: &str, options: &PipelineOptions) -> Result<Self> {
-        let folder = hub::resolve(model)?;
-        let index_file = folder.join(INDEX_FILE);
-        if !index_file.exists() {
-            let problem = format!("has no {INDEX_FILE}: it is no folder of a diffusers pipeline");
-            return Err(Error::folder(&folder, problem));
-        }
-        let index: Value = read_json(&index_file)?;
-        let class = index["_class_name"].as_str().unwrap_or_default();
-        let family = Family::of(class).map_err(|problem| Error::folder(&index_file, problem))?;
-        let device = options.open.resolve_device()?;
-        let has = |part: &str| !index[part][1].is_null();
-        let need = |part: &str| match folder.join(part).is_dir() {
-            true => Ok(()),
-            false => Err(Error::folder(&folder, format!("lacks its part {part}/: copy the folder again"))),
-        };
-        let is_transformer = matches!(family, Family::Sd3 | Family::Pixel);
-        let (part, component) =
-            if is_transformer { ("transformer", Component::Transformer) } else { ("unet", Component::Unet) };
-        for part in [part, "scheduler", "text_encoder", "tokenizer"] {
-            need(part)?;
-        }
-        let two_clips = matches!(family, Family::Sdxl | Family::Sd3);
-        if two_clips {
-            need("text_encoder_2")?;
-            need("tokenizer_2")?;
-        }
-        let mut scheduler = SchedulerConfig::read(&folder.join("scheduler").join("scheduler_config.json"))?;
-        if let Some(kind) = options.scheduler {
-            scheduler = scheduler.with_kind(kind)?;
-        }
-        if family.overrides_scheduler() {
-            override_settings(&mut scheduler)?;
-        }
-
-        let files = HfFolder::at(folder.join(part));
-        let config: Value = files.config()?;
-        let mut weights = files.weights(WEIGHTS)?;
-        let loras = open_loras(options, &folder, component, &weights, two_clips)?;
-        let mut reports = Vec::new();
-        for (lora, scale) in &loras {
-            lora.apply(component, &mut weights, *scale)?;
-            reports.push((lora.path().to_owned(), *scale, lora.report()));
-        }
-        let denoiser = denoiser(&weights, &config, is_transformer, device)?;
-        drop(weights);
-        let rules = rules(family, &index, &denoiser);
-        let first = ClipTextEncoder::open(&folder, "text_encoder", "tokenizer", &loras, device)?;
-        let second = two_clips
-            .then(|| ClipTextEncoder::open(&folder, "text_encoder_2", "tokenizer_2", &loras, device))
-            .transpose()?;
-        let t5 = has("text_encoder_3").then(|| T5TextEncoder::open(&folder, device)).transpose()?;
-        let vae = match family {
-            Family::Pixel => None,
-            _ => {
-                need("vae")?;
-                Some(vae(&folder.join("vae"), device)?)
-            }
-        };
-        let text = TextEncoders { rules, first, second, t5 };
-        let has_safety_checker = has("safety_checker");
-        let mut pipeline =
-            Self { family, denoiser, vae, text, scheduler, device, loras: reports, has_safety_checker };
-        pipeline.check()?;
+        // The store goes before the weights are laid out again, so that none is in memory twice.
+        let mut pipeline = Self::load(model, options, &VarStore::new(options.open.resolve_device()?))?;
         let precision = options.open.precision;
         pipeline.denoiser.pack(precision);
         pipeline.text.pack(precision);
         pipeline.vae.iter_mut().for_each(|vae| vae.pack(precision));
+        Ok(pipeline)
+    }
+
+    /// As [`DiffusionPipeline::open`], as it is stored and with its variables in `vs`, each below the name of
+    /// its part.
+    pub(crate) fn load(model: &str, options: &PipelineOptions, vs: &VarStore) -> Result<Self> {
+        let folder = PartFolder::open(model)?;
+        let index = &folder.index;
+        let (part, component) = folder.family.denoiser();
+        let two_clips = folder.family.has_two_clips();
+        let mut scheduler =
+            SchedulerConfig::read(&folder.path.join("scheduler").join("scheduler_config.json"))?;
+        if let Some(kind) = options.scheduler {
+            scheduler = scheduler.with_kind(kind)?;
+        }
+        if folder.family.overrides_scheduler() {
+            override_settings(&mut scheduler)?;
+        }
+
+        let mut weights = folder.weights(part, WEIGHTS)?;
+        let mut texts = vec![("text_encoder", "tokenizer", Component::TextEncoder)];
+        texts.extend(two_clips.then_some(("text_encoder_2", "tokenizer_2", Component::TextEncoder2)));
+        let text_weights = |part: &str| -> Result<Weights> {
+            let mut weights = folder.weights(part, "model")?;
+            rename_text_weights(&mut weights);
+            Ok(weights)
+        };
+        let mut text_weights: Vec<Weights> =
+            texts.iter().map(|(part, ..)| text_weights(part)).collect::<Result<_>>()?;
+        let mut modules = ComponentModules::new().with(component, &weights);
+        for ((_, _, component), weights) in texts.iter().zip(&text_weights) {
+            modules = modules.with(*component, weights);
+        }
+        let mut loras = Vec::new();
+        for (path, scale) in &options.loras {
+            let lora = LoraFile::open(path, &modules)?;
+            lora.apply(component, &mut weights, *scale)?;
+            for ((_, _, component), weights) in texts.iter().zip(&mut text_weights) {
+                lora.apply(*component, weights, *scale)?;
+            }
+            loras.push((lora.path().to_owned(), *scale, lora.report()));
+        }
+
+        let denoiser = folder.denoiser(&mut weights, vs)?;
+        let mut encoders = texts.iter().zip(&mut text_weights).map(|((part, tokenizer, _), weights)| {
+            let tokenizer = Tokenizer::from_dir(&folder.path.join(tokenizer))?;
+            let config = folder.config(part)?;
+            ClipTextEncoder::load(vs, part, &config, tokenizer, weights, &folder.layout(TensorLayout::HF))
+        });
+        let missing = || Error::folder(&folder.path, "lacks its part text_encoder/: copy the folder again");
+        let first = encoders.next().ok_or_else(missing)??;
+        let second = encoders.next().transpose()?;
+        let t5 = folder.has("text_encoder_3").then(|| T5TextEncoder::open(&folder.path, vs)).transpose()?;
+        let vae = (folder.family != Family::Pixel).then(|| folder.vae(vs)).transpose()?;
+        let rules = rules(folder.family, index, &denoiser);
+        let prediction = match index.get("prediction") {
+            Some(given) => serde_json::from_value(given.clone()).map_err(|error| {
+                Error::folder(&folder.path.join(INDEX_FILE), format!("prediction: {error}"))
+            })?,
+            None => FlowPrediction::default(),
+        };
+        let pipeline = Self {
+            family: folder.family,
+            prediction,
+            denoiser,
+            vae,
+            text: TextEncoders { rules, first, second, t5 },
+            scheduler,
+            device: vs.device(),
+            loras,
+            has_safety_checker: folder.has("safety_checker"),
+        };
+        pipeline.check()?;
         Ok(pipeline)
     }
 
@@ -240,47 +270,92 @@ fn override_settings(scheduler: &mut SchedulerConfig) -> Result<()> {
     Ok(())
 }
 
-fn open_loras(
-    options: &PipelineOptions,
-    folder: &Path,
-    component: Component,
-    weights: &Weights,
-    two_clips: bool,
-) -> Result<Vec<(LoraFile, f64)>> {
-    if options.loras.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut modules = ComponentModules::new().with(component, weights);
-    let mut texts = vec![Component::TextEncoder];
-    texts.extend(two_clips.then_some(Component::TextEncoder2));
-    for text in texts {
-        modules = modules.with(text, &text_weights(folder, text.name())?);
-    }
-    options.loras.iter().map(|(path, scale)| Ok((LoraFile::open(path, &modules)?, *scale))).collect()
+/// The folder of a pipeline, or of a checkpoint, whose weights are in one file and stored as they are.
+struct PartFolder {
+    path: PathBuf,
+    index: Value,
+    family: Family,
+    is_checkpoint: bool,
 }
 
-fn denoiser(weights: &Weights, config: &Value, is_transformer: bool, device: Device) -> Result<Denoiser> {
-    let store = VarStore::new(device);
-    Ok(match is_transformer {
-        true => {
-            let config = Sd3Config::from_hf(config)?;
-            let make = |path: &tch::nn::Path| Sd3Transformer::new(path, &config);
-            Denoiser::Transformer(weights.build(&store, &Sd3Transformer::LAYOUT, make)?)
+impl PartFolder {
+    fn open(model: &str) -> Result<Self> {
+        let path = hub::resolve(model)?;
+        let index_file = path.join(INDEX_FILE);
+        if !index_file.exists() {
+            let problem = format!("has no {INDEX_FILE}: it is no folder of a diffusers pipeline");
+            return Err(Error::folder(&path, problem));
         }
-        false => {
-            let config = UNetConfig::from_hf(config)?;
-            let make = |path: &tch::nn::Path| UNet::new(path, &config);
-            Denoiser::UNet(weights.build(&store, &UNet::LAYOUT, make)?)
+        let index: Value = read_json(&index_file)?;
+        let class = index["_class_name"].as_str().unwrap_or_default();
+        let family = Family::of(class).map_err(|problem| Error::folder(&index_file, problem))?;
+        let is_checkpoint = HfFolder::at(&path).is_checkpoint();
+        let folder = Self { path, index, family, is_checkpoint };
+        let mut parts = vec![family.denoiser().0, "scheduler", "text_encoder", "tokenizer"];
+        if family.has_two_clips() {
+            parts.extend(["text_encoder_2", "tokenizer_2"]);
         }
-    })
-}
+        parts.extend((family != Family::Pixel).then_some("vae"));
+        match parts.iter().find(|part| !folder.path.join(part).is_dir()) {
+            Some(part) => {
+                Err(Error::folder(&folder.path, format!("lacks its part {part}/: copy the folder again")))
+            }
+            None => Ok(folder),
+        }
+    }
 
-fn vae(folder: &Path, device: Device) -> Result<Vae> {
-    let files = HfFolder::at(folder);
-    let config = VaeConfig::from_hf(&files.config()?)?;
-    let mut weights = files.weights(WEIGHTS)?;
-    Vae::rename_old_attention(&mut weights);
-    weights.build(&VarStore::new(device), &Vae::LAYOUT, |path| Vae::new(path, &config))
+    /// Whether the index has the part.
+    fn has(&self, part: &str) -> bool {
+        !self.index[part][1].is_null()
+    }
+
+    fn config(&self, part: &str) -> Result<Value> {
+        Ok(HfFolder::at(self.path.join(part)).config()?)
+    }
+
+    /// The weights of the part under its own names.
+    fn weights(&self, part: &str, stem: &str) -> Result<Weights> {
+        if !self.is_checkpoint {
+            return Ok(HfFolder::at(self.path.join(part)).weights(stem)?);
+        }
+        let prefix = format!("{part}.");
+        let mut weights = HfFolder::at(&self.path).checkpoint_weights(true)?;
+        weights.retain(|name| name.starts_with(&prefix));
+        weights.rename(|name| name.trim_start_matches(&prefix).to_owned());
+        Ok(weights)
+    }
+
+    /// How weights are stored: by `layout`, in a checkpoint as they are.
+    fn layout(&self, layout: TensorLayout) -> TensorLayout {
+        if self.is_checkpoint { TensorLayout::AS_IS } else { layout }
+    }
+
+    fn denoiser(&self, weights: &mut Weights, vs: &VarStore) -> Result<Denoiser> {
+        let (part, component) = self.family.denoiser();
+        let config = self.config(part)?;
+        Ok(match component {
+            Component::Transformer => {
+                let config = Sd3Config::from_hf(&config)?;
+                let layout = self.layout(Sd3Transformer::LAYOUT);
+                let make = |path: &tch::nn::Path| Sd3Transformer::new(path, &config);
+                Denoiser::Transformer(Box::new(build_below(vs, part, weights, &layout, make)?))
+            }
+            _ => {
+                let config = UNetConfig::from_hf(&config)?;
+                let layout = self.layout(UNet::LAYOUT);
+                let make = |path: &tch::nn::Path| UNet::new(path, &config);
+                Denoiser::UNet(Box::new(build_below(vs, part, weights, &layout, make)?))
+            }
+        })
+    }
+
+    fn vae(&self, vs: &VarStore) -> Result<Vae> {
+        let config = VaeConfig::from_hf(&self.config("vae")?)?;
+        let mut weights = self.weights("vae", WEIGHTS)?;
+        Vae::rename_old_attention(&mut weights);
+        let layout = self.layout(Vae::LAYOUT);
+        build_below(vs, "vae", &mut weights, &layout, |path| Vae::new(path, &config))
+    }
 }
 
 fn rules(family: Family, index: &Value, denoiser: &Denoiser) -> TextRules {

@@ -76,7 +76,9 @@ impl DiffusionPipeline {
             steps,
             calls: scheduler.timesteps().len() - skipped * scheduler.order(),
             guidance_scale: options.guidance_scale.unwrap_or(default_guidance),
-            image_guidance_scale: (self.family == Family::Pix2Pix).then_some(options.image_guidance_scale),
+            image_guidance_scale: edit
+                .is_some_and(|edit| matches!(edit.kind, EditKind::Instruct))
+                .then_some(options.image_guidance_scale),
             guidance_rescale: options.guidance_rescale,
             guidance_interval: options.guidance_interval,
             strength: edit.and_then(Edit::strength),
@@ -168,13 +170,28 @@ impl DiffusionPipeline {
             return Err(Error::Request("there is no prompt".to_owned()));
         }
         let settings = self.settings(options, edit)?;
-        inference_mode(|| self.run(requests, edit, options, &settings, on_step))
+        inference_mode(|| self.run(requests, (edit, &[]), options, &settings, on_step))
     }
 
+    /// As [`DiffusionPipeline::sample`], for instructions that each edit the image of `images` at their place.
+    pub(crate) fn sample_edits(
+        &self,
+        requests: &[ImageRequest],
+        images: &[RgbImage],
+        options: &GenerateOptions,
+    ) -> Result<Tensor> {
+        let first = images.first().filter(|_| images.len() == requests.len());
+        let missing = || Error::Request("an instruction has no image".to_owned());
+        let edit = Edit { image: first.ok_or_else(missing)?.clone(), kind: EditKind::Instruct };
+        let settings = self.settings(options, Some(&edit))?;
+        inference_mode(|| self.run(requests, (Some(&edit), images), options, &settings, &mut |_| Ok(())))
+    }
+
+    /// The images beside an edit are those of instructions, one a request; none: all edit the same.
     fn run(
         &self,
         requests: &[ImageRequest],
-        edit: Option<&Edit>,
+        edit: (Option<&Edit>, &[RgbImage]),
         options: &GenerateOptions,
         settings: &Settings,
         on_step: &mut dyn FnMut(&StepProgress) -> Result<()>,
@@ -205,6 +222,7 @@ impl DiffusionPipeline {
                     self.combine(&Tensor::cat(&outputs?, 0), requests.len() as i64, settings)
                 }
             };
+            let output = self.prediction.to_velocity(output, &sample, timesteps[call] / 1000.0);
             let before = sample.shallow_clone();
             let mut failed = None;
             sample = scheduler.step(&output, call, &sample, &mut || {
@@ -233,7 +251,7 @@ impl DiffusionPipeline {
     /// The sample that a run starts from. The order of the draws is diffusers'.
     fn start(
         &self,
-        edit: Option<&Edit>,
+        (edit, images): (Option<&Edit>, &[RgbImage]),
         settings: &Settings,
         scheduler: &dyn Scheduler,
         first: usize,
@@ -277,8 +295,14 @@ impl DiffusionPipeline {
             }
             (Some(EditKind::Instruct), Some(pixels)) => {
                 // The mean of the latents, not scaled, as the models were trained.
-                let image =
-                    all(self.vae.as_ref().map_or(pixels.shallow_clone(), |vae| vae.encode(&pixels).mean));
+                let pixels = match images {
+                    [] => all(pixels),
+                    images => {
+                        let each = images.iter().map(|image| to_pixel_values(image, width, height));
+                        Tensor::cat(&each.collect::<Vec<_>>(), 0).to_device(self.device)
+                    }
+                };
+                let image = self.vae.as_ref().map_or(pixels.shallow_clone(), |vae| vae.encode(&pixels).mean);
                 let none = image.zeros_like();
                 let sample = from_noise(&draw()?);
                 Ok(Start {

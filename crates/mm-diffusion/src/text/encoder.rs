@@ -1,14 +1,17 @@
 //! A text encoder with its tokenizer.
 
-use crate::lora::{Component, LoraFile};
+use super::build_below;
 use crate::{Error, Result};
 use mm_core::Precision;
 use mm_core::checkpoint::{TensorLayout, Weights};
 use mm_core::hf::HfFolder;
 use mm_core::nn::Linear;
-use mm_text::{ClipText, ClipTextConfig, ClipTextVariant, Padding, T5Config, T5Encoder, Tokenizer};
+use mm_text::{
+    ClipText, ClipTextConfig, ClipTextVariant, Padding, T5Config, T5Encoder, TokenBatch, Tokenizer,
+};
 use serde_json::Value;
 use std::path::Path;
+use std::sync::Arc;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
@@ -17,7 +20,8 @@ use tch::{Device, Tensor};
 pub(crate) struct ClipTextEncoder {
     pub model: ClipText,
     pub projection: Option<Linear>,
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
+    pub config: ClipTextConfig,
     device: Device,
 }
 
@@ -25,6 +29,8 @@ pub(crate) struct ClipTextEncoder {
 pub(crate) struct ClipStates {
     /// Before the first block and after each, `[N, L, D]`.
     pub hidden: Vec<Tensor>,
+    /// The last of them after the final norm.
+    pub last: Tensor,
     /// One vector a prompt, projected where the model has a projection, `[N, P]`.
     pub pooled: Tensor,
     /// `[N, L]`: 0 for padding.
@@ -32,52 +38,59 @@ pub(crate) struct ClipStates {
 }
 
 impl ClipTextEncoder {
-    /// Opens the part `part` of the pipeline in `folder`, with the tokenizer in `tokenizer`, and applies the
-    /// LoRAs of `component` with their scales.
-    pub(crate) fn open(
-        folder: &Path,
+    /// Loads the part `part` of a pipeline from `weights`, stored as `layout` says, below `part` of `vs`.
+    pub(crate) fn load(
+        vs: &VarStore,
         part: &str,
-        tokenizer: &str,
-        loras: &[(LoraFile, f64)],
-        device: Device,
+        config: &Value,
+        tokenizer: Tokenizer,
+        weights: &mut Weights,
+        layout: &TensorLayout,
     ) -> Result<Self> {
-        let config: Value = HfFolder::at(folder.join(part)).config()?;
-        let mut weights = text_weights(folder, part)?;
-        let component =
-            if part == "text_encoder_2" { Component::TextEncoder2 } else { Component::TextEncoder };
-        for (lora, scale) in loras {
-            lora.apply(component, &mut weights, *scale)?;
-        }
         let projects = weights.shape("text_projection.weight").map(|shape| shape[0] as i64);
-        let config = ClipTextConfig::from_hf(&config, ClipTextVariant::Clip)?;
-        let tokenizer = Tokenizer::from_dir(&folder.join(tokenizer))?;
+        let config = ClipTextConfig::from_hf(config, ClipTextVariant::Clip)?;
         if tokenizer.vocab_size() as i64 > config.vocab_size {
             let (ids, rows) = (tokenizer.vocab_size(), config.vocab_size);
-            let problem = format!("its vocabulary has {ids} tokens, the text encoder's table {rows} rows");
-            return Err(Error::folder(&folder.join(part), problem));
+            let problem = format!("the tokenizer has {ids} tokens, the table of {part} {rows} rows");
+            return Err(Error::Model(problem));
         }
-        let positions = config.max_position_embeddings as usize;
-        let tokenizer = tokenizer.within(positions)?;
-        let store = VarStore::new(device);
-        let (model, projection) = weights.build(&store, &TensorLayout::HF, |path| {
+        let tokenizer = tokenizer.within(config.max_position_embeddings as usize)?;
+        let (model, projection) = build_below(vs, part, weights, layout, |path| {
             let model = ClipText::new(&(path / "text_model"), &config)?;
             let projection = projects.map(|width| {
                 Linear::without_bias(&(path / "text_projection"), config.hidden_size, width, 0.02)
             });
-            Ok::<_, Error>((model, projection))
+            Ok((model, projection))
         })?;
-        Ok(Self { model, projection, tokenizer, device })
+        Ok(Self { model, projection, tokenizer: Arc::new(tokenizer), config, device: vs.device() })
     }
 
-    /// The states of `prompts`, padded to the context length. A prompt that is longer is cut: see
+    /// A new model below `part` of `vs`, for texts of `tokenizer`.
+    pub(crate) fn new(
+        vs: &VarStore,
+        part: &str,
+        config: &ClipTextConfig,
+        tokenizer: Tokenizer,
+    ) -> Result<Self> {
+        let tokenizer = tokenizer.within(config.max_position_embeddings as usize)?;
+        let model = ClipText::new(&(vs.root() / part / "text_model"), config)?;
+        let (tokenizer, device) = (Arc::new(tokenizer), vs.device());
+        Ok(Self { model, projection: None, tokenizer, config: config.clone(), device })
+    }
+
+    /// The states of `prompts`, padded as `padding` says. A prompt that is too long is cut: see
     /// [`ClipTextEncoder::cut`].
-    pub(crate) fn encode(&self, prompts: &[&str]) -> Result<ClipStates> {
-        let batch = self.tokenizer.encode_batch(prompts, Padding::Fixed)?.to_device(self.device);
-        let hidden = self.model.hidden_states(&batch.input_ids);
+    pub(crate) fn encode(&self, prompts: &[&str], padding: Padding) -> Result<ClipStates> {
+        Ok(self.states(&self.tokenizer.encode_batch(prompts, padding)?.to_device(self.device)))
+    }
+
+    /// The states of `tokens` `[N, L]`.
+    pub(crate) fn states(&self, tokens: &TokenBatch) -> ClipStates {
+        let hidden = self.model.hidden_states(&tokens.input_ids);
         let last = self.model.final_norm(&hidden[hidden.len() - 1]);
-        let pooled = self.model.at_end_token(&last, &batch.input_ids);
+        let pooled = self.model.at_end_token(&last, &tokens.input_ids);
         let pooled = self.projection.as_ref().map_or(pooled.shallow_clone(), |map| map.forward(&pooled));
-        Ok(ClipStates { hidden, pooled, attention_mask: batch.attention_mask })
+        ClipStates { hidden, last, pooled, attention_mask: tokens.attention_mask.shallow_clone() }
     }
 
     /// The end of `prompt` that is beyond the context length, where there is one.
@@ -94,17 +107,14 @@ impl ClipTextEncoder {
     }
 }
 
-/// The weights of the text encoder `part` of the pipeline in `folder`, under the names of today's models:
-/// without a buffer that old versions of transformers saved, and with the prefix that transformers 5 leaves
-/// out of a text model alone.
-pub(crate) fn text_weights(folder: &Path, part: &str) -> Result<Weights> {
-    let mut weights = HfFolder::at(folder.join(part)).weights("model")?;
+/// Renames the weights of a text encoder to those of today's models: without a buffer that old versions of
+/// transformers saved, and with the prefix that transformers 5 leaves out of a text model alone.
+pub(crate) fn rename_text_weights(weights: &mut Weights) {
     weights.retain(|name| !name.ends_with("position_ids"));
     weights.rename(|name| {
         let has_root = name.starts_with("text_model.") || name.starts_with("text_projection.");
         if has_root { name.to_owned() } else { format!("text_model.{name}") }
     });
-    Ok(weights)
 }
 
 /// transformers' `T5EncoderModel`.
@@ -119,12 +129,14 @@ impl T5TextEncoder {
     /// The tokens that SD3's pipeline gives the encoder.
     pub(crate) const LENGTH: usize = 256;
 
-    pub(crate) fn open(folder: &Path, device: Device) -> Result<Self> {
+    pub(crate) fn open(folder: &Path, vs: &VarStore) -> Result<Self> {
         let files = HfFolder::at(folder.join("text_encoder_3"));
         let config = T5Config::from_hf(&files.config::<Value>()?)?;
         let weights = files.weights("model")?;
         let tokenizer =
             Tokenizer::from_dir(&folder.join("tokenizer_3"))?.with_context_length(Self::LENGTH)?;
+        // In a store of its own: it is never trained.
+        let device = vs.device();
         let model = T5Encoder::from_weights(&VarStore::new(device), &config, weights)?;
         Ok(Self { model, tokenizer, device })
     }

@@ -1,8 +1,10 @@
 //! What a denoiser reads of prompts, by the rules of each family.
 
+use super::encoder::ClipStates;
 use super::{ClipTextEncoder, T5TextEncoder};
 use crate::{Error, Result};
 use mm_core::Precision;
+use mm_text::Padding;
 use tch::{Device, Kind, Tensor};
 
 /// How a family of pipelines reads its text encoders.
@@ -46,13 +48,27 @@ pub(crate) struct TextConditions {
 }
 
 impl TextConditions {
-    /// `self` and then `other`.
+    /// Of a model in pixels: the last states, the vector, and the padding that is hidden.
+    pub(crate) fn masked(states: ClipStates) -> Self {
+        Self { states: states.last, pooled: Some(states.pooled), mask: Some(states.attention_mask) }
+    }
+
+    /// `self` and then `other`. Where padding is hidden, the shorter ones get more of it.
     pub(crate) fn followed_by(&self, other: &Self) -> Self {
+        let length = self.states.size()[1].max(other.states.size()[1]);
+        let padded = |x: &Tensor| match x.dim() {
+            3 => x.constant_pad_nd([0, 0, 0, length - x.size()[1]]),
+            _ => x.constant_pad_nd([0, length - x.size()[1]]),
+        };
         let join = |a: &Option<Tensor>, b: &Option<Tensor>| Some(Tensor::cat(&[a.as_ref()?, b.as_ref()?], 0));
+        let mask = match (&self.mask, &other.mask) {
+            (Some(mask), Some(other)) => Some(Tensor::cat(&[padded(mask), padded(other)], 0)),
+            _ => None,
+        };
         Self {
-            states: Tensor::cat(&[&self.states, &other.states], 0),
+            states: Tensor::cat(&[padded(&self.states), padded(&other.states)], 0),
             pooled: join(&self.pooled, &other.pooled),
-            mask: join(&self.mask, &other.mask),
+            mask,
         }
     }
 }
@@ -60,7 +76,8 @@ impl TextConditions {
 impl TextEncoders {
     /// What the denoiser reads of `prompts`. With `clip_skip` k, CLIP's states are those of k layers earlier.
     pub(crate) fn encode(&self, prompts: &[&str], clip_skip: usize) -> Result<TextConditions> {
-        let states = self.first.encode(prompts)?;
+        let padding = if self.rules == TextRules::Masked { Padding::Longest } else { Padding::Fixed };
+        let states = self.first.encode(prompts, padding)?;
         // The states `back` layers before the last.
         let at = |hidden: &[Tensor], back: usize| -> Result<Tensor> {
             let layers = hidden.len() - 1;
@@ -85,7 +102,7 @@ impl TextEncoders {
                 })
             }
             TextRules::Sdxl { .. } | TextRules::Sd3 { .. } => {
-                let second = self.second()?.encode(prompts)?;
+                let second = self.second()?.encode(prompts, padding)?;
                 let hidden = [at(&states.hidden, clip_skip + 1)?, at(&second.hidden, clip_skip + 1)?];
                 let clip = Tensor::cat(&hidden, -1);
                 let TextRules::Sd3 { width } = self.rules else {

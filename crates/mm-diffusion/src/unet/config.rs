@@ -87,8 +87,11 @@ pub struct AddedConditions {
     pub width: i64,
 }
 
+/// The name of a setting and its value.
+type Setting = (&'static str, fn() -> Value);
+
 /// Settings of diffusers that change the model, with the only value that is offered.
-const FIXED: [(&str, fn() -> Value); 17] = [
+const FIXED: [Setting; 17] = [
     ("act_fn", || json!("silu")),
     ("attention_type", || json!("default")),
     ("center_input_sample", || json!(false)),

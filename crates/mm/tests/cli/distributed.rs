@@ -1,6 +1,6 @@
 //! N processes train and evaluate as one does.
 
-use crate::common::write_config;
+use crate::common::{model_weights, write_config};
 use crate::ranks::{LIMIT, error, losses, outputs, rank_command, send, start, success, wait_for_first_step};
 use mm_core::checkpoint::Weights;
 use std::path::Path;
@@ -36,7 +36,7 @@ pub fn assert_same_losses(one: &Path, other: &Path) {
 }
 
 pub fn assert_same_weights(one: &Path, other: &Path) {
-    let open = |run: &Path| Weights::open(&run.join("model/model.safetensors")).unwrap();
+    let open = |run: &Path| Weights::open(&model_weights(run)).unwrap();
     let ours = open(one);
     let theirs = open(other);
     for info in open(one).list() {

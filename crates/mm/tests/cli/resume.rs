@@ -1,6 +1,6 @@
 //! A run that is killed, or stopped by Ctrl-C, goes on to the very numbers of the run that never was.
 
-use crate::common::{command, success, write_config, write_config_with};
+use crate::common::{command, model_weights, success, write_config, write_config_with};
 use crate::ranks::send;
 use std::path::Path;
 use std::process::Stdio;
@@ -43,13 +43,15 @@ pub fn assert_forty_steps_equal_twenty_a_kill_and_twenty_more(folder: &Path, con
     success(&["train", config, "--set", "run.name=killed", "--resume", "latest"]);
 
     assert_eq!(numbers(&folder.join("straight")), numbers(&folder.join("killed")));
-    for file in [
-        "model/model.safetensors",
-        "checkpoints/step-40/optimizer.safetensors",
-        "checkpoints/step-40/model.safetensors",
-    ] {
+    let model = model_weights(&folder.join("straight"));
+    let model = model.strip_prefix(folder.join("straight")).unwrap();
+    for file in ["checkpoints/step-40/optimizer.safetensors", "checkpoints/step-40/model.safetensors"]
+        .map(Path::new)
+        .into_iter()
+        .chain([model])
+    {
         let read = |run: &str| std::fs::read(folder.join(run).join(file)).unwrap();
-        assert_eq!(read("straight"), read("killed"), "{file}");
+        assert_eq!(read("straight"), read("killed"), "{}", file.display());
     }
 }
 

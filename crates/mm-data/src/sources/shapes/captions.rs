@@ -54,7 +54,7 @@ impl Scene {
     }
 
     /// All objects by some of their attributes, equal ones together: `two red circles and a blue star`.
-    fn inventory(&self, naming: Naming) -> String {
+    pub(super) fn inventory(&self, naming: Naming) -> String {
         let mut kinds: Vec<Description> = Vec::new();
         for object in self.objects() {
             let description = Description::of(object, naming);

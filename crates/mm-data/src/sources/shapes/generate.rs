@@ -31,6 +31,51 @@ pub(super) fn scene(config: &ShapesConfig, rng: &mut SampleRng) -> Scene {
     Scene::of(objects, background)
 }
 
+/// The largest number of objects of one kind in a scene for a prompt.
+const ALIKE: u32 = 3;
+
+/// A random scene of `scenes = "prompts"`: solid objects of one color and shape, or two different ones.
+pub(super) fn prompt_scene(config: &ShapesConfig, rng: &mut SampleRng) -> Scene {
+    let solid = |(colour, shape), rng: &mut SampleRng| {
+        let size = one_of(rng, Size::ALL);
+        Object { shape, colour, size, pattern: Pattern::Solid, x: 0, y: 0 }
+    };
+    let first = kind(config.split, true, rng);
+    let mut objects = vec![solid(first, rng)];
+    let [least, most] = config.objects.map(|count| count.clamp(1, ALIKE));
+    if most < 2 || (least < 3 && coin(rng)) {
+        let count = rng.random_range(least..=most);
+        objects.extend((1..count).map(|_| solid(first, rng)));
+    } else {
+        let other = loop {
+            let other = kind(config.split, false, rng);
+            if other != first {
+                break other;
+            }
+        };
+        objects.push(solid(other, rng));
+    }
+    let background = one_of(rng, Background::ALL);
+    if !(0..TRIES).any(|_| scatter(&mut objects, rng)) {
+        onto_grid(&mut objects, rng);
+    }
+    objects.sort_unstable_by_key(|object| (object.x, object.y));
+    Scene::of(objects, background)
+}
+
+/// A color and a shape of a split; the first of a held-out scene is held out.
+fn kind(split: ShapesSplit, is_first: bool, rng: &mut SampleRng) -> (Colour, Shape) {
+    if split == ShapesSplit::HeldOut && is_first {
+        return one_of(rng, HELD_OUT);
+    }
+    loop {
+        let kind = (one_of(rng, Colour::ALL), one_of(rng, Shape::ALL));
+        if split != ShapesSplit::Train || !HELD_OUT.contains(&kind) {
+            return kind;
+        }
+    }
+}
+
 /// An object that differs from all others in an attribute. Half of the time it shares a shape or a color with
 /// another one, so that counts vary.
 fn another(split: ShapesSplit, others: &[Object], rng: &mut SampleRng) -> Object {

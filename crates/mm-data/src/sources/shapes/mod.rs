@@ -17,6 +17,10 @@
 //! }
 //! ```
 //!
+//! With `scenes = "prompts"` the scenes are simple ones for image generation: one to three objects of one color
+//! and shape, or two different ones, all solid, each with one caption ([`Scene::prompt`]): `three blue stars`,
+//! `a red circle above a blue square`.
+//!
 //! # The split
 //!
 //! It is compositional, as CLEVR-CoGenT: no training scene has an object of the eight [`HELD_OUT`]
@@ -40,6 +44,7 @@ mod edits;
 mod generate;
 mod negatives;
 mod object;
+mod prompts;
 mod questions;
 mod render;
 mod scene;
@@ -62,6 +67,9 @@ use crate::{Dataset, Error, Fault, Question, Result, Sample, SampleImage, Sample
 
 /// The limit on the number of samples.
 const MAX_SAMPLES: usize = 1_000_000_000;
+
+/// The scenes that are tried for an edit.
+const SCENES_FOR_EDITS: usize = 32;
 
 /// The part of the split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -117,6 +125,23 @@ impl ShapesContent {
     }
 }
 
+/// The scenes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShapesScenes {
+    /// Objects of all attributes, no two alike.
+    #[default]
+    Varied,
+    /// Solid objects: one to three of one color and shape, or two different ones, half of the time each.
+    Prompts,
+}
+
+impl ShapesScenes {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// The config of the shapes data set:
 ///
 /// ```
@@ -142,6 +167,12 @@ pub struct ShapesConfig {
     /// The texts of a sample: captions, edits, negatives or questions.
     #[serde(skip_serializing_if = "ShapesContent::is_default")]
     pub content: ShapesContent,
+    /// The scenes: varied ones, or simple ones with one caption each, for image generation.
+    #[serde(skip_serializing_if = "ShapesScenes::is_default")]
+    pub scenes: ShapesScenes,
+    /// The kinds of edits, where the content is edits; empty for all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub edits: Vec<EditKind>,
 }
 
 impl Default for ShapesConfig {
@@ -153,6 +184,8 @@ impl Default for ShapesConfig {
             seed: 0,
             objects: [1, 4],
             content: ShapesContent::Captions,
+            scenes: ShapesScenes::Varied,
+            edits: Vec::new(),
         }
     }
 }
@@ -185,7 +218,11 @@ impl ShapesConfig {
         for (part, number) in key.chunks_exact_mut(8).zip([self.seed, self.split as u64, index, 0]) {
             part.copy_from_slice(&number.to_le_bytes());
         }
-        generate::scene(self, &mut SampleRng::from_seed(key))
+        let rng = &mut SampleRng::from_seed(key);
+        match self.scenes {
+            ShapesScenes::Varied => generate::scene(self, rng),
+            ShapesScenes::Prompts => generate::prompt_scene(self, rng),
+        }
     }
 }
 
@@ -223,6 +260,13 @@ impl ShapesDataset {
         SampleImage::Drawn(Arc::new(Drawing { scene, size: self.config.size }))
     }
 
+    fn captions(&self, scene: &Scene) -> Vec<String> {
+        match self.config.scenes {
+            ShapesScenes::Varied => scene.captions(),
+            ShapesScenes::Prompts => vec![scene.prompt()],
+        }
+    }
+
     /// The questions of a scene with ids that are unique in the data set.
     fn questions(scene: &Scene, index: usize) -> Vec<Question> {
         let mut questions = scene.questions();
@@ -232,13 +276,22 @@ impl ShapesDataset {
         questions
     }
 
-    /// The scene with one of its edits, chosen by the index in turn.
-    fn edited(&self, key: String, index: usize, scene: &Scene) -> Result<Sample> {
-        let Edit { kind, before, instruction, after, .. } = one_by_index(scene.edits(), index, "edit")?;
-        let first_caption = |scene: &Scene| scene.captions().into_iter().next();
+    /// The scene of the index with one of its edits, chosen by the index in turn. Where the scene has none of
+    /// the kinds in the config, as one of equal objects, another scene takes its place.
+    fn edited(&self, key: String, index: usize) -> Result<Sample> {
+        let edits = |attempt: usize| {
+            let mut edits = self.config.scene((index + attempt * MAX_SAMPLES) as u64).edits();
+            edits.retain(|edit| self.config.edits.is_empty() || self.config.edits.contains(&edit.kind));
+            Some(edits).filter(|edits| !edits.is_empty())
+        };
+        let edits = (0..SCENES_FOR_EDITS).find_map(edits).unwrap_or_default();
+        let Edit { kind, before, instruction, after, .. } = one_by_index(edits, index, "edit")?;
+        let first_caption = |scene: &Scene| self.captions(scene).into_iter().next();
+        let captions = [&before, &after].into_iter().filter_map(first_caption).collect();
         Ok(Sample {
             key,
-            captions: [&before, &after].into_iter().filter_map(first_caption).collect(),
+            captions,
+            scene: Some(Arc::new(after.clone())),
             label: Some(kind.word().to_owned()),
             images: [before, after].map(|scene| self.drawn(Arc::new(scene))).into(),
             instruction: Some(instruction),
@@ -266,11 +319,11 @@ impl Dataset for ShapesDataset {
     }
 
     fn sample(&self, index: usize) -> Result<Sample> {
-        let scene = self.config.scene(index as u64);
         let key = format!("{}-{index:07}", self.config.split.word());
         if self.config.content == ShapesContent::Edits {
-            return self.edited(key, index, &scene);
+            return self.edited(key, index);
         }
+        let scene = self.config.scene(index as u64);
         let mut sample = Sample { key, label: Some(scene.label()), ..Sample::default() };
         match self.config.content {
             ShapesContent::Questions => {
@@ -278,11 +331,11 @@ impl Dataset for ShapesDataset {
                 sample.questions = vec![one_by_index(questions, index, "question")?];
             }
             ShapesContent::Negatives => {
-                sample.captions = scene.captions();
+                sample.captions = self.captions(&scene);
                 sample.negatives = scene.negatives().into_iter().map(NegativeCaption::from).collect();
             }
             ShapesContent::Captions | ShapesContent::Edits => {
-                sample.captions = scene.captions();
+                sample.captions = self.captions(&scene);
                 sample.questions = Self::questions(&scene, index);
             }
         }
@@ -328,6 +381,18 @@ mod tests {
         assert_eq!(decoded, image.decode([0; 3]).unwrap());
         assert_eq!(sample.questions[0].id, 30);
         assert_eq!(*sample.scene.unwrap(), ShapesConfig::default().scene(3));
+    }
+
+    #[test]
+    fn a_scene_without_an_edit_of_the_kind_is_replaced() {
+        let config =
+            "content = 'edits'\nscenes = 'prompts'\nedits = ['recolour']\nsamples = 300\nobjects = [1, 3]";
+        let edits = ShapesDataset::new(&toml::from_str(config).unwrap()).unwrap();
+        for index in 0..300 {
+            let sample = edits.sample(index).unwrap();
+            assert!(sample.instruction.unwrap().starts_with("make the "));
+            assert_eq!(sample.label.as_deref(), Some("recolour"));
+        }
     }
 
     #[test]

@@ -143,7 +143,8 @@ impl Scene {
         Self { objects, background }
     }
 
-    /// The one to six objects from left to right; no two have the same attributes.
+    /// The one to six objects from left to right. No two have the same attributes, except in scenes for
+    /// prompts.
     pub fn objects(&self) -> &[Object] {
         &self.objects
     }

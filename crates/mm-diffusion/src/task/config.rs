@@ -1,0 +1,237 @@
+//! The configuration of a run with `run.task = "diffusion"`.
+
+use crate::objective::{DdpmConfig, FlowConfig};
+use crate::sd3::Sd3Config;
+use mm_clip::TokenizerConfig;
+use mm_core::config::{ConfigError, ConfigFile};
+use mm_core::lora::LoraConfig;
+use mm_text::ClipTextConfig;
+use mm_train::{DataConfig, EvalConfig, RunConfig, Shared, TaskConfig, TrainConfig};
+use serde::{Deserialize, Serialize};
+
+/// A run with `run.task = "diffusion"`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiffusionRunConfig {
+    /// Name, seed, folder and device.
+    pub run: RunConfig,
+    /// The model.
+    pub model: ModelConfig,
+    /// Low-rank adapters of the denoiser, which are then all that is trained; none: its weights are trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
+    /// The tokenizer of a new text encoder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<TokenizerConfig>,
+    /// What the model predicts, and the loss.
+    #[serde(default)]
+    pub objective: ObjectiveConfig,
+    /// How samples become images with prompts.
+    #[serde(default)]
+    pub input: InputConfig,
+    /// The data sets and how they are loaded.
+    pub data: DataConfig,
+    /// Steps, batches, optimizer.
+    pub train: TrainConfig,
+    /// When the evaluation sets are measured.
+    #[serde(default)]
+    pub eval: EvalConfig,
+    /// The images that evaluations make.
+    #[serde(default)]
+    pub sample: SampleConfig,
+}
+
+/// `[model]`: a pipeline `from` a checkpoint, or a new transformer in pixels with its text encoder.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The pipeline to start from: a diffusers folder or a hub name. Its denoiser is trained, and its text
+    /// encoders and autoencoder stay as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The new transformer, named as in diffusers' `SD3Transformer2DModel`. Widths that follow from the text
+    /// encoder are set by it. With `in_channels = 3` it generates images; with 6 it reads an image as well,
+    /// and also edits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transformer: Option<Sd3Config>,
+    /// The new text encoder, trained with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<ClipTextConfig>,
+}
+
+/// `[objective]`: what the model predicts, and the loss.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ObjectiveConfig {
+    /// Flow matching: for transformers.
+    Flow(FlowConfig),
+    /// The noise schedule of the pipeline's scheduler: for U-Nets. What is predicted is the scheduler's
+    /// `prediction_type`.
+    Ddpm(DdpmConfig),
+}
+
+impl Default for ObjectiveConfig {
+    fn default() -> Self {
+        Self::Flow(FlowConfig::default())
+    }
+}
+
+/// `[input]`: how samples become images with prompts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InputConfig {
+    /// The share of samples that are shown without their prompt, so that guidance has an unguided prediction.
+    pub caption_dropout: f64,
+    /// The share of edits that are shown without the image that is edited.
+    pub image_dropout: f64,
+    /// The share of samples that are shown with their canonical (first) caption; the others draw one of all.
+    pub canonical_share: f64,
+}
+
+impl Default for InputConfig {
+    fn default() -> Self {
+        Self { caption_dropout: 0.1, image_dropout: 0.05, canonical_share: 0.0 }
+    }
+}
+
+/// `[sample]`: the images that evaluations make.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SampleConfig {
+    /// Prompts of each evaluation set that images are made for, the first ones; 0: none, and the loss alone
+    /// is measured.
+    pub prompts: usize,
+    /// Steps of the scheduler.
+    pub steps: usize,
+    /// Guidance scales; an evaluation during training takes the first alone.
+    pub guidance: Vec<f64>,
+    /// The folder of a scene reader that judges images of scenes: see `run.task = "scene-reader"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge: Option<String>,
+}
+
+impl Default for SampleConfig {
+    fn default() -> Self {
+        Self { prompts: 16, steps: 20, guidance: vec![2.0], judge: None }
+    }
+}
+
+impl ModelConfig {
+    fn validate(&self, file: &ConfigFile) -> Result<(), ConfigError> {
+        let error = |key: &str, problem: &str| {
+            Err(file.error(&format!("model.{key}"), format!("`model.{key}`: {problem}")))
+        };
+        let written = [("transformer", self.transformer.is_some()), ("text", self.text.is_some())];
+        if self.from.is_some() {
+            return match written.iter().find(|(_, is_written)| *is_written) {
+                Some((key, _)) => error(key, "the pipeline that `model.from` names has it already"),
+                None => Ok(()),
+            };
+        }
+        let Some(transformer) = self.transformer_for_text() else {
+            let missing = if self.transformer.is_none() { "transformer" } else { "text" };
+            return error(missing, &format!("missing (`[model.{missing}]`, or `model.from` for a pipeline)"));
+        };
+        if let Err(problem) = transformer.validate() {
+            return error("transformer", &problem.to_string());
+        }
+        if transformer.out_channels != 3 || ![3, 6].contains(&transformer.in_channels) {
+            let (reads, gives) = (transformer.in_channels, transformer.out_channels);
+            let problem =
+                format!("reads {reads} channels and gives {gives}: a model in pixels reads 3 or 6, gives 3");
+            return error("transformer", &problem);
+        }
+        match self.text.as_ref().map(ClipTextConfig::validate) {
+            Some(Err(problem)) => error("text", &problem.to_string()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The transformer with the widths that follow from the text encoder.
+    pub(super) fn transformer_for_text(&self) -> Option<Sd3Config> {
+        let (transformer, text) = (self.transformer.clone()?, self.text.as_ref()?);
+        let width = transformer.width();
+        Some(Sd3Config {
+            caption_projection_dim: width,
+            joint_attention_dim: text.hidden_size,
+            pooled_projection_dim: text.output_width(),
+            ..transformer
+        })
+    }
+}
+
+impl TaskConfig for DiffusionRunConfig {
+    fn shared(&self) -> Shared<'_> {
+        Shared { run: &self.run, data: &self.data, train: &self.train, eval: &self.eval }
+    }
+
+    fn train_mut(&mut self) -> &mut TrainConfig {
+        &mut self.train
+    }
+
+    fn validate(&self, file: &ConfigFile) -> Result<(), ConfigError> {
+        let check = |is_valid: bool, key: &str, problem: String| {
+            if is_valid { Ok(()) } else { Err(file.error(key, format!("`{key}`: {problem}"))) }
+        };
+        self.model.validate(file)?;
+        let is_new = self.model.from.is_none();
+        let has_tokenizer = self.tokenizer.as_ref().is_some_and(TokenizerConfig::is_tokenizer);
+        let needs = "a new text encoder needs `from` or `vocab_size`".to_owned();
+        check(!is_new || has_tokenizer, "tokenizer", needs)?;
+        let has = "the pipeline that `model.from` names has a tokenizer already".to_owned();
+        check(is_new || self.tokenizer.is_none(), "tokenizer", has)?;
+        let of_flow = matches!(self.objective, ObjectiveConfig::Flow(_));
+        let new_is_flow = "a new transformer learns a flow: `kind = \"flow\"`".to_owned();
+        check(!is_new || of_flow, "objective.kind", new_is_flow)?;
+        check(
+            self.lora.is_none() || !is_new,
+            "lora",
+            "a new model has nothing to adapt: set `model.from`".into(),
+        )?;
+        self.lora.as_ref().map_or(Ok(()), |lora| lora.validate(file))?;
+        let InputConfig { caption_dropout, image_dropout, canonical_share } = self.input;
+        for (key, share) in [
+            ("input.caption_dropout", caption_dropout),
+            ("input.image_dropout", image_dropout),
+            ("input.canonical_share", canonical_share),
+        ] {
+            check((0.0..=1.0).contains(&share), key, format!("must be from 0 to 1, is {share}"))?;
+        }
+        if let ObjectiveConfig::Flow(flow) = &self.objective {
+            let std = flow.logit_std;
+            check(std >= 0.0, "objective.logit_std", format!("must be at least 0, is {std}"))?;
+            check(flow.shift > 0.0, "objective.shift", format!("must be above 0, is {}", flow.shift))?;
+        }
+        let SampleConfig { steps, guidance, prompts, .. } = &self.sample;
+        check(*steps > 0, "sample.steps", "must be at least 1".to_owned())?;
+        check(*prompts == 0 || !guidance.is_empty(), "sample.guidance", "names no scale".to_owned())?;
+        let is_scale = |scale: &f64| (0.0..=100.0).contains(scale);
+        check(guidance.iter().all(is_scale), "sample.guidance", format!("{guidance:?}: from 0 to 100"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DiffusionTask, SceneReaderTask};
+    use mm_train::read_config;
+    use std::path::Path;
+
+    #[test]
+    fn every_configuration_of_the_workspace_is_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/diffusion");
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let mut file = ConfigFile::read(&path, &[]).unwrap();
+            let read = match file.get("run.task").and_then(|task| task.as_str().map(str::to_owned)).as_deref()
+            {
+                Some("scene-reader") => read_config::<SceneReaderTask>(&mut file).map(drop),
+                _ => read_config::<DiffusionTask>(&mut file).map(drop),
+            };
+            read.unwrap_or_else(|error| panic!("{error}"));
+            count += 1;
+        }
+        assert!(count >= 2);
+    }
+}

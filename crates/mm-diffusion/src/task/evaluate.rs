@@ -1,0 +1,202 @@
+//! Evaluation: the loss on a set, and images for its prompts.
+
+use super::config::{DiffusionRunConfig, ObjectiveConfig};
+use super::denoising::Denoising;
+use super::samples::{Judged, Made, Prompt, make, open_judge, prompts};
+use super::train::preprocess;
+use crate::Result;
+use crate::pipeline::DiffusionPipeline;
+use mm_image::RgbImage;
+use mm_image::image::imageops::{FilterType, resize};
+use mm_sys::inference_mode;
+use mm_train::{Cell, EvalContext, EvalSet, Evaluation, Figure, Metric, Section, SectionRow, Table, gather};
+use tch::Tensor;
+
+/// Prompts whose images are shown, and the least side of a picture in pixels.
+const SHOWN: usize = 24;
+const SIDE: u32 = 128;
+
+/// Measures `pipeline` on `set`.
+///
+/// # Errors
+/// The set cannot be read, images cannot be made, or another process is lost.
+pub(super) fn evaluate(
+    pipeline: &DiffusionPipeline,
+    config: &DiffusionRunConfig,
+    set: &EvalSet,
+    context: &EvalContext,
+) -> Result<Evaluation> {
+    let (losses, bad_samples) = losses(pipeline, config, set, context)?;
+    let mean = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
+    let mut evaluation = Evaluation {
+        set: set.name.clone(),
+        samples: losses.len(),
+        bad_samples,
+        metrics: vec![Metric::headline("loss", mean)],
+        credit: set.credit().to_owned(),
+        ..Evaluation::default()
+    };
+    let prompts = prompts(config, set)?;
+    if prompts.is_empty() {
+        return Ok(evaluation);
+    }
+    let reader = open_judge(config)?;
+    // One scale where time counts, all where a page is made.
+    let scales =
+        &config.sample.guidance[..if context.wants_sections { config.sample.guidance.len() } else { 1 }];
+    let mut columns = Vec::new();
+    for &guidance in scales {
+        let (made, judged) = make(pipeline, config, &prompts, guidance, reader.as_ref(), context)?;
+        columns.push((guidance, made, judged));
+    }
+    if reader.is_some() {
+        let (_, _, judged) = &columns[0];
+        let shares = Shares::of(&prompts, judged);
+        evaluation.metrics.push(Metric::headline("all_right", shares.all));
+        let named = [("one_kind_right", shares.one_kind), ("pairs_right", shares.pairs)];
+        evaluation
+            .metrics
+            .extend(named.into_iter().filter_map(|(name, value)| Some(Metric::new(name, value?))));
+        let rows = columns.iter().map(|(guidance, _, judged)| Shares::of(&prompts, judged).row(*guidance));
+        evaluation.tables.push(Table {
+            title: format!("Images that the judge finds right, of {} prompts", prompts.len()),
+            columns: Shares::COLUMNS.map(str::to_owned).to_vec(),
+            rows: rows.collect(),
+        });
+    }
+    let errors: Vec<f64> = columns[0].2.iter().filter_map(|judged| judged.unchanged_error).collect();
+    if !errors.is_empty() {
+        let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+        evaluation.metrics.push(Metric::new("unchanged_error", mean));
+    }
+    if context.wants_sections {
+        let columns: Vec<(f64, &[Made])> =
+            columns.iter().map(|(guidance, made, _)| (*guidance, &made[..])).collect();
+        evaluation.sections = vec![section(&prompts, &columns)];
+    }
+    Ok(evaluation)
+}
+
+/// The loss of each sample, and the number that could not be read.
+fn losses(
+    pipeline: &DiffusionPipeline,
+    config: &DiffusionRunConfig,
+    set: &EvalSet,
+    context: &EvalContext,
+) -> Result<(Vec<f64>, usize)> {
+    let schedule = match config.objective {
+        ObjectiveConfig::Flow(_) => None,
+        ObjectiveConfig::Ddpm(_) => Some(pipeline.scheduler.noise_schedule()?),
+    };
+    let denoising = Denoising { pipeline, objective: &config.objective, schedule: schedule.as_ref() };
+    let mut own = Vec::new();
+    let read = set.for_each_batch(context, preprocess(config, pipeline), |items, _| {
+        let losses = inference_mode(|| -> Result<Tensor> { denoising.losses(&denoising.batch(items)?) })?;
+        own.extend(Vec::<f64>::try_from(losses.to_kind(tch::Kind::Double)).map_err(crate::Error::from)?);
+        Ok(())
+    })?;
+    Ok((gather(context.group, &own)?, read.bad.len()))
+}
+
+/// The shares of images that are right.
+struct Shares {
+    all: f64,
+    count: f64,
+    colours: f64,
+    shapes: f64,
+    /// Of prompts for objects of one kind, and for two different ones.
+    one_kind: Option<f64>,
+    pairs: Option<f64>,
+    relation: Option<f64>,
+}
+
+impl Shares {
+    const COLUMNS: [&str; 8] =
+        ["guidance", "all right", "one kind", "two different", "number", "colors", "shapes", "relation"];
+
+    fn of(prompts: &[Prompt], judged: &[Judged]) -> Self {
+        let verdicts: Vec<_> = prompts
+            .iter()
+            .zip(judged)
+            .filter_map(|(prompt, judged)| Some((prompt.scene.as_ref()?, judged.verdict?)))
+            .collect();
+        let share = |right: &mut dyn Iterator<Item = bool>| {
+            let (mut all, mut count) = (0usize, 0usize);
+            for is_right in right {
+                all += 1;
+                count += usize::from(is_right);
+            }
+            (all > 0).then(|| count as f64 / all as f64)
+        };
+        let of = |is_right: &dyn Fn(&crate::judge::SceneVerdict) -> bool| {
+            share(&mut verdicts.iter().map(|(_, verdict)| is_right(verdict))).unwrap_or_default()
+        };
+        let with_relation =
+            |has: bool| verdicts.iter().filter(move |(_, verdict)| verdict.relation.is_some() == has);
+        Self {
+            all: of(&|verdict| verdict.all_right()),
+            count: of(&|verdict| verdict.count),
+            colours: of(&|verdict| verdict.colours),
+            shapes: of(&|verdict| verdict.shapes),
+            one_kind: share(&mut with_relation(false).map(|(_, verdict)| verdict.all_right())),
+            pairs: share(&mut with_relation(true).map(|(_, verdict)| verdict.all_right())),
+            relation: share(&mut with_relation(true).map(|(_, verdict)| verdict.relation == Some(true))),
+        }
+    }
+
+    fn row(&self, guidance: f64) -> Vec<Cell> {
+        let maybe = |share: Option<f64>| share.map_or(Cell::Missing, Cell::Share);
+        vec![
+            Cell::Number(guidance),
+            Cell::Share(self.all),
+            maybe(self.one_kind),
+            maybe(self.pairs),
+            Cell::Share(self.count),
+            Cell::Share(self.colours),
+            Cell::Share(self.shapes),
+            maybe(self.relation),
+        ]
+    }
+}
+
+/// The images of the first prompts, one for each guidance scale.
+fn section(prompts: &[Prompt], columns: &[(f64, &[Made])]) -> Section {
+    let row = |(index, prompt): (usize, &Prompt)| {
+        let mut figures = Vec::new();
+        if let Some([before, _]) = &prompt.edit {
+            figures.push(Figure { image: enlarged(before), caption: "before".to_owned(), is_framed: false });
+        }
+        let mut notes = Vec::new();
+        for (guidance, made) in columns {
+            if let Some(made) = made.iter().find(|made| made.index == index) {
+                let verdict = made.judged.verdict.map(|verdict| verdict.all_right());
+                notes.extend(
+                    verdict.map(|right| format!("{guidance}: {}", if right { "right" } else { "wrong" })),
+                );
+                figures.push(Figure {
+                    image: enlarged(&made.picture),
+                    caption: format!("guidance {guidance}"),
+                    is_framed: verdict == Some(true),
+                });
+            }
+        }
+        SectionRow { label: prompt.text.clone(), note: notes.join(", "), figures }
+    };
+    Section {
+        title: "Generated images".to_owned(),
+        text:
+            "One image a prompt and guidance scale, each with the prompt's number as its seed. Framed: the \
+               judge finds it right."
+                .to_owned(),
+        rows: prompts.iter().enumerate().take(SHOWN).map(row).collect(),
+    }
+}
+
+/// Small pictures with their pixels repeated.
+fn enlarged(picture: &RgbImage) -> RgbImage {
+    let factor = SIDE / picture.width().max(picture.height()).max(1);
+    match factor {
+        0 | 1 => mm_data::html::thumbnail(picture, 2 * SIDE),
+        factor => resize(picture, picture.width() * factor, picture.height() * factor, FilterType::Nearest),
+    }
+}
