@@ -2,24 +2,39 @@
 //! images, and their training.
 
 mod error;
+mod image_record;
+mod judge;
 mod layers;
 pub mod lora;
 pub mod metrics;
 mod noise;
+mod objective;
+mod parameters;
 mod pipeline;
 pub mod schedulers;
 mod sd3;
 pub mod single_file;
+mod task;
 mod text;
 pub mod textual_inversion;
 mod unet;
 mod vae;
 
 pub use error::{Error, Result};
+pub use image_record::{EditRecord, ImageRecord, LoraRecord, RECORD_KEYWORD};
+pub use judge::{
+    SceneReader, SceneReaderConfig, SceneReaderRunConfig, SceneReaderTask, SceneVerdict, SeenObject, judge,
+};
 pub use noise::ImageNoise;
+pub use objective::{DdpmConfig, FlowConfig, FlowPrediction};
+pub use parameters::{ImageParameters, PARAMETERS_KEYWORD};
 pub use pipeline::{
     DiffusionPipeline, Edit, EditKind, GenerateOptions, ImageRequest, PipelineOptions, Settings, StepProgress,
 };
 pub use sd3::{QkNorm, Sd3Condition, Sd3Config, Sd3Transformer};
+pub use task::{
+    DiffusionBatch, DiffusionItem, DiffusionRunConfig, DiffusionTask, InputConfig, ModelConfig,
+    ObjectiveConfig, SampleConfig,
+};
 pub use unet::{AddedConditions, TextKeyValues, UNet, UNetConfig, UNetInputs};
 pub use vae::{LatentDistribution, Vae, VaeConfig};

@@ -1,6 +1,6 @@
 //! `mm inspect`: the contents of a model.
 
-use crate::{output, table};
+use crate::{inspect_diffusion, inspect_image, output, table};
 use anyhow::{Context, Result};
 use mm_caption::{CaptionerFolder, Description, SpecialTokens};
 use mm_clip::{Architecture, ClipConfig, ModelFolder};
@@ -12,12 +12,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
-/// Describe a model: architecture, sizes, weights, preprocessing, checksums.
+/// Describe a model: architecture, sizes, weights, preprocessing, checksums; a LoRA file; or how an image was
+/// made.
 #[derive(clap::Args)]
-#[command(after_help = "Example: mm inspect runs/demo/model")]
+#[command(after_help = "Examples:\n  \
+    mm inspect runs/demo/model\n  \
+    mm inspect style-lora.safetensors\n  \
+    mm inspect image.png")]
 pub struct Args {
-    /// The model: a folder or a hub name.
-    #[arg(value_name = "DIR|NAME")]
+    /// The model: a folder or a hub name; a LoRA file; or a PNG.
+    #[arg(value_name = "DIR|NAME|FILE")]
     model: String,
     /// List every tensor.
     #[arg(long)]
@@ -28,8 +32,17 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    let path = Path::new(&args.model);
+    if path.is_file() && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
+        return inspect_image::run(path, args.json);
+    }
+    if inspect_diffusion::is_weights(path) {
+        return inspect_diffusion::weights(path, args.json);
+    }
     let context = || format!("cannot open the model {}", args.model);
-    let contents = if CaptionerFolder::is_captioner(&args.model) {
+    let contents = if let Some(folder) = inspect_diffusion::pipeline_folder(&args.model) {
+        inspect_diffusion::pipeline(&folder).with_context(context)?
+    } else if CaptionerFolder::is_captioner(&args.model) {
         Contents::of_captioner(&CaptionerFolder::open(&args.model).with_context(context)?)?
     } else if VqaFolder::is_vqa(&args.model) {
         Contents::of_vqa(&VqaFolder::open(&args.model).with_context(context)?)?
@@ -51,13 +64,13 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// The contents of a model.
-struct Contents {
+pub struct Contents {
     /// Names and values of the summary.
-    lines: Vec<(&'static str, String)>,
+    pub lines: Vec<(&'static str, String)>,
     /// The same in JSON.
-    facts: serde_json::Value,
-    tensors: Vec<TensorInfo>,
-    files: Vec<FileFacts>,
+    pub facts: serde_json::Value,
+    pub tensors: Vec<TensorInfo>,
+    pub files: Vec<FileFacts>,
 }
 
 impl Contents {
@@ -149,14 +162,14 @@ impl Contents {
 }
 
 /// A file of weights.
-struct FileFacts {
-    name: String,
-    bytes: u64,
-    sha256: String,
+pub struct FileFacts {
+    pub name: String,
+    pub bytes: u64,
+    pub sha256: String,
 }
 
 impl FileFacts {
-    fn of(path: &Path) -> Result<Self> {
+    pub fn of(path: &Path) -> Result<Self> {
         let mut hasher = Sha256::new();
         let read = |hasher: &mut Sha256| std::io::copy(&mut std::fs::File::open(path)?, hasher);
         let bytes = read(&mut hasher).with_context(|| format!("cannot read {}", path.display()))?;

@@ -21,11 +21,16 @@ mod classify;
 mod convert;
 mod data;
 mod display;
+mod edit;
 mod embed;
 mod eval;
+mod generate;
 mod generation;
 mod image_metrics;
+mod images;
 mod inspect;
+mod inspect_diffusion;
+mod inspect_image;
 mod labels;
 mod model;
 mod openmp;
@@ -61,6 +66,8 @@ enum Command {
     Eval(eval::Args),
     Caption(caption::Args),
     Vqa(vqa::Args),
+    Generate(generate::Args),
+    Edit(edit::Args),
     Classify(classify::Args),
     Embed(embed::Args),
     Attention(attention::Args),
@@ -102,6 +109,8 @@ fn run(outside: &[TaskEntry], log_levels: &str) -> ExitCode {
             | Command::Eval(_)
             | Command::Caption(_)
             | Command::Vqa(_)
+            | Command::Generate(_)
+            | Command::Edit(_)
             | Command::Embed(_)
             | Command::Probe(_)
     ) {
@@ -113,6 +122,8 @@ fn run(outside: &[TaskEntry], log_levels: &str) -> ExitCode {
         Command::Eval(args) => eval::dispatch(&args, outside).map(done),
         Command::Caption(args) => caption::run(&args).map(done),
         Command::Vqa(args) => vqa::run(&args).map(done),
+        Command::Generate(args) => generate::run(&args).map(done),
+        Command::Edit(args) => edit::run(&args).map(done),
         Command::Classify(args) => classify::run(&args).map(done),
         Command::Embed(args) => embed::run(&args).map(done),
         Command::Attention(args) => attention::run(&args).map(done),

@@ -5,9 +5,11 @@ use clap::{Args, ValueEnum};
 use mm_caption::CaptionPipeline;
 use mm_clip::{ClipPipeline, ImageEmbedder, OpenOptions, TextEmbedder};
 use mm_core::{DeviceConfig, Precision};
+use mm_diffusion::schedulers::SchedulerKind;
+use mm_diffusion::{DiffusionPipeline, PipelineOptions};
 use mm_image::RgbImage;
 use mm_vqa::VqaPipeline;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The model, and how it is opened.
 #[derive(Args)]
@@ -60,6 +62,22 @@ impl ModelArgs {
     pub fn open_vqa(&self) -> Result<VqaPipeline> {
         self.refuse_resolution("models that answer questions")?;
         named(&self.model, VqaPipeline::open(&self.model, &self.options()))
+    }
+
+    /// Opens a diffusion model with another scheduler, where one is named, and with LoRAs and their weights.
+    pub fn open_diffusion(
+        &self,
+        scheduler: Option<SchedulerKind>,
+        loras: &[(PathBuf, f64)],
+    ) -> Result<DiffusionPipeline> {
+        ensure!(self.resolution.is_none(), "--resolution is not for diffusion models: use --size");
+        let options = PipelineOptions { open: self.options(), scheduler, loras: loras.to_vec() };
+        named(&self.model, DiffusionPipeline::open(&self.model, &options))
+    }
+
+    /// The precision.
+    pub fn precision(&self) -> Precision {
+        self.precision.into()
     }
 
     fn refuse_resolution(&self, models: &str) -> Result<()> {
