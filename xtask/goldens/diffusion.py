@@ -3,16 +3,16 @@
     diffusion.py OUT_DIR
 
 Every folder is a whole pipeline, as `save_pretrained` writes it: `sd1` (PNDM with Stable Diffusion 1.5's
-settings), `sd2` (v-prediction, linear projections, heads by block), `sdxl`, `sd3` (without T5), `inpaint` (nine
-channels), `pix2pix`, `lcm` (guidance as an embedding). Beside its files a folder has
+settings), `sd2` (v-prediction, linear projections, heads by block), `sdxl`, `sd3` (without T5), `inpaint`
+(nine channels), `pix2pix`, `lcm` (guidance as an embedding). Beside its files a folder has
 
 - cases.json: {case: {"prompts", "negative", "seeds", "steps", "guidance", ...}}, the arguments of each run;
 - expected.safetensors, for each case "<case>.latents", the latents after the last step [N, C, h, w],
   "<case>.image" [N, 3, H, W] in 0 to 1, and where the case is the first "<case>.prompt_embeds" and
   "<case>.negative_embeds" (and "<case>.pooled", "<case>.negative_pooled") of the prompts. "unet.*" (or
-  "transformer.*") are inputs and the output of one call of the model; in sd1 also its loss (the mean square of
-  the output minus "unet.target") and the gradients "unet.grad.<weight>"; "vae.*" are an image, its latents'
-  "mean" and "logvar", the "decoded" mean, and that in tiles ("tiled").
+  "transformer.*") are inputs and the output of one call of the model; in sd1 also its loss (the mean square
+  of the output minus "unet.target") and the gradients "unet.grad.<weight>"; "vae.*" are an image, its
+  latents' "mean" and "logvar", the "decoded" mean, and that in tiles ("tiled").
 
 Every image has a generator of its own: image i of a case is drawn from seeds[i]. The images to edit are
 image.png and mask.png of the folder `images`.
@@ -50,7 +50,9 @@ def tokenizer(folder, pad=None):
     """CLIP's vocabulary, truncated."""
     merges = gzip.open(open_clip.tokenizer.default_bpe()).read().decode("utf-8").split("\n")[1 : MERGES + 1]
     letters = list(open_clip.tokenizer.bytes_to_unicode().values())
-    tokens = letters + [letter + "</w>" for letter in letters] + ["".join(merge.split()) for merge in merges]
+    tokens = (
+        letters + [letter + "</w>" for letter in letters] + ["".join(merge.split()) for merge in merges]
+    )
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "vocab.json", {token: index for index, token in enumerate(tokens)})
@@ -173,7 +175,9 @@ def swapped(scheduler, other):
 
 def skipped(pipe, prompts):
     """The states of `clip_skip=1`, which diffusers 0.42.1 cannot compute with transformers 5."""
-    ids = pipe.tokenizer(prompts, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+    ids = pipe.tokenizer(
+        prompts, padding="max_length", max_length=77, truncation=True, return_tensors="pt"
+    ).input_ids
     with torch.no_grad():
         states = pipe.text_encoder(ids, output_hidden_states=True).hidden_states[-2]
         return pipe.text_encoder.final_layer_norm(states)
@@ -193,9 +197,14 @@ def sd1(out, image, mask):
     words = tokenizer(out / "words")
     encoder = text_encoder(1, len(words), 16)
     parts = dict(
-        vae=vae(2), text_encoder=encoder, tokenizer=words, unet=unet(3),
+        vae=vae(2),
+        text_encoder=encoder,
+        tokenizer=words,
+        unet=unet(3),
         scheduler=diffusers.PNDMScheduler.from_config(SD15_SCHEDULER | {"skip_prk_steps": True}),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     )
     pipe = diffusers.StableDiffusionPipeline(**parts)
     pipe.set_progress_bar_config(disable=True)
@@ -208,24 +217,50 @@ def sd1(out, image, mask):
     two = dict(prompts=PROMPTS, seeds=[7, 11], steps=5, guidance=6.0, negative="blurry")
     run(expected, cases, pipe, "pndm", **two)
     run(expected, cases, pipe, "unguided", prompts=PROMPTS[:1], seeds=[3], steps=4, guidance=1.0)
-    run(expected, cases, pipe, "sizes", prompts=PROMPTS[:1], seeds=[3], steps=3, guidance=4.0, height=40, width=24)
+    run(
+        expected,
+        cases,
+        pipe,
+        "sizes",
+        prompts=PROMPTS[:1],
+        seeds=[3],
+        steps=3,
+        guidance=4.0,
+        height=40,
+        width=24,
+    )
     for key, scheduler in {
         "euler_a": diffusers.EulerAncestralDiscreteScheduler,
         "dpmpp_2m": diffusers.DPMSolverMultistepScheduler,
         "ddim": diffusers.DDIMScheduler,
         "heun": diffusers.HeunDiscreteScheduler,
     }.items():
-        other = diffusers.StableDiffusionPipeline(**(parts | {"scheduler": swapped(scheduler, pipe.scheduler)}))
+        other = diffusers.StableDiffusionPipeline(
+            **(parts | {"scheduler": swapped(scheduler, pipe.scheduler)})
+        )
         other.set_progress_bar_config(disable=True)
         run(expected, cases, other, key, **two)
-    for key, scheduler in {"img2img": pipe.scheduler, "img2img_euler": swapped(diffusers.EulerDiscreteScheduler, pipe.scheduler)}.items():
+    for key, scheduler in {
+        "img2img": pipe.scheduler,
+        "img2img_euler": swapped(diffusers.EulerDiscreteScheduler, pipe.scheduler),
+    }.items():
         edit = diffusers.StableDiffusionImg2ImgPipeline(**(parts | {"scheduler": scheduler}))
         edit.set_progress_bar_config(disable=True)
         run(expected, cases, edit, key, **(two | {"strength": 0.6}), image=image)
-    edit = diffusers.StableDiffusionInpaintPipeline(**(parts | {"scheduler": swapped(diffusers.DDIMScheduler, pipe.scheduler)}))
+    edit = diffusers.StableDiffusionInpaintPipeline(
+        **(parts | {"scheduler": swapped(diffusers.DDIMScheduler, pipe.scheduler)})
+    )
     edit.set_progress_bar_config(disable=True)
     for key, strength in {"inpaint": 1.0, "inpaint_part": 0.7}.items():
-        run(expected, cases, edit, key, **(two | {"strength": strength, "height": 16, "width": 16}), image=[image] * 2, mask_image=[mask] * 2)
+        run(
+            expected,
+            cases,
+            edit,
+            key,
+            **(two | {"strength": strength, "height": 16, "width": 16}),
+            image=[image] * 2,
+            mask_image=[mask] * 2,
+        )
 
     sample, timestep, states = draws(1, 2, 4, 8, 6), torch.tensor([501.0, 1.0]), draws(2, 2, 5, 16)
     inputs = {"sample": sample, "timestep": timestep, "encoder_hidden_states": states}
@@ -245,16 +280,23 @@ def sd1(out, image, mask):
 def sd2(out):
     words = tokenizer(out / "words", pad="!")
     pipe = diffusers.StableDiffusionPipeline(
-        vae=vae(12), text_encoder=text_encoder(11, len(words), 16, act="gelu"), tokenizer=words,
+        vae=vae(12),
+        text_encoder=text_encoder(11, len(words), 16, act="gelu"),
+        tokenizer=words,
         unet=unet(13, attention_head_dim=(2, 4), use_linear_projection=True),
         scheduler=diffusers.DDIMScheduler.from_config(SD15_SCHEDULER | {"prediction_type": "v_prediction"}),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     )
     pipe.set_progress_bar_config(disable=True)
     expected, cases = {}, {}
     two = dict(prompts=PROMPTS, seeds=[7, 11], steps=5, guidance=6.0)
     run(expected, cases, pipe, "ddim", **two, guidance_rescale=0.7)
-    other = diffusers.StableDiffusionPipeline(**(pipe.components | {"scheduler": swapped(diffusers.EulerDiscreteScheduler, pipe.scheduler)}), requires_safety_checker=False)
+    other = diffusers.StableDiffusionPipeline(
+        **(pipe.components | {"scheduler": swapped(diffusers.EulerDiscreteScheduler, pipe.scheduler)}),
+        requires_safety_checker=False,
+    )
     other.set_progress_bar_config(disable=True)
     run(expected, cases, other, "euler", **two)
     finish(out, "sd2", pipe, expected, cases)
@@ -263,27 +305,51 @@ def sd2(out):
 def sdxl(out):
     first, second = tokenizer(out / "words"), tokenizer(out / "words", pad="!")
     network = unet(
-        23, cross_attention_dim=24, use_linear_projection=True, transformer_layers_per_block=(1, 2),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        addition_embed_type="text_time", addition_time_embed_dim=4, projection_class_embeddings_input_dim=4 * 6 + 8,
+        23,
+        cross_attention_dim=24,
+        use_linear_projection=True,
+        transformer_layers_per_block=(1, 2),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=4 * 6 + 8,
     )
     pipe = diffusers.StableDiffusionXLPipeline(
-        vae=vae(22, scaling_factor=0.13025), text_encoder=text_encoder(21, len(first), 16), tokenizer=first,
-        text_encoder_2=text_encoder(24, len(second), 8, projection=8, act="gelu"), tokenizer_2=second, unet=network,
-        scheduler=diffusers.EulerDiscreteScheduler.from_config(SD15_SCHEDULER | {"timestep_spacing": "leading"}),
+        vae=vae(22, scaling_factor=0.13025),
+        text_encoder=text_encoder(21, len(first), 16),
+        tokenizer=first,
+        text_encoder_2=text_encoder(24, len(second), 8, projection=8, act="gelu"),
+        tokenizer_2=second,
+        unet=network,
+        scheduler=diffusers.EulerDiscreteScheduler.from_config(
+            SD15_SCHEDULER | {"timestep_spacing": "leading"}
+        ),
         add_watermarker=False,
     )
     pipe.set_progress_bar_config(disable=True)
     expected, cases = {}, {}
-    positive, negative, pooled, negative_pooled = pipe.encode_prompt(PROMPTS, device="cpu", negative_prompt=["blurry"] * 2)
-    expected |= {"text.prompt_embeds": positive, "text.negative_embeds": negative, "text.pooled": pooled, "text.negative_pooled": negative_pooled}
+    positive, negative, pooled, negative_pooled = pipe.encode_prompt(
+        PROMPTS, device="cpu", negative_prompt=["blurry"] * 2
+    )
+    expected |= {
+        "text.prompt_embeds": positive,
+        "text.negative_embeds": negative,
+        "text.pooled": pooled,
+        "text.negative_pooled": negative_pooled,
+    }
     cases["text"] = {"prompts": PROMPTS, "negative": "blurry"}
     two = dict(prompts=PROMPTS, seeds=[7, 11], steps=4, guidance=6.0, height=16, width=24)
     run(expected, cases, pipe, "zeros", **two)
     run(expected, cases, pipe, "negative", **two, negative="blurry")
     inputs = {
-        "sample": draws(1, 2, 4, 8, 6), "timestep": torch.tensor([501.0, 1.0]), "encoder_hidden_states": draws(2, 2, 5, 24),
-        "added_cond_kwargs": {"text_embeds": draws(3, 2, 8), "time_ids": torch.tensor([[16.0, 24, 0, 0, 16, 24], [32, 8, 4, 2, 16, 16]])},
+        "sample": draws(1, 2, 4, 8, 6),
+        "timestep": torch.tensor([501.0, 1.0]),
+        "encoder_hidden_states": draws(2, 2, 5, 24),
+        "added_cond_kwargs": {
+            "text_embeds": draws(3, 2, 8),
+            "time_ids": torch.tensor([[16.0, 24, 0, 0, 16, 24], [32, 8, 4, 2, 16, 16]]),
+        },
     }
     model_call(expected, pipe.unet, "unet", inputs, 4)
     finish(out, "sdxl", pipe, expected, cases)
@@ -292,48 +358,107 @@ def sdxl(out):
 def sd3(out):
     first, second = tokenizer(out / "words"), tokenizer(out / "words", pad="!")
     network = diffusers.SD3Transformer2DModel(
-        sample_size=8, patch_size=2, in_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=2,
-        caption_projection_dim=16, joint_attention_dim=32, pooled_projection_dim=24, out_channels=4, pos_embed_max_size=12,
+        sample_size=8,
+        patch_size=2,
+        in_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        caption_projection_dim=16,
+        joint_attention_dim=32,
+        pooled_projection_dim=24,
+        out_channels=4,
+        pos_embed_max_size=12,
     )
     pipe = diffusers.StableDiffusion3Pipeline(
-        transformer=spread(network, 33, 0.5), scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae=vae(32, scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False),
-        text_encoder=text_encoder(31, len(first), 16, projection=16), tokenizer=first,
-        text_encoder_2=text_encoder(34, len(second), 8, projection=8, act="gelu"), tokenizer_2=second,
-        text_encoder_3=None, tokenizer_3=None,
+        transformer=spread(network, 33, 0.5),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=vae(
+            32, scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False
+        ),
+        text_encoder=text_encoder(31, len(first), 16, projection=16),
+        tokenizer=first,
+        text_encoder_2=text_encoder(34, len(second), 8, projection=8, act="gelu"),
+        tokenizer_2=second,
+        text_encoder_3=None,
+        tokenizer_3=None,
     )
     pipe.set_progress_bar_config(disable=True)
     expected, cases = {}, {}
-    positive, negative, pooled, negative_pooled = pipe.encode_prompt(PROMPTS, PROMPTS, PROMPTS, negative_prompt=["blurry"] * 2, device="cpu")
-    expected |= {"text.prompt_embeds": positive, "text.negative_embeds": negative, "text.pooled": pooled, "text.negative_pooled": negative_pooled}
+    positive, negative, pooled, negative_pooled = pipe.encode_prompt(
+        PROMPTS, PROMPTS, PROMPTS, negative_prompt=["blurry"] * 2, device="cpu"
+    )
+    expected |= {
+        "text.prompt_embeds": positive,
+        "text.negative_embeds": negative,
+        "text.pooled": pooled,
+        "text.negative_pooled": negative_pooled,
+    }
     cases["text"] = {"prompts": PROMPTS, "negative": "blurry"}
-    run(expected, cases, pipe, "flow", prompts=PROMPTS, seeds=[7, 11], steps=4, guidance=5.0, height=16, width=16)
+    run(
+        expected,
+        cases,
+        pipe,
+        "flow",
+        prompts=PROMPTS,
+        seeds=[7, 11],
+        steps=4,
+        guidance=5.0,
+        height=16,
+        width=16,
+    )
     finish(out, "sd3", pipe, expected, cases)
 
 
 def others(out, image, mask):
     words = tokenizer(out / "words")
-    encoder, scheduler = text_encoder(41, len(words), 16), diffusers.DDIMScheduler.from_config(SD15_SCHEDULER)
-    common = dict(tokenizer=words, text_encoder=encoder, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    encoder, scheduler = text_encoder(41, len(words), 16), diffusers.DDIMScheduler.from_config(
+        SD15_SCHEDULER
+    )
+    common = dict(
+        tokenizer=words,
+        text_encoder=encoder,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     two = dict(prompts=PROMPTS, seeds=[7, 11], steps=5)
 
-    pipe = diffusers.StableDiffusionInpaintPipeline(vae=vae(42), unet=unet(43, in_channels=9), scheduler=scheduler, **common)
+    pipe = diffusers.StableDiffusionInpaintPipeline(
+        vae=vae(42), unet=unet(43, in_channels=9), scheduler=scheduler, **common
+    )
     pipe.set_progress_bar_config(disable=True)
     expected, cases = {}, {}
     for key, strength in {"full": 1.0, "part": 0.7}.items():
-        run(expected, cases, pipe, key, **two, guidance=6.0, image=[image] * 2, mask_image=[mask] * 2, strength=strength, height=16, width=16)
+        run(
+            expected,
+            cases,
+            pipe,
+            key,
+            **two,
+            guidance=6.0,
+            image=[image] * 2,
+            mask_image=[mask] * 2,
+            strength=strength,
+            height=16,
+            width=16,
+        )
     finish(out, "inpaint", pipe, expected, cases)
 
     ancestral = swapped(diffusers.EulerAncestralDiscreteScheduler, scheduler)
-    pipe = diffusers.StableDiffusionInstructPix2PixPipeline(vae=vae(52), unet=unet(53, in_channels=8), scheduler=ancestral, **common)
+    pipe = diffusers.StableDiffusionInstructPix2PixPipeline(
+        vae=vae(52), unet=unet(53, in_channels=8), scheduler=ancestral, **common
+    )
     pipe.set_progress_bar_config(disable=True)
     expected, cases = {}, {}
     run(expected, cases, pipe, "pix2pix", **two, guidance=6.0, image=[image] * 2, image_guidance_scale=1.5)
     finish(out, "pix2pix", pipe, expected, cases)
 
     pipe = diffusers.StableDiffusionPipeline(
-        vae=vae(62), unet=unet(63, time_cond_proj_dim=16),
-        scheduler=diffusers.LCMScheduler.from_config(SD15_SCHEDULER), **common,
+        vae=vae(62),
+        unet=unet(63, time_cond_proj_dim=16),
+        scheduler=diffusers.LCMScheduler.from_config(SD15_SCHEDULER),
+        **common,
     )
     pipe.set_progress_bar_config(disable=True)
     expected, cases = {}, {}

@@ -84,3 +84,9 @@ impl From<Error> for mm_train::Error {
         }
     }
 }
+
+impl From<mm_vision::Error> for Error {
+    fn from(error: mm_vision::Error) -> Self {
+        Self::Model(error.to_string())
+    }
+}

@@ -22,7 +22,8 @@ pub enum FlowPrediction {
 const LEAST: f64 = 0.05;
 
 impl FlowPrediction {
-    /// The velocity at `sigma`, a number or `[B, 1, 1, 1]`, for the `output` of a model that was given `noisy`.
+    /// The velocity at `sigma`, a number or `[B, 1, 1, 1]`, for the `output` of a model that was given
+    /// `noisy`.
     pub(crate) fn to_velocity(self, output: Tensor, noisy: &Tensor, sigma: impl Into<Sigma>) -> Tensor {
         match (self, sigma.into()) {
             (Self::Velocity, _) => output,

@@ -90,8 +90,8 @@ impl T5Config {
         let (buckets, distance) = (self.relative_attention_num_buckets, self.relative_attention_max_distance);
         if buckets % 4 != 0 || distance <= buckets / 4 {
             return Err(format!(
-                "relative_attention_num_buckets is {buckets}: it must be a multiple of 4, and a quarter of it \
-                 smaller than relative_attention_max_distance {distance}"
+                "relative_attention_num_buckets is {buckets}: it must be a multiple of 4, and a quarter of \
+                 it smaller than relative_attention_max_distance {distance}"
             ));
         }
         Ok(())

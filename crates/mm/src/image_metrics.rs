@@ -22,7 +22,7 @@ use std::sync::Arc;
 #[derive(clap::Args)]
 #[command(
     after_help = "Values of different towers are not comparable, and no value is comparable with one of \
-                  Inception. Prompts are those that the PNGs of `mm generate` and most other programs hold, or \
+                  Inception. Prompts are those that the PNGs of `mm generate` and of other programs hold, or \
                   of --prompts.\n\nExample: mm eval images --generated images --reference photos --model \
                   openai/clip-vit-base-patch32"
 )]

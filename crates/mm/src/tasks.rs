@@ -85,7 +85,8 @@ mod tests {
             ("[run]\ntask = \"clp\"\n", "c.toml:2: `run.task`: unknown task \"clp\"; did you mean \"clip\"?"),
             (
                 "[run]\n[model]\nkind = \"x\"\n",
-                "c.toml:3: `run.task`: unknown task \"x\"; tasks are clip, caption, vqa, diffusion, scene-reader",
+                "c.toml:3: `run.task`: unknown task \"x\"; tasks are clip, caption, vqa, diffusion, \
+                 scene-reader",
             ),
         ] {
             let error = find_in(&[], text).unwrap_err();

@@ -3,8 +3,8 @@
 use super::parameter;
 use crate::Precision;
 use mm_sys::{PackedConv, PackedLinear, PostOp, WinogradConv};
+use tch::Tensor;
 use tch::nn::{Init, Path};
-use tch::{Device, Kind, Tensor};
 
 /// With as many channels in and out, a 3 x 3 convolution by Winograd's algorithm is faster than oneDNN's
 /// direct one, in f32 two to three times: below, the transforms cost as much as they save in bf16.
@@ -150,6 +150,7 @@ mod tests {
     use super::*;
     use mm_testing::{assert_close, normal};
     use tch::nn::VarStore;
+    use tch::{Device, Kind};
 
     #[test]
     fn a_packed_convolution_equals_the_plain_one_and_keeps_the_layout() {

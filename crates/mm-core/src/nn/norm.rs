@@ -49,8 +49,9 @@ impl RmsNorm {
         Self::stacked(path, 1, width, eps)
     }
 
-    /// `count` norms in one pass, as of the queries and the keys of one projection: `weight` `[count * width]`
-    /// has the weights of one after another, and [`RmsNorm::forward`] takes `[..., count, heads, width]`.
+    /// `count` norms in one pass, as of the queries and the keys of one projection: `weight` `[count *
+    /// width]` has the weights of one after another, and [`RmsNorm::forward`] takes `[..., count, heads,
+    /// width]`.
     pub fn stacked(path: &Path, count: i64, width: i64, eps: f64) -> Self {
         let weight = parameter(path, "weight", &[count * width], Init::Const(1.0));
         Self { weight, count, width, eps }

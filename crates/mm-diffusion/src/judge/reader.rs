@@ -183,9 +183,3 @@ mod tests {
         assert!(joined(vec![(0.3, object(250.0)), (0.1, object(260.0))]).is_empty());
     }
 }
-
-impl From<mm_vision::Error> for Error {
-    fn from(error: mm_vision::Error) -> Self {
-        Self::Model(error.to_string())
-    }
-}

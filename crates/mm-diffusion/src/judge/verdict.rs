@@ -1,4 +1,4 @@
-//! Comparison of a picture's objects with what a prompt asks for.
+//! Comparison of a picture's objects with what a prompt requests.
 
 use super::SeenObject;
 use mm_data::shapes::{Colour, MARGIN, Object, Relation, Scene, Shape};
@@ -26,7 +26,7 @@ impl SceneVerdict {
     }
 }
 
-/// Compares the objects `seen` in a picture with those that the [prompt](Scene::prompt) of `scene` asks for:
+/// Compares the objects `seen` in a picture with those that the [prompt](Scene::prompt) of `scene` requests:
 /// number, colors, shapes, and the relation of two different ones. Sizes and places are free.
 pub fn judge(scene: &Scene, seen: &[SeenObject]) -> SceneVerdict {
     fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {

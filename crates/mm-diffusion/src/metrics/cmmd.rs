@@ -14,8 +14,8 @@ pub const CMMD_SCALE: f64 = 1000.0;
 
 /// `1000 (mean k(x, x') + mean k(y, y') - 2 mean k(x, y))` with `k(x, y) = exp(-|x - y|² / 2σ²)` on rows
 /// scaled to length 1. The means are over all pairs, those of a row with itself too, as in the paper's
-/// program: the estimate is biased upwards by about `1000 (1 - mean k) / N` of each set, and never below 0 but
-/// for rounding.
+/// program: the estimate is biased upwards by about `1000 (1 - mean k) / N` of each set, and never below 0
+/// but for rounding.
 ///
 /// # Errors
 /// The widths differ.

@@ -39,7 +39,7 @@ pub struct Kid {
 }
 
 /// Mean and deviation of [`unbiased_mmd`] over random subsets, drawn without replacement from both sets. This
-/// is the KID of published programs: the mean is an unbiased estimate, and the deviation tells the noise of
+/// is the KID of published programs: the mean is an unbiased estimate, and the deviation shows the noise of
 /// one subset.
 ///
 /// # Errors

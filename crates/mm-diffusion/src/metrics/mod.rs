@@ -11,8 +11,8 @@
 //! - [`PromptScores`]: CLIPScore of images and the prompts that they were made from.
 //!
 //! [`ImageFeatures`] embeds images, [`SetReport`] measures all of it and says where a set is too small. All
-//! sums are in f64, over blocks of fixed size in a fixed order: memory does not grow with the number of pairs,
-//! and the number of threads changes a value by the rounding of f64 at most.
+//! sums are in f64, over blocks of fixed size in a fixed order: memory does not grow with the number of
+//! pairs, and the number of threads changes a value by the rounding of f64 at most.
 //!
 //! ```
 //! use mm_diffusion::metrics::{FeatureStatistics, Features, frechet_distance, precision_recall};

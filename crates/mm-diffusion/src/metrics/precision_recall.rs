@@ -7,9 +7,9 @@ use tch::{Device, Kind, Tensor};
 /// k in the paper's experiments.
 pub const NEIGHBOURS: usize = 3;
 
-/// What is subtracted from a squared distance in a comparison, relative to the squared lengths of both rows. It
-/// is above the rounding of products in f64 and below that of features in f32, so that copies of one image are
-/// at no distance.
+/// What is subtracted from a squared distance in a comparison, relative to the squared lengths of both rows.
+/// It is above the rounding of products in f64 and below that of features in f32, so that copies of one image
+/// are at no distance.
 const SLACK: f64 = 1e-13;
 
 /// How much two sets cover each other.
@@ -80,8 +80,8 @@ fn share_within(queries: &Features, set: &Features, radii: &Tensor) -> Result<f6
     Ok(within as f64 / queries.count() as f64)
 }
 
-/// `(1 - slack)(|a|² + |b|²) - 2 a·b` of all pairs of the rows of `a` `[A, D]` and `b` `[B, D]`, `[A, B]`, and
-/// at least 0. The product of matrices is ten times as fast as the differences of all pairs.
+/// `(1 - slack)(|a|² + |b|²) - 2 a·b` of all pairs of the rows of `a` `[A, D]` and `b` `[B, D]`, `[A, B]`,
+/// and at least 0. The product of matrices is ten times as fast as the differences of all pairs.
 fn squared_distances(a: &Tensor, b: &Tensor, slack: f64) -> Result<Tensor> {
     let lengths = |rows: &Tensor| rows.f_square()?.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Double);
     let (a_lengths, b_lengths) = (lengths(a)?, lengths(b)?.f_transpose(0, 1)?);

@@ -84,8 +84,8 @@ impl Edit {
             EditKind::Inpaint { mask, .. } if mask.dimensions() != (width, height) => {
                 let (mask_width, mask_height) = mask.dimensions();
                 Err(Error::Request(format!(
-                    "the mask has {mask_width} x {mask_height} pixels and the image {width} x {height}: they must \
-                     be the same"
+                    "the mask has {mask_width} x {mask_height} pixels and the image {width} x {height}: they \
+                     must be the same"
                 )))
             }
             _ => Ok(()),

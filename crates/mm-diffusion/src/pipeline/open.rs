@@ -186,7 +186,7 @@ impl DiffusionPipeline {
             let config = folder.config(part)?;
             ClipTextEncoder::load(vs, part, &config, tokenizer, weights, &folder.layout(TensorLayout::HF))
         });
-        let missing = || Error::folder(&folder.path, "lacks its part text_encoder/: copy the folder again");
+        let missing = || Error::folder(&folder.path, "has no text_encoder/: copy the folder again");
         let first = encoders.next().ok_or_else(missing)??;
         let second = encoders.next().transpose()?;
         let t5 = folder.has("text_encoder_3").then(|| T5TextEncoder::open(&folder.path, vs)).transpose()?;
@@ -297,9 +297,7 @@ impl PartFolder {
         }
         parts.extend((family != Family::Pixel).then_some("vae"));
         match parts.iter().find(|part| !folder.path.join(part).is_dir()) {
-            Some(part) => {
-                Err(Error::folder(&folder.path, format!("lacks its part {part}/: copy the folder again")))
-            }
+            Some(part) => Err(Error::folder(&folder.path, format!("has no {part}/: copy the folder again"))),
             None => Ok(folder),
         }
     }

@@ -101,7 +101,7 @@ impl DiffusionPipeline {
                 refuse("the model edits by instructions alone: no mask")
             }
             Some(EditKind::ImageToImage { .. }) if instructs || inpaints => refuse(
-                "the model reads an image of its own: give it an instruction or a mask, and no strength alone",
+                "the model reads an image of its own: give an instruction or a mask, and no strength alone",
             ),
             None if inpaints => refuse("the model paints parts of images: give it an image and a mask"),
             // A model in pixels also generates: its training leaves the image out at times.
@@ -173,7 +173,8 @@ impl DiffusionPipeline {
         inference_mode(|| self.run(requests, (edit, &[]), options, &settings, on_step))
     }
 
-    /// As [`DiffusionPipeline::sample`], for instructions that each edit the image of `images` at their place.
+    /// As [`DiffusionPipeline::sample`], for instructions that each edit the image of `images` at their
+    /// place.
     pub(crate) fn sample_edits(
         &self,
         requests: &[ImageRequest],
@@ -435,7 +436,7 @@ fn check_finite(sample: &Tensor, requests: &[ImageRequest]) -> Result<()> {
     for (index, request) in (0..).zip(requests) {
         if sample.get(index).isfinite().all().int64_value(&[]) == 0 {
             return Err(Error::Model(format!(
-                "the image of seed {} has numbers that are not finite: try precision f32, or another scheduler",
+                "the image of seed {} is not finite: try precision f32, or another scheduler",
                 request.seed
             )));
         }

@@ -94,7 +94,7 @@ pub(super) fn defaults(kind: SchedulerKind) -> Map<String, Value> {
                 "algorithm_type": "dpmsolver++",
                 "euler_at_final": false,
                 "final_sigmas_type": "zero",
-                "lambda_min_clipped": null, // minus infinity, which JSON lacks
+                "lambda_min_clipped": null, // minus infinity, which JSON does not have
                 "lower_order_final": true,
                 "prediction_type": "epsilon",
                 "rescale_betas_zero_snr": false,

@@ -77,7 +77,11 @@ fn new(config: &DiffusionRunConfig, context: &TaskContext, vs: &VarStore) -> Res
     text.eos_token_id = i64::from(tokenizer.eos_id());
     let first = ClipTextEncoder::new(vs, "text_encoder", &text, tokenizer)?;
     let denoiser = Sd3Transformer::new(&(vs.root() / "transformer"), &transformer)?;
-    let scheduler = json!({"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": flow.shift});
+    let scheduler = json!({
+        "_class_name": "FlowMatchEulerDiscreteScheduler",
+        "num_train_timesteps": 1000,
+        "shift": flow.shift,
+    });
     Ok(DiffusionPipeline {
         family: Family::Pixel,
         prediction: flow.prediction,

@@ -34,7 +34,7 @@ pub(super) struct Judged {
     pub unchanged_error: Option<f64>,
 }
 
-/// The first prompts of `set`, at most as many as the config asks for.
+/// The first prompts of `set`, at most as many as the config says.
 pub(super) fn prompts(config: &DiffusionRunConfig, set: &EvalSet) -> Result<Vec<Prompt>> {
     let mut prompts = Vec::new();
     for index in 0..set.len().min(config.sample.prompts) {

@@ -144,7 +144,7 @@ impl UNetConfig {
     /// Reads the `config.json` of a diffusers U-Net.
     ///
     /// # Errors
-    /// A field has another type, a size is out of range, or a setting asks for what is not offered.
+    /// A field has another type, a size is out of range, or a setting needs what is not offered.
     pub fn from_hf(config: &Value) -> Result<Self> {
         for (name, only) in FIXED {
             let (given, only) = (&config[name], only());

@@ -108,13 +108,13 @@ impl UNet {
     /// Maps the inputs to `[B, out_channels, H, W]`, channels-last.
     ///
     /// # Errors
-    /// The inputs lack what the config asks for, or have more.
+    /// The inputs lack what the config needs, or have more.
     pub fn forward(&self, inputs: UNetInputs) -> Result<Tensor> {
         Ok(self.run(inputs, false)?.0)
     }
 
-    /// As [`UNet::forward`], also giving the weights `[B, heads, H' * W', L]` of each cross-attention. Slower;
-    /// for analysis.
+    /// As [`UNet::forward`], also giving the weights `[B, heads, H' * W', L]` of each cross-attention.
+    /// Slower; for analysis.
     ///
     /// # Errors
     /// As [`UNet::forward`].

@@ -70,7 +70,7 @@ impl VaeConfig {
     /// Reads the `config.json` of a diffusers autoencoder.
     ///
     /// # Errors
-    /// A field has another type, a size is out of range, or a setting asks for what is not offered.
+    /// A field has another type, a size is out of range, or a setting needs what is not offered.
     pub fn from_hf(config: &Value) -> Result<Self> {
         let wrong = |problem: String| Error::Model(format!("config of an autoencoder: {problem}"));
         for (name, only) in [("down_block_types", DOWN), ("up_block_types", UP), ("act_fn", "silu")] {

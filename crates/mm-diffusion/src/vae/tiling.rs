@@ -7,8 +7,8 @@ use tch::Tensor;
 const OVERLAP: f64 = 0.25;
 
 impl Vae {
-    /// As [`Vae::decode`], in tiles of the training size that overlap by a quarter and are blended linearly, as
-    /// diffusers does: the memory of one tile, up to 1.8 times the work, and another result at the seams.
+    /// As [`Vae::decode`], in tiles of the training size that overlap by a quarter and are blended linearly,
+    /// as diffusers does: the memory of one tile, up to 1.8 times the work, and another result at the seams.
     pub fn decode_tiled(&self, latents: &Tensor) -> Tensor {
         let (tile, reduction) = (self.tile(), self.config().reduction());
         tiled(latents, tile, tile * reduction, |part| self.decode(part))

@@ -1,4 +1,4 @@
-//! Names and bytes that nobody would write: an error, never a panic.
+//! Names and bytes that no program writes: an error, never a panic.
 
 use crate::common::{golden, lora, model, modules, stored};
 use mm_diffusion::lora::{LoraFile, LoraReport};

@@ -33,7 +33,7 @@ fn a_folder_that_lacks_a_part_is_refused_by_its_name() {
         let folder = folder.path().join(part);
         copy(&golden("sd1"), &folder);
         fs::remove_dir_all(folder.join(part)).unwrap();
-        assert!(message_of(&folder).contains(&format!("lacks its part {part}/")));
+        assert!(message_of(&folder).contains(&format!("has no {part}/")));
     }
 }
 

@@ -17,8 +17,9 @@
 //! }
 //! ```
 //!
-//! With `scenes = "prompts"` the scenes are simple ones for image generation: one to three objects of one color
-//! and shape, or two different ones, all solid, each with one caption ([`Scene::prompt`]): `three blue stars`,
+//! With `scenes = "prompts"` the scenes are simple ones for image generation: one to three objects of one
+//! color and shape, or two different ones, all solid, each with one caption ([`Scene::prompt`]): `three blue
+//! stars`,
 //! `a red circle above a blue square`.
 //!
 //! # The split
