@@ -1,6 +1,6 @@
 //! The network that finds the objects of a picture.
 
-use crate::{Error, Result};
+use crate::Result;
 use mm_core::checkpoint::{TensorLayout, Weights};
 use mm_core::hf::HfFolder;
 use mm_core::nn::{Conv2d, Conv2dConfig};

@@ -41,9 +41,9 @@ pub(super) fn evaluate(
         return Ok(evaluation);
     }
     let reader = open_judge(config)?;
-    // One scale where time counts, all where a page is made.
-    let scales =
-        &config.sample.guidance[..if context.wants_sections { config.sample.guidance.len() } else { 1 }];
+    // One scale where time counts, all where a page is made, which one process alone does.
+    let has_page = gather(context.group, &[context.wants_sections])?.contains(&true);
+    let scales = &config.sample.guidance[..if has_page { config.sample.guidance.len() } else { 1 }];
     let mut columns = Vec::new();
     for &guidance in scales {
         let (made, judged) = make(pipeline, config, &prompts, guidance, reader.as_ref(), context)?;
