@@ -7,6 +7,7 @@ mod caption;
 mod caption_metrics;
 mod clip;
 mod data;
+mod diffusion;
 mod dist;
 mod embed;
 mod program;
@@ -58,6 +59,9 @@ enum What {
     /// BLIP-VQA base with random weights: answers to questions about 8 images, generated and ranked
     #[command(after_help = VQA_HELP)]
     Vqa(vqa::Options),
+    /// Stable Diffusion 1.5 with random weights: a guided step of the U-Net, decoding to 512 x 512
+    #[command(after_help = DIFFUSION_HELP)]
+    Diffusion(diffusion::Options),
 }
 
 const CLIP_HELP: &str = "Examples:
@@ -110,6 +114,12 @@ const VQA_HELP: &str = "Example:
 The peer's Python needs torch 2.13 and transformers. The first run makes a model of 1.5 GB in cargo's target
 folder. A round takes about ten minutes. The run replaces the tables in docs/benchmarks.md. Use the machine
 for nothing else meanwhile.";
+
+const DIFFUSION_HELP: &str = "Example:
+  cargo xtask bench diffusion --peer-python ~/peers/bin/python
+
+The peer's Python needs torch 2.13 and diffusers 0.42. A round takes about four minutes and 5 GB of memory.
+The run replaces the table in docs/benchmarks.md. Use the machine for nothing else meanwhile.";
 
 /// The options that all benchmarks share.
 #[derive(clap::Args)]
@@ -177,5 +187,6 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         What::Caption(options) => caption::run(workspace, options),
         What::CaptionMetrics(options) => caption_metrics::run(workspace, options),
         What::Vqa(options) => vqa::run(workspace, options),
+        What::Diffusion(options) => diffusion::run(workspace, options),
     }
 }

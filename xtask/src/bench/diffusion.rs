@@ -1,0 +1,285 @@
+//! `bench diffusion`: Stable Diffusion 1.5's U-Net and autoencoder with random weights beside diffusers.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::Output;
+use super::program::{Sample, measured, median};
+use super::report::Limit;
+use crate::libtorch::Libtorch;
+use crate::markdown::{table, today, write_section};
+use crate::processor;
+use crate::setup;
+use crate::workspace::{Workspace, peer_script};
+
+/// Options of `bench diffusion`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// A Python with the peer
+    #[arg(long, value_name = "PYTHON")]
+    peer_python: PathBuf,
+    #[command(flatten)]
+    output: Output,
+}
+
+const PEER: &str = "diffusers";
+/// Timed iterations and those before them, which take seconds each.
+const ITERATIONS: [&str; 4] = ["--iterations", "2", "--warmup", "1"];
+const LIMIT: [&str; 4] = ["--iterations", "10", "--warmup", "2"];
+/// The works, with their titles.
+const WORKS: [(&str, &str); 2] =
+    [("step", "guided step, 64 x 64 latents"), ("decode", "decoding to 512 x 512")];
+
+/// The output of a program.
+#[derive(Deserialize, Clone)]
+struct Run {
+    #[serde(flatten)]
+    sample: Sample,
+    /// Memory held more after the last timed iteration than after the first, in MB.
+    growth_mb: f64,
+}
+
+/// The outputs for one work, one a round.
+struct Measurement {
+    work: &'static str,
+    title: &'static str,
+    ours: Vec<Run>,
+    theirs: Vec<Run>,
+}
+
+/// All measurements in one precision.
+struct Measurements {
+    precision: &'static str,
+    limits: Vec<f64>,
+    works: Vec<Measurement>,
+}
+
+/// One program at one work: medians over the rounds.
+#[derive(Serialize)]
+struct Row {
+    work: &'static str,
+    precision: &'static str,
+    program: &'static str,
+    seconds: f64,
+    gflops: f64,
+    share_of_limit: f64,
+    peak_mb: f64,
+    growth_mb: f64,
+    /// Of the peer's row: its time over ours, and our peak memory over its.
+    ratios: Option<[f64; 2]>,
+}
+
+#[derive(Serialize)]
+struct DiffusionReport {
+    date: String,
+    processor: String,
+    limits: Vec<Limit>,
+    rows: Vec<Row>,
+}
+
+/// The programs.
+struct Bench<'a> {
+    workspace: &'a Workspace,
+    libtorch: Libtorch,
+    example: PathBuf,
+    python: &'a Path,
+}
+
+/// Runs the benchmark, prints it, and writes it into docs/benchmarks.md.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    let libtorch = setup::ensure(workspace)?;
+    let example = workspace.build(&libtorch, "mm-diffusion", &["--example", "bench_diffusion"])?;
+    let bench = Bench { workspace, libtorch, example, python: &options.peer_python };
+    // bf16 only where its products are as fast as f32's.
+    let has_bf16 = bench.limit("bf16")? >= bench.limit("f32")?;
+    let precisions = if has_bf16 { &["f32", "bf16"][..] } else { &["f32"] };
+    let mut all: Vec<_> = precisions.iter().copied().map(Measurements::new).collect();
+    for _ in options.output.rounds() {
+        for measurements in &mut all {
+            bench.measure(measurements)?;
+        }
+    }
+    let report = DiffusionReport::new(&all);
+    let text = report.markdown();
+    write_section(&workspace.path("docs/benchmarks.md"), "bench diffusion", &text)?;
+    options.output.print(&report, &text)
+}
+
+impl Bench<'_> {
+    fn ours(&self, work: &str, precision: &str, iterations: [&str; 4]) -> Result<Run> {
+        let mut command = self.workspace.program(&self.example, &self.libtorch);
+        command.args([work, "--precision", precision]).args(iterations);
+        print_run(&mut command, "mm", work, precision)
+    }
+
+    fn theirs(&self, work: &str, precision: &str) -> Result<Run> {
+        let mut command = peer_script(self.python, &self.workspace.path("xtask/peers/diffusion.py"));
+        command.args([work, "--precision", precision]).args(ITERATIONS);
+        print_run(&mut command, PEER, work, precision)
+    }
+
+    /// The matrix limit in GFLOP/s.
+    fn limit(&self, precision: &str) -> Result<f64> {
+        Ok(self.ours("limit", precision, LIMIT)?.sample.gflops())
+    }
+
+    /// Measures one precision once: the limit, then at each work our program and the peer.
+    fn measure(&self, measurements: &mut Measurements) -> Result<()> {
+        let precision = measurements.precision;
+        measurements.limits.push(self.limit(precision)?);
+        for measurement in &mut measurements.works {
+            measurement.ours.push(self.ours(measurement.work, precision, ITERATIONS)?);
+            measurement.theirs.push(self.theirs(measurement.work, precision)?);
+        }
+        Ok(())
+    }
+}
+
+fn print_run(command: &mut Command, program: &str, work: &str, precision: &str) -> Result<Run> {
+    let run: Run = measured(command, &format!("{program} ({work} {precision})"))?;
+    eprintln!(
+        "  {program}, {work} {precision}: {:.2} s, {:.0} GFLOP/s, {:.0} MB",
+        run.seconds(),
+        run.sample.gflops(),
+        run.sample.peak_mb
+    );
+    Ok(run)
+}
+
+impl Run {
+    fn seconds(&self) -> f64 {
+        1.0 / self.sample.rate()
+    }
+}
+
+/// The median of a figure over the rounds.
+fn middle(runs: &[Run], figure: impl Fn(&Run) -> f64) -> f64 {
+    median(&runs.iter().map(figure).collect::<Vec<_>>())
+}
+
+impl Measurements {
+    fn new(precision: &'static str) -> Self {
+        let work = |(work, title)| Measurement { work, title, ours: Vec::new(), theirs: Vec::new() };
+        Self { precision, limits: Vec::new(), works: WORKS.into_iter().map(work).collect() }
+    }
+
+    fn rows(&self) -> impl Iterator<Item = Row> {
+        let limit = median(&self.limits);
+        let row = move |measurement: &Measurement, program, runs: &[Run], ratios| Row {
+            work: measurement.title,
+            precision: self.precision,
+            program,
+            seconds: middle(runs, Run::seconds),
+            gflops: middle(runs, |run| run.sample.gflops()),
+            share_of_limit: middle(runs, |run| run.sample.gflops()) / limit,
+            peak_mb: middle(runs, |run| run.sample.peak_mb),
+            growth_mb: middle(runs, |run| run.growth_mb),
+            ratios,
+        };
+        self.works.iter().flat_map(move |measurement| {
+            let Measurement { ours, theirs, .. } = measurement;
+            // Ratios are of the same round.
+            let ratio = |of: fn(&Run, &Run) -> f64| {
+                median(&ours.iter().zip(theirs).map(|(ours, theirs)| of(ours, theirs)).collect::<Vec<_>>())
+            };
+            let ratios = [
+                ratio(|ours, theirs| theirs.seconds() / ours.seconds()),
+                ratio(|ours, theirs| ours.sample.peak_mb / theirs.sample.peak_mb),
+            ];
+            [row(measurement, "mm", ours, None), row(measurement, PEER, theirs, Some(ratios))]
+        })
+    }
+}
+
+impl DiffusionReport {
+    fn new(all: &[Measurements]) -> Self {
+        let limit = |of: &Measurements| Limit { precision: of.precision, gflops: median(&of.limits) };
+        Self {
+            date: today(),
+            processor: processor::name(),
+            limits: all.iter().map(limit).collect(),
+            rows: all.iter().flat_map(Measurements::rows).collect(),
+        }
+    }
+
+    fn markdown(&self) -> String {
+        let limit = |limit: &Limit| format!("{:.0} GFLOP/s in {}", limit.gflops, limit.precision);
+        let limits: Vec<String> = self.limits.iter().map(limit).collect();
+        let head = [
+            "work",
+            "precision",
+            "program",
+            "seconds",
+            "GFLOP/s",
+            "of the limit",
+            "peak MB",
+            "growth MB",
+            "mm is",
+            "mm's memory is",
+        ];
+        let mut lines = vec![head.map(String::from)];
+        lines.extend(self.rows.iter().map(Row::line));
+        let (date, processor, limits) = (&self.date, &self.processor, limits.join(", "));
+        format!(
+            "Measured on {date}, {processor}, medians.\nMatrix limit in the same run: {limits}.\n\n{}",
+            table(&lines)
+        )
+    }
+}
+
+impl Row {
+    fn line(&self) -> [String; 10] {
+        let [speed, memory] =
+            self.ratios.map_or_else(Default::default, |ratios| ratios.map(|ratio| format!("{ratio:.2}x")));
+        [
+            self.work.to_owned(),
+            self.precision.to_owned(),
+            self.program.to_owned(),
+            format!("{:.2}", self.seconds),
+            format!("{:.0}", self.gflops),
+            format!("{:.0}%", self.share_of_limit * 100.0),
+            format!("{:.0}", self.peak_mb),
+            format!("{:.0}", self.growth_mb),
+            speed,
+            memory,
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(seconds: f64, peak_mb: f64) -> Run {
+        let printed = serde_json::json!({
+            "items_per_iteration": 1,
+            "seconds": [seconds],
+            "gflop_per_iteration": 1600,
+            "peak_mb": peak_mb,
+            "growth_mb": 0.2,
+        });
+        serde_json::from_value(printed).unwrap()
+    }
+
+    #[test]
+    fn a_peers_row_has_its_time_and_our_memory_as_ratios() {
+        let mut f32 = Measurements::new("f32");
+        f32.limits = vec![200.0];
+        for measurement in &mut f32.works {
+            measurement.ours = vec![run(8.0, 3500.0), run(16.0, 3500.0), run(8.0, 3500.0)];
+            measurement.theirs = vec![run(12.0, 7000.0), run(24.0, 7000.0), run(10.0, 7000.0)];
+        }
+        let text = DiffusionReport::new(&[f32]).markdown();
+        let cells = |line: &str| line.split('|').map(str::trim).collect::<Vec<_>>().join("|");
+        let rows: Vec<String> = text.lines().map(cells).collect();
+        for row in [
+            "|guided step, 64 x 64 latents|f32|mm|8.00|200|100%|3500|0|||",
+            "|decoding to 512 x 512|f32|diffusers|12.00|133|67%|7000|0|1.50x|0.50x|",
+        ] {
+            assert!(rows.iter().any(|line| line == row), "{row} is not in\n{text}");
+        }
+    }
+}
