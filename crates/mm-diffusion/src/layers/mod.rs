@@ -8,7 +8,7 @@ mod time;
 pub(crate) use attention::{SpatialTransformer, SpatialTransformerConfig, to_rows};
 pub(crate) use resample::{Downsample, Upsample};
 pub(crate) use resnet::{ResnetBlock, ResnetConfig};
-pub(crate) use time::{TimeEmbedding, sinusoid};
+pub(crate) use time::{SiluMlp, TimeEmbedding, sinusoid};
 
 use mm_core::checkpoint::{TensorLayout, hf_names};
 use mm_core::nn::KeyValues;

@@ -1,13 +1,14 @@
 //! Patches with their positions, and the vector that conditions every layer.
 
 use super::{Sd3Config, xavier};
+use crate::layers::{SiluMlp, sinusoid};
 use crate::{Error, Result};
 use mm_core::Precision;
-use mm_core::nn::{Conv2d, Conv2dConfig, Linear, buffer};
+use mm_core::nn::{Conv2d, Conv2dConfig, buffer};
 use tch::nn::Path;
 use tch::{Device, Kind, Tensor};
 
-/// The longest period of the sines and cosines of positions and timesteps, over 2 pi.
+/// The longest period of the sines and cosines of positions, over 2 pi.
 const MAX_PERIOD: f64 = 10_000.0;
 
 /// Values of the timestep's sines and cosines.
@@ -110,14 +111,15 @@ pub(super) struct ConditionEmbedding {
 impl ConditionEmbedding {
     pub fn new(path: &Path, pooled: i64, width: i64) -> Self {
         Self {
-            timestep_embedder: SiluMlp::new(&(path / "timestep_embedder"), TIMESTEP_WIDTH, width),
-            text_embedder: SiluMlp::new(&(path / "text_embedder"), pooled, width),
+            timestep_embedder: SiluMlp::new(&(path / "timestep_embedder"), TIMESTEP_WIDTH, width, xavier),
+            text_embedder: SiluMlp::new(&(path / "text_embedder"), pooled, width, xavier),
         }
     }
 
     /// Maps `timestep` `[B]`, fractions included, and `pooled` `[B, pooled]` to `[B, width]`.
     pub fn forward(&self, timestep: &Tensor, pooled: &Tensor) -> Tensor {
-        let timestep = timestep_waves(timestep).to_kind(pooled.kind());
+        // In f32, in which timesteps near 1000 stay apart.
+        let timestep = sinusoid(timestep, TIMESTEP_WIDTH, true, 0.0).to_kind(pooled.kind());
         self.timestep_embedder.forward(&timestep) + self.text_embedder.forward(pooled)
     }
 
@@ -125,38 +127,5 @@ impl ConditionEmbedding {
     pub fn pack(&mut self, precision: Precision) {
         self.timestep_embedder.pack(precision);
         self.text_embedder.pack(precision);
-    }
-}
-
-/// Cosines, then sines, of `timestep` `[B]`: `[B, 256]` in f32, in which timesteps near 1000 stay apart.
-fn timestep_waves(timestep: &Tensor) -> Tensor {
-    let half = TIMESTEP_WIDTH / 2;
-    let exponents = Tensor::arange(half, (Kind::Float, timestep.device())) * -MAX_PERIOD.ln() / half as f64;
-    let angles = timestep.to_kind(Kind::Float).unsqueeze(1) * exponents.exp();
-    Tensor::cat(&[angles.cos(), angles.sin()], 1)
-}
-
-/// Two linear layers with `x sigmoid(x)` between.
-#[derive(Debug)]
-struct SiluMlp {
-    linear_1: Linear,
-    linear_2: Linear,
-}
-
-impl SiluMlp {
-    fn new(path: &Path, input: i64, width: i64) -> Self {
-        Self {
-            linear_1: Linear::new(&(path / "linear_1"), input, width, xavier(input, width)),
-            linear_2: Linear::new(&(path / "linear_2"), width, width, xavier(width, width)),
-        }
-    }
-
-    fn forward(&self, x: &Tensor) -> Tensor {
-        self.linear_2.forward(&self.linear_1.forward(x).silu())
-    }
-
-    fn pack(&mut self, precision: Precision) {
-        self.linear_1.pack(precision);
-        self.linear_2.pack(precision);
     }
 }
