@@ -5,8 +5,9 @@ use super::alphas::in_f32;
 use super::betas::alphas_for_sigmas;
 use super::calls::{check_call, check_step, draw};
 use super::settings::Settings;
+use super::sigma_scheduler::SigmaScheduler;
 use super::sigmas::{self, Levels};
-use super::{Scheduler, SchedulerKind, prediction, spacing};
+use super::{SchedulerKind, prediction, spacing};
 use crate::Result;
 use tch::Tensor;
 
@@ -25,23 +26,14 @@ impl EulerAncestral {
     }
 }
 
-impl Scheduler for EulerAncestral {
-    fn timesteps(&self) -> &[f64] {
-        &self.levels.timesteps
+impl SigmaScheduler for EulerAncestral {
+    fn levels(&self) -> &Levels {
+        &self.levels
     }
 
-    fn sigmas(&self) -> &[f64] {
-        &self.levels.sigmas
+    fn settings(&self) -> &Settings {
+        &self.settings
     }
-
-    fn init_noise_sigma(&self) -> f64 {
-        sigmas::init_noise_sigma(&self.settings, &self.levels.sigmas)
-    }
-
-    fn scale_model_input(&self, sample: &Tensor, call: usize) -> Tensor {
-        sigmas::scaled_input(sample, self.levels.sigmas[call])
-    }
-
     fn step(
         &mut self,
         model_output: &Tensor,
@@ -61,16 +53,6 @@ impl Scheduler for EulerAncestral {
         let moved = &sample + derivative * f64::from(down - sigma);
         // Drawn in the last step too, where `up` is 0: the draws of a seed stay in step with diffusers.
         Ok((moved + draw(noise, &sample)? * f64::from(up)).to_kind(kind))
-    }
-
-    fn pred_original_sample(&self, model_output: &Tensor, call: usize, sample: &Tensor) -> Tensor {
-        let (output, sample) = in_f32(model_output, sample);
-        let sigma = self.levels.sigmas[call] as f32;
-        prediction::original_of_scaled(self.settings.prediction_type, &output, &sample, sigma)
-    }
-
-    fn add_noise(&self, original: &Tensor, noise: &Tensor, call: usize) -> Tensor {
-        sigmas::noised(original, noise, self.levels.sigmas[call])
     }
 
     fn set_begin_index(&mut self, call: usize) -> Result<()> {

@@ -5,6 +5,7 @@ use super::alphas::in_f32;
 use super::betas::alphas_for_sigmas;
 use super::calls::CallCounter;
 use super::settings::Settings;
+use super::sigma_scheduler::SigmaScheduler;
 use super::sigmas::{self, Levels};
 use super::{Scheduler, SchedulerKind, prediction, spacing};
 use crate::{Error, Result};
@@ -33,23 +34,14 @@ impl Heun {
     }
 }
 
-impl Scheduler for Heun {
-    fn timesteps(&self) -> &[f64] {
-        &self.levels.timesteps
+impl SigmaScheduler for Heun {
+    fn levels(&self) -> &Levels {
+        &self.levels
     }
 
-    fn sigmas(&self) -> &[f64] {
-        &self.levels.sigmas
+    fn settings(&self) -> &Settings {
+        &self.settings
     }
-
-    fn init_noise_sigma(&self) -> f64 {
-        sigmas::init_noise_sigma(&self.settings, &self.levels.sigmas)
-    }
-
-    fn scale_model_input(&self, sample: &Tensor, call: usize) -> Tensor {
-        sigmas::scaled_input(sample, self.levels.sigmas[call])
-    }
-
     fn step(
         &mut self,
         model_output: &Tensor,
@@ -76,16 +68,6 @@ impl Scheduler for Heun {
         };
         self.counter.advance();
         Ok(next.to_kind(kind))
-    }
-
-    fn pred_original_sample(&self, model_output: &Tensor, call: usize, sample: &Tensor) -> Tensor {
-        let (output, sample) = in_f32(model_output, sample);
-        let sigma = self.levels.sigmas[call] as f32;
-        prediction::original_of_scaled(self.settings.prediction_type, &output, &sample, sigma)
-    }
-
-    fn add_noise(&self, original: &Tensor, noise: &Tensor, call: usize) -> Tensor {
-        sigmas::noised(original, noise, self.levels.sigmas[call])
     }
 
     fn order(&self) -> usize {

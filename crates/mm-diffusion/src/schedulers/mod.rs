@@ -78,6 +78,7 @@ mod lms;
 mod pndm;
 mod prediction;
 mod settings;
+mod sigma_scheduler;
 mod sigmas;
 mod spacing;
 mod unipc;
