@@ -38,6 +38,7 @@ mod check;
 mod checkpoint;
 mod compute;
 mod config;
+mod duration;
 mod ema;
 mod error;
 mod eval_set;
@@ -58,6 +59,7 @@ pub use config::{
     DataConfig, EvalConfig, OptimizerKind, Pipeline, RunConfig, Shared, Supports, TaskConfig, TrainConfig,
     read_config,
 };
+pub use duration::resolve_steps;
 pub use ema::Ema;
 pub use error::{Error, Result};
 pub use eval_set::{EvalContext, EvalSet, ReadReport, gather};

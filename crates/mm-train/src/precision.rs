@@ -43,9 +43,7 @@ fn measured(vs: &VarStore) -> Precision {
 
 /// The precision in the run's `config.toml`, if there is one.
 fn written_precision(run: &RunConfig) -> Option<Precision> {
-    let text = std::fs::read_to_string(run.folder().join("config.toml")).ok()?;
-    let config: toml::Table = text.parse().ok()?;
-    let precision: PrecisionConfig = config.get("train")?.get("precision")?.clone().try_into().ok()?;
+    let precision: PrecisionConfig = run.written("train", "precision")?.try_into().ok()?;
     precision.fixed()
 }
 

@@ -68,6 +68,11 @@ impl<I: Item> TrainingData<I> {
         self.loader = None;
     }
 
+    /// Reads from the start again, where the run has not begun.
+    pub(crate) fn restart(&mut self) {
+        self.loader = None;
+    }
+
     /// Writes the samples that cannot be read to `bad_samples.jsonl` in the run's `folder`. Each rank has a
     /// file of its own, because appending to one file from several machines loses lines.
     pub fn set_run_dir(&mut self, folder: &Path) {

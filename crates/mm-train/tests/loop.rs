@@ -453,6 +453,7 @@ fn configurations_are_refused_with_the_line_of_the_key() {
     for (overrides, expected) in [
         (vec!["run.task=other"], "--set run.task=other: `run.task`: is \"other\""),
         (vec!["train.epochs=2"], "--set train.epochs=2: `train.epochs`: `train.steps` is set as well"),
+        (vec!["train.minutes=2"], "--set train.minutes=2: `train.minutes`: `train.steps` is set as well"),
         (vec!["train.steps=0"], "--set train.steps=0: `train.steps`: must be at least 1"),
         (vec!["train.warmup=30"], "--set train.warmup=30: `train.warmup`: 30 is more than the 20 steps"),
         (
@@ -485,4 +486,30 @@ fn epochs_become_steps_of_whole_batches() {
     );
     assert!(message(Some(3)).contains("are less than one batch of 8"), "{}", message(Some(3)));
     assert!(message(Some(4)).contains("`train.warmup`: 3 is more than the 1 steps"), "{}", message(Some(4)));
+}
+
+#[test]
+fn minutes_become_the_steps_that_fit_and_a_resumed_run_keeps_them() {
+    let _turn = GENERATOR.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let out = tempfile::tempdir().unwrap();
+    let text = CONFIG.replace("steps = 20", "minutes = 0.01");
+    let out_dir = format!("run.out={}", out.path().display());
+    let mut file = ConfigFile::from_text("r.toml", &text, &[out_dir]).unwrap();
+    let config = read_config::<Regression>(&mut file).unwrap();
+    let group = ProcessGroup::alone();
+    let mut task = Regression::start();
+    let mut data = TrainingData::new(Arc::new(Numbers), config.shared(), &group, task.preprocess());
+    let before = task.weight.detach().copy();
+    let mut resolve = |resume: &Resume, precision| {
+        let Shared { run, train, .. } = config.shared();
+        mm_train::resolve_steps(&mut task, &mut data, (run, train), resume, precision, &group).unwrap()
+    };
+    let measured = resolve(&Resume::No, Precision::F32);
+    assert!(measured.steps > config.train.warmup && measured.minutes.is_none(), "{}", measured.steps);
+    std::fs::create_dir_all(config.run.folder()).unwrap();
+    std::fs::write(config.run.folder().join("config.toml"), "[train]\nsteps = 77\n").unwrap();
+    assert_eq!(resolve(&Resume::Latest, Precision::F32).steps, 77);
+    // The measurement leaves no trace.
+    assert_eq!(task.weight.detach(), before);
+    assert_eq!(data.position(), &mm_data::Position::default());
 }

@@ -84,6 +84,9 @@ pub fn run<T: Task>(args: &Args, mut file: ConfigFile) -> Result<ExitCode> {
     let eval_sets = open_eval_sets(&config)?;
     let mut data = TrainingData::new(dataset, config.shared(), &group, task.preprocess());
     let Shared { run, train, .. } = config.shared();
+    let train = mm_train::resolve_steps(&mut task, &mut data, (run, train), &resume, precision, &group)?;
+    *config.train_mut() = train;
+    let Shared { run, train, .. } = config.shared();
     if args.check {
         let report = mm_train::check(&mut task, &mut data, train, run.seed, precision)?;
         return print_check(args.json, T::NAME, &report, train, &eval_sets).map(|()| ExitCode::SUCCESS);

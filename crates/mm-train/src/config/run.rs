@@ -58,6 +58,13 @@ impl RunConfig {
         })
     }
 
+    /// What the run's `config.toml` has for `key` of `table`, where there is one.
+    pub(crate) fn written(&self, table: &str, key: &str) -> Option<toml::Value> {
+        let text = std::fs::read_to_string(self.folder().join("config.toml")).ok()?;
+        let config: toml::Table = text.parse().ok()?;
+        Some(config.get(table)?.get(key)?.clone())
+    }
+
     /// The bound on the rendezvous and on every collective.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs_f64(self.timeout_seconds.clamp(0.0, LONGEST_TIMEOUT))

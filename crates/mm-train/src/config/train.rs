@@ -10,12 +10,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Optimizer steps of the whole run; 0 where `epochs` says it.
+    /// Optimizer steps of the whole run; 0 where `epochs` or `minutes` says it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub steps: u64,
     /// Passes over the training set, in place of `steps`; the run's own `config.toml` has the steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epochs: Option<f64>,
+    /// Minutes of training, evaluations not included, in place of `steps`: those that fit are measured when
+    /// the run starts, and the run's own `config.toml` has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minutes: Option<f64>,
     /// Samples a step, over all micro-batches and processes.
     pub batch_size: usize,
     /// Micro-batches a step; divides `batch_size`. Gradients are averaged over them, and a loss that compares
@@ -86,11 +90,10 @@ pub struct TrainConfig {
 
 /// The optimizer of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "lowercase")]
 pub enum OptimizerKind {
     /// AdamW for all variables.
     #[default]
-    #[serde(rename = "adamw")]
     AdamW,
     /// Muon for the matrices of hidden layers.
     Muon,
@@ -157,22 +160,31 @@ impl TrainConfig {
     }
 
     fn validate_length(&self, file: &ConfigFile) -> Result<(), ConfigError> {
-        match (file.get("train.steps").is_some(), self.epochs) {
-            (true, Some(_)) => check(file, false, "train.epochs", || {
-                "`train.steps` is set as well: keep one of the two".to_owned()
+        let others = [("epochs", self.epochs, "epochs"), ("minutes", self.minutes, "minutes")];
+        let mut given = others.into_iter().filter_map(|(key, length, unit)| Some((key, length?, unit)));
+        let has_steps = file.get("train.steps").is_some();
+        match (has_steps, given.next(), given.next()) {
+            (false, None, _) => check(file, false, "train.steps", || {
+                "missing; set it, or `train.epochs` or `train.minutes` in its place".to_owned()
             }),
-            (false, None) => check(file, false, "train.steps", || {
-                "missing; set it, or `train.epochs` in its place".to_owned()
-            }),
-            (true, None) => {
+            (true, None, _) => {
                 check(file, self.steps > 0, "train.steps", || "must be at least 1".to_owned())?;
                 check(file, self.warmup <= self.steps, "train.warmup", || {
                     format!("{} is more than the {} steps", self.warmup, self.steps)
                 })
             }
-            (false, Some(epochs)) => check(file, epochs > 0.0 && epochs.is_finite(), "train.epochs", || {
-                format!("must be above 0, is {epochs}")
+            (true, Some((key, ..)), _) => check(file, false, &format!("train.{key}"), || {
+                "`train.steps` is set as well: keep one of the two".to_owned()
             }),
+            (false, Some(_), Some((key, ..))) => check(file, false, &format!("train.{key}"), || {
+                "`train.epochs` is set as well: keep one of the two".to_owned()
+            }),
+            (false, Some((key, length, unit)), None) => {
+                let is_valid = length > 0.0 && length.is_finite();
+                check(file, is_valid, &format!("train.{key}"), || {
+                    format!("must be above 0 {unit}, is {length}")
+                })
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use crate::compute::{Compute, difference};
 use crate::log::Log;
 use crate::{
     Ema, Error, EvalContext, EvalSet, Evaluation, NoProgress, Progress, Result, RunFolder, Shared, Task,
-    TaskConfig, TrainingData,
+    TaskConfig, TrainConfig, TrainingData,
 };
 use mm_core::Precision;
 use mm_core::optim::{Optimizer, ParamOptions, Partition, Schedule};
@@ -87,7 +87,7 @@ pub struct Trainer<'a, T: Task> {
 impl<'a, T: Task> Trainer<'a, T> {
     /// Takes over `task` and `data`, broadcasts rank 0's variables, and resumes from the run's checkpoint if
     /// it has one. The steps of `config` are resolved
-    /// ([`TrainConfig::with_steps`](crate::TrainConfig::with_steps)).
+    /// ([`TrainConfig::with_steps`], [`resolve_steps`](crate::resolve_steps)).
     ///
     /// # Errors
     /// The checkpoint does not fit, the disk fails, or another process is lost.
@@ -107,12 +107,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         } else {
             Partition::WHOLE
         };
-        let options = |name: &str| ParamOptions {
-            lr_multiplier: train.layer_decay.powi(task.depth(name) as i32),
-            has_weight_decay: task.has_weight_decay(name),
-            rule: train.update_rule(task.is_hidden_matrix(name), run.precision),
-        };
-        let optimizer = Optimizer::new(vs, train.adamw(), partition, options);
+        let optimizer = new_optimizer(&task, train, run.precision, partition);
         let ema = train.ema.map(|decay| Ema::new(vs, decay));
         data.set_run_dir(&folder.path);
         if let Some(frozen) = task.frozen() {
@@ -335,6 +330,20 @@ impl<'a, T: Task> Trainer<'a, T> {
         let frozen = task.frozen();
         Trained { vs: task.variables(), frozen, optimizer, ema: ema.as_mut(), group: run.group, describe }
     }
+}
+
+/// The optimizer of a task's variables.
+pub(crate) fn new_optimizer<T: Task>(
+    task: &T,
+    train: &TrainConfig,
+    precision: Precision,
+    partition: Partition,
+) -> Optimizer {
+    Optimizer::new(task.variables(), train.adamw(), partition, |name| ParamOptions {
+        lr_multiplier: train.layer_decay.powi(task.depth(name) as i32),
+        has_weight_decay: task.has_weight_decay(name),
+        rule: train.update_rule(task.is_hidden_matrix(name), precision),
+    })
 }
 
 /// Checks that all ranks read the same frozen weights: unlike the trained ones they are not broadcast.
