@@ -42,7 +42,7 @@ mod sections;
 mod set_captioner;
 mod task;
 
-pub use attention::{WordAttention, word_attention};
+pub use attention::word_attention;
 pub use batch::{CaptionBatch, CaptionItem};
 pub use config::{CaptionerConfig, CaptionerVariant, PrefixConfig, PrefixMapperConfig};
 pub use error::{Error, Result};

@@ -3,9 +3,9 @@
 use crate::evaluate::EvalCaption;
 use crate::metrics::CaptionMetrics;
 use crate::metrics::scenes::SceneScore;
-use crate::{CaptionPipeline, Result, WordAttention, word_attention};
+use crate::{CaptionPipeline, Result, word_attention};
 use mm_data::html::thumbnail;
-use mm_image::draw_strip;
+use mm_image::{WordAttention, draw_strip};
 use mm_train::{EvalSet, Figure, Section, SectionRow};
 
 /// Images that are shown.

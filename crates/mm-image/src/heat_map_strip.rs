@@ -2,6 +2,7 @@
 
 use crate::{GLYPH_SIDE, draw_text, overlay_heat_map};
 use image::{RgbImage, imageops};
+use serde::Serialize;
 
 /// A heat map over an image.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +13,24 @@ pub struct HeatMap<'a> {
     pub columns: usize,
     /// The values, row by row from the top left.
     pub values: &'a [f32],
+}
+
+/// The attention between a word and the parts of an image.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WordAttention {
+    /// The word.
+    pub word: String,
+    /// The number of columns.
+    pub columns: usize,
+    /// The attention of each part of the image, row by row from the top left.
+    pub values: Vec<f32>,
+}
+
+impl WordAttention {
+    /// As a heat map to draw.
+    pub fn heat_map(&self) -> HeatMap<'_> {
+        HeatMap { label: &self.word, columns: self.columns, values: &self.values }
+    }
 }
 
 /// Pixels between the pictures of a strip.

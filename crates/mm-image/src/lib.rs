@@ -56,7 +56,7 @@ pub use draw_text::{GLYPH_SIDE, draw_text};
 pub use error::{Error, Result};
 pub use format::{GIT_LFS_POINTER, IMAGE_EXTENSIONS, is_git_lfs_pointer, is_image_extension};
 pub use heat_map::overlay_heat_map;
-pub use heat_map_strip::{HeatMap, draw_strip};
+pub use heat_map_strip::{HeatMap, WordAttention, draw_strip};
 pub use normalize::Normalize;
 pub use png_text::{read_png_text, write_png_with_text};
 pub use reduced::{Reduced, largest_divisor};

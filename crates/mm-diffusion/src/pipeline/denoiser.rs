@@ -93,18 +93,35 @@ impl Denoiser {
         Conditions { text, pooled, sizes, guidance }
     }
 
-    /// The output for `sample` `[R, C, h, w]` at `timestep`, in f32.
-    pub(crate) fn forward(&self, sample: &Tensor, timestep: f64, conditions: &Conditions) -> Result<Tensor> {
+    /// The output for `sample` `[R, C, h, w]` at `timestep`, in f32. The attention `[R, heads, N, L]` of each
+    /// layer to the text is added to `weights`.
+    pub(crate) fn forward(
+        &self,
+        sample: &Tensor,
+        timestep: f64,
+        conditions: &Conditions,
+        weights: Option<&mut Vec<Tensor>>,
+    ) -> Result<Tensor> {
         let rows = sample.size()[0];
         let timestep = Tensor::full([rows], timestep, (Kind::Float, sample.device()));
         let output = match (self, &conditions.text) {
-            (Self::UNet(unet), Text::KeyValues(text)) => unet.forward(UNetInputs {
-                sample,
-                timestep: &timestep,
-                text,
-                added: conditions.pooled.as_ref().zip(conditions.sizes.as_ref()),
-                guidance: conditions.guidance.as_ref(),
-            })?,
+            (Self::UNet(unet), Text::KeyValues(text)) => {
+                let inputs = UNetInputs {
+                    sample,
+                    timestep: &timestep,
+                    text,
+                    added: conditions.pooled.as_ref().zip(conditions.sizes.as_ref()),
+                    guidance: conditions.guidance.as_ref(),
+                };
+                match weights {
+                    Some(weights) => {
+                        let (output, layers) = unet.forward_with_weights(inputs)?;
+                        weights.extend(layers);
+                        output
+                    }
+                    None => unet.forward(inputs)?,
+                }
+            }
             (Self::Transformer(transformer), Text::States { states, mask }) => {
                 let pooled = conditions.pooled.as_ref().expect("a transformer's text has a vector");
                 let condition = Sd3Condition {
@@ -112,7 +129,15 @@ impl Denoiser {
                     pooled_projections: pooled,
                     attention_mask: mask.as_ref(),
                 };
-                transformer.forward(sample, &timestep, &condition)?
+                match weights {
+                    Some(weights) => {
+                        let (output, layers) =
+                            transformer.forward_with_weights(sample, &timestep, &condition)?;
+                        weights.extend(layers);
+                        output
+                    }
+                    None => transformer.forward(sample, &timestep, &condition)?,
+                }
             }
             _ => unreachable!("conditions are prepared by the same denoiser"),
         };

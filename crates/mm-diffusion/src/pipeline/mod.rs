@@ -1,7 +1,9 @@
 //! Pipelines: from prompts and images to images.
 
+mod attention;
 mod denoiser;
 mod edit;
+mod guidance;
 mod images;
 mod open;
 mod options;

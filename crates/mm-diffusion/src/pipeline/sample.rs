@@ -1,17 +1,16 @@
 //! The loop from noise to images.
 
-use super::denoiser::Conditions;
+use super::attention::TokenMaps;
 use super::edit::{Edit, EditKind};
 use super::images::{to_mask, to_pictures, to_pixel_values};
 use super::open::{DiffusionPipeline, Family};
 use super::options::{GenerateOptions, ImageRequest, Settings, legal_side};
 use crate::noise::ImageNoise;
 use crate::schedulers::{Scheduler, SchedulerOptions};
-use crate::text::{TextConditions, guidance_embedding};
 use crate::{Error, Result};
 use mm_image::RgbImage;
 use mm_sys::inference_mode;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// Pixels that are decoded at once: small images together, large ones one after the other.
 const DECODED_AT_ONCE: i64 = 512 * 512;
@@ -37,14 +36,6 @@ struct Start {
     /// Where a part of an image is kept by a model that does not read it: the part's inverse mask, the
     /// image's latents and the noise that they get.
     kept: Option<(Tensor, Tensor, Tensor)>,
-}
-
-/// The branches of guidance, of which each is a prediction for all images.
-struct Guidance {
-    /// The calls of a step, each for one branch or for all.
-    passes: Vec<(Conditions, Option<Tensor>, i64)>,
-    /// The prompts alone, where some steps have no guidance.
-    alone: Option<(Conditions, Option<Tensor>, i64)>,
 }
 
 impl DiffusionPipeline {
@@ -170,7 +161,7 @@ impl DiffusionPipeline {
             return Err(Error::Request("there is no prompt".to_owned()));
         }
         let settings = self.settings(options, edit)?;
-        inference_mode(|| self.run(requests, (edit, &[]), options, &settings, on_step))
+        inference_mode(|| self.run(requests, (edit, &[]), options, &settings, &mut None, on_step))
     }
 
     /// As [`DiffusionPipeline::sample`], for instructions that each edit the image of `images` at their
@@ -185,16 +176,20 @@ impl DiffusionPipeline {
         let missing = || Error::Request("an instruction has no image".to_owned());
         let edit = Edit { image: first.ok_or_else(missing)?.clone(), kind: EditKind::Instruct };
         let settings = self.settings(options, Some(&edit))?;
-        inference_mode(|| self.run(requests, (Some(&edit), images), options, &settings, &mut |_| Ok(())))
+        inference_mode(|| {
+            self.run(requests, (Some(&edit), images), options, &settings, &mut None, &mut |_| Ok(()))
+        })
     }
 
-    /// The images beside an edit are those of instructions, one a request; none: all edit the same.
-    fn run(
+    /// The images beside an edit are those of instructions, one a request; none: all edit the same. The
+    /// attention to the first prompt is added to `maps`.
+    pub(super) fn run(
         &self,
         requests: &[ImageRequest],
         edit: (Option<&Edit>, &[RgbImage]),
         options: &GenerateOptions,
         settings: &Settings,
+        maps: &mut Option<TokenMaps>,
         on_step: &mut dyn FnMut(&StepProgress) -> Result<()>,
     ) -> Result<Tensor> {
         let mut scheduler = self.build_scheduler(settings.steps, settings.width, settings.height, options)?;
@@ -208,21 +203,8 @@ impl DiffusionPipeline {
         let shape = sample.size()[1..].to_vec();
         for call in first..timesteps.len() {
             let share = (call - first) as f64 / settings.calls as f64;
-            let [from, to] = settings.guidance_interval;
             let input = scheduler.scale_model_input(&sample, call);
-            let predict = |(conditions, extra, branches): &(Conditions, Option<Tensor>, i64)| {
-                let rows = input.repeat([*branches, 1, 1, 1]);
-                let rows =
-                    extra.as_ref().map_or(rows.shallow_clone(), |extra| Tensor::cat(&[&rows, extra], 1));
-                self.denoiser.forward(&rows, timesteps[call], conditions)
-            };
-            let output = match &guidance.alone {
-                Some(alone) if share < from || share > to => predict(alone)?,
-                _ => {
-                    let outputs: Result<Vec<Tensor>> = guidance.passes.iter().map(predict).collect();
-                    self.combine(&Tensor::cat(&outputs?, 0), requests.len() as i64, settings)
-                }
-            };
+            let output = self.predict(&guidance, (&input, timesteps[call], share), settings, maps)?;
             let output = self.prediction.to_velocity(output, &sample, timesteps[call] / 1000.0);
             let before = sample.shallow_clone();
             let mut failed = None;
@@ -331,104 +313,6 @@ impl DiffusionPipeline {
         let Some(vae) = &self.vae else { return Ok(pixels.repeat([count as i64, 1, 1, 1])) };
         Ok(vae.scale_latents(&vae.encode(pixels).sample(&draw()?)))
     }
-
-    /// The branches of guidance: no prompt (or the negative one) and the prompt; of an instructed edit the
-    /// instruction, the image alone, and neither.
-    fn guidance(
-        &self,
-        requests: &[ImageRequest],
-        options: &GenerateOptions,
-        settings: &Settings,
-        extra: &[Option<Tensor>],
-    ) -> Result<Guidance> {
-        let prompts: Vec<&str> = requests.iter().map(|request| request.prompt.as_str()).collect();
-        let negative: Vec<Option<&str>> =
-            requests.iter().map(|request| request.negative_prompt.as_deref()).collect();
-        for (prompt, end) in self.text.cut(&prompts)? {
-            tracing::warn!("the end of the prompt {prompt:?} is not read, it is too long: {end:?}");
-        }
-        let same = requests.iter().all(|request| {
-            request.prompt == requests[0].prompt && request.negative_prompt == requests[0].negative_prompt
-        });
-        let positive = self.text.encode(&prompts, options.clip_skip)?;
-        let count = requests.len() as i64;
-        let prepare = |text: TextConditions, branches: i64| {
-            let rows = branches * count;
-            let on = (Kind::Float, self.device);
-            let (height, width) = (settings.height as f64, settings.width as f64);
-            let sizes = (self.family == Family::Sdxl).then(|| {
-                let sizes =
-                    Tensor::from_slice(&[height, width, 0.0, 0.0, height, width]).to_kind(Kind::Float);
-                sizes.to_device(self.device).expand([rows, 6], false)
-            });
-            let guidance = self
-                .denoiser
-                .guidance_width()
-                .map(|width| guidance_embedding(settings.guidance_scale, rows, width, on.1));
-            self.denoiser.prepare(text, branches, same, sizes, guidance)
-        };
-        let edits = extra.len() == 3;
-        let is_guided = settings.guidance_scale > 1.0
-            && self.denoiser.guidance_width().is_none()
-            && (!edits || options.image_guidance_scale >= 1.0);
-        let first_extra = || extra[0].as_ref().map(Tensor::shallow_clone);
-        if !is_guided {
-            return Ok(Guidance { passes: vec![(prepare(positive, 1), first_extra(), 1)], alone: None });
-        }
-        let negative = self.text.encode_negative(&negative, &positive)?;
-        let branches: Vec<(&TextConditions, Option<Tensor>)> = match edits {
-            true => [&positive, &negative, &negative]
-                .into_iter()
-                .zip(extra.iter().map(|extra| extra.as_ref().map(Tensor::shallow_clone)))
-                .collect(),
-            false => vec![(&negative, first_extra()), (&positive, first_extra())],
-        };
-        let same_text = |text: &TextConditions| TextConditions {
-            states: text.states.shallow_clone(),
-            pooled: text.pooled.as_ref().map(Tensor::shallow_clone),
-            mask: text.mask.as_ref().map(Tensor::shallow_clone),
-        };
-        let passes = if options.guidance_in_two_passes {
-            branches.into_iter().map(|(text, extra)| (prepare(same_text(text), 1), extra, 1)).collect()
-        } else {
-            let count = branches.len() as i64;
-            let extra: Option<Vec<&Tensor>> = branches.iter().map(|(_, extra)| extra.as_ref()).collect();
-            let extra = extra.map(|all| Tensor::cat(&all, 0));
-            let texts: Vec<&TextConditions> = branches.iter().map(|&(text, _)| text).collect();
-            let text = texts[1..].iter().fold(same_text(texts[0]), |all, text| all.followed_by(text));
-            vec![(prepare(text, count), extra, count)]
-        };
-        let alone =
-            (settings.guidance_interval != [0.0, 1.0]).then(|| (prepare(positive, 1), first_extra(), 1));
-        Ok(Guidance { passes, alone })
-    }
-
-    /// The guided prediction from those of the branches, `[branches * N, C, h, w]`.
-    fn combine(&self, outputs: &Tensor, count: i64, settings: &Settings) -> Tensor {
-        let parts = outputs.split(count, 0);
-        match &parts[..] {
-            [alone] => alone.shallow_clone(),
-            [none, prompt] => {
-                let guided = none + (prompt - none) * settings.guidance_scale;
-                rescaled(guided, prompt, settings.guidance_rescale)
-            }
-            [instruction, image, none] => {
-                let image_scale = settings.image_guidance_scale.unwrap_or(1.0);
-                none + (instruction - image) * settings.guidance_scale + (image - none) * image_scale
-            }
-            _ => unreachable!("guidance has one, two or three branches"),
-        }
-    }
-}
-
-/// `guided`, with a `share` of it brought to the deviation of `prompt`.
-fn rescaled(guided: Tensor, prompt: &Tensor, share: f64) -> Tensor {
-    if share == 0.0 {
-        return guided;
-    }
-    let deviation = |x: &Tensor| x.std_dim([1i64, 2, 3].as_slice(), true, true);
-    let factor = deviation(prompt) / deviation(&guided);
-    &guided * factor * share + guided * (1.0 - share)
 }
 
 /// Refuses a sample with numbers that are not finite, by its seed.

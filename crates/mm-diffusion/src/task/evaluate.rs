@@ -2,19 +2,14 @@
 
 use super::config::{DiffusionRunConfig, ObjectiveConfig};
 use super::denoising::Denoising;
+use super::page;
 use super::samples::{Judged, Made, Prompt, make, open_judge, prompts};
 use super::train::preprocess;
 use crate::Result;
 use crate::pipeline::DiffusionPipeline;
-use mm_image::RgbImage;
-use mm_image::image::imageops::{FilterType, resize};
 use mm_sys::inference_mode;
-use mm_train::{Cell, EvalContext, EvalSet, Evaluation, Figure, Metric, Section, SectionRow, Table, gather};
+use mm_train::{Cell, EvalContext, EvalSet, Evaluation, Metric, Table, gather};
 use tch::Tensor;
-
-/// Prompts whose images are shown, and the least side of a picture in pixels.
-const SHOWN: usize = 24;
-const SIDE: u32 = 128;
 
 /// Measures `pipeline` on `set`.
 ///
@@ -72,7 +67,7 @@ pub(super) fn evaluate(
     if context.wants_sections {
         let columns: Vec<(f64, &[Made])> =
             columns.iter().map(|(guidance, made, _)| (*guidance, &made[..])).collect();
-        evaluation.sections = vec![section(&prompts, &columns)];
+        evaluation.sections = page::sections(pipeline, config, &prompts, &columns)?;
     }
     Ok(evaluation)
 }
@@ -156,47 +151,5 @@ impl Shares {
             Cell::Share(self.shapes),
             maybe(self.relation),
         ]
-    }
-}
-
-/// The images of the first prompts, one for each guidance scale.
-fn section(prompts: &[Prompt], columns: &[(f64, &[Made])]) -> Section {
-    let row = |(index, prompt): (usize, &Prompt)| {
-        let mut figures = Vec::new();
-        if let Some([before, _]) = &prompt.edit {
-            figures.push(Figure { image: enlarged(before), caption: "before".to_owned(), is_framed: false });
-        }
-        let mut notes = Vec::new();
-        for (guidance, made) in columns {
-            if let Some(made) = made.iter().find(|made| made.index == index) {
-                let verdict = made.judged.verdict.map(|verdict| verdict.all_right());
-                notes.extend(
-                    verdict.map(|right| format!("{guidance}: {}", if right { "right" } else { "wrong" })),
-                );
-                figures.push(Figure {
-                    image: enlarged(&made.picture),
-                    caption: format!("guidance {guidance}"),
-                    is_framed: verdict == Some(true),
-                });
-            }
-        }
-        SectionRow { label: prompt.text.clone(), note: notes.join(", "), figures }
-    };
-    Section {
-        title: "Generated images".to_owned(),
-        text:
-            "One image a prompt and guidance scale, each with the prompt's number as its seed. Framed: the \
-               judge finds it right."
-                .to_owned(),
-        rows: prompts.iter().enumerate().take(SHOWN).map(row).collect(),
-    }
-}
-
-/// Small pictures with their pixels repeated.
-fn enlarged(picture: &RgbImage) -> RgbImage {
-    let factor = SIDE / picture.width().max(picture.height()).max(1);
-    match factor {
-        0 | 1 => mm_data::html::thumbnail(picture, 2 * SIDE),
-        factor => resize(picture, picture.width() * factor, picture.height() * factor, FilterType::Nearest),
     }
 }

@@ -5,6 +5,7 @@ mod denoising;
 mod evaluate;
 mod init;
 mod item;
+mod page;
 mod samples;
 mod train;
 

@@ -52,6 +52,15 @@ pub(super) fn prompts(config: &DiffusionRunConfig, set: &EvalSet) -> Result<Vec<
     Ok(prompts)
 }
 
+/// How the images of an evaluation are made at one guidance scale.
+pub(super) fn generate_options(config: &DiffusionRunConfig, guidance: f64) -> GenerateOptions {
+    GenerateOptions {
+        steps: Some(config.sample.steps),
+        guidance_scale: Some(guidance),
+        ..GenerateOptions::default()
+    }
+}
+
 /// Makes the images of this rank's share of `prompts` at one guidance scale, and judges those of all ranks:
 /// the verdicts are in the order of the prompts, the pictures are this rank's.
 pub(super) fn make(
@@ -62,11 +71,7 @@ pub(super) fn make(
     reader: Option<&SceneReader>,
     context: &EvalContext,
 ) -> Result<(Vec<Made>, Vec<Judged>)> {
-    let options = GenerateOptions {
-        steps: Some(config.sample.steps),
-        guidance_scale: Some(guidance),
-        ..GenerateOptions::default()
-    };
+    let options = generate_options(config, guidance);
     let (rank, world) = (context.group.rank(), context.group.world());
     let own: Vec<usize> = (0..prompts.len()).filter(|index| index % world == rank).collect();
     let mut made = Vec::new();

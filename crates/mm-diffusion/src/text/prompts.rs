@@ -53,6 +53,12 @@ impl TextConditions {
         Self { states: states.last, pooled: Some(states.pooled), mask: Some(states.attention_mask) }
     }
 
+    /// The same conditions.
+    pub(crate) fn shallow_clone(&self) -> Self {
+        let copy = |x: &Option<Tensor>| x.as_ref().map(Tensor::shallow_clone);
+        Self { states: self.states.shallow_clone(), pooled: copy(&self.pooled), mask: copy(&self.mask) }
+    }
+
     /// `self` and then `other`. Where padding is hidden, the shorter ones get more of it.
     pub(crate) fn followed_by(&self, other: &Self) -> Self {
         let length = self.states.size()[1].max(other.states.size()[1]);

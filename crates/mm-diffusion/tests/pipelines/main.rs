@@ -1,6 +1,7 @@
 //! Models and whole pipelines equal diffusers' (`data/goldens/diffusion`, written by
 //! `xtask/goldens/diffusion.py`).
 
+mod attention;
 mod autoencoder;
 mod batches;
 mod cases;

@@ -14,6 +14,7 @@ mod save;
 mod siglip;
 mod train;
 mod word_level;
+mod words;
 
 pub use clean::TextClean;
 pub use files::TOKENIZER_FILES;

@@ -67,6 +67,9 @@ pub struct ImageArgs {
     /// Write a small preview beside the images, F.preview.png, every N calls of the model.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub preview_every: Option<u32>,
+    /// Draw how the image attends to each word of its prompt, a heat map a word, in .png; of one image.
+    #[arg(long, value_name = "F.png")]
+    pub attention: Option<PathBuf>,
     /// Print one JSON object an image instead of a table.
     #[arg(long)]
     pub json: bool,

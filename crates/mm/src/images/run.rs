@@ -5,11 +5,15 @@ use super::files::ImageFiles;
 use super::options::ImageArgs;
 use super::preview::Preview;
 use super::settings::{in_short, scheduler_in_short};
+use crate::out::OutFile;
 use crate::progress::Bars;
 use crate::{one_line, output, table};
-use anyhow::{Context, Result, anyhow};
-use mm_diffusion::{DiffusionPipeline, Edit, EditRecord, GenerateOptions, ImageRecord, ImageRequest};
-use mm_image::{RgbImage, write_png_with_text};
+use anyhow::{Context, Result, anyhow, ensure};
+use mm_diffusion::{
+    DiffusionPipeline, Edit, EditRecord, GenerateOptions, ImageRecord, ImageRequest, StepProgress,
+};
+use mm_image::image::ImageFormat;
+use mm_image::{RgbImage, WordAttention, draw_strip, write_png_with_text};
 use mm_train::{NoProgress, Progress};
 use serde::Serialize;
 use std::io::IsTerminal;
@@ -28,6 +32,12 @@ pub struct Source {
 /// Makes the images that `args` ask for and writes them, each batch before the next.
 pub fn run(args: &ImageArgs, options: &GenerateOptions, source: Option<&Source>) -> Result<()> {
     let requests = args.prompts.requests()?;
+    let strip = args.attention.as_deref().map(|file| OutFile::open(file, &["png"])).transpose()?;
+    ensure!(
+        strip.is_none() || requests.len() == 1,
+        "--attention draws one image, and {} are to be made: give one prompt and --count 1",
+        requests.len()
+    );
     let files = ImageFiles::open(&args.out, requests.len(), args.retry_dir.as_deref())?;
     let pipeline = args.open()?;
     let edit = source.map(|source| &source.edit);
@@ -37,7 +47,7 @@ pub fn run(args: &ImageArgs, options: &GenerateOptions, source: Option<&Source>)
     output::note(scheduler_in_short(&settings.scheduler));
     let batch = args.batch(settings.width, settings.height);
     let record = ImageRecord { edit: source.map(|source| source.record.clone()), ..args.record(settings) };
-    let mut run = Run { args, files, record, cells: Vec::new(), rows: Vec::new() };
+    let mut run = Run { args, files, strip, record, cells: Vec::new(), rows: Vec::new() };
     let start = Instant::now();
     let made = run.make(&pipeline, &requests, batch, options, edit);
     let made = made.and_then(|()| run.write_sheet(requests.len()));
@@ -70,6 +80,8 @@ fn warn_of(pipeline: &DiffusionPipeline, guidance_scale: f64, requests: &[ImageR
 struct Run<'a> {
     args: &'a ImageArgs,
     files: ImageFiles,
+    /// Where the attention to the words is drawn.
+    strip: Option<OutFile>,
     /// What all images have in common.
     record: ImageRecord,
     /// The contact sheet's.
@@ -84,6 +96,9 @@ struct Line<'a> {
     image: &'a Path,
     #[serde(flatten)]
     record: &'a ImageRecord,
+    /// The attention of the image to each word of its prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attention: Option<&'a [WordAttention]>,
 }
 
 impl Run<'_> {
@@ -104,23 +119,37 @@ impl Run<'_> {
         let mut preview = every.map(|every| Preview::new(pipeline, self.files.preview(), every as usize));
         let batches = requests.len().div_ceil(batch) as u64;
         for (number, part) in (0..).zip(requests.chunks(batch)) {
-            let pictures = pipeline.generate(part, edit, options, &mut |step| {
+            let mut on_step = |step: &StepProgress| {
                 if let Some(preview) = &mut preview {
                     preview.step(step);
                 }
                 let (call, calls) = (step.call as u64, step.calls as u64);
                 progress.report("steps", number * calls + call, batches * calls);
                 Ok(())
-            })?;
+            };
+            if self.strip.is_some() {
+                let (picture, words) =
+                    pipeline.generate_with_attention(&part[0], edit, options, &mut on_step)?;
+                self.save(0, &part[0], &picture, Some(&words))?;
+                self.draw_attention(&picture, &words)?;
+                continue;
+            }
+            let pictures = pipeline.generate(part, edit, options, &mut on_step)?;
             for (index, (request, picture)) in part.iter().zip(pictures).enumerate() {
-                self.save(number as usize * batch + index, request, &picture)?;
+                self.save(number as usize * batch + index, request, &picture, None)?;
             }
         }
         Ok(())
     }
 
     /// Writes an image, and prints it or keeps it for the table and the contact sheet.
-    fn save(&mut self, index: usize, request: &ImageRequest, picture: &RgbImage) -> Result<()> {
+    fn save(
+        &mut self,
+        index: usize,
+        request: &ImageRequest,
+        picture: &RgbImage,
+        attention: Option<&[WordAttention]>,
+    ) -> Result<()> {
         let ImageRequest { prompt, negative_prompt, seed } = request.clone();
         let record = ImageRecord { prompt, negative_prompt, seed, ..self.record.clone() };
         let texts = record.texts();
@@ -134,11 +163,26 @@ impl Run<'_> {
             self.cells.push(Cell { picture, lines });
         }
         if self.args.json {
-            return output::print_line(serde_json::to_string(&Line { image: &saved, record: &record })?);
+            return output::print_line(serde_json::to_string(&Line {
+                image: &saved,
+                record: &record,
+                attention,
+            })?);
         }
         let prompt = table::shortened(&request.prompt);
         self.rows.push(vec![saved.display().to_string(), seed.to_string(), prompt]);
         Ok(())
+    }
+
+    /// Writes the heat maps of the words.
+    fn draw_attention(&self, picture: &RgbImage, words: &[WordAttention]) -> Result<()> {
+        /// The side of a heat map in pixels.
+        const SIDE: u32 = 224;
+        let Some(strip) = &self.strip else { return Ok(()) };
+        let maps: Vec<_> = words.iter().map(WordAttention::heat_map).collect();
+        let drawn = draw_strip(picture, &maps, SIDE);
+        let save = |to: &Path| drawn.save_with_format(to, ImageFormat::Png);
+        strip.write(|to| save(to).map_err(std::io::Error::other))
     }
 
     /// Writes the contact sheet of several images; says where it is.

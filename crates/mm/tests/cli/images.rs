@@ -202,6 +202,22 @@ fn a_file_of_prompts_has_seeds_and_negative_prompts_of_its_own() {
 }
 
 #[test]
+fn attention_to_the_words_is_drawn_beside_the_image() {
+    let out = Out::new();
+    let strip = out.text("maps.png");
+    let line = out.generate("sd1", "a.png", &["a red star", "--attention", &strip]).remove(0);
+    let words: Vec<_> = line["attention"].as_array().unwrap().iter().map(|map| map["word"].clone()).collect();
+    assert_eq!(words, ["a", "red", "star"]);
+    assert_eq!(decode(Path::new(&strip)).dimensions(), (4 * (224 + 4) - 4, 224 + 24));
+    assert_equal("the image", &decode(&out.path("a.png")), &{
+        out.generate("sd1", "b.png", &["a red star"]);
+        decode(&out.path("b.png"))
+    });
+    let two = out.refused(&["generate", "a"], "sd1", &["--count", "2", "--attention", &strip], 1);
+    assert!(two.contains("--attention draws one image, and 2 are to be made"), "{two}");
+}
+
+#[test]
 fn images_are_edited_by_strength_by_mask_and_by_instruction() {
     let out = Out::new();
     let (image, mask) = (model("images/image.png"), model("images/mask.png"));
