@@ -114,6 +114,18 @@ impl FlowConfig {
         noise: &Tensor,
         sigma: &Tensor,
     ) -> Tensor {
+        mean_per_image(&self.errors(output, noisy, clean, noise, sigma))
+    }
+
+    /// The squared errors that [`FlowConfig::loss`] is the mean of, `[B, C, H, W]`.
+    pub fn errors(
+        &self,
+        output: &Tensor,
+        noisy: &Tensor,
+        clean: &Tensor,
+        noise: &Tensor,
+        sigma: &Tensor,
+    ) -> Tensor {
         let output = output.to_kind(Kind::Float);
         let sigma = per_image(sigma);
         let error = if self.loss == self.prediction {
@@ -130,7 +142,7 @@ impl FlowConfig {
                 FlowPrediction::Noise => noisy + velocity * (-sigma + 1.0) - noise,
             }
         };
-        mean_per_image(&error.square())
+        error.square()
     }
 }
 
@@ -163,6 +175,19 @@ impl DdpmConfig {
         noise: &Tensor,
         timesteps: &Tensor,
     ) -> Tensor {
+        mean_per_image(&self.errors(schedule, prediction, output, clean, noise, timesteps))
+    }
+
+    /// The weighted errors that [`DdpmConfig::loss`] is the mean of, `[B, C, H, W]`.
+    pub fn errors(
+        &self,
+        schedule: &NoiseSchedule,
+        prediction: PredictionType,
+        output: &Tensor,
+        clean: &Tensor,
+        noise: &Tensor,
+        timesteps: &Tensor,
+    ) -> Tensor {
         let target = match prediction {
             PredictionType::VPrediction => schedule.velocity(clean, noise, timesteps),
             PredictionType::Sample => clean.shallow_clone(),
@@ -173,8 +198,7 @@ impl DdpmConfig {
             Some(delta) => ((squared + delta * delta).sqrt() - delta) * (2.0 * delta),
             None => squared,
         };
-        let loss = mean_per_image(&error);
-        let Some(gamma) = self.min_snr_gamma else { return loss };
+        let Some(gamma) = self.min_snr_gamma else { return error };
         let snr = schedule.snr(timesteps);
         let capped = snr.clamp_max(gamma);
         let weight = match prediction {
@@ -183,7 +207,12 @@ impl DdpmConfig {
             // Without any signal the weight of the noise is its limit, 1.
             _ => (capped / &snr).nan_to_num(Some(1.0), None, None),
         };
-        loss * weight
+        error * per_image(&weight)
+    }
+
+    /// `noise` `[B, C, H, W]` with the offset: `channels` `[B, C, 1, 1]` is standard normal too.
+    pub fn offset_noise(&self, noise: &Tensor, channels: &Tensor) -> Tensor {
+        noise + channels * self.noise_offset
     }
 }
 
@@ -192,7 +221,8 @@ fn per_image(numbers: &Tensor) -> Tensor {
     numbers.view([-1, 1, 1, 1])
 }
 
-fn mean_per_image(x: &Tensor) -> Tensor {
+/// The mean of each image, `[B]`.
+pub(crate) fn mean_per_image(x: &Tensor) -> Tensor {
     x.mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float)
 }
 

@@ -3,6 +3,7 @@
 
 mod configs;
 mod goldens;
+mod objectives;
 mod published;
 mod refusals;
 mod runs;
