@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{BufReader, Cursor};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use mm_image::image::ImageFormat;
-use mm_image::{Augment, Reduced, RgbImage, decode, decode_reduced};
+use mm_image::{Augment, Header, Reduced, RgbImage, decode, decode_reduced};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,9 @@ pub struct Sample {
     pub key: String,
     /// The images.
     pub images: Vec<SampleImage>,
+    /// How much each pixel of the image that is learned counts in training, of the same size: white counts,
+    /// black does not.
+    pub mask: Option<SampleImage>,
     /// The captions of the image. The first one is canonical: evaluation uses it. For an edit that has
     /// captions: that of the image before and that of the image after.
     pub captions: Vec<String>,
@@ -148,6 +152,11 @@ pub struct Question {
 pub trait Draw: fmt::Debug + Send + Sync {
     /// The pixels: the same at each call.
     fn draw(&self) -> RgbImage;
+
+    /// The width and height of the pixels.
+    fn dimensions(&self) -> (u32, u32) {
+        self.draw().dimensions()
+    }
 }
 
 /// The source of an image: encoded in one of the formats of [`decode`](mm_image::decode()) or in DICOM, of
@@ -180,14 +189,46 @@ impl SampleImage {
     pub fn bytes(&self) -> Result<Cow<'_, [u8]>> {
         match self.content()? {
             Content::Encoded(bytes) => Ok(bytes),
-            Content::Pixels(pixels) => {
-                let mut png = Cursor::new(Vec::new());
-                pixels
-                    .write_to(&mut png, ImageFormat::Png)
-                    .map_err(|error| Error::bad(Fault::Image, format!("no PNG of {self:?}: {error}")))?;
-                Ok(Cow::Owned(png.into_inner()))
-            }
+            Content::Pixels(pixels) => Ok(Cow::Owned(self.to_png(&pixels)?)),
         }
+    }
+
+    /// The image as PNG, whatever its own format.
+    pub(crate) fn png_bytes(&self) -> Result<Vec<u8>> {
+        match self.content()? {
+            Content::Encoded(bytes) if Header::read(Cursor::new(&bytes))?.format == ImageFormat::Png => {
+                Ok(bytes.into_owned())
+            }
+            Content::Encoded(bytes) => self.to_png(&decode(&bytes, [0; 3])?),
+            Content::Pixels(pixels) => self.to_png(&pixels),
+        }
+    }
+
+    fn to_png(&self, pixels: &RgbImage) -> Result<Vec<u8>> {
+        let mut png = Cursor::new(Vec::new());
+        pixels
+            .write_to(&mut png, ImageFormat::Png)
+            .map_err(|error| Error::bad(Fault::Image, format!("no PNG of {self:?}: {error}")))?;
+        Ok(png.into_inner())
+    }
+
+    /// Width and height in pixels, with the EXIF orientation applied. Of an encoded image only the header is
+    /// read: the rest may still be corrupt.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has no header of an image.
+    pub fn dimensions(&self) -> Result<(u32, u32)> {
+        let header = match self {
+            Self::Drawn(drawing) => return Ok(drawing.dimensions()),
+            Self::File(path) if !dicom::is_dicom_file(path) => {
+                Header::read(BufReader::new(File::open(path).map_err(Error::io(path))?))?
+            }
+            _ => match self.content()? {
+                Content::Pixels(pixels) => return Ok(pixels.dimensions()),
+                Content::Encoded(bytes) => Header::read(Cursor::new(&bytes))?,
+            },
+        };
+        Ok((header.width, header.height))
     }
 
     fn content(&self) -> Result<Content<'_>> {

@@ -1,6 +1,7 @@
 //! A folder of images, with one folder for each class or a caption file beside each image.
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,7 @@ use crate::{Dataset, Error, Result, Sample, SampleImage, text};
 ///
 /// The first folder below `path` is the class (torchvision's `ImageFolder`). The captions are the lines of a
 /// text file of the same name beside the image (`cat.png`, `cat.txt`), or else `caption` with the class
-/// filled in.
+/// filled in. `cat.mask.png` or `cat-masklabel.png` beside the image is its mask.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FolderConfig {
@@ -43,7 +44,7 @@ impl FolderDataset {
             return Err(Error::Empty { name, hint: walk.why_empty() });
         }
         walk.report(&config.path);
-        Ok(Self { name, config: config.clone(), images: walk.images })
+        Ok(Self { name, config: config.clone(), images: without_masks(walk.images) })
     }
 }
 
@@ -76,8 +77,31 @@ impl Dataset for FolderDataset {
                 .map(|label| self.config.caption.replace("{label}", &label.replace('_', " ")))
                 .collect()
         };
-        Ok(Sample { captions, label, ..Sample::new(path.display().to_string(), SampleImage::File(path)) })
+        let mask = MASK_ENDINGS.iter().map(|ending| with_ending(&path, ending)).find(|mask| mask.is_file());
+        Ok(Sample {
+            captions,
+            label,
+            mask: mask.map(SampleImage::File),
+            ..Sample::new(path.display().to_string(), SampleImage::File(path))
+        })
     }
+}
+
+/// What takes the place of an image's extension in the name of its mask: ours, and OneTrainer's.
+const MASK_ENDINGS: [&str; 2] = [".mask.png", "-masklabel.png"];
+
+/// `path` with `ending` in place of its extension.
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut stem = path.with_extension("").into_os_string();
+    stem.push(ending);
+    stem.into()
+}
+
+/// The images that are not masks of others among them.
+fn without_masks(images: Vec<PathBuf>) -> Vec<PathBuf> {
+    let masks: HashSet<PathBuf> =
+        images.iter().flat_map(|path| MASK_ENDINGS.map(|ending| with_ending(path, ending))).collect();
+    images.into_iter().filter(|path| !masks.contains(path)).collect()
 }
 
 #[cfg(test)]
@@ -108,6 +132,24 @@ mod tests {
                 (None, String::new()),
             ]
         );
+    }
+
+    #[test]
+    fn a_mask_beside_an_image_is_part_of_its_sample() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["a.jpg", "a.mask.png", "b.c.png", "b.c-masklabel.png", "lonely.mask.png"];
+        for name in names {
+            fs::write(folder.path().join(name), b"x").unwrap();
+        }
+        let config = FolderConfig { path: folder.path().to_owned(), caption: caption() };
+        let source = FolderDataset::open(&config).unwrap();
+        let masks: Vec<_> = (0..source.len()).map(|index| source.sample(index).unwrap().mask).collect();
+        let name = |mask: &Option<SampleImage>| match mask {
+            Some(SampleImage::File(path)) => path.file_name().unwrap().to_str().unwrap().to_owned(),
+            _ => String::new(),
+        };
+        let found: Vec<String> = masks.iter().map(name).collect();
+        assert_eq!(found, ["a.mask.png", "b.c-masklabel.png", ""]);
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub struct TableConfig {
     /// The column with the class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_column: Option<String>,
+    /// The column with the path of the mask, relative to the same folder; empty where a row has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_column: Option<String>,
     /// The folder that image paths are relative to; by default the folder of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images_root: Option<PathBuf>,
@@ -68,6 +71,7 @@ struct Row {
     image: String,
     captions: Vec<String>,
     label: Option<String>,
+    mask: Option<String>,
 }
 
 /// A table as a [`Dataset`]. An invalid row is a bad sample with its line.
@@ -119,6 +123,7 @@ impl Dataset for TableDataset {
         Ok(Sample {
             captions: row.captions.clone(),
             label: row.label.clone(),
+            mask: row.mask.as_ref().map(|mask| SampleImage::File(self.root.join(mask))),
             ..Sample::new(format!("{}:{line} {}", self.name, row.image), image)
         })
     }
@@ -168,11 +173,13 @@ fn csv_rows(config: &TableConfig, file: impl BufRead, delimiter: char, quoting: 
     let image = column(&config.image_column)?;
     let captions = config.caption_column.iter().map(column).collect::<Result<Vec<_>>>()?;
     let label = config.label_column.as_ref().map(column).transpose()?;
+    let mask = config.mask_column.as_ref().map(column).transpose()?;
 
     let mut rows = Vec::new();
     for record in records {
         let (line, record) = record?;
-        rows.push((line, record.and_then(|record| csv_row(&record, header.len(), image, &captions, label))));
+        let columns = Columns { count: header.len(), image, captions: &captions, label, mask };
+        rows.push((line, record.and_then(|record| csv_row(&record, columns))));
     }
     Ok(rows)
 }
@@ -197,15 +204,20 @@ fn other_delimiter(config: &TableConfig, header: &[String], dialect: Dialect) ->
     Some(format!("the names of the header `{line}` seem to be separated by {delimiter:?}: set {way_out}"))
 }
 
-fn csv_row(
-    record: &csv::ByteRecord,
-    width: usize,
+/// The places of the columns of a CSV file.
+#[derive(Clone, Copy)]
+struct Columns<'a> {
+    count: usize,
     image: usize,
-    captions: &[usize],
+    captions: &'a [usize],
     label: Option<usize>,
-) -> std::result::Result<Row, String> {
-    if record.len() != width {
-        return Err(format!("{} columns where the header has {width}", record.len()));
+    mask: Option<usize>,
+}
+
+fn csv_row(record: &csv::ByteRecord, columns: Columns) -> std::result::Result<Row, String> {
+    let Columns { count, image, captions, label, mask } = columns;
+    if record.len() != count {
+        return Err(format!("{} columns where the header has {count}", record.len()));
     }
     let text = |column: usize| std::str::from_utf8(&record[column]).map_err(|_| "not UTF-8 text".to_owned());
     let captions = captions
@@ -213,7 +225,8 @@ fn csv_row(
         .map(|&column| text(column).map(str::to_owned))
         .collect::<std::result::Result<_, _>>()?;
     let label = label.map(text).transpose()?.map(str::to_owned);
-    row(text(image)?.to_owned(), captions, label)
+    let mask = mask.map(text).transpose()?.map(str::to_owned);
+    row(text(image)?.to_owned(), captions, label, mask)
 }
 
 fn json_rows(config: &TableConfig, file: impl BufRead) -> Result<Rows<Row>> {
@@ -269,11 +282,18 @@ fn json_row(config: &TableConfig, object: &Object) -> std::result::Result<Row, S
         .as_ref()
         .map(|name| field(name).and_then(|value| text(name, value)))
         .transpose()?;
-    row(text(&config.image_column, field(&config.image_column)?)?, captions, label)
+    let mask_column = config.mask_column.iter().find_map(|name| Some((name, object.get(name)?)));
+    let mask = mask_column.map(|(name, value)| text(name, value)).transpose()?;
+    row(text(&config.image_column, field(&config.image_column)?)?, captions, label, mask)
 }
 
-/// A row from the values of its columns. Empty captions are dropped.
-fn row(image: String, mut captions: Vec<String>, label: Option<String>) -> std::result::Result<Row, String> {
+/// A row from the values of its columns. Empty captions are dropped, and an empty mask is none.
+fn row(
+    image: String,
+    mut captions: Vec<String>,
+    label: Option<String>,
+    mask: Option<String>,
+) -> std::result::Result<Row, String> {
     captions.retain(|caption| !caption.trim().is_empty());
     if image.is_empty() {
         return Err("the image column is empty".into());
@@ -281,7 +301,7 @@ fn row(image: String, mut captions: Vec<String>, label: Option<String>) -> std::
     if captions.is_empty() && label.is_none() {
         return Err("no caption".into());
     }
-    Ok(Row { image, captions, label })
+    Ok(Row { image, captions, label, mask: mask.filter(|mask| !mask.is_empty()) })
 }
 
 #[cfg(test)]
@@ -336,6 +356,22 @@ mod tests {
         let source = open(TableFormat::Jsonl, text, "").unwrap();
         assert_eq!(source.sample(0).unwrap().captions, ["x", "y"]);
         assert_eq!(source.sample(1).unwrap().captions, ["z"]);
+    }
+
+    #[test]
+    fn a_row_may_have_a_mask() {
+        let mask = |source: &TableDataset, index| match source.sample(index).unwrap().mask {
+            Some(SampleImage::File(path)) => path.file_name().unwrap().to_str().unwrap().to_owned(),
+            _ => String::new(),
+        };
+        let lines = "{\"image\": \"a.png\", \"caption\": \"x\", \"mask\": \"m.png\"}\n\
+                     {\"image\": \"b.png\", \"caption\": \"y\"}\n";
+        let source = open(TableFormat::Jsonl, lines, "mask_column = 'mask'").unwrap();
+        assert_eq!((mask(&source, 0), mask(&source, 1)), ("m.png".to_owned(), String::new()));
+        let text = "image,caption,mask\na.png,x,m.png\nb.png,y,\n";
+        let source = open(TableFormat::Csv, text, "mask_column = 'mask'").unwrap();
+        assert_eq!((mask(&source, 0), mask(&source, 1)), ("m.png".to_owned(), String::new()));
+        assert!(message_of(open(TableFormat::Csv, text, "mask_column = 'msk'")).contains("no column `msk`"));
     }
 
     #[test]

@@ -238,6 +238,10 @@ impl Draw for Drawing {
     fn draw(&self) -> RgbImage {
         self.scene.render(self.size)
     }
+
+    fn dimensions(&self) -> (u32, u32) {
+        (self.size, self.size)
+    }
 }
 
 /// The shapes as a [`Dataset`].

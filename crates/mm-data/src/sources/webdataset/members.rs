@@ -16,6 +16,9 @@ pub(super) const MAX_SAMPLE_BYTES: u64 = 1 << 28;
 /// The extensions of members with text or labels.
 pub(super) const TEXTS: [&str; 3] = ["txt", "json", "cls"];
 
+/// The extension of the member with the mask of a sample.
+pub(crate) const MASK: &str = "mask.png";
+
 /// A member of a sample: the part of its name after the key, and its bytes.
 pub(crate) struct Member {
     pub extension: String,
@@ -146,6 +149,7 @@ impl Images {
 pub(super) fn sample(key: &str, members: Vec<Member>, caption_field: &str) -> Result<Sample> {
     let mut captions = Vec::new();
     let mut label = None;
+    let mut mask = None;
     let mut images = Images::default();
     let mut json = JsonMember::default();
     let names =
@@ -159,6 +163,7 @@ pub(super) fn sample(key: &str, members: Vec<Member>, caption_field: &str) -> Re
             "txt" => captions.extend(Some(text(bytes)?).filter(|text| !text.is_empty())),
             "cls" => label = Some(text(bytes)?),
             "json" => json = JsonMember::read(bytes, caption_field),
+            MASK => mask = Some(SampleImage::Memory(bytes)),
             _ => images.add(&extension, bytes),
         }
     }
@@ -186,6 +191,7 @@ pub(super) fn sample(key: &str, members: Vec<Member>, caption_field: &str) -> Re
     Ok(Sample {
         key: key.to_owned(),
         images,
+        mask,
         captions,
         negatives,
         label,
@@ -201,7 +207,8 @@ pub(super) fn sample(key: &str, members: Vec<Member>, caption_field: &str) -> Re
 
 /// The members that [`sample`] reads as this sample again. `images` are the extension and the encoded bytes
 /// of each image; several are numbered: `0.jpg`, `1.jpg`. `.json` has the key of the sample; `.cls` is
-/// written for labels that are whole numbers, since the Python library reads it as a number.
+/// written for labels that are whole numbers, since the Python library reads it as a number. `.mask.png` is the
+/// mask.
 ///
 /// # Errors
 /// No image; or no caption, label, question or instruction.
@@ -234,6 +241,9 @@ pub(crate) fn members_of(sample: &Sample, images: Vec<(&str, Vec<u8>)>) -> Resul
     let json =
         json_member::written(sample, &trimmed).map_err(|error| Error::bad(Fault::Json, error.to_string()))?;
     members.push(member("json".into(), json));
+    if let Some(mask) = &sample.mask {
+        members.push(member(MASK.into(), mask.png_bytes()?));
+    }
     Ok(members)
 }
 
@@ -333,6 +343,22 @@ mod tests {
         let prompt = Sample { captions: vec!["a fox".into()], ..Sample::default() };
         assert_eq!(members_of(&prompt, Vec::new()).err().unwrap().fault(), Fault::NoImage);
         assert_eq!(of(&[("jpg", b"J"), ("0.jpg", b"A"), ("txt", b"one")]).unwrap().images.len(), 1);
+    }
+
+    #[test]
+    fn a_mask_is_read_again_as_png_and_is_no_image_of_its_own() {
+        let mut bitmap = std::io::Cursor::new(Vec::new());
+        mm_image::RgbImage::new(3, 2).write_to(&mut bitmap, mm_image::image::ImageFormat::Bmp).unwrap();
+        let written = Sample {
+            captions: vec!["one".into()],
+            mask: Some(SampleImage::Memory(bitmap.into_inner())),
+            ..Sample::new("a", SampleImage::Static(b"P"))
+        };
+        let members = members_of(&written, vec![("png", b"P".to_vec())]).unwrap();
+        let read = sample("0", members, "caption").unwrap();
+        assert_eq!((bytes(&read), read.images.len()), (&b"P"[..], 1));
+        assert_eq!(read.mask.unwrap().dimensions().unwrap(), (3, 2));
+        assert_eq!(fault(&[("mask.png", b"P"), ("txt", b"one")]), Fault::NoImage);
     }
 
     #[test]
