@@ -60,7 +60,7 @@ pub use dataset::{
     Dataset, Rank, StreamHandle, StreamOrder, StreamReader, StreamingDataset, WeightedDataset,
 };
 pub use error::{Error, Fault, Result};
-pub use loader::{Batch, Item, Loader, LoaderConfig, Map, Position, Tally};
+pub use loader::{Batch, BatchGroups, Item, Loader, LoaderConfig, Map, Position, Tally};
 pub use sample::{BadSample, Draw, NegativeCaption, Question, Sample, SampleImage};
 pub use sources::{
     BalanceBy, BalancedConfig, ClevrConfig, CocoConfig, DicomConfig, DicomFrames, EasyVqaConfig,

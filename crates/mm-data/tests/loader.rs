@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mm_data::{
-    Batch, Dataset, Error, Fault, Item, Loader, LoaderConfig, Map, Position, Rank, Result, Sample,
-    SampleImage, SampleRng,
+    Batch, BatchGroups, Dataset, Error, Fault, Item, Loader, LoaderConfig, Map, Position, Rank, Result,
+    Sample, SampleImage, SampleRng,
 };
 use proptest::prelude::*;
 use rand::RngExt;
@@ -195,6 +195,69 @@ fn a_bad_sample_is_replaced_in_training() {
     }
     let tally = &batches[3].position.tally;
     assert_eq!((tally.read, tally.all_skipped(), batches[3].position.epoch), (17, 3, 1));
+}
+
+/// Every fourth number is of group 1, and 5 and 6 are the only ones of group 2.
+fn groups(len: usize) -> BatchGroups {
+    (0..len).map(|number| if number == 5 || number == 6 { 2 } else { u16::from(number % 4 == 0) }).collect()
+}
+
+fn grouped(config: &LoaderConfig, rank: Rank, bad: &[usize], position: Position) -> Loader<Drawn> {
+    let source = Arc::new(Numbers { len: 60, bad: bad.to_vec() });
+    Loader::with_groups(source, config.clone(), rank, map(), position, Some(groups(60))).unwrap()
+}
+
+#[test]
+fn a_batch_is_of_one_group_and_the_order_depends_on_neither_threads_nor_processes_nor_a_pause() {
+    let config = LoaderConfig { batch_size: 6, max_bad_samples: 9, seed: 3, ..LoaderConfig::default() };
+    let bad = [4, 9, 11];
+    let whole = batches(&mut grouped(&config, Rank::default(), &bad, Position::default()), 24);
+    let group = groups(60);
+    for batch in &whole {
+        let first = group[batch.items[0].0];
+        assert!(batch.items.iter().all(|item| group[item.0] == first), "{batch:?}");
+    }
+    // An epoch has 15 of group 1, and 43 of group 0: two and seven batches.
+    for (number, epoch) in whole.chunks(9).enumerate().take(2) {
+        assert!(epoch.iter().all(|batch| batch.epoch == number as u64), "{number}");
+        let of_one = epoch.iter().filter(|batch| group[batch.items[0].0] == 1).count();
+        assert_eq!(of_one, 2);
+    }
+    assert_ne!(whole[0].keys, whole[9].keys);
+    for world in [2, 3] {
+        let mut position = Position::default();
+        let mut shares: Vec<Vec<Batch<Drawn>>> = Vec::new();
+        for index in 0..world {
+            let config = LoaderConfig { workers: 1 + index, prefetch: 1 + index, ..config.clone() };
+            let mut loader = grouped(&config, Rank { index, world }, &bad, Position::default());
+            shares.push(batches(&mut loader, 7));
+            position = loader.position().clone();
+        }
+        for step in 0..7 {
+            let joined: Vec<Drawn> = shares.iter().flat_map(|share| share[step].items.clone()).collect();
+            assert_eq!(joined, whole[step].items, "step {step} of {world} processes");
+        }
+        // One process goes on from there, is interrupted in the next epoch, and goes on again.
+        let mut rest = Vec::new();
+        for count in [4, 13] {
+            let mut loader = grouped(&config, Rank::default(), &bad, position);
+            rest.extend(batches(&mut loader, count).into_iter().map(|batch| batch.items));
+            position = loader.position().clone();
+        }
+        assert_eq!(rest, whole[7..].iter().map(|batch| batch.items.clone()).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn groups_that_fill_no_batch_or_are_of_other_samples_are_refused() {
+    let config = LoaderConfig { batch_size: 50, ..LoaderConfig::default() };
+    let message = message_of(grouped(&config, Rank::default(), &[], Position::default()).next_batch());
+    assert!(message.contains("no batch is ever full"), "{message}");
+    let source = Arc::new(Numbers { len: 7, bad: vec![] });
+    let config = LoaderConfig { batch_size: 2, ..LoaderConfig::default() };
+    let other =
+        Loader::with_groups(source, config, Rank::default(), map(), Position::default(), Some(groups(8)));
+    assert!(message_of(other).contains("8 groups for 7 samples"));
 }
 
 #[test]

@@ -41,6 +41,7 @@ pub fn check<T: Task>(
 ) -> Result<CheckReport> {
     let group = ProcessGroup::alone();
     let device = task.variables().device();
+    data.set_batch_groups(task.batch_groups());
     let (mut first_loss, mut batch_shapes, mut step) = (None, String::new(), Duration::ZERO);
     for number in 0..2 {
         seed::set(run_seed, "step", number);

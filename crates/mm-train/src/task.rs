@@ -2,7 +2,7 @@
 
 use crate::{EvalContext, EvalSet, Evaluation, MicroBatch, Result, Supports, TaskConfig, TrainingData};
 use mm_core::OpenOptions;
-use mm_data::{Dataset, Item, Map};
+use mm_data::{BatchGroups, Dataset, Item, Map};
 use mm_dist::ProcessGroup;
 use std::path::Path;
 use tch::nn::VarStore;
@@ -127,6 +127,12 @@ pub trait Task: Sized {
 
     /// Maps a sample to an item, on a loader thread: decoding, augmentation, tokenization.
     fn preprocess(&self) -> Map<Self::Item>;
+
+    /// The group of each sample of the training set, where a micro-batch must have samples of one group, such
+    /// as images of one size: [`mm_data::Loader::with_groups`].
+    fn batch_groups(&self) -> Option<BatchGroups> {
+        None
+    }
 
     /// Makes a micro-batch on the model's device.
     ///

@@ -2,7 +2,7 @@
 
 use crate::{Result, Shared};
 use mm_core::seed;
-use mm_data::{Dataset, Item, Loader, LoaderConfig, Map, Position, Rank};
+use mm_data::{BatchGroups, Dataset, Item, Loader, LoaderConfig, Map, Position, Rank};
 use mm_dist::ProcessGroup;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +16,8 @@ pub struct TrainingData<I> {
     config: LoaderConfig,
     rank: Rank,
     map: Map<I>,
+    /// The groups that batches are made of: see [`crate::Task::batch_groups`].
+    groups: Option<BatchGroups>,
     /// The file that bad samples are written to, once the run has a folder.
     bad_samples: Option<PathBuf>,
     /// Where reading starts.
@@ -41,7 +43,14 @@ impl<I: Item> TrainingData<I> {
             ..LoaderConfig::default()
         };
         let rank = Rank { index: group.rank(), world: group.world() };
-        Self { dataset, config, rank, map, bad_samples: None, start: Position::default(), loader: None }
+        let (groups, bad_samples, start) = (None, None, Position::default());
+        Self { dataset, config, rank, map, groups, bad_samples, start, loader: None }
+    }
+
+    /// Makes batches of one group each. The trainer does so with the groups of its task.
+    pub fn set_batch_groups(&mut self, groups: Option<BatchGroups>) {
+        self.groups = groups;
+        self.loader = None;
     }
 
     /// The data set.
@@ -92,7 +101,8 @@ impl<I: Item> TrainingData<I> {
     fn loader(&mut self) -> Result<&mut Loader<I>> {
         if self.loader.is_none() {
             let (dataset, map, start) = (self.dataset.clone(), self.map.clone(), self.start.clone());
-            let mut loader = Loader::new(dataset, self.config.clone(), self.rank, map, start)?;
+            let (config, groups) = (self.config.clone(), self.groups.clone());
+            let mut loader = Loader::with_groups(dataset, config, self.rank, map, start, groups)?;
             if let Some(path) = &self.bad_samples {
                 loader.log_bad_samples(path)?;
             }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use super::groups::BatchGroups;
 use super::order::Order;
 use crate::{BadSample, Dataset, Sample, StreamHandle, StreamReader};
 
@@ -21,17 +22,21 @@ pub(super) struct Numbered {
     pub order: Order,
     /// The number of samples of the data sets before it in the mix.
     pub offset: usize,
+    /// The groups of all samples of the mix, where batches are of one group each.
+    pub groups: Option<BatchGroups>,
 }
 
 impl Numbered {
-    /// The samples for a place: its own, then its replacements. These come from the other half of the epoch,
-    /// so that no batch has a sample twice, and depend on the place alone.
+    /// The samples for a place: its own, then its replacements of the same group. These come from the other
+    /// half of the epoch, so that no batch has a sample twice, and depend on the place alone.
     pub fn candidates(&self, epoch: u64, place: usize, replace: bool) -> impl Iterator<Item = usize> {
         let len = self.source.len();
         let count = if replace { TRIES.min(len) } else { 1 };
-        let replacement = move |number: usize| (place + len / 2 + number - 1) % len;
-        (0..count)
-            .map(move |number| self.order.at(epoch, if number == 0 { place } else { replacement(number) }))
+        let own = self.order.at(epoch, place);
+        let group = move |index: usize| self.groups.as_ref().map(|groups| groups[self.offset + index]);
+        let replacements =
+            (0..len - 1).map(move |number| self.order.at(epoch, (place + len / 2 + number) % len));
+        std::iter::once(own).chain(replacements.filter(move |&index| group(index) == group(own))).take(count)
     }
 }
 

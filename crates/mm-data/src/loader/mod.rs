@@ -7,6 +7,10 @@
 //! Each process takes its slice of each batch, so N processes together see the batches of one process, and a
 //! run can be resumed with another number of processes.
 //!
+//! # Groups
+//! With [`Loader::with_groups`] each batch has samples of one group, such as images of one size. The batches
+//! of an epoch follow from its draws alone.
+//!
 //! # Bad samples
 //! A sample that cannot be read is counted and logged. In training it is replaced by a sample from the other
 //! half of the epoch, so that batches stay full and all processes take the same number of steps. In
@@ -18,6 +22,7 @@
 
 mod config;
 mod feed;
+mod groups;
 mod order;
 mod position;
 mod report;
@@ -33,6 +38,8 @@ use std::time::Duration;
 pub use config::LoaderConfig;
 use config::Places;
 use feed::{Feed, Numbered, Streamed};
+pub use groups::BatchGroups;
+use groups::GroupedEpoch;
 use order::{Order, OrderConfig, ShuffledDraws};
 pub use position::{Position, Tally};
 use report::Report;
@@ -93,6 +100,8 @@ pub struct Loader<T> {
     weights: Vec<f64>,
     /// The order of the draws of a mix that is shuffled.
     shuffled: Option<ShuffledDraws>,
+    /// The groups of samples that batches are made of, where they are.
+    groups: Option<(BatchGroups, GroupedEpoch)>,
     position: Position,
     /// The epoch and place of the next batch to prefetch.
     ahead: (u64, usize),
@@ -119,7 +128,23 @@ impl<T: Item> Loader<T> {
         config: LoaderConfig,
         rank: Rank,
         map: Map<T>,
+        position: Position,
+    ) -> Result<Self> {
+        Self::with_groups(source, config, rank, map, position, None)
+    }
+
+    /// As [`Loader::new`], for training in batches of one group each: `groups` has that of each sample. A bad
+    /// sample is replaced by one of its group.
+    ///
+    /// # Errors
+    /// As [`Loader::new`]; groups for another number of samples, for a stream, or without `drop_last`.
+    pub fn with_groups(
+        source: Arc<dyn Dataset>,
+        config: LoaderConfig,
+        rank: Rank,
+        map: Map<T>,
         mut position: Position,
+        groups: Option<BatchGroups>,
     ) -> Result<Self> {
         let name = source.name().to_owned();
         let len = source.len();
@@ -134,7 +159,22 @@ impl<T: Item> Loader<T> {
         let shuffled =
             (config.shuffle && source.mixture_is_shuffled()).then(|| ShuffledDraws::new(config.seed));
         let announced = vec![None; parts.len()];
-        let workers = start_workers(parts, &config, rank, map, &position)?;
+        if let Some(groups) = &groups {
+            if groups.len() != len || !config.drop_last {
+                let count = groups.len();
+                return Err(Error::Setting(format!(
+                    "`{name}`: {count} groups for {len} samples: batches of groups are for training, with \
+                     one group a sample"
+                )));
+            }
+            if let Some(part) = parts.iter().find(|part| part.dataset.stream().is_some()) {
+                return Err(Error::Setting(format!(
+                    "`{}` is a stream, whose samples have no number to group them by: use plain local tars",
+                    part.dataset.name()
+                )));
+            }
+        }
+        let workers = start_workers(parts, &config, rank, map, &position, groups.as_ref())?;
         let ahead = (position.epoch, position.index);
         let report = Report::new(name, parts.iter().map(|part| part.dataset.name().to_owned()));
         Ok(Self {
@@ -143,6 +183,7 @@ impl<T: Item> Loader<T> {
             rank,
             weights,
             shuffled,
+            groups: groups.map(|groups| (groups, GroupedEpoch::default())),
             position,
             ahead,
             pending: VecDeque::new(),
@@ -213,7 +254,7 @@ impl<T: Item> Loader<T> {
 
     /// The next batch; `None` where all of its samples are bad. Prefetches within epochs before `end`.
     fn batch_before(&mut self, end: u64) -> Result<Option<Batch<T>>> {
-        self.read_ahead(end);
+        self.read_ahead(end)?;
         let (Places { epoch, next, .. }, parts) =
             self.pending.pop_front().expect("at least one batch is prefetched");
         let mut items = Vec::new();
@@ -274,22 +315,51 @@ impl<T: Item> Loader<T> {
     }
 
     /// Sends the next samples to the workers, in order.
-    fn read_ahead(&mut self, end: u64) {
+    fn read_ahead(&mut self, end: u64) -> Result<()> {
         let len = self.source.len();
         loop {
-            let places = self.config.batch_at(self.ahead, len);
+            let places = self.next_places(len)?;
             let slice = places.slice(self.config.batch_size, self.rank);
             let fits = self.pending.len() < self.config.prefetch.max(1)
                 && (self.in_flight + slice.len()).saturating_mul(self.largest) <= self.config.prefetch_bytes;
             if !(self.pending.is_empty() || (fits && places.epoch < end)) {
-                return;
+                return Ok(());
             }
-            let draws = slice.map(|place| places.epoch * len as u64 + place as u64);
-            let parts: Vec<usize> = draws.map(|draw| self.send(draw)).collect();
+            let grouped = self.groups.is_some().then(|| self.grouped(places.epoch, len));
+            let parts: Vec<usize> = slice
+                .map(|place| {
+                    let place = grouped.as_ref().map_or(place, |places| places[place] as usize);
+                    self.send(places.epoch * len as u64 + place as u64)
+                })
+                .collect();
             self.in_flight += parts.len();
             self.ahead = places.next;
             self.pending.push_back((places, parts));
         }
+    }
+
+    /// The places of the batch to prefetch next: those of an epoch of `len` samples, or of its grouped order.
+    fn next_places(&mut self, len: usize) -> Result<Places> {
+        if self.groups.is_none() {
+            return Ok(self.config.batch_at(self.ahead, len));
+        }
+        let (ahead, name) = (self.ahead, self.source.name().to_owned());
+        groups::batch_at(ahead, self.config.batch_size, &name, |epoch| self.grouped(epoch, len).len())
+    }
+
+    /// The places of `epoch` in the order of batches of one group each.
+    fn grouped(&mut self, epoch: u64, len: usize) -> Arc<Vec<u32>> {
+        let Self { groups, shuffled, weights, workers, config, .. } = self;
+        let Some((groups, computed)) = groups else { return Arc::default() };
+        let feeds = &workers.shared().feeds;
+        computed.places(epoch, len, config.batch_size, |place| {
+            let draw = epoch * len as u64 + place as u64;
+            let drawn = shuffled.as_mut().map_or(draw, |shuffled| shuffled.at(draw));
+            let (part, number) = order::mix(weights, drawn);
+            let Feed::Numbered(feed) = &feeds[part] else { return 0 };
+            let own = feed.source.len() as u64;
+            groups[feed.offset + feed.order.at(number / own, (number % own) as usize)]
+        })
     }
 
     /// Sends a draw to the workers, and returns the index of its data set in the mix.
@@ -317,11 +387,12 @@ fn start_workers<T: Item>(
     rank: Rank,
     map: Map<T>,
     position: &Position,
+    groups: Option<&BatchGroups>,
 ) -> Result<Workers<T>> {
     let mut offset = 0;
     let mut feeds = Vec::with_capacity(parts.len());
     for (number, part) in parts.iter().enumerate() {
-        feeds.push(feed(part, number, offset, config, rank)?);
+        feeds.push(feed(part, number, offset, config, rank, groups)?);
         offset += part.dataset.len();
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -346,6 +417,7 @@ fn feed(
     offset: usize,
     config: &LoaderConfig,
     rank: Rank,
+    groups: Option<&BatchGroups>,
 ) -> Result<Feed> {
     let LoaderConfig { shuffle, resample, shuffle_window: window, seed, .. } = *config;
     let source = part.dataset.clone();
@@ -357,7 +429,7 @@ fn feed(
         }
         None => {
             let order = Order::new(&*source, OrderConfig { shuffle, resample, window, seed, part: number });
-            Feed::Numbered(Numbered { source, order, offset })
+            Feed::Numbered(Numbered { source, order, offset, groups: groups.cloned() })
         }
     })
 }

@@ -110,6 +110,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         let optimizer = new_optimizer(&task, train, run.precision, partition);
         let ema = train.ema.map(|decay| Ema::new(vs, decay));
         data.set_run_dir(&folder.path);
+        data.set_batch_groups(task.batch_groups());
         if let Some(frozen) = task.frozen() {
             assert_same_frozen(group, frozen)?;
             if group.is_main() {
