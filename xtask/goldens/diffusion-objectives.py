@@ -110,7 +110,7 @@ def main():
         "mask": torch.rand(SHAPE[0], 1, *SHAPE[2:], generator=generator),
     }
     listed, expected = [], {}
-    exact = {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in inputs.items()}
+    exact = {name: x.double() if x.is_floating_point() else x for name, x in inputs.items()}
     for number, case in enumerate(cases()):
         output = exact["output"].clone().requires_grad_()
         errors = {"flow": flow, "ddpm": ddpm}[case["kind"]](case, exact, output)

@@ -2,6 +2,7 @@
 //! images, and their training.
 
 mod error;
+mod framing;
 mod image_record;
 mod judge;
 mod layers;
@@ -33,8 +34,8 @@ pub use pipeline::{
 };
 pub use sd3::{QkNorm, Sd3Condition, Sd3Config, Sd3Transformer};
 pub use task::{
-    DiffusionBatch, DiffusionItem, DiffusionRunConfig, DiffusionTask, InputConfig, ModelConfig,
-    ObjectiveConfig, SampleConfig,
+    BucketsConfig, CacheConfig, DiffusionBatch, DiffusionItem, DiffusionRunConfig, DiffusionTask,
+    InputConfig, ModelConfig, ObjectiveConfig, SampleConfig,
 };
 pub use unet::{AddedConditions, TextKeyValues, UNet, UNetConfig, UNetInputs};
 pub use vae::{LatentDistribution, Vae, VaeConfig};

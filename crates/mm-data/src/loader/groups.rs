@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use super::config::Places;
-use crate::{Error, Result};
+use super::config::{LoaderConfig, Places};
+use super::feed::Feed;
+use super::{Item, Loader, order};
+use crate::{Dataset, Error, Result};
 
 /// The group of each sample by its index in the data set. A batch has samples of one group alone.
 pub type BatchGroups = Arc<[u16]>;
@@ -49,6 +51,52 @@ impl GroupedEpoch {
         let places = Arc::new(places);
         self.computed = Some((epoch, places.clone()));
         places
+    }
+}
+
+impl<T: Item> Loader<T> {
+    /// The places of the batch to prefetch next: those of an epoch of `len` samples, or of its grouped order.
+    pub(super) fn next_places(&mut self, len: usize) -> Result<Places> {
+        if self.groups.is_none() {
+            return Ok(self.config.batch_at(self.ahead, len));
+        }
+        let (ahead, name) = (self.ahead, self.source.name().to_owned());
+        batch_at(ahead, self.config.batch_size, &name, |epoch| self.grouped(epoch, len).len())
+    }
+
+    /// The places of `epoch` in the order of batches of one group each.
+    pub(super) fn grouped(&mut self, epoch: u64, len: usize) -> Arc<Vec<u32>> {
+        let Self { groups, shuffled, weights, workers, config, .. } = self;
+        let Some((groups, computed)) = groups else { return Arc::default() };
+        let feeds = &workers.shared().feeds;
+        computed.places(epoch, len, config.batch_size, |place| {
+            let draw = epoch * len as u64 + place as u64;
+            let drawn = shuffled.as_mut().map_or(draw, |shuffled| shuffled.at(draw));
+            let (part, number) = order::mix(weights, drawn);
+            let Feed::Numbered(feed) = &feeds[part] else { return 0 };
+            let own = feed.source.len() as u64;
+            groups[feed.offset + feed.order.at(number / own, (number % own) as usize)]
+        })
+    }
+}
+
+/// # Errors
+/// `groups` are of other samples, the data set is a stream, or the loader is not for training.
+pub(super) fn check(groups: &BatchGroups, source: &dyn Dataset, config: &LoaderConfig) -> Result<()> {
+    let (name, count, len) = (source.name(), groups.len(), source.len());
+    if count != len || !config.drop_last {
+        return Err(Error::Setting(format!(
+            "`{name}`: {count} groups for {len} samples: batches of groups are for training, with one group \
+             for each sample"
+        )));
+    }
+    let parts = source.mixture().unwrap_or_default().iter().map(|part| &*part.dataset);
+    match std::iter::once(source).chain(parts).find(|part| part.stream().is_some()) {
+        Some(stream) => Err(Error::Setting(format!(
+            "`{}` is a stream, whose samples have no number to group them by: use plain local tars",
+            stream.name()
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -159,21 +159,7 @@ impl<T: Item> Loader<T> {
         let shuffled =
             (config.shuffle && source.mixture_is_shuffled()).then(|| ShuffledDraws::new(config.seed));
         let announced = vec![None; parts.len()];
-        if let Some(groups) = &groups {
-            if groups.len() != len || !config.drop_last {
-                let count = groups.len();
-                return Err(Error::Setting(format!(
-                    "`{name}`: {count} groups for {len} samples: batches of groups are for training, with \
-                     one group a sample"
-                )));
-            }
-            if let Some(part) = parts.iter().find(|part| part.dataset.stream().is_some()) {
-                return Err(Error::Setting(format!(
-                    "`{}` is a stream, whose samples have no number to group them by: use plain local tars",
-                    part.dataset.name()
-                )));
-            }
-        }
+        groups.as_ref().map_or(Ok(()), |groups| groups::check(groups, &*source, &config))?;
         let workers = start_workers(parts, &config, rank, map, &position, groups.as_ref())?;
         let ahead = (position.epoch, position.index);
         let report = Report::new(name, parts.iter().map(|part| part.dataset.name().to_owned()));
@@ -336,30 +322,6 @@ impl<T: Item> Loader<T> {
             self.ahead = places.next;
             self.pending.push_back((places, parts));
         }
-    }
-
-    /// The places of the batch to prefetch next: those of an epoch of `len` samples, or of its grouped order.
-    fn next_places(&mut self, len: usize) -> Result<Places> {
-        if self.groups.is_none() {
-            return Ok(self.config.batch_at(self.ahead, len));
-        }
-        let (ahead, name) = (self.ahead, self.source.name().to_owned());
-        groups::batch_at(ahead, self.config.batch_size, &name, |epoch| self.grouped(epoch, len).len())
-    }
-
-    /// The places of `epoch` in the order of batches of one group each.
-    fn grouped(&mut self, epoch: u64, len: usize) -> Arc<Vec<u32>> {
-        let Self { groups, shuffled, weights, workers, config, .. } = self;
-        let Some((groups, computed)) = groups else { return Arc::default() };
-        let feeds = &workers.shared().feeds;
-        computed.places(epoch, len, config.batch_size, |place| {
-            let draw = epoch * len as u64 + place as u64;
-            let drawn = shuffled.as_mut().map_or(draw, |shuffled| shuffled.at(draw));
-            let (part, number) = order::mix(weights, drawn);
-            let Feed::Numbered(feed) = &feeds[part] else { return 0 };
-            let own = feed.source.len() as u64;
-            groups[feed.offset + feed.order.at(number / own, (number % own) as usize)]
-        })
     }
 
     /// Sends a draw to the workers, and returns the index of its data set in the mix.

@@ -1,6 +1,7 @@
 //! Between pictures and the tensors of models.
 
 use mm_image::RgbImage;
+use mm_image::image::imageops::{FilterType, resize};
 use mm_image::resize::{Filter, exact};
 use tch::{Kind, Tensor};
 
@@ -13,10 +14,6 @@ pub(crate) fn to_pixel_values(image: &RgbImage, width: i64, height: i64) -> Tens
 
 /// The mask as `[1, 1, H, W]`: 1 where it is at least half white, which is repainted.
 pub(super) fn to_mask(mask: &RgbImage, width: i64, height: i64) -> Tensor {
-    // Pillow's conversion to gray, of ITU-R BT.601.
-    let gray = |[r, g, b]: [u8; 3]| {
-        ((19595 * u32::from(r) + 38470 * u32::from(g) + 7471 * u32::from(b) + 0x8000) >> 16) as u8
-    };
     let mut grays = mask.clone();
     for pixel in grays.pixels_mut() {
         pixel.0 = [gray(pixel.0); 3];
@@ -24,6 +21,11 @@ pub(super) fn to_mask(mask: &RgbImage, width: i64, height: i64) -> Tensor {
     let resized = resized(&grays, width, height);
     let values: Vec<f32> = resized.pixels().map(|pixel| f32::from(u8::from(pixel.0[0] >= 128))).collect();
     Tensor::from_slice(&values).view([1, 1, height, width])
+}
+
+/// Pillow's conversion to gray, of ITU-R BT.601.
+pub(crate) fn gray([r, g, b]: [u8; 3]) -> u8 {
+    ((19595 * u32::from(r) + 38470 * u32::from(g) + 7471 * u32::from(b) + 0x8000) >> 16) as u8
 }
 
 fn resized(image: &RgbImage, width: i64, height: i64) -> RgbImage {
@@ -45,6 +47,18 @@ pub(crate) fn to_pictures(pixels: &Tensor) -> Vec<RgbImage> {
         picture
     };
     (0..count).map(picture).collect()
+}
+
+/// The least side in pixels of a picture on a page.
+const SIDE: u32 = 128;
+
+/// The picture for a page: a small one with its pixels repeated.
+pub(crate) fn enlarged(picture: &RgbImage) -> RgbImage {
+    let factor = SIDE / picture.width().max(picture.height()).max(1);
+    match factor {
+        0 | 1 => mm_data::html::thumbnail(picture, 2 * SIDE),
+        factor => resize(picture, picture.width() * factor, picture.height() * factor, FilterType::Nearest),
+    }
 }
 
 #[cfg(test)]

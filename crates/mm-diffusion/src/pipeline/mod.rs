@@ -16,5 +16,5 @@ pub use options::{GenerateOptions, ImageRequest, Settings};
 pub use sample::StepProgress;
 
 pub(crate) use denoiser::Denoiser;
-pub(crate) use images::{to_pictures, to_pixel_values};
-pub(crate) use open::{Family, INDEX_FILE, PIXEL_CLASS, WEIGHTS};
+pub(crate) use images::{enlarged, gray, to_pictures, to_pixel_values};
+pub(crate) use open::{Family, INDEX_FILE, LATENT_CLASS, PIXEL_CLASS, WEIGHTS};

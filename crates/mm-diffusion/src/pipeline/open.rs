@@ -29,6 +29,9 @@ pub(crate) const WEIGHTS: &str = "diffusion_pytorch_model";
 /// The class of pipelines in pixels, which are trained here: a transformer without an autoencoder.
 pub(crate) const PIXEL_CLASS: &str = "PixelDiffusionPipeline";
 
+/// The same in the latents of an autoencoder.
+pub(crate) const LATENT_CLASS: &str = "LatentDiffusionPipeline";
+
 /// The family of a pipeline, by the `_class_name` of its index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Family {
@@ -40,12 +43,13 @@ pub(crate) enum Family {
     Sdxl,
     /// SD3.
     Sd3,
-    /// A transformer in pixels.
+    /// A transformer that is trained here with its text encoder: in pixels, or in the latents of an
+    /// autoencoder.
     Pixel,
 }
 
 /// The classes that are read, each with its family.
-const CLASSES: [(&str, Family); 12] = [
+const CLASSES: [(&str, Family); 13] = [
     ("StableDiffusionPipeline", Family::Sd),
     ("StableDiffusionImg2ImgPipeline", Family::Sd),
     ("StableDiffusionInpaintPipeline", Family::Sd),
@@ -58,6 +62,7 @@ const CLASSES: [(&str, Family); 12] = [
     ("StableDiffusion3Img2ImgPipeline", Family::Sd3),
     ("StableDiffusion3InpaintPipeline", Family::Sd3),
     (PIXEL_CLASS, Family::Pixel),
+    (LATENT_CLASS, Family::Pixel),
 ];
 
 impl Family {
@@ -190,7 +195,7 @@ impl DiffusionPipeline {
         let first = encoders.next().ok_or_else(missing)??;
         let second = encoders.next().transpose()?;
         let t5 = folder.has("text_encoder_3").then(|| T5TextEncoder::open(&folder.path, vs)).transpose()?;
-        let vae = (folder.family != Family::Pixel).then(|| folder.vae(vs)).transpose()?;
+        let vae = folder.has_vae().then(|| folder.vae(vs)).transpose()?;
         let rules = rules(folder.family, index, &denoiser);
         let prediction = match index.get("prediction") {
             Some(given) => serde_json::from_value(given.clone()).map_err(|error| {
@@ -239,7 +244,7 @@ impl DiffusionPipeline {
     }
 
     /// Checks that the parts fit each other.
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let (reads, latents) = (self.denoiser.in_channels(), self.latent_channels());
         let known = match self.family {
             Family::Pix2Pix => vec![2 * latents],
@@ -295,7 +300,7 @@ impl PartFolder {
         if family.has_two_clips() {
             parts.extend(["text_encoder_2", "tokenizer_2"]);
         }
-        parts.extend((family != Family::Pixel).then_some("vae"));
+        parts.extend(folder.has_vae().then_some("vae"));
         match parts.iter().find(|part| !folder.path.join(part).is_dir()) {
             Some(part) => Err(Error::folder(&folder.path, format!("has no {part}/: copy the folder again"))),
             None => Ok(folder),
@@ -305,6 +310,10 @@ impl PartFolder {
     /// Whether the index has the part.
     fn has(&self, part: &str) -> bool {
         !self.index[part][1].is_null()
+    }
+
+    fn has_vae(&self) -> bool {
+        self.family != Family::Pixel || self.has("vae")
     }
 
     fn config(&self, part: &str) -> Result<Value> {

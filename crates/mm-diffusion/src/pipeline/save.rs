@@ -1,6 +1,6 @@
 //! Writing of a diffusers folder.
 
-use super::{Denoiser, DiffusionPipeline, Family, INDEX_FILE, PIXEL_CLASS, WEIGHTS};
+use super::{Denoiser, DiffusionPipeline, Family, INDEX_FILE, LATENT_CLASS, PIXEL_CLASS, WEIGHTS};
 use crate::sd3::Sd3Transformer;
 use crate::unet::UNet;
 use crate::vae::Vae;
@@ -82,6 +82,7 @@ impl DiffusionPipeline {
             Family::Pix2Pix => "StableDiffusionInstructPix2PixPipeline",
             Family::Sdxl => "StableDiffusionXLPipeline",
             Family::Sd3 => "StableDiffusion3Pipeline",
+            Family::Pixel if self.vae.is_some() => LATENT_CLASS,
             Family::Pixel => PIXEL_CLASS,
         };
         let denoiser = match &self.denoiser {

@@ -1,5 +1,7 @@
 //! The configuration of a run with `run.task = "diffusion"`.
 
+use super::buckets::BucketsConfig;
+use super::cache::CacheConfig;
 use crate::objective::{DdpmConfig, FlowConfig};
 use crate::sd3::Sd3Config;
 use mm_clip::TokenizerConfig;
@@ -29,6 +31,9 @@ pub struct DiffusionRunConfig {
     /// How samples become images with prompts.
     #[serde(default)]
     pub input: InputConfig,
+    /// Latents and text states that are computed once; none: they are computed at each step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheConfig>,
     /// The data sets and how they are loaded.
     pub data: DataConfig,
     /// Steps, batches, optimizer.
@@ -41,7 +46,7 @@ pub struct DiffusionRunConfig {
     pub sample: SampleConfig,
 }
 
-/// `[model]`: a pipeline `from` a checkpoint, or a new transformer in pixels with its text encoder.
+/// `[model]`: a pipeline `from` a checkpoint, or a new transformer with its text encoder.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
@@ -54,6 +59,10 @@ pub struct ModelConfig {
     /// and also edits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transformer: Option<Sd3Config>,
+    /// The folder or hub name of the autoencoder in whose latents the new transformer works; none: it works
+    /// in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vae: Option<String>,
     /// The new text encoder, trained with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<ClipTextConfig>,
@@ -86,11 +95,25 @@ pub struct InputConfig {
     pub image_dropout: f64,
     /// The share of samples that are shown with their canonical (first) caption; the others draw one of all.
     pub canonical_share: f64,
+    /// Whether the masks of samples weight the loss: white counts. A sample without one counts whole.
+    pub masked_loss: bool,
+    /// The least weight, of what a mask leaves out.
+    pub unmasked_weight: f64,
+    /// Sizes for images of other aspects than a square; none: every image is cut to a square.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buckets: Option<BucketsConfig>,
 }
 
 impl Default for InputConfig {
     fn default() -> Self {
-        Self { caption_dropout: 0.1, image_dropout: 0.05, canonical_share: 0.0 }
+        Self {
+            caption_dropout: 0.1,
+            image_dropout: 0.05,
+            canonical_share: 0.0,
+            masked_loss: false,
+            unmasked_weight: 0.0,
+            buckets: None,
+        }
     }
 }
 
@@ -121,7 +144,11 @@ impl ModelConfig {
         let error = |key: &str, problem: &str| {
             Err(file.error(&format!("model.{key}"), format!("`model.{key}`: {problem}")))
         };
-        let written = [("transformer", self.transformer.is_some()), ("text", self.text.is_some())];
+        let written = [
+            ("transformer", self.transformer.is_some()),
+            ("text", self.text.is_some()),
+            ("vae", self.vae.is_some()),
+        ];
         if self.from.is_some() {
             return match written.iter().find(|(_, is_written)| *is_written) {
                 Some((key, _)) => error(key, "the pipeline that `model.from` names has it already"),
@@ -135,10 +162,12 @@ impl ModelConfig {
         if let Err(problem) = transformer.validate() {
             return error("transformer", &problem.to_string());
         }
-        if transformer.out_channels != 3 || ![3, 6].contains(&transformer.in_channels) {
-            let (reads, gives) = (transformer.in_channels, transformer.out_channels);
-            let problem =
-                format!("reads {reads} channels and gives {gives}: a model in pixels reads 3 or 6, gives 3");
+        let (reads, gives) = (transformer.in_channels, transformer.out_channels);
+        if ![gives, 2 * gives].contains(&reads) || (self.vae.is_none() && gives != 3) {
+            let problem = format!(
+                "reads {reads} channels and gives {gives}: a model in pixels reads 3 or 6 and gives 3, one \
+                 in latents gives their channels and reads these or twice as many"
+            );
             return error("transformer", &problem);
         }
         match self.text.as_ref().map(ClipTextConfig::validate) {
@@ -189,18 +218,26 @@ impl TaskConfig for DiffusionRunConfig {
             "a new model has nothing to adapt: set `model.from`".into(),
         )?;
         self.lora.as_ref().map_or(Ok(()), |lora| lora.validate(file))?;
-        let InputConfig { caption_dropout, image_dropout, canonical_share } = self.input;
+        let InputConfig { caption_dropout, image_dropout, canonical_share, unmasked_weight, .. } = self.input;
         for (key, share) in [
             ("input.caption_dropout", caption_dropout),
             ("input.image_dropout", image_dropout),
             ("input.canonical_share", canonical_share),
+            ("input.unmasked_weight", unmasked_weight),
         ] {
             check((0.0..=1.0).contains(&share), key, format!("must be from 0 to 1, is {share}"))?;
         }
+        let has_no_mask = "has no effect without `input.masked_loss = true`".to_owned();
+        check(self.input.masked_loss || unmasked_weight == 0.0, "input.unmasked_weight", has_no_mask)?;
         if let ObjectiveConfig::Flow(flow) = &self.objective {
             let std = flow.logit_std;
             check(std >= 0.0, "objective.logit_std", format!("must be at least 0, is {std}"))?;
             check(flow.shift > 0.0, "objective.shift", format!("must be above 0, is {}", flow.shift))?;
+        }
+        if let Some(cache) = &self.cache {
+            check(cache.samples_per_shard > 0, "cache.samples_per_shard", "must be at least 1".to_owned())?;
+            let nothing = "needs a model with an autoencoder: `model.from`, or `model.vae`".to_owned();
+            check(!is_new || self.model.vae.is_some(), "cache", nothing)?;
         }
         let SampleConfig { steps, guidance, prompts, .. } = &self.sample;
         check(*steps > 0, "sample.steps", "must be at least 1".to_owned())?;

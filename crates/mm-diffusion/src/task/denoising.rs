@@ -1,8 +1,10 @@
 //! The loss of a denoiser on a batch.
 
-use super::config::ObjectiveConfig;
-use super::item::{DiffusionBatch, DiffusionItem};
+use super::cache::CachedText;
+use super::config::{InputConfig, ObjectiveConfig};
+use super::item::{DiffusionBatch, DiffusionItem, Latents, Picture};
 use crate::noise::ImageNoise;
+use crate::objective::mean_per_image;
 use crate::pipeline::{Denoiser, DiffusionPipeline, to_pixel_values};
 use crate::schedulers::NoiseSchedule;
 use crate::sd3::Sd3Condition;
@@ -11,13 +13,14 @@ use crate::unet::UNetInputs;
 use mm_core::upload;
 use mm_image::RgbImage;
 use mm_text::Padding;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// A pipeline with what its denoiser learns.
 #[derive(Clone, Copy)]
 pub(super) struct Denoising<'a> {
     pub pipeline: &'a DiffusionPipeline,
     pub objective: &'a ObjectiveConfig,
+    pub input: &'a InputConfig,
     /// Of the scheduler, where the objective is of a diffusion process.
     pub schedule: Option<&'a NoiseSchedule>,
 }
@@ -27,6 +30,10 @@ impl Denoising<'_> {
     fn text(&self, batch: &DiffusionBatch) -> crate::Result<TextConditions> {
         if self.pipeline.text.rules == TextRules::Masked {
             return Ok(TextConditions::masked(self.pipeline.text.first.states(&batch.tokens)));
+        }
+        if let Some((states, pooled)) = &batch.text {
+            let pooled = pooled.as_ref().map(Tensor::shallow_clone);
+            return Ok(TextConditions { states: states.shallow_clone(), pooled, mask: None });
         }
         // Frozen encoders read the text itself: two of them have two tokenizers.
         let prompts: Vec<&str> = batch.prompts.iter().map(String::as_str).collect();
@@ -51,16 +58,12 @@ impl Denoising<'_> {
                 transformer.forward(&input, timestep, &condition)
             }
             Denoiser::UNet(unet) => {
-                let side = |dim: usize| (noisy.size()[dim] * self.pipeline.reduction()) as f64;
-                let sizes = [side(2), side(3), 0.0, 0.0, side(2), side(3)];
-                let sizes = Tensor::from_slice(&sizes).to_kind(Kind::Float).to_device(noisy.device());
-                let sizes = sizes.expand([noisy.size()[0], 6], false);
                 let text_states = unet.project_text(&text.states);
                 unet.forward(UNetInputs {
                     sample: &input,
                     timestep,
                     text: &text_states,
-                    added: text.pooled.as_ref().map(|pooled| (pooled, &sizes)),
+                    added: text.pooled.as_ref().map(|pooled| (pooled, &batch.sizes)),
                     guidance: None,
                 })
             }
@@ -70,50 +73,46 @@ impl Denoising<'_> {
     /// The loss of each image, `[B]`.
     pub(super) fn losses(&self, batch: &DiffusionBatch) -> crate::Result<Tensor> {
         let DiffusionBatch { clean, noise, level, .. } = batch;
-        match (self.objective, self.schedule) {
+        let errors = match (self.objective, self.schedule) {
             (ObjectiveConfig::Ddpm(ddpm), Some(schedule)) => {
                 let noisy = schedule.add_noise(clean, noise, level);
                 let output = self.predict(&noisy, &level.to_kind(Kind::Float), batch)?;
                 let prediction = self.pipeline.scheduler.prediction_type();
-                Ok(ddpm.loss(schedule, prediction, &output, clean, noise, level))
+                ddpm.errors(schedule, prediction, &output, clean, noise, level)
             }
             (ObjectiveConfig::Flow(flow), _) => {
                 let noisy = flow.noisy(clean, noise, level);
                 let output = self.predict(&noisy, &(level * 1000.0), batch)?;
-                Ok(flow.loss(&output, &noisy, clean, noise, level))
+                flow.errors(&output, &noisy, clean, noise, level)
             }
             (ObjectiveConfig::Ddpm(_), None) => {
-                Err(crate::Error::Model("the scheduler has no noise schedule".to_owned()))
+                return Err(crate::Error::Model("the scheduler has no noise schedule".to_owned()));
             }
-        }
+        };
+        Ok(mean_per_image(&match &batch.weights {
+            Some(weights) => errors * weights,
+            None => errors,
+        }))
     }
 
     pub(super) fn batch(&self, items: Vec<DiffusionItem>) -> crate::Result<DiffusionBatch> {
         let cut_prompts = items.iter().filter(|item| item.is_cut).count() as f64 / items.len() as f64;
         let device = self.pipeline.device;
-        let pixels = |image: &RgbImage| to_pixel_values(image, image.width().into(), image.height().into());
-        let stack = |images: Vec<Tensor>| upload(&Tensor::cat(&images, 0), device);
-        let pixel_values = stack(items.iter().map(|item| pixels(&item.image)).collect());
-        let shape = [
-            self.pipeline.latent_channels(),
-            pixel_values.size()[2] / self.pipeline.reduction(),
-            pixel_values.size()[3] / self.pipeline.reduction(),
-        ];
+        let encoded = self.encode(&items)?;
+        let shape = encoded.shape();
         let mut noises = ImageNoise::new(&items.iter().map(|item| item.noise_seed).collect::<Vec<_>>());
         let mut draw = || -> crate::Result<Tensor> { Ok(upload(&noises.draw(&shape)?, device)) };
         let mut noise = draw()?;
-        let clean = match &self.pipeline.vae {
-            None => pixel_values,
-            Some(vae) => {
-                let drawn = draw()?;
-                tch::no_grad(|| vae.scale_latents(&vae.encode(&pixel_values).sample(&drawn)))
-            }
+        let clean = match (encoded, &self.pipeline.vae) {
+            (Encoded::Latents { mean, std }, Some(vae)) => vae.scale_latents(&(mean + std * draw()?)),
+            (Encoded::Latents { mean, .. }, None) => mean,
+            (Encoded::Pixels(pixel_values), _) => pixel_values,
         };
         if let ObjectiveConfig::Ddpm(ddpm) = self.objective
             && ddpm.noise_offset > 0.0
         {
             let channels = noises.draw(&[shape[0], 1, 1])?;
-            noise += upload(&channels, device) * ddpm.noise_offset;
+            noise = ddpm.offset_noise(&noise, &upload(&channels, device));
         }
         let level = match (self.objective, self.schedule) {
             (ObjectiveConfig::Flow(flow), _) => {
@@ -127,11 +126,17 @@ impl Denoising<'_> {
                 Tensor::from_slice(&items.iter().map(step).collect::<Vec<_>>())
             }
         };
-        let extra = self.extra(&items, &clean, &pixels)?;
-        let (mut rows, mut prompts) = (Vec::new(), Vec::new());
+        let extra = self.extra(&items, &clean)?;
+        let sizes: Vec<f32> = items.iter().flat_map(|item| item.pictures.sizes).collect();
+        let sizes = Tensor::from_slice(&sizes).view([-1, 6]).to_device(device);
+        let without_mask =
+            items.iter().filter(|item| item.pictures.weights.is_none()).count() as f64 / items.len() as f64;
+        let weights = self.input.masked_loss.then(|| self.weights(&items, &clean));
+        let (mut rows, mut prompts, mut texts) = (Vec::new(), Vec::new(), Vec::new());
         for item in items {
             rows.push(item.token_ids);
             prompts.push(item.prompt);
+            texts.extend(item.text);
         }
         let tokens = self.pipeline.text.first.tokenizer.collate(&rows, Padding::Longest).to_device(device);
         Ok(DiffusionBatch {
@@ -140,18 +145,28 @@ impl Denoising<'_> {
             level: level.to_device(device),
             extra,
             tokens,
+            text: (texts.len() == prompts.len()).then(|| joined(&texts, device)),
             prompts,
             cut_prompts,
+            weights,
+            sizes,
+            without_mask,
         })
     }
 
+    /// How much each position of `clean` `[B, C, h, w]` counts by the masks of `items`, `[B, 1, h, w]`.
+    fn weights(&self, items: &[DiffusionItem], clean: &Tensor) -> Tensor {
+        let (rows, columns) = (clean.size()[2], clean.size()[3]);
+        let weights = |item: &DiffusionItem| match &item.pictures.weights {
+            Some(weights) => Tensor::from_slice(weights).view([1, rows, columns]),
+            None => Tensor::ones([1, rows, columns], (Kind::Float, Device::Cpu)),
+        };
+        let weights = Tensor::stack(&items.iter().map(weights).collect::<Vec<_>>(), 0);
+        upload(&weights, clean.device()).clamp_min(self.input.unmasked_weight)
+    }
+
     /// What the denoiser reads beside noisy images: the edited image, or zeros where there is none.
-    fn extra(
-        &self,
-        items: &[DiffusionItem],
-        clean: &Tensor,
-        pixels: &dyn Fn(&RgbImage) -> Tensor,
-    ) -> crate::Result<Option<Tensor>> {
+    fn extra(&self, items: &[DiffusionItem], clean: &Tensor) -> crate::Result<Option<Tensor>> {
         let reads = self.pipeline.denoiser.in_channels();
         if reads == self.pipeline.latent_channels() {
             return Ok(None);
@@ -160,23 +175,73 @@ impl Denoising<'_> {
             let problem = "a model for inpainting is not trained here: it needs masks".to_owned();
             return Err(crate::Error::Model(problem));
         }
-        let sources: Vec<Tensor> = items
-            .iter()
-            .map(|item| match &item.source {
-                None => Tensor::zeros(
-                    [1, clean.size()[1], clean.size()[2], clean.size()[3]],
-                    (Kind::Float, clean.device()),
-                ),
-                Some(image) => {
-                    let pixels = upload(&pixels(image), clean.device());
-                    match &self.pipeline.vae {
-                        None => pixels,
-                        // Not scaled, as InstructPix2Pix was trained.
-                        Some(vae) => tch::no_grad(|| vae.encode(&pixels).mean),
-                    }
+        let source = |item: &DiffusionItem| match &item.pictures.source {
+            None => Tensor::zeros(
+                [1, clean.size()[1], clean.size()[2], clean.size()[3]],
+                (Kind::Float, clean.device()),
+            ),
+            Some(Picture::Latents(mean)) => upload(mean, clean.device()),
+            Some(Picture::Pixels(image)) => {
+                let pixels = upload(&pixel_values(image), clean.device());
+                match &self.pipeline.vae {
+                    None => pixels,
+                    // Not scaled, as InstructPix2Pix was trained.
+                    Some(vae) => tch::no_grad(|| vae.encode(&pixels).mean),
                 }
-            })
-            .collect();
-        Ok(Some(Tensor::cat(&sources, 0)))
+            }
+        };
+        Ok(Some(Tensor::cat(&items.iter().map(source).collect::<Vec<_>>(), 0)))
     }
+
+    /// The images of `items`, which are of one size: pixels, or latents where the pipeline has them.
+    fn encode(&self, items: &[DiffusionItem]) -> crate::Result<Encoded> {
+        let device = self.pipeline.device;
+        let (mut pixels, mut means, mut stds) = (Vec::new(), Vec::new(), Vec::new());
+        for item in items {
+            match &item.pictures.image {
+                Picture::Pixels(image) => pixels.push(pixel_values(image)),
+                Picture::Latents(Latents { mean, std }) => {
+                    means.push(mean.shallow_clone());
+                    stds.push(std.shallow_clone());
+                }
+            }
+        }
+        let stack =
+            |parts: &[Tensor]| -> crate::Result<Tensor> { Ok(upload(&Tensor::f_cat(parts, 0)?, device)) };
+        if pixels.is_empty() {
+            return Ok(Encoded::Latents { mean: stack(&means)?, std: stack(&stds)? });
+        }
+        let pixel_values = stack(&pixels)?;
+        let Some(vae) = &self.pipeline.vae else { return Ok(Encoded::Pixels(pixel_values)) };
+        let encoded = tch::no_grad(|| vae.encode(&pixel_values));
+        Ok(Encoded::Latents { std: encoded.std(), mean: encoded.mean })
+    }
+}
+
+/// Images of a batch.
+enum Encoded {
+    /// `[B, 3, H, W]`.
+    Pixels(Tensor),
+    /// Of latents, `[B, C, h, w]`.
+    Latents { mean: Tensor, std: Tensor },
+}
+
+impl Encoded {
+    /// The shape of one image or its latents.
+    fn shape(&self) -> Vec<i64> {
+        let (Self::Pixels(all) | Self::Latents { mean: all, .. }) = self;
+        all.size()[1..].to_vec()
+    }
+}
+
+fn pixel_values(image: &RgbImage) -> Tensor {
+    to_pixel_values(image, image.width().into(), image.height().into())
+}
+
+/// The states of `texts` and their vectors as one batch.
+fn joined(texts: &[CachedText], device: Device) -> (Tensor, Option<Tensor>) {
+    let states: Vec<&Tensor> = texts.iter().map(|text| &text.states).collect();
+    let pooled: Option<Vec<&Tensor>> = texts.iter().map(|text| text.pooled.as_ref()).collect();
+    let join = |parts: &[&Tensor]| upload(&Tensor::cat(parts, 0), device);
+    (join(&states), pooled.map(|pooled| join(&pooled)))
 }

@@ -2,9 +2,10 @@
 
 use super::config::{DiffusionRunConfig, ObjectiveConfig};
 use super::denoising::Denoising;
+use super::item::DiffusionItem;
 use super::page;
+use super::preprocess::{self, PictureReader, buckets};
 use super::samples::{Judged, Made, Prompt, make, open_judge, prompts};
-use super::train::preprocess;
 use crate::Result;
 use crate::pipeline::DiffusionPipeline;
 use mm_sys::inference_mode;
@@ -83,14 +84,32 @@ fn losses(
         ObjectiveConfig::Flow(_) => None,
         ObjectiveConfig::Ddpm(_) => Some(pipeline.scheduler.noise_schedule()?),
     };
-    let denoising = Denoising { pipeline, objective: &config.objective, schedule: schedule.as_ref() };
+    let (objective, input) = (&config.objective, &config.input);
+    let denoising = Denoising { pipeline, objective, input, schedule: schedule.as_ref() };
     let mut own = Vec::new();
-    let read = set.for_each_batch(context, preprocess(config, pipeline), |items, _| {
-        let losses = inference_mode(|| -> Result<Tensor> { denoising.losses(&denoising.batch(items)?) })?;
-        own.extend(Vec::<f64>::try_from(losses.to_kind(tch::Kind::Double)).map_err(crate::Error::from)?);
+    let reader = PictureReader::new(config, pipeline, buckets(config, pipeline)?);
+    let preprocess = preprocess::map(input, pipeline, reader, None);
+    let read = set.for_each_batch(context, preprocess, |items, _| {
+        for items in of_one_size(items) {
+            let losses = inference_mode(|| -> Result<Tensor> { denoising.losses(&denoising.batch(items)?) })?;
+            own.extend(Vec::<f64>::try_from(losses.to_kind(tch::Kind::Double)).map_err(crate::Error::from)?);
+        }
         Ok(())
     })?;
     Ok((gather(context.group, &own)?, read.bad.len()))
+}
+
+/// The items in batches of one size of images each.
+fn of_one_size(items: Vec<DiffusionItem>) -> Vec<Vec<DiffusionItem>> {
+    let mut batches: Vec<Vec<DiffusionItem>> = Vec::new();
+    for item in items {
+        let size = item.pictures.image.size();
+        match batches.iter_mut().find(|batch| batch[0].pictures.image.size() == size) {
+            Some(batch) => batch.push(item),
+            None => batches.push(vec![item]),
+        }
+    }
+    batches
 }
 
 /// The shares of images that are right.

@@ -1,6 +1,7 @@
-//! The initial pipeline of a run: from a checkpoint, or a new transformer in pixels.
+//! The initial pipeline of a run: from a checkpoint, or a new transformer in pixels or latents.
 
 use super::config::{DiffusionRunConfig, ObjectiveConfig};
+use super::latents;
 use crate::pipeline::{Denoiser, DiffusionPipeline, Family, PipelineOptions};
 use crate::schedulers::SchedulerConfig;
 use crate::sd3::Sd3Transformer;
@@ -17,6 +18,9 @@ use tch::nn::VarStore;
 /// Samples whose texts a tokenizer is trained on: a drawn data set has no end.
 const TOKENIZER_SAMPLES: usize = 5_000;
 
+/// What the names of the autoencoder's variables begin with.
+const VAE: &str = "vae.";
+
 /// Builds the pipeline of `config` on `vs`, and moves what does not train into a store of its own.
 pub(super) fn build(
     config: &DiffusionRunConfig,
@@ -25,7 +29,8 @@ pub(super) fn build(
 ) -> Result<(DiffusionPipeline, VarStore)> {
     seed::set(config.run.seed, "init", 0);
     let Some(from) = &config.model.from else {
-        return Ok((new(config, context, vs)?, VarStore::new(vs.device())));
+        let pipeline = new(config, context, vs)?;
+        return Ok((pipeline, take_frozen(vs, |name| name.starts_with(VAE))));
     };
     let options = PipelineOptions::default();
     let mut pipeline = context.open_base(
@@ -51,7 +56,8 @@ pub(super) fn build(
     }
     let root = format!("{}.", pipeline.family.denoiser().0);
     let trains_text = pipeline.family == Family::Pixel;
-    let frozen = take_frozen(vs, |name| !trains_text && !name.starts_with(&root));
+    let is_trained = |name: &str| name.starts_with(&root) || (trains_text && !name.starts_with(VAE));
+    let frozen = take_frozen(vs, |name| !is_trained(name));
     Ok((pipeline, frozen))
 }
 
@@ -63,6 +69,10 @@ fn new(config: &DiffusionRunConfig, context: &TaskContext, vs: &VarStore) -> Res
     let mut transformer = config.model.transformer_for_text().ok_or_else(missing)?;
     transformer.gradient_checkpointing = config.train.gradient_checkpointing;
     let mut text = config.model.text.clone().ok_or_else(missing)?;
+    let checkpoint = context.checkpoint;
+    let vae = config.model.vae.as_ref();
+    let vae =
+        vae.map(|vae| latents::autoencoder(vae, config, checkpoint, context.dataset, vs)).transpose()?;
     let tokenizer_folder = context.checkpoint.map(|checkpoint| checkpoint.join("tokenizer"));
     let context = TaskContext { checkpoint: tokenizer_folder.as_deref(), ..*context };
     let samples = context.dataset.len().min(TOKENIZER_SAMPLES);
@@ -82,15 +92,17 @@ fn new(config: &DiffusionRunConfig, context: &TaskContext, vs: &VarStore) -> Res
         "num_train_timesteps": 1000,
         "shift": flow.shift,
     });
-    Ok(DiffusionPipeline {
+    let pipeline = DiffusionPipeline {
         family: Family::Pixel,
         prediction: flow.prediction,
         denoiser: Denoiser::Transformer(Box::new(denoiser)),
-        vae: None,
+        vae,
         text: TextEncoders { rules: TextRules::Masked, first, second: None, t5: None },
         scheduler: SchedulerConfig::new(scheduler)?,
         device: vs.device(),
         loras: Vec::new(),
         has_safety_checker: false,
-    })
+    };
+    pipeline.check()?;
+    Ok(pipeline)
 }

@@ -1,14 +1,20 @@
 //! `run.task = "diffusion"`: images with texts in, the error of a denoiser out.
 
+mod buckets;
+mod cache;
 mod config;
 mod denoising;
 mod evaluate;
 mod init;
 mod item;
+mod latents;
 mod page;
+mod preprocess;
 mod samples;
 mod train;
 
+pub use buckets::BucketsConfig;
+pub use cache::CacheConfig;
 pub use config::{DiffusionRunConfig, InputConfig, ModelConfig, ObjectiveConfig, SampleConfig};
 pub use item::{DiffusionBatch, DiffusionItem};
 pub use train::DiffusionTask;

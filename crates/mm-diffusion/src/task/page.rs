@@ -3,14 +3,12 @@
 use super::config::DiffusionRunConfig;
 use super::samples::{Made, Prompt, generate_options};
 use crate::Result;
-use crate::pipeline::{DiffusionPipeline, ImageRequest};
-use mm_image::image::imageops::{FilterType, resize};
-use mm_image::{RgbImage, WordAttention, draw_strip};
+use crate::pipeline::{DiffusionPipeline, ImageRequest, enlarged};
+use mm_image::{WordAttention, draw_strip};
 use mm_train::{Figure, Section, SectionRow};
 
-/// Prompts whose images are shown, and the least side of a picture in pixels.
+/// Prompts whose images are shown.
 const SHOWN: usize = 24;
-const SIDE: u32 = 128;
 
 /// Prompts whose attention is shown, and the side of a heat map in pixels.
 const EXPLAINED: usize = 6;
@@ -85,14 +83,5 @@ fn images(prompts: &[Prompt], columns: &[(f64, &[Made])]) -> Section {
                judge finds it right."
                 .to_owned(),
         rows: prompts.iter().enumerate().take(SHOWN).map(row).collect(),
-    }
-}
-
-/// Small pictures with their pixels repeated.
-fn enlarged(picture: &RgbImage) -> RgbImage {
-    let factor = SIDE / picture.width().max(picture.height()).max(1);
-    match factor {
-        0 | 1 => mm_data::html::thumbnail(picture, 2 * SIDE),
-        factor => resize(picture, picture.width() * factor, picture.height() * factor, FilterType::Nearest),
     }
 }

@@ -1,25 +1,21 @@
 //! The training task.
 
+use super::cache;
 use super::config::{DiffusionRunConfig, InputConfig, ObjectiveConfig};
 use super::denoising::Denoising;
 use super::evaluate::evaluate;
 use super::init;
 use super::item::{DiffusionBatch, DiffusionItem};
-use crate::objective::Level;
+use super::preprocess::{self, PictureReader, buckets};
 use crate::pipeline::{Denoiser, DiffusionPipeline, Family, PipelineOptions};
 use crate::schedulers::NoiseSchedule;
 use crate::sd3::Sd3Transformer;
 use crate::unet::UNet;
 use mm_core::OpenOptions;
 use mm_core::lora::{Lora, record_linears};
-use mm_data::{Fault, Map, Sample, SampleRng};
-use mm_image::Augment;
-use mm_text::Tokenizer;
+use mm_data::{BatchGroups, Map};
 use mm_train::{EvalContext, EvalSet, Evaluation, Loss, Result, Supports, Task, TaskContext};
-use rand::RngExt;
-use std::f64::consts::TAU;
 use std::path::Path;
-use std::sync::Arc;
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 
@@ -34,6 +30,9 @@ pub struct DiffusionTask {
     base: Option<String>,
     pipeline: DiffusionPipeline,
     objective: ObjectiveConfig,
+    input: InputConfig,
+    /// The bucket of each sample, with `input.buckets`.
+    groups: Option<BatchGroups>,
     /// Of the scheduler, where the objective is of a diffusion process.
     schedule: Option<NoiseSchedule>,
     preprocess: Map<DiffusionItem>,
@@ -59,13 +58,28 @@ impl DiffusionTask {
             ObjectiveConfig::Flow(_) => None,
             ObjectiveConfig::Ddpm(_) => Some(pipeline.scheduler.noise_schedule()?),
         };
-        let preprocess = preprocess(config, &pipeline);
-        let (base, objective) = (config.model.from.clone(), config.objective.clone());
-        Ok(Self { vs, frozen, lora, base, pipeline, objective, schedule, preprocess })
+        let buckets = buckets(config, &pipeline)?;
+        let (buckets, groups) = match config.input.buckets {
+            None => (buckets, None),
+            Some(_) => {
+                let batch_size = config.train.micro_batch_size();
+                let (buckets, groups) =
+                    buckets.divide(context.dataset, batch_size, context.group, context.progress)?;
+                (buckets, Some(groups))
+            }
+        };
+        let reader = PictureReader::new(config, &pipeline, buckets);
+        let cache = config.cache.as_ref();
+        let cache = cache.map(|cache| cache::open(cache, config, &pipeline, &reader, context)).transpose()?;
+        let preprocess = preprocess::map(&config.input, &pipeline, reader, cache);
+        let (base, objective, input) =
+            (config.model.from.clone(), config.objective.clone(), config.input.clone());
+        Ok(Self { vs, frozen, lora, base, pipeline, objective, input, groups, schedule, preprocess })
     }
 
     fn denoising(&self) -> Denoising<'_> {
-        Denoising { pipeline: &self.pipeline, objective: &self.objective, schedule: self.schedule.as_ref() }
+        let Self { pipeline, objective, input, schedule, .. } = self;
+        Denoising { pipeline, objective, input, schedule: schedule.as_ref() }
     }
 }
 
@@ -85,8 +99,18 @@ impl Task for DiffusionTask {
         self.lora.as_ref().map_or(&self.vs, Lora::variables)
     }
 
+    fn frozen(&self) -> Option<&VarStore> {
+        // A checkpoint opens as a pipeline where the text encoder is trained: it then needs the autoencoder.
+        let opens = self.pipeline.family == Family::Pixel && self.lora.is_none();
+        (opens && self.pipeline.vae.is_some()).then_some(&self.frozen)
+    }
+
     fn preprocess(&self) -> Map<DiffusionItem> {
         self.preprocess.clone()
+    }
+
+    fn batch_groups(&self) -> Option<BatchGroups> {
+        self.groups.clone()
     }
 
     fn collate(&self, items: Vec<DiffusionItem>) -> Result<DiffusionBatch> {
@@ -100,7 +124,11 @@ impl Task for DiffusionTask {
         }
         let total = self.denoising().losses(batch)?.mean(Kind::Float);
         let cut_prompts = Tensor::from(batch.cut_prompts).to_device(self.vs.device());
-        Ok(Loss { total, parts: vec![("cut_prompts", cut_prompts)] })
+        let mut parts = vec![("cut_prompts", cut_prompts)];
+        if self.input.masked_loss {
+            parts.push(("without_mask", Tensor::from(batch.without_mask).to_device(self.vs.device())));
+        }
+        Ok(Loss { total, parts })
     }
 
     fn after_step(&mut self) {
@@ -159,49 +187,4 @@ impl Task for DiffusionTask {
     fn describe_batch(&self, batch: &DiffusionBatch) -> String {
         format!("images {:?}, tokens {:?}", batch.clean.size(), batch.tokens.input_ids.size())
     }
-}
-
-/// Decodes and resizes the image, encodes one prompt, and draws what is random.
-pub(super) fn preprocess(config: &DiffusionRunConfig, pipeline: &DiffusionPipeline) -> Map<DiffusionItem> {
-    let InputConfig { caption_dropout, image_dropout, canonical_share } = config.input;
-    let background = config.data.background;
-    let side = pipeline.denoiser.sample_size() * pipeline.reduction();
-    let tokenizer: Arc<Tokenizer> = Arc::clone(&pipeline.text.first.tokenizer);
-    // The whole height or width, cut from the middle: a caption is about all of it.
-    let whole = Augment { scale: [1.0, 1.0], ..Augment::default() };
-    Arc::new(move |sample: &Sample, rng: &mut SampleRng| {
-        let caption = sample.draw_caption(canonical_share, rng).map(str::to_owned);
-        let (drops_caption, drops_image) =
-            (rng.random::<f64>() < caption_dropout, rng.random::<f64>() < image_dropout);
-        let level = Level { uniform: rng.random(), normal: standard_normal(rng) };
-        let noise_seed = rng.random();
-        let mut image = |image: &mm_data::SampleImage| {
-            let image = image.decode(background)?;
-            match image.dimensions() == (side as u32, side as u32) {
-                true => Ok::<_, mm_data::Error>(image),
-                false => Ok(whole.apply(&image, side as u32, rng)),
-            }
-        };
-        let (target, source, prompt) = match &sample.instruction {
-            Some(instruction) => {
-                let [before, after] = sample.image_pair()?;
-                (image(after)?, Some(image(before)?), instruction.clone())
-            }
-            None => {
-                let missing = || mm_data::Error::bad(Fault::NoCaption, "no caption");
-                (image(sample.image()?)?, None, caption.ok_or_else(missing)?)
-            }
-        };
-        let prompt = if drops_caption { String::new() } else { prompt };
-        let unreadable = |error: mm_text::Error| mm_data::Error::bad(Fault::Text, error.to_string());
-        let (token_ids, is_cut) = tokenizer.encode_and_tell(&prompt).map_err(unreadable)?;
-        let source = source.filter(|_| !drops_image);
-        Ok(DiffusionItem { image: target, source, prompt, token_ids, is_cut, noise_seed, level })
-    })
-}
-
-/// A number by the Box-Muller transform (1958).
-fn standard_normal(rng: &mut SampleRng) -> f64 {
-    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-    radius * (TAU * rng.random::<f64>()).cos()
 }

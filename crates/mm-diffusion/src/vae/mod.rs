@@ -2,6 +2,7 @@
 
 mod blocks;
 mod config;
+mod load;
 mod model;
 mod tiling;
 

@@ -8,7 +8,7 @@ use mm_core::Precision;
 use mm_core::checkpoint::{TensorLayout, Weights};
 use mm_core::nn::{Conv2d, Conv2dConfig, channels_last};
 use tch::nn::Path;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// diffusers' `AutoencoderKL`.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub struct Vae {
     post_quant_conv: Option<Conv2d>,
     decoder: Decoder,
     config: VaeConfig,
+    device: Device,
 }
 
 impl Vae {
@@ -39,6 +40,7 @@ impl Vae {
             post_quant_conv: config.use_post_quant_conv.then(|| conv("post_quant_conv", latents)),
             decoder: Decoder::new(&(path / "decoder"), config),
             config: config.clone(),
+            device: path.device(),
         })
     }
 
@@ -60,6 +62,16 @@ impl Vae {
     /// The config of the model.
     pub fn config(&self) -> &VaeConfig {
         &self.config
+    }
+
+    /// The device of the model.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Latents are multiplied by `factor` for the diffusion model from now on.
+    pub(crate) fn set_scaling_factor(&mut self, factor: f64) {
+        self.config.scaling_factor = factor;
     }
 
     /// Maps `pixel_values` `[B, 3, H, W]` in -1 to 1 to the distribution of their latents. H and W are
@@ -127,9 +139,14 @@ impl LatentDistribution {
         Self { mean: parts[0].shallow_clone(), log_variance: parts[1].clamp(-30.0, 20.0) }
     }
 
+    /// The standard deviation, of the mean's shape.
+    pub fn std(&self) -> Tensor {
+        (&self.log_variance * 0.5).exp()
+    }
+
     /// The latents for standard normal `noise` of the mean's shape.
     pub fn sample(&self, noise: &Tensor) -> Tensor {
-        &self.mean + (&self.log_variance * 0.5).exp() * noise
+        &self.mean + self.std() * noise
     }
 
     /// The Kullback-Leibler divergence from the standard normal distribution, summed over an image: `[B]`.

@@ -207,8 +207,8 @@ pub(super) fn sample(key: &str, members: Vec<Member>, caption_field: &str) -> Re
 
 /// The members that [`sample`] reads as this sample again. `images` are the extension and the encoded bytes
 /// of each image; several are numbered: `0.jpg`, `1.jpg`. `.json` has the key of the sample; `.cls` is
-/// written for labels that are whole numbers, since the Python library reads it as a number. `.mask.png` is the
-/// mask.
+/// written for labels that are whole numbers, since the Python library reads it as a number. `.mask.png` is
+/// the mask.
 ///
 /// # Errors
 /// No image; or no caption, label, question or instruction.
