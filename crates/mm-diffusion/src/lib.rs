@@ -1,6 +1,7 @@
 //! Text-to-image diffusion: the models and schedulers of diffusers' folders, pipelines that generate and edit
 //! images, and their training.
 
+mod autoencoder;
 mod error;
 mod framing;
 mod image_record;
@@ -21,6 +22,10 @@ pub mod textual_inversion;
 mod unet;
 mod vae;
 
+pub use autoencoder::{
+    AutoencoderBatch, AutoencoderItem, AutoencoderModelConfig, AutoencoderObjective, AutoencoderRunConfig,
+    AutoencoderTask,
+};
 pub use error::{Error, Result};
 pub use image_record::{EditRecord, ImageRecord, LoraRecord, RECORD_KEYWORD};
 pub use judge::{

@@ -5,7 +5,7 @@ use anyhow::Result;
 use mm_caption::CaptionTask;
 use mm_clip::ClipTask;
 use mm_core::config::{ConfigError, ConfigFile, nearest};
-use mm_diffusion::{DiffusionTask, SceneReaderTask};
+use mm_diffusion::{AutoencoderTask, DiffusionTask, SceneReaderTask};
 use mm_train::Task;
 use mm_vqa::VqaTask;
 use std::process::ExitCode;
@@ -27,6 +27,7 @@ pub const BUILT_IN: &[TaskEntry] = &[
     TaskEntry::of::<VqaTask>(),
     TaskEntry::of::<DiffusionTask>(),
     TaskEntry::of::<SceneReaderTask>(),
+    TaskEntry::of::<AutoencoderTask>(),
 ];
 
 impl TaskEntry {
@@ -79,14 +80,15 @@ mod tests {
         for (text, expected) in [
             (
                 "\n[run]\nname = \"a\"\n",
-                "c.toml:2: `run.task`: missing; tasks are clip, caption, vqa, diffusion, scene-reader",
+                "c.toml:2: `run.task`: missing; tasks are clip, caption, vqa, diffusion, scene-reader, \
+                 autoencoder",
             ),
             ("[run]\ntask = 3\n", "c.toml:2: `run.task`: must be a name"),
             ("[run]\ntask = \"clp\"\n", "c.toml:2: `run.task`: unknown task \"clp\"; did you mean \"clip\"?"),
             (
                 "[run]\n[model]\nkind = \"x\"\n",
                 "c.toml:3: `run.task`: unknown task \"x\"; tasks are clip, caption, vqa, diffusion, \
-                 scene-reader",
+                 scene-reader, autoencoder",
             ),
         ] {
             let error = find_in(&[], text).unwrap_err();

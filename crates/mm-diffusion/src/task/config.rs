@@ -250,7 +250,7 @@ impl TaskConfig for DiffusionRunConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DiffusionTask, SceneReaderTask};
+    use crate::{AutoencoderTask, DiffusionTask, SceneReaderTask};
     use mm_train::read_config;
     use std::path::Path;
 
@@ -263,6 +263,7 @@ mod tests {
             let mut file = ConfigFile::read(&path, &[]).unwrap();
             let read = match file.get("run.task").and_then(|task| task.as_str().map(str::to_owned)).as_deref()
             {
+                Some("autoencoder") => read_config::<AutoencoderTask>(&mut file).map(drop),
                 Some("scene-reader") => read_config::<SceneReaderTask>(&mut file).map(drop),
                 _ => read_config::<DiffusionTask>(&mut file).map(drop),
             };

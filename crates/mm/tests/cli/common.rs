@@ -98,10 +98,14 @@ pub fn success(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The weights of the model that a run ends with; of a pipeline, those of its denoiser.
+/// The weights of the model that a run ends with; of a pipeline, those of its denoiser, or of an autoencoder.
 pub fn model_weights(run: &Path) -> PathBuf {
     const DENOISER: &str = "diffusion_pytorch_model.safetensors";
-    let files =
-        ["model.safetensors".to_owned(), format!("transformer/{DENOISER}"), format!("unet/{DENOISER}")];
+    let files = [
+        "model.safetensors".to_owned(),
+        DENOISER.to_owned(),
+        format!("transformer/{DENOISER}"),
+        format!("unet/{DENOISER}"),
+    ];
     files.iter().map(|file| run.join("model").join(file)).find(|file| file.exists()).unwrap()
 }

@@ -45,7 +45,7 @@ steps = 3
 guidance = [2.0, 1.0]
 "#;
 
-const PIXELS: &str = r#"
+pub const PIXELS: &str = r#"
 [model.transformer]
 sample_size = 16
 patch_size = 4
@@ -73,7 +73,7 @@ prediction = "sample"
 shift = 2.0
 "#;
 
-fn golden(name: &str) -> String {
+pub fn golden(name: &str) -> String {
     format!("{}/../../data/goldens/diffusion/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 

@@ -7,6 +7,7 @@ mod caption_training;
 mod classify;
 mod common;
 mod data;
+mod diffusion_data;
 mod diffusion_training;
 mod distributed;
 mod image_metrics;

@@ -90,6 +90,7 @@ fn an_outside_task_is_checked_and_listed_beside_the_built_in_ones() {
     let stderr = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(2));
     let hint = "unknown task \"clasifier\"; did you mean \"classifier\"? ";
-    let expected = format!("{hint}tasks are clip, caption, vqa, diffusion, scene-reader, classifier");
+    let expected =
+        format!("{hint}tasks are clip, caption, vqa, diffusion, scene-reader, autoencoder, classifier");
     assert!(stderr.contains(&expected), "{stderr}");
 }

@@ -1,0 +1,100 @@
+//! The configuration of a run with `run.task = "autoencoder"`.
+
+use crate::vae::VaeConfig;
+use mm_core::config::{ConfigError, ConfigFile};
+use mm_image::Augment;
+use mm_train::{DataConfig, EvalConfig, RunConfig, Shared, TaskConfig, TrainConfig};
+use serde::{Deserialize, Serialize};
+
+/// A run with `run.task = "autoencoder"`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AutoencoderRunConfig {
+    /// Name, seed, folder and device.
+    pub run: RunConfig,
+    /// The model.
+    pub model: AutoencoderModelConfig,
+    /// The loss.
+    #[serde(default)]
+    pub objective: AutoencoderObjective,
+    /// Random crops, flips and colors; none: the whole height or width, cut from the middle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment: Option<Augment>,
+    /// The data sets and how they are loaded.
+    pub data: DataConfig,
+    /// Steps, batches, optimizer.
+    pub train: TrainConfig,
+    /// When the evaluation sets are measured.
+    #[serde(default)]
+    pub eval: EvalConfig,
+}
+
+/// `[model]`: an autoencoder `from` a folder, or a new one.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AutoencoderModelConfig {
+    /// The `AutoencoderKL` to start from: its folder, or a hub name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The sizes of a new one, named as in diffusers' `AutoencoderKL`. `sample_size` is the side of its
+    /// images in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autoencoder: Option<VaeConfig>,
+}
+
+/// `[objective]`: the loss.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AutoencoderObjective {
+    /// The weight of the divergence of an image's latents from the standard normal distribution, beside the
+    /// sum of the absolute errors of its pixels.
+    pub kl_weight: f64,
+}
+
+impl Default for AutoencoderObjective {
+    fn default() -> Self {
+        Self { kl_weight: 1e-6 }
+    }
+}
+
+impl TaskConfig for AutoencoderRunConfig {
+    fn shared(&self) -> Shared<'_> {
+        Shared { run: &self.run, data: &self.data, train: &self.train, eval: &self.eval }
+    }
+
+    fn train_mut(&mut self) -> &mut TrainConfig {
+        &mut self.train
+    }
+
+    fn validate(&self, file: &ConfigFile) -> Result<(), ConfigError> {
+        let check = |is_valid: bool, key: &str, problem: String| {
+            if is_valid { Ok(()) } else { Err(file.error(key, format!("`{key}`: {problem}"))) }
+        };
+        let AutoencoderModelConfig { from, autoencoder } = &self.model;
+        match (from, autoencoder) {
+            (Some(_), Some(_)) => {
+                let has = "the autoencoder that `model.from` names has its sizes already".to_owned();
+                return check(false, "model.autoencoder", has);
+            }
+            (None, None) => {
+                let missing = "missing (or `model.from`, for one that exists)".to_owned();
+                return check(false, "model.autoencoder", missing);
+            }
+            (_, Some(sizes)) => {
+                sizes.validate().or_else(|error| check(false, "model.autoencoder", error.to_string()))?;
+                let (side, unit) = (sizes.sample_size, sizes.reduction());
+                let problem = format!("is {side}: this model needs a multiple of {unit}");
+                check(side % unit == 0, "model.autoencoder.sample_size", problem)?;
+                let channels = format!("reads {}, gives {}", sizes.in_channels, sizes.out_channels);
+                let has_three = sizes.in_channels == 3 && sizes.out_channels == 3;
+                check(has_three, "model.autoencoder", format!("{channels}: images have 3 channels"))?;
+            }
+            (Some(_), None) => {}
+        }
+        let weight = self.objective.kl_weight;
+        let problem = format!("must be at least 0, is {weight}");
+        check(weight.is_finite() && weight >= 0.0, "objective.kl_weight", problem)?;
+        let augment = self.augment.as_ref().map_or(Ok(()), Augment::check);
+        augment.or_else(|error| check(false, "augment", error.to_string()))
+    }
+}
