@@ -125,7 +125,7 @@ impl Task for AutoencoderTask {
     fn save_model(&self, folder: &Path) -> Result<()> {
         self.describe_checkpoint(folder)?;
         let file = folder.join(format!("{WEIGHTS}.safetensors"));
-        Ok(write(&file, &stored(self.vs.variables().into_iter(), &Vae::LAYOUT))?)
+        Ok(write(&file, &stored(self.vs.variables(), &Vae::LAYOUT))?)
     }
 
     fn describe_checkpoint(&self, folder: &Path) -> Result<()> {
