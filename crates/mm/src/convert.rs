@@ -1,28 +1,38 @@
 //! `mm convert`: a model in another format.
 
+use crate::inspect_diffusion::pipeline_folder;
+use crate::out::OutFile;
 use crate::{out, output};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use mm_caption::{CaptionPipeline, CaptionerFolder};
 use mm_clip::{CheckpointFormat, ModelConverter, StoredType};
 use mm_core::checkpoint::write_folder;
+use mm_diffusion::single_file::{SingleFile, single_file_of_folder};
 use mm_vqa::{VqaFolder, VqaPipeline};
-use std::path::PathBuf;
-use tch::Device;
+use std::path::{Path, PathBuf};
 use tch::nn::VarStore;
+use tch::{Device, Kind};
 
 /// Convert a model to another format, type or resolution, or average two models.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  mm convert --from openai/clip-vit-base-patch32 --to clip-b32 --format \
     open_clip\n  \
                   mm convert --from clip-b32 --to clip-b32-int8 --int8\n  \
-                  mm convert --wise-ft zero-shot fine-tuned --alpha 0.5 --to wise")]
+                  mm convert --wise-ft zero-shot fine-tuned --alpha 0.5 --to wise\n  \
+                  mm convert --from v1-5-pruned-emaonly.safetensors --to sd15\n  \
+                  mm convert --from sd15 --to sd15.safetensors --format single_file --dtype f16")]
 pub struct Args {
-    /// The model: a folder or a hub name.
-    #[arg(long, value_name = "DIR|NAME", required_unless_present = "wise_ft", conflicts_with = "wise_ft")]
+    /// The model: a folder, a hub name, or a checkpoint of Stable Diffusion in one file.
+    #[arg(
+        long,
+        value_name = "DIR|NAME|FILE",
+        required_unless_present = "wise_ft",
+        conflicts_with = "wise_ft"
+    )]
     from: Option<String>,
-    /// The folder to write; it must not exist.
-    #[arg(long, value_name = "DIR")]
+    /// The folder to write, or with --format single_file the file in .safetensors; it must not exist.
+    #[arg(long, value_name = "DIR|FILE")]
     to: PathBuf,
     /// The format to write.
     #[arg(long, value_enum, default_value = "hf")]
@@ -42,6 +52,10 @@ pub struct Args {
     /// The share of the fine-tuned model, 0 to 1.
     #[arg(long, value_parser = share, requires = "wise_ft")]
     alpha: Option<f64>,
+    /// What a checkpoint in one file predicts, which SD 2's weights do not show [default of SD 1 and XL:
+    /// epsilon].
+    #[arg(long, value_enum)]
+    prediction: Option<PredictionArg>,
     /// Print one JSON object instead of a line.
     #[arg(long)]
     json: bool,
@@ -49,13 +63,25 @@ pub struct Args {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum FormatArg {
-    /// transformers.
+    /// transformers, and of Stable Diffusion diffusers.
     Hf,
     /// open_clip.
     #[value(name = "open_clip")]
     OpenClip,
     /// OpenAI's state dict.
     Openai,
+    /// Stable Diffusion in one file, for programs that read CompVis's and Stability AI's checkpoints.
+    #[value(name = "single_file")]
+    SingleFile,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PredictionArg {
+    /// The noise: SD 2's models of 512 pixels.
+    Epsilon,
+    /// Noise and image: SD 2's models of 768 pixels.
+    #[value(name = "v_prediction")]
+    VPrediction,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -73,13 +99,8 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let form = match args.format {
-        FormatArg::Hf => CheckpointFormat::Hf,
-        FormatArg::OpenClip => CheckpointFormat::OpenClip,
-        FormatArg::Openai => CheckpointFormat::Openai,
-    };
     anyhow::ensure!(
-        !args.int8 || form == CheckpointFormat::Hf,
+        !args.int8 || args.format == FormatArg::Hf,
         "--int8 is for --format hf: no other program reads it"
     );
     let dtype = match args.dtype {
@@ -88,16 +109,24 @@ pub fn run(args: &Args) -> Result<()> {
         TypeArg::F16 => StoredType::F16,
         TypeArg::Bf16 => StoredType::Bf16,
     };
+    anyhow::ensure!(!args.to.exists(), "{} exists already: remove it or name another", args.to.display());
+    let single_file = args.from.as_deref().map(Path::new).filter(|from| from.is_file());
     anyhow::ensure!(
-        !args.to.exists(),
-        "{} exists already: remove it or name another folder",
-        args.to.display()
+        args.prediction.is_none() || single_file.is_some(),
+        "--prediction is for a checkpoint in one file: a folder has it in its scheduler"
     );
-    out::try_folder(&args.to)?;
-    match args.from.as_deref() {
-        Some(from) if CaptionerFolder::is_captioner(from) => convert_captioner(from, args, dtype)?,
-        Some(from) if VqaFolder::is_vqa(from) => convert_vqa(from, args, dtype)?,
-        _ => convert_model(args, form, dtype)?,
+    if args.format == FormatArg::SingleFile {
+        convert_to_single_file(args, dtype)?;
+    } else {
+        out::try_folder(&args.to)?;
+        match (single_file, args.from.as_deref()) {
+            (Some(from), _) => convert_single_file(from, args, dtype)?,
+            (None, Some(from)) if CaptionerFolder::is_captioner(from) => {
+                convert_captioner(from, args, dtype)?
+            }
+            (None, Some(from)) if VqaFolder::is_vqa(from) => convert_vqa(from, args, dtype)?,
+            _ => convert_model(args, dtype)?,
+        }
     }
     if args.json {
         output::print_line(serde_json::json!({ "to": args.to }))
@@ -106,8 +135,51 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
+/// Writes a checkpoint of Stable Diffusion in one file as a diffusers folder.
+fn convert_single_file(from: &Path, args: &Args, dtype: StoredType) -> Result<()> {
+    refuse_options_of_clips("a checkpoint in one file", args, dtype)?;
+    let file = SingleFile::open(from).with_context(|| format!("cannot open {}", from.display()))?;
+    let prediction = args.prediction.map(|prediction| match prediction {
+        PredictionArg::Epsilon => "epsilon",
+        PredictionArg::VPrediction => "v_prediction",
+    });
+    write_folder(&args.to, |partial| file.write_folder(partial, prediction, dtype))
+        .with_context(|| format!("cannot write {}", args.to.display()))
+}
+
+/// Writes a diffusers folder of Stable Diffusion as one file.
+fn convert_to_single_file(args: &Args, dtype: StoredType) -> Result<()> {
+    let folder = args.from.as_deref().and_then(pipeline_folder).context(
+        "--format single_file is for a folder of Stable Diffusion, with model_index.json: name it by --from",
+    )?;
+    refuse_resolution("a diffusion model", args)?;
+    let out = OutFile::open(&args.to, &["safetensors"])?;
+    single_file_of_folder(&folder, out.path(), kind(dtype))
+        .with_context(|| format!("cannot write {}", args.to.display()))
+}
+
+/// The type of floating numbers; int8 is for folders of CLIPs.
+fn kind(dtype: StoredType) -> Kind {
+    match dtype {
+        StoredType::F16 => Kind::Half,
+        StoredType::Bf16 => Kind::BFloat16,
+        StoredType::F32 | StoredType::Int8 => Kind::Float,
+    }
+}
+
 /// Converts a CLIP or a tower, or averages two.
-fn convert_model(args: &Args, form: CheckpointFormat, dtype: StoredType) -> Result<()> {
+fn convert_model(args: &Args, dtype: StoredType) -> Result<()> {
+    if let Some(folder) = args.from.as_deref().and_then(pipeline_folder) {
+        anyhow::bail!(
+            "{} is a pipeline of diffusers: it is written by --format single_file",
+            folder.display()
+        );
+    }
+    let form = match args.format {
+        FormatArg::OpenClip => CheckpointFormat::OpenClip,
+        FormatArg::Openai => CheckpointFormat::Openai,
+        FormatArg::Hf | FormatArg::SingleFile => CheckpointFormat::Hf,
+    };
     let read = |model: &str| {
         ModelConverter::read(model, args.resolution).with_context(|| format!("cannot open the model {model}"))
     };
@@ -153,6 +225,10 @@ fn refuse_options_of_clips(model: &str, args: &Args, dtype: StoredType) -> Resul
         dtype != StoredType::Int8,
         "--int8 is for a CLIP or a tower: `--dtype bf16` halves this model"
     );
+    refuse_resolution(model, args)
+}
+
+fn refuse_resolution(model: &str, args: &Args) -> Result<()> {
     anyhow::ensure!(args.resolution.is_none(), "--resolution is for a CLIP or a tower: this is {model}");
     Ok(())
 }

@@ -22,8 +22,8 @@ pub struct Args {
 }
 
 /// The help of `--model` for diffusion models.
-pub const MODEL_HELP: &str =
-    "The model: a folder as diffusers saves a pipeline (with model_index.json), or a hub name";
+pub const MODEL_HELP: &str = "The model: a folder as diffusers saves a pipeline (with model_index.json), a \
+    hub name, or a checkpoint of SD 1 or XL in one file";
 
 pub fn run(args: &Args) -> Result<()> {
     images::run(&args.images, &args.images.options(), None)

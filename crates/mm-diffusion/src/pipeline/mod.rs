@@ -7,6 +7,7 @@ mod guidance;
 mod images;
 mod open;
 mod options;
+mod parts;
 mod sample;
 mod save;
 
@@ -18,3 +19,4 @@ pub use sample::StepProgress;
 pub(crate) use denoiser::Denoiser;
 pub(crate) use images::{enlarged, gray, to_pictures, to_pixel_values};
 pub(crate) use open::{Family, INDEX_FILE, LATENT_CLASS, PIXEL_CLASS, WEIGHTS};
+pub(crate) use save::make_folder;

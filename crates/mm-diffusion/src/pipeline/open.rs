@@ -1,20 +1,15 @@
 //! Opening of a diffusers folder.
 
 use super::Denoiser;
+use super::parts::PartSource;
 use crate::lora::{Component, ComponentModules, LoraFile, LoraReport};
 use crate::objective::FlowPrediction;
 use crate::schedulers::{SchedulerConfig, SchedulerKind};
-use crate::sd3::{Sd3Config, Sd3Transformer};
-use crate::text::{
-    ClipTextEncoder, T5TextEncoder, TextEncoders, TextRules, build_below, rename_text_weights,
-};
-use crate::unet::{UNet, UNetConfig};
-use crate::vae::{Vae, VaeConfig};
+use crate::text::{ClipTextEncoder, T5TextEncoder, TextEncoders, TextRules, rename_text_weights};
+use crate::vae::Vae;
 use crate::{Error, Result};
+use mm_core::OpenOptions;
 use mm_core::checkpoint::{TensorLayout, Weights};
-use mm_core::hf::HfFolder;
-use mm_core::{OpenOptions, hub, read_json};
-use mm_text::Tokenizer;
 use serde_json::Value;
 use std::path::PathBuf;
 use tch::Device;
@@ -66,7 +61,7 @@ const CLASSES: [(&str, Family); 13] = [
 ];
 
 impl Family {
-    fn of(class: &str) -> Result<Self, String> {
+    pub(super) fn of(class: &str) -> Result<Self, String> {
         CLASSES.iter().find(|(name, _)| *name == class).map(|&(_, family)| family).ok_or_else(|| {
             let known: Vec<&str> = CLASSES.iter().map(|&(name, _)| name).collect();
             format!("_class_name {class} is not offered: {}", known.join(", "))
@@ -81,7 +76,7 @@ impl Family {
         }
     }
 
-    fn has_two_clips(self) -> bool {
+    pub(super) fn has_two_clips(self) -> bool {
         matches!(self, Self::Sdxl | Self::Sd3)
     }
 
@@ -130,7 +125,9 @@ pub struct DiffusionPipeline {
 }
 
 impl DiffusionPipeline {
-    /// Opens the diffusers folder `model`, a path or a hub name, or a checkpoint of a training run.
+    /// Opens the diffusers folder `model`, a path or a hub name, a checkpoint of a training run, or a
+    /// checkpoint of SD 1 or XL in one file, which is read as [`SingleFile`](crate::single_file::SingleFile)
+    /// says.
     ///
     /// # Errors
     /// A part is missing or damaged, the class is not offered, a LoRA does not fit, or the device is not
@@ -148,12 +145,11 @@ impl DiffusionPipeline {
     /// As [`DiffusionPipeline::open`], as it is stored and with its variables in `vs`, each below the name of
     /// its part.
     pub(crate) fn load(model: &str, options: &PipelineOptions, vs: &VarStore) -> Result<Self> {
-        let folder = PartFolder::open(model)?;
+        let folder = PartSource::open(model)?;
         let index = &folder.index;
         let (part, component) = folder.family.denoiser();
         let two_clips = folder.family.has_two_clips();
-        let mut scheduler =
-            SchedulerConfig::read(&folder.path.join("scheduler").join("scheduler_config.json"))?;
+        let mut scheduler = folder.scheduler()?;
         if let Some(kind) = options.scheduler {
             scheduler = scheduler.with_kind(kind)?;
         }
@@ -187,7 +183,7 @@ impl DiffusionPipeline {
 
         let denoiser = folder.denoiser(&mut weights, vs)?;
         let mut encoders = texts.iter().zip(&mut text_weights).map(|((part, tokenizer, _), weights)| {
-            let tokenizer = Tokenizer::from_dir(&folder.path.join(tokenizer))?;
+            let tokenizer = folder.tokenizer(tokenizer)?;
             let config = folder.config(part)?;
             ClipTextEncoder::load(vs, part, &config, tokenizer, weights, &folder.layout(TensorLayout::HF))
         });
@@ -273,96 +269,6 @@ fn override_settings(scheduler: &mut SchedulerConfig) -> Result<()> {
         scheduler.set("clip_sample", false)?;
     }
     Ok(())
-}
-
-/// The folder of a pipeline, or of a checkpoint, whose weights are in one file and stored as they are.
-struct PartFolder {
-    path: PathBuf,
-    index: Value,
-    family: Family,
-    is_checkpoint: bool,
-}
-
-impl PartFolder {
-    fn open(model: &str) -> Result<Self> {
-        let path = hub::resolve(model)?;
-        let index_file = path.join(INDEX_FILE);
-        if !index_file.exists() {
-            let problem = format!("has no {INDEX_FILE}: it is no folder of a diffusers pipeline");
-            return Err(Error::folder(&path, problem));
-        }
-        let index: Value = read_json(&index_file)?;
-        let class = index["_class_name"].as_str().unwrap_or_default();
-        let family = Family::of(class).map_err(|problem| Error::folder(&index_file, problem))?;
-        let is_checkpoint = HfFolder::at(&path).is_checkpoint();
-        let folder = Self { path, index, family, is_checkpoint };
-        let mut parts = vec![family.denoiser().0, "scheduler", "text_encoder", "tokenizer"];
-        if family.has_two_clips() {
-            parts.extend(["text_encoder_2", "tokenizer_2"]);
-        }
-        parts.extend(folder.has_vae().then_some("vae"));
-        match parts.iter().find(|part| !folder.path.join(part).is_dir()) {
-            Some(part) => Err(Error::folder(&folder.path, format!("has no {part}/: copy the folder again"))),
-            None => Ok(folder),
-        }
-    }
-
-    /// Whether the index has the part.
-    fn has(&self, part: &str) -> bool {
-        !self.index[part][1].is_null()
-    }
-
-    fn has_vae(&self) -> bool {
-        self.family != Family::Pixel || self.has("vae")
-    }
-
-    fn config(&self, part: &str) -> Result<Value> {
-        Ok(HfFolder::at(self.path.join(part)).config()?)
-    }
-
-    /// The weights of the part under its own names.
-    fn weights(&self, part: &str, stem: &str) -> Result<Weights> {
-        if !self.is_checkpoint {
-            return Ok(HfFolder::at(self.path.join(part)).weights(stem)?);
-        }
-        let prefix = format!("{part}.");
-        let mut weights = HfFolder::at(&self.path).checkpoint_weights(true)?;
-        weights.retain(|name| name.starts_with(&prefix));
-        weights.rename(|name| name.trim_start_matches(&prefix).to_owned());
-        Ok(weights)
-    }
-
-    /// How weights are stored: by `layout`, in a checkpoint as they are.
-    fn layout(&self, layout: TensorLayout) -> TensorLayout {
-        if self.is_checkpoint { TensorLayout::AS_IS } else { layout }
-    }
-
-    fn denoiser(&self, weights: &mut Weights, vs: &VarStore) -> Result<Denoiser> {
-        let (part, component) = self.family.denoiser();
-        let config = self.config(part)?;
-        Ok(match component {
-            Component::Transformer => {
-                let config = Sd3Config::from_hf(&config)?;
-                let layout = self.layout(Sd3Transformer::LAYOUT);
-                let make = |path: &tch::nn::Path| Sd3Transformer::new(path, &config);
-                Denoiser::Transformer(Box::new(build_below(vs, part, weights, &layout, make)?))
-            }
-            _ => {
-                let config = UNetConfig::from_hf(&config)?;
-                let layout = self.layout(UNet::LAYOUT);
-                let make = |path: &tch::nn::Path| UNet::new(path, &config);
-                Denoiser::UNet(Box::new(build_below(vs, part, weights, &layout, make)?))
-            }
-        })
-    }
-
-    fn vae(&self, vs: &VarStore) -> Result<Vae> {
-        let config = VaeConfig::from_hf(&self.config("vae")?)?;
-        let mut weights = self.weights("vae", WEIGHTS)?;
-        Vae::rename_old_attention(&mut weights);
-        let layout = self.layout(Vae::LAYOUT);
-        build_below(vs, "vae", &mut weights, &layout, |path| Vae::new(path, &config))
-    }
 }
 
 fn rules(family: Family, index: &Value, denoiser: &Denoiser) -> TextRules {

@@ -26,11 +26,11 @@ impl DiffusionPipeline {
             Denoiser::UNet(unet) => unet.config().to_hf(),
             Denoiser::Transformer(transformer) => transformer.config().to_hf(),
         };
-        write_json(&make(&folder.join(part))?.join(CONFIG_FILE), &config)?;
+        write_json(&make_folder(&folder.join(part))?.join(CONFIG_FILE), &config)?;
         if let Some(vae) = &self.vae {
-            write_json(&make(&folder.join("vae"))?.join(CONFIG_FILE), &vae.config().to_hf())?;
+            write_json(&make_folder(&folder.join("vae"))?.join(CONFIG_FILE), &vae.config().to_hf())?;
         }
-        let scheduler = make(&folder.join("scheduler"))?.join("scheduler_config.json");
+        let scheduler = make_folder(&folder.join("scheduler"))?.join("scheduler_config.json");
         write_json(&scheduler, &self.scheduler.to_json())?;
         for (part, tokenizer, encoder) in self.text_parts() {
             let (bos, pad) = (encoder.tokenizer.bos_id(), encoder.tokenizer.pad_id());
@@ -38,8 +38,10 @@ impl DiffusionPipeline {
             let class =
                 if encoder.projection.is_some() { "CLIPTextModelWithProjection" } else { "CLIPTextModel" };
             config["architectures"] = json!([class]);
-            write_json(&make(&folder.join(part))?.join(CONFIG_FILE), &config)?;
-            encoder.tokenizer.save(make(&folder.join(tokenizer))?, &["input_ids", "attention_mask"])?;
+            write_json(&make_folder(&folder.join(part))?.join(CONFIG_FILE), &config)?;
+            encoder
+                .tokenizer
+                .save(make_folder(&folder.join(tokenizer))?, &["input_ids", "attention_mask"])?;
         }
         Ok(())
     }
@@ -122,7 +124,7 @@ impl DiffusionPipeline {
 }
 
 /// Makes the folder `folder`.
-fn make(folder: &Path) -> Result<&Path> {
+pub(crate) fn make_folder(folder: &Path) -> Result<&Path> {
     fs::create_dir_all(folder).map_err(|source| Error::from(mm_core::Error::io("make", folder, source)))?;
     Ok(folder)
 }

@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// The width of an attention head, but for SD 1's U-Net.
-const HEAD: usize = 64;
+pub(super) const HEAD: usize = 64;
+
+/// The activation of SDXL's second text encoder.
+pub(super) const SECOND_ACTIVATION: &str = "gelu";
 
 /// SD 1's U-Net has this number of heads at every width.
 const SD1_HEADS: usize = 8;
@@ -116,7 +119,7 @@ impl SingleFile {
     /// # Errors
     /// As [`SingleFile::text_encoder`].
     pub fn text_encoder_config(&self) -> Result<Value> {
-        let act = if self.kind.family == Family::Sd2 { "gelu" } else { "quick_gelu" };
+        let act = self.kind.family.activation();
         text_config(&self.text_encoder()?, "CLIPTextModel", act).map_err(|problem| self.bad(problem))
     }
 
@@ -126,7 +129,8 @@ impl SingleFile {
     /// As [`SingleFile::text_encoder_2`].
     pub fn text_encoder_2_config(&self) -> Result<Value> {
         let weights = self.text_encoder_2()?;
-        text_config(&weights, "CLIPTextModelWithProjection", "gelu").map_err(|problem| self.bad(problem))
+        text_config(&weights, "CLIPTextModelWithProjection", SECOND_ACTIVATION)
+            .map_err(|problem| self.bad(problem))
     }
 
     /// The config of the folder `scheduler`, with `prediction_type` "epsilon" or "v_prediction". SD 1 and
@@ -140,17 +144,13 @@ impl SingleFile {
             Some(given @ ("epsilon" | "v_prediction")) => given,
             Some(given) => return Err(Error::Scheduler(format!("prediction_type {given:?}: it is {ask}"))),
             None if family == Family::Sd2 => {
-                return Err(self.bad(format!("the weights of SD 2 do not show what they predict: say {ask}")));
+                let say = format!("say {ask}, as mm convert does by --prediction");
+                return Err(self.bad(format!("the weights of SD 2 do not show what they predict: {say}")));
             }
             None => "epsilon",
         };
-        let class = match family {
-            Family::Sd1 => "PNDMScheduler",
-            Family::Sd2 => "DDIMScheduler",
-            Family::Sdxl => "EulerDiscreteScheduler",
-        };
         Ok(json!({
-            "_class_name": class,
+            "_class_name": self.scheduler_class(),
             "num_train_timesteps": 1000,
             "beta_start": 0.00085,
             "beta_end": 0.012,
@@ -162,6 +162,15 @@ impl SingleFile {
             "timestep_spacing": "leading",
             "prediction_type": prediction_type,
         }))
+    }
+
+    /// The class of diffusers' scheduler.
+    pub(super) fn scheduler_class(&self) -> &'static str {
+        match self.kind.family {
+            Family::Sd1 => "PNDMScheduler",
+            Family::Sd2 => "DDIMScheduler",
+            Family::Sdxl => "EulerDiscreteScheduler",
+        }
     }
 
     /// The class of diffusers' pipeline.

@@ -25,6 +25,13 @@ pub enum Family {
     Sdxl,
 }
 
+impl Family {
+    /// The activation of the (first) text encoder: OpenAI's CLIP has another than open_clip's.
+    pub(super) fn activation(self) -> &'static str {
+        if self == Self::Sd2 { "gelu" } else { "quick_gelu" }
+    }
+}
+
 /// What the U-Net reads beside the noisy latents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {

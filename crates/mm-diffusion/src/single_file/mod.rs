@@ -14,16 +14,19 @@
 //! # Ok::<(), mm_diffusion::Error>(())
 //! ```
 //!
-//! `write_single_file` is the way back. A new family is a variant of [`Family`], its prefixes in `kind.rs`
-//! and its constants in `config.rs`.
+//! [`SingleFile::write_folder`] writes the folder, and [`single_file_of_folder`] is the way back. A new
+//! family is a variant of [`Family`], its prefixes in `kind.rs` and its constants in `config.rs`.
 
 mod config;
+mod folder;
+mod from_folder;
 mod kind;
 mod names;
 mod open_clip;
 mod parts;
 mod write;
 
+pub use from_folder::single_file_of_folder;
 pub use kind::{Family, Kind, Variant};
 pub(crate) use names::UnetNames;
 pub use write::{DiffusersParts, write_single_file};

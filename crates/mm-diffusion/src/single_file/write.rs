@@ -30,6 +30,11 @@ pub struct DiffusersParts<'a> {
 /// A part has a tensor that is not of its family or not finite, SDXL's second text encoder is missing, or the
 /// file cannot be written.
 pub fn write_single_file(file: &Path, family: Family, parts: DiffusersParts, kind: Kind) -> Result<()> {
+    Ok(write(file, &tensors(family, parts, kind)?)?)
+}
+
+/// The tensors of the file.
+pub(super) fn tensors(family: Family, parts: DiffusersParts, kind: Kind) -> Result<Vec<(String, Tensor)>> {
     let mut tensors = Vec::new();
     let listed = |weights: &Weights| -> Vec<String> {
         let names = weights.list().into_iter().map(|tensor| tensor.name);
@@ -74,7 +79,7 @@ pub fn write_single_file(file: &Path, family: Family, parts: DiffusersParts, kin
             tensors.extend(open_clip(OPEN_CLIP_SDXL, second, listed, kind)?);
         }
     }
-    Ok(write(file, &tensors)?)
+    Ok(tensors)
 }
 
 /// The name of a text model's tensor with the prefix that transformers 5 leaves out.

@@ -237,6 +237,16 @@ impl Tokenizer {
         Ok(self)
     }
 
+    /// The same tokenizer with `token` for padding.
+    ///
+    /// # Errors
+    /// The vocabulary does not have it.
+    pub fn with_pad_token(mut self, token: &str) -> Result<Self> {
+        let missing = || Error::Tokenizer(format!("the vocabulary has no {token:?} for padding"));
+        self.pad = self.inner.token_to_id(token).ok_or_else(missing)?;
+        Ok(self)
+    }
+
     /// Token ids of `text`, from begin to end token. A text over the context length is cut, keeps the end
     /// token and is counted in [`Tokenizer::over_long`].
     ///
