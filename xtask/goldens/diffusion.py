@@ -14,6 +14,8 @@ settings), `sd2` (v-prediction, linear projections, heads by block), `sdxl`, `sd
   of the output minus "unet.target") and the gradients "unet.grad.<weight>"; "vae.*" are an image, its
   latents' "mean" and "logvar", the "decoded" mean, and that in tiles ("tiled").
 
+`inversions` has textual inversions for sd1 and sdxl, with their cases and latents as above.
+
 Every image has a generator of its own: image i of a case is drawn from seeds[i]. The images to edit are
 image.png and mask.png of the folder `images`.
 """
@@ -27,6 +29,7 @@ import open_clip.tokenizer
 import torch
 import transformers
 from PIL import Image, ImageDraw
+from safetensors.torch import save_file
 
 from shared.models import save_expected, spread, write_json
 from shared.script import begin
@@ -466,6 +469,43 @@ def others(out, image, mask):
     finish(out, "lcm", pipe, expected, cases)
 
 
+def inversions(out):
+    """Runs of saved pipelines with new tokens of one and of two vectors."""
+    folder = out / "inversions"
+    folder.mkdir()
+    one, two = 0.5 * draws(71, 16), 0.5 * draws(72, 2, 16)
+    xl = {"clip_l": 0.5 * draws(73, 2, 16), "clip_g": 0.5 * draws(74, 2, 8)}
+    save_file({"<ring>": one}, folder / "one.safetensors")
+    save_file({"<two-rings>": two}, folder / "two.safetensors")
+    save_file(xl, folder / "xl.safetensors")
+    expected, cases = {}, {}
+    prompts = ["a red <ring> and <two-rings>", "two <two-rings>,<ring>s"]
+    run_of = dict(prompts=prompts, seeds=[7, 11], steps=4, guidance=6.0, negative="a <two-rings>")
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(out / "sd1")
+    pipe.set_progress_bar_config(disable=True)
+    for name in ["one", "two"]:
+        pipe.load_textual_inversion(str(folder / f"{name}.safetensors"))
+    run(expected, cases, pipe, "sd1", **run_of)
+    pipe = diffusers.StableDiffusionXLPipeline.from_pretrained(out / "sdxl", add_watermarker=False)
+    pipe.set_progress_bar_config(disable=True)
+    for key, tokenizer, encoder in [
+        ("clip_l", pipe.tokenizer, pipe.text_encoder),
+        ("clip_g", pipe.tokenizer_2, pipe.text_encoder_2),
+    ]:
+        pipe.load_textual_inversion(xl[key], token="xl", tokenizer=tokenizer, text_encoder=encoder)
+    run(
+        expected,
+        cases,
+        pipe,
+        "sdxl",
+        **(run_of | {"prompts": ["a red xl", "xl stars"], "negative": "xl"}),
+        height=16,
+        width=24,
+    )
+    save_expected(folder, expected)
+    write_json(folder / "cases.json", cases)
+
+
 def main():
     out = begin(PINNED)
     image, mask = image_files(out / "images")
@@ -474,6 +514,7 @@ def main():
     sdxl(out)
     sd3(out)
     others(out, image, mask)
+    inversions(out)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ pub enum Error {
     #[error("{}", one_line(.0))]
     Request(String),
     /// A LoRA or a textual inversion file does not fit the model.
-    #[error("lora {path}: {}", one_line(problem))]
+    #[error("{path}: {}", one_line(problem))]
     Lora {
         /// The file.
         path: PathBuf,

@@ -24,6 +24,8 @@ pub struct ImageRecord {
     pub seed: u64,
     /// The LoRA files with their weights.
     pub loras: Vec<LoraRecord>,
+    /// The textual inversions.
+    pub embeddings: Vec<EmbeddingRecord>,
     /// Of the model's products.
     pub precision: Precision,
     /// The edited image, where there is one.
@@ -40,6 +42,15 @@ pub struct LoraRecord {
     pub file: String,
     /// Its weight.
     pub weight: f64,
+}
+
+/// A textual inversion of an image.
+#[derive(Clone, Debug, Serialize)]
+pub struct EmbeddingRecord {
+    /// The file's name.
+    pub file: String,
+    /// The token in prompts.
+    pub token: String,
 }
 
 /// What an edit began with.
@@ -80,6 +91,14 @@ impl ImageRecord {
             let loras: Vec<String> =
                 self.loras.iter().map(|lora| format!("{}: {}", lora.file, lora.weight)).collect();
             fields.push(("Loras", loras.join(", ")));
+        }
+        if !self.embeddings.is_empty() {
+            let embeddings: Vec<String> = self
+                .embeddings
+                .iter()
+                .map(|embedding| format!("{}: {}", embedding.file, embedding.token))
+                .collect();
+            fields.push(("Embeddings", embeddings.join(", ")));
         }
         fields.push(("Version", self.program.clone()));
         ImageParameters {
@@ -134,6 +153,10 @@ mod tests {
             negative_prompt: Some("blurry".to_owned()),
             seed: u64::MAX,
             loras: vec![LoraRecord { file: "style.safetensors".to_owned(), weight: 0.8 }],
+            embeddings: vec![EmbeddingRecord {
+                file: "cat.safetensors".to_owned(),
+                token: "<cat>".to_owned(),
+            }],
             precision: Precision::F32,
             edit: Some(EditRecord { image: "a.png".to_owned(), mask: None, exact_steps: false }),
             settings: Settings {
@@ -160,7 +183,8 @@ mod tests {
         let [(_, parameters), (_, json)] = record.texts();
         let expected = "a red star,\non a blue sky\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M, \
             Schedule type: Karras, CFG scale: 7.5, Seed: 18446744073709551615, Size: 512x768, Model: sd1, \
-            Denoising strength: 0.6, Clip skip: 2, Loras: \"style.safetensors: 0.8\", Version: mm 0.1.0";
+            Denoising strength: 0.6, Clip skip: 2, Loras: \"style.safetensors: 0.8\", \
+            Embeddings: \"cat.safetensors: <cat>\", Version: mm 0.1.0";
         assert_eq!(parameters, expected);
         assert_eq!(ImageParameters::parse(&parameters), record.parameters());
         let json: Value = serde_json::from_str(&json).unwrap();

@@ -27,7 +27,7 @@ pub use autoencoder::{
     AutoencoderTask,
 };
 pub use error::{Error, Result};
-pub use image_record::{EditRecord, ImageRecord, LoraRecord, RECORD_KEYWORD};
+pub use image_record::{EditRecord, EmbeddingRecord, ImageRecord, LoraRecord, RECORD_KEYWORD};
 pub use judge::{
     SceneReader, SceneReaderConfig, SceneReaderRunConfig, SceneReaderTask, SceneVerdict, SeenObject, judge,
 };
@@ -40,7 +40,7 @@ pub use pipeline::{
 pub use sd3::{QkNorm, Sd3Condition, Sd3Config, Sd3Transformer};
 pub use task::{
     BucketsConfig, CacheConfig, DiffusionBatch, DiffusionItem, DiffusionRunConfig, DiffusionTask,
-    InputConfig, ModelConfig, ObjectiveConfig, SampleConfig,
+    InputConfig, InversionPrompts, ModelConfig, ObjectiveConfig, SampleConfig, TextualInversionConfig,
 };
 pub use unet::{AddedConditions, TextKeyValues, UNet, UNetConfig, UNetInputs};
 pub use vae::{LatentDistribution, Vae, VaeConfig};

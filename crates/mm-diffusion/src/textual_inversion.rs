@@ -6,6 +6,7 @@
 
 use crate::{Error, Result};
 use mm_core::checkpoint::{Weights, write};
+use std::borrow::Cow;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
@@ -13,7 +14,7 @@ use tch::{Kind, Tensor};
 const SDXL_KEYS: [&str; 2] = ["clip_l", "clip_g"];
 
 /// Far more vectors than a prompt has room for.
-const MAX_VECTORS: i64 = 1024;
+pub(crate) const MAX_VECTORS: i64 = 1024;
 
 /// The vectors of a new token.
 #[derive(Debug)]
@@ -128,24 +129,40 @@ impl TextualInversion {
         self.vectors_2.as_ref()
     }
 
-    /// `prompt` with every occurrence of the token replaced by the tokens of all vectors. A token that is
-    /// followed by `_` and a digit is one of those already.
+    /// `prompt` with every occurrence of the token replaced by the tokens of all vectors, as diffusers'
+    /// `maybe_convert_prompt` does. One that is numbered already stays.
     pub fn expand(&self, prompt: &str) -> String {
-        let tokens = self.tokens();
-        if tokens.len() == 1 {
-            return prompt.to_owned();
-        }
-        let expanded = tokens.join(" ");
-        let mut pieces = prompt.split(&self.token);
-        let mut result = pieces.next().unwrap_or_default().to_owned();
-        for piece in pieces {
-            let is_numbered =
-                piece.strip_prefix('_').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-            result.push_str(if is_numbered { &self.token } else { &expanded });
-            result.push_str(piece);
-        }
-        result
+        expand(&[self.tokens()], prompt).into_owned()
     }
+}
+
+/// `prompt` with each first token of `inversions` replaced by all of its inversion. At every place the
+/// longest token counts, as in tokenizers.
+pub(crate) fn expand<'a>(inversions: &[Vec<String>], prompt: &'a str) -> Cow<'a, str> {
+    if inversions.iter().all(|tokens| tokens.len() < 2) {
+        return prompt.into();
+    }
+    let (mut expanded, mut rest) = (String::new(), prompt);
+    while let Some(character) = rest.chars().next() {
+        let tokens = inversions.iter().flat_map(|tokens| tokens.iter().map(move |token| (token, tokens)));
+        let found = tokens.filter(|(token, _)| rest.starts_with(token.as_str()));
+        let length = match found.max_by_key(|(token, _)| token.len()) {
+            Some((token, tokens)) if *token == tokens[0] => {
+                expanded.push_str(&tokens.join(" "));
+                token.len()
+            }
+            Some((token, _)) => {
+                expanded.push_str(token);
+                token.len()
+            }
+            None => {
+                expanded.push(character);
+                character.len_utf8()
+            }
+        };
+        rest = &rest[length..];
+    }
+    expanded.into()
 }
 
 /// `vectors` as `[n, d]` in f32.

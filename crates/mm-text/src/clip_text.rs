@@ -231,6 +231,8 @@ impl TextTowerSpec for ClipTextConfig {
 #[derive(Debug)]
 pub struct ClipText {
     token_embedding: Embedding,
+    /// The first id of tokens that were added, and their vectors `[n, D]`.
+    new_tokens: Option<(i64, Tensor)>,
     position_embedding: Embedding,
     encoder: Transformer,
     final_layer_norm: LayerNorm,
@@ -274,6 +276,7 @@ impl ClipText {
                 width,
                 0.02,
             ),
+            new_tokens: None,
             position_embedding: Embedding::new(&(&embeddings / "position_embedding"), positions, width, 0.01),
             encoder: Transformer::new(
                 &(path / "encoder" / "layers"),
@@ -344,15 +347,62 @@ impl ClipText {
         self.final_layer_norm.forward(&self.encoder.forward_at(self.embed(input_ids), mask, positions))
     }
 
+    /// The table of tokens, `[vocab_size, hidden_size]`, without those that were added.
+    pub fn token_table(&self) -> &Tensor {
+        self.token_embedding.weight()
+    }
+
+    /// Adds tokens, of which the first has the id `first_id`, with `vectors` `[n, hidden_size]`, which may
+    /// train: the table stays as it is. They take the place of rows of the table that no token has.
+    ///
+    /// # Errors
+    /// `vectors` have another width, or the ids do not follow those of the table and of tokens added before.
+    pub fn add_tokens(&mut self, first_id: i64, vectors: &Tensor) -> Result<()> {
+        let (rows, width) = self.token_embedding.weight().size2()?;
+        match vectors.size()[..] {
+            [_, own] if own == width => {}
+            _ => {
+                let size = vectors.size();
+                return Err(Error::Config(format!(
+                    "vectors of new tokens are {size:?}: the text encoder needs [n, {width}]"
+                )));
+            }
+        }
+        let (first, next, vectors) = match &self.new_tokens {
+            Some((first, before)) => {
+                (*first, first + before.size()[0], Tensor::f_cat(&[before, vectors], 0)?)
+            }
+            None => (first_id, first_id, vectors.shallow_clone()),
+        };
+        if first_id != next || !(1..=rows).contains(&first) {
+            return Err(Error::Config(format!(
+                "a new token has the id {first_id}, and the table {rows} rows: ids must follow each other"
+            )));
+        }
+        self.new_tokens = Some((first, vectors));
+        Ok(())
+    }
+
     /// Maps `[B, L]` to `[B, L, D]`.
     fn embed(&self, input_ids: &Tensor) -> Tensor {
         let places = self.position_embedding.first(input_ids.size()[1]); // [L, D]
-        self.token_embedding.forward(input_ids) + places
+        let words = match &self.new_tokens {
+            None => self.token_embedding.forward(input_ids),
+            Some((first, vectors)) => {
+                let old = self.token_embedding.forward(&input_ids.clamp_max(*first - 1));
+                let new = Tensor::embedding(vectors, &(input_ids - *first).clamp_min(0), -1, false, false);
+                new.where_self(&input_ids.ge(*first).unsqueeze(-1), &old)
+            }
+        };
+        words + places
     }
 
     /// Prepares for inference in `precision`.
     pub fn pack(&mut self, precision: Precision) {
         self.token_embedding.pack(precision);
+        if let Some((_, vectors)) = &mut self.new_tokens {
+            *vectors = vectors.detach().to_kind(precision.kind());
+        }
         self.position_embedding.pack(precision);
         self.encoder.pack(precision);
         self.final_layer_norm.pack(precision);

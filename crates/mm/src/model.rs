@@ -5,11 +5,10 @@ use clap::{Args, ValueEnum};
 use mm_caption::CaptionPipeline;
 use mm_clip::{ClipPipeline, ImageEmbedder, OpenOptions, TextEmbedder};
 use mm_core::{DeviceConfig, Precision};
-use mm_diffusion::schedulers::SchedulerKind;
 use mm_diffusion::{DiffusionPipeline, PipelineOptions};
 use mm_image::RgbImage;
 use mm_vqa::VqaPipeline;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The model, and how it is opened.
 #[derive(Args)]
@@ -64,14 +63,10 @@ impl ModelArgs {
         named(&self.model, VqaPipeline::open(&self.model, &self.options()))
     }
 
-    /// Opens a diffusion model with another scheduler, where one is named, and with LoRAs and their weights.
-    pub fn open_diffusion(
-        &self,
-        scheduler: Option<SchedulerKind>,
-        loras: &[(PathBuf, f64)],
-    ) -> Result<DiffusionPipeline> {
+    /// Opens a diffusion model as `options` say, on the device and in the precision of these arguments.
+    pub fn open_diffusion(&self, options: PipelineOptions) -> Result<DiffusionPipeline> {
         ensure!(self.resolution.is_none(), "--resolution is not for diffusion models: use --size");
-        let options = PipelineOptions { open: self.options(), scheduler, loras: loras.to_vec() };
+        let options = PipelineOptions { open: self.options(), ..options };
         named(&self.model, DiffusionPipeline::open(&self.model, &options))
     }
 

@@ -5,6 +5,7 @@ use super::images::to_pictures;
 use super::open::DiffusionPipeline;
 use super::options::{GenerateOptions, ImageRequest};
 use super::sample::StepProgress;
+use crate::textual_inversion::expand;
 use crate::{Error, Result};
 use mm_image::{RgbImage, WordAttention};
 use mm_sys::inference_mode;
@@ -87,7 +88,7 @@ impl DiffusionPipeline {
         let picture = to_pictures(&self.decode(&sample, options.tiled_decoding)).remove(0);
         let maps = maps.expect("the maps were given");
         let tokenizer = &self.text.first.tokenizer;
-        let tokens = tokenizer.encode(&request.prompt)?;
+        let tokens = tokenizer.encode(&expand(&self.text.new_tokens, &request.prompt))?;
         let words = tokenizer.words(&[], &tokens)?.into_iter().map(|(word, tokens)| {
             Ok(WordAttention { word, columns: maps.columns as usize, values: maps.mean(&tokens)? })
         });

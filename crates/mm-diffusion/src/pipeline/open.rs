@@ -6,6 +6,7 @@ use crate::lora::{Component, ComponentModules, LoraFile, LoraReport};
 use crate::objective::FlowPrediction;
 use crate::schedulers::{SchedulerConfig, SchedulerKind};
 use crate::text::{ClipTextEncoder, T5TextEncoder, TextEncoders, TextRules, rename_text_weights};
+use crate::textual_inversion::TextualInversion;
 use crate::vae::Vae;
 use crate::{Error, Result};
 use mm_core::OpenOptions;
@@ -106,6 +107,9 @@ pub struct PipelineOptions {
     pub scheduler: Option<SchedulerKind>,
     /// LoRA files or folders, each with its weight.
     pub loras: Vec<(PathBuf, f64)>,
+    /// Files of textual inversions, each with the token that it is in prompts, where that is not the file's
+    /// own.
+    pub embeddings: Vec<(PathBuf, Option<String>)>,
 }
 
 /// A text-to-image model with all its parts, for inference.
@@ -120,6 +124,8 @@ pub struct DiffusionPipeline {
     pub(crate) scheduler: SchedulerConfig,
     pub(crate) device: Device,
     pub(crate) loras: Vec<(PathBuf, f64, LoraReport)>,
+    /// The files of textual inversions with their tokens.
+    pub(crate) embeddings: Vec<(PathBuf, String)>,
     /// Whether the folder has a safety checker.
     pub(crate) has_safety_checker: bool,
 }
@@ -130,8 +136,8 @@ impl DiffusionPipeline {
     /// says.
     ///
     /// # Errors
-    /// A part is missing or damaged, the class is not offered, a LoRA does not fit, or the device is not
-    /// available.
+    /// A part is missing or damaged, the class is not offered, a LoRA or a textual inversion does not fit, or
+    /// the device is not available.
     pub fn open(model: &str, options: &PipelineOptions) -> Result<Self> {
         // The store goes before the weights are laid out again, so that none is in memory twice.
         let mut pipeline = Self::load(model, options, &VarStore::new(options.open.resolve_device()?))?;
@@ -192,7 +198,18 @@ impl DiffusionPipeline {
         let second = encoders.next().transpose()?;
         let t5 = folder.has("text_encoder_3").then(|| T5TextEncoder::open(&folder.path, vs)).transpose()?;
         let vae = folder.has_vae().then(|| folder.vae(vs)).transpose()?;
-        let rules = rules(folder.family, index, &denoiser);
+        let mut text = TextEncoders::new(rules(folder.family, index, &denoiser), first, second, t5);
+        let mut embeddings = Vec::new();
+        for (path, token) in &options.embeddings {
+            let inversion = TextualInversion::open(path, token.as_deref())?;
+            let (tokens, vectors, vectors_2) =
+                (inversion.tokens(), inversion.vectors(), inversion.vectors_2());
+            text = text.with_new_tokens(tokens, vectors, vectors_2).map_err(|error| {
+                let problem = error.to_string();
+                Error::Lora { path: path.clone(), problem }
+            })?;
+            embeddings.push((path.clone(), inversion.token().to_owned()));
+        }
         let prediction = match index.get("prediction") {
             Some(given) => serde_json::from_value(given.clone()).map_err(|error| {
                 Error::folder(&folder.path.join(INDEX_FILE), format!("prediction: {error}"))
@@ -204,10 +221,11 @@ impl DiffusionPipeline {
             prediction,
             denoiser,
             vae,
-            text: TextEncoders { rules, first, second, t5 },
+            text,
             scheduler,
             device: vs.device(),
             loras,
+            embeddings,
             has_safety_checker: folder.has("safety_checker"),
         };
         pipeline.check()?;
@@ -222,6 +240,11 @@ impl DiffusionPipeline {
     /// The LoRAs: file, weight, and what it changes.
     pub fn loras(&self) -> &[(PathBuf, f64, LoraReport)] {
         &self.loras
+    }
+
+    /// The textual inversions: file, and token in prompts.
+    pub fn embeddings(&self) -> &[(PathBuf, String)] {
+        &self.embeddings
     }
 
     /// Whether the folder has a safety checker, which is not applied.

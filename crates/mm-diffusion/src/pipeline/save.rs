@@ -38,6 +38,9 @@ impl DiffusionPipeline {
             let class =
                 if encoder.projection.is_some() { "CLIPTextModelWithProjection" } else { "CLIPTextModel" };
             config["architectures"] = json!([class]);
+            if let Some(width) = encoder.projection_dim {
+                config["projection_dim"] = json!(width);
+            }
             write_json(&make_folder(&folder.join(part))?.join(CONFIG_FILE), &config)?;
             encoder
                 .tokenizer

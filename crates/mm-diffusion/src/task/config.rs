@@ -2,6 +2,7 @@
 
 use super::buckets::BucketsConfig;
 use super::cache::CacheConfig;
+use super::inversion::TextualInversionConfig;
 use crate::objective::{DdpmConfig, FlowConfig};
 use crate::sd3::Sd3Config;
 use mm_clip::TokenizerConfig;
@@ -22,6 +23,9 @@ pub struct DiffusionRunConfig {
     /// Low-rank adapters of the denoiser, which are then all that is trained; none: its weights are trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraConfig>,
+    /// A new token of the text encoders, which is then all that is trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub textual_inversion: Option<TextualInversionConfig>,
     /// The tokenizer of a new text encoder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<TokenizerConfig>,
@@ -219,6 +223,17 @@ impl TaskConfig for DiffusionRunConfig {
         )?;
         self.lora.as_ref().map_or(Ok(()), |lora| lora.validate(file))?;
         let InputConfig { caption_dropout, image_dropout, canonical_share, unmasked_weight, .. } = self.input;
+        if let Some(inversion) = &self.textual_inversion {
+            let needs = "a new token is for a pipeline: set `model.from`".to_owned();
+            check(!is_new, "textual_inversion", needs)?;
+            let both = "trains nothing but the token: leave `[lora]` out".to_owned();
+            check(self.lora.is_none(), "textual_inversion", both)?;
+            let changes = "the states of texts with a new token change: leave `[cache]` out".to_owned();
+            check(self.cache.is_none(), "textual_inversion", changes)?;
+            let dropped = "a prompt without the token teaches nothing: set 0.0".to_owned();
+            check(caption_dropout == 0.0, "input.caption_dropout", dropped)?;
+            inversion.validate(file)?;
+        }
         for (key, share) in [
             ("input.caption_dropout", caption_dropout),
             ("input.image_dropout", image_dropout),

@@ -35,9 +35,10 @@ impl Denoising<'_> {
             let pooled = pooled.as_ref().map(Tensor::shallow_clone);
             return Ok(TextConditions { states: states.shallow_clone(), pooled, mask: None });
         }
-        // Frozen encoders read the text itself: two of them have two tokenizers.
+        // Frozen encoders read the text itself: two of them have two tokenizers. The vectors of a new token
+        // train through them.
         let prompts: Vec<&str> = batch.prompts.iter().map(String::as_str).collect();
-        tch::no_grad(|| self.pipeline.text.encode(&prompts, 0))
+        self.pipeline.text.encode(&prompts, 0)
     }
 
     /// The denoiser's output for noisy images at `timestep` `[B]`.

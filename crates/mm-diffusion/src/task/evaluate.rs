@@ -88,7 +88,7 @@ fn losses(
     let denoising = Denoising { pipeline, objective, input, schedule: schedule.as_ref() };
     let mut own = Vec::new();
     let reader = PictureReader::new(config, pipeline, buckets(config, pipeline)?);
-    let preprocess = preprocess::map(input, pipeline, reader, None);
+    let preprocess = preprocess::map(config, pipeline, reader, None);
     let read = set.for_each_batch(context, preprocess, |items, _| {
         for items in of_one_size(items) {
             let losses = inference_mode(|| -> Result<Tensor> { denoising.losses(&denoising.batch(items)?) })?;

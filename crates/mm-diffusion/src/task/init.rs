@@ -57,7 +57,8 @@ pub(super) fn build(
     let root = format!("{}.", pipeline.family.denoiser().0);
     let trains_text = pipeline.family == Family::Pixel;
     let is_trained = |name: &str| name.starts_with(&root) || (trains_text && !name.starts_with(VAE));
-    let frozen = take_frozen(vs, |name| !is_trained(name));
+    let trains_token = config.textual_inversion.is_some();
+    let frozen = take_frozen(vs, |name| trains_token || !is_trained(name));
     Ok((pipeline, frozen))
 }
 
@@ -97,10 +98,11 @@ fn new(config: &DiffusionRunConfig, context: &TaskContext, vs: &VarStore) -> Res
         prediction: flow.prediction,
         denoiser: Denoiser::Transformer(Box::new(denoiser)),
         vae,
-        text: TextEncoders { rules: TextRules::Masked, first, second: None, t5: None },
+        text: TextEncoders::new(TextRules::Masked, first, None, None),
         scheduler: SchedulerConfig::new(scheduler)?,
         device: vs.device(),
         loras: Vec::new(),
+        embeddings: Vec::new(),
         has_safety_checker: false,
     };
     pipeline.check()?;

@@ -8,6 +8,7 @@ use crate::framing::Framing;
 use crate::objective::Level;
 use crate::pipeline::{Denoiser, DiffusionPipeline};
 use crate::text::TextRules;
+use crate::textual_inversion::expand;
 use crate::{Error, Result};
 use mm_data::{Fault, Map, Sample, SampleRng};
 use mm_text::Tokenizer;
@@ -95,22 +96,30 @@ impl PictureReader {
 
 /// Reads the images or their latents, encodes one prompt, and draws what is random.
 pub(super) fn map(
-    input: &InputConfig,
+    config: &DiffusionRunConfig,
     pipeline: &DiffusionPipeline,
     reader: PictureReader,
     cache: Option<Arc<Cache>>,
 ) -> Map<DiffusionItem> {
-    let InputConfig { caption_dropout, image_dropout, canonical_share, .. } = *input;
+    let InputConfig { caption_dropout, image_dropout, canonical_share, .. } = config.input;
     let trains_text = pipeline.text.rules == TextRules::Masked;
     let tokenizer: Arc<Tokenizer> = Arc::clone(&pipeline.text.first.tokenizer);
+    let (inversion, new_tokens) = (config.textual_inversion.clone(), pipeline.text.new_tokens.clone());
     Arc::new(move |sample: &Sample, rng: &mut SampleRng| {
         let caption = sample.draw_caption(canonical_share, rng).map(str::to_owned);
         let (drops_caption, drops_image) =
             (rng.random::<f64>() < caption_dropout, rng.random::<f64>() < image_dropout);
         let level = Level { uniform: rng.random(), normal: standard_normal(rng) };
         let noise_seed = rng.random();
-        let missing = || mm_data::Error::bad(Fault::NoCaption, "no caption");
-        let prompt = sample.instruction.clone().or(caption).ok_or_else(missing)?;
+        let (prompt, missing) = match (&sample.instruction, &inversion) {
+            (Some(instruction), _) => (Some(instruction.clone()), "no instruction".to_owned()),
+            (None, Some(inversion)) => {
+                let missing = format!("no caption with {}", inversion.token);
+                (inversion.drawn_prompt(rng.random(), caption), missing)
+            }
+            (None, None) => (caption, "no caption".to_owned()),
+        };
+        let prompt = prompt.ok_or_else(|| mm_data::Error::bad(Fault::NoCaption, missing))?;
         let mut pictures = match &cache {
             Some(cache) => cache.pictures(&sample.key)?,
             None => reader.read(sample, !drops_image)?,
@@ -118,7 +127,7 @@ pub(super) fn map(
         pictures.source = pictures.source.filter(|_| !drops_image);
         let prompt = if drops_caption { String::new() } else { prompt };
         let unreadable = |error: mm_text::Error| mm_data::Error::bad(Fault::Text, error.to_string());
-        let (token_ids, is_cut) = tokenizer.encode_and_tell(&prompt).map_err(unreadable)?;
+        let (token_ids, is_cut) = tokenizer.encode_and_tell(&expand(&new_tokens, &prompt)).map_err(unreadable)?;
         let text = cache.as_ref().filter(|_| !trains_text).map(|cache| cache.text(&prompt)).transpose()?;
         Ok(DiffusionItem { pictures, prompt, token_ids, is_cut, text, noise_seed, level })
     })

@@ -45,7 +45,10 @@ pub(super) fn prompts(config: &DiffusionRunConfig, set: &EvalSet) -> Result<Vec<
                 let edit = [before.decode(set.background)?, after.decode(set.background)?];
                 (Some(instruction.clone()), Some(edit))
             }
-            None => (sample.captions.first().cloned(), None),
+            None => {
+                let template = config.textual_inversion.as_ref().and_then(|config| config.prompt(index));
+                (template.or_else(|| sample.captions.first().cloned()), None)
+            }
         };
         prompts.extend(text.map(|text| Prompt { text, edit, scene: sample.scene.clone() }));
     }

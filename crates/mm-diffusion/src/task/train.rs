@@ -5,6 +5,7 @@ use super::config::{DiffusionRunConfig, InputConfig, ObjectiveConfig};
 use super::denoising::Denoising;
 use super::evaluate::evaluate;
 use super::init;
+use super::inversion::Inversion;
 use super::item::{DiffusionBatch, DiffusionItem};
 use super::preprocess::{self, PictureReader, buckets};
 use crate::pipeline::{Denoiser, DiffusionPipeline, Family, PipelineOptions};
@@ -26,6 +27,8 @@ pub struct DiffusionTask {
     frozen: VarStore,
     /// The adapters that are trained in place of the weights, with `[lora]`.
     lora: Option<Lora>,
+    /// The vectors of a new token, which are all that is trained with `[textual_inversion]`.
+    inversion: Option<Inversion>,
     /// The folder or hub name that the model comes from.
     base: Option<String>,
     pipeline: DiffusionPipeline,
@@ -42,7 +45,12 @@ impl DiffusionTask {
     fn build(config: &DiffusionRunConfig, context: &TaskContext) -> crate::Result<Self> {
         let vs = VarStore::new(context.device);
         let (built, linears) = record_linears(|| init::build(config, context, &vs));
-        let (pipeline, frozen) = built?;
+        let (mut pipeline, frozen) = built?;
+        let mut inversion = None;
+        if let Some(config) = &config.textual_inversion {
+            let (attached, extended) = Inversion::attach(config, pipeline)?;
+            (inversion, pipeline) = (Some(attached), extended);
+        }
         let lora = config
             .lora
             .as_ref()
@@ -71,10 +79,22 @@ impl DiffusionTask {
         let reader = PictureReader::new(config, &pipeline, buckets);
         let cache = config.cache.as_ref();
         let cache = cache.map(|cache| cache::open(cache, config, &pipeline, &reader, context)).transpose()?;
-        let preprocess = preprocess::map(&config.input, &pipeline, reader, cache);
+        let preprocess = preprocess::map(config, &pipeline, reader, cache);
         let (base, objective, input) =
             (config.model.from.clone(), config.objective.clone(), config.input.clone());
-        Ok(Self { vs, frozen, lora, base, pipeline, objective, input, groups, schedule, preprocess })
+        Ok(Self {
+            vs,
+            frozen,
+            lora,
+            inversion,
+            base,
+            pipeline,
+            objective,
+            input,
+            groups,
+            schedule,
+            preprocess,
+        })
     }
 
     fn denoising(&self) -> Denoising<'_> {
@@ -96,7 +116,11 @@ impl Task for DiffusionTask {
     }
 
     fn variables(&self) -> &VarStore {
-        self.lora.as_ref().map_or(&self.vs, Lora::variables)
+        match (&self.inversion, &self.lora) {
+            (Some(inversion), _) => inversion.variables(),
+            (None, Some(lora)) => lora.variables(),
+            (None, None) => &self.vs,
+        }
     }
 
     fn frozen(&self) -> Option<&VarStore> {
@@ -152,7 +176,11 @@ impl Task for DiffusionTask {
     fn save_model(&self, folder: &Path) -> Result<()> {
         let Some(lora) = &self.lora else {
             let variables = [&self.vs, &self.frozen].into_iter().flat_map(|vs| vs.variables()).collect();
-            return Ok(self.pipeline.save(variables, folder)?);
+            let Some(inversion) = &self.inversion else {
+                return Ok(self.pipeline.save(variables, folder)?);
+            };
+            self.pipeline.save(inversion.added_to(&self.pipeline, variables)?, folder)?;
+            return Ok(inversion.save(folder)?);
         };
         let mut variables = lora.merged_variables(&self.vs);
         variables.extend(self.frozen.variables());
@@ -161,6 +189,10 @@ impl Task for DiffusionTask {
     }
 
     fn describe_checkpoint(&self, folder: &Path) -> Result<()> {
+        if let Some(inversion) = &self.inversion {
+            // Without the model it does not open as a pipeline, but with it by `--embedding`.
+            return Ok(inversion.save(folder)?);
+        }
         match &self.lora {
             // The weights of the checkpoint are those of the adapters: it does not open as a pipeline.
             Some(lora) => Ok(lora.save_config(folder, self.base.as_deref())?),

@@ -20,9 +20,11 @@ use tch::{Device, Tensor};
 pub(crate) struct ClipTextEncoder {
     pub model: ClipText,
     pub projection: Option<Linear>,
+    /// Width of the projection's output.
+    pub projection_dim: Option<i64>,
     pub tokenizer: Arc<Tokenizer>,
     pub config: ClipTextConfig,
-    device: Device,
+    pub device: Device,
 }
 
 /// The states of some prompts.
@@ -47,7 +49,7 @@ impl ClipTextEncoder {
         weights: &mut Weights,
         layout: &TensorLayout,
     ) -> Result<Self> {
-        let projects = weights.shape("text_projection.weight").map(|shape| shape[0] as i64);
+        let projection_dim = weights.shape("text_projection.weight").map(|shape| shape[0] as i64);
         let config = ClipTextConfig::from_hf(config, ClipTextVariant::Clip)?;
         if tokenizer.vocab_size() as i64 > config.vocab_size {
             let (ids, rows) = (tokenizer.vocab_size(), config.vocab_size);
@@ -57,12 +59,13 @@ impl ClipTextEncoder {
         let tokenizer = tokenizer.within(config.max_position_embeddings as usize)?;
         let (model, projection) = build_below(vs, part, weights, layout, |path| {
             let model = ClipText::new(&(path / "text_model"), &config)?;
-            let projection = projects.map(|width| {
+            let projection = projection_dim.map(|width| {
                 Linear::without_bias(&(path / "text_projection"), config.hidden_size, width, 0.02)
             });
             Ok((model, projection))
         })?;
-        Ok(Self { model, projection, tokenizer: Arc::new(tokenizer), config, device: vs.device() })
+        let (tokenizer, device) = (Arc::new(tokenizer), vs.device());
+        Ok(Self { model, projection, projection_dim, tokenizer, config, device })
     }
 
     /// A new model below `part` of `vs`, for texts of `tokenizer`.
@@ -75,7 +78,8 @@ impl ClipTextEncoder {
         let tokenizer = tokenizer.within(config.max_position_embeddings as usize)?;
         let model = ClipText::new(&(vs.root() / part / "text_model"), config)?;
         let (tokenizer, device) = (Arc::new(tokenizer), vs.device());
-        Ok(Self { model, projection: None, tokenizer, config: config.clone(), device })
+        let config = config.clone();
+        Ok(Self { model, projection: None, projection_dim: None, tokenizer, config, device })
     }
 
     /// The states of `prompts`, padded as `padding` says. A prompt that is too long is cut: see

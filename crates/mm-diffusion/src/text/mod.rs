@@ -1,6 +1,7 @@
 //! The text encoders of a pipeline, and what a denoiser reads of a prompt.
 
 mod encoder;
+mod new_tokens;
 mod prompts;
 
 pub(crate) use encoder::{ClipTextEncoder, T5TextEncoder, rename_text_weights};

@@ -1,10 +1,12 @@
 //! What a denoiser reads of prompts, by the rules of each family.
 
 use super::encoder::ClipStates;
+use super::new_tokens::added;
 use super::{ClipTextEncoder, T5TextEncoder};
 use crate::{Error, Result};
 use mm_core::Precision;
 use mm_text::Padding;
+use std::borrow::Cow;
 use tch::{Device, Kind, Tensor};
 
 /// How a family of pipelines reads its text encoders.
@@ -34,6 +36,8 @@ pub(crate) struct TextEncoders {
     pub first: ClipTextEncoder,
     pub second: Option<ClipTextEncoder>,
     pub t5: Option<T5TextEncoder>,
+    /// The tokens of each textual inversion.
+    pub new_tokens: Vec<Vec<String>>,
 }
 
 /// What a denoiser reads of N prompts.
@@ -80,9 +84,23 @@ impl TextConditions {
 }
 
 impl TextEncoders {
+    /// The encoders with the tokens that their tokenizers have.
+    pub(crate) fn new(
+        rules: TextRules,
+        first: ClipTextEncoder,
+        second: Option<ClipTextEncoder>,
+        t5: Option<T5TextEncoder>,
+    ) -> Self {
+        let new_tokens = added(&first.tokenizer);
+        Self { rules, first, second, t5, new_tokens }
+    }
+
     /// What the denoiser reads of `prompts`. With `clip_skip` k, CLIP's states are those of k layers earlier.
     pub(crate) fn encode(&self, prompts: &[&str], clip_skip: usize) -> Result<TextConditions> {
         let padding = if self.rules == TextRules::Masked { Padding::Longest } else { Padding::Fixed };
+        let expanded = self.expanded(prompts);
+        let prompts: Vec<&str> = expanded.iter().map(AsRef::as_ref).collect();
+        let prompts = prompts.as_slice();
         let states = self.first.encode(prompts, padding)?;
         // The states `back` layers before the last.
         let at = |hidden: &[Tensor], back: usize| -> Result<Tensor> {
@@ -163,8 +181,11 @@ impl TextEncoders {
 
     /// The ends of `prompts` that no CLIP reads, each with its prompt.
     pub(crate) fn cut<'a>(&self, prompts: &[&'a str]) -> Result<Vec<(&'a str, String)>> {
-        let cut = |&prompt: &&'a str| Ok(self.first.cut(prompt)?.map(|end| (prompt, end)));
-        prompts.iter().map(cut).filter_map(Result::transpose).collect()
+        let expanded = self.expanded(prompts);
+        let cut = |(&prompt, expanded): (&&'a str, &Cow<str>)| {
+            Ok(self.first.cut(expanded)?.map(|end| (prompt, end)))
+        };
+        prompts.iter().zip(&expanded).map(cut).filter_map(Result::transpose).collect()
     }
 
     pub(crate) fn pack(&mut self, precision: Precision) {

@@ -17,7 +17,7 @@ fn picture(name: &str) -> RgbImage {
     mm_image::decode(&std::fs::read(golden("images").join(name)).unwrap(), [0; 3]).unwrap()
 }
 
-fn requests(case: &Value) -> Vec<ImageRequest> {
+pub fn requests(case: &Value) -> Vec<ImageRequest> {
     let prompts = case["prompts"].as_array().unwrap();
     let seeds = case["seeds"].as_array().unwrap();
     let request = |(prompt, seed): (&Value, &Value)| ImageRequest {
@@ -28,7 +28,7 @@ fn requests(case: &Value) -> Vec<ImageRequest> {
     prompts.iter().zip(seeds).map(request).collect()
 }
 
-fn options(case: &Value) -> GenerateOptions {
+pub fn options(case: &Value) -> GenerateOptions {
     GenerateOptions {
         height: case["height"].as_i64(),
         width: case["width"].as_i64(),

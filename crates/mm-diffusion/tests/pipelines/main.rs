@@ -5,6 +5,7 @@ mod attention;
 mod autoencoder;
 mod batches;
 mod cases;
+mod inversions;
 mod refusals;
 mod unet;
 

@@ -247,6 +247,22 @@ impl Tokenizer {
         Ok(self)
     }
 
+    /// The same tokenizer with the new `tokens`, which take the next ids: transformers' `add_tokens`.
+    ///
+    /// # Errors
+    /// A token is in the vocabulary already.
+    pub fn with_new_tokens(mut self, tokens: &[String]) -> Result<Self> {
+        for token in tokens {
+            if self.inner.token_to_id(token).is_some() {
+                return Err(Error::Tokenizer(format!("the token {token:?} is in the vocabulary already")));
+            }
+            self.inner.add_tokens(&[tokenizers::AddedToken::from(token.clone(), false)]);
+            let id = self.inner.token_to_id(token).map_or(0, |id| id as usize + 1);
+            self.vocab_size = self.vocab_size.max(id);
+        }
+        Ok(self)
+    }
+
     /// Token ids of `text`, from begin to end token. A text over the context length is cut, keeps the end
     /// token and is counted in [`Tokenizer::over_long`].
     ///

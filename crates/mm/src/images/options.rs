@@ -4,7 +4,9 @@ use super::prompts::PromptArgs;
 use crate::model::ModelArgs;
 use anyhow::{Context, Result};
 use mm_diffusion::schedulers::SchedulerKind;
-use mm_diffusion::{DiffusionPipeline, GenerateOptions, ImageRecord, LoraRecord};
+use mm_diffusion::{
+    DiffusionPipeline, EmbeddingRecord, GenerateOptions, ImageRecord, LoraRecord, PipelineOptions,
+};
 use std::path::{Path, PathBuf};
 
 /// What images are made with.
@@ -58,6 +60,10 @@ pub struct ImageArgs {
     /// A LoRA file or folder, with a weight [default: 1]; may be repeated.
     #[arg(long = "lora", value_name = "FILE[:WEIGHT]", value_parser = lora)]
     loras: Vec<(PathBuf, f64)>,
+    /// A textual inversion file, with the token that it is in prompts [default: the file's own]; may be
+    /// repeated.
+    #[arg(long = "embedding", value_name = "FILE[:TOKEN]", value_parser = embedding)]
+    embeddings: Vec<(PathBuf, Option<String>)>,
     /// Decode in tiles: less memory for large images, with slight differences at the seams.
     #[arg(long)]
     tiled: bool,
@@ -76,9 +82,14 @@ pub struct ImageArgs {
 }
 
 impl ImageArgs {
-    /// Opens the model with its LoRAs.
+    /// Opens the model with its LoRAs and textual inversions.
     pub fn open(&self) -> Result<DiffusionPipeline> {
-        self.model.open_diffusion(self.scheduler, &self.loras)
+        self.model.open_diffusion(PipelineOptions {
+            scheduler: self.scheduler,
+            loras: self.loras.clone(),
+            embeddings: self.embeddings.clone(),
+            ..PipelineOptions::default()
+        })
     }
 
     /// The options of the pipeline.
@@ -107,7 +118,11 @@ impl ImageArgs {
     }
 
     /// What is stored with an image, but for the image's own prompt and seed.
-    pub fn record(&self, settings: mm_diffusion::Settings) -> ImageRecord {
+    pub fn record(&self, pipeline: &DiffusionPipeline, settings: mm_diffusion::Settings) -> ImageRecord {
+        let embedding = |(file, token): &(PathBuf, String)| EmbeddingRecord {
+            file: file_name(file),
+            token: token.clone(),
+        };
         let lora = |(file, weight): &(PathBuf, f64)| LoraRecord { file: file_name(file), weight: *weight };
         ImageRecord {
             program: concat!("mm ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -116,6 +131,7 @@ impl ImageArgs {
             negative_prompt: None,
             seed: 0,
             loras: self.loras.iter().map(lora).collect(),
+            embeddings: pipeline.embeddings().iter().map(embedding).collect(),
             precision: self.model.precision(),
             edit: None,
             settings,
@@ -161,9 +177,31 @@ fn lora(text: &str) -> Result<(PathBuf, f64)> {
     }
 }
 
+/// A token may stand behind the last colon of a name that is no file's.
+fn embedding(text: &str) -> Result<(PathBuf, Option<String>)> {
+    match text.rsplit_once(':') {
+        Some((file, token)) if !Path::new(text).exists() => {
+            anyhow::ensure!(!token.is_empty(), "no token follows the colon");
+            Ok((file.into(), Some(token.to_owned())))
+        }
+        _ => Ok((text.into(), None)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_embedding_may_name_its_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a:b.safetensors");
+        std::fs::write(&file, "").unwrap();
+        let name = file.to_str().unwrap();
+        assert_eq!(embedding(name).unwrap(), (file.clone(), None));
+        assert_eq!(embedding(&format!("{name}:<cat>")).unwrap(), (file.clone(), Some("<cat>".to_owned())));
+        assert!(embedding("a.safetensors:").is_err());
+    }
 
     #[test]
     fn sizes_intervals_and_loras_are_parsed() {

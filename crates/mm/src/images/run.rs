@@ -46,7 +46,8 @@ pub fn run(args: &ImageArgs, options: &GenerateOptions, source: Option<&Source>)
     output::note(in_short(&settings));
     output::note(scheduler_in_short(&settings.scheduler));
     let batch = args.batch(settings.width, settings.height);
-    let record = ImageRecord { edit: source.map(|source| source.record.clone()), ..args.record(settings) };
+    let edit_record = source.map(|source| source.record.clone());
+    let record = ImageRecord { edit: edit_record, ..args.record(&pipeline, settings) };
     let mut run = Run { args, files, strip, record, cells: Vec::new(), rows: Vec::new() };
     let start = Instant::now();
     let made = run.make(&pipeline, &requests, batch, options, edit);
@@ -66,6 +67,15 @@ fn warn_of(pipeline: &DiffusionPipeline, guidance_scale: f64, requests: &[ImageR
     match pipeline.has_safety_checker() {
         true => tracing::warn!("the model's safety checker is not applied: images are not filtered"),
         false => tracing::warn!("the model has no safety checker: images are not filtered"),
+    }
+    for (_, token) in pipeline.embeddings() {
+        let has_token = |request: &ImageRequest| {
+            let texts = [Some(&request.prompt), request.negative_prompt.as_ref()];
+            texts.into_iter().flatten().any(|text| text.contains(token.as_str()))
+        };
+        if !requests.iter().any(has_token) {
+            tracing::warn!("the embedding {token} does nothing: no prompt has this token");
+        }
     }
     let has_negative =
         requests.iter().any(|request| request.negative_prompt.as_ref().is_some_and(|text| !text.is_empty()));

@@ -130,6 +130,116 @@ fn adapters_of_a_u_net_resume_bit_for_bit() {
 }
 
 #[test]
+fn a_new_token_resumes_bit_for_bit_and_nothing_else_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = format!(
+        "\n[model]\nfrom = {:?}\n\n[objective]\nkind = \"ddpm\"\n\n[input]\ncaption_dropout = 0.0\n\n\
+         [textual_inversion]\ntoken = \"<ring>\"\ninitializer = \"the\"\nvectors = 2\n",
+        golden("sd1")
+    );
+    let config = write(folder.path(), &tables, "adamw", "objects = [1, 2]");
+    assert_forty_steps_equal_twenty_a_kill_and_twenty_more(folder.path(), &config);
+    let learned = |folder: &Path| {
+        tch::Tensor::read_safetensors(folder.join("learned_embeds.safetensors")).unwrap().remove(0)
+    };
+    let run = folder.path().join("straight");
+    let (token, vectors) = learned(&run.join("model"));
+    assert_eq!((token.as_str(), vectors.size()), ("<ring>", vec![2, 16]));
+    assert_eq!(learned(&folder.path().join("killed/model")).1, vectors);
+    assert_eq!(learned(&run.join("checkpoints/step-40")).1.size(), [2, 16]);
+    // All tensors but the table are the same, and so are the rows of the table.
+    let tensors = |model: &Path, part: &str| -> std::collections::HashMap<String, tch::Tensor> {
+        tch::Tensor::read_safetensors(model.join(part)).unwrap().into_iter().collect()
+    };
+    let (base, model) = (PathBuf::from(golden("sd1")), run.join("model"));
+    const UNET: &str = "unet/diffusion_pytorch_model.safetensors";
+    let (unet, expected) = (tensors(&model, UNET), tensors(&base, UNET));
+    assert!(unet.len() == expected.len() && unet.iter().all(|(name, tensor)| expected[name] == *tensor));
+    let (text, expected) =
+        (tensors(&model, "text_encoder/model.safetensors"), tensors(&base, "text_encoder/model.safetensors"));
+    assert_eq!(text.len(), expected.len());
+    for (name, tensor) in &text {
+        let short = name.trim_start_matches("text_model.");
+        let expected = expected.get(name).unwrap_or_else(|| &expected[short]);
+        if !name.ends_with("token_embedding.weight") {
+            assert_eq!(tensor, expected, "{name}");
+            continue;
+        }
+        let rows = expected.size()[0];
+        assert_eq!(&tensor.narrow(0, 0, rows), expected);
+        assert_eq!(tensor.narrow(0, rows, 2), vectors);
+        assert!(tensor.get(rows) != tensor.get(rows + 1), "the two vectors learn different things");
+    }
+    // The model knows the token, as the base does with the file.
+    let image = |name: &str, model: &Path, more: &[&str]| {
+        let (out, model) = (folder.path().join(name), model.to_str().unwrap());
+        let arguments = ["generate", "--model", model, "a <ring>", "--steps", "2", "--out"];
+        success(&[&arguments[..], &[out.to_str().unwrap()], more].concat());
+        mm_image::decode(&std::fs::read(out).unwrap(), [255; 3]).unwrap()
+    };
+    let file = run.join("model/learned_embeds.safetensors");
+    let with_file = image("a.png", &base, &["--embedding", file.to_str().unwrap()]);
+    assert_eq!(image("b.png", &model, &[]), with_file);
+    assert_ne!(image("c.png", &base, &[]), with_file);
+}
+
+#[test]
+fn a_new_token_trains_in_both_text_encoders_of_sdxl() {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = format!(
+        "\n[model]\nfrom = {:?}\n\n[objective]\nkind = \"ddpm\"\n\n[input]\ncaption_dropout = 0.0\n\n\
+         [textual_inversion]\ntoken = \"<ring>\"\ninitializer = \"the\"\nprompts = \"style\"\n",
+        golden("sdxl")
+    );
+    let config = write(folder.path(), &tables, "adamw", "objects = [1, 2]");
+    success(&["train", config.to_str().unwrap(), "--set", "train.steps=2", "--set", "train.warmup=0"]);
+    let model = folder.path().join("small/model");
+    let learned = model.join("learned_embeds.safetensors");
+    let sizes: std::collections::BTreeMap<String, Vec<i64>> = tch::Tensor::read_safetensors(&learned)
+        .unwrap()
+        .into_iter()
+        .map(|(name, vectors)| (name, vectors.size()))
+        .collect();
+    assert_eq!(sizes, [("clip_g".to_owned(), vec![1, 8]), ("clip_l".to_owned(), vec![1, 16])].into());
+    let text: Value =
+        serde_json::from_slice(&std::fs::read(model.join("text_encoder_2/config.json")).unwrap()).unwrap();
+    assert_eq!(text["projection_dim"], 8);
+    let image = |name: &str, model: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        let arguments = ["generate", "--model", model, "a <ring>", "--steps", "2", "--out"];
+        success(&[&arguments[..], &[out.to_str().unwrap()], more].concat());
+        mm_image::decode(&std::fs::read(out).unwrap(), [255; 3]).unwrap()
+    };
+    let embedding = format!("{}:<ring>", learned.display());
+    let with_file = image("a.png", &golden("sdxl"), &["--embedding", &embedding]);
+    assert_eq!(image("b.png", model.to_str().unwrap(), &[]), with_file);
+}
+
+#[test]
+fn a_new_token_that_cannot_be_trained_is_refused_with_the_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |change: [&str; 2], code| {
+        let tables = format!(
+            "\n[model]\nfrom = {:?}\n\n[objective]\nkind = \"ddpm\"\n\n[input]\ncaption_dropout = 0.0\n\n\
+             [textual_inversion]\ntoken = \"<ring>\"\ninitializer = \"the\"\n",
+            golden("sd1")
+        );
+        let config = write(folder.path(), &tables.replace(change[0], change[1]), "adamw", "objects = [1, 2]");
+        failure(&["train", config.to_str().unwrap()], code)
+    };
+    for (change, code, expected) in [
+        (["caption_dropout = 0.0", "caption_dropout = 0.1"], 2, "input.caption_dropout"),
+        (["<ring>", "a ring"], 2, "textual_inversion.token"),
+        (["<ring>", "the</w>"], 1, "is in the vocabulary already"),
+        (["\"the\"", "\"theatre\""], 1, "textual_inversion.initializer"),
+        (["initializer", "vectors = 0\ninitializer"], 2, "textual_inversion.vectors"),
+    ] {
+        let error = refused(change, code);
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn an_objective_that_the_model_does_not_have_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let more = format!("\n[model]\nfrom = {:?}\n", golden("sd1"));

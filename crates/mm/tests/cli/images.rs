@@ -187,6 +187,24 @@ fn a_lora_changes_images_by_its_weight_and_one_of_another_model_is_refused() {
 }
 
 #[test]
+fn a_token_of_an_embedding_is_stored_with_the_image() {
+    let out = Out::new();
+    let file = golden("diffusion/inversions/two.safetensors");
+    let printed = out.generate("sd1", "a.png", &["a <two-rings>", "--embedding", &file]);
+    let stored = &printed[0]["embeddings"][0];
+    assert_eq!((&stored["file"], &stored["token"]), (&"two.safetensors".into(), &"<two-rings>".into()));
+    let inspected = success(&["inspect", &out.text("a.png")]);
+    assert!(inspected.contains("two.safetensors: <two-rings>"), "{inspected}");
+    let renamed = format!("{file}:<r>");
+    out.generate("sd1", "b.png", &["a <r>", "--embedding", &renamed]);
+    assert_equal("another token", &decode(&out.path("a.png")), &decode(&out.path("b.png")));
+    out.generate("sd1", "c.png", &["a <two-rings>"]);
+    assert_ne!(decode(&out.path("a.png")), decode(&out.path("c.png")));
+    let refused = out.refused(&["generate", "a"], "sdxl", &["--embedding", &file], 1);
+    assert!(refused.contains("two.safetensors") && refused.contains("the model has two"), "{refused}");
+}
+
+#[test]
 fn a_file_of_prompts_has_seeds_and_negative_prompts_of_its_own() {
     let out = Out::new();
     fs::write(out.path("p.jsonl"), "{\"prompt\": \"a star\", \"seed\": 9}\n{\"prompt\": \"a cat\"}\n")
