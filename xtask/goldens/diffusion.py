@@ -14,7 +14,9 @@ settings), `sd2` (v-prediction, linear projections, heads by block), `sdxl`, `sd
   of the output minus "unet.target") and the gradients "unet.grad.<weight>"; "vae.*" are an image, its
   latents' "mean" and "logvar", the "decoded" mean, and that in tiles ("tiled").
 
-`inversions` has textual inversions for sd1 and sdxl, with their cases and latents as above.
+`inversions` has textual inversions for sd1 and sdxl, with their cases and latents as above, and `safety` a
+safety checker with the image processor of its pipeline: expected.safetensors has "images" [N, H, W, 3],
+"concept_scores" and "special_scores" [N, 17] and [N, 3], rounded as diffusers does, and "is_flagged" [N].
 
 Every image has a generator of its own: image i of a case is drawn from seeds[i]. The images to edit are
 image.png and mask.png of the folder `images`.
@@ -28,6 +30,7 @@ import numpy
 import open_clip.tokenizer
 import torch
 import transformers
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker, cosine_distance
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
@@ -506,6 +509,59 @@ def inversions(out):
     write_json(folder / "cases.json", cases)
 
 
+def safety(out):
+    """A checker with thresholds between its own scores of random images: some are flagged, by a concept alone
+    and by the adjustment for special care."""
+    folder = out / "safety"
+    sizes = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+    config = transformers.CLIPConfig(
+        text_config=sizes | {"vocab_size": 8, "bos_token_id": 6, "eos_token_id": 7},
+        vision_config=sizes | {"image_size": 16, "patch_size": 8},
+        projection_dim=12,
+    )
+    checker = spread(StableDiffusionSafetyChecker(config), 81, 0.5)
+    checker.concept_embeds.data = draws(82, 17, 12)
+    checker.special_care_embeds.data = draws(83, 3, 12)
+    processor = transformers.CLIPImageProcessorPil(
+        size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}, resample=3
+    )
+    # Of the size that the checker reads: other programs resize to within one level.
+    images = (draws(84, 8, 3, 4, 4).repeat_interleave(4, 2).repeat_interleave(4, 3) * 60 + 128).clamp(0, 255)
+    images = images.permute(0, 2, 3, 1).to(torch.uint8).numpy()
+    pixels = processor([Image.fromarray(image) for image in images], return_tensors="pt").pixel_values
+    with torch.no_grad():
+        embeds = checker.visual_projection(checker.vision_model(pixels)[1])
+        tables = [checker.concept_embeds, checker.special_care_embeds]
+        scores = [cosine_distance(embeds, table) for table in tables]
+    checker.concept_embeds_weights.data = scores[0].amax(0) + 0.005
+    checker.concept_embeds_weights.data[3] = scores[0][:, 3].median() + 0.1
+    checker.special_care_embeds_weights.data = scores[1].amax(0) + 0.5
+    checker.special_care_embeds_weights.data[1] = scores[1][:, 1].median() + 0.002
+    found = {"concept_scores": [], "special_scores": []}
+    _, flagged = checker(clip_input=pixels, images=[image / 255 for image in images])
+    for row in range(len(images)):
+        adjustment = 0.0
+        for key, table, limits in [
+            ("special_scores", scores[1], checker.special_care_embeds_weights),
+            ("concept_scores", scores[0], checker.concept_embeds_weights),
+        ]:
+            values = []
+            for cosine, limit in zip(table[row].numpy(), limits):
+                values.append(round(cosine - limit.item() + adjustment, 3))
+                if key == "special_scores" and values[-1] > 0:
+                    adjustment = 0.01
+            found[key].append(values)
+    assert flagged == [any(score > 0 for score in row) for row in found["concept_scores"]]
+    assert True in flagged and False in flagged, flagged
+    checker.save_pretrained(folder / "safety_checker")
+    processor.save_pretrained(folder / "feature_extractor")
+    save_expected(
+        folder,
+        {name: torch.tensor(rows) for name, rows in found.items()}
+        | {"images": torch.from_numpy(images), "is_flagged": torch.tensor(flagged).to(torch.uint8)},
+    )
+
+
 def main():
     out = begin(PINNED)
     image, mask = image_files(out / "images")
@@ -515,6 +571,7 @@ def main():
     sd3(out)
     others(out, image, mask)
     inversions(out)
+    safety(out)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,9 @@ pub struct ImageRecord {
     /// The edited image, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub edit: Option<EditRecord>,
+    /// Whether the safety checker found the image unsafe, which is then black; none where none was applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flagged: Option<bool>,
     /// Everything else.
     pub settings: Settings,
 }
@@ -158,6 +161,7 @@ mod tests {
                 token: "<cat>".to_owned(),
             }],
             precision: Precision::F32,
+            flagged: None,
             edit: Some(EditRecord { image: "a.png".to_owned(), mask: None, exact_steps: false }),
             settings: Settings {
                 width: 512,

@@ -13,6 +13,7 @@ mod noise;
 mod objective;
 mod parameters;
 mod pipeline;
+mod safety_checker;
 pub mod schedulers;
 mod sd3;
 pub mod single_file;
@@ -35,8 +36,10 @@ pub use noise::ImageNoise;
 pub use objective::{DdpmConfig, FlowConfig, FlowPrediction};
 pub use parameters::{ImageParameters, PARAMETERS_KEYWORD};
 pub use pipeline::{
-    DiffusionPipeline, Edit, EditKind, GenerateOptions, ImageRequest, PipelineOptions, Settings, StepProgress,
+    DiffusionPipeline, Edit, EditKind, GenerateOptions, GeneratedImage, ImageRequest, PipelineOptions,
+    Settings, StepProgress,
 };
+pub use safety_checker::{SafetyChecker, SafetyVerdict};
 pub use sd3::{QkNorm, Sd3Condition, Sd3Config, Sd3Transformer};
 pub use task::{
     BucketsConfig, CacheConfig, DiffusionBatch, DiffusionItem, DiffusionRunConfig, DiffusionTask,

@@ -11,8 +11,8 @@ use anyhow::Result;
     after_help = "An image depends on its prompt, seed and settings, not on the others of its batch. The \
     settings are stored in its PNG: mm inspect F.png prints them. Several images get a contact sheet, \
     F-sheet.png. --json prints one object an image: {\"image\": PATH, \"prompt\", \"negative_prompt\", \
-    \"seed\", \"model\", \"loras\", \"embeddings\", \"precision\", \"settings\"}, with \
-    --attention also \"attention\".\n\n\
+    \"seed\", \"model\", \"loras\", \"embeddings\", \"precision\", \"settings\"}, \"flagged\" \
+    where a safety checker was applied, and with --attention \"attention\".\n\n\
     Examples:\n  \
     mm generate --model DIR \"a red circle above a blue square\" --out circle.png\n  \
     mm generate --model DIR --prompts prompts.txt --count 4 --steps 20 --scheduler dpmpp_2m --out images"

@@ -52,7 +52,7 @@ pub fn pipeline(folder: &Path) -> Result<Contents> {
         lines.extend(settings.map(|(key, value)| ("", format!("{key} = {value}"))));
     }
     let has_checker = !index["safety_checker"][1].is_null();
-    let checker = if has_checker { "there; mm generate does not apply it" } else { "none" };
+    let checker = if has_checker { "there; mm generate applies it" } else { "none" };
     lines.push(("safety checker", checker.to_owned()));
     let facts = json!({
         "form": "diffusers",

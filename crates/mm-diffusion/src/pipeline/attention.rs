@@ -1,13 +1,12 @@
 //! How an image attends to the words of its prompt.
 
 use super::edit::Edit;
-use super::images::to_pictures;
 use super::open::DiffusionPipeline;
-use super::options::{GenerateOptions, ImageRequest};
+use super::options::{GenerateOptions, GeneratedImage, ImageRequest};
 use super::sample::StepProgress;
 use crate::textual_inversion::expand;
 use crate::{Error, Result};
-use mm_image::{RgbImage, WordAttention};
+use mm_image::WordAttention;
 use mm_sys::inference_mode;
 use tch::{Kind, Tensor};
 
@@ -78,20 +77,20 @@ impl DiffusionPipeline {
         edit: Option<&Edit>,
         options: &GenerateOptions,
         on_step: &mut dyn FnMut(&StepProgress) -> Result<()>,
-    ) -> Result<(RgbImage, Vec<WordAttention>)> {
+    ) -> Result<(GeneratedImage, Vec<WordAttention>)> {
         let settings = self.settings(options, edit)?;
         let unit = self.reduction() * self.denoiser.unit();
         let mut maps = Some(TokenMaps::new(settings.height / unit, settings.width / unit));
         let requests = std::slice::from_ref(request);
         let sample =
             inference_mode(|| self.run(requests, (edit, &[]), options, &settings, &mut maps, on_step))?;
-        let picture = to_pictures(&self.decode(&sample, options.tiled_decoding)).remove(0);
+        let image = self.pictures(&sample, options)?.remove(0);
         let maps = maps.expect("the maps were given");
         let tokenizer = &self.text.first.tokenizer;
         let tokens = tokenizer.encode(&expand(&self.text.new_tokens, &request.prompt))?;
         let words = tokenizer.words(&[], &tokens)?.into_iter().map(|(word, tokens)| {
             Ok(WordAttention { word, columns: maps.columns as usize, values: maps.mean(&tokens)? })
         });
-        Ok((picture, words.collect::<Result<_>>()?))
+        Ok((image, words.collect::<Result<_>>()?))
     }
 }

@@ -13,7 +13,7 @@ mod save;
 
 pub use edit::{Edit, EditKind};
 pub use open::{DiffusionPipeline, PipelineOptions};
-pub use options::{GenerateOptions, ImageRequest, Settings};
+pub use options::{GenerateOptions, GeneratedImage, ImageRequest, Settings};
 pub use sample::StepProgress;
 
 pub(crate) use denoiser::Denoiser;

@@ -4,13 +4,14 @@ use super::Denoiser;
 use super::parts::PartSource;
 use crate::lora::{Component, ComponentModules, LoraFile, LoraReport};
 use crate::objective::FlowPrediction;
+use crate::safety_checker::{self, SafetyChecker};
 use crate::schedulers::{SchedulerConfig, SchedulerKind};
 use crate::text::{ClipTextEncoder, T5TextEncoder, TextEncoders, TextRules, rename_text_weights};
 use crate::textual_inversion::TextualInversion;
 use crate::vae::Vae;
 use crate::{Error, Result};
-use mm_core::OpenOptions;
 use mm_core::checkpoint::{TensorLayout, Weights};
+use mm_core::{OpenOptions, hub};
 use serde_json::Value;
 use std::path::PathBuf;
 use tch::Device;
@@ -110,6 +111,8 @@ pub struct PipelineOptions {
     /// Files of textual inversions, each with the token that it is in prompts, where that is not the file's
     /// own.
     pub embeddings: Vec<(PathBuf, Option<String>)>,
+    /// Whether the folder's safety checker is left out.
+    pub skip_safety_checker: bool,
 }
 
 /// A text-to-image model with all its parts, for inference.
@@ -126,8 +129,10 @@ pub struct DiffusionPipeline {
     pub(crate) loras: Vec<(PathBuf, f64, LoraReport)>,
     /// The files of textual inversions with their tokens.
     pub(crate) embeddings: Vec<(PathBuf, String)>,
-    /// Whether the folder has a safety checker.
+    /// Whether the folder has a safety checker, applied or not.
     pub(crate) has_safety_checker: bool,
+    /// The safety checker that is applied.
+    pub(crate) safety_checker: Option<SafetyChecker>,
 }
 
 impl DiffusionPipeline {
@@ -145,6 +150,14 @@ impl DiffusionPipeline {
         pipeline.denoiser.pack(precision);
         pipeline.text.pack(precision);
         pipeline.vae.iter_mut().for_each(|vae| vae.pack(precision));
+        if pipeline.has_safety_checker && !options.skip_safety_checker {
+            let folder = hub::resolve(model)?;
+            let checker = SafetyChecker::open(&folder, pipeline.device).map_err(|error| {
+                let problem = format!("{error} (--no-safety-checker opens the model without it)");
+                Error::folder(&folder.join(safety_checker::PART), problem)
+            })?;
+            pipeline.safety_checker = Some(checker);
+        }
         Ok(pipeline)
     }
 
@@ -226,7 +239,8 @@ impl DiffusionPipeline {
             device: vs.device(),
             loras,
             embeddings,
-            has_safety_checker: folder.has("safety_checker"),
+            has_safety_checker: folder.has(safety_checker::PART),
+            safety_checker: None,
         };
         pipeline.check()?;
         Ok(pipeline)
@@ -247,7 +261,7 @@ impl DiffusionPipeline {
         &self.embeddings
     }
 
-    /// Whether the folder has a safety checker, which is not applied.
+    /// Whether the folder has a safety checker, applied or left out.
     pub fn has_safety_checker(&self) -> bool {
         self.has_safety_checker
     }

@@ -1,6 +1,7 @@
 //! What images are asked for.
 
 use crate::{Error, Result};
+use mm_image::RgbImage;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -13,6 +14,15 @@ pub struct ImageRequest {
     pub negative_prompt: Option<String>,
     /// Decides its noise.
     pub seed: u64,
+}
+
+/// An image that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GeneratedImage {
+    /// The image, black where it is flagged.
+    pub picture: RgbImage,
+    /// Whether the safety checker found it unsafe; none where no checker was applied.
+    pub is_flagged: Option<bool>,
 }
 
 /// How images are generated.

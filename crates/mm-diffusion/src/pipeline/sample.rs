@@ -4,7 +4,7 @@ use super::attention::TokenMaps;
 use super::edit::{Edit, EditKind};
 use super::images::{to_mask, to_pictures, to_pixel_values};
 use super::open::{DiffusionPipeline, Family};
-use super::options::{GenerateOptions, ImageRequest, Settings, legal_side};
+use super::options::{GenerateOptions, GeneratedImage, ImageRequest, Settings, legal_side};
 use crate::noise::ImageNoise;
 use crate::schedulers::{Scheduler, SchedulerOptions};
 use crate::{Error, Result};
@@ -115,7 +115,8 @@ impl DiffusionPipeline {
         self.scheduler.build(steps, &SchedulerOptions { eta: options.eta, mu, ..SchedulerOptions::default() })
     }
 
-    /// The images of `requests`, each of its own seed whatever the batch.
+    /// The images of `requests`, each of its own seed whatever the batch, with the pipeline's safety checker
+    /// applied.
     ///
     /// # Errors
     /// As [`DiffusionPipeline::settings`]; `on_step` fails; or a number is not finite.
@@ -125,15 +126,30 @@ impl DiffusionPipeline {
         edit: Option<&Edit>,
         options: &GenerateOptions,
         on_step: &mut dyn FnMut(&StepProgress) -> Result<()>,
-    ) -> Result<Vec<RgbImage>> {
-        let sample = self.sample(requests, edit, options, on_step)?;
+    ) -> Result<Vec<GeneratedImage>> {
+        self.pictures(&self.sample(requests, edit, options, on_step)?, options)
+    }
+
+    /// The pictures of a sample `[N, C, h, w]`, with the safety checker applied.
+    pub(super) fn pictures(&self, sample: &Tensor, options: &GenerateOptions) -> Result<Vec<GeneratedImage>> {
         let per_image = sample.size()[2..].iter().product::<i64>() * self.reduction().pow(2);
         let at_once = (DECODED_AT_ONCE / per_image.max(1)).max(1);
-        let mut pictures = Vec::with_capacity(requests.len());
+        let mut pictures = Vec::with_capacity(sample.size()[0] as usize);
         for part in sample.split(at_once, 0) {
             pictures.extend(to_pictures(&self.decode(&part, options.tiled_decoding)));
         }
-        Ok(pictures)
+        let Some(checker) = &self.safety_checker else {
+            let unchecked = |picture| GeneratedImage { picture, is_flagged: None };
+            return Ok(pictures.into_iter().map(unchecked).collect());
+        };
+        let verdicts = checker.check(&pictures)?;
+        let checked = pictures.into_iter().zip(verdicts).map(|(picture, verdict)| {
+            let is_flagged = verdict.is_flagged();
+            let (width, height) = picture.dimensions();
+            let picture = if is_flagged { RgbImage::new(width, height) } else { picture };
+            GeneratedImage { picture, is_flagged: Some(is_flagged) }
+        });
+        Ok(checked.collect())
     }
 
     /// Pixels `[N, 3, H, W]`, about -1 to 1, of a sample `[N, C, h, w]`.

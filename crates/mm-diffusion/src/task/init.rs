@@ -104,6 +104,7 @@ fn new(config: &DiffusionRunConfig, context: &TaskContext, vs: &VarStore) -> Res
         loras: Vec::new(),
         embeddings: Vec::new(),
         has_safety_checker: false,
+        safety_checker: None,
     };
     pipeline.check()?;
     Ok(pipeline)

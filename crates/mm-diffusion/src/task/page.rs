@@ -33,10 +33,10 @@ pub(super) fn sections(
     let row = |(index, prompt): (usize, &Prompt)| -> Result<SectionRow> {
         let request = ImageRequest { prompt: prompt.text.clone(), negative_prompt: None, seed: index as u64 };
         let options = generate_options(config, guidance);
-        let (picture, words) = pipeline.generate_with_attention(&request, None, &options, &mut |_| Ok(()))?;
+        let (made, words) = pipeline.generate_with_attention(&request, None, &options, &mut |_| Ok(()))?;
         let maps: Vec<_> = words.iter().map(WordAttention::heat_map).collect();
         let figure = Figure {
-            image: draw_strip(&enlarged(&picture), &maps, MAP),
+            image: draw_strip(&enlarged(&made.picture), &maps, MAP),
             caption: "the image, and its attention to each word".to_owned(),
             is_framed: false,
         };

@@ -131,17 +131,17 @@ fn pictures_are_the_decoded_sample() {
     let pipeline = open("sd1", &PipelineOptions::default());
     let case = &json("sd1/cases.json")["pndm"];
     let mut steps = Vec::new();
-    let pictures =
-        DiffusionPipeline::generate(&pipeline, &requests(case), None, &options(case), &mut |step| {
-            steps.push((step.call, step.calls));
-            assert_eq!((step.original)().size(), step.sample.size());
-            Ok(())
-        })
-        .unwrap();
+    let images = DiffusionPipeline::generate(&pipeline, &requests(case), None, &options(case), &mut |step| {
+        steps.push((step.call, step.calls));
+        assert_eq!((step.original)().size(), step.sample.size());
+        Ok(())
+    })
+    .unwrap();
     assert_eq!(steps, (1..=6).map(|call| (call, 6)).collect::<Vec<_>>());
     let expected = &expected("sd1")["pndm.image"];
-    for (picture, expected) in pictures.iter().zip(expected.split(1, 0)) {
-        for (x, y, pixel) in picture.enumerate_pixels() {
+    for (image, expected) in images.iter().zip(expected.split(1, 0)) {
+        assert_eq!(image.is_flagged, None);
+        for (x, y, pixel) in image.picture.enumerate_pixels() {
             for (channel, &level) in (0..).zip(&pixel.0) {
                 let exact = expected.double_value(&[0, channel, i64::from(y), i64::from(x)]) * 255.0;
                 assert!((f64::from(level) - exact).abs() <= 1.0, "{x} {y}: {level} is not {exact}");

@@ -7,6 +7,7 @@ mod batches;
 mod cases;
 mod inversions;
 mod refusals;
+mod safety;
 mod unet;
 
 use mm_core::checkpoint::Weights;

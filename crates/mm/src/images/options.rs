@@ -64,6 +64,9 @@ pub struct ImageArgs {
     /// repeated.
     #[arg(long = "embedding", value_name = "FILE[:TOKEN]", value_parser = embedding)]
     embeddings: Vec<(PathBuf, Option<String>)>,
+    /// Leave out the model's safety checker, which replaces images that it finds unsafe by black ones.
+    #[arg(long)]
+    pub no_safety_checker: bool,
     /// Decode in tiles: less memory for large images, with slight differences at the seams.
     #[arg(long)]
     tiled: bool,
@@ -88,6 +91,7 @@ impl ImageArgs {
             scheduler: self.scheduler,
             loras: self.loras.clone(),
             embeddings: self.embeddings.clone(),
+            skip_safety_checker: self.no_safety_checker,
             ..PipelineOptions::default()
         })
     }
@@ -134,6 +138,7 @@ impl ImageArgs {
             embeddings: pipeline.embeddings().iter().map(embedding).collect(),
             precision: self.model.precision(),
             edit: None,
+            flagged: None,
             settings,
         }
     }

@@ -10,7 +10,8 @@ use crate::progress::Bars;
 use crate::{one_line, output, table};
 use anyhow::{Context, Result, anyhow, ensure};
 use mm_diffusion::{
-    DiffusionPipeline, Edit, EditRecord, GenerateOptions, ImageRecord, ImageRequest, StepProgress,
+    DiffusionPipeline, Edit, EditRecord, GenerateOptions, GeneratedImage, ImageRecord, ImageRequest,
+    StepProgress,
 };
 use mm_image::image::ImageFormat;
 use mm_image::{RgbImage, WordAttention, draw_strip, write_png_with_text};
@@ -42,15 +43,17 @@ pub fn run(args: &ImageArgs, options: &GenerateOptions, source: Option<&Source>)
     let pipeline = args.open()?;
     let edit = source.map(|source| &source.edit);
     let settings = pipeline.settings(options, edit)?;
-    warn_of(&pipeline, settings.guidance_scale, &requests);
+    warn_of(args, &pipeline, settings.guidance_scale, &requests);
     output::note(in_short(&settings));
     output::note(scheduler_in_short(&settings.scheduler));
     let batch = args.batch(settings.width, settings.height);
     let edit_record = source.map(|source| source.record.clone());
     let record = ImageRecord { edit: edit_record, ..args.record(&pipeline, settings) };
-    let mut run = Run { args, files, strip, record, cells: Vec::new(), rows: Vec::new() };
+    let mut run =
+        Run { args, files, strip, record, cells: Vec::new(), rows: Vec::new(), flagged: Vec::new() };
     let start = Instant::now();
     let made = run.make(&pipeline, &requests, batch, options, edit);
+    run.warn_of_flagged();
     let made = made.and_then(|()| run.write_sheet(requests.len()));
     let sheet = made.map_err(|error| anyhow!("{}; {}", one_line(&error), run.files.saved()))?;
     let (count, seconds) = (requests.len(), start.elapsed().as_secs_f64());
@@ -63,10 +66,11 @@ pub fn run(args: &ImageArgs, options: &GenerateOptions, source: Option<&Source>)
 }
 
 /// Says what a user might take for granted.
-fn warn_of(pipeline: &DiffusionPipeline, guidance_scale: f64, requests: &[ImageRequest]) {
-    match pipeline.has_safety_checker() {
-        true => tracing::warn!("the model's safety checker is not applied: images are not filtered"),
-        false => tracing::warn!("the model has no safety checker: images are not filtered"),
+fn warn_of(args: &ImageArgs, pipeline: &DiffusionPipeline, guidance_scale: f64, requests: &[ImageRequest]) {
+    match (pipeline.has_safety_checker(), args.no_safety_checker) {
+        (true, true) => tracing::warn!("the safety checker is left out: images are not filtered"),
+        (true, false) => {}
+        (false, _) => tracing::warn!("the model has no safety checker: images are not filtered"),
     }
     for (_, token) in pipeline.embeddings() {
         let has_token = |request: &ImageRequest| {
@@ -98,6 +102,8 @@ struct Run<'a> {
     cells: Vec<Cell>,
     /// The table's.
     rows: Vec<Vec<String>>,
+    /// The seeds of images that the safety checker found unsafe.
+    flagged: Vec<u64>,
 }
 
 /// A line of `--json`.
@@ -138,15 +144,15 @@ impl Run<'_> {
                 Ok(())
             };
             if self.strip.is_some() {
-                let (picture, words) =
+                let (image, words) =
                     pipeline.generate_with_attention(&part[0], edit, options, &mut on_step)?;
-                self.save(0, &part[0], &picture, Some(&words))?;
-                self.draw_attention(&picture, &words)?;
+                self.save(0, &part[0], &image, Some(&words))?;
+                self.draw_attention(&image.picture, &words)?;
                 continue;
             }
-            let pictures = pipeline.generate(part, edit, options, &mut on_step)?;
-            for (index, (request, picture)) in part.iter().zip(pictures).enumerate() {
-                self.save(number as usize * batch + index, request, &picture, None)?;
+            let images = pipeline.generate(part, edit, options, &mut on_step)?;
+            for (index, (request, image)) in part.iter().zip(images).enumerate() {
+                self.save(number as usize * batch + index, request, &image, None)?;
             }
         }
         Ok(())
@@ -157,11 +163,16 @@ impl Run<'_> {
         &mut self,
         index: usize,
         request: &ImageRequest,
-        picture: &RgbImage,
+        image: &GeneratedImage,
         attention: Option<&[WordAttention]>,
     ) -> Result<()> {
         let ImageRequest { prompt, negative_prompt, seed } = request.clone();
-        let record = ImageRecord { prompt, negative_prompt, seed, ..self.record.clone() };
+        let GeneratedImage { picture, is_flagged } = image;
+        if *is_flagged == Some(true) {
+            self.flagged.push(seed);
+        }
+        let record =
+            ImageRecord { prompt, negative_prompt, seed, flagged: *is_flagged, ..self.record.clone() };
         let texts = record.texts();
         let texts: Vec<(&str, &str)> =
             texts.iter().map(|(keyword, text)| (*keyword, text.as_str())).collect();
@@ -193,6 +204,18 @@ impl Run<'_> {
         let drawn = draw_strip(picture, &maps, SIDE);
         let save = |to: &Path| drawn.save_with_format(to, ImageFormat::Png);
         strip.write(|to| save(to).map_err(std::io::Error::other))
+    }
+
+    /// Names the images that are black.
+    fn warn_of_flagged(&self) {
+        if !self.flagged.is_empty() {
+            let seeds: Vec<String> = self.flagged.iter().map(u64::to_string).collect();
+            tracing::warn!(
+                "the safety checker found {} of the images unsafe: they are black (seed {})",
+                seeds.len(),
+                seeds.join(", ")
+            );
+        }
     }
 
     /// Writes the contact sheet of several images; says where it is.

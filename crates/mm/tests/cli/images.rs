@@ -205,6 +205,49 @@ fn a_token_of_an_embedding_is_stored_with_the_image() {
 }
 
 #[test]
+fn flagged_images_are_named_by_their_seeds_and_a_checker_may_be_left_out() {
+    let out = Out::new();
+    let folder = out.path("checked");
+    let copy = |from: &str, to: &str| {
+        fs::create_dir_all(folder.join(to)).unwrap();
+        for entry in fs::read_dir(model(from)).unwrap().map(|entry| entry.unwrap()) {
+            if entry.path().is_file() {
+                fs::copy(entry.path(), folder.join(to).join(entry.file_name())).unwrap();
+            }
+        }
+    };
+    for part in ["", "scheduler", "text_encoder", "tokenizer", "unet", "vae"] {
+        copy(&format!("sd1/{part}"), part);
+    }
+    for part in ["safety_checker", "feature_extractor"] {
+        copy(&format!("safety/{part}"), part);
+    }
+    let index = folder.join("model_index.json");
+    let mut parts: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+    parts["safety_checker"] = serde_json::json!(["stable_diffusion", "StableDiffusionSafetyChecker"]);
+    fs::write(&index, parts.to_string()).unwrap();
+    let run = |name: &str, more: &[&str]| {
+        let (model, out) = (folder.to_str().unwrap(), out.text(name));
+        let arguments = ["generate", "--model", model, "a star", "--count", "12", "--steps", "2", "--json"];
+        let output = mm(&[&arguments[..], &["--out", &out], more].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        (json_lines(&String::from_utf8(output.stdout).unwrap()), said)
+    };
+    let (lines, said) = run("checked-images", &[]);
+    let flagged: Vec<&Value> = lines.iter().filter(|line| line["flagged"] == true).collect();
+    assert!(!flagged.is_empty() && flagged.len() < 12 && lines.len() == 12);
+    let seeds: Vec<String> = flagged.iter().map(|line| line["seed"].to_string()).collect();
+    let expected =
+        format!("found {} of the images unsafe: they are black (seed {})", seeds.len(), seeds.join(", "));
+    assert!(said.contains(&expected) && !said.contains("not filtered"), "{said}");
+    let picture = decode(Path::new(flagged[0]["image"].as_str().unwrap()));
+    assert!(picture.as_raw().iter().all(|&level| level == 0));
+    let (lines, said) = run("all-images", &["--no-safety-checker"]);
+    assert!(lines.iter().all(|line| line.get("flagged").is_none()));
+    assert_eq!(said.matches("the safety checker is left out: images are not filtered").count(), 1, "{said}");
+}
+
+#[test]
 fn a_file_of_prompts_has_seeds_and_negative_prompts_of_its_own() {
     let out = Out::new();
     fs::write(out.path("p.jsonl"), "{\"prompt\": \"a star\", \"seed\": 9}\n{\"prompt\": \"a cat\"}\n")
