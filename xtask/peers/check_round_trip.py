@@ -3,16 +3,19 @@
     check_round_trip.py make GOLDENS OUT       saves small models with tokenizer and image processor into OUT
     check_round_trip.py check GOLDENS PLAN     compares the models of the plan
 
-PLAN is a JSON list of {"source", "written", "form", "dtype", "resolution", "rows"}. `check` prints the peers'
-versions and then a line of JSON for each request: the class that opened it and the largest difference, or the
-error. A source with `expected.safetensors` is a golden, and its inputs and outputs are the reference.
-Otherwise the reference is the source itself, opened by its own peer, with captions and photographs that each
-side reads with its own tokenizer and image processor. Where `rows` is true, `written` is the output of
-`mm embed` for OUT/captions.txt or the photographs. Of a captioner or a model that answers questions, a golden
-of data/goldens/caption or data/goldens/vqa, the logits are compared, and the ids of its texts, the pixels of
-its photographs and what it generates.
+PLAN is a JSON list of {"source", "written", "form", "dtype", "resolution", "rows", "adapter", "image"}.
+`check` prints the peers' versions and then a line of JSON for each request: the class that opened it and the
+largest difference, or the error. A source with `expected.safetensors` is a golden, and its inputs and outputs
+are the reference. Otherwise the reference is the source itself, opened by its own peer, with captions and
+photographs that each side reads with its own tokenizer and image processor. Where `rows` is true, `written`
+is the output of `mm embed` for OUT/captions.txt or the photographs. Of a captioner or a model that answers
+questions, a golden of data/goldens/caption or data/goldens/vqa, the logits are compared, and the ids of its
+texts, the pixels of its photographs and what it generates. Of a pipeline of diffusers, a folder or a file,
+the latents of given noise are compared with those of the source; where `adapter` is a LoRA that `mm train`
+wrote beside the model `written`, the source gets it by `load_lora_weights`. `image` is what `mm generate`
+makes of PROMPT and SEED.
 
-Made for torch 2.13, transformers 5.23, open_clip_torch 3.3, sentence-transformers 6.2.
+Made for torch 2.13, transformers 5.23, diffusers 0.42, open_clip_torch 3.3, sentence-transformers 6.2.
 """
 
 import importlib.metadata
@@ -21,6 +24,8 @@ import sys
 import warnings
 from pathlib import Path
 
+import diffusers
+import numpy
 import open_clip
 import torch
 import transformers
@@ -48,6 +53,8 @@ INPUTS = {
     "ViltForQuestionAnswering": ["pixel_values", "pixel_mask", "input_ids", "attention_mask"],
     "VisionEncoderDecoderModel": ["pixel_values", "decoder_input_ids", "decoder_attention_mask"],
 }
+# What the pipelines of diffusers make, and `mm generate` beside them (xtask/src/goldens/check.rs).
+PROMPT, SEED, STEPS, GUIDANCE, SIDE = "a red star", 7, 4, 5.0, 32
 # The photographs of data/goldens/vqa/vilt.
 VILT_PHOTOS = ["chelsea", "cell", "gravel", "rocket-flame"]
 
@@ -366,17 +373,60 @@ def compare_rows(source, rows, texts, photos):
     return {"opened_by": f"mm embed --{side}", "difference": difference, "limit": ROWS_LIMITS[side]}
 
 
+def open_pipeline(path, source):
+    """A pipeline of diffusers, from a folder or from a file, whose configs are those of `source`."""
+    kind = getattr(diffusers, read_json(source / "model_index.json")["_class_name"])
+    if path.is_file():
+        pipe = kind.from_single_file(str(path), config=str(source), local_files_only=True)
+    else:
+        pipe = diffusers.DiffusionPipeline.from_pretrained(path, torch_dtype="auto")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(torch.float32)
+
+
+def run_pipeline(pipe, kind):
+    return pipe(
+        PROMPT, num_inference_steps=STEPS, guidance_scale=GUIDANCE, height=SIDE, width=SIDE,
+        generator=[torch.Generator().manual_seed(SEED)], output_type=kind,
+    ).images  # fmt: skip
+
+
+def compare_pipelines(request, source, written):
+    """Compares the latents of `written` with those of the source, which gets the adapter where there is one;
+    and the picture of the former with that of `mm generate`."""
+    opened, original = open_pipeline(written, source), open_pipeline(source, source)
+    if request["adapter"]:
+        original.load_lora_weights(request["adapter"])
+        if not original.get_list_adapters():
+            raise Failed("load_lora_weights loads nothing")
+    latents = [run_pipeline(pipe, "latent") for pipe in [opened, original]]
+    name = type(opened).__name__
+    if request["adapter"]:
+        name = f"load_lora_weights, {name}"
+        if largest(latents[0], run_pipeline(open_pipeline(source, source), "latent")) < 1e-2:
+            raise Failed("the adapter changes nothing")
+    # The types of the weights differ where the numbers were rounded.
+    pipe = original if request["adapter"] else opened
+    ours, theirs = Image.open(request["image"]), run_pipeline(pipe, "pil")[0]
+    levels = abs(numpy.asarray(ours, dtype=int) - numpy.asarray(theirs, dtype=int)).max()
+    if levels > 1:
+        raise Failed(f"the picture of mm generate is {levels} levels apart")
+    return {"opened_by": name, "difference": largest(*latents)}
+
+
 def check(goldens, plan):
     torch.manual_seed(5)
     captions = read_json(goldens / "text/captions.json")
     photos = [Image.open(path).convert("RGB") for path in sorted((goldens / "images/photos").iterdir())]
-    packages = ["torch", "transformers", "open_clip_torch", "sentence-transformers"]
+    packages = ["torch", "transformers", "diffusers", "open_clip_torch", "sentence-transformers"]
     print(", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages), flush=True)
     for request in read_json(plan):
         source, written, dtype = Path(request["source"]), Path(request["written"]), request["dtype"]
         try:
             with torch.inference_mode():
-                if request["rows"]:
+                if request["image"]:
+                    found = compare_pipelines(request, source, written)
+                elif request["rows"]:
                     texts = (plan.parent / "folders/captions.txt").read_text(encoding="utf-8").splitlines()
                     found = compare_rows(source, written, texts, photos)
                 else:
@@ -497,6 +547,60 @@ def make_open_clip(out):
         )
 
 
+def make_pipelines(out):
+    """Pipelines of diffusers with the settings of the published models, which a single file does not hold."""
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(out / ".openai", model_max_length=77)
+    tokenizer_2 = transformers.CLIPTokenizer.from_pretrained(
+        out / ".openai", model_max_length=77, pad_token="!"
+    )
+    text = SIZES | {"vocab_size": len(tokenizer), "hidden_act": "quick_gelu"}
+    text |= {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ["bos", "eos", "pad"]}
+    encoder = lambda **more: transformers.CLIPTextModel(transformers.CLIPTextConfig(**(text | more)))
+    blocks = ["CrossAttnDownBlock2D", "DownBlock2D"], ["UpBlock2D", "CrossAttnUpBlock2D"]
+
+    def unet(blocks, heads, width, **more):
+        return diffusers.UNet2DConditionModel(
+            sample_size=16, block_out_channels=(32, 64), layers_per_block=1, attention_head_dim=heads,
+            down_block_types=blocks[0], up_block_types=blocks[1], cross_attention_dim=width, **more
+        )  # fmt: skip
+
+    def vae(**more):
+        return diffusers.AutoencoderKL(
+            block_out_channels=(32, 32), down_block_types=["DownEncoderBlock2D"] * 2,
+            up_block_types=["UpDecoderBlock2D"] * 2, latent_channels=4, sample_size=32, **more
+        )  # fmt: skip
+
+    schedule = {
+        "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1,
+    }
+    none = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    diffusers.StableDiffusionPipeline(
+        unet=unet(blocks, 8, 64), vae=vae(), text_encoder=encoder(), tokenizer=tokenizer,
+        scheduler=diffusers.PNDMScheduler(**schedule, skip_prk_steps=True), **none
+    ).save_pretrained(out / "sd1")  # fmt: skip
+    diffusers.StableDiffusionPipeline(
+        unet=unet(blocks, (1, 1), 64, use_linear_projection=True), vae=vae(),
+        text_encoder=encoder(hidden_act="gelu"), tokenizer=tokenizer_2,
+        scheduler=diffusers.DDIMScheduler(
+            **schedule, clip_sample=False, set_alpha_to_one=False, prediction_type="v_prediction"
+        ), **none
+    ).save_pretrained(out / "sd2")  # fmt: skip
+    # diffusers knows the encoders of a file by their width.
+    wide = {"hidden_act": "gelu", "hidden_size": 128, "num_attention_heads": 2, "projection_dim": 128}
+    config = transformers.CLIPTextConfig(**(text | wide))
+    diffusers.StableDiffusionXLPipeline(
+        unet=unet(
+            [blocks[0][::-1], blocks[1][::-1]], (1, 1), 192, use_linear_projection=True,
+            transformer_layers_per_block=(1, 2), addition_embed_type="text_time",
+            addition_time_embed_dim=256, projection_class_embeddings_input_dim=6 * 256 + 128,
+        ),
+        vae=vae(scaling_factor=0.13025), text_encoder=encoder(), tokenizer=tokenizer,
+        text_encoder_2=transformers.CLIPTextModelWithProjection(config), tokenizer_2=tokenizer_2,
+        scheduler=diffusers.EulerDiscreteScheduler(**schedule, timestep_spacing="leading"),
+        add_watermarker=False,
+    ).save_pretrained(out / "sdxl")  # fmt: skip
+
+
 def write_captions(goldens, file):
     """Captions of one line that no tokenizer changes by cleaning."""
     texts = [text for text in read_json(goldens / "text/captions.json")[100:] if clean(text) == text]
@@ -510,12 +614,15 @@ def make(goldens, out):
     make_transformers(goldens, out)
     make_sentence_transformers(out)
     make_open_clip(out)
+    make_pipelines(out)
 
 
 def main():
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    diffusers.logging.set_verbosity_error()
+    diffusers.logging.disable_progress_bar()
     verb, goldens, path = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     {"make": make, "check": check}[verb](goldens, path)
 

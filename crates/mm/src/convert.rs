@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use mm_caption::{CaptionPipeline, CaptionerFolder};
 use mm_clip::{CheckpointFormat, ModelConverter, StoredType};
 use mm_core::checkpoint::write_folder;
+use mm_diffusion::lora::{LoraFile, write_kohya};
 use mm_diffusion::single_file::{SingleFile, single_file_of_folder};
 use mm_vqa::{VqaFolder, VqaPipeline};
 use std::path::{Path, PathBuf};
@@ -73,6 +74,8 @@ enum FormatArg {
     /// Stable Diffusion in one file, for programs that read CompVis's and Stability AI's checkpoints.
     #[value(name = "single_file")]
     SingleFile,
+    /// A LoRA of diffusers in the spelling of kohya's programs, which AUTOMATIC1111's web UI reads.
+    Kohya,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -117,6 +120,8 @@ pub fn run(args: &Args) -> Result<()> {
     );
     if args.format == FormatArg::SingleFile {
         convert_to_single_file(args, dtype)?;
+    } else if args.format == FormatArg::Kohya {
+        convert_lora(args, dtype)?;
     } else {
         out::try_folder(&args.to)?;
         match (single_file, args.from.as_deref()) {
@@ -158,6 +163,20 @@ fn convert_to_single_file(args: &Args, dtype: StoredType) -> Result<()> {
         .with_context(|| format!("cannot write {}", args.to.display()))
 }
 
+/// Writes a LoRA in kohya's spelling.
+fn convert_lora(args: &Args, dtype: StoredType) -> Result<()> {
+    refuse_resolution("a LoRA", args)?;
+    let from = args.from.as_deref().context("--format kohya is for a LoRA: name it by --from")?;
+    let mut layers =
+        LoraFile::read_layers(Path::new(from)).with_context(|| format!("cannot open the LoRA {from}"))?;
+    for pair in layers.values_mut().flat_map(|pairs| pairs.values_mut()) {
+        pair.down = pair.down.to_kind(kind(dtype));
+        pair.up = pair.up.to_kind(kind(dtype));
+    }
+    let out = OutFile::open(&args.to, &["safetensors"])?;
+    write_kohya(out.path(), &layers).with_context(|| format!("cannot write {}", args.to.display()))
+}
+
 /// The type of floating numbers; int8 is for folders of CLIPs.
 fn kind(dtype: StoredType) -> Kind {
     match dtype {
@@ -178,7 +197,7 @@ fn convert_model(args: &Args, dtype: StoredType) -> Result<()> {
     let form = match args.format {
         FormatArg::OpenClip => CheckpointFormat::OpenClip,
         FormatArg::Openai => CheckpointFormat::Openai,
-        FormatArg::Hf | FormatArg::SingleFile => CheckpointFormat::Hf,
+        FormatArg::Hf | FormatArg::SingleFile | FormatArg::Kohya => CheckpointFormat::Hf,
     };
     let read = |model: &str| {
         ModelConverter::read(model, args.resolution).with_context(|| format!("cannot open the model {model}"))

@@ -65,6 +65,36 @@ const COMPLETE: [(&str, &[&str]); 6] = [
     ("vqa/vilt", &["hf", "hf f16", "hf bf16"]),
 ];
 
+/// The pipelines of diffusers that the script makes: as one file, and as a folder again.
+const PIPELINES: [(&str, &[&str]); 3] = [
+    ("sd1", &["single_file", "single_file > hf", "single_file f16 > hf f16"]),
+    ("sd2", &["single_file", "single_file > hf v_prediction"]),
+    ("sdxl", &["single_file", "single_file > hf"]),
+];
+
+/// What `mm generate` makes with them: as in the script.
+const GENERATED: [&str; 9] =
+    ["a red star", "--seed", "7", "--steps", "4", "--guidance", "5", "--size", "32x32"];
+
+/// A run that trains adapters of the first pipeline for two steps, with a scale that is not 1.
+const ADAPTERS: &str = r#"
+[objective]
+kind = "ddpm"
+
+[lora]
+rank = 2
+alpha = 5.0
+targets = ["to_q", "to_k", "to_v", "to_out.0"]
+
+[data]
+train = { kind = "shapes", samples = 8, size = 32, scenes = "prompts", objects = [1, 2] }
+
+[train]
+steps = 2
+batch_size = 4
+lr = 0.2
+"#;
+
 /// A request to the script: open `written`, or compare the `rows` of `mm embed` with the source's.
 #[derive(Serialize)]
 struct Request {
@@ -75,6 +105,10 @@ struct Request {
     /// The side of the images in pixels, where it differs from the source's.
     resolution: Option<String>,
     rows: bool,
+    /// A LoRA that was trained on the source; `written` is then the merged model.
+    adapter: Option<PathBuf>,
+    /// What `mm generate` made with the pipeline.
+    image: Option<PathBuf>,
 }
 
 /// The script's answer to one request.
@@ -134,6 +168,11 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         let source = goldens.join(model);
         trips.extend(chains.iter().map(|chain| mm.convert(model, &source, chain, &scratch)));
     }
+    for (model, chains) in PIPELINES {
+        let source = whole.join(model);
+        trips.extend(chains.iter().map(|chain| mm.pipeline(model, &source, chain, &scratch)));
+    }
+    trips.extend(mm.adapters(&whole.join(PIPELINES[0].0), &scratch));
 
     eprintln!("== the peers open and compute");
     let plan = scratch.join("plan.json");
@@ -176,13 +215,17 @@ impl Mm<'_> {
             dtype: String::new(),
             resolution: None,
             rows: false,
+            adapter: None,
+            image: None,
         };
         let mut broken = None;
         for (step, words) in chain.split(" > ").enumerate() {
             let (form, option) = words.split_once(' ').unwrap_or((words, "f32"));
             let resolution = option.strip_suffix("px");
-            let dtype = if resolution.is_some() { "f32" } else { option };
-            let name = format!("{model}.{chain}.{step}").replace(" > ", ".").replace([' ', '/'], "-");
+            let prediction = Some(option).filter(|option| option.ends_with("prediction"));
+            let dtype = if resolution.or(prediction).is_some() { "f32" } else { option };
+            let end = if form == "single_file" { ".safetensors" } else { "" };
+            let name = format!("{model}.{chain}.{step}{end}").replace(" > ", ".").replace([' ', '/'], "-");
             let to = scratch.join("written").join(name);
             let mut command = self.command("convert");
             command
@@ -192,6 +235,7 @@ impl Mm<'_> {
                 .arg(&to)
                 .args(["--format", form, "--dtype", dtype]);
             command.args(resolution.map(|pixels| format!("--resolution={pixels}")));
+            command.args(prediction.map(|prediction| format!("--prediction={prediction}")));
             broken = broken.or(failure(&mut command));
             let (form, dtype, resolution) =
                 (form.to_owned(), dtype.to_owned(), resolution.map(str::to_owned));
@@ -213,9 +257,69 @@ impl Mm<'_> {
         let no_folder = fs::create_dir_all(&folder).err().map(|error| error.to_string());
         let broken = no_folder.or_else(|| failure(&mut command));
         let (form, dtype) = (String::new(), "f32".to_owned());
-        let request =
-            Request { source: source.to_owned(), written: rows, form, dtype, resolution: None, rows: true };
+        let request = Request {
+            source: source.to_owned(),
+            written: rows,
+            form,
+            dtype,
+            resolution: None,
+            rows: true,
+            adapter: None,
+            image: None,
+        };
         Trip { model, chain: "unconverted".to_owned(), broken, request }
+    }
+
+    /// Converts the pipeline `source`, and generates with the result.
+    fn pipeline(&self, model: &'static str, source: &Path, chain: &str, scratch: &Path) -> Trip {
+        let mut trip = self.convert(model, source, chain, scratch);
+        // A file of SD 2 does not say what it predicts.
+        let is_silent = model == "sd2" && trip.request.form == "single_file";
+        let opened = if is_silent { source } else { &trip.request.written };
+        let image = scratch.join("images").join(format!("{model}-{}.png", chain.replace([' ', '>'], "-")));
+        let mut command = self.generate(opened, &image);
+        trip.broken = trip.broken.or_else(|| failure(&mut command));
+        trip.request.image = Some(image);
+        trip
+    }
+
+    /// Trains adapters of the pipeline `source`, and generates with it and them, in both spellings.
+    fn adapters(&self, source: &Path, scratch: &Path) -> [Trip; 2] {
+        let (config, written) = (scratch.join("adapters.toml"), scratch.join("adapters/model"));
+        let run = format!("[run]\ntask = \"diffusion\"\nname = \"adapters\"\nseed = 1\nout = {scratch:?}\n");
+        let text = format!("{run}\n[model]\nfrom = {source:?}\n{ADAPTERS}");
+        let not_written = fs::write(&config, text).err().map(|error| error.to_string());
+        let peft = written.join("adapter/pytorch_lora_weights.safetensors");
+        let kohya = scratch.join("adapters/kohya.safetensors");
+        let (mut train, mut convert) = (self.command("train"), self.command("convert"));
+        train.arg(&config);
+        convert.arg("--from").arg(&peft).arg("--to").arg(&kohya).args(["--format", "kohya"]);
+        let broken = not_written.or_else(|| failure(&mut train)).or_else(|| failure(&mut convert));
+        [("adapters after two steps", peft), ("adapters in kohya's spelling", kohya)].map(
+            |(chain, adapter)| {
+                let image = scratch.join("images").join(chain).with_extension("png");
+                let mut generate = self.generate(source, &image);
+                generate.arg("--lora").arg(&adapter);
+                let broken = broken.clone().or_else(|| failure(&mut generate));
+                let request = Request {
+                    source: source.to_owned(),
+                    written: written.clone(),
+                    form: "hf".to_owned(),
+                    dtype: "f32".to_owned(),
+                    resolution: None,
+                    rows: false,
+                    adapter: Some(adapter),
+                    image: Some(image),
+                };
+                Trip { model: "sd1", chain: chain.to_owned(), broken, request }
+            },
+        )
+    }
+
+    fn generate(&self, model: &Path, image: &Path) -> Command {
+        let mut command = self.command("generate");
+        command.arg("--model").arg(model).args(GENERATED).arg("--out").arg(image);
+        command
     }
 
     fn command(&self, verb: &str) -> Command {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use tch::Tensor;
 
 /// The file that diffusers writes into a folder.
-const DIFFUSERS_FILE: &str = "pytorch_lora_weights.safetensors";
+pub(crate) const DIFFUSERS_FILE: &str = "pytorch_lora_weights.safetensors";
 
 /// Endings of files that PyTorch pickles.
 const PICKLES: [&str; 4] = ["bin", "pt", "pth", "ckpt"];
@@ -71,6 +71,32 @@ impl LoraFile {
         }
         refuse_unmatched(&unmatched, total).map_err(bad)?;
         Ok(Self { path: file, layers, spellings })
+    }
+
+    /// The layers of the LoRA at `path`, without a pipeline to check them against: for another spelling of
+    /// the same file.
+    ///
+    /// # Errors
+    /// As [`LoraFile::open`]; or the file is in a spelling that does not have the model's own names, as
+    /// kohya's and PEFT's folders.
+    pub fn read_layers(path: &Path) -> Result<LoraLayers> {
+        let (file, weights) = open_weights(path)?;
+        let bad = |problem: String| Error::Lora { path: file.clone(), problem };
+        let (entries, _) = entries(&weights).map_err(bad)?;
+        let metadata = AdapterMetadata::read(&file).map_err(bad)?;
+        let mut layers = LoraLayers::new();
+        for ((component, spelled), entry) in entries {
+            let (Some(component), Spelled::Dotted(module)) = (component, spelled) else {
+                let name = entry.name();
+                return Err(bad(format!("{name} does not have the name of a layer as its model has it")));
+            };
+            let mut pair = entry.read(&weights)?;
+            if pair.alpha.is_none() {
+                pair.alpha = metadata.alpha(component, &module, pair.rank()).map_err(bad)?;
+            }
+            layers.entry(component).or_default().insert(module, pair);
+        }
+        Ok(layers)
     }
 
     /// The file.

@@ -36,6 +36,7 @@ mod pair;
 mod report;
 mod write;
 
+pub(crate) use file::DIFFUSERS_FILE;
 pub use file::LoraFile;
 pub use modules::ComponentModules;
 pub use pair::LoraPair;

@@ -1,5 +1,6 @@
 //! The training task.
 
+use super::adapter;
 use super::cache;
 use super::config::{DiffusionRunConfig, InputConfig, ObjectiveConfig};
 use super::denoising::Denoising;
@@ -59,7 +60,12 @@ impl DiffusionTask {
                     Denoiser::UNet(_) => UNet::LAYOUT.names,
                     Denoiser::Transformer(_) => Sd3Transformer::LAYOUT.names,
                 };
-                Lora::attach(lora, &linears, names, &vs)
+                // A model in pixels trains with its text encoder.
+                let lora = match pipeline.family {
+                    Family::Pixel => lora.clone(),
+                    family => adapter::within(lora, family.denoiser().0, &linears.names(names)),
+                };
+                Lora::attach(&lora, &linears, names, &vs)
             })
             .transpose()?;
         let schedule = match config.objective {
@@ -185,7 +191,7 @@ impl Task for DiffusionTask {
         let mut variables = lora.merged_variables(&self.vs);
         variables.extend(self.frozen.variables());
         self.pipeline.save(variables, folder)?;
-        Ok(lora.save_beside_merged(folder, self.base.as_deref())?)
+        Ok(adapter::save(lora, folder)?)
     }
 
     fn describe_checkpoint(&self, folder: &Path) -> Result<()> {

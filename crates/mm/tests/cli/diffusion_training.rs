@@ -118,15 +118,37 @@ fn adapters_of_a_u_net_resume_bit_for_bit() {
     let folder = tempfile::tempdir().unwrap();
     let more = format!(
         "\n[model]\nfrom = {:?}\n\n[objective]\nkind = \"ddpm\"\nmin_snr_gamma = 5.0\nnoise_offset = 0.05\n\n\
-         [lora]\nrank = 2\ntargets = [\"to_q\", \"to_v\"]\n",
+         [lora]\nrank = 2\nalpha = 3.0\ntargets = [\"to_q\", \"to_v\"]\n",
         golden("sd1")
     );
     // A U-Net of images alone reads no edits.
     let config = write(folder.path(), &more, "adamw", "objects = [1, 2]");
     assert_forty_steps_equal_twenty_a_kill_and_twenty_more(folder.path(), &config);
-    assert!(folder.path().join("straight/model/adapter/adapter_model.safetensors").exists());
     let model = folder.path().join("straight/model");
     success(&["eval", config.to_str().unwrap(), "--model", model.to_str().unwrap(), "--json"]);
+    // The base with the adapters makes the image of the merged model.
+    let image = |name: &str, model: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        let arguments = ["generate", "--model", model, "a star", "--steps", "2", "--out"];
+        success(&[&arguments[..], &[out.to_str().unwrap()], more].concat());
+        mm_image::decode(&std::fs::read(out).unwrap(), [255; 3]).unwrap()
+    };
+    let merged = image("merged.png", model.to_str().unwrap(), &[]);
+    let adapter = model.join("adapter");
+    let adapted = image("adapted.png", &golden("sd1"), &["--lora", adapter.to_str().unwrap()]);
+    let off = |left: &mm_image::RgbImage, right: &mm_image::RgbImage| {
+        left.as_raw().iter().zip(right.as_raw()).map(|(a, b)| a.abs_diff(*b)).max()
+    };
+    assert!(off(&adapted, &merged) <= Some(1), "{:?}", off(&adapted, &merged));
+    let kohya = folder.path().join("kohya.safetensors");
+    let (from, to) = (adapter.to_str().unwrap(), kohya.to_str().unwrap());
+    success(&["convert", "--from", from, "--to", to, "--format", "kohya"]);
+    assert!(success(&["inspect", to]).contains("kohya"));
+    let adapted = image("kohya.png", &golden("sd1"), &["--lora", to]);
+    assert!(off(&adapted, &merged) <= Some(1), "{:?}", off(&adapted, &merged));
+    let again = ["convert", "--from", to, "--to", "again.safetensors", "--format", "kohya"];
+    assert!(failure(&again, 1).contains("the name of a layer as its model has it"));
+    assert!(off(&image("base.png", &golden("sd1"), &[]), &merged) > Some(1));
 }
 
 #[test]
