@@ -10,11 +10,13 @@ pub struct MuonConfig {
     pub momentum: f64,
     /// Precision of the iteration that orthogonalizes: torch's is bf16. The momentum is f32.
     pub precision: Precision,
+    /// Multiplies the learning rate, which is that of AdamW's variables.
+    pub lr_multiplier: f64,
 }
 
 impl Default for MuonConfig {
     fn default() -> Self {
-        Self { momentum: 0.95, precision: Precision::F32 }
+        Self { momentum: 0.95, precision: Precision::F32, lr_multiplier: 1.0 }
     }
 }
 
@@ -45,6 +47,7 @@ pub(super) fn step(
     lr: f64,
     divisor: Option<&Tensor>,
 ) {
+    let lr = lr * config.lr_multiplier;
     tch::no_grad(|| {
         let gradient = parameter.grad();
         let gradient = divisor.map_or(gradient.shallow_clone(), |divisor| gradient / divisor);
@@ -100,7 +103,7 @@ mod tests {
     #[test]
     fn a_step_is_that_of_the_definition() {
         let lr = 0.02;
-        let config = MuonConfig { momentum: 0.9, ..MuonConfig::default() };
+        let config = MuonConfig { momentum: 0.9, lr_multiplier: 0.5, ..MuonConfig::default() };
         let parameter = normal(2, &[4, 3, 2, 2]).set_requires_grad(true);
         let (start, momentum) = (parameter.detach().copy(), normal(3, &[4, 3, 2, 2]));
         let gradient = normal(4, &[4, 3, 2, 2]);
@@ -110,7 +113,7 @@ mod tests {
         let nesterov = (&clipped * 0.1 + &expected_momentum * 0.9).view([4, 12]);
         let update = orthogonalized(&nesterov, config.precision).view([4, 3, 2, 2]) * (0.2 * 12f64.sqrt());
         let expected = &start * (1.0 - lr * 0.1) - update * lr;
-        step(&parameter, &momentum, config, 0.1, lr, Some(&Tensor::from(2f32)));
+        step(&parameter, &momentum, config, 0.1, 2.0 * lr, Some(&Tensor::from(2f32)));
         let apart = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
         assert!(apart(&momentum, &expected_momentum) < 1e-6);
         assert!(apart(&parameter.detach(), &expected) < 1e-5);

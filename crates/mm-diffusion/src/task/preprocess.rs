@@ -127,7 +127,8 @@ pub(super) fn map(
         pictures.source = pictures.source.filter(|_| !drops_image);
         let prompt = if drops_caption { String::new() } else { prompt };
         let unreadable = |error: mm_text::Error| mm_data::Error::bad(Fault::Text, error.to_string());
-        let (token_ids, is_cut) = tokenizer.encode_and_tell(&expand(&new_tokens, &prompt)).map_err(unreadable)?;
+        let (token_ids, is_cut) =
+            tokenizer.encode_and_tell(&expand(&new_tokens, &prompt)).map_err(unreadable)?;
         let text = cache.as_ref().filter(|_| !trains_text).map(|cache| cache.text(&prompt)).transpose()?;
         Ok(DiffusionItem { pictures, prompt, token_ids, is_cut, text, noise_seed, level })
     })

@@ -172,7 +172,8 @@ impl Task for DiffusionTask {
     }
 
     fn is_hidden_matrix(&self, name: &str) -> bool {
-        name.contains("blocks.") || name.contains("encoder.layers.")
+        // Not the modulation of norms, which is no map between hidden states, nor their weights.
+        (name.contains("blocks.") && !name.contains("norm")) || name.contains("encoder.layers.")
     }
 
     fn model(&self) -> &DiffusionPipeline {

@@ -7,8 +7,7 @@ use mm_image::WordAttention;
 fn words(pipeline: &DiffusionPipeline, options: &GenerateOptions) -> Vec<WordAttention> {
     let request =
         ImageRequest { prompt: "a red star".to_owned(), negative_prompt: Some("blue".to_owned()), seed: 4 };
-    let (image, words) =
-        pipeline.generate_with_attention(&request, None, options, &mut |_| Ok(())).unwrap();
+    let (image, words) = pipeline.generate_with_attention(&request, None, options, &mut |_| Ok(())).unwrap();
     let alone = pipeline.generate(&[request], None, options, &mut |_| Ok(())).unwrap();
     for (found, expected) in image.picture.as_raw().iter().zip(alone[0].picture.as_raw()) {
         assert!(found.abs_diff(*expected) <= 1);

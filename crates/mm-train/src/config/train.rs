@@ -43,6 +43,9 @@ pub struct TrainConfig {
     pub optimizer: OptimizerKind,
     /// Peak learning rate.
     pub lr: f64,
+    /// Muon's, where it differs from `lr`, which is then that of the other variables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muon_lr: Option<f64>,
     /// Learning rate at the end of the schedule.
     #[serde(default)]
     pub min_lr: f64,
@@ -193,6 +196,8 @@ impl TrainConfig {
             check(file, is_valid, &format!("train.{key}"), || format!("must be {range}, is {value}"))
         };
         check(self.lr > 0.0, "lr", "above 0", self.lr)?;
+        let muon_lr = self.muon_lr.unwrap_or(self.lr);
+        check(muon_lr > 0.0, "muon_lr", "above 0", muon_lr)?;
         let range = format!("from 0 to lr {}", self.lr);
         check((0.0..=self.lr).contains(&self.min_lr), "min_lr", &range, self.min_lr)?;
         let decay = self.layer_decay;
@@ -257,7 +262,8 @@ impl TrainConfig {
     pub(crate) fn update_rule(&self, is_hidden_matrix: bool, precision: Precision) -> UpdateRule {
         match self.optimizer {
             OptimizerKind::Muon if is_hidden_matrix => {
-                UpdateRule::Muon(MuonConfig { momentum: self.momentum, precision })
+                let lr_multiplier = self.muon_lr.map_or(1.0, |lr| lr / self.lr);
+                UpdateRule::Muon(MuonConfig { momentum: self.momentum, precision, lr_multiplier })
             }
             OptimizerKind::AdamW | OptimizerKind::Muon => UpdateRule::AdamW,
         }
