@@ -34,18 +34,17 @@ pub(super) fn scene(config: &ShapesConfig, rng: &mut SampleRng) -> Scene {
 /// The largest number of objects of one kind in a scene for a prompt.
 const ALIKE: u32 = 3;
 
-/// A random scene of `scenes = "prompts"`: solid objects of one color and shape, or two different ones.
+/// A random scene of `scenes = "prompts"`: large solid objects of one color and shape, or two different ones.
+/// Small ones have six pixels at a side of 32, too few for a model to learn a heart from in minutes.
 pub(super) fn prompt_scene(config: &ShapesConfig, rng: &mut SampleRng) -> Scene {
-    let solid = |(colour, shape), rng: &mut SampleRng| {
-        let size = one_of(rng, Size::ALL);
-        Object { shape, colour, size, pattern: Pattern::Solid, x: 0, y: 0 }
-    };
+    let solid =
+        |(colour, shape)| Object { shape, colour, size: Size::Large, pattern: Pattern::Solid, x: 0, y: 0 };
     let first = kind(config.split, true, rng);
-    let mut objects = vec![solid(first, rng)];
+    let mut objects = vec![solid(first)];
     let [least, most] = config.objects.map(|count| count.clamp(1, ALIKE));
     if most < 2 || (least < 3 && coin(rng)) {
         let count = rng.random_range(least..=most);
-        objects.extend((1..count).map(|_| solid(first, rng)));
+        objects.extend((1..count).map(|_| solid(first)));
     } else {
         let other = loop {
             let other = kind(config.split, false, rng);
@@ -53,7 +52,7 @@ pub(super) fn prompt_scene(config: &ShapesConfig, rng: &mut SampleRng) -> Scene 
                 break other;
             }
         };
-        objects.push(solid(other, rng));
+        objects.push(solid(other));
     }
     let background = one_of(rng, Background::ALL);
     if !(0..TRIES).any(|_| scatter(&mut objects, rng)) {
