@@ -106,7 +106,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let steps = demo.steps.map(|[steps, full]| if args.full { full } else { steps });
     ensure!(
         steps.is_some() || !args.full,
-        "--full is for clip and vqa: the length of this one is `train.steps` in {}",
+        "--full is for clip and vqa: the length of this one is in {}",
         demo.config
     );
     let run = format!("runs/{}", demo.run);

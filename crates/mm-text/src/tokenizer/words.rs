@@ -4,8 +4,8 @@ use crate::{Result, Tokenizer};
 use std::collections::BTreeMap;
 
 impl Tokenizer {
-    /// The words of the text that `tokens` add to `prompt`, each with the places of its tokens. A token without
-    /// text, such as the end token, is part of no word.
+    /// The words of the text that `tokens` add to `prompt`, each with the places of its tokens. A token
+    /// without text, such as the end token, is part of no word.
     ///
     /// # Errors
     /// As [`Tokenizer::decode`].

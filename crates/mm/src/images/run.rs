@@ -9,6 +9,7 @@ use crate::out::OutFile;
 use crate::progress::Bars;
 use crate::{one_line, output, table};
 use anyhow::{Context, Result, anyhow, ensure};
+use mm_core::keep_freed_memory;
 use mm_diffusion::{
     DiffusionPipeline, Edit, EditRecord, GenerateOptions, GeneratedImage, ImageRecord, ImageRequest,
     StepProgress,
@@ -41,6 +42,8 @@ pub fn run(args: &ImageArgs, options: &GenerateOptions, source: Option<&Source>)
     );
     let files = ImageFiles::open(&args.out, requests.len(), args.retry_dir.as_deref())?;
     let pipeline = args.open()?;
+    // Only now: the memory of opening goes back to the system.
+    keep_freed_memory();
     let edit = source.map(|source| &source.edit);
     let settings = pipeline.settings(options, edit)?;
     warn_of(args, &pipeline, settings.guidance_scale, &requests);

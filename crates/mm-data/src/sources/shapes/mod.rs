@@ -133,7 +133,8 @@ pub enum ShapesScenes {
     /// Objects of all attributes, no two alike.
     #[default]
     Varied,
-    /// Large solid objects: one to three of one color and shape, or two different ones, half of the time each.
+    /// Large solid objects: one to three of one color and shape, or two different ones, half of the time
+    /// each.
     Prompts,
 }
 
