@@ -89,7 +89,7 @@ fn a_captioner_is_a_demo_of_its_own() {
     fs::create_dir(checkout.path("configs/caption")).unwrap();
     fs::write(checkout.path("configs/caption/shapes.toml"), CONFIG).unwrap();
     let full = last_error(&checkout.xtask(&["demo", "caption", "--full"]));
-    assert!(full.contains("`train.steps` in configs/caption/shapes.toml"), "{full}");
+    assert!(full.contains("the length of this one is in configs/caption/shapes.toml"), "{full}");
     assert_eq!(checkout.calls(), "");
 
     checkout.program(

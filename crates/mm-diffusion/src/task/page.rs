@@ -76,12 +76,15 @@ fn images(prompts: &[Prompt], columns: &[(f64, &[Made])]) -> Section {
         }
         SectionRow { label: prompt.text.clone(), note: notes.join(", "), figures }
     };
+    // Each process made its share of the images.
+    let is_own = |index: usize| columns.iter().any(|(_, made)| made.iter().any(|made| made.index == index));
+    let own = prompts.iter().enumerate().filter(|&(index, _)| is_own(index));
     Section {
         title: "Generated images".to_owned(),
         text:
             "One image a prompt and guidance scale, each with the prompt's number as its seed. Framed: the \
                judge finds it right."
                 .to_owned(),
-        rows: prompts.iter().enumerate().take(SHOWN).map(row).collect(),
+        rows: own.take(SHOWN).map(row).collect(),
     }
 }
