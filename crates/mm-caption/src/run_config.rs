@@ -235,9 +235,6 @@ impl TaskConfig for CaptionRunConfig {
     }
 
     fn validate(&self, file: &ConfigFile) -> Result<(), ConfigError> {
-        let check = |is_valid: bool, key: &str, problem: &str| {
-            if is_valid { Ok(()) } else { Err(file.error(key, format!("`{key}`: {problem}"))) }
-        };
         self.model.validate(file)?;
         if let Some(lora) = &self.lora {
             let layers = |base: &str| -> crate::Result<Vec<String>> {
@@ -250,36 +247,36 @@ impl TaskConfig for CaptionRunConfig {
         let is_new = self.model.from.is_none();
         let has_tokenizer = self.tokenizer.as_ref().is_some_and(TokenizerConfig::is_tokenizer);
         let has_words = self.tokenizer.as_ref().is_some_and(|tokenizer| tokenizer.min_word_count.is_some());
-        check(!has_words, "tokenizer.min_word_count", "is for `run.task = \"vqa\"`")?;
-        check(has_tokenizer || !is_new, "tokenizer", "a new decoder needs `from` or `vocab_size`")?;
-        check(
+        file.check(!has_words, "tokenizer.min_word_count", "is for `run.task = \"vqa\"`")?;
+        file.check(has_tokenizer || !is_new, "tokenizer", "a new decoder needs `from` or `vocab_size`")?;
+        file.check(
             !has_tokenizer || is_new,
             "tokenizer",
             "the checkpoint that `model.from` names has a tokenizer already",
         )?;
         let (share, smoothing) = (self.input.canonical_share, self.loss.label_smoothing);
-        check(
+        file.check(
             (0.0..=1.0).contains(&share),
             "input.canonical_share",
-            &format!("must be from 0 to 1, is {share}"),
+            format!("must be from 0 to 1, is {share}"),
         )?;
-        check(
+        file.check(
             (0.0..1.0).contains(&smoothing),
             "loss.label_smoothing",
-            &format!("must be at least 0 and below 1, is {smoothing}"),
+            format!("must be at least 0 and below 1, is {smoothing}"),
         )?;
-        check(self.input.max_tokens >= 2, "input.max_tokens", "must be at least 2")?;
+        file.check(self.input.max_tokens >= 2, "input.max_tokens", "must be at least 2")?;
         if let Some(generate) = &self.generate {
             generate.validate().map_err(|error| file.error("generate", error.to_string()))?;
         }
         if let Some(scst) = &self.scst {
             let least = if scst.baseline == Baseline::Others { 2 } else { 1 };
             let problem = format!("must be at least {least} with this baseline, is {}", scst.samples);
-            check(scst.samples >= least, "scst.samples", &problem)?;
-            check(scst.max_new_tokens > 0, "scst.max_new_tokens", "must be at least 1")?;
-            check(scst.temperature > 0.0, "scst.temperature", "must be above 0")?;
+            file.check(scst.samples >= least, "scst.samples", &problem)?;
+            file.check(scst.max_new_tokens > 0, "scst.max_new_tokens", "must be at least 1")?;
+            file.check(scst.temperature > 0.0, "scst.temperature", "must be above 0")?;
             let has_weight = [scst.cider_d, scst.scene, scst.chair].iter().any(|&weight| weight != 0.0);
-            check(has_weight, "scst.cider_d", "no reward has a weight")?;
+            file.check(has_weight, "scst.cider_d", "no reward has a weight")?;
         }
         self.input.augment.check().map_err(|error| file.error("input.augment", error.to_string()))
     }

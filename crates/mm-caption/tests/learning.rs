@@ -65,7 +65,7 @@ fn train(folder: &Path, name: &str, model: &str, train: &str, more: &str) -> (Pa
     let config = read_config::<CaptionTask>(&mut file).unwrap();
     let group = ProcessGroup::alone();
     let dataset: Arc<dyn Dataset> = Arc::from(config.data.train.open().unwrap());
-    let task = CaptionTask::new(&config, &TaskContext::new(Device::Cpu, &group, &*dataset)).unwrap();
+    let task = CaptionTask::new(&config, &TaskContext::new(Device::Cpu, &group, &dataset)).unwrap();
     let set = EvalSet::open("unseen", &config.data.eval["unseen"], [255; 3], 0).unwrap();
     let run = RunFolder::open(&config.run, &Resume::No, &text, &group).unwrap();
     let place = Run { folder: &run, group: &group, precision: Precision::F32 };

@@ -99,7 +99,7 @@ fn lengths(config: &ClipRunConfig) -> Result<Vec<i64>> {
 fn open(config: &ClipRunConfig) -> Result<(ClipTask, TrainingData<<ClipTask as Task>::Item>)> {
     let group = ProcessGroup::alone();
     let dataset: Arc<dyn Dataset> = Arc::from(config.data.train.open()?);
-    let context = TaskContext::new(Device::Cpu, &group, &*dataset);
+    let context = TaskContext::new(Device::Cpu, &group, &dataset);
     let task = ClipTask::new(config, &context)?;
     let data = TrainingData::new(dataset, config.shared(), &group, task.preprocess());
     Ok((task, data))

@@ -102,12 +102,9 @@ impl TaskConfig for ClipRunConfig {
     }
 
     fn validate(&self, file: &ConfigFile) -> Result<(), ConfigError> {
-        let check = |is_valid: bool, key: &str, problem: &str| {
-            if is_valid { Ok(()) } else { Err(file.error(key, format!("`{key}`: {problem}"))) }
-        };
         let LossConfig { tile, grad_cache_chunk, .. } = self.loss;
-        check(tile > 0, "loss.tile", &format!("must be at least 1, is {tile}"))?;
-        check(grad_cache_chunk != Some(0), "loss.grad_cache_chunk", "must be at least 1")?;
+        file.check(tile > 0, "loss.tile", format!("must be at least 1, is {tile}"))?;
+        file.check(grad_cache_chunk != Some(0), "loss.grad_cache_chunk", "must be at least 1")?;
         self.model.validate(file)?;
         if let Some(lora) = &self.lora {
             let layers = |base: &str| -> crate::Result<Vec<String>> {
@@ -123,20 +120,24 @@ impl TaskConfig for ClipRunConfig {
         }
         let tokenizer = self.tokenizer.clone().unwrap_or_default();
         let is_from_checkpoint = self.model.from.is_some() || self.model.text_from.is_some();
-        check(
+        file.check(
             tokenizer.is_tokenizer() || is_from_checkpoint,
             "tokenizer",
             "needs `from` or `vocab_size` unless the text tower comes from a checkpoint",
         )?;
-        check(
+        file.check(
             tokenizer.from.is_none() || tokenizer.vocab_size.is_none(),
             "tokenizer.vocab_size",
             "is for a tokenizer that is trained, and `tokenizer.from` names one that exists: keep one",
         )?;
-        check(tokenizer.min_word_count.is_none(), "tokenizer.min_word_count", "is for `run.task = \"vqa\"`")?;
+        file.check(
+            tokenizer.min_word_count.is_none(),
+            "tokenizer.min_word_count",
+            "is for `run.task = \"vqa\"`",
+        )?;
         let share = self.input.canonical_share;
         let problem = format!("must be from 0 to 1, is {share}");
-        check((0.0..=1.0).contains(&share), "input.canonical_share", &problem)?;
+        file.check((0.0..=1.0).contains(&share), "input.canonical_share", &problem)?;
         self.input.augment.check().map_err(|error| file.error("input.augment", error.to_string()))
     }
 }

@@ -3,12 +3,13 @@
 use mm_clip::{Clip, ClipConfig, ClipTask};
 use mm_core::Precision;
 use mm_core::config::ConfigFile;
+use mm_data::Dataset;
 use mm_dist::{Contrastive, ContrastiveConfig, ProcessGroup};
 use mm_text::{BertConfig, BertPooling, ClipTextConfig, ClipTextVariant, TextTowerConfig, TokenBatch};
 use mm_train::{Task, TaskConfig, TaskContext, TrainingData, read_config};
 use mm_vision::{ImageTowerConfig, VitConfig, VitVariant};
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
@@ -149,10 +150,11 @@ fn the_config_switches_it_and_locked_groups_stay_locked() {
         let key = format!("train.gradient_checkpointing={on}");
         let mut file = ConfigFile::from_text("tiny.toml", CONFIG, &[key]).unwrap();
         let config = read_config::<ClipTask>(&mut file).unwrap();
-        let (dataset, group) = (config.data.train.open().unwrap(), ProcessGroup::alone());
-        let context = TaskContext::new(Device::Cpu, &group, &*dataset);
+        let dataset: Arc<dyn Dataset> = config.data.train.open().unwrap().into();
+        let group = ProcessGroup::alone();
+        let context = TaskContext::new(Device::Cpu, &group, &dataset);
         let mut task = ClipTask::new(&config, &context).unwrap();
-        let mut data = TrainingData::new(dataset.into(), config.shared(), &group, task.preprocess());
+        let mut data = TrainingData::new(dataset, config.shared(), &group, task.preprocess());
         let batch = task.next_batch(&mut data).unwrap();
         let parameters = task.variables().variables();
         let first = &parameters["text_model.embeddings.token_embedding.weight"];

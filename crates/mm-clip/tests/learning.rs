@@ -67,7 +67,7 @@ fn a_tiny_clip_learns_to_find_images_it_has_never_seen() {
     let config = config.unwrap();
     let group = ProcessGroup::alone();
     let dataset: Arc<dyn Dataset> = Arc::from(config.data.train.open().unwrap());
-    let context = TaskContext::new(Device::Cpu, &group, &*dataset);
+    let context = TaskContext::new(Device::Cpu, &group, &dataset);
     let task = ClipTask::new(&config, &context).unwrap();
     let set = EvalSet::open("held_out", &config.data.eval["held_out"], [255; 3], 0).unwrap();
     let context = EvalContext { group: &group, batch_size: 64, wants_sections: false, progress: &NoProgress };

@@ -17,7 +17,7 @@
 //! ```
 
 use serde::de::DeserializeOwned;
-use std::fmt;
+use std::fmt::{self, Display};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
@@ -175,6 +175,14 @@ impl ConfigFile {
             None => Origin::Line(self.file.clone(), self.line(key)),
         };
         ConfigError { origin, problem: problem.into() }
+    }
+
+    /// Checks the value at `key`.
+    ///
+    /// # Errors
+    /// Unless `is_valid`, an error about `key` with `problem`.
+    pub fn check(&self, is_valid: bool, key: &str, problem: impl Display) -> Result<(), ConfigError> {
+        if is_valid { Ok(()) } else { Err(self.error(key, format!("`{key}`: {problem}"))) }
     }
 
     /// The line of `key`, or of its nearest enclosing table in the file.

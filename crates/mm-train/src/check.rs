@@ -1,6 +1,7 @@
 //! A dry run: one batch through the model, to find mistakes and estimate the cost before a run is started.
 
-use crate::{MicroBatch, Result, Task, TrainConfig, TrainingData};
+use crate::micro_batch::run_unaveraged;
+use crate::{Result, Task, TrainConfig, TrainingData};
 use mm_core::{Precision, peak_memory, seed};
 use mm_dist::ProcessGroup;
 use std::time::{Duration, Instant};
@@ -40,20 +41,15 @@ pub fn check<T: Task>(
     precision: Precision,
 ) -> Result<CheckReport> {
     let group = ProcessGroup::alone();
-    let device = task.variables().device();
     data.set_batch_groups(task.batch_groups());
     let (mut first_loss, mut batch_shapes, mut step) = (None, String::new(), Duration::ZERO);
     for number in 0..2 {
         seed::set(run_seed, "step", number);
         let started = Instant::now();
-        for _ in 0..train.accumulate {
-            let batch = task.next_batch(data)?;
-            let loss_scale = 1.0 / train.accumulate as f64;
-            let micro_batch = MicroBatch { precision, device, loss_scale, group: &group, average: None };
-            let loss = task.backward(&batch, &micro_batch)?;
-            first_loss.get_or_insert(loss.total.double_value(&[]));
-            batch_shapes = task.describe_batch(&batch);
-        }
+        run_unaveraged(task, data, train, precision, &group, |task, batch, loss| {
+            first_loss.get_or_insert(loss);
+            batch_shapes = task.describe_batch(batch);
+        })?;
         step = started.elapsed();
     }
     let count = |variables: &[Tensor]| variables.iter().map(|variable| variable.numel() as i64).sum();

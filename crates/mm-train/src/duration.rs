@@ -1,8 +1,9 @@
 //! The steps of a run that is given minutes.
 
+use crate::micro_batch::run_unaveraged;
 use crate::trainer::new_optimizer;
-use crate::{MicroBatch, Result, Resume, RunConfig, Task, TrainConfig, TrainingData};
-use mm_core::optim::{Optimizer, Partition};
+use crate::{Result, Resume, RunConfig, Task, TrainConfig, TrainingData};
+use mm_core::optim::Partition;
 use mm_core::{Precision, seed};
 use mm_dist::{ProcessGroup, ReduceOp};
 use std::time::Instant;
@@ -14,10 +15,10 @@ const WARM_UP: u64 = 3;
 const SECONDS: f64 = 5.0;
 const MOST: u64 = 30;
 
-/// `train` with the steps that take `train.minutes`, for which a few are run and taken back. Without
-/// `minutes` it stays as it is. A resumed run keeps the steps in its `config.toml`: from then on the run
-/// depends on no clock. With several processes the slowest counts, without the time that gradients are
-/// averaged in.
+/// `train` with the steps that take `train.minutes`: a few are timed, and their effect on variables and data
+/// is undone. Without `minutes` it stays as it is. A resumed run keeps the steps in its `config.toml`: from
+/// then on the run depends on no clock. With several processes the slowest counts, without the time that
+/// gradients are averaged in.
 ///
 /// # Errors
 /// The data cannot be read, libtorch refuses an operation, or another process is lost.
@@ -58,6 +59,7 @@ fn seconds_per_step<T: Task>(
     precision: Precision,
     group: &ProcessGroup,
 ) -> Result<f64> {
+    data.set_batch_groups(task.batch_groups());
     let mut optimizer = new_optimizer(task, train, precision, Partition::WHOLE);
     let variables = task.variables().variables();
     let before: Vec<(Tensor, Tensor)> =
@@ -66,7 +68,12 @@ fn seconds_per_step<T: Task>(
         let started = Instant::now();
         for number in first..first + count {
             seed::set(run.seed, "step", number);
-            step(task, data, train, &mut optimizer, precision, group)?;
+            run_unaveraged(task, data, train, precision, group, |_, _, _| {})?;
+            // At a learning rate of 0: no weight changes, though buffers may.
+            let norm = optimizer.gradient_norm();
+            optimizer.step(0.0, &norm, train.clip_grad)?;
+            optimizer.zero_grad();
+            task.after_step();
         }
         let seconds = started.elapsed().as_secs_f64() / count as f64;
         Ok(group.reduce(&[seconds], ReduceOp::Max)?[0])
@@ -81,28 +88,4 @@ fn seconds_per_step<T: Task>(
     });
     data.restart();
     Ok(seconds)
-}
-
-/// A step that changes no weight, as its learning rate is 0; buffers may change.
-fn step<T: Task>(
-    task: &mut T,
-    data: &mut TrainingData<T::Item>,
-    train: &TrainConfig,
-    optimizer: &mut Optimizer,
-    precision: Precision,
-    group: &ProcessGroup,
-) -> Result<()> {
-    let device = task.variables().device();
-    for _ in 0..train.accumulate {
-        let batch = task.next_batch(data)?;
-        let loss_scale = 1.0 / train.accumulate as f64;
-        let micro_batch = MicroBatch { precision, device, loss_scale, group, average: None };
-        // Read, as the loop reads it: on a GPU the work is done then.
-        let _ = task.backward(&batch, &micro_batch)?.total.double_value(&[]);
-    }
-    let norm = optimizer.gradient_norm();
-    optimizer.step(0.0, &norm, train.clip_grad)?;
-    optimizer.zero_grad();
-    task.after_step();
-    Ok(())
 }

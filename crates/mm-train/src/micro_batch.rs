@@ -1,6 +1,6 @@
 //! The forward and backward pass of one micro-batch.
 
-use crate::{Loss, Result};
+use crate::{Loss, Result, Task, TrainConfig, TrainingData};
 use mm_core::Precision;
 use mm_core::nn::{Processes, over_processes};
 use mm_dist::{GradientAverage, ProcessGroup};
@@ -61,4 +61,28 @@ impl MicroBatch<'_> {
     pub fn sync_gradients_on_next_backward(&self) {
         self.average.iter().for_each(|average| average.arm());
     }
+}
+
+/// Runs the micro-batches of a step forward and backward, to measure it: gradients are not averaged over the
+/// processes, and nothing is updated. `each` gets every micro-batch with its loss.
+///
+/// # Errors
+/// The data cannot be read, libtorch refuses an operation, or another process is lost.
+pub(crate) fn run_unaveraged<T: Task>(
+    task: &mut T,
+    data: &mut TrainingData<T::Item>,
+    train: &TrainConfig,
+    precision: Precision,
+    group: &ProcessGroup,
+    mut each: impl FnMut(&T, &T::Batch, f64),
+) -> Result<()> {
+    let device = task.variables().device();
+    let loss_scale = 1.0 / train.accumulate as f64;
+    for _ in 0..train.accumulate {
+        let batch = task.next_batch(data)?;
+        let micro_batch = MicroBatch { precision, device, loss_scale, group, average: None };
+        let loss = task.backward(&batch, &micro_batch)?;
+        each(task, &batch, loss.total.double_value(&[]));
+    }
+    Ok(())
 }

@@ -5,6 +5,7 @@ use mm_core::OpenOptions;
 use mm_data::{BatchGroups, Dataset, Item, Map};
 use mm_dist::ProcessGroup;
 use std::path::Path;
+use std::sync::Arc;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
@@ -31,7 +32,7 @@ pub struct TaskContext<'a> {
     /// The process group of the run.
     pub group: &'a ProcessGroup,
     /// The training set, e.g. to train a tokenizer on its captions.
-    pub dataset: &'a dyn Dataset,
+    pub dataset: &'a Arc<dyn Dataset>,
     /// The checkpoint that the run resumes from. Weights and optimizer state are restored by the trainer; the
     /// task takes from it what it would otherwise make or read anew, such as a trained tokenizer.
     pub checkpoint: Option<&'a Path>,
@@ -41,7 +42,7 @@ pub struct TaskContext<'a> {
 
 impl<'a> TaskContext<'a> {
     /// The context of a new run, without a progress display.
-    pub fn new(device: Device, group: &'a ProcessGroup, dataset: &'a dyn Dataset) -> Self {
+    pub fn new(device: Device, group: &'a ProcessGroup, dataset: &'a Arc<dyn Dataset>) -> Self {
         Self { device, group, dataset, checkpoint: None, progress: &NoProgress }
     }
 

@@ -250,9 +250,6 @@ impl TaskConfig for VqaRunConfig {
     }
 
     fn validate(&self, file: &ConfigFile) -> Result<(), ConfigError> {
-        let check = |is_valid: bool, key: &str, problem: &str| {
-            if is_valid { Ok(()) } else { Err(file.error(key, format!("`{key}`: {problem}"))) }
-        };
         self.model.validate(file)?;
         if let Some(lora) = &self.lora {
             let layers = |base: &str| -> crate::Result<Vec<String>> {
@@ -264,30 +261,30 @@ impl TaskConfig for VqaRunConfig {
         }
         let is_new = self.model.from.is_none();
         let has_tokenizer = self.tokenizer.as_ref().is_some_and(TokenizerConfig::is_tokenizer);
-        check(
+        file.check(
             has_tokenizer || !is_new,
             "tokenizer",
             "a new model needs `vocab_size`, `min_word_count` or `from`",
         )?;
-        check(
+        file.check(
             !has_tokenizer || is_new,
             "tokenizer",
             "the checkpoint that `model.from` names has a tokenizer already",
         )?;
         if let Some(answers) = &self.answers {
-            check(answers.min_count > 0, "answers.min_count", "must be at least 1")?;
-            check(answers.max > 1, "answers.max", "must be at least 2")?;
+            file.check(answers.min_count > 0, "answers.min_count", "must be at least 1")?;
+            file.check(answers.max > 1, "answers.max", "must be at least 2")?;
         }
         let InputConfig { questions_per_image, max_question_tokens, .. } = self.input;
-        check(questions_per_image > 0, "input.questions_per_image", "must be at least 1")?;
-        check(max_question_tokens > 2, "input.max_question_tokens", "must be at least 3")?;
-        check(self.answering.num_candidates > 0, "answering.num_candidates", "must be at least 1")?;
+        file.check(questions_per_image > 0, "input.questions_per_image", "must be at least 1")?;
+        file.check(max_question_tokens > 2, "input.max_question_tokens", "must be at least 3")?;
+        file.check(self.answering.num_candidates > 0, "answering.num_candidates", "must be at least 1")?;
         let smoothing = self.loss.label_smoothing;
         let problem = format!("must be at least 0 and below 1, is {smoothing}");
-        check((0.0..1.0).contains(&smoothing), "loss.label_smoothing", &problem)?;
+        file.check((0.0..1.0).contains(&smoothing), "loss.label_smoothing", &problem)?;
         let coverage = self.metrics.coverage;
         let problem = format!("must be above 0 and at most 1, is {coverage}");
-        check(coverage > 0.0 && coverage <= 1.0, "metrics.coverage", &problem)?;
+        file.check(coverage > 0.0 && coverage <= 1.0, "metrics.coverage", &problem)?;
         self.input.augment.check().map_err(|error| file.error("input.augment", error.to_string()))
     }
 }

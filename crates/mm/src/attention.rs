@@ -38,7 +38,7 @@ pub fn run(args: &Args) -> Result<()> {
     let pipeline = args.model.open()?;
     let relevance = relevance(&pipeline, &image, &args.text)?;
     let picture = heat_map::draw(&relevance, &pipeline.image.processor.resize(&image)?, args.size);
-    out.write(|to| picture.save_with_format(to, format).map_err(std::io::Error::other))?;
+    out.write_image(&picture, format)?;
     if args.json {
         let (similarity, columns) = (relevance.similarity, relevance.columns);
         let values = &relevance.values;

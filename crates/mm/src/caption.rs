@@ -117,8 +117,7 @@ fn draw(
     let words = word_attention(pipeline, &image, &args.prompt, &tokens)?;
     let maps: Vec<_> = words.iter().map(WordAttention::heat_map).collect();
     let picture = draw_strip(&pipeline.processor.resize(&image)?, &maps, SIDE);
-    let save = |to: &std::path::Path| picture.save_with_format(to, ImageFormat::Png);
-    strip.write(|to| save(to).map_err(std::io::Error::other))?;
+    strip.write_image(&picture, ImageFormat::Png)?;
     Ok(words)
 }
 

@@ -2,6 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use mm_core::checkpoint::{partial_file, write_atomically};
+use mm_image::RgbImage;
+use mm_image::image::ImageFormat;
 use serde::Serialize;
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -58,6 +60,11 @@ impl OutFile {
     pub fn write(&self, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
         let io = |source| mm_core::Error::io("write", &self.path, source);
         Ok(write_atomically(&self.path, |partial| write(partial).map_err(io))?)
+    }
+
+    /// Writes `picture` in `format`.
+    pub fn write_image(&self, picture: &RgbImage, format: ImageFormat) -> Result<()> {
+        self.write(|to| picture.save_with_format(to, format).map_err(std::io::Error::other))
     }
 
     /// Writes rows, a JSON object a line.

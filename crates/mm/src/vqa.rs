@@ -164,8 +164,7 @@ fn draw(pipeline: &VqaPipeline, image: &Path, question: &str, strip: &OutFile) -
     let image = read_image(image)?;
     let attention = answer_attention(pipeline, &image, question)?;
     let picture = draw_strip(&pipeline.parts.processor.resize(&image)?, &attention.heat_maps(), SIDE);
-    let save = |to: &Path| picture.save_with_format(to, ImageFormat::Png);
-    strip.write(|to| save(to).map_err(std::io::Error::other))
+    strip.write_image(&picture, ImageFormat::Png)
 }
 
 /// The answer that is given: none where its probability is below `least`.

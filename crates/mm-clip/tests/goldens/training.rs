@@ -35,7 +35,7 @@ pub fn config(out: &Path, model: &str, more: &[&str]) -> ClipRunConfig {
 
 fn task(
     config: &ClipRunConfig,
-    dataset: &dyn Dataset,
+    dataset: &Arc<dyn Dataset>,
     checkpoint: Option<&Path>,
 ) -> mm_train::Result<ClipTask> {
     let group = ProcessGroup::alone();
@@ -48,7 +48,7 @@ pub fn train(config: &ClipRunConfig, resume: &Resume) -> PathBuf {
     let checkpoint = config.run.folder().join("checkpoints/latest");
     let checkpoint = (*resume == Resume::Latest).then_some(checkpoint.as_path());
     let dataset: Arc<dyn Dataset> = Arc::from(config.data.train.open().unwrap());
-    let task = task(config, &*dataset, checkpoint).unwrap_or_else(|error| panic!("{error}"));
+    let task = task(config, &dataset, checkpoint).unwrap_or_else(|error| panic!("{error}"));
     let folder = RunFolder::open(&config.run, resume, "", &group).unwrap();
     let run = Run { folder: &folder, group: &group, precision: Precision::F32 };
     let data = TrainingData::new(dataset, config.shared(), &group, task.preprocess());
@@ -126,7 +126,7 @@ fn a_run_goes_on_without_the_folder_that_it_began_from() {
     let run = train(&resumed, &Resume::Latest);
     assert_same(&unbroken, &rows(run.join("model").to_str().unwrap()), "resumed without its origin");
 
-    let dataset = resumed.data.train.open().unwrap();
-    let again = task(&resumed, &*dataset, None).err().unwrap().to_string();
+    let dataset = resumed.data.train.open().unwrap().into();
+    let again = task(&resumed, &dataset, None).err().unwrap().to_string();
     assert!(again.contains("there is no such folder"), "{again}");
 }

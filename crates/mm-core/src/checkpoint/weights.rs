@@ -47,6 +47,8 @@ pub struct Weights {
     path: PathBuf,
     files: Vec<(PathBuf, MappedFile)>,
     pub(super) tensors: BTreeMap<String, Place>,
+    /// The entries of the files' headers.
+    metadata: BTreeMap<String, String>,
     /// What [`Weights::replace`] set.
     replaced: BTreeMap<String, Replacement>,
 }
@@ -110,8 +112,13 @@ impl Weights {
     }
 
     fn empty(path: &Path) -> Self {
-        let (tensors, replaced) = (BTreeMap::new(), BTreeMap::new());
-        Self { path: path.to_owned(), files: Vec::new(), tensors, replaced }
+        Self {
+            path: path.to_owned(),
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+            replaced: BTreeMap::new(),
+        }
     }
 
     fn open_shards(folder: &Path, index: &Path) -> Result<Self> {
@@ -156,8 +163,15 @@ impl Weights {
                 return Err(Error::checkpoint(file, format!("{name} is in another shard already")));
             }
         }
+        let entries = metadata.metadata().iter().flatten();
+        self.metadata.extend(entries.map(|(key, entry)| (key.clone(), entry.clone())));
         self.files.push((file.to_owned(), bytes));
         Ok(())
+    }
+
+    /// The entry `key` of the file's header (`__metadata__`), if there is one; of several files the last.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
     }
 
     /// The tensors, sorted by name.

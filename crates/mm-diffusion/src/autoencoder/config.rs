@@ -67,34 +67,33 @@ impl TaskConfig for AutoencoderRunConfig {
     }
 
     fn validate(&self, file: &ConfigFile) -> Result<(), ConfigError> {
-        let check = |is_valid: bool, key: &str, problem: String| {
-            if is_valid { Ok(()) } else { Err(file.error(key, format!("`{key}`: {problem}"))) }
-        };
         let AutoencoderModelConfig { from, autoencoder } = &self.model;
         match (from, autoencoder) {
             (Some(_), Some(_)) => {
-                let has = "the autoencoder that `model.from` names has its sizes already".to_owned();
-                return check(false, "model.autoencoder", has);
+                let has = "the autoencoder that `model.from` names has its sizes already";
+                return file.check(false, "model.autoencoder", has);
             }
             (None, None) => {
-                let missing = "missing (or `model.from`, for one that exists)".to_owned();
-                return check(false, "model.autoencoder", missing);
+                let missing = "missing (or `model.from`, for one that exists)";
+                return file.check(false, "model.autoencoder", missing);
             }
             (_, Some(sizes)) => {
-                sizes.validate().or_else(|error| check(false, "model.autoencoder", error.to_string()))?;
+                sizes
+                    .validate()
+                    .or_else(|error| file.check(false, "model.autoencoder", error.to_string()))?;
                 let (side, unit) = (sizes.sample_size, sizes.reduction());
                 let problem = format!("is {side}: this model needs a multiple of {unit}");
-                check(side % unit == 0, "model.autoencoder.sample_size", problem)?;
+                file.check(side % unit == 0, "model.autoencoder.sample_size", problem)?;
                 let channels = format!("reads {}, gives {}", sizes.in_channels, sizes.out_channels);
                 let has_three = sizes.in_channels == 3 && sizes.out_channels == 3;
-                check(has_three, "model.autoencoder", format!("{channels}: images have 3 channels"))?;
+                file.check(has_three, "model.autoencoder", format!("{channels}: images have 3 channels"))?;
             }
             (Some(_), None) => {}
         }
         let weight = self.objective.kl_weight;
         let problem = format!("must be at least 0, is {weight}");
-        check(weight.is_finite() && weight >= 0.0, "objective.kl_weight", problem)?;
+        file.check(weight.is_finite() && weight >= 0.0, "objective.kl_weight", problem)?;
         let augment = self.augment.as_ref().map_or(Ok(()), Augment::check);
-        augment.or_else(|error| check(false, "augment", error.to_string()))
+        augment.or_else(|error| file.check(false, "augment", error.to_string()))
     }
 }

@@ -4,7 +4,7 @@ use super::config::AutoencoderRunConfig;
 use super::evaluate::evaluate;
 use crate::framing::Framing;
 use crate::noise::ImageNoise;
-use crate::pipeline::{WEIGHTS, to_pixel_values};
+use crate::pipeline::{WEIGHTS, stack_pixel_values};
 use crate::vae::Vae;
 use mm_core::checkpoint::{stored, write};
 use mm_core::hf::CONFIG_FILE;
@@ -152,8 +152,5 @@ impl Task for AutoencoderTask {
 
 /// `[B, 3, H, W]` in -1 to 1.
 pub(super) fn pixel_values(items: &[AutoencoderItem], device: tch::Device) -> Tensor {
-    let values = |item: &AutoencoderItem| {
-        to_pixel_values(&item.image, item.image.width().into(), item.image.height().into())
-    };
-    upload(&Tensor::cat(&items.iter().map(values).collect::<Vec<_>>(), 0), device)
+    upload(&stack_pixel_values(items.iter().map(|item| &item.image)), device)
 }

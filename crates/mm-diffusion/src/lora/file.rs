@@ -47,7 +47,7 @@ impl LoraFile {
         let (file, weights) = open_weights(path)?;
         let bad = |problem: String| Error::Lora { path: file.clone(), problem };
         let (entries, spellings) = entries(&weights).map_err(bad)?;
-        let metadata = AdapterMetadata::read(&file).map_err(bad)?;
+        let metadata = AdapterMetadata::read(&file, &weights).map_err(bad)?;
         let mut layers = LoraLayers::new();
         let mut unmatched = Vec::new();
         let total = entries.len();
@@ -83,7 +83,7 @@ impl LoraFile {
         let (file, weights) = open_weights(path)?;
         let bad = |problem: String| Error::Lora { path: file.clone(), problem };
         let (entries, _) = entries(&weights).map_err(bad)?;
-        let metadata = AdapterMetadata::read(&file).map_err(bad)?;
+        let metadata = AdapterMetadata::read(&file, &weights).map_err(bad)?;
         let mut layers = LoraLayers::new();
         for ((component, spelled), entry) in entries {
             let (Some(component), Spelled::Dotted(module)) = (component, spelled) else {

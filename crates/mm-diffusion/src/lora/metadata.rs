@@ -3,10 +3,9 @@
 
 use super::Component;
 use super::modules::TEXT_PREFIX;
+use mm_core::checkpoint::Weights;
 use mm_core::lora::ADAPTER_CONFIG_FILE;
 use mm_core::one_line;
-use mm_sys::MappedFile;
-use safetensors::SafeTensors;
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -24,14 +23,12 @@ pub(super) struct AdapterMetadata {
 }
 
 impl AdapterMetadata {
-    /// Reads the header of `file`, or else the config beside it if it is the file of an adapter's folder.
-    pub fn read(file: &Path) -> Result<Self, String> {
-        let bytes = MappedFile::open(file).map_err(|error| error.to_string())?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| error.to_string())?;
-        let entry = header.metadata().as_ref().and_then(|entries| entries.get(METADATA_KEY));
+    /// Reads the header of `file`, which is open as `weights`, or else the config beside it if it is the file
+    /// of an adapter's folder.
+    pub fn read(file: &Path, weights: &Weights) -> Result<Self, String> {
         let config = file.with_file_name(ADAPTER_CONFIG_FILE);
-        let text = match entry {
-            Some(entry) => entry.clone(),
+        let text = match weights.metadata(METADATA_KEY) {
+            Some(entry) => entry.to_owned(),
             None if is_adapter_file(file) && config.exists() => {
                 std::fs::read_to_string(&config).map_err(|error| format!("{}: {error}", config.display()))?
             }

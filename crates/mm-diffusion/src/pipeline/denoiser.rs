@@ -93,18 +93,18 @@ impl Denoiser {
         Conditions { text, pooled, sizes, guidance }
     }
 
-    /// The output for `sample` `[R, C, h, w]` at `timestep`, in f32. The attention `[R, heads, N, L]` of each
-    /// layer to the text is added to `weights`.
+    /// The output for `sample` `[R, C, h, w]` at `timestep`, in f32, and with `keeps_weights` the attention
+    /// `[R, heads, N, L]` of each layer to the text.
     pub(crate) fn forward(
         &self,
         sample: &Tensor,
         timestep: f64,
         conditions: &Conditions,
-        weights: Option<&mut Vec<Tensor>>,
-    ) -> Result<Tensor> {
+        keeps_weights: bool,
+    ) -> Result<(Tensor, Vec<Tensor>)> {
         let rows = sample.size()[0];
         let timestep = Tensor::full([rows], timestep, (Kind::Float, sample.device()));
-        let output = match (self, &conditions.text) {
+        let (output, weights) = match (self, &conditions.text) {
             (Self::UNet(unet), Text::KeyValues(text)) => {
                 let inputs = UNetInputs {
                     sample,
@@ -113,35 +113,22 @@ impl Denoiser {
                     added: conditions.pooled.as_ref().zip(conditions.sizes.as_ref()),
                     guidance: conditions.guidance.as_ref(),
                 };
-                match weights {
-                    Some(weights) => {
-                        let (output, layers) = unet.forward_with_weights(inputs)?;
-                        weights.extend(layers);
-                        output
-                    }
-                    None => unet.forward(inputs)?,
-                }
+                unet.run(inputs, keeps_weights)?
             }
             (Self::Transformer(transformer), Text::States { states, mask }) => {
-                let pooled = conditions.pooled.as_ref().expect("a transformer's text has a vector");
                 let condition = Sd3Condition {
                     encoder_hidden_states: states,
-                    pooled_projections: pooled,
+                    pooled_projections: conditions
+                        .pooled
+                        .as_ref()
+                        .expect("a transformer's text has a vector"),
                     attention_mask: mask.as_ref(),
                 };
-                match weights {
-                    Some(weights) => {
-                        let (output, layers) =
-                            transformer.forward_with_weights(sample, &timestep, &condition)?;
-                        weights.extend(layers);
-                        output
-                    }
-                    None => transformer.forward(sample, &timestep, &condition)?,
-                }
+                transformer.run(sample, &timestep, &condition, keeps_weights)?
             }
             _ => unreachable!("conditions are prepared by the same denoiser"),
         };
-        Ok(output.to_kind(Kind::Float))
+        Ok((output.to_kind(Kind::Float), weights))
     }
 
     pub(crate) fn pack(&mut self, precision: Precision) {

@@ -111,16 +111,13 @@ impl DiffusionPipeline {
                 Some(extra) => Tensor::cat(&[&rows, extra], 1),
                 None => rows,
             };
-            match (maps.as_mut(), pass.prompts) {
-                (Some(maps), Some(branch)) => {
-                    let mut weights = Vec::new();
-                    let output =
-                        self.denoiser.forward(&rows, timestep, &pass.conditions, Some(&mut weights))?;
-                    maps.add(&weights, branch * count)?;
-                    Ok(output)
-                }
-                _ => self.denoiser.forward(&rows, timestep, &pass.conditions, None),
+            let watched = maps.as_mut().zip(pass.prompts);
+            let (output, weights) =
+                self.denoiser.forward(&rows, timestep, &pass.conditions, watched.is_some())?;
+            if let Some((maps, branch)) = watched {
+                maps.add(&weights, branch * count)?;
             }
+            Ok(output)
         };
         let [from, to] = settings.guidance_interval;
         if let Some(alone) = guidance.alone.as_ref().filter(|_| share < from || share > to) {

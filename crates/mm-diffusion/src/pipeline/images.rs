@@ -12,6 +12,15 @@ pub(crate) fn to_pixel_values(image: &RgbImage, width: i64, height: i64) -> Tens
     bytes.permute([0, 3, 1, 2]).to_kind(Kind::Float).contiguous() / 127.5 - 1.0
 }
 
+/// `images`, all of one size, as `[B, 3, H, W]` in -1 to 1.
+pub(crate) fn stack_pixel_values<'a>(images: impl IntoIterator<Item = &'a RgbImage>) -> Tensor {
+    let each = images.into_iter().map(|image| {
+        let (width, height) = image.dimensions();
+        to_pixel_values(image, width.into(), height.into())
+    });
+    Tensor::cat(&each.collect::<Vec<_>>(), 0)
+}
+
 /// The mask as `[1, 1, H, W]`: 1 where it is at least half white, which is repainted.
 pub(super) fn to_mask(mask: &RgbImage, width: i64, height: i64) -> Tensor {
     let mut grays = mask.clone();

@@ -17,6 +17,6 @@ pub use options::{GenerateOptions, GeneratedImage, ImageRequest, Settings};
 pub use sample::StepProgress;
 
 pub(crate) use denoiser::Denoiser;
-pub(crate) use images::{enlarged, gray, to_pictures, to_pixel_values};
+pub(crate) use images::{enlarged, gray, stack_pixel_values, to_pictures};
 pub(crate) use open::{Family, INDEX_FILE, LATENT_CLASS, PIXEL_CLASS, WEIGHTS};
 pub(crate) use save::make_folder;

@@ -97,7 +97,7 @@ impl Sd3Transformer {
         timestep: &Tensor,
         condition: &Sd3Condition,
     ) -> Result<Tensor> {
-        self.run(hidden_states, timestep, condition, None)
+        Ok(self.run(hidden_states, timestep, condition, false)?.0)
     }
 
     /// As [`Sd3Transformer::forward`], also giving for each block how the patches attend to the text:
@@ -112,18 +112,18 @@ impl Sd3Transformer {
         timestep: &Tensor,
         condition: &Sd3Condition,
     ) -> Result<(Tensor, Vec<Tensor>)> {
-        let mut weights = Vec::new();
-        let output = self.run(hidden_states, timestep, condition, Some(&mut weights))?;
-        Ok((output, weights))
+        self.run(hidden_states, timestep, condition, true)
     }
 
-    fn run(
+    /// The output, and with `keeps_weights` the weights of [`Sd3Transformer::forward_with_weights`].
+    pub(crate) fn run(
         &self,
         hidden_states: &Tensor,
         timestep: &Tensor,
         condition: &Sd3Condition,
-        mut weights: Option<&mut Vec<Tensor>>,
-    ) -> Result<Tensor> {
+        keeps_weights: bool,
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        let mut weights = keeps_weights.then(Vec::new);
         let (batch, height, width) = self.check(hidden_states, timestep, condition)?;
         let (rows, columns) = self.pos_embed.grid(height, width)?;
         let kind = self.pos_embed.kind();
@@ -134,7 +134,7 @@ impl Sd3Transformer {
         let vector = vector.unsqueeze(1); // [B, 1, D]
         let bias = condition.attention_mask.map(|mask| hide(mask, rows * columns));
         for block in &self.blocks {
-            let mut context = AttentionContext { bias: bias.as_ref(), weights: weights.as_deref_mut() };
+            let mut context = AttentionContext { bias: bias.as_ref(), weights: weights.as_mut() };
             let (next, next_text) = if self.config.gradient_checkpointing && context.weights.is_none() {
                 checkpointed(block, &image, &text, &vector, bias.as_ref())?
             } else {
@@ -150,7 +150,7 @@ impl Sd3Transformer {
             .view([batch, rows, columns, patch, patch, channels])
             .permute([0, 5, 1, 3, 2, 4]) // [B, C, rows, patch, columns, patch]
             .reshape([batch, channels, height, width]);
-        Ok(output.to_kind(hidden_states.kind()))
+        Ok((output.to_kind(hidden_states.kind()), weights.unwrap_or_default()))
     }
 
     /// The number of items, the height and the width of inputs that fit the model and each other.

@@ -203,35 +203,32 @@ impl TaskConfig for DiffusionRunConfig {
     }
 
     fn validate(&self, file: &ConfigFile) -> Result<(), ConfigError> {
-        let check = |is_valid: bool, key: &str, problem: String| {
-            if is_valid { Ok(()) } else { Err(file.error(key, format!("`{key}`: {problem}"))) }
-        };
         self.model.validate(file)?;
         let is_new = self.model.from.is_none();
         let has_tokenizer = self.tokenizer.as_ref().is_some_and(TokenizerConfig::is_tokenizer);
-        let needs = "a new text encoder needs `from` or `vocab_size`".to_owned();
-        check(!is_new || has_tokenizer, "tokenizer", needs)?;
-        let has = "the pipeline that `model.from` names has a tokenizer already".to_owned();
-        check(is_new || self.tokenizer.is_none(), "tokenizer", has)?;
+        let needs = "a new text encoder needs `from` or `vocab_size`";
+        file.check(!is_new || has_tokenizer, "tokenizer", needs)?;
+        let has = "the pipeline that `model.from` names has a tokenizer already";
+        file.check(is_new || self.tokenizer.is_none(), "tokenizer", has)?;
         let of_flow = matches!(self.objective, ObjectiveConfig::Flow(_));
-        let new_is_flow = "a new transformer learns a flow: `kind = \"flow\"`".to_owned();
-        check(!is_new || of_flow, "objective.kind", new_is_flow)?;
-        check(
+        let new_is_flow = "a new transformer learns a flow: `kind = \"flow\"`";
+        file.check(!is_new || of_flow, "objective.kind", new_is_flow)?;
+        file.check(
             self.lora.is_none() || !is_new,
             "lora",
-            "a new model has nothing to adapt: set `model.from`".into(),
+            "a new model has nothing to adapt: set `model.from`",
         )?;
         self.lora.as_ref().map_or(Ok(()), |lora| lora.validate(file))?;
         let InputConfig { caption_dropout, image_dropout, canonical_share, unmasked_weight, .. } = self.input;
         if let Some(inversion) = &self.textual_inversion {
-            let needs = "a new token is for a pipeline: set `model.from`".to_owned();
-            check(!is_new, "textual_inversion", needs)?;
-            let both = "trains nothing but the token: leave `[lora]` out".to_owned();
-            check(self.lora.is_none(), "textual_inversion", both)?;
-            let changes = "the states of texts with a new token change: leave `[cache]` out".to_owned();
-            check(self.cache.is_none(), "textual_inversion", changes)?;
-            let dropped = "a prompt without the token teaches nothing: set 0.0".to_owned();
-            check(caption_dropout == 0.0, "input.caption_dropout", dropped)?;
+            let needs = "a new token is for a pipeline: set `model.from`";
+            file.check(!is_new, "textual_inversion", needs)?;
+            let both = "trains nothing but the token: leave `[lora]` out";
+            file.check(self.lora.is_none(), "textual_inversion", both)?;
+            let changes = "the states of texts with a new token change: leave `[cache]` out";
+            file.check(self.cache.is_none(), "textual_inversion", changes)?;
+            let dropped = "a prompt without the token teaches nothing: set 0.0";
+            file.check(caption_dropout == 0.0, "input.caption_dropout", dropped)?;
             inversion.validate(file)?;
         }
         for (key, share) in [
@@ -240,25 +237,25 @@ impl TaskConfig for DiffusionRunConfig {
             ("input.canonical_share", canonical_share),
             ("input.unmasked_weight", unmasked_weight),
         ] {
-            check((0.0..=1.0).contains(&share), key, format!("must be from 0 to 1, is {share}"))?;
+            file.check((0.0..=1.0).contains(&share), key, format!("must be from 0 to 1, is {share}"))?;
         }
-        let has_no_mask = "has no effect without `input.masked_loss = true`".to_owned();
-        check(self.input.masked_loss || unmasked_weight == 0.0, "input.unmasked_weight", has_no_mask)?;
+        let has_no_mask = "has no effect without `input.masked_loss = true`";
+        file.check(self.input.masked_loss || unmasked_weight == 0.0, "input.unmasked_weight", has_no_mask)?;
         if let ObjectiveConfig::Flow(flow) = &self.objective {
             let std = flow.logit_std;
-            check(std >= 0.0, "objective.logit_std", format!("must be at least 0, is {std}"))?;
-            check(flow.shift > 0.0, "objective.shift", format!("must be above 0, is {}", flow.shift))?;
+            file.check(std >= 0.0, "objective.logit_std", format!("must be at least 0, is {std}"))?;
+            file.check(flow.shift > 0.0, "objective.shift", format!("must be above 0, is {}", flow.shift))?;
         }
         if let Some(cache) = &self.cache {
-            check(cache.samples_per_shard > 0, "cache.samples_per_shard", "must be at least 1".to_owned())?;
-            let nothing = "needs a model with an autoencoder: `model.from`, or `model.vae`".to_owned();
-            check(!is_new || self.model.vae.is_some(), "cache", nothing)?;
+            file.check(cache.samples_per_shard > 0, "cache.samples_per_shard", "must be at least 1")?;
+            let nothing = "needs a model with an autoencoder: `model.from`, or `model.vae`";
+            file.check(!is_new || self.model.vae.is_some(), "cache", nothing)?;
         }
         let SampleConfig { steps, guidance, prompts, .. } = &self.sample;
-        check(*steps > 0, "sample.steps", "must be at least 1".to_owned())?;
-        check(*prompts == 0 || !guidance.is_empty(), "sample.guidance", "names no scale".to_owned())?;
+        file.check(*steps > 0, "sample.steps", "must be at least 1")?;
+        file.check(*prompts == 0 || !guidance.is_empty(), "sample.guidance", "names no scale")?;
         let is_scale = |scale: &f64| (0.0..=100.0).contains(scale);
-        check(guidance.iter().all(is_scale), "sample.guidance", format!("{guidance:?}: from 0 to 100"))
+        file.check(guidance.iter().all(is_scale), "sample.guidance", format!("{guidance:?}: from 0 to 100"))
     }
 }
 

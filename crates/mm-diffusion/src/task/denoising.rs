@@ -5,13 +5,12 @@ use super::config::{InputConfig, ObjectiveConfig};
 use super::item::{DiffusionBatch, DiffusionItem, Latents, Picture};
 use crate::noise::ImageNoise;
 use crate::objective::mean_per_image;
-use crate::pipeline::{Denoiser, DiffusionPipeline, to_pixel_values};
+use crate::pipeline::{Denoiser, DiffusionPipeline, stack_pixel_values};
 use crate::schedulers::NoiseSchedule;
 use crate::sd3::Sd3Condition;
 use crate::text::{TextConditions, TextRules};
 use crate::unet::UNetInputs;
 use mm_core::upload;
-use mm_image::RgbImage;
 use mm_text::Padding;
 use tch::{Device, Kind, Tensor};
 
@@ -31,9 +30,8 @@ impl Denoising<'_> {
         if self.pipeline.text.rules == TextRules::Masked {
             return Ok(TextConditions::masked(self.pipeline.text.first.states(&batch.tokens)));
         }
-        if let Some((states, pooled)) = &batch.text {
-            let pooled = pooled.as_ref().map(Tensor::shallow_clone);
-            return Ok(TextConditions { states: states.shallow_clone(), pooled, mask: None });
+        if let Some(text) = &batch.text {
+            return Ok(text.shallow_clone());
         }
         // Frozen encoders read the text itself: two of them have two tokenizers. The vectors of a new token
         // train through them.
@@ -183,7 +181,7 @@ impl Denoising<'_> {
             ),
             Some(Picture::Latents(mean)) => upload(mean, clean.device()),
             Some(Picture::Pixels(image)) => {
-                let pixels = upload(&pixel_values(image), clean.device());
+                let pixels = upload(&stack_pixel_values([image]), clean.device());
                 match &self.pipeline.vae {
                     None => pixels,
                     // Not scaled, as InstructPix2Pix was trained.
@@ -200,7 +198,7 @@ impl Denoising<'_> {
         let (mut pixels, mut means, mut stds) = (Vec::new(), Vec::new(), Vec::new());
         for item in items {
             match &item.pictures.image {
-                Picture::Pixels(image) => pixels.push(pixel_values(image)),
+                Picture::Pixels(image) => pixels.push(image),
                 Picture::Latents(Latents { mean, std }) => {
                     means.push(mean.shallow_clone());
                     stds.push(std.shallow_clone());
@@ -212,7 +210,7 @@ impl Denoising<'_> {
         if pixels.is_empty() {
             return Ok(Encoded::Latents { mean: stack(&means)?, std: stack(&stds)? });
         }
-        let pixel_values = stack(&pixels)?;
+        let pixel_values = upload(&stack_pixel_values(pixels), device);
         let Some(vae) = &self.pipeline.vae else { return Ok(Encoded::Pixels(pixel_values)) };
         let encoded = tch::no_grad(|| vae.encode(&pixel_values));
         Ok(Encoded::Latents { std: encoded.std(), mean: encoded.mean })
@@ -235,14 +233,10 @@ impl Encoded {
     }
 }
 
-fn pixel_values(image: &RgbImage) -> Tensor {
-    to_pixel_values(image, image.width().into(), image.height().into())
-}
-
-/// The states of `texts` and their vectors as one batch.
-fn joined(texts: &[CachedText], device: Device) -> (Tensor, Option<Tensor>) {
+/// `texts` as one batch.
+fn joined(texts: &[CachedText], device: Device) -> TextConditions {
     let states: Vec<&Tensor> = texts.iter().map(|text| &text.states).collect();
     let pooled: Option<Vec<&Tensor>> = texts.iter().map(|text| text.pooled.as_ref()).collect();
     let join = |parts: &[&Tensor]| upload(&Tensor::cat(parts, 0), device);
-    (join(&states), pooled.map(|pooled| join(&pooled)))
+    TextConditions { states: join(&states), pooled: pooled.map(|pooled| join(&pooled)), mask: None }
 }

@@ -73,7 +73,7 @@ fn new(config: &DiffusionRunConfig, context: &TaskContext, vs: &VarStore) -> Res
     let checkpoint = context.checkpoint;
     let vae = config.model.vae.as_ref();
     let vae =
-        vae.map(|vae| latents::autoencoder(vae, config, checkpoint, context.dataset, vs)).transpose()?;
+        vae.map(|vae| latents::autoencoder(vae, config, checkpoint, &**context.dataset, vs)).transpose()?;
     let tokenizer_folder = context.checkpoint.map(|checkpoint| checkpoint.join("tokenizer"));
     let context = TaskContext { checkpoint: tokenizer_folder.as_deref(), ..*context };
     let samples = context.dataset.len().min(TOKENIZER_SAMPLES);

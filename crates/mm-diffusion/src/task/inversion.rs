@@ -160,11 +160,11 @@ impl Inversion {
                 return Ok((name, variable));
             };
             let Some(vectors) = own.get(&format!("{part}.{VARIABLE}")) else { return Ok((name, variable)) };
-            let rows = pipeline.text.first.config.vocab_size - vectors.size()[0];
-            let rows = match &pipeline.text.second {
-                Some(second) if part == "text_encoder_2" => second.config.vocab_size - vectors.size()[0],
-                _ => rows,
+            let encoder = match &pipeline.text.second {
+                Some(second) if part == "text_encoder_2" => second,
+                _ => &pipeline.text.first,
             };
+            let rows = encoder.config.vocab_size - vectors.size()[0];
             let table = variable.detach().f_narrow(0, 0, rows)?;
             Ok((name, Tensor::f_cat(&[table, vectors.detach()], 0)?))
         };

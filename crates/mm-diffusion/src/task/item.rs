@@ -3,6 +3,7 @@
 use super::cache::CachedText;
 use crate::framing::Size;
 use crate::objective::Level;
+use crate::text::TextConditions;
 use mm_image::RgbImage;
 use tch::Tensor;
 
@@ -94,8 +95,8 @@ pub struct DiffusionBatch {
     pub(super) sizes: Tensor,
     pub(super) tokens: mm_text::TokenBatch,
     pub(super) prompts: Vec<String>,
-    /// The states of the prompts and their vectors, where a cache has them.
-    pub(super) text: Option<(Tensor, Option<Tensor>)>,
+    /// What the denoiser reads of the prompts, where a cache has it.
+    pub(super) text: Option<TextConditions>,
     /// The share of prompts that were cut.
     pub(super) cut_prompts: f64,
     /// The share of samples without a mask.

@@ -2,7 +2,7 @@
 
 use super::config::DiffusionRunConfig;
 use crate::framing::Framing;
-use crate::pipeline::to_pixel_values;
+use crate::pipeline::stack_pixel_values;
 use crate::vae::{Vae, VaeConfig};
 use crate::{Error, Result};
 use mm_core::hf::HfFolder;
@@ -49,7 +49,7 @@ fn scaled_deviation(vae: &Vae, config: &DiffusionRunConfig, dataset: &dyn Datase
             continue;
         };
         let image = Framing::new(image.dimensions(), (side as u32, side as u32)).apply(image);
-        let pixels = upload(&to_pixel_values(&image, side, side), vae.device());
+        let pixels = upload(&stack_pixel_values([&image]), vae.device());
         let latents = inference_mode(|| vae.scale_latents(&vae.encode(&pixels).mean).to_kind(Kind::Double));
         let total = |x: &Tensor| x.sum(Kind::Double).double_value(&[]);
         count += latents.numel() as f64;
@@ -61,7 +61,7 @@ fn scaled_deviation(vae: &Vae, config: &DiffusionRunConfig, dataset: &dyn Datase
         return Ok(deviation);
     }
     Err(Error::Model(format!(
-        "model.vae: the latents of the first {MEASURED} images of {} have no deviation: no image \
+        "model.vae: the latents of the first {MEASURED} images of {} have a standard deviation of 0: no image \
          can be read, or the autoencoder is not trained",
         dataset.name()
     )))

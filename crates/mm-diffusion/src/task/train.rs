@@ -78,7 +78,7 @@ impl DiffusionTask {
             Some(_) => {
                 let batch_size = config.train.micro_batch_size();
                 let (buckets, groups) =
-                    buckets.divide(context.dataset, batch_size, context.group, context.progress)?;
+                    buckets.divide(&**context.dataset, batch_size, context.group, context.progress)?;
                 (buckets, Some(groups))
             }
         };

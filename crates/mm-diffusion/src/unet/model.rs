@@ -122,7 +122,8 @@ impl UNet {
         self.run(inputs, true)
     }
 
-    fn run(&self, inputs: UNetInputs, keeps_weights: bool) -> Result<(Tensor, Vec<Tensor>)> {
+    /// The output, and with `keeps_weights` the weights of [`UNet::forward_with_weights`].
+    pub(crate) fn run(&self, inputs: UNetInputs, keeps_weights: bool) -> Result<(Tensor, Vec<Tensor>)> {
         let sample = channels_last(inputs.sample);
         let mut conditions = Conditions {
             time: self.embed_time(inputs)?.silu(),

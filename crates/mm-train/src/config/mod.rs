@@ -101,5 +101,5 @@ fn check(
     key: &str,
     problem: impl FnOnce() -> String,
 ) -> Result<(), ConfigError> {
-    if is_valid { Ok(()) } else { Err(file.error(key, format!("`{key}`: {}", problem()))) }
+    if is_valid { Ok(()) } else { file.check(false, key, problem()) }
 }

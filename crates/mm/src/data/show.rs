@@ -6,6 +6,7 @@ use crate::out::OutFile;
 use crate::output;
 use anyhow::Result;
 use mm_data::sheet::{Choice, Sheet};
+use mm_image::image::ImageFormat;
 use std::path::PathBuf;
 
 /// Show samples of a data set: a page with pictures, captions and questions, or one picture.
@@ -40,13 +41,10 @@ pub fn run(args: &Args) -> Result<()> {
     let (_, source) = args.set.open()?;
     let choice = if args.first { Choice::First } else { Choice::Drawn(args.seed) };
     let sheet = Sheet::of(&*source, args.count.into(), choice)?;
-    out.write(|to| match out.extension() {
-        "png" => sheet
-            .picture()
-            .save_with_format(to, mm_image::image::ImageFormat::Png)
-            .map_err(std::io::Error::other),
-        _ => std::fs::write(to, sheet.page()),
-    })?;
+    match out.extension() {
+        "png" => out.write_image(&sheet.picture(), ImageFormat::Png)?,
+        _ => out.write(|to| std::fs::write(to, sheet.page()))?,
+    }
     let bad = sheet.tiles.iter().filter(|tile| tile.shown.is_err()).count();
     let (shown, total) = (sheet.tiles.len(), sheet.total);
     if args.json {

@@ -9,7 +9,6 @@ use crate::out::OutFile;
 use crate::progress::Bars;
 use crate::{one_line, output, table};
 use anyhow::{Context, Result, anyhow, ensure};
-use mm_core::keep_freed_memory;
 use mm_diffusion::{
     DiffusionPipeline, Edit, EditRecord, GenerateOptions, GeneratedImage, ImageRecord, ImageRequest,
     StepProgress,
@@ -42,8 +41,6 @@ pub fn run(args: &ImageArgs, options: &GenerateOptions, source: Option<&Source>)
     );
     let files = ImageFiles::open(&args.out, requests.len(), args.retry_dir.as_deref())?;
     let pipeline = args.open()?;
-    // Only now: the memory of opening goes back to the system.
-    keep_freed_memory();
     let edit = source.map(|source| &source.edit);
     let settings = pipeline.settings(options, edit)?;
     warn_of(args, &pipeline, settings.guidance_scale, &requests);
@@ -204,9 +201,7 @@ impl Run<'_> {
         const SIDE: u32 = 224;
         let Some(strip) = &self.strip else { return Ok(()) };
         let maps: Vec<_> = words.iter().map(WordAttention::heat_map).collect();
-        let drawn = draw_strip(picture, &maps, SIDE);
-        let save = |to: &Path| drawn.save_with_format(to, ImageFormat::Png);
-        strip.write(|to| save(to).map_err(std::io::Error::other))
+        strip.write_image(&draw_strip(picture, &maps, SIDE), ImageFormat::Png)
     }
 
     /// Names the images that are black.

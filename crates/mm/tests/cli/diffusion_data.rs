@@ -152,6 +152,19 @@ fn an_image_beyond_the_largest_aspect_is_counted_and_replaced() {
     assert!(bad.lines().count() == 1 && bad.contains("60 x 20") && bad.contains("07.png"), "{bad}");
 }
 
+#[test]
+fn the_steps_of_a_run_by_minutes_are_timed_on_batches_of_one_bucket() {
+    let folder = tempfile::tempdir().unwrap();
+    write_images(&folder.path().join("images"), 30, sizes);
+    let model = PIXELS.replace("pos_embed_max_size = 4", "pos_embed_max_size = 8");
+    let config = write(folder.path(), &(model + BUCKETS), 0);
+    let text = fs::read_to_string(&config).unwrap().replace("steps = 40", "minutes = 1e-4");
+    fs::write(&config, text).unwrap();
+    train(&config, "timed", &[]);
+    let resolved = fs::read_to_string(folder.path().join("timed/config.toml")).unwrap();
+    assert!(resolved.contains("\nsteps = ") && !resolved.contains("minutes"), "{resolved}");
+}
+
 /// Fine-tuning of the small Stable Diffusion 1 with a cache.
 fn cached(folder: &Path) -> String {
     format!(

@@ -2,7 +2,7 @@
 
 use super::fingerprint::Fingerprint;
 use super::shard::{Cache, ShardTensors, file};
-use crate::pipeline::{DiffusionPipeline, to_pixel_values};
+use crate::pipeline::{DiffusionPipeline, stack_pixel_values};
 use crate::task::config::{DiffusionRunConfig, ModelConfig};
 use crate::task::item::{Latents, Picture, Pictures};
 use crate::task::preprocess::PictureReader;
@@ -71,8 +71,7 @@ pub(in crate::task) fn open(
     reader: &PictureReader,
     context: &TaskContext,
 ) -> Result<Arc<Cache>> {
-    let data = &config.data;
-    let dataset = Arc::<dyn Dataset>::from(data.train.open()?);
+    let (data, dataset) = (&config.data, context.dataset.clone());
     if dataset.stream().is_some() {
         let problem = "is a stream, whose samples have no number: [cache] needs plain local tars";
         return Err(Error::Model(format!("{} {problem}", dataset.name())));
@@ -224,9 +223,7 @@ fn encode(vae: &Vae, device: Device, images: &[&RgbImage]) -> Vec<Latents> {
     for alike in images.chunk_by(|a, b| a.dimensions() == b.dimensions()) {
         let at_once = (PIXELS_AT_ONCE / (alike[0].width() * alike[0].height()).max(1)).max(1);
         for some in alike.chunks(at_once as usize) {
-            let values =
-                |image: &&RgbImage| to_pixel_values(image, image.width().into(), image.height().into());
-            let pixel_values = Tensor::cat(&some.iter().map(values).collect::<Vec<_>>(), 0);
+            let pixel_values = stack_pixel_values(some.iter().copied());
             let encoded = inference_mode(|| vae.encode(&upload(&pixel_values, device)));
             let row =
                 |x: &Tensor, index: usize| x.narrow(0, index as i64, 1).to_device(Device::Cpu).contiguous();

@@ -5,8 +5,6 @@ use crate::text::TextConditions;
 use crate::{Error, Result};
 use mm_core::checkpoint::{Weights, write_with_metadata};
 use mm_data::Fault;
-use mm_sys::MappedFile;
-use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -125,7 +123,7 @@ impl Cache {
         };
         for number in 0..count {
             let file = file(folder, number);
-            let Contents { fingerprint: found, keys, prompts } = contents(&file)?;
+            let (weights, Contents { fingerprint: found, keys, prompts }) = open_shard(&file)?;
             if found != fingerprint {
                 return Err(Error::folder(&file, "is of another cache: remove it"));
             }
@@ -142,7 +140,7 @@ impl Cache {
             cache
                 .prompts
                 .extend(prompts.into_iter().enumerate().map(|(index, text)| (text, (number, index))));
-            cache.shards.push(Mutex::new(Weights::open(&file)?));
+            cache.shards.push(Mutex::new(weights));
         }
         Ok(cache)
     }
@@ -192,17 +190,19 @@ impl Cache {
     }
 }
 
-/// The contents of the shard `file`.
-fn contents(file: &Path) -> Result<Contents> {
+/// The shard `file` with its contents.
+fn open_shard(file: &Path) -> Result<(Weights, Contents)> {
     let damaged = |problem: String| {
         Error::folder(file, format!("is damaged ({problem}): remove it, and it is made again"))
     };
-    let bytes = MappedFile::open(file).map_err(|source| mm_core::Error::io("read", file, source))?;
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(error.to_string()))?;
-    let entries = header.metadata().as_ref();
-    let text = entries.and_then(|entries| entries.get(METADATA_KEY));
+    let weights = Weights::open(file).map_err(|error| match error {
+        mm_core::Error::Checkpoint { problem, .. } => damaged(problem),
+        other => other.into(),
+    })?;
+    let text = weights.metadata(METADATA_KEY);
     let text = text.ok_or_else(|| damaged("it has no list of its contents".to_owned()))?;
-    serde_json::from_str(text).map_err(|error| damaged(error.to_string()))
+    let contents = serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
+    Ok((weights, contents))
 }
 
 #[cfg(test)]
