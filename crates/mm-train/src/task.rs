@@ -2,6 +2,7 @@
 
 use crate::{EvalContext, EvalSet, Evaluation, MicroBatch, Result, Supports, TaskConfig, TrainingData};
 use mm_core::OpenOptions;
+use mm_core::checkpoint::hf_names;
 use mm_data::{BatchGroups, Dataset, Item, Map};
 use mm_dist::ProcessGroup;
 use std::path::Path;
@@ -207,11 +208,15 @@ pub trait Task: Sized {
         true
     }
 
-    /// Whether the variable `name` is a hidden layer's, given that it has two dimensions or more: no table of
-    /// embeddings or positions and no output layer, whose rows are one item each. By
-    /// `train.optimizer = "muon"`, Muon updates hidden layers alone.
-    fn is_hidden_matrix(&self, name: &str) -> bool {
-        !TABLES_AND_OUTPUTS.iter().any(|word| name.contains(word))
+    /// The matrices of hidden layers that the variable `name` stacks, given that it has two dimensions or
+    /// more: three where queries, keys and values are one, and 0 for a table of embeddings or positions or an
+    /// output layer, whose rows are one item each. By `train.optimizer = "muon"`, Muon updates hidden layers
+    /// alone, each matrix by itself.
+    fn hidden_matrices(&self, name: &str) -> usize {
+        match TABLES_AND_OUTPUTS.iter().any(|word| name.contains(word)) {
+            true => 0,
+            false => hf_names(name).len(),
+        }
     }
 
     /// Whether a checkpoint written now could be resumed exactly. A task answers `false` in the middle of

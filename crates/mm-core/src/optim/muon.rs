@@ -1,6 +1,7 @@
 //! Muon.
 
 use crate::Precision;
+use std::collections::BTreeMap;
 use tch::Tensor;
 
 /// The hyperparameters of Muon.
@@ -12,11 +13,14 @@ pub struct MuonConfig {
     pub precision: Precision,
     /// Multiplies the learning rate, which is that of AdamW's variables.
     pub lr_multiplier: f64,
+    /// Matrices whose rows a variable stacks, as those of queries, keys and values; each is orthogonalized by
+    /// itself.
+    pub matrices: i64,
 }
 
 impl Default for MuonConfig {
     fn default() -> Self {
-        Self { momentum: 0.95, precision: Precision::F32, lr_multiplier: 1.0 }
+        Self { momentum: 0.95, precision: Precision::F32, lr_multiplier: 1.0, matrices: 1 }
     }
 }
 
@@ -35,47 +39,74 @@ pub(super) fn is_matrix(variable: &Tensor) -> bool {
     size.len() > 1 && size[0] > 1 && size[1..].iter().product::<i64>() > 1
 }
 
+/// The most numbers in matrices that are orthogonalized together.
+const AT_ONCE: usize = 1 << 24;
+
 /// One step of Muon (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"), with
 /// decoupled weight decay, and scaled to the root mean square of AdamW's updates, so that both have one
 /// learning rate (Liu et al. 2025, "Muon is scalable for LLM training", section 2.2): torch's `Muon` with
-/// `adjust_lr_fn = "match_rms_adamw"`.
+/// `adjust_lr_fn = "match_rms_adamw"`. `updated` are parameters with their momenta.
 pub(super) fn step(
-    parameter: &Tensor,
-    momentum: &Tensor,
+    updated: &[(&Tensor, &Tensor)],
     config: MuonConfig,
     weight_decay: f64,
     lr: f64,
     divisor: Option<&Tensor>,
 ) {
     let lr = lr * config.lr_multiplier;
+    // Small matrices take less time together than one by one.
+    let mut of_one_shape: BTreeMap<Vec<i64>, Vec<(&Tensor, &Tensor)>> = BTreeMap::new();
+    for &(parameter, momentum) in updated {
+        of_one_shape.entry(parameter.size()).or_default().push((parameter, momentum));
+    }
     tch::no_grad(|| {
-        let gradient = parameter.grad();
-        let gradient = divisor.map_or(gradient.shallow_clone(), |divisor| gradient / divisor);
-        let (mut momentum, mut parameter) = (momentum.shallow_clone(), parameter.shallow_clone());
-        let _ = momentum.lerp_(&gradient, 1.0 - config.momentum);
-        let nesterov = gradient.lerp(&momentum, config.momentum).flatten(1, -1);
-        let direction = orthogonalized(&nesterov, config.precision);
-        let size = direction.size();
-        let rate = lr * ADAMW_RMS * (size[0].max(size[1]) as f64).sqrt();
-        let _ = parameter.g_mul_scalar_(1.0 - lr * weight_decay);
-        let _ = parameter.g_sub_(&(direction.view_as(&parameter) * rate));
+        for (shape, parameters) in of_one_shape {
+            let [rows, columns] = [shape[0] / config.matrices, shape[1..].iter().product()];
+            let count = (AT_ONCE / shape.iter().product::<i64>() as usize).max(1);
+            let rate = lr * ADAMW_RMS * (rows.max(columns) as f64).sqrt();
+            for parameters in parameters.chunks(count) {
+                let directions = parameters
+                    .iter()
+                    .map(|(parameter, momentum)| nesterov(parameter, momentum, config.momentum, divisor))
+                    .collect::<Vec<_>>();
+                let matrices = Tensor::stack(&directions, 0).view([-1, rows, columns]);
+                let directions = (orthogonalized(&matrices, config.precision) * rate)
+                    .view([-1, config.matrices * rows, columns])
+                    .unbind(0);
+                for ((parameter, _), direction) in parameters.iter().zip(directions) {
+                    let mut parameter = parameter.shallow_clone();
+                    let _ = parameter.g_mul_scalar_(1.0 - lr * weight_decay);
+                    let _ = parameter.g_sub_(&direction.view_as(&parameter));
+                }
+            }
+        }
     });
 }
 
-/// The nearest matrix to `matrix` `[R, C]` whose singular values are 1, up to about a third of each: the
+/// Takes the gradient of `parameter` into its `momentum`, and gives Nesterov's direction.
+fn nesterov(parameter: &Tensor, momentum: &Tensor, decay: f64, divisor: Option<&Tensor>) -> Tensor {
+    let gradient = parameter.grad();
+    let gradient = divisor.map_or(gradient.shallow_clone(), |divisor| gradient / divisor);
+    let mut momentum = momentum.shallow_clone();
+    let _ = momentum.lerp_(&gradient, 1.0 - decay);
+    gradient.lerp(&momentum, decay)
+}
+
+/// The nearest matrices to `matrices` `[N, R, C]` whose singular values are 1, up to about a third of each: the
 /// quintic Newton-Schulz iteration.
-fn orthogonalized(matrix: &Tensor, precision: Precision) -> Tensor {
-    let size = matrix.size();
-    let is_tall = size[0] > size[1];
-    let turned = |x: Tensor| if is_tall { x.tr() } else { x };
-    let mut x = turned((matrix / matrix.norm().clamp_min(EPS)).to_kind(precision.kind()));
+fn orthogonalized(matrices: &Tensor, precision: Precision) -> Tensor {
+    let size = matrices.size();
+    let is_tall = size[1] > size[2];
+    let turned = |x: Tensor| if is_tall { x.transpose(1, 2) } else { x };
+    let norms = matrices.norm_scalaropt_dim(2, [1i64, 2].as_slice(), true).clamp_min(EPS);
+    let mut x = turned((matrices / norms).to_kind(precision.kind())).contiguous();
     let [a, b, c] = COEFFICIENTS;
     for _ in 0..STEPS {
-        let gram = x.matmul(&x.tr());
-        let polynomial = &gram * b + gram.matmul(&gram) * c;
-        x = &x * a + polynomial.matmul(&x);
+        let gram = x.bmm(&x.transpose(1, 2));
+        let polynomial = gram.baddbmm(&gram, &gram, b, c);
+        x = x.baddbmm(&polynomial, &x, a, 1.0);
     }
-    turned(x).to_kind(matrix.kind())
+    turned(x).to_kind(matrices.kind())
 }
 
 #[cfg(test)]
@@ -91,7 +122,8 @@ mod tests {
         for (shape, (precision, tolerance)) in cases {
             let matrix = normal(1, &shape);
             let (u, _, v) = matrix.svd(true, true);
-            let within = u.tr().matmul(&orthogonalized(&matrix, precision)).matmul(&v);
+            let matrices = Tensor::stack(&[&normal(2, &shape), &matrix], 0);
+            let within = u.tr().matmul(&orthogonalized(&matrices, precision).get(1)).matmul(&v);
             let diagonal = within.diagonal(0, 0, 1);
             let (least, greatest) = (diagonal.min().double_value(&[]), diagonal.max().double_value(&[]));
             assert!((0.5..1.5).contains(&least) && (0.5..1.5).contains(&greatest), "{diagonal}");
@@ -110,13 +142,30 @@ mod tests {
         (&parameter * &gradient).sum(Kind::Float).backward();
         let clipped = &gradient / 2.0;
         let expected_momentum = &momentum * 0.9 + &clipped * 0.1;
-        let nesterov = (&clipped * 0.1 + &expected_momentum * 0.9).view([4, 12]);
+        let nesterov = (&clipped * 0.1 + &expected_momentum * 0.9).view([1, 4, 12]);
         let update = orthogonalized(&nesterov, config.precision).view([4, 3, 2, 2]) * (0.2 * 12f64.sqrt());
         let expected = &start * (1.0 - lr * 0.1) - update * lr;
-        step(&parameter, &momentum, config, 0.1, 2.0 * lr, Some(&Tensor::from(2f32)));
+        step(&[(&parameter, &momentum)], config, 0.1, 2.0 * lr, Some(&Tensor::from(2f32)));
         let apart = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
         assert!(apart(&momentum, &expected_momentum) < 1e-6);
         assert!(apart(&parameter.detach(), &expected) < 1e-5);
+    }
+
+    #[test]
+    fn stacked_matrices_are_updated_as_single_ones() {
+        let stacked = MuonConfig { matrices: 3, ..MuonConfig::default() };
+        let updated = |config, start: &Tensor, gradient: &Tensor| {
+            let parameter = start.copy().set_requires_grad(true);
+            (&parameter * gradient).sum(Kind::Float).backward();
+            step(&[(&parameter, &parameter.zeros_like().detach())], config, 0.1, 0.02, None);
+            parameter.detach()
+        };
+        let (start, gradient) = (normal(7, &[12, 5]), normal(8, &[12, 5]));
+        let together = updated(stacked, &start, &gradient).chunk(3, 0);
+        for ((found, start), gradient) in together.iter().zip(start.chunk(3, 0)).zip(gradient.chunk(3, 0)) {
+            let expected = updated(MuonConfig::default(), &start, &gradient);
+            assert!((found - expected).abs().max().double_value(&[]) < 1e-6);
+        }
     }
 
     #[test]
@@ -124,7 +173,7 @@ mod tests {
         let parameter = normal(5, &[3, 4]).set_requires_grad(true);
         let start = parameter.detach().copy();
         (&parameter * 0.0).sum(Kind::Float).backward();
-        step(&parameter, &start.zeros_like(), MuonConfig::default(), 0.0, 0.1, None);
+        step(&[(&parameter, &start.zeros_like())], MuonConfig::default(), 0.0, 0.1, None);
         assert_eq!(parameter.detach(), start);
         let matrices = [(&[3i64, 4][..], true), (&[3], false), (&[3, 1], false), (&[8, 1, 3, 3], true)];
         for (shape, is) in matrices {

@@ -178,9 +178,9 @@ impl Optimizer {
                     adamw::step(&updated, config, self.step, lr, divisor.as_ref())?;
                 }
                 UpdateRule::Muon(config) => {
-                    for (parameter, moments) in updated {
-                        muon::step(parameter, &moments[0], config, weight_decay, lr, divisor.as_ref());
-                    }
+                    let updated: Vec<_> =
+                        updated.into_iter().map(|(parameter, moments)| (parameter, &moments[0])).collect();
+                    muon::step(&updated, config, weight_decay, lr, divisor.as_ref());
                 }
             }
         }

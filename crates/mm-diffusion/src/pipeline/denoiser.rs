@@ -5,6 +5,7 @@ use crate::sd3::{Sd3Condition, Sd3Transformer};
 use crate::text::TextConditions;
 use crate::unet::{TextKeyValues, UNet, UNetInputs};
 use mm_core::Precision;
+use mm_core::checkpoint::NameMap;
 use tch::{Kind, Tensor};
 
 /// A U-Net or a transformer.
@@ -39,6 +40,14 @@ impl Denoiser {
         match self {
             Self::UNet(unet) => unet.config().in_channels,
             Self::Transformer(transformer) => transformer.config().in_channels,
+        }
+    }
+
+    /// The tensors of each variable in checkpoints.
+    pub(crate) fn names(&self) -> NameMap {
+        match self {
+            Self::UNet(_) => UNet::LAYOUT.names,
+            Self::Transformer(_) => Sd3Transformer::LAYOUT.names,
         }
     }
 

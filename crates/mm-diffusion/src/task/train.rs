@@ -9,11 +9,10 @@ use super::init;
 use super::inversion::Inversion;
 use super::item::{DiffusionBatch, DiffusionItem};
 use super::preprocess::{self, PictureReader, buckets};
-use crate::pipeline::{Denoiser, DiffusionPipeline, Family, PipelineOptions};
+use crate::pipeline::{DiffusionPipeline, Family, PipelineOptions};
 use crate::schedulers::NoiseSchedule;
-use crate::sd3::Sd3Transformer;
-use crate::unet::UNet;
 use mm_core::OpenOptions;
+use mm_core::checkpoint::hf_names;
 use mm_core::lora::{Lora, record_linears};
 use mm_data::{BatchGroups, Map};
 use mm_train::{EvalContext, EvalSet, Evaluation, Loss, Result, Supports, Task, TaskContext};
@@ -56,10 +55,7 @@ impl DiffusionTask {
             .lora
             .as_ref()
             .map(|lora| {
-                let names = match &pipeline.denoiser {
-                    Denoiser::UNet(_) => UNet::LAYOUT.names,
-                    Denoiser::Transformer(_) => Sd3Transformer::LAYOUT.names,
-                };
+                let names = pipeline.denoiser.names();
                 // A model in pixels trains with its text encoder.
                 let lora = match pipeline.family {
                     Family::Pixel => lora.clone(),
@@ -171,9 +167,15 @@ impl Task for DiffusionTask {
         !name.contains("embed")
     }
 
-    fn is_hidden_matrix(&self, name: &str) -> bool {
+    fn hidden_matrices(&self, name: &str) -> usize {
+        if name.contains("encoder.layers.") {
+            return hf_names(name).len();
+        }
         // Not the modulation of norms, which is no map between hidden states, nor their weights.
-        (name.contains("blocks.") && !name.contains("norm")) || name.contains("encoder.layers.")
+        match name.contains("blocks.") && !name.contains("norm") {
+            true => self.pipeline.denoiser.names()(name).len(),
+            false => 0,
+        }
     }
 
     fn model(&self) -> &DiffusionPipeline {

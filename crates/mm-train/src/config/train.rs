@@ -259,11 +259,13 @@ impl TrainConfig {
     }
 
     /// How a variable is updated, in a run of `precision`.
-    pub(crate) fn update_rule(&self, is_hidden_matrix: bool, precision: Precision) -> UpdateRule {
+    /// The rule of a variable that stacks `matrices` of hidden layers.
+    pub(crate) fn update_rule(&self, matrices: usize, precision: Precision) -> UpdateRule {
         match self.optimizer {
-            OptimizerKind::Muon if is_hidden_matrix => {
+            OptimizerKind::Muon if matrices > 0 => {
                 let lr_multiplier = self.muon_lr.map_or(1.0, |lr| lr / self.lr);
-                UpdateRule::Muon(MuonConfig { momentum: self.momentum, precision, lr_multiplier })
+                let matrices = matrices as i64;
+                UpdateRule::Muon(MuonConfig { momentum: self.momentum, precision, lr_multiplier, matrices })
             }
             OptimizerKind::AdamW | OptimizerKind::Muon => UpdateRule::AdamW,
         }

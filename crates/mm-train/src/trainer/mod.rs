@@ -343,7 +343,7 @@ pub(crate) fn new_optimizer<T: Task>(
     Optimizer::new(task.variables(), train.adamw(), partition, |name| ParamOptions {
         lr_multiplier: train.layer_decay.powi(task.depth(name) as i32),
         has_weight_decay: task.has_weight_decay(name),
-        rule: train.update_rule(task.is_hidden_matrix(name), precision),
+        rule: train.update_rule(task.hidden_matrices(name), precision),
     })
 }
 
