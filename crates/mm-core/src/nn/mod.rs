@@ -41,7 +41,7 @@ pub use group_norm::GroupNorm;
 pub use linear::Linear;
 pub use mlp::Mlp;
 pub use norm::{Embedding, LayerNorm, RmsNorm};
-pub use parameter::{buffer, parameter, shapes_only, take_frozen, uninitialized};
+pub use parameter::{buffer, matrices_in, parameter, shapes_only, take_frozen, uninitialized};
 pub use patch::PatchEmbedding;
 pub use quantize::quantize_rows;
 pub use tower::{TowerSpec, transformer_depth};

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::PoisonError;
+use std::thread::LocalKey;
 use tch::nn::{Init, Path, VarStore};
 use tch::{Kind, Tensor};
 
@@ -18,6 +19,7 @@ enum InitMode {
 
 thread_local! {
     static INIT_MODE: Cell<InitMode> = const { Cell::new(InitMode::Initialized) };
+    static MATRIX_KIND: Cell<Kind> = const { Cell::new(Kind::Float) };
 }
 
 /// Creates the trainable parameter `name` of shape `dims` below `path`. All parameters of all layers are
@@ -32,9 +34,12 @@ pub fn buffer(path: &Path, name: &str, dims: &[i64], value: f64) -> Tensor {
 }
 
 fn variable(path: &Path, name: &str, dims: &[i64], init: Init, is_trained: bool) -> Tensor {
-    let options = (Kind::Float, path.device());
+    let kind = if is_trained && dims.len() > 1 { MATRIX_KIND.get() } else { Kind::Float };
+    let options = (kind, path.device());
     match INIT_MODE.get() {
-        InitMode::Initialized => path.add(name, tch::nn::init(init, dims, path.device()), is_trained),
+        InitMode::Initialized => {
+            path.add(name, tch::nn::init(init, dims, path.device()).to_kind(kind), is_trained)
+        }
         InitMode::Uninitialized => path.add(name, Tensor::empty(dims, options), is_trained),
         // One number, expanded to the shape.
         InitMode::Meta => path.add(name, Tensor::zeros([0i64; 0], options).expand(dims, false), false),
@@ -73,14 +78,25 @@ pub fn shapes_only<T>(build: impl FnOnce() -> T) -> T {
     with_init_mode(InitMode::Meta, build)
 }
 
+/// Runs `build`, which creates a model for inference alone: on this thread its matrices and kernels are of
+/// `kind`, so that a large model in bf16 is never in memory in f32. Vectors, as of norms and biases, stay f32.
+pub fn matrices_in<T>(kind: Kind, build: impl FnOnce() -> T) -> T {
+    with(&MATRIX_KIND, kind, build)
+}
+
 fn with_init_mode<T>(mode: InitMode, build: impl FnOnce() -> T) -> T {
-    struct Restore(InitMode);
-    impl Drop for Restore {
+    with(&INIT_MODE, mode, build)
+}
+
+/// Runs `build` while `cell` is `value` on this thread.
+fn with<C: Copy + 'static, T>(cell: &'static LocalKey<Cell<C>>, value: C, build: impl FnOnce() -> T) -> T {
+    struct Restore<C: Copy + 'static>(&'static LocalKey<Cell<C>>, C);
+    impl<C: Copy> Drop for Restore<C> {
         fn drop(&mut self) {
-            INIT_MODE.set(self.0);
+            self.0.set(self.1);
         }
     }
-    let _restore = Restore(INIT_MODE.replace(mode));
+    let _restore = Restore(cell, cell.replace(value));
     build()
 }
 
@@ -114,6 +130,16 @@ mod tests {
             "initial values are drawn again after the closure"
         );
         assert_eq!(vs.trainable_variables().len(), 2);
+    }
+
+    #[test]
+    fn matrices_are_of_the_given_type_and_vectors_are_f32() {
+        let vs = VarStore::new(Device::Cpu);
+        let make = |name: &str, dims: &[i64]| parameter(&vs.root(), name, dims, Init::Const(4.0));
+        let [drawn, vector] = matrices_in(Kind::BFloat16, || [make("a", &[3, 2]), make("b", &[3])]);
+        let empty = matrices_in(Kind::BFloat16, || uninitialized(|| make("c", &[3, 2])));
+        let kinds = [drawn, vector, empty, make("d", &[3, 2])].map(|tensor| tensor.kind());
+        assert_eq!(kinds, [Kind::BFloat16, Kind::Float, Kind::BFloat16, Kind::Float]);
     }
 
     #[test]

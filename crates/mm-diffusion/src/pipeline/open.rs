@@ -11,6 +11,7 @@ use crate::textual_inversion::TextualInversion;
 use crate::vae::Vae;
 use crate::{Error, Result};
 use mm_core::checkpoint::{TensorLayout, Weights};
+use mm_core::nn::matrices_in;
 use mm_core::{OpenOptions, hub};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -162,7 +163,7 @@ impl DiffusionPipeline {
     }
 
     /// As [`DiffusionPipeline::open`], as it is stored and with its variables in `vs`, each below the name of
-    /// its part.
+    /// its part. For bf16 the matrices of the denoiser are in bf16.
     pub(crate) fn load(model: &str, options: &PipelineOptions, vs: &VarStore) -> Result<Self> {
         let folder = PartSource::open(model)?;
         let index = &folder.index;
@@ -200,7 +201,8 @@ impl DiffusionPipeline {
             loras.push((lora.path().to_owned(), *scale, lora.report()));
         }
 
-        let denoiser = folder.denoiser(&mut weights, vs)?;
+        // The largest part by far: in f32 it would take twice the memory that it needs in bf16.
+        let denoiser = matrices_in(options.open.precision.kind(), || folder.denoiser(&mut weights, vs))?;
         let mut encoders = texts.iter().zip(&mut text_weights).map(|((part, tokenizer, _), weights)| {
             let tokenizer = folder.tokenizer(tokenizer)?;
             let config = folder.config(part)?;
