@@ -9,7 +9,7 @@ use mm_caption::{CaptionPipeline, Captioner, CaptionerFolder};
 use mm_core::loss::token_cross_entropy;
 use mm_core::nn::{AttentionMask, Context};
 use mm_core::optim::{AdamWConfig, Optimizer, ParamOptions, Partition};
-use mm_core::{DeviceConfig, OpenOptions, Precision, keep_freed_memory, peak_memory};
+use mm_core::{DeviceConfig, OpenOptions, Precision, peak_memory};
 use mm_text::decoder::{CaptionTokens, Decoder, NextTokens};
 use mm_text::generate::{GenerationConfig, Hypothesis, Prompt};
 use serde_json::{Value, json};
@@ -147,7 +147,6 @@ fn project(options: &Options, captioner: &Captioner, states: Tensor) -> Vec<f64>
 
 /// Trains on pairs: the seconds of each step.
 fn training(options: &Options) -> Result<Value> {
-    keep_freed_memory(); // as `mm train`
     let vs = VarStore::new(Device::Cpu);
     let folder = CaptionerFolder::open(&options.folder)?;
     let captioner = folder.build(&vs)?;

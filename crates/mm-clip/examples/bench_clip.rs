@@ -10,9 +10,9 @@ mod common;
 
 use common::print_result;
 use mm_clip::{CheckpointFormat, Clip, ClipConfig, ClipPipeline, StoredType};
+use mm_core::Precision;
 use mm_core::nn::Linear;
 use mm_core::optim::{AdamWConfig, Optimizer, ParamOptions, Partition};
-use mm_core::{Precision, keep_freed_memory};
 use mm_dist::{Contrastive, ContrastiveConfig, ProcessGroup};
 use mm_text::{TokenBatch, Tokenizer};
 use mm_vision::ImageProcessor;
@@ -157,7 +157,6 @@ fn cosine(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn training(options: &Options) -> Result<(Vec<f64>, f64), Box<dyn std::error::Error>> {
-    keep_freed_memory(); // as `mm train`
     let (vs, mut model) = vit_b_32()?;
     let config = AdamWConfig { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.2 };
     let mut optimizer = Optimizer::new(&vs, config, Partition::WHOLE, |_| ParamOptions::default());

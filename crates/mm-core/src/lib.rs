@@ -44,6 +44,6 @@ pub mod seed;
 pub use device::{DeviceConfig, upload};
 pub use error::{Error, Result, one_line};
 pub use json::{read_json, write_json};
-pub use memory::{keep_freed_memory, peak_memory};
+pub use memory::peak_memory;
 pub use open::OpenOptions;
 pub use precision::{Precision, PrecisionConfig, PrecisionProbe};

@@ -1,7 +1,5 @@
 //! The memory of this process.
 
-pub use mm_sys::keep_freed_memory;
-
 /// The peak resident memory of this process in bytes, where the system reports it.
 pub fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -6,8 +6,10 @@
 //! pixels), `limit` (matrix products of the U-Net's shapes) or `layers` (the time of the U-Net's layers at
 //! each level, as text). `bench_diffusion error` prints how far packed models are from plain ones in f32.
 
-use mm_core::nn::{Attention, AttentionMask, Conv2d, Conv2dConfig, GroupNorm, Linear, channels_last};
-use mm_core::{Precision, keep_freed_memory, peak_memory};
+use mm_core::nn::{
+    Attention, AttentionMask, Conv2d, Conv2dConfig, GroupNorm, Linear, channels_last, matrices_in,
+};
+use mm_core::{Precision, peak_memory};
 use mm_diffusion::{UNet, UNetConfig, UNetInputs, Vae, VaeConfig};
 use std::time::Instant;
 use tch::nn::VarStore;
@@ -105,7 +107,7 @@ fn resident_mb() -> Result<f64> {
     Ok(value.ok_or("the system reports no resident memory")?.parse::<f64>()? / 1024.0)
 }
 
-/// The U-Net, and its weights, which stay in memory in f32 as long as the store.
+/// The U-Net, and its weights, which stay in memory as long as the store.
 fn unet() -> Result<(VarStore, UNet)> {
     let config =
         UNetConfig { cross_attention_dim: serde_json::from_value(CONTEXT.into())?, ..UNetConfig::default() };
@@ -134,16 +136,16 @@ fn predict(model: &UNet, latents: &Tensor, states: &Tensor, precision: Precision
     Ok(model.forward(inputs)?)
 }
 
-/// Converts the weights with `pack`; only then is freed memory kept, or their former memory would be too.
+/// Converts the weights with `pack`.
 fn packed<M>((vs, mut model): (VarStore, M), pack: impl FnOnce(&mut M)) -> M {
     drop(vs); // the weights would be in memory twice
     pack(&mut model);
-    keep_freed_memory();
     model
 }
 
 fn step(options: &Options) -> Result<Measured> {
-    let model = packed(unet()?, |model| model.pack(options.precision));
+    let unet = matrices_in(options.precision.kind(), unet)?;
+    let model = packed(unet, |model| model.pack(options.precision));
     let (latents, states) =
         (Tensor::randn([2, 4, LATENTS, LATENTS], F32), Tensor::randn([2, TOKENS, CONTEXT], F32));
     time(options, || predict(&model, &latents, &states, options.precision).map(drop))

@@ -16,9 +16,6 @@
 #include <torch/csrc/autograd/saved_variable.h>
 #include <utility>
 #include <vector>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 
 namespace {
 
@@ -122,15 +119,6 @@ struct Body {
   }
 };
 
-// glibc keeps the memory that the second run of a block freed, in pieces between the gradients of its parameters that
-// fit no tensor of the next block. They grow to twice the memory in use; releasing them costs a tenth of the time of
-// the smallest blocks, less of larger ones.
-void give_back_freed_memory() {
-#ifdef __GLIBC__
-  malloc_trim(0);
-#endif
-}
-
 struct Checkpoint : Node {
   std::unique_ptr<Body> body;
   torch::autograd::SavedVariable input;
@@ -155,7 +143,6 @@ struct Checkpoint : Node {
     if (task_should_compute_output(0)) leaf.set_requires_grad(true);
     at::Tensor output = again(leaf);
     torch::autograd::backward({std::move(output)}, {std::move(incoming[0])});
-    give_back_freed_memory();
     return {std::exchange(leaf.mutable_grad(), {})};
   }
 

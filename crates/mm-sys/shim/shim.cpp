@@ -12,10 +12,6 @@
 #include <optional>
 #include <string>
 #include <vector>
-#ifdef __GLIBC__
-#include <climits>
-#include <malloc.h>
-#endif
 
 namespace {
 
@@ -52,13 +48,6 @@ char* mm_fused_adamw(
     at::_fused_adamw_(
         p, g, m, v, {}, s, lr, beta1, beta2, weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false, divisor);
   });
-}
-
-void mm_keep_freed_memory() {
-#ifdef __GLIBC__
-  mallopt(M_MMAP_THRESHOLD, INT_MAX);
-  mallopt(M_TRIM_THRESHOLD, INT_MAX);
-#endif
 }
 
 void mm_clear_gradient(at::Tensor* tensor) { tensor->mutable_grad().reset(); }

@@ -5,7 +5,7 @@
 //! gradients, dropout without a stored mask, generators and their states, vector instructions of the
 //! processor, memory-mapped files, linear layers packed for oneDNN in floats or int8, packed and Winograd
 //! convolutions, group normalization, and c10d: the process groups of PyTorch's distributed training, Gloo
-//! and NCCL. This crate has no policy: `mm-core` decides which to use when.
+//! and NCCL. The crate also sets the allocator of the process. It has no policy: `mm-core` decides which to use when.
 //!
 //! ```
 //! use tch::{Kind, Tensor};
@@ -16,6 +16,7 @@
 #![allow(unsafe_code)] // the only crate with unsafe code; each block has a SAFETY comment
 
 mod adamw;
+mod allocator;
 mod c10d;
 mod checkpointed;
 mod conv;
@@ -44,7 +45,7 @@ pub use generator::Generator;
 pub use int8::Int8Linear;
 pub use known_gradients::{grad_mode, scalar_with_gradients};
 pub use mapped::MappedFile;
-pub use memory::{clear_gradient, copy_from_bytes, filled, keep_freed_memory};
+pub use memory::{clear_gradient, copy_from_bytes, filled};
 pub use modes::{autocast_bf16, inference_mode, without_autocast};
 pub use packed::{PackedLinear, PostOp};
 pub use reducer::{Reduced, Reducer};

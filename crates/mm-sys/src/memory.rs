@@ -5,15 +5,6 @@ use torch_sys::C_tensor;
 
 unsafe extern "C" {
     fn mm_clear_gradient(tensor: *mut C_tensor);
-    fn mm_keep_freed_memory();
-}
-
-/// Makes this process keep the memory of freed tensors on the CPU, for the next ones. By default glibc gives
-/// large pieces back, and the system clears their pages again at every step of a training. Without effect on
-/// other systems.
-pub fn keep_freed_memory() {
-    // SAFETY: sets two numbers of the allocator, which locks itself.
-    unsafe { mm_keep_freed_memory() }
 }
 
 /// Drops the gradient of `tensor` and its memory, instead of filling it with zeros.

@@ -5,7 +5,7 @@
 
 use mm_core::loss::soft_target_bce;
 use mm_core::optim::{AdamWConfig, Optimizer, ParamOptions, Partition};
-use mm_core::{Precision, keep_freed_memory, peak_memory};
+use mm_core::{Precision, peak_memory};
 use mm_text::{LstmConfig, QuestionEncoderConfig};
 use mm_vision::{ImageTowerConfig, ResNetConfig};
 use mm_vqa::co_attention::{
@@ -36,7 +36,6 @@ struct Options {
 fn main() -> Result<()> {
     let options = parse(std::env::args().skip(1))?;
     tch::set_num_threads(THREADS);
-    keep_freed_memory(); // as `mm train`
     tch::manual_seed(1);
     let lstm = LstmConfig { vocab_size: WORDS, ..LstmConfig::default() };
     let config = CoAttentionConfig {

@@ -7,7 +7,6 @@ use crate::{INTERRUPTED, output, ranks, table};
 use anyhow::{Result, ensure};
 use indicatif::{HumanBytes, HumanCount, HumanDuration};
 use mm_core::config::ConfigFile;
-use mm_core::keep_freed_memory;
 use mm_data::Dataset;
 use mm_dist::ProcessGroup;
 use mm_train::{
@@ -58,7 +57,6 @@ pub fn run<T: Task>(args: &Args, mut file: ConfigFile) -> Result<ExitCode> {
         Some("last-good") => Resume::LastGood,
         Some(path) => Resume::Path(Path::new(path).to_owned()),
     };
-    keep_freed_memory();
     let (group, device) = ranks::join(config.shared().run, &toml::to_string(&config)?)?;
     ensure!(group.is_alone() || !args.check, "--check runs in one process: leave out --nproc");
     config.shared().train.validate_for(group.world(), &file)?;
@@ -76,7 +74,7 @@ pub fn run<T: Task>(args: &Args, mut file: ConfigFile) -> Result<ExitCode> {
     let bars = Bars::default();
     let progress: &dyn Progress = if group.is_main() { &bars } else { &NoProgress };
     let checkpoint = checkpoint.as_deref();
-    let context = TaskContext { checkpoint, progress, ..TaskContext::new(device, &group, &*dataset) };
+    let context = TaskContext { checkpoint, progress, ..TaskContext::new(device, &group, &dataset) };
     let mut task = T::new(&config, &context)?;
     let Shared { run, train, .. } = config.shared();
     let precision = mm_train::resolve_precision(run, train, &resume, task.variables(), &group)?;
