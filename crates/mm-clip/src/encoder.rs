@@ -54,6 +54,11 @@ impl ImageEncoder {
         self.tower.forward(pixel_values, train)
     }
 
+    /// The output of each block of the tower, `[B, S, C]`: see [`ImageTower::forward_blocks`].
+    pub fn forward_blocks(&self, pixel_values: &Tensor) -> Vec<Tensor> {
+        self.tower.forward_blocks(pixel_values)
+    }
+
     /// Projects the output of [`ImageEncoder::pool`] to that of [`ImageEncoder::forward`].
     pub fn project(&self, pooled: Tensor) -> Tensor {
         match &self.projection {

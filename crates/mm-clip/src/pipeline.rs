@@ -52,6 +52,7 @@ pub struct ClipPipeline {
 
 impl ImageEmbedder {
     /// Opens the image side of the model in a folder or of a hub name: of a CLIP, or a single image tower.
+    /// Its weights have no gradients.
     ///
     /// # Errors
     /// As [`ClipPipeline::open`].
@@ -59,9 +60,10 @@ impl ImageEmbedder {
         let folder = ModelFolder::open(model)?;
         let (mut tower, projection) = folder.image()?;
         let processor = resized(folder.processor()?, &mut tower, options.resolution)?;
-        let vs = VarStore::new(options.resolve_device()?);
+        let mut vs = VarStore::new(options.resolve_device()?);
         let resized = options.resolution.map(|_| &tower);
         let mut encoder = folder.build(&vs, resized, |path| ImageEncoder::new(path, &tower, projection))?;
+        vs.freeze();
         options.pack(&vs, |precision| encoder.pack(precision));
         Ok(Self { encoder, processor, device: vs.device() })
     }

@@ -25,7 +25,7 @@ mod vae;
 
 pub use autoencoder::{
     AutoencoderBatch, AutoencoderItem, AutoencoderModelConfig, AutoencoderObjective, AutoencoderRunConfig,
-    AutoencoderTask,
+    AutoencoderTask, PerceptualConfig,
 };
 pub use error::{Error, Result};
 pub use image_record::{EditRecord, EmbeddingRecord, ImageRecord, LoraRecord, RECORD_KEYWORD};

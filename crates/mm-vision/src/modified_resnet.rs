@@ -225,9 +225,14 @@ impl ModifiedResNet {
     /// Maps `pixel_values` `[B, 3, image_size, image_size]` to
     /// `[B, 32 width, image_size / 32, image_size / 32]`.
     pub fn forward_features(&self, pixel_values: &Tensor, train: bool) -> Tensor {
+        self.blocks.iter().fold(self.embed(pixel_values, train), |x, block| block.forward(&x, train))
+    }
+
+    /// Maps images to the input of the blocks, `[B, width, H / 4, W / 4]`.
+    fn embed(&self, pixel_values: &Tensor, train: bool) -> Tensor {
         let x = pixel_values.to_kind(self.stem[0].kind());
         let x = self.stem.iter().fold(x, |x, conv| conv.forward_relu(&x, train)); // [B, width, H / 2, W / 2]
-        self.blocks.iter().fold(average_pool(&x, 2), |x, block| block.forward(&x, train))
+        average_pool(&x, 2)
     }
 
     /// Pools features `[B, 32 width, h, w]` to `[B, output_dim]`: their mean is the query of attention over
@@ -265,6 +270,14 @@ impl ImageTower for ModifiedResNet {
 
     fn tokens_width(&self) -> i64 {
         32 * self.config.width
+    }
+
+    fn forward_blocks(&self, pixel_values: &Tensor) -> Vec<Tensor> {
+        let outputs = self.blocks.iter().scan(self.embed(pixel_values, false), |x, block| {
+            *x = block.forward(x, false);
+            Some(regions(x))
+        });
+        outputs.collect()
     }
 
     fn forward_with_taps(&self, pixel_values: &Tensor) -> HeatMapTaps {

@@ -180,10 +180,14 @@ impl ResNet {
 
     /// Maps `pixel_values` `[B, 3, H, W]` to `[B, C, H / stride, W / stride]`.
     pub fn forward_features(&self, pixel_values: &Tensor, train: bool) -> Tensor {
+        self.blocks.iter().fold(self.embed(pixel_values, train), |x, block| block.forward(&x, train))
+    }
+
+    /// Maps images to the input of the blocks, `[B, width, H / 4, W / 4]`.
+    fn embed(&self, pixel_values: &Tensor, train: bool) -> Tensor {
         // [B, width, H / 2, W / 2]
         let x = self.stem.forward_relu(&pixel_values.to_kind(self.stem.kind()), train);
-        let x = x.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false); // [B, width, H / 4, W / 4]
-        self.blocks.iter().fold(x, |x, block| block.forward(&x, train))
+        x.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)
     }
 
     /// Pools features `[B, C, h, w]` to `[B, C]`.
@@ -216,6 +220,14 @@ impl ImageTower for ResNet {
 
     fn forward_tokens(&self, pixel_values: &Tensor, train: bool) -> Tensor {
         regions(&self.forward_features(pixel_values, train))
+    }
+
+    fn forward_blocks(&self, pixel_values: &Tensor) -> Vec<Tensor> {
+        let outputs = self.blocks.iter().scan(self.embed(pixel_values, false), |x, block| {
+            *x = block.forward(x, false);
+            Some(regions(x))
+        });
+        outputs.collect()
     }
 
     fn forward_with_taps(&self, pixel_values: &Tensor) -> HeatMapTaps {

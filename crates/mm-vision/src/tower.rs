@@ -112,6 +112,13 @@ pub trait ImageTower: Debug + Send {
     /// `pixel_values` has another shape.
     fn forward_tokens(&self, pixel_values: &Tensor, train: bool) -> Tensor;
 
+    /// Maps `pixel_values` to the output of each block, outside training, with one vector for each region of
+    /// the image: `[B, S, C]`, of S and C that differ between the blocks of a ResNet.
+    ///
+    /// # Panics
+    /// `pixel_values` has another shape.
+    fn forward_blocks(&self, pixel_values: &Tensor) -> Vec<Tensor>;
+
     /// As [`ImageTower::forward`] outside training, with the activations that a heat map is made from.
     fn forward_with_taps(&self, pixel_values: &Tensor) -> HeatMapTaps;
 

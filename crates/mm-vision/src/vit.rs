@@ -123,6 +123,14 @@ impl Vit {
         }
     }
 
+    /// Maps `pixel_values` to the patches after each block, row by row, `[B, N, hidden]` each.
+    pub fn forward_blocks(&self, pixel_values: &Tensor) -> Vec<Tensor> {
+        let states = self.encoder.forward_states(self.embed(pixel_values, 1.0), &AttentionMask::none());
+        let class = i64::from(self.class_token.is_some());
+        let patches = |state: &Tensor| state.narrow(1, class, state.size()[1] - class);
+        states[1..].iter().map(patches).collect()
+    }
+
     /// As [`Vit::forward`], also returning the attention weights. Slower; for analysis.
     pub fn forward_with_attention(&self, pixel_values: &Tensor) -> VitAttention {
         let (x, layers) =
@@ -193,6 +201,10 @@ impl ImageTower for Vit {
     fn forward(&self, pixel_values: &Tensor, train: bool) -> Tensor {
         let dropout = if train { self.config.patch_dropout } else { 0.0 };
         self.forward_train(pixel_values, 1.0 - dropout)
+    }
+
+    fn forward_blocks(&self, pixel_values: &Tensor) -> Vec<Tensor> {
+        self.forward_blocks(pixel_values)
     }
 
     fn forward_with_taps(&self, pixel_values: &Tensor) -> HeatMapTaps {

@@ -49,11 +49,30 @@ pub struct AutoencoderObjective {
     /// The weight of the divergence of an image's latents from the standard normal distribution, beside the
     /// sum of the absolute errors of its pixels.
     pub kl_weight: f64,
+    /// The distance of reconstructions from their images in the features of an image tower; none: pixels
+    /// alone count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perceptual: Option<PerceptualConfig>,
+}
+
+/// `[objective.perceptual]`: the perceptual part of the loss.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PerceptualConfig {
+    /// The folder or hub name of a CLIP or a single image tower.
+    pub model: String,
+    /// The weight of the distance.
+    #[serde(default = "default_perceptual_weight")]
+    pub weight: f64,
+}
+
+fn default_perceptual_weight() -> f64 {
+    1.0
 }
 
 impl Default for AutoencoderObjective {
     fn default() -> Self {
-        Self { kl_weight: 1e-6 }
+        Self { kl_weight: 1e-6, perceptual: None }
     }
 }
 
@@ -90,9 +109,12 @@ impl TaskConfig for AutoencoderRunConfig {
             }
             (Some(_), None) => {}
         }
-        let weight = self.objective.kl_weight;
-        let problem = format!("must be at least 0, is {weight}");
-        file.check(weight.is_finite() && weight >= 0.0, "objective.kl_weight", problem)?;
+        let AutoencoderObjective { kl_weight, perceptual } = &self.objective;
+        let perceptual = perceptual.as_ref().map(|perceptual| ("perceptual.weight", perceptual.weight));
+        for (key, weight) in [("kl_weight", *kl_weight)].into_iter().chain(perceptual) {
+            let problem = format!("must be at least 0, is {weight}");
+            file.check(weight.is_finite() && weight >= 0.0, &format!("objective.{key}"), problem)?;
+        }
         let augment = self.augment.as_ref().map_or(Ok(()), Augment::check);
         augment.or_else(|error| file.check(false, "augment", error.to_string()))
     }

@@ -2,6 +2,7 @@
 
 use super::config::AutoencoderRunConfig;
 use super::evaluate::evaluate;
+use super::perceptual::PerceptualLoss;
 use crate::framing::Framing;
 use crate::noise::ImageNoise;
 use crate::pipeline::{WEIGHTS, stack_pixel_values};
@@ -23,6 +24,7 @@ pub struct AutoencoderTask {
     vs: VarStore,
     vae: Vae,
     kl_weight: f64,
+    perceptual: Option<PerceptualLoss>,
     augment: Option<Augment>,
     background: [u8; 3],
 }
@@ -60,8 +62,11 @@ impl AutoencoderTask {
             (None, Some(sizes)) => Vae::new(&vs.root(), sizes)?,
             (None, None) => return Err(crate::Error::Model("[model] has no autoencoder".to_owned())),
         };
+        let perceptual = config.objective.perceptual.as_ref();
+        let perceptual =
+            perceptual.map(|perceptual| PerceptualLoss::open(perceptual, context.device)).transpose()?;
         let (kl_weight, augment) = (config.objective.kl_weight, config.augment.clone());
-        Ok(Self { vs, vae, kl_weight, augment, background: config.data.background })
+        Ok(Self { vs, vae, kl_weight, perceptual, augment, background: config.data.background })
     }
 }
 
@@ -110,12 +115,18 @@ impl Task for AutoencoderTask {
     fn loss(&self, batch: &AutoencoderBatch) -> Result<Loss> {
         let encoded = self.vae.encode(&batch.pixel_values);
         let found = self.vae.decode(&encoded.sample(&batch.noise));
-        let l1 = (found - &batch.pixel_values).abs().mean(Kind::Float);
+        let l1 = (&found - &batch.pixel_values).abs().mean(Kind::Float);
         // Both sums over an image, divided by its numbers.
         let numbers = batch.pixel_values.size()[1..].iter().product::<i64>() as f64;
         let kl = encoded.kl().mean(Kind::Float) / numbers;
-        let total = &l1 + &kl * self.kl_weight;
-        Ok(Loss { total, parts: vec![("l1", l1), ("kl", kl)] })
+        let mut total = &l1 + &kl * self.kl_weight;
+        let mut parts = vec![("l1", l1), ("kl", kl)];
+        if let Some(perceptual) = &self.perceptual {
+            let distance = perceptual.distances(&found, &batch.pixel_values).mean(Kind::Float);
+            total += &distance * perceptual.weight;
+            parts.push(("perceptual", distance));
+        }
+        Ok(Loss { total, parts })
     }
 
     fn model(&self) -> &Vae {

@@ -4,7 +4,7 @@
 use crate::common::{failure, success};
 use crate::diffusion_training::{PIXELS, golden};
 use crate::distributed::{assert_same_losses, assert_same_weights};
-use crate::ranks::{self, losses};
+use crate::ranks::{self, losses, metrics};
 use crate::resume::assert_forty_steps_equal_twenty_a_kill_and_twenty_more;
 use mm_image::RgbImage;
 use serde_json::Value;
@@ -302,6 +302,16 @@ fn an_autoencoder_resumes_bit_for_bit_and_a_latent_model_trains_and_opens_on_it(
     for (one, two) in of_run.iter().zip(losses(&run("two"))).take(10) {
         assert!((one - two).abs() <= 1e-5 * one, "{one} and {two}");
     }
+
+    let tower = golden("clip/open-clip-resnet");
+    let perceptual = format!("objective.perceptual.model={tower:?}");
+    let sets = ["--set", &perceptual, "--set", "run.name=perceptual"];
+    success(&[&["train", config.to_str().unwrap()], &sets[..]].concat());
+    let distances = metrics(&run("perceptual"), "perceptual");
+    assert!(distances[39] < 0.9 * distances[0], "{distances:?}");
+    let missing = ["--set", "objective.perceptual.model=nowhere/at-all", "--set", "run.name=none"];
+    let error = failure(&[&["train", config.to_str().unwrap()], &missing[..]].concat(), 1);
+    assert!(error.contains("nowhere/at-all"), "{error}");
 
     write_images(&run("images"), 10, |_| (24, 20));
     let latent = PIXELS

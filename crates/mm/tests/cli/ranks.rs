@@ -92,10 +92,12 @@ pub fn error(output: &Output) -> String {
 
 /// The training losses of the run in `run`, step by step.
 pub fn losses(run: &Path) -> Vec<f64> {
+    metrics(run, "loss")
+}
+
+/// The training metric `name` of the run in `run`, step by step.
+pub fn metrics(run: &Path, name: &str) -> Vec<f64> {
     let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let records = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    records
-        .filter(|record| record["kind"] == "train")
-        .map(|record| record["loss"].as_f64().unwrap())
-        .collect()
+    records.filter(|record| record["kind"] == "train").map(|record| record[name].as_f64().unwrap()).collect()
 }
