@@ -1,14 +1,17 @@
-//! `bench diffusion`: Stable Diffusion 1.5's U-Net and autoencoder with random weights beside diffusers.
+//! `bench diffusion`: Stable Diffusion 1.5's U-Net and autoencoder with random weights beside diffusers, and
+//! training the demo's model.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Output;
 use super::program::{Sample, measured, median};
 use super::report::Limit;
+use super::training::Training;
 use crate::libtorch::Libtorch;
 use crate::markdown::{table, today, write_section};
 use crate::processor;
@@ -33,6 +36,15 @@ const LIMIT: [&str; 4] = ["--iterations", "10", "--warmup", "2"];
 const WORKS: [(&str, &str); 2] =
     [("step", "guided step, 64 x 64 latents"), ("decode", "decoding to 512 x 512")];
 
+/// The demo's run, its processes, and the peer's steps that are timed and before them.
+const DEMO: &str = "configs/diffusion/shapes-pixel.toml";
+const DEMO_NAME: &str = "shapes-pixel";
+const PROCESSES: u32 = 2;
+const TRAINING: [&str; 4] = ["--iterations", "100", "--warmup", "30"];
+/// Lines of the run's metrics before the timed ones, and all its steps.
+const WARMUP: usize = 3;
+const STEPS: i64 = 130;
+
 /// The output of a program.
 #[derive(Deserialize, Clone)]
 struct Run {
@@ -55,6 +67,8 @@ struct Measurements {
     precision: &'static str,
     limits: Vec<f64>,
     works: Vec<Measurement>,
+    /// Samples per second of ours and of the peer, one pair a round.
+    training: Vec<[f64; 2]>,
 }
 
 /// One program at one work: medians over the rounds.
@@ -72,12 +86,22 @@ struct Row {
     ratios: Option<[f64; 2]>,
 }
 
+/// Training the demo's model in one precision: medians over the rounds.
+#[derive(Serialize)]
+struct TrainingRow {
+    precision: &'static str,
+    samples_per_second: f64,
+    peer_samples_per_second: f64,
+    times_peer: f64,
+}
+
 #[derive(Serialize)]
 struct DiffusionReport {
     date: String,
     processor: String,
     limits: Vec<Limit>,
     rows: Vec<Row>,
+    training: Vec<TrainingRow>,
 }
 
 /// The programs.
@@ -85,6 +109,7 @@ struct Bench<'a> {
     workspace: &'a Workspace,
     libtorch: Libtorch,
     example: PathBuf,
+    mm: PathBuf,
     python: &'a Path,
 }
 
@@ -92,7 +117,8 @@ struct Bench<'a> {
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let libtorch = setup::ensure(workspace)?;
     let example = workspace.build(&libtorch, "mm-diffusion", &["--example", "bench_diffusion"])?;
-    let bench = Bench { workspace, libtorch, example, python: &options.peer_python };
+    let mm = workspace.build(&libtorch, "mm", &["--bin", "mm"])?;
+    let bench = Bench { workspace, libtorch, example, mm, python: &options.peer_python };
     // bf16 only where its products are as fast as f32's.
     let has_bf16 = bench.limit("bf16")? >= bench.limit("f32")?;
     let precisions = if has_bf16 { &["f32", "bf16"][..] } else { &["f32"] };
@@ -115,9 +141,9 @@ impl Bench<'_> {
         print_run(&mut command, "mm", work, precision)
     }
 
-    fn theirs(&self, work: &str, precision: &str) -> Result<Run> {
+    fn theirs(&self, work: &str, precision: &str, iterations: [&str; 4]) -> Result<Run> {
         let mut command = peer_script(self.python, &self.workspace.path("xtask/peers/diffusion.py"));
-        command.args([work, "--precision", precision]).args(ITERATIONS);
+        command.args([work, "--precision", precision]).args(iterations);
         print_run(&mut command, PEER, work, precision)
     }
 
@@ -132,9 +158,34 @@ impl Bench<'_> {
         measurements.limits.push(self.limit(precision)?);
         for measurement in &mut measurements.works {
             measurement.ours.push(self.ours(measurement.work, precision, ITERATIONS)?);
-            measurement.theirs.push(self.theirs(measurement.work, precision)?);
+            measurement.theirs.push(self.theirs(measurement.work, precision, ITERATIONS)?);
         }
+        let ours = self.train(precision)?;
+        eprintln!("  mm, training {precision}: {ours:.0} samples/s");
+        measurements.training.push([ours, self.theirs("train", precision, TRAINING)?.sample.rate()]);
         Ok(())
+    }
+
+    /// Samples per second of `mm train` with the demo's configuration, its data drawn meanwhile.
+    fn train(&self, precision: &str) -> Result<f64> {
+        let folder = self.mm.with_file_name("bench_diffusion");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let text = fs::read_to_string(self.workspace.path(DEMO)).with_context(|| format!("no {DEMO}"))?;
+        let mut config: toml::Table = toml::from_str(&text).context(DEMO)?;
+        let train = config.get_mut("train").and_then(toml::Value::as_table_mut);
+        let train = train.with_context(|| format!("{DEMO} has no [train]"))?;
+        train.remove("minutes");
+        for (key, value) in [("steps", STEPS), ("log_every", 10), ("checkpoint_every", 0)] {
+            train.insert(key.to_owned(), toml::Value::Integer(value));
+        }
+        train.insert("precision".to_owned(), precision.into());
+        let batch = train.get("batch_size").and_then(toml::Value::as_integer);
+        let batch = batch.with_context(|| format!("{DEMO} has no train.batch_size"))?;
+        let file = folder.join("config.toml");
+        fs::write(&file, config.to_string()).with_context(|| format!("cannot write {}", file.display()))?;
+        let training = Training { workspace: self.workspace, libtorch: &self.libtorch, mm: &self.mm, folder };
+        let trained = training.run(PROCESSES, &file, DEMO_NAME, &[], WARMUP)?;
+        Ok(batch as f64 / trained.seconds)
     }
 }
 
@@ -163,7 +214,18 @@ fn middle(runs: &[Run], figure: impl Fn(&Run) -> f64) -> f64 {
 impl Measurements {
     fn new(precision: &'static str) -> Self {
         let work = |(work, title)| Measurement { work, title, ours: Vec::new(), theirs: Vec::new() };
-        Self { precision, limits: Vec::new(), works: WORKS.into_iter().map(work).collect() }
+        let works = WORKS.into_iter().map(work).collect();
+        Self { precision, limits: Vec::new(), works, training: Vec::new() }
+    }
+
+    fn training_row(&self) -> TrainingRow {
+        let of = |rate: fn(&[f64; 2]) -> f64| median(&self.training.iter().map(rate).collect::<Vec<_>>());
+        TrainingRow {
+            precision: self.precision,
+            samples_per_second: of(|[ours, _]| *ours),
+            peer_samples_per_second: of(|[_, theirs]| *theirs),
+            times_peer: of(|[ours, theirs]| ours / theirs),
+        }
     }
 
     fn rows(&self) -> impl Iterator<Item = Row> {
@@ -202,6 +264,7 @@ impl DiffusionReport {
             processor: processor::name(),
             limits: all.iter().map(limit).collect(),
             rows: all.iter().flat_map(Measurements::rows).collect(),
+            training: all.iter().map(Measurements::training_row).collect(),
         }
     }
 
@@ -223,9 +286,13 @@ impl DiffusionReport {
         let mut lines = vec![head.map(String::from)];
         lines.extend(self.rows.iter().map(Row::line));
         let (date, processor, limits) = (&self.date, &self.processor, limits.join(", "));
+        let head = ["training the demo's model", "mm, samples/s", "PyTorch, samples/s", "mm is"];
+        let mut training = vec![head.map(String::from)];
+        training.extend(self.training.iter().map(TrainingRow::line));
         format!(
-            "Measured on {date}, {processor}, medians.\nMatrix limit in the same run: {limits}.\n\n{}",
-            table(&lines)
+            "Measured on {date}, {processor}, medians.\nMatrix limit in the same run: {limits}.\n\n{}\n{}",
+            table(&lines),
+            table(&training)
         )
     }
 }
@@ -245,6 +312,17 @@ impl Row {
             format!("{:.0}", self.growth_mb),
             speed,
             memory,
+        ]
+    }
+}
+
+impl TrainingRow {
+    fn line(&self) -> [String; 4] {
+        [
+            self.precision.to_owned(),
+            format!("{:.0}", self.samples_per_second),
+            format!("{:.0}", self.peer_samples_per_second),
+            format!("{:.2}x", self.times_peer),
         ]
     }
 }
@@ -272,12 +350,14 @@ mod tests {
             measurement.ours = vec![run(8.0, 3500.0), run(16.0, 3500.0), run(8.0, 3500.0)];
             measurement.theirs = vec![run(12.0, 7000.0), run(24.0, 7000.0), run(10.0, 7000.0)];
         }
+        f32.training = vec![[300.0, 200.0], [330.0, 220.0]];
         let text = DiffusionReport::new(&[f32]).markdown();
         let cells = |line: &str| line.split('|').map(str::trim).collect::<Vec<_>>().join("|");
         let rows: Vec<String> = text.lines().map(cells).collect();
         for row in [
             "|guided step, 64 x 64 latents|f32|mm|8.00|200|100%|3500|0|||",
             "|decoding to 512 x 512|f32|diffusers|12.00|133|67%|7000|0|1.50x|0.50x|",
+            "|f32|315|210|1.50x|",
         ] {
             assert!(rows.iter().any(|line| line == row), "{row} is not in\n{text}");
         }

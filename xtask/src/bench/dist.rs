@@ -2,19 +2,19 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Output;
 use super::program::median;
+use super::training::{Training, as_processes};
 use crate::libtorch::Libtorch;
 use crate::markdown::{table, today, write_section};
 use crate::processor;
-use crate::ranks::Group;
 use crate::setup;
-use crate::workspace::{Workspace, last_line, peer_script, stdout_of};
+use crate::workspace::{Workspace, peer_script, stdout_of};
 
 /// Options of `bench dist`.
 #[derive(clap::Args)]
@@ -108,16 +108,6 @@ struct Measured {
     gflop_per_iteration: f64,
 }
 
-/// A line of `metrics.jsonl`.
-#[derive(Deserialize)]
-struct Step {
-    kind: String,
-    #[serde(default)]
-    seconds: f64,
-    #[serde(default)]
-    overlap: f64,
-}
-
 struct Bench<'a> {
     workspace: &'a Workspace,
     libtorch: Libtorch,
@@ -200,24 +190,16 @@ impl Bench<'_> {
     /// Trains in `world` processes on two cores. Returns samples per second, and the share of the gradient
     /// exchange that overlaps with the backward pass.
     fn train(&self, world: u32, batch: u32, options: &[&str]) -> Result<(f64, f64)> {
-        let (run, config) = (self.folder.join("bench"), self.folder.join("bench.toml"));
-        let _ = fs::remove_dir_all(&run);
-        let sets = [format!("run.out={}", self.folder.display()), format!("train.batch_size={batch}")];
-        let sets =
-            sets.iter().map(String::as_str).chain(options.iter().copied()).flat_map(|set| ["--set", set]);
-        let sets: Vec<&str> = sets.collect();
-        self.as_processes(world, &|| {
-            let mut mm = self.workspace.program(&self.mm, &self.libtorch);
-            mm.arg("train").arg(&config).args(&sets);
-            mm
-        })?;
-        let metrics =
-            fs::read_to_string(run.join("metrics.jsonl")).context("the run left no metrics.jsonl")?;
-        let steps: Vec<Step> = metrics.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-        let steps: Vec<Step> = steps.into_iter().filter(|step| step.kind == "train").collect();
-        let seconds: Vec<f64> =
-            steps[WARMUP - 1..].windows(2).map(|pair| pair[1].seconds - pair[0].seconds).collect();
-        Ok((f64::from(batch) / median(&seconds), steps.last().map_or(0.0, |step| step.overlap)))
+        let training = Training {
+            workspace: self.workspace,
+            libtorch: &self.libtorch,
+            mm: &self.mm,
+            folder: self.folder.clone(),
+        };
+        let batch_size = format!("train.batch_size={batch}");
+        let sets: Vec<&str> = [batch_size.as_str()].into_iter().chain(options.iter().copied()).collect();
+        let trained = training.run(world, &self.folder.join("bench.toml"), "bench", &sets, WARMUP)?;
+        Ok((f64::from(batch) / trained.seconds, trained.overlap))
     }
 
     /// Prints median, minimum and maximum of the all-reduce's rates, and of the ratios within a round.
@@ -250,7 +232,7 @@ impl Bench<'_> {
 
     /// The rate of an all-reduce of two processes, in GB/s.
     fn all_reduce_rate(&self, program: &dyn Fn() -> Command) -> Result<f64> {
-        let printed = self.as_processes(2, &|| {
+        let printed = as_processes(2, &|| {
             let mut program = program();
             program.arg(ALL_REDUCE_MB);
             program
@@ -271,24 +253,6 @@ impl Bench<'_> {
     fn example(&self, program: &Path, arguments: &[&str]) -> Result<Measured> {
         let mut command = self.workspace.program(program, &self.libtorch);
         parse(&stdout_of(command.args(arguments), &format!("{} failed", program.display()))?)
-    }
-
-    /// Runs a program in `world` processes and returns the output of rank 0.
-    fn as_processes(&self, world: u32, program: &dyn Fn() -> Command) -> Result<String> {
-        let group = Group::on_this_node(world)?;
-        let children = (0..world).map(|rank| {
-            let mut command = program();
-            group.set_env(rank, &mut command);
-            command.env("OMP_NUM_THREADS", (2 / world).to_string());
-            let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-            child.with_context(|| format!("cannot start {}", command.get_program().display()))
-        });
-        let outputs = children.collect::<Result<Vec<_>>>()?.into_iter().map(|child| child.wait_with_output());
-        let outputs = outputs.collect::<Result<Vec<_>, _>>().context("cannot wait for a process")?;
-        match outputs.iter().find(|output| !output.status.success()) {
-            Some(failed) => bail!("a process failed: {}", last_line(&failed.stderr)),
-            None => Ok(String::from_utf8_lossy(&outputs[0].stdout).into_owned()),
-        }
     }
 }
 

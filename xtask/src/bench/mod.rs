@@ -14,6 +14,7 @@ mod program;
 mod report;
 mod small;
 mod start;
+mod training;
 mod vqa;
 
 use std::path::PathBuf;
