@@ -303,7 +303,7 @@ fn an_autoencoder_resumes_bit_for_bit_and_a_latent_model_trains_and_opens_on_it(
         assert!((one - two).abs() <= 1e-5 * one, "{one} and {two}");
     }
 
-    let tower = golden("clip/open-clip-resnet");
+    let tower = golden("../clip/open-clip-resnet");
     let perceptual = format!("objective.perceptual.model={tower:?}");
     let sets = ["--set", &perceptual, "--set", "run.name=perceptual"];
     success(&[&["train", config.to_str().unwrap()], &sets[..]].concat());
