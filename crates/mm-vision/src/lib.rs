@@ -48,6 +48,7 @@ mod attention_pool;
 mod channels;
 mod conv;
 mod describe;
+mod differentiable;
 mod error;
 mod geometry;
 mod map_head;
