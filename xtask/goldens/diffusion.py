@@ -22,19 +22,17 @@ Every image has a generator of its own: image i of a case is drawn from seeds[i]
 image.png and mask.png of the folder `images`.
 """
 
-import gzip
 import json
 
 import diffusers
 import numpy
-import open_clip.tokenizer
 import torch
 import transformers
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker, cosine_distance
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
-from shared.models import save_expected, spread, write_json
+from shared.models import save_expected, spread, write_clip_vocabulary, write_json
 from shared.script import begin
 
 PINNED = {"torch": "2.13.0", "transformers": "5.23.0", "diffusers": "0.42.1", "pillow": "13.0.0"}
@@ -54,15 +52,7 @@ SD15_SCHEDULER = {
 
 def tokenizer(folder, pad=None):
     """CLIP's vocabulary, truncated."""
-    merges = gzip.open(open_clip.tokenizer.default_bpe()).read().decode("utf-8").split("\n")[1 : MERGES + 1]
-    letters = list(open_clip.tokenizer.bytes_to_unicode().values())
-    tokens = (
-        letters + [letter + "</w>" for letter in letters] + ["".join(merge.split()) for merge in merges]
-    )
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "vocab.json", {token: index for index, token in enumerate(tokens)})
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", encoding="utf-8")
+    write_clip_vocabulary(folder, MERGES)
     extra = {} if pad is None else {"pad_token": pad}
     found = transformers.CLIPTokenizer.from_pretrained(folder, model_max_length=77, **extra)
     for name in ["vocab.json", "merges.txt"]:

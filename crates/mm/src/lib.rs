@@ -40,6 +40,7 @@ mod probe;
 mod progress;
 mod ranks;
 mod reading;
+mod reward;
 mod table;
 mod tasks;
 mod train;
@@ -68,6 +69,7 @@ enum Command {
     Vqa(vqa::Args),
     Generate(generate::Args),
     Edit(edit::Args),
+    Reward(reward::Args),
     Classify(classify::Args),
     Embed(embed::Args),
     Attention(attention::Args),
@@ -124,6 +126,7 @@ fn run(outside: &[TaskEntry], log_levels: &str) -> ExitCode {
         Command::Vqa(args) => vqa::run(&args).map(done),
         Command::Generate(args) => generate::run(&args).map(done),
         Command::Edit(args) => edit::run(&args).map(done),
+        Command::Reward(args) => reward::run(&args).map(done),
         Command::Classify(args) => classify::run(&args).map(done),
         Command::Embed(args) => embed::run(&args).map(done),
         Command::Attention(args) => attention::run(&args).map(done),

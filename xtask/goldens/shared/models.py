@@ -1,6 +1,7 @@
 """Small random models of transformers as goldens: their weights, gradients, tokenizer and files."""
 
 import copy
+import gzip
 import json
 import tempfile
 
@@ -29,6 +30,8 @@ def spread(model, seed, words):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() == 0:
+                continue
             if parameter.dim() == 1:
                 one = 1.0 if name.endswith("weight") else 0.0
                 parameter.copy_(one + 0.2 * noise)
@@ -60,6 +63,20 @@ def gradients(model, only=("",)):
 def save_expected(folder, expected):
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in expected.items()}
     save_file(tensors, folder / "expected.safetensors")
+
+
+def write_clip_vocabulary(folder, merges):
+    """CLIP's vocabulary with its first `merges` merges, as vocab.json and merges.txt; returns its size."""
+    import open_clip.tokenizer
+
+    lines = gzip.open(open_clip.tokenizer.default_bpe()).read().decode("utf-8").split("\n")[1 : merges + 1]
+    letters = list(open_clip.tokenizer.bytes_to_unicode().values())
+    tokens = letters + [letter + "</w>" for letter in letters] + ["".join(line.split()) for line in lines]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "vocab.json", {token: index for index, token in enumerate(tokens)})
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *lines]) + "\n", encoding="utf-8")
+    return len(tokens)
 
 
 def bert_tokenizer(folder, added):

@@ -19,6 +19,7 @@ mod outside_task;
 mod ranks;
 mod restart;
 mod resume;
+mod reward;
 mod single_file;
 mod text_clean;
 mod vqa;
