@@ -5,7 +5,8 @@
 //! gradients, dropout without a stored mask, generators and their states, vector instructions of the
 //! processor, memory-mapped files, linear layers packed for oneDNN in floats or int8, packed and Winograd
 //! convolutions, group normalization, and c10d: the process groups of PyTorch's distributed training, Gloo
-//! and NCCL. The crate also sets the allocator of the process. It has no policy: `mm-core` decides which to use when.
+//! and NCCL. The crate also sets the allocator of the process. It has no other policy: `mm-core` decides
+//! which to use when.
 //!
 //! ```
 //! use tch::{Kind, Tensor};

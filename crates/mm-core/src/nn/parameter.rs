@@ -79,7 +79,8 @@ pub fn shapes_only<T>(build: impl FnOnce() -> T) -> T {
 }
 
 /// Runs `build`, which creates a model for inference alone: on this thread its matrices and kernels are of
-/// `kind`, so that a large model in bf16 is never in memory in f32. Vectors, as of norms and biases, stay f32.
+/// `kind`, so that a large model in bf16 is never in memory in f32. Vectors, as of norms and biases, stay
+/// f32.
 pub fn matrices_in<T>(kind: Kind, build: impl FnOnce() -> T) -> T {
     with(&MATRIX_KIND, kind, build)
 }

@@ -92,8 +92,8 @@ fn nesterov(parameter: &Tensor, momentum: &Tensor, decay: f64, divisor: Option<&
     gradient.lerp(&momentum, decay)
 }
 
-/// The nearest matrices to `matrices` `[N, R, C]` whose singular values are 1, up to about a third of each: the
-/// quintic Newton-Schulz iteration.
+/// The nearest matrices to `matrices` `[N, R, C]` whose singular values are 1, up to about a third of each:
+/// the quintic Newton-Schulz iteration.
 fn orthogonalized(matrices: &Tensor, precision: Precision) -> Tensor {
     let size = matrices.size();
     let is_tall = size[1] > size[2];

@@ -13,9 +13,6 @@ const EPS: f64 = 1e-10;
 pub(super) struct PerceptualLoss {
     embedder: ImageEmbedder,
     pub weight: f64,
-    /// `[3, 1, 1]`, of pixels from 0 to 1.
-    mean: Tensor,
-    std: Tensor,
 }
 
 impl PerceptualLoss {
@@ -26,30 +23,23 @@ impl PerceptualLoss {
     pub fn open(config: &PerceptualConfig, device: Device) -> crate::Result<Self> {
         let options =
             OpenOptions { device: DeviceConfig::from(device), precision: Precision::F32, resolution: None };
-        let embedder = ImageEmbedder::open(&config.model, &options)?;
-        let normalize = embedder.processor.normalize();
-        let channels = |values: &[f32; 3]| Tensor::from_slice(values).view([3, 1, 1]).to_device(device);
-        let (mean, std) = (channels(&normalize.mean), channels(&normalize.std));
-        Ok(Self { embedder, weight: config.weight, mean, std })
+        Ok(Self { embedder: ImageEmbedder::open(&config.model, &options)?, weight: config.weight })
     }
 
     /// The distance of each image, `[B]`, f32, of `found` from `image`, both `[B, 3, H, W]` in -1 to 1.
-    pub fn distances(&self, found: &Tensor, image: &Tensor) -> Tensor {
-        let images = tch::no_grad(|| self.features(image));
-        let distances: Vec<Tensor> = self.features(found).iter().zip(&images).map(distance).collect();
-        Tensor::stack(&distances, 0).mean_dim([0i64].as_slice(), false, Kind::Float)
+    ///
+    /// # Errors
+    /// As [`mm_vision::ImageProcessor::process_pixels`].
+    pub fn distances(&self, found: &Tensor, image: &Tensor) -> crate::Result<Tensor> {
+        let images = tch::no_grad(|| self.features(image))?;
+        let distances: Vec<Tensor> = self.features(found)?.iter().zip(&images).map(distance).collect();
+        Ok(Tensor::stack(&distances, 0).mean_dim([0i64].as_slice(), false, Kind::Float))
     }
 
     /// The output of each block of the tower, scaled to unit vectors, `[B, S, C]`.
-    fn features(&self, image: &Tensor) -> Vec<Tensor> {
-        let (width, height) = self.embedder.processor.output_size();
-        let size = [i64::from(height), i64::from(width)];
-        let image = match image.size()[2..] == size {
-            true => image.shallow_clone(),
-            false => image.internal_upsample_bilinear2d_aa(size, false, None, None),
-        };
-        let pixel_values = ((image + 1.0) * 0.5 - &self.mean) / &self.std;
-        self.embedder.encoder.forward_blocks(&pixel_values).iter().map(unit).collect()
+    fn features(&self, image: &Tensor) -> crate::Result<Vec<Tensor>> {
+        let pixel_values = self.embedder.processor.process_pixels(&((image + 1.0) * 0.5))?;
+        Ok(self.embedder.encoder.forward_blocks(&pixel_values).iter().map(unit).collect())
     }
 }
 
@@ -83,22 +73,21 @@ mod tests {
 
     #[test]
     fn the_distance_is_that_of_unit_features_and_grows_with_the_error() {
-        for folder in ["clip", "open-clip-resnet"] {
+        for folder in ["open-clip-vit", "open-clip-resnet"] {
             let loss = loss(folder);
             let (image, other) = (image(1), image(2));
-            assert_eq!(loss.distances(&image, &image).max().double_value(&[]), 0.0, "{folder}");
-            let at = |share: f64| loss.distances(&(&image * (1.0 - share) + &other * share), &image);
+            let distances = |found: &Tensor| loss.distances(found, &image).unwrap();
+            assert_eq!(distances(&image).max().double_value(&[]), 0.0, "{folder}");
+            let at = |share: f64| distances(&(&image * (1.0 - share) + &other * share));
             let (near, far) = (at(0.1), at(1.0));
             assert!(near.gt_tensor(&Tensor::from(0.0)).all().int64_value(&[]) == 1, "{folder}: {near}");
             assert!(far.gt_tensor(&near).all().int64_value(&[]) == 1, "{folder}: {near} {far}");
 
             let expected = tch::no_grad(|| {
-                let side = i64::from(loss.embedder.processor.output_size().0);
-                let pixel_values = |image: &Tensor| {
-                    let image = image.internal_upsample_bilinear2d_aa([side, side], false, None, None);
-                    (image / 2.0 + 0.5 - &loss.mean) / &loss.std
+                let blocks = |image: &Tensor| {
+                    let pixel_values = loss.embedder.processor.process_pixels(&(image / 2.0 + 0.5)).unwrap();
+                    loss.embedder.encoder.forward_blocks(&pixel_values)
                 };
-                let blocks = |image: &Tensor| loss.embedder.encoder.forward_blocks(&pixel_values(image));
                 let cosine = |(a, b): (Tensor, Tensor)| {
                     let cosines = Tensor::cosine_similarity(&a, &b, -1, 1e-10);
                     (cosines * -2.0 + 2.0).mean_dim([-1i64].as_slice(), false, Kind::Float)
@@ -114,9 +103,9 @@ mod tests {
 
     #[test]
     fn gradients_reach_the_reconstruction_and_equal_differences() {
-        let loss = loss("clip");
+        let loss = loss("open-clip-vit");
         let (image, found) = (image(1), image(3).set_requires_grad(true));
-        let total = |found: &Tensor| loss.distances(found, &image).sum(Kind::Double);
+        let total = |found: &Tensor| loss.distances(found, &image).unwrap().sum(Kind::Double);
         total(&found).backward();
         let gradient = found.grad();
         let direction = &gradient / gradient.norm();

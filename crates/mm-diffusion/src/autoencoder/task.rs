@@ -122,7 +122,7 @@ impl Task for AutoencoderTask {
         let mut total = &l1 + &kl * self.kl_weight;
         let mut parts = vec![("l1", l1), ("kl", kl)];
         if let Some(perceptual) = &self.perceptual {
-            let distance = perceptual.distances(&found, &batch.pixel_values).mean(Kind::Float);
+            let distance = perceptual.distances(&found, &batch.pixel_values)?.mean(Kind::Float);
             total += &distance * perceptual.weight;
             parts.push(("perceptual", distance));
         }

@@ -61,8 +61,8 @@ fn scaled_deviation(vae: &Vae, config: &DiffusionRunConfig, dataset: &dyn Datase
         return Ok(deviation);
     }
     Err(Error::Model(format!(
-        "model.vae: the latents of the first {MEASURED} images of {} have a standard deviation of 0: no image \
-         can be read, or the autoencoder is not trained",
+        "model.vae: the latents of the first {MEASURED} images of {} have a standard deviation of 0: no \
+         image can be read, or the autoencoder is not trained",
         dataset.name()
     )))
 }

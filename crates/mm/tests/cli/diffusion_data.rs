@@ -160,7 +160,7 @@ fn the_steps_of_a_run_by_minutes_are_timed_on_batches_of_one_bucket() {
     let config = write(folder.path(), &(model + BUCKETS), 0);
     let text = fs::read_to_string(&config).unwrap().replace("steps = 40", "minutes = 1e-4");
     fs::write(&config, text).unwrap();
-    train(&config, "timed", &[]);
+    success(&["train", config.to_str().unwrap(), "--set", "run.name=timed"]);
     let resolved = fs::read_to_string(folder.path().join("timed/config.toml")).unwrap();
     assert!(resolved.contains("\nsteps = ") && !resolved.contains("minutes"), "{resolved}");
 }
