@@ -14,7 +14,6 @@
   attention_mask, direction, output, and the gradients of sum(output * direction), named "grad.<weight>".
 """
 
-import gzip
 import json
 import random
 import re
@@ -30,6 +29,7 @@ import transformers
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from shared.models import write_clip_vocabulary, write_json
 from shared.script import begin
 
 PINNED = {
@@ -237,19 +237,9 @@ def cleaned(file):
     )
 
 
-def write_json(path, value):
-    path.write_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
-
-
 def clip_tokenizer(folder, texts):
     """CLIP's vocabulary, truncated, built as open_clip's SimpleTokenizer builds the full one."""
-    merges = gzip.open(open_clip.tokenizer.default_bpe()).read().decode("utf-8").split("\n")[1 : MERGES + 1]
-    letters = list(open_clip.tokenizer.bytes_to_unicode().values())
-    tokens = letters + [letter + "</w>" for letter in letters] + ["".join(merge.split()) for merge in merges]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "vocab.json", {token: index for index, token in enumerate(tokens)})
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", encoding="utf-8")
+    write_clip_vocabulary(folder, MERGES)
     tokenizer = transformers.CLIPTokenizer.from_pretrained(folder)
     write_json(folder / "ids.json", tokenizer(texts, truncation=True, max_length=CONTEXT)["input_ids"])
 

@@ -77,6 +77,8 @@ pub fn run(args: &Args) -> Result<()> {
         (None, None) => format!("cannot open the reward {}", args.kind),
     })?;
     let names: Vec<&str> = rewards.names().collect();
+    // The sum of one reward is that reward, but for its weight.
+    let shows_sum = names.len() > 1 || configs.iter().any(|config| config.weight() != 1.0);
 
     // Lines on a terminal would run through the bar.
     let bars = Bars::default();
@@ -89,7 +91,7 @@ pub fn run(args: &Args) -> Result<()> {
         for (index, path) in paths.iter().enumerate() {
             match args.json {
                 true => print_json(path, prompt, &names, &scores, index)?,
-                false => rows.push(table_row(path, &scores, index)),
+                false => rows.push(table_row(path, &scores, index, shows_sum)),
             }
         }
         done += paths.len();
@@ -98,9 +100,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.json {
         return Ok(());
     }
-    // The sum of one reward is that reward, but for its weight.
-    let sum = (names.len() > 1 || configs.iter().any(|config| config.weight() != 1.0)).then_some("reward");
-    let header: Vec<&str> = ["image"].into_iter().chain(names).chain(sum).collect();
+    let header: Vec<&str> = ["image"].into_iter().chain(names).chain(shows_sum.then_some("reward")).collect();
     output::print(&table::render(&header, &rows))
 }
 
@@ -172,9 +172,10 @@ fn print_json(
     output::print_line(serde_json::to_string(&line)?)
 }
 
-/// The name of an image, its scores and their sum.
-fn table_row(image: &Path, scores: &RewardScores, index: usize) -> Vec<String> {
-    let numbers = scores.parts.iter().map(|part| part[index]).chain([scores.total[index]]);
+/// The name of an image, its scores, and by `shows_sum` their weighted sum.
+fn table_row(image: &Path, scores: &RewardScores, index: usize, shows_sum: bool) -> Vec<String> {
+    let sum = shows_sum.then_some(scores.total[index]);
+    let numbers = scores.parts.iter().map(|part| part[index]).chain(sum);
     let numbers = numbers.map(|score| format!("{score:.4}"));
     [image.display().to_string()].into_iter().chain(numbers).collect()
 }

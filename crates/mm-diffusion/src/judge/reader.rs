@@ -5,7 +5,7 @@ use mm_core::checkpoint::{TensorLayout, Weights};
 use mm_core::hf::HfFolder;
 use mm_core::nn::{Conv2d, Conv2dConfig};
 use mm_core::{OpenOptions, Precision, hub};
-use mm_data::shapes::{Colour, SIDE, Shape};
+use mm_data::shapes::{Colour, Object, SIDE, Shape};
 use mm_image::RgbImage;
 use mm_image::resize::{Filter, exact};
 use mm_vision::{ResNet, ResNetConfig};
@@ -32,6 +32,14 @@ pub struct SeenObject {
     pub x: f64,
     /// Its center from the top.
     pub y: f64,
+}
+
+impl From<&Object> for SeenObject {
+    /// The object as a judge without errors finds it.
+    fn from(object: &Object) -> Self {
+        let Object { shape, colour, x, y, .. } = *object;
+        Self { shape, colour, x: f64::from(x), y: f64::from(y) }
+    }
 }
 
 /// Finds the objects of pictures of the shapes data set, as a detector on a grid does (Redmon et al. 2016):

@@ -72,13 +72,7 @@ mod tests {
     use mm_data::shapes::{ShapesConfig, ShapesScenes};
 
     fn seen(scene: &Scene) -> Vec<SeenObject> {
-        let see = |object: &Object| SeenObject {
-            shape: object.shape,
-            colour: object.colour,
-            x: f64::from(object.x),
-            y: f64::from(object.y),
-        };
-        scene.objects().iter().map(see).collect()
+        scene.objects().iter().map(SeenObject::from).collect()
     }
 
     #[test]

@@ -67,17 +67,11 @@ fn credit(verdict: SceneVerdict, is_partial: bool) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mm_data::shapes::{Colour, Object, ShapesConfig, ShapesScenes};
+    use mm_data::shapes::{Colour, ShapesConfig, ShapesScenes};
     use mm_diffusion::SeenObject;
 
     fn seen(scene: &Scene) -> Vec<SeenObject> {
-        let see = |object: &Object| SeenObject {
-            shape: object.shape,
-            colour: object.colour,
-            x: f64::from(object.x),
-            y: f64::from(object.y),
-        };
-        scene.objects().iter().map(see).collect()
+        scene.objects().iter().map(SeenObject::from).collect()
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! `[eval]`: when and how a task is evaluated.
 
-use super::check;
 use mm_core::config::{ConfigError, ConfigFile};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +27,6 @@ impl EvalConfig {
     /// # Errors
     /// A number is out of its range; the error names its key and line in `file`.
     pub fn validate(&self, file: &ConfigFile) -> Result<(), ConfigError> {
-        check(file, self.batch_size > 0, "eval.batch_size", || "must be at least 1".to_owned())
+        file.check(self.batch_size > 0, "eval.batch_size", "must be at least 1")
     }
 }

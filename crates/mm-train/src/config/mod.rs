@@ -93,13 +93,3 @@ pub fn read_config<T: Task>(file: &mut ConfigFile) -> Result<T::Config, ConfigEr
     config.validate(file)?;
     Ok(config)
 }
-
-/// An error about `key` unless `is_valid`.
-fn check(
-    file: &ConfigFile,
-    is_valid: bool,
-    key: &str,
-    problem: impl FnOnce() -> String,
-) -> Result<(), ConfigError> {
-    if is_valid { Ok(()) } else { file.check(false, key, problem()) }
-}

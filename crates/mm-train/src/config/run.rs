@@ -1,6 +1,5 @@
 //! `[run]`: the task, its name and where it computes.
 
-use super::check;
 use mm_core::DeviceConfig;
 use mm_core::config::{ConfigError, ConfigFile};
 use serde::{Deserialize, Serialize};
@@ -53,9 +52,11 @@ impl RunConfig {
     /// A number is out of its range; the error names its key and line in `file`.
     pub fn validate(&self, file: &ConfigFile) -> Result<(), ConfigError> {
         let seconds = self.timeout_seconds;
-        check(file, seconds > 0.0 && seconds <= LONGEST_TIMEOUT, "run.timeout_seconds", || {
-            format!("must be above 0 and at most {LONGEST_TIMEOUT}, is {seconds}")
-        })
+        file.check(
+            seconds > 0.0 && seconds <= LONGEST_TIMEOUT,
+            "run.timeout_seconds",
+            format!("must be above 0 and at most {LONGEST_TIMEOUT}, is {seconds}"),
+        )
     }
 
     /// What the run's `config.toml` has for `key` of `table`, where there is one.

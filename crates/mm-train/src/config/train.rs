@@ -1,6 +1,5 @@
 //! `[train]`: the length of a run, its batches and its optimizer.
 
-use super::check;
 use mm_core::config::{ConfigError, ConfigFile};
 use mm_core::optim::{AdamWConfig, MuonConfig, Schedule, ScheduleKind, UpdateRule};
 use mm_core::{Precision, PrecisionConfig};
@@ -145,19 +144,19 @@ impl TrainConfig {
     pub fn validate(&self, file: &ConfigFile) -> Result<(), ConfigError> {
         self.validate_length(file)?;
         self.validate_optimizer(file)?;
-        let above_zero = |key: &str, value: usize| {
-            check(file, value > 0, &format!("train.{key}"), || "must be at least 1".to_owned())
-        };
+        let above_zero =
+            |key: &str, value: usize| file.check(value > 0, &format!("train.{key}"), "must be at least 1");
         above_zero("batch_size", self.batch_size)?;
-        check(
-            file,
+        file.check(
             self.accumulate > 0 && self.batch_size.is_multiple_of(self.accumulate),
             "train.accumulate",
-            || format!("{} does not divide batch_size {}", self.accumulate, self.batch_size),
+            format!("{} does not divide batch_size {}", self.accumulate, self.batch_size),
         )?;
-        check(file, self.precision != PrecisionConfig::Int8, "train.precision", || {
-            "int8 is for inference only: train in f32, bf16 or auto".to_owned()
-        })?;
+        file.check(
+            self.precision != PrecisionConfig::Int8,
+            "train.precision",
+            "int8 is for inference only: train in f32, bf16 or auto",
+        )?;
         above_zero("keep_checkpoints", self.keep_checkpoints)?;
         above_zero("log_every", self.log_every as usize)
     }
@@ -167,33 +166,39 @@ impl TrainConfig {
         let mut given = others.into_iter().filter_map(|(key, length, unit)| Some((key, length?, unit)));
         let has_steps = file.get("train.steps").is_some();
         match (has_steps, given.next(), given.next()) {
-            (false, None, _) => check(file, false, "train.steps", || {
-                "missing; set it, or `train.epochs` or `train.minutes` in its place".to_owned()
-            }),
+            (false, None, _) => file.check(
+                false,
+                "train.steps",
+                "missing; set it, or `train.epochs` or `train.minutes` in its place",
+            ),
             (true, None, _) => {
-                check(file, self.steps > 0, "train.steps", || "must be at least 1".to_owned())?;
-                check(file, self.warmup <= self.steps, "train.warmup", || {
-                    format!("{} is more than the {} steps", self.warmup, self.steps)
-                })
+                file.check(self.steps > 0, "train.steps", "must be at least 1")?;
+                file.check(
+                    self.warmup <= self.steps,
+                    "train.warmup",
+                    format!("{} is more than the {} steps", self.warmup, self.steps),
+                )
             }
-            (true, Some((key, ..)), _) => check(file, false, &format!("train.{key}"), || {
-                "`train.steps` is set as well: keep one of the two".to_owned()
-            }),
-            (false, Some(_), Some((key, ..))) => check(file, false, &format!("train.{key}"), || {
-                "`train.epochs` is set as well: keep one of the two".to_owned()
-            }),
+            (true, Some((key, ..)), _) => file.check(
+                false,
+                &format!("train.{key}"),
+                "`train.steps` is set as well: keep one of the two",
+            ),
+            (false, Some(_), Some((key, ..))) => file.check(
+                false,
+                &format!("train.{key}"),
+                "`train.epochs` is set as well: keep one of the two",
+            ),
             (false, Some((key, length, unit)), None) => {
                 let is_valid = length > 0.0 && length.is_finite();
-                check(file, is_valid, &format!("train.{key}"), || {
-                    format!("must be above 0 {unit}, is {length}")
-                })
+                file.check(is_valid, &format!("train.{key}"), format!("must be above 0 {unit}, is {length}"))
             }
         }
     }
 
     fn validate_optimizer(&self, file: &ConfigFile) -> Result<(), ConfigError> {
         let check = |is_valid: bool, key: &str, range: &str, value: f64| {
-            check(file, is_valid, &format!("train.{key}"), || format!("must be {range}, is {value}"))
+            file.check(is_valid, &format!("train.{key}"), format!("must be {range}, is {value}"))
         };
         check(self.lr > 0.0, "lr", "above 0", self.lr)?;
         let muon_lr = self.muon_lr.unwrap_or(self.lr);
@@ -219,15 +224,17 @@ impl TrainConfig {
     /// They cannot; the error names `train.batch_size` and its line in `file`.
     pub fn validate_for(&self, world: usize, file: &ConfigFile) -> Result<(), ConfigError> {
         let micro_batch = self.micro_batch_size();
-        check(file, micro_batch.is_multiple_of(world), "train.batch_size", || {
+        file.check(
+            micro_batch.is_multiple_of(world),
+            "train.batch_size",
             format!(
                 "{world} processes cannot share batches of {micro_batch} samples (batch_size {} / \
                  accumulate {}): make it a multiple of {}",
                 self.batch_size,
                 self.accumulate,
                 world * self.accumulate
-            )
-        })
+            ),
+        )
     }
 
     /// The same with `steps` in place of `epochs`, for a training set of `samples` samples: as many as whole
@@ -244,12 +251,16 @@ impl TrainConfig {
         };
         let batches = (samples / self.micro_batch_size()) as f64 / self.accumulate as f64;
         let steps = (batches * epochs).round() as u64;
-        check(file, steps > 0, "train.epochs", || {
-            format!("{epochs} epochs of {samples} samples are less than one batch of {}", self.batch_size)
-        })?;
-        check(file, self.warmup <= steps, "train.warmup", || {
-            format!("{} is more than the {steps} steps that {epochs} epochs are", self.warmup)
-        })?;
+        file.check(
+            steps > 0,
+            "train.epochs",
+            format!("{epochs} epochs of {samples} samples are less than one batch of {}", self.batch_size),
+        )?;
+        file.check(
+            self.warmup <= steps,
+            "train.warmup",
+            format!("{} is more than the {steps} steps that {epochs} epochs are", self.warmup),
+        )?;
         Ok(Self { steps, epochs: None, ..self.clone() })
     }
 
@@ -258,8 +269,7 @@ impl TrainConfig {
         self.batch_size / self.accumulate
     }
 
-    /// How a variable is updated, in a run of `precision`.
-    /// The rule of a variable that stacks `matrices` of hidden layers.
+    /// How a variable that stacks `matrices` of hidden layers is updated, in a run of `precision`.
     pub(crate) fn update_rule(&self, matrices: usize, precision: Precision) -> UpdateRule {
         match self.optimizer {
             OptimizerKind::Muon if matrices > 0 => {
