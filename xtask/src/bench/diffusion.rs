@@ -141,10 +141,14 @@ impl Bench<'_> {
         print_run(&mut command, "mm", work, precision)
     }
 
-    fn theirs(&self, work: &str, precision: &str, iterations: [&str; 4]) -> Result<Run> {
+    fn theirs(&self, work: &str, precision: &str) -> Result<Run> {
+        print_run(&mut self.peer(work, precision, ITERATIONS), PEER, work, precision)
+    }
+
+    fn peer(&self, work: &str, precision: &str, iterations: [&str; 4]) -> Command {
         let mut command = peer_script(self.python, &self.workspace.path("xtask/peers/diffusion.py"));
         command.args([work, "--precision", precision]).args(iterations);
-        print_run(&mut command, PEER, work, precision)
+        command
     }
 
     /// The matrix limit in GFLOP/s.
@@ -158,15 +162,19 @@ impl Bench<'_> {
         measurements.limits.push(self.limit(precision)?);
         for measurement in &mut measurements.works {
             measurement.ours.push(self.ours(measurement.work, precision, ITERATIONS)?);
-            measurement.theirs.push(self.theirs(measurement.work, precision, ITERATIONS)?);
+            measurement.theirs.push(self.theirs(measurement.work, precision)?);
         }
         let ours = self.train(precision)?;
-        eprintln!("  mm, training {precision}: {ours:.0} samples/s");
-        measurements.training.push([ours, self.theirs("train", precision, TRAINING)?.sample.rate()]);
+        let peer = format!("{PEER} (train {precision})");
+        let theirs: Sample = measured(&mut self.peer("train", precision, TRAINING), &peer)?;
+        let rates = [ours, theirs.rate()];
+        eprintln!("  training {precision}: mm {:.0} samples/s, PyTorch {:.0}", rates[0], rates[1]);
+        measurements.training.push(rates);
         Ok(())
     }
 
-    /// Samples per second of `mm train` with the demo's configuration, its data drawn meanwhile.
+    /// Samples per second of `mm train` with the demo's configuration, its data drawn meanwhile. Nothing is
+    /// evaluated, which would need the demo's judge.
     fn train(&self, precision: &str) -> Result<f64> {
         let folder = self.mm.with_file_name("bench_diffusion");
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -181,6 +189,10 @@ impl Bench<'_> {
         train.insert("precision".to_owned(), precision.into());
         let batch = train.get("batch_size").and_then(toml::Value::as_integer);
         let batch = batch.with_context(|| format!("{DEMO} has no train.batch_size"))?;
+        config.remove("sample");
+        if let Some(data) = config.get_mut("data").and_then(toml::Value::as_table_mut) {
+            data.remove("eval");
+        }
         let file = folder.join("config.toml");
         fs::write(&file, config.to_string()).with_context(|| format!("cannot write {}", file.display()))?;
         let training = Training { workspace: self.workspace, libtorch: &self.libtorch, mm: &self.mm, folder };
