@@ -92,7 +92,7 @@ fn lengths(config: &ClipRunConfig) -> Result<Vec<i64>> {
             .int64_value(&[]),
         TextInput::Pooled(_) => 0,
     };
-    (0..config.train.steps).map(|_| Ok(longest(&task.next_batch(&mut data)?.texts))).collect()
+    (0..config.train.steps).map(|_| Ok(longest(&task.next_batch(&mut data, Precision::F32)?.texts))).collect()
 }
 
 /// The task with its data, on one process.

@@ -155,7 +155,7 @@ fn the_config_switches_it_and_locked_groups_stay_locked() {
         let context = TaskContext::new(Device::Cpu, &group, &dataset);
         let mut task = ClipTask::new(&config, &context).unwrap();
         let mut data = TrainingData::new(dataset, config.shared(), &group, task.preprocess());
-        let batch = task.next_batch(&mut data).unwrap();
+        let batch = task.next_batch(&mut data, Precision::F32).unwrap();
         let parameters = task.variables().variables();
         let first = &parameters["text_model.embeddings.token_embedding.weight"];
         assert_eq!(is_checkpointed(&task.loss(&batch).unwrap().total, first), on);

@@ -41,7 +41,7 @@ pub fn check<T: Task>(
     precision: Precision,
 ) -> Result<CheckReport> {
     let group = ProcessGroup::alone();
-    data.set_batch_groups(task.batch_groups());
+    data.fit_to(task);
     let (mut first_loss, mut batch_shapes, mut step) = (None, String::new(), Duration::ZERO);
     for number in 0..2 {
         seed::set(run_seed, "step", number);

@@ -59,7 +59,7 @@ fn seconds_per_step<T: Task>(
     precision: Precision,
     group: &ProcessGroup,
 ) -> Result<f64> {
-    data.set_batch_groups(task.batch_groups());
+    data.fit_to(task);
     let mut optimizer = new_optimizer(task, train, precision, Partition::WHOLE);
     let variables = task.variables().variables();
     let before: Vec<(Tensor, Tensor)> =
@@ -86,6 +86,7 @@ fn seconds_per_step<T: Task>(
             variable.copy_(&value);
         }
     });
+    task.restart();
     data.restart();
     Ok(seconds)
 }

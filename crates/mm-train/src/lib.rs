@@ -53,6 +53,7 @@ mod task;
 mod tensorboard;
 mod trainer;
 mod training_data;
+mod weight_copy;
 
 pub use check::{CheckReport, check};
 pub use config::{
@@ -72,3 +73,4 @@ pub use run::{RunFolder, changed_keys};
 pub use task::{Loss, NoProgress, Progress, Task, TaskContext};
 pub use trainer::{Event, Outcome, Run, StepReport, Trainer};
 pub use training_data::TrainingData;
+pub use weight_copy::WeightCopy;

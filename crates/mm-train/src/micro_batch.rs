@@ -79,7 +79,7 @@ pub(crate) fn run_unaveraged<T: Task>(
     let device = task.variables().device();
     let loss_scale = 1.0 / train.accumulate as f64;
     for _ in 0..train.accumulate {
-        let batch = task.next_batch(data)?;
+        let batch = task.next_batch(data, precision)?;
         let micro_batch = MicroBatch { precision, device, loss_scale, group, average: None };
         let loss = task.backward(&batch, &micro_batch)?;
         each(task, &batch, loss.total.double_value(&[]));

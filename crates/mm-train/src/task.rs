@@ -1,8 +1,8 @@
 //! The interface between the training loop and a model with its data and loss.
 
 use crate::{EvalContext, EvalSet, Evaluation, MicroBatch, Result, Supports, TaskConfig, TrainingData};
-use mm_core::OpenOptions;
 use mm_core::checkpoint::hf_names;
+use mm_core::{OpenOptions, Precision};
 use mm_data::{BatchGroups, Dataset, Item, Map};
 use mm_dist::ProcessGroup;
 use std::path::Path;
@@ -136,6 +136,12 @@ pub trait Task: Sized {
         None
     }
 
+    /// The items that all ranks together read at once, where that is not a micro-batch: the prompts of a
+    /// roll-out.
+    fn items_per_batch(&self) -> Option<usize> {
+        None
+    }
+
     /// Makes a micro-batch on the model's device.
     ///
     /// # Errors
@@ -175,11 +181,17 @@ pub trait Task: Sized {
         context: &EvalContext,
     ) -> Result<Evaluation>;
 
-    /// The next micro-batch. A task that generates its own samples (roll-outs of a policy) overrides it.
+    /// The next micro-batch. A task that generates its own samples (roll-outs of a policy) overrides it, and
+    /// generates them in the run's `precision`.
     ///
     /// # Errors
     /// The data cannot be read, or more samples are bad than the config allows.
-    fn next_batch(&mut self, data: &mut TrainingData<Self::Item>) -> Result<Self::Batch> {
+    fn next_batch(
+        &mut self,
+        data: &mut TrainingData<Self::Item>,
+        precision: Precision,
+    ) -> Result<Self::Batch> {
+        let _ = precision;
         self.collate(data.next_batch()?)
     }
 
@@ -224,6 +236,16 @@ pub trait Task: Sized {
     /// writes the checkpoint after the next step that answers `true`.
     fn is_resumable(&self) -> bool {
         true
+    }
+
+    /// Forgets the batches that it was given and what follows from them: those of a trial, after which the
+    /// run starts.
+    fn restart(&mut self) {}
+
+    /// The reason to end the run after these evaluations, which are the same on all ranks; none: it goes on.
+    fn stops_after(&mut self, evaluations: &[Evaluation]) -> Option<String> {
+        let _ = evaluations;
+        None
     }
 
     /// Writes into the existing folder `folder` of a checkpoint what it needs beside the weights to be opened

@@ -1,6 +1,6 @@
 //! The training set of a run, with its position.
 
-use crate::{Result, Shared};
+use crate::{Result, Shared, Task};
 use mm_core::seed;
 use mm_data::{BatchGroups, Dataset, Item, Loader, LoaderConfig, Map, Position, Rank};
 use mm_dist::ProcessGroup;
@@ -47,9 +47,12 @@ impl<I: Item> TrainingData<I> {
         Self { dataset, config, rank, map, groups, bad_samples, start, loader: None }
     }
 
-    /// Makes batches of one group each. The trainer does so with the groups of its task.
-    pub fn set_batch_groups(&mut self, groups: Option<BatchGroups>) {
-        self.groups = groups;
+    /// Makes the batches that `task` reads: of its groups, and of as many items.
+    pub(crate) fn fit_to<T: Task<Item = I>>(&mut self, task: &T) {
+        self.groups = task.batch_groups();
+        if let Some(items) = task.items_per_batch() {
+            self.config.batch_size = items;
+        }
         self.loader = None;
     }
 

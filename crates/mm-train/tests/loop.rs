@@ -111,7 +111,7 @@ impl Task for Regression {
         Arc::new(|sample, _| Ok(Number(sample.key.parse().expect("keys are numbers"))))
     }
 
-    fn next_batch(&mut self, data: &mut TrainingData<Number>) -> Result<Tensor> {
+    fn next_batch(&mut self, data: &mut TrainingData<Number>, _: Precision) -> Result<Tensor> {
         self.drawn += 1;
         if self.missing == Some(self.drawn) {
             return Err(Error::task(std::io::Error::other("the disk is gone")));

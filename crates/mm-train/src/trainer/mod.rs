@@ -82,6 +82,8 @@ pub struct Trainer<'a, T: Task> {
     is_checkpoint_due: bool,
     /// The evaluations after the last step, once they are done.
     evaluations: Option<Vec<Evaluation>>,
+    /// Whether the task ends the run before its last step.
+    is_stopped: bool,
 }
 
 impl<'a, T: Task> Trainer<'a, T> {
@@ -110,7 +112,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         let optimizer = new_optimizer(&task, train, run.precision, partition);
         let ema = train.ema.map(|decay| Ema::new(vs, decay));
         data.set_run_dir(&folder.path);
-        data.set_batch_groups(task.batch_groups());
+        data.fit_to(&task);
         if let Some(frozen) = task.frozen() {
             assert_same_frozen(group, frozen)?;
             if group.is_main() {
@@ -135,6 +137,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             last_checkpoint: None,
             is_checkpoint_due: false,
             evaluations: None,
+            is_stopped: false,
         };
         if let Some(checkpoint) = &folder.checkpoint {
             trainer.resume(checkpoint)?;
@@ -181,7 +184,7 @@ impl<'a, T: Task> Trainer<'a, T> {
         progress: &dyn Progress,
         watch: &mut dyn FnMut(Event),
     ) -> Result<Outcome> {
-        while self.state.step < self.config().train.steps {
+        while self.state.step < self.config().train.steps && !self.is_stopped {
             let position = self.data.position().clone();
             let report = match self.step() {
                 Ok(report) => report,
@@ -193,6 +196,7 @@ impl<'a, T: Task> Trainer<'a, T> {
             if is_last || is_due(self.config().eval.every, report.step) {
                 self.evaluate(progress, watch)?;
             }
+            let is_last = is_last || self.is_stopped;
             let (is_interrupted, is_resumable) = self.agree(interrupt)?;
             self.is_checkpoint_due |= is_due(self.config().train.checkpoint_every, report.step);
             if is_last || (is_resumable && (is_interrupted || self.is_checkpoint_due)) {
@@ -255,7 +259,14 @@ impl<'a, T: Task> Trainer<'a, T> {
             log.write_evaluations(step, &evaluations)?;
         }
         watch(Event::Evaluated { step, evaluations: &evaluations });
-        self.evaluations = (step == self.config().train.steps).then_some(evaluations);
+        if let Some(reason) = self.task.stops_after(&evaluations) {
+            if self.run.group.is_main() {
+                tracing::warn!("the run ends after step {step}: {reason}");
+            }
+            self.is_stopped = true;
+        }
+        let is_last = self.is_stopped || step == self.config().train.steps;
+        self.evaluations = is_last.then_some(evaluations);
         Ok(())
     }
 

@@ -96,7 +96,7 @@ impl<T: Task> Trainer<'_, T> {
     /// The next micro-batch, if every process has one; otherwise all stop here, before a collective that some
     /// would never join.
     fn next_batch(&mut self) -> std::result::Result<T::Batch, StepError> {
-        let batch = self.task.next_batch(&mut self.data);
+        let batch = self.task.next_batch(&mut self.data, self.run.precision);
         let failed = self.run.group.reduce(&[f64::from(batch.is_err())], ReduceOp::Max);
         match (batch, failed) {
             (Err(error), Ok(_)) => Err(StepError { error, is_collective: true }),
