@@ -42,7 +42,7 @@ pub(super) fn prompt_scene(config: &ShapesConfig, rng: &mut SampleRng) -> Scene 
     let first = kind(config.split, true, rng);
     let mut objects = vec![solid(first)];
     let [least, most] = config.objects.map(|count| count.clamp(1, ALIKE));
-    if most < 2 || (least < 3 && coin(rng)) {
+    if most < 2 || (least < 3 && rng.random_range(0..100u32) < 100 - config.pairs.min(100)) {
         let count = rng.random_range(least..=most);
         objects.extend((1..count).map(|_| solid(first)));
     } else {

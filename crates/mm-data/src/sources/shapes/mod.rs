@@ -133,8 +133,8 @@ pub enum ShapesScenes {
     /// Objects of all attributes, no two alike.
     #[default]
     Varied,
-    /// Large solid objects: one to three of one color and shape, or two different ones, half of the time
-    /// each.
+    /// Large solid objects: one to three of one color and shape, or two different ones, by default half of
+    /// the time each.
     Prompts,
 }
 
@@ -142,6 +142,13 @@ impl ShapesScenes {
     fn is_default(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// The usual percentage of scenes of two different objects.
+const HALF: u32 = 50;
+
+fn is_half(pairs: &u32) -> bool {
+    *pairs == HALF
 }
 
 /// The config of the shapes data set:
@@ -166,6 +173,10 @@ pub struct ShapesConfig {
     pub seed: u64,
     /// The minimum and maximum number of objects of a scene, within 1 to [`MAX_OBJECTS`].
     pub objects: [u32; 2],
+    /// With `scenes = "prompts"`: the percentage of scenes of two different objects, the others being of one
+    /// kind.
+    #[serde(skip_serializing_if = "is_half")]
+    pub pairs: u32,
     /// The texts of a sample: captions, edits, negatives or questions.
     #[serde(skip_serializing_if = "ShapesContent::is_default")]
     pub content: ShapesContent,
@@ -185,6 +196,7 @@ impl Default for ShapesConfig {
             size: 64,
             seed: 0,
             objects: [1, 4],
+            pairs: HALF,
             content: ShapesContent::Captions,
             scenes: ShapesScenes::Varied,
             edits: Vec::new(),
@@ -207,14 +219,21 @@ impl ShapesConfig {
             format!(
                 "objects = [{least}, {most}] must be two numbers, the smaller first, from 1 to {MAX_OBJECTS}"
             )
+        } else if self.pairs > 100 {
+            format!("pairs = {} must be between 0 and 100", self.pairs)
+        } else if self.pairs != HALF && (self.scenes != ShapesScenes::Prompts || least > 2 || most < 2) {
+            format!(
+                "pairs = {} needs scenes = \"prompts\" and objects that allow both, such as [1, 3]",
+                self.pairs
+            )
         } else {
             return Ok(());
         };
         Err(Error::Setting(format!("shapes: {wrong}")))
     }
 
-    /// The scene of an index, which may be beyond `samples`. It depends on `split`, `seed` and `objects`;
-    /// numbers of objects out of range are clamped.
+    /// The scene of an index, which may be beyond `samples`. It depends on `split`, `seed`, `objects` and
+    /// `pairs`; numbers of objects out of range are clamped.
     pub fn scene(&self, index: u64) -> Scene {
         let mut key = [0; 32];
         for (part, number) in key.chunks_exact_mut(8).zip([self.seed, self.split as u64, index, 0]) {
