@@ -8,6 +8,11 @@ use mm_image::resize::{Filter, Rect, exact_part};
 /// A size in pixels, width and height.
 pub(crate) type Size = (u32, u32);
 
+/// `image` as a square of `side` pixels: resized so that it covers the square, and cut from the middle.
+pub fn framed(image: RgbImage, side: u32) -> RgbImage {
+    Framing::new(image.dimensions(), (side, side)).apply(image)
+}
+
 /// How an image of one size becomes one of another: resized with its aspect kept, then cut from the middle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Framing {

@@ -1,7 +1,10 @@
 //! What a denoiser learns: flow matching, and the noise of a diffusion process.
 
 use crate::schedulers::{NoiseSchedule, PredictionType};
+use mm_data::SampleRng;
+use rand::RngExt;
 use serde::{Deserialize, Serialize};
+use std::f64::consts::TAU;
 use tch::{Kind, Tensor};
 
 /// What a model of a flow predicts. On the straight path `z = (1 - s) x + s e` from an image x to noise e any
@@ -81,21 +84,34 @@ impl Default for FlowConfig {
     }
 }
 
-/// The noise of one image of a batch, as a loader thread draws it.
+/// What decides the level of noise of one image, as a loader thread draws it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Level {
+pub struct NoiseDraw {
     /// From 0 to 1.
-    pub uniform: f64,
+    pub(crate) uniform: f64,
     /// From the standard normal distribution.
-    pub normal: f64,
+    pub(crate) normal: f64,
+}
+
+impl NoiseDraw {
+    /// Draws the numbers.
+    pub fn new(rng: &mut SampleRng) -> Self {
+        Self { uniform: rng.random(), normal: standard_normal(rng) }
+    }
+}
+
+/// A number by the Box-Muller transform (1958).
+fn standard_normal(rng: &mut SampleRng) -> f64 {
+    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
+    radius * (TAU * rng.random::<f64>()).cos()
 }
 
 impl FlowConfig {
     /// The share of noise of an image.
-    pub(crate) fn sigma(&self, level: Level) -> f64 {
+    pub(crate) fn sigma(&self, draw: NoiseDraw) -> f64 {
         match self.logit_std {
-            0.0 => level.uniform,
-            std => 1.0 / (1.0 + (-(self.logit_mean + std * level.normal)).exp()),
+            0.0 => draw.uniform,
+            std => 1.0 / (1.0 + (-(self.logit_mean + std * draw.normal)).exp()),
         }
     }
 
@@ -279,9 +295,9 @@ mod tests {
     #[test]
     fn noise_levels_follow_the_logistic_normal_distribution_or_are_uniform() {
         let config = FlowConfig { logit_mean: 0.3, ..FlowConfig::default() };
-        let at = |normal| config.sigma(Level { uniform: 0.2, normal });
+        let at = |normal| config.sigma(NoiseDraw { uniform: 0.2, normal });
         assert!((at(0.0) - 0.574_442_5).abs() < 1e-6 && at(-9.0) < 1e-3 && at(9.0) > 0.999);
         let uniform = FlowConfig { logit_std: 0.0, ..config };
-        assert_eq!(uniform.sigma(Level { uniform: 0.2, normal: 5.0 }), 0.2);
+        assert_eq!(uniform.sigma(NoiseDraw { uniform: 0.2, normal: 5.0 }), 0.2);
     }
 }

@@ -75,15 +75,25 @@ impl SceneReader {
     /// # Errors
     /// A file is missing or damaged, or does not fit.
     pub fn open(model: &str, options: &OpenOptions) -> Result<Self> {
+        let mut reader = Self::open_with_gradient(model, options)?;
+        reader.tower.pack(Precision::F32);
+        Ok(reader)
+    }
+
+    /// Opens the folder or hub name `model`, for gradients in pixels: slower than [`SceneReader::open`].
+    ///
+    /// # Errors
+    /// A file is missing or damaged, or does not fit.
+    pub fn open_with_gradient(model: &str, options: &OpenOptions) -> Result<Self> {
         let folder = HfFolder::at(hub::resolve(model)?);
         let config: SceneReaderConfig = folder.config()?;
         let weights = match folder.is_checkpoint() {
             true => folder.checkpoint_weights(true)?,
             false => Weights::open_folder(folder.path(), "model")?,
         };
-        let vs = VarStore::new(options.resolve_device()?);
-        let mut reader = weights.build(&vs, &TensorLayout::AS_IS, |path| Self::new(path, &config))?;
-        reader.tower.pack(Precision::F32);
+        let mut vs = VarStore::new(options.resolve_device()?);
+        let reader = weights.build(&vs, &TensorLayout::AS_IS, |path| Self::new(path, &config))?;
+        vs.freeze();
         Ok(reader)
     }
 
@@ -103,8 +113,8 @@ impl SceneReader {
         self.head.forward(&self.tower.forward_features(pixel_values, train)).permute([0, 2, 3, 1])
     }
 
-    /// Pictures of any size as `[B, 3, S, S]`.
-    pub(super) fn pixel_values(&self, pictures: &[RgbImage]) -> Tensor {
+    /// Pictures of any size as `[B, 3, S, S]` in -1 to 1.
+    pub fn pixel_values(&self, pictures: &[RgbImage]) -> Tensor {
         let side = self.config.image.image_size;
         let mut bytes = Vec::with_capacity(pictures.len() * 3 * (side * side) as usize);
         for picture in pictures {
@@ -127,6 +137,22 @@ impl SceneReader {
         }
         let output = tch::no_grad(|| self.forward(&self.pixel_values(pictures), false));
         self.objects(&output)
+    }
+
+    /// The expected number of objects of each color and shape, `[B, 8, 6]`, in `pixel_values` `[B, 3, H, W]`
+    /// in -1 to 1, with gradients where the reader has any: the sum of the cells' probabilities.
+    pub fn expected_counts(&self, pixel_values: &Tensor) -> Tensor {
+        let side = self.config.image.image_size;
+        let sized = match pixel_values.size()[2..] == [side, side] {
+            true => pixel_values.shallow_clone(),
+            false => pixel_values.internal_upsample_bilinear2d_aa([side, side], false, None, None),
+        };
+        let output = self.forward(&sized, false).to_kind(Kind::Float);
+        let parts = output.split_with_sizes([1, COLOURS, SHAPES, 2], -1);
+        let colours = parts[0].sigmoid() * parts[1].softmax(-1, Kind::Float); // [B, cells, cells, 8]
+        let shapes = parts[2].softmax(-1, Kind::Float);
+        let (colours, shapes) = (colours.flatten(1, 2), shapes.flatten(1, 2)); // [B, cells^2, ...]
+        colours.transpose(1, 2).matmul(&shapes)
     }
 
     /// The objects in `output` of [`SceneReader::forward`].

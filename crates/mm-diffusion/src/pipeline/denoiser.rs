@@ -1,9 +1,9 @@
 //! The model that a pipeline calls at each step.
 
-use crate::Result;
 use crate::sd3::{Sd3Condition, Sd3Transformer};
 use crate::text::TextConditions;
 use crate::unet::{TextKeyValues, UNet, UNetInputs};
+use crate::{Error, Result};
 use mm_core::Precision;
 use mm_core::checkpoint::NameMap;
 use tch::{Kind, Tensor};
@@ -138,6 +138,38 @@ impl Denoiser {
             _ => unreachable!("conditions are prepared by the same denoiser"),
         };
         Ok((output.to_kind(Kind::Float), weights))
+    }
+
+    /// The output for `input` `[B, C, h, w]`, each at its own `timestep` `[B]`, with gradients. `sizes`
+    /// `[B, 6]` are SDXL's.
+    pub(crate) fn predict(
+        &self,
+        input: &Tensor,
+        timestep: &Tensor,
+        text: &TextConditions,
+        sizes: &Tensor,
+    ) -> Result<Tensor> {
+        match self {
+            Self::Transformer(transformer) => {
+                let missing = || Error::Model("a transformer reads one vector a text".to_owned());
+                let condition = Sd3Condition {
+                    encoder_hidden_states: &text.states,
+                    pooled_projections: text.pooled.as_ref().ok_or_else(missing)?,
+                    attention_mask: text.mask.as_ref(),
+                };
+                transformer.forward(input, timestep, &condition)
+            }
+            Self::UNet(unet) => {
+                let text_states = unet.project_text(&text.states);
+                unet.forward(UNetInputs {
+                    sample: input,
+                    timestep,
+                    text: &text_states,
+                    added: text.pooled.as_ref().map(|pooled| (pooled, sizes)),
+                    guidance: None,
+                })
+            }
+        }
     }
 
     pub(crate) fn pack(&mut self, precision: Precision) {

@@ -62,7 +62,7 @@ pub(crate) fn to_pictures(pixels: &Tensor) -> Vec<RgbImage> {
 const SIDE: u32 = 128;
 
 /// The picture for a page: a small one with its pixels repeated.
-pub(crate) fn enlarged(picture: &RgbImage) -> RgbImage {
+pub fn enlarged(picture: &RgbImage) -> RgbImage {
     let factor = SIDE / picture.width().max(picture.height()).max(1);
     match factor {
         0 | 1 => mm_data::html::thumbnail(picture, 2 * SIDE),

@@ -137,6 +137,16 @@ pub struct DiffusionPipeline {
 }
 
 impl DiffusionPipeline {
+    /// The device of the models.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The side in pixels of the images that the model is made for.
+    pub fn image_side(&self) -> u32 {
+        (self.denoiser.sample_size() * self.reduction()) as u32
+    }
+
     /// Opens the diffusers folder `model`, a path or a hub name, a checkpoint of a training run, or a
     /// checkpoint of SD 1 or XL in one file, which is read as [`SingleFile`](crate::single_file::SingleFile)
     /// says.

@@ -2,12 +2,13 @@
 
 use super::attention::TokenMaps;
 use super::edit::{Edit, EditKind};
-use super::images::{to_mask, to_pictures, to_pixel_values};
+use super::images::{stack_pixel_values, to_mask, to_pictures, to_pixel_values};
 use super::open::{DiffusionPipeline, Family};
 use super::options::{GenerateOptions, GeneratedImage, ImageRequest, Settings, legal_side};
 use crate::noise::ImageNoise;
 use crate::schedulers::{Scheduler, SchedulerOptions};
 use crate::{Error, Result};
+use mm_core::upload;
 use mm_image::RgbImage;
 use mm_sys::inference_mode;
 use tch::Tensor;
@@ -131,7 +132,10 @@ impl DiffusionPipeline {
     }
 
     /// The pictures of a sample `[N, C, h, w]`, with the safety checker applied.
-    pub(super) fn pictures(&self, sample: &Tensor, options: &GenerateOptions) -> Result<Vec<GeneratedImage>> {
+    ///
+    /// # Errors
+    /// The safety checker fails.
+    pub fn pictures(&self, sample: &Tensor, options: &GenerateOptions) -> Result<Vec<GeneratedImage>> {
         let per_image = sample.size()[2..].iter().product::<i64>() * self.reduction().pow(2);
         let at_once = (DECODED_AT_ONCE / per_image.max(1)).max(1);
         let mut pictures = Vec::with_capacity(sample.size()[0] as usize);
@@ -155,9 +159,32 @@ impl DiffusionPipeline {
     /// Pixels `[N, 3, H, W]`, about -1 to 1, of a sample `[N, C, h, w]`.
     pub fn decode(&self, sample: &Tensor, tiled: bool) -> Tensor {
         inference_mode(|| match &self.vae {
-            None => sample.shallow_clone(),
             Some(vae) if tiled => vae.decode_tiled(&vae.unscale_latents(sample)),
+            _ => self.decode_with_gradient(sample),
+        })
+    }
+
+    /// The same, with gradients to the sample.
+    pub fn decode_with_gradient(&self, sample: &Tensor) -> Tensor {
+        match &self.vae {
+            None => sample.shallow_clone(),
             Some(vae) => vae.decode(&vae.unscale_latents(sample)),
+        }
+    }
+
+    /// The samples of `pictures`, all of one size, `[N, C, h, w]`: pixels, or latents, each drawn with the
+    /// next of `noise`, of which there may be fewer than pictures: it is then used again.
+    ///
+    /// # Errors
+    /// The memory is not there.
+    pub fn encode_pictures(&self, pictures: &[&RgbImage], noise: &mut ImageNoise) -> Result<Tensor> {
+        let pixels = upload(&stack_pixel_values(pictures.iter().copied()), self.device);
+        let Some(vae) = &self.vae else { return Ok(pixels) };
+        tch::no_grad(|| {
+            let encoded = vae.encode(&pixels);
+            let drawn = upload(&noise.draw(&encoded.mean.size()[1..])?, self.device);
+            let times = encoded.mean.size()[0] / drawn.size()[0];
+            Ok(vae.scale_latents(&encoded.sample(&drawn.repeat([times, 1, 1, 1]))))
         })
     }
 

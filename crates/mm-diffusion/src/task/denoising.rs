@@ -5,11 +5,9 @@ use super::config::{InputConfig, ObjectiveConfig};
 use super::item::{DiffusionBatch, DiffusionItem, Latents, Picture};
 use crate::noise::ImageNoise;
 use crate::objective::mean_per_image;
-use crate::pipeline::{Denoiser, DiffusionPipeline, stack_pixel_values};
+use crate::pipeline::{DiffusionPipeline, stack_pixel_values};
 use crate::schedulers::NoiseSchedule;
-use crate::sd3::Sd3Condition;
 use crate::text::{TextConditions, TextRules};
-use crate::unet::UNetInputs;
 use mm_core::upload;
 use mm_text::Padding;
 use tch::{Device, Kind, Tensor};
@@ -46,27 +44,7 @@ impl Denoising<'_> {
             Some(extra) => Tensor::cat(&[noisy, extra], 1),
             None => noisy.shallow_clone(),
         };
-        match &self.pipeline.denoiser {
-            Denoiser::Transformer(transformer) => {
-                let missing = || crate::Error::Model("a transformer reads one vector a text".to_owned());
-                let condition = Sd3Condition {
-                    encoder_hidden_states: &text.states,
-                    pooled_projections: text.pooled.as_ref().ok_or_else(missing)?,
-                    attention_mask: text.mask.as_ref(),
-                };
-                transformer.forward(&input, timestep, &condition)
-            }
-            Denoiser::UNet(unet) => {
-                let text_states = unet.project_text(&text.states);
-                unet.forward(UNetInputs {
-                    sample: &input,
-                    timestep,
-                    text: &text_states,
-                    added: text.pooled.as_ref().map(|pooled| (pooled, &batch.sizes)),
-                    guidance: None,
-                })
-            }
-        }
+        self.pipeline.denoiser.predict(&input, timestep, &text, &batch.sizes)
     }
 
     /// The loss of each image, `[B]`.

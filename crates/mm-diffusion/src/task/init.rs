@@ -2,13 +2,13 @@
 
 use super::config::{DiffusionRunConfig, ObjectiveConfig};
 use super::latents;
-use crate::pipeline::{Denoiser, DiffusionPipeline, Family, PipelineOptions};
+use crate::pipeline::{Denoiser, DiffusionPipeline, Family};
 use crate::schedulers::SchedulerConfig;
 use crate::sd3::Sd3Transformer;
 use crate::text::{ClipTextEncoder, TextEncoders, TextRules};
+use crate::trainable;
 use crate::{Error, Result};
 use mm_clip::run_tokenizer;
-use mm_core::nn::take_frozen;
 use mm_core::seed;
 use mm_data::Sample;
 use mm_train::TaskContext;
@@ -17,9 +17,6 @@ use tch::nn::VarStore;
 
 /// Samples whose texts a tokenizer is trained on: a drawn data set has no end.
 const TOKENIZER_SAMPLES: usize = 5_000;
-
-/// What the names of the autoencoder's variables begin with.
-const VAE: &str = "vae.";
 
 /// Builds the pipeline of `config` on `vs`, and moves what does not train into a store of its own.
 pub(super) fn build(
@@ -30,14 +27,10 @@ pub(super) fn build(
     seed::set(config.run.seed, "init", 0);
     let Some(from) = &config.model.from else {
         let pipeline = new(config, context, vs)?;
-        return Ok((pipeline, take_frozen(vs, |name| name.starts_with(VAE))));
+        return Ok((pipeline, trainable::take_autoencoder(vs)));
     };
-    let options = PipelineOptions::default();
-    let mut pipeline = context.open_base(
-        from,
-        |from| DiffusionPipeline::load(from, &options, vs),
-        |checkpoint| DiffusionPipeline::load(&checkpoint.to_string_lossy(), &options, vs),
-    )?;
+    let trains_token = config.textual_inversion.is_some();
+    let (mut pipeline, frozen) = trainable::open(from, context, vs, trains_token)?;
     match (&config.objective, pipeline.family) {
         (ObjectiveConfig::Flow(_), Family::Sd3 | Family::Pixel) => {}
         (ObjectiveConfig::Ddpm(ddpm), Family::Sd | Family::Sdxl | Family::Pix2Pix) => {
@@ -54,11 +47,6 @@ pub(super) fn build(
             return Err(Error::Model(format!("{from} is a flow: set `objective.kind = \"flow\"`")));
         }
     }
-    let root = format!("{}.", pipeline.family.denoiser().0);
-    let trains_text = pipeline.family == Family::Pixel;
-    let is_trained = |name: &str| name.starts_with(&root) || (trains_text && !name.starts_with(VAE));
-    let trains_token = config.textual_inversion.is_some();
-    let frozen = take_frozen(vs, |name| trains_token || !is_trained(name));
     Ok((pipeline, frozen))
 }
 

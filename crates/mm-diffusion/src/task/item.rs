@@ -2,7 +2,7 @@
 
 use super::cache::CachedText;
 use crate::framing::Size;
-use crate::objective::Level;
+use crate::objective::NoiseDraw;
 use crate::text::TextConditions;
 use mm_image::RgbImage;
 use tch::Tensor;
@@ -43,7 +43,7 @@ pub struct DiffusionItem {
     pub(super) text: Option<CachedText>,
     /// The seed of the noise.
     pub(super) noise_seed: u64,
-    pub(super) level: Level,
+    pub(super) level: NoiseDraw,
 }
 
 impl<Latents> Picture<Latents> {

@@ -1,6 +1,5 @@
 //! `run.task = "diffusion"`: images with texts in, the error of a denoiser out.
 
-mod adapter;
 mod buckets;
 mod cache;
 mod config;

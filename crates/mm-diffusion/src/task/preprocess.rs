@@ -5,7 +5,7 @@ use super::cache::Cache;
 use super::config::{DiffusionRunConfig, InputConfig};
 use super::item::{DiffusionItem, Picture, Pictures};
 use crate::framing::Framing;
-use crate::objective::Level;
+use crate::objective::NoiseDraw;
 use crate::pipeline::{Denoiser, DiffusionPipeline};
 use crate::text::TextRules;
 use crate::textual_inversion::expand;
@@ -13,7 +13,6 @@ use crate::{Error, Result};
 use mm_data::{Fault, Map, Sample, SampleRng};
 use mm_text::Tokenizer;
 use rand::RngExt;
-use std::f64::consts::TAU;
 use std::sync::Arc;
 
 /// The sizes that images are brought to for `pipeline`.
@@ -109,7 +108,7 @@ pub(super) fn map(
         let caption = sample.draw_caption(canonical_share, rng).map(str::to_owned);
         let (drops_caption, drops_image) =
             (rng.random::<f64>() < caption_dropout, rng.random::<f64>() < image_dropout);
-        let level = Level { uniform: rng.random(), normal: standard_normal(rng) };
+        let level = NoiseDraw::new(rng);
         let noise_seed = rng.random();
         let (prompt, missing) = match (&sample.instruction, &inversion) {
             (Some(instruction), _) => (Some(instruction.clone()), "no instruction".to_owned()),
@@ -145,10 +144,4 @@ fn same_size(what: &str, found: (u32, u32), image: (u32, u32)) -> mm_data::Resul
         found.0, found.1, image.0, image.1
     );
     Err(mm_data::Error::bad(Fault::Image, problem))
-}
-
-/// A number by the Box-Muller transform (1958).
-fn standard_normal(rng: &mut SampleRng) -> f64 {
-    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-    radius * (TAU * rng.random::<f64>()).cos()
 }
