@@ -34,6 +34,7 @@
 //! A new task is one file that implements [`Task`]; see `mm-clip/src/task.rs`, `mm/examples/classifier` and
 //! `docs/extending.md`.
 
+mod agree;
 mod check;
 mod checkpoint;
 mod compute;
@@ -55,6 +56,7 @@ mod trainer;
 mod training_data;
 mod weight_copy;
 
+pub use agree::agree;
 pub use check::{CheckReport, check};
 pub use config::{
     DataConfig, EvalConfig, OptimizerKind, Pipeline, RunConfig, Shared, Supports, TaskConfig, TrainConfig,
