@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+mod rlhf;
+
 use anyhow::{Context, Result, ensure};
 
 use crate::ranks;
@@ -14,7 +16,7 @@ use crate::workspace::Workspace;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --full --seed 1 --force\n  \
                         cargo xtask demo caption\n  cargo xtask demo vqa\n  \
-                        cargo xtask demo diffusion")]
+                        cargo xtask demo diffusion\n  cargo xtask demo rlhf")]
 pub struct Args {
     /// What to train
     #[arg(value_enum, default_value = "clip")]
@@ -40,6 +42,8 @@ enum Name {
     Vqa,
     /// A small model that draws shapes from prompts and edits them by instructions
     Diffusion,
+    /// The same, left weak and then moved toward a judge's reward by each method
+    Rlhf,
 }
 
 /// A demo: a configuration, and what to do with its run.
@@ -97,11 +101,15 @@ const DIFFUSION: Demo = Demo {
 
 /// Runs the verb.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    if matches!(args.name, Name::Rlhf) {
+        ensure!(!args.full, "--full is for clip and vqa");
+        return rlhf::run(workspace, args.seed, args.force);
+    }
     let (demo, again) = match args.name {
         Name::Clip => (&CLIP, "cargo xtask demo --force"),
         Name::Caption => (&CAPTION, "cargo xtask demo caption --force"),
         Name::Vqa => (&VQA, "cargo xtask demo vqa --force"),
-        Name::Diffusion => (&DIFFUSION, "cargo xtask demo diffusion --force"),
+        Name::Diffusion | Name::Rlhf => (&DIFFUSION, "cargo xtask demo diffusion --force"),
     };
     let steps = demo.steps.map(|[steps, full]| if args.full { full } else { steps });
     ensure!(

@@ -1,11 +1,10 @@
 //! The samples of a training step.
 
-use crate::metrics::PreparedReferences;
-use mm_data::shapes::Scene;
+use crate::ppo::Experience;
+use crate::rewards::RewardTarget;
 use mm_image::RgbImage;
 use mm_text::decoder::{CaptionTokens, NextTokens};
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::rc::Rc;
 use tch::Tensor;
 
 /// An image and a caption, ready to be batched.
@@ -14,17 +13,10 @@ pub struct CaptionItem {
     pub(crate) tokens: CaptionTokens,
     /// Whether the caption was longer than `input.max_tokens`.
     pub(crate) is_cut: bool,
-    /// What rewards compare with, in self-critical training.
+    /// The seed of captions that are drawn for the image; it depends on the run's seed and the draw alone.
+    pub(crate) seed: u64,
+    /// The references of rewards, in training by rewards.
     pub(crate) target: Option<RewardTarget>,
-}
-
-/// What the rewards of an image's captions compare with.
-#[derive(Clone, Debug)]
-pub(crate) struct RewardTarget {
-    pub references: PreparedReferences,
-    pub scene: Option<Arc<Scene>>,
-    /// COCO's classes that the references name, where CHAIR is a reward.
-    pub classes: BTreeSet<&'static str>,
 }
 
 impl mm_data::Item for CaptionItem {
@@ -37,10 +29,28 @@ impl mm_data::Item for CaptionItem {
 pub struct CaptionBatch {
     /// `[B, 3, S, S]`.
     pub pixel_values: Tensor,
-    /// The captions, with the tokens to predict.
+    /// The captions, with the tokens to predict: references, or in a roll-out the drawn ones.
     pub next: NextTokens,
     /// The share of captions that were cut.
     pub cut_captions: f64,
-    /// For each image, what rewards compare with, in self-critical training.
+    /// The references of rewards for each image, in self-critical training.
     pub(crate) targets: Vec<RewardTarget>,
+    /// What a roll-out holds of the drawn tokens.
+    pub(crate) experience: Option<Rc<Experience>>,
+}
+
+impl CaptionBatch {
+    /// The same batch, in the same memory.
+    pub(crate) fn shallow_clone(&self) -> Self {
+        let NextTokens { input_ids, index, labels, lengths } = &self.next;
+        let (input_ids, index) = (input_ids.shallow_clone(), index.shallow_clone());
+        let next = NextTokens { input_ids, index, labels: labels.shallow_clone(), lengths: lengths.clone() };
+        Self {
+            pixel_values: self.pixel_values.shallow_clone(),
+            next,
+            cut_captions: self.cut_captions,
+            targets: self.targets.clone(),
+            experience: self.experience.clone(),
+        }
+    }
 }

@@ -34,8 +34,12 @@ mod folder;
 mod init_from;
 pub mod metrics;
 mod model;
+mod objective;
 mod pipeline;
+mod ppo;
 mod prefix;
+mod reward_config;
+mod rewards;
 mod run_config;
 mod scst;
 mod sections;
@@ -50,8 +54,7 @@ pub use folder::{CaptionerFolder, Description};
 pub use mm_text::decoder::SpecialTokens;
 pub use model::Captioner;
 pub use pipeline::{Caption, CaptionPipeline, CaptionToken};
-pub use run_config::{
-    Baseline, CaptionRunConfig, InputConfig, LossConfig, MetricsConfig, ModelConfig, References, ScstConfig,
-};
+pub use reward_config::{Baseline, PpoConfig, ScstConfig};
+pub use run_config::{CaptionRunConfig, InputConfig, LossConfig, MetricsConfig, ModelConfig, References};
 pub use set_captioner::{ImageCaptions, SetCaptioner};
 pub use task::CaptionTask;

@@ -1,6 +1,7 @@
 //! The configuration of a run with `run.task = "caption"`.
 
 use crate::folder::{CaptionerFolder, NAMES};
+use crate::reward_config::{PpoConfig, ScstConfig};
 use crate::{Captioner, CaptionerConfig, CaptionerVariant, PrefixConfig};
 use mm_clip::TokenizerConfig;
 use mm_core::config::{ConfigError, ConfigFile};
@@ -39,6 +40,9 @@ pub struct CaptionRunConfig {
     /// Self-critical training by rewards; none: teacher forcing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scst: Option<ScstConfig>,
+    /// Proximal policy optimization by rewards; none: teacher forcing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ppo: Option<PpoConfig>,
     /// When the evaluation sets are measured.
     #[serde(default)]
     pub eval: EvalConfig,
@@ -119,54 +123,6 @@ impl Default for InputConfig {
 pub struct LossConfig {
     /// The share of each label's probability that all tokens get (Szegedy et al. 2016, section 7).
     pub label_smoothing: f64,
-}
-
-/// `[scst]`: self-critical sequence training (Rennie et al. 2017). The gradient is that of the expected
-/// reward of drawn captions, less a baseline.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ScstConfig {
-    /// Captions drawn for each image.
-    pub samples: usize,
-    /// What a caption's reward is compared with.
-    pub baseline: Baseline,
-    /// The largest number of new tokens of a drawn caption.
-    pub max_new_tokens: usize,
-    /// The temperature of the draws.
-    pub temperature: f64,
-    /// Weight of CIDEr-D over 10, with the document frequencies of the training set.
-    pub cider_d: f64,
-    /// Weight of the agreement with the scene graph, 0 to 1, for `shapes`.
-    pub scene: f64,
-    /// Weight of the share of named objects that a reference names too, 0 to 1: one minus CHAIR-i (Rohrbach
-    /// et al. 2018) on COCO's 80 classes.
-    pub chair: f64,
-}
-
-/// The baseline of [`ScstConfig`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Baseline {
-    /// The mean reward of the other captions drawn for the image (Luo 2020).
-    #[default]
-    Others,
-    /// The reward of the greedy caption (Rennie et al. 2017, section 4.3).
-    Greedy,
-}
-
-impl Default for ScstConfig {
-    fn default() -> Self {
-        let baseline = Baseline::default();
-        Self {
-            samples: 5,
-            baseline,
-            max_new_tokens: 20,
-            temperature: 1.0,
-            cider_d: 1.0,
-            scene: 0.0,
-            chair: 0.0,
-        }
-    }
 }
 
 /// `[metrics]`: what is measured beside BLEU, ROUGE-L and CIDEr.
@@ -270,13 +226,10 @@ impl TaskConfig for CaptionRunConfig {
             generate.validate().map_err(|error| file.error("generate", error.to_string()))?;
         }
         if let Some(scst) = &self.scst {
-            let least = if scst.baseline == Baseline::Others { 2 } else { 1 };
-            let problem = format!("must be at least {least} with this baseline, is {}", scst.samples);
-            file.check(scst.samples >= least, "scst.samples", &problem)?;
-            file.check(scst.max_new_tokens > 0, "scst.max_new_tokens", "must be at least 1")?;
-            file.check(scst.temperature > 0.0, "scst.temperature", "must be above 0")?;
-            let has_weight = [scst.cider_d, scst.scene, scst.chair].iter().any(|&weight| weight != 0.0);
-            file.check(has_weight, "scst.cider_d", "no reward has a weight")?;
+            scst.validate(file)?;
+        }
+        if let Some(ppo) = &self.ppo {
+            ppo.validate(self, file)?;
         }
         self.input.augment.check().map_err(|error| file.error("input.augment", error.to_string()))
     }
@@ -291,11 +244,12 @@ mod tests {
 
     #[test]
     fn every_configuration_of_the_workspace_is_valid() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/caption");
-        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+        let files = std::fs::read_dir(configs.join("caption")).unwrap().map(|entry| entry.unwrap().path());
+        let files = files.chain([configs.join("rlhf/caption-ppo.toml")]);
         let files: Vec<PathBuf> =
             files.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
-        assert!(files.len() >= 7);
+        assert!(files.len() >= 8);
         for file in files {
             read_config::<CaptionTask>(&mut ConfigFile::read(&file, &[]).unwrap())
                 .unwrap_or_else(|error| panic!("{error}"));

@@ -2,17 +2,19 @@
 
 use crate::batch::{CaptionBatch, CaptionItem};
 use crate::folder::NAMES;
+use crate::objective::Objective;
+use crate::rewards::Rewards;
 use crate::run_config::{CaptionRunConfig, InputConfig, References};
-use crate::scst::Scst;
 use crate::{CaptionPipeline, evaluate, init_from};
 use mm_core::checkpoint::StoredType;
 use mm_core::lora::{Lora, record_linears};
 use mm_core::loss::token_cross_entropy;
-use mm_core::{OpenOptions, upload};
+use mm_core::{OpenOptions, Precision, upload};
 use mm_data::{Fault, Map, Sample, SampleRng};
 use mm_dist::ProcessGroup;
 use mm_text::decoder::{CaptionTokens, NextTokens};
-use mm_train::{EvalContext, EvalSet, Evaluation, Loss, Result, Supports, Task, TaskContext};
+use mm_train::{EvalContext, EvalSet, Evaluation, Loss, Result, Supports, Task, TaskContext, TrainingData};
+use rand::RngExt;
 use std::path::Path;
 use std::sync::Arc;
 use tch::nn::VarStore;
@@ -30,9 +32,7 @@ pub struct CaptionTask {
     pipeline: CaptionPipeline,
     /// The tokens before each caption.
     prompt: Vec<u32>,
-    label_smoothing: f64,
-    /// Self-critical training, in place of teacher forcing.
-    scst: Option<Scst>,
+    objective: Objective,
     group: ProcessGroup,
     preprocess: Map<CaptionItem>,
 }
@@ -50,7 +50,12 @@ impl Task for CaptionTask {
     }
 
     fn variables(&self) -> &VarStore {
-        self.lora.as_ref().map_or(&self.vs, Lora::variables)
+        match &self.objective {
+            Objective::Ppo(ppo) => ppo.variables(),
+            Objective::TeacherForcing { .. } | Objective::SelfCritical(_) => {
+                self.lora.as_ref().map_or(&self.vs, Lora::variables)
+            }
+        }
     }
 
     fn frozen(&self) -> Option<&VarStore> {
@@ -73,7 +78,19 @@ impl Task for CaptionTask {
         let device = self.vs.device();
         let next = NextTokens::new(&rows, self.pipeline.description.model.prefix_length());
         let next = next.to_device(device);
-        Ok(CaptionBatch { pixel_values: upload(&pixel_values, device), next, cut_captions, targets })
+        let pixel_values = upload(&pixel_values, device);
+        Ok(CaptionBatch { pixel_values, next, cut_captions, targets, experience: None })
+    }
+
+    fn next_batch(
+        &mut self,
+        data: &mut TrainingData<CaptionItem>,
+        precision: Precision,
+    ) -> Result<CaptionBatch> {
+        if let Objective::Ppo(ppo) = &mut self.objective {
+            return ppo.next_batch(&self.pipeline, &self.prompt, precision, || data.next_batch());
+        }
+        self.collate(data.next_batch()?)
     }
 
     fn loss(&self, batch: &CaptionBatch) -> Result<Loss> {
@@ -81,12 +98,13 @@ impl Task for CaptionTask {
             // Until the step is done: checkpointed blocks run again in the backward pass.
             lora.set_training(true);
         }
-        let states = self.encode(batch);
-        match &self.scst {
-            Some(scst) => {
-                Ok(scst.loss(&self.pipeline, &self.prompt, &states, &batch.targets, &self.group)?)
+        match &self.objective {
+            Objective::TeacherForcing { label_smoothing } => self.teacher_forcing(batch, *label_smoothing),
+            Objective::SelfCritical(scst) => {
+                let (states, targets) = (self.encode(batch), &batch.targets);
+                Ok(scst.loss(&self.pipeline, &self.prompt, &states, targets, &self.group)?)
             }
-            None => self.teacher_forcing(&states, batch),
+            Objective::Ppo(ppo) => Ok(ppo.loss(&self.pipeline.captioner, batch)?),
         }
     }
 
@@ -130,6 +148,19 @@ impl Task for CaptionTask {
         Ok(lora.save_beside_merged(folder, self.base.as_deref())?)
     }
 
+    fn is_resumable(&self) -> bool {
+        match &self.objective {
+            Objective::Ppo(ppo) => ppo.is_between_rollouts(),
+            Objective::TeacherForcing { .. } | Objective::SelfCritical(_) => true,
+        }
+    }
+
+    fn restart(&mut self) {
+        if let Objective::Ppo(ppo) = &mut self.objective {
+            ppo.restart();
+        }
+    }
+
     fn describe_checkpoint(&self, folder: &Path) -> Result<()> {
         match &self.lora {
             // The weights of the checkpoint are those of the adapters: it does not open as a captioner.
@@ -163,19 +194,18 @@ impl CaptionTask {
         let (built, linears) = record_linears(|| init_from::build(config, context, &vs));
         let (pipeline, frozen) = built?;
         let lora = config.lora.as_ref().map(|lora| Lora::attach(lora, &linears, NAMES, &vs)).transpose()?;
-        let scst =
-            config.scst.as_ref().map(|scst| Scst::new(scst, config.input.references, context)).transpose()?;
+        let trained = lora.as_ref().map_or(&vs, Lora::variables);
+        let objective = Objective::new(config, context, trained)?;
         let prompt = pipeline.prompt(&config.input.prompt, 0)?.tokens;
         Ok(Self {
-            preprocess: preprocess(config, &pipeline, &prompt, scst.as_ref()),
+            preprocess: preprocess(config, &pipeline, &prompt, objective.rewards()),
             vs,
             frozen,
             lora,
             base: config.model.from.clone(),
             prompt,
             pipeline,
-            label_smoothing: config.loss.label_smoothing,
-            scst,
+            objective,
             group: context.group.clone(),
         })
     }
@@ -190,11 +220,11 @@ impl CaptionTask {
     }
 
     /// The mean cross-entropy of the next tokens of all processes.
-    fn teacher_forcing(&self, states: &Tensor, batch: &CaptionBatch) -> Result<Loss> {
+    fn teacher_forcing(&self, batch: &CaptionBatch, label_smoothing: f64) -> Result<Loss> {
         let next = &batch.next;
-        let logits = self.pipeline.captioner.next_token_logits(states, next);
+        let logits = self.pipeline.captioner.next_token_logits(&self.encode(batch), next);
         let scale = self.group.mean_scale(next.count())?;
-        let total = token_cross_entropy(&logits, &next.labels, self.label_smoothing) * scale;
+        let total = token_cross_entropy(&logits, &next.labels, label_smoothing) * scale;
         let correct = logits.detach().argmax(-1, false).eq_tensor(&next.labels).sum(Kind::Float) * scale;
         let parts = vec![("token_accuracy", correct), ("cut_captions", Tensor::from(batch.cut_captions))];
         Ok(Loss { total, parts })
@@ -211,7 +241,7 @@ fn preprocess(
     config: &CaptionRunConfig,
     pipeline: &CaptionPipeline,
     prompt: &[u32],
-    scst: Option<&Scst>,
+    rewards: Option<&Rewards>,
 ) -> Map<CaptionItem> {
     let InputConfig { augment, canonical_share, max_tokens, references, .. } = config.input.clone();
     let (background, fast_decode) = (config.data.background, config.data.fast_decode);
@@ -220,8 +250,8 @@ fn preprocess(
     let prompt = prompt.to_vec();
     let end = pipeline.description.tokens.end;
     let max_tokens = max_tokens.min(pipeline.captioner.decoder().sizes().max_length as usize);
-    let target = scst.map(|scst| scst.targets(references));
-    let needs_scene = scst.is_some_and(Scst::needs_scene);
+    let target = rewards.map(|rewards| rewards.targets(references));
+    let needs_scene = rewards.is_some_and(Rewards::needs_scene);
     Arc::new(move |sample: &Sample, rng: &mut SampleRng| {
         let caption = sample
             .draw_caption(canonical_share, rng)
@@ -234,7 +264,7 @@ fn preprocess(
         token_ids.truncate(max_tokens);
         let target = target.as_ref().map(|target| target(sample));
         if needs_scene && sample.scene.is_none() {
-            return Err(mm_data::Error::bad(Fault::Other, "no scene graph, which scst.scene needs"));
+            return Err(mm_data::Error::bad(Fault::Other, "no scene graph, which the reward `scene` needs"));
         }
         let image = if fast_decode {
             sample.image()?.augmented(&augment, background, size, rng)?
@@ -242,7 +272,7 @@ fn preprocess(
             augment.apply(&sample.image()?.decode(background)?, size, rng)
         };
         let tokens = CaptionTokens { token_ids, prompt_length: prompt.len() };
-        Ok(CaptionItem { image, tokens, is_cut, target })
+        Ok(CaptionItem { image, tokens, is_cut, seed: rng.random(), target })
     })
 }
 

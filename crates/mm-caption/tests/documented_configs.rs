@@ -16,5 +16,5 @@ fn the_configurations_of_the_page_are_valid() {
         config.validate(&file).unwrap_or_else(|error| panic!("{block}{error}"));
         count += 1;
     }
-    assert_eq!(count, 4);
+    assert_eq!(count, 5);
 }

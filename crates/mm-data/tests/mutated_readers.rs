@@ -55,6 +55,7 @@ const PAIRS: &str = r#"
 {"before": "a", "after": "b", "instruction": "c", "before_caption": "É", "after_caption": "d"}
 {"prompt": "a fox", "first": "a.jpg", "second": "b.jpg", "preferred": "tie"}
 {"prompt": "a bear", "first": "c.jpg", "second": "d.jpg", "preferred": 0.25, "label": "x"}
+{"prompt": "a bear", "ranked": ["e.jpg", "c.jpg", "d.jpg"], "label": "y"}
 "#;
 
 /// The bytes of a file to damage, and the config that reads it.

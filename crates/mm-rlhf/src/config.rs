@@ -1,6 +1,9 @@
 //! The config of rewards.
 
-use crate::{AestheticReward, ClipReward, Error, ImageReward, JpegSize, Result, Reward, SceneReward};
+use crate::{
+    AestheticReward, Brightness, CaptionFactuality, ClipReward, Error, ImageReward, JpegSize, Result, Reward,
+    SceneCounts, SceneReward,
+};
 use mm_core::DeviceConfig;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -38,6 +41,12 @@ pub enum RewardConfig {
     JpegIncompressibility(JpegConfig),
     /// The truth of a drawn scene: [`SceneReward`].
     Scene(SceneRewardConfig),
+    /// The truth of a drawn scene by a caption of it: [`CaptionFactuality`].
+    CaptionFactuality(CaptionFactualityConfig),
+    /// The numbers of its objects, with a gradient: [`SceneCounts`].
+    SceneCounts(ModelRewardConfig),
+    /// The mean of the pixels, to be exploited: [`Brightness`].
+    Brightness(BrightnessConfig),
 }
 
 /// A reward that is a model.
@@ -76,6 +85,15 @@ pub struct JpegConfig {
     pub weight: f64,
 }
 
+/// The reward of brightness.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrightnessConfig {
+    /// The factor of its scores.
+    #[serde(default = "one")]
+    pub weight: f64,
+}
+
 /// A reward of scenes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -90,6 +108,20 @@ pub struct SceneRewardConfig {
     pub weight: f64,
 }
 
+/// A reward of captions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaptionFactualityConfig {
+    /// The folder or hub name of the captioner.
+    pub model: String,
+    /// The largest number of tokens of a caption.
+    #[serde(default = "caption_tokens")]
+    pub max_new_tokens: usize,
+    /// The factor of its scores.
+    #[serde(default = "one")]
+    pub weight: f64,
+}
+
 fn one() -> f64 {
     1.0
 }
@@ -98,9 +130,14 @@ fn ddpo_quality() -> u8 {
     95
 }
 
+/// Enough for the longest caption of a shapes scene of three objects.
+fn caption_tokens() -> usize {
+    48
+}
+
 impl RewardConfig {
     /// The kinds.
-    pub const KINDS: [&str; 7] = [
+    pub const KINDS: [&str; 10] = [
         "clip",
         "pick_score",
         "aesthetic",
@@ -108,6 +145,9 @@ impl RewardConfig {
         "jpeg_compressibility",
         "jpeg_incompressibility",
         "scene",
+        "caption_factuality",
+        "scene_counts",
+        "brightness",
     ];
 
     /// The kind, as in the TOML.
@@ -120,6 +160,9 @@ impl RewardConfig {
             Self::JpegCompressibility(_) => "jpeg_compressibility",
             Self::JpegIncompressibility(_) => "jpeg_incompressibility",
             Self::Scene(_) => "scene",
+            Self::CaptionFactuality(_) => "caption_factuality",
+            Self::SceneCounts(_) => "scene_counts",
+            Self::Brightness(_) => "brightness",
         }
     }
 
@@ -130,14 +173,21 @@ impl RewardConfig {
             Self::Aesthetic(config) => config.weight,
             Self::JpegCompressibility(config) | Self::JpegIncompressibility(config) => config.weight,
             Self::Scene(config) => config.weight,
+            Self::CaptionFactuality(config) => config.weight,
+            Self::SceneCounts(config) => config.weight,
+            Self::Brightness(config) => config.weight,
         }
     }
 
     /// Whether the reward reads the prompt.
     pub fn reads_prompt(&self) -> bool {
         match self {
-            Self::Clip(_) | Self::PickScore(_) | Self::ImageReward(_) | Self::Scene(_) => true,
-            Self::Aesthetic(_) | Self::JpegCompressibility(_) | Self::JpegIncompressibility(_) => false,
+            Self::Clip(_) | Self::PickScore(_) | Self::ImageReward(_) => true,
+            Self::Scene(_) | Self::SceneCounts(_) | Self::CaptionFactuality(_) => true,
+            Self::Aesthetic(_)
+            | Self::JpegCompressibility(_)
+            | Self::JpegIncompressibility(_)
+            | Self::Brightness(_) => false,
         }
     }
 
@@ -159,7 +209,12 @@ impl RewardConfig {
             Self::ImageReward(config) => Box::new(ImageReward::open(&config.model, device)?),
             Self::JpegCompressibility(config) => Box::new(jpeg(config, true)?),
             Self::JpegIncompressibility(config) => Box::new(jpeg(config, false)?),
+            Self::SceneCounts(config) => Box::new(SceneCounts::open(&config.model, device)?),
+            Self::Brightness(_) => Box::new(Brightness),
             Self::Scene(config) => Box::new(SceneReward::open(&config.model, config.partial_credit, device)?),
+            Self::CaptionFactuality(config) => {
+                Box::new(CaptionFactuality::open(&config.model, config.max_new_tokens, device)?)
+            }
         })
     }
 }
@@ -173,6 +228,7 @@ mod tests {
         for kind in RewardConfig::KINDS {
             let fields = match kind {
                 "jpeg_compressibility" | "jpeg_incompressibility" => "quality = 80",
+                "brightness" => "",
                 "aesthetic" => "model = 'a'\nhead = 'b'",
                 _ => "model = 'a'",
             };

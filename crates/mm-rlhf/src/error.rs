@@ -3,7 +3,7 @@
 use mm_core::one_line;
 use std::path::PathBuf;
 
-/// An error of a reward: its model, its config, or its scores.
+/// An error of a reward (its model, its config, or its scores) or of training by it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A layer below failed.
@@ -18,10 +18,19 @@ pub enum Error {
     /// A CLIP failed.
     #[error(transparent)]
     Clip(#[from] mm_clip::Error),
+    /// A captioner failed.
+    #[error(transparent)]
+    Caption(Box<mm_caption::Error>),
     /// The judge of scenes failed.
     #[error(transparent)]
     Diffusion(Box<mm_diffusion::Error>),
-    /// A config of rewards is not valid.
+    /// The training loop or the data failed.
+    #[error(transparent)]
+    Train(Box<mm_train::Error>),
+    /// Communication between the processes failed.
+    #[error(transparent)]
+    Dist(#[from] mm_dist::Error),
+    /// A config is not valid.
     #[error("{}", one_line(.0))]
     Config(String),
     /// A file of a reward model cannot be used.
@@ -73,6 +82,29 @@ pub enum Error {
 
 /// A result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<mm_train::Error> for Error {
+    fn from(error: mm_train::Error) -> Self {
+        Self::Train(Box::new(error))
+    }
+}
+
+impl From<Error> for mm_train::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Core(error) => Self::Core(error),
+            Error::Dist(error) => Self::Dist(error),
+            Error::Train(error) => *error,
+            error => Self::task(error),
+        }
+    }
+}
+
+impl From<mm_caption::Error> for Error {
+    fn from(error: mm_caption::Error) -> Self {
+        Self::Caption(Box::new(error))
+    }
+}
 
 impl From<mm_diffusion::Error> for Error {
     fn from(error: mm_diffusion::Error) -> Self {

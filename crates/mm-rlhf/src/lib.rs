@@ -12,6 +12,9 @@
 //! | `jpeg_compressibility` | minus the size of a JPEG in kB | Black et al. 2023, section 5.1 |
 //! | `jpeg_incompressibility` | the size of a JPEG in kB | the same |
 //! | `scene` | what a judge sees, compared with the prompt of a drawn scene | [`mm_diffusion::judge()`] |
+//! | `caption_factuality` | a caption of the image, beside its prompt | [`mm_caption::metrics::scenes`] |
+//! | `scene_counts` | the numbers of objects that a judge expects, beside the prompt's | [`SceneCounts`] |
+//! | `brightness` | the mean of the pixels | [`Brightness`] |
 //!
 //! A weighted sum of them is a [`RewardSum`], opened from the `[[reward]]` tables of a config:
 //!
@@ -39,22 +42,37 @@
 //! gradient of the score back to the image, as DRaFT and AlignProp need it. Scores are computed in f32 and
 //! without gradients for the reward's own weights.
 //!
+//! [`reward_training`] trains a reward on ratings, preferences or ranked lists (`run.task = "reward"`).
+//!
 //! # To extend
 //!
 //! A reward is a file in `rewards/` with a struct that implements [`Reward`], a variant of [`RewardConfig`]
 //! that opens it, and a golden in `xtask/goldens/rlhf.py`. A reward of another crate joins a sum by
 //! [`RewardSum::new`].
 
+mod compare;
 mod config;
+pub mod dpo;
 mod error;
+pub mod policy;
 mod reward;
+pub mod reward_training;
 mod rewards;
+pub mod rl;
 mod sum;
 
+pub use compare::{AlignedModel, GuardConfig};
 pub use config::{
-    AestheticConfig, JpegConfig, ModelRewardConfig, RewardConfig, RewardsConfig, SceneRewardConfig,
+    AestheticConfig, BrightnessConfig, CaptionFactualityConfig, JpegConfig, ModelRewardConfig, RewardConfig,
+    RewardsConfig, SceneRewardConfig,
 };
+pub use dpo::{DpoRunConfig, DpoTask};
 pub use error::{Error, Result};
 pub use reward::{DifferentiableReward, Reward};
-pub use rewards::{AestheticReward, ClipReward, ImageReward, JpegSize, SceneReward, ScoreHead};
+pub use reward_training::{RewardModel, RewardRunConfig, RewardTask};
+pub use rewards::{
+    AestheticReward, Brightness, CaptionFactuality, ClipReward, ImageReward, JpegSize, SceneCounts,
+    SceneReward, ScoreHead,
+};
+pub use rl::{RlRunConfig, RlTask};
 pub use sum::{RewardScores, RewardSum, WeightedReward};

@@ -6,6 +6,7 @@ use mm_caption::CaptionTask;
 use mm_clip::ClipTask;
 use mm_core::config::{ConfigError, ConfigFile, nearest};
 use mm_diffusion::{AutoencoderTask, DiffusionTask, SceneReaderTask};
+use mm_rlhf::{DpoTask, RewardTask, RlTask};
 use mm_train::Task;
 use mm_vqa::VqaTask;
 use std::process::ExitCode;
@@ -28,6 +29,9 @@ pub const BUILT_IN: &[TaskEntry] = &[
     TaskEntry::of::<DiffusionTask>(),
     TaskEntry::of::<SceneReaderTask>(),
     TaskEntry::of::<AutoencoderTask>(),
+    TaskEntry::of::<RewardTask>(),
+    TaskEntry::of::<RlTask>(),
+    TaskEntry::of::<DpoTask>(),
 ];
 
 impl TaskEntry {
@@ -81,14 +85,14 @@ mod tests {
             (
                 "\n[run]\nname = \"a\"\n",
                 "c.toml:2: `run.task`: missing; tasks are clip, caption, vqa, diffusion, scene-reader, \
-                 autoencoder",
+                 autoencoder, reward, rl, dpo",
             ),
             ("[run]\ntask = 3\n", "c.toml:2: `run.task`: must be a name"),
             ("[run]\ntask = \"clp\"\n", "c.toml:2: `run.task`: unknown task \"clp\"; did you mean \"clip\"?"),
             (
                 "[run]\n[model]\nkind = \"x\"\n",
                 "c.toml:3: `run.task`: unknown task \"x\"; tasks are clip, caption, vqa, diffusion, \
-                 scene-reader, autoencoder",
+                 scene-reader, autoencoder, reward, rl, dpo",
             ),
         ] {
             let error = find_in(&[], text).unwrap_err();

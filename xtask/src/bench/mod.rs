@@ -12,6 +12,7 @@ mod dist;
 mod embed;
 mod program;
 mod report;
+mod rlhf;
 mod small;
 mod start;
 mod training;
@@ -63,6 +64,9 @@ enum What {
     /// Stable Diffusion 1.5 with random weights: a guided step of the U-Net, decoding to 512 x 512
     #[command(after_help = DIFFUSION_HELP)]
     Diffusion(diffusion::Options),
+    /// DDPO and DiffusionNFT of the demo's model with random weights: roll-outs, updates
+    #[command(after_help = RLHF_HELP)]
+    Rlhf(rlhf::Options),
 }
 
 const CLIP_HELP: &str = "Examples:
@@ -121,6 +125,12 @@ const DIFFUSION_HELP: &str = "Example:
 
 The peer's Python needs torch 2.13 and diffusers 0.42. A round takes about four minutes and 5 GB of memory.
 The run replaces the table in docs/benchmarks.md. Use the machine for nothing else meanwhile.";
+
+const RLHF_HELP: &str = "Example:
+  cargo xtask bench rlhf --peer-python ~/peers/bin/python
+
+The peer's Python needs torch 2.13, diffusers 0.42 and transformers. A round takes about three minutes. The
+run replaces the table in docs/benchmarks.md. Use the machine for nothing else meanwhile.";
 
 /// The options that all benchmarks share.
 #[derive(clap::Args)]
@@ -189,5 +199,6 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         What::CaptionMetrics(options) => caption_metrics::run(workspace, options),
         What::Vqa(options) => vqa::run(workspace, options),
         What::Diffusion(options) => diffusion::run(workspace, options),
+        What::Rlhf(options) => rlhf::run(workspace, options),
     }
 }

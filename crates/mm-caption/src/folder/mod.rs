@@ -10,6 +10,7 @@ mod prefix;
 #[cfg(test)]
 pub(crate) use prefix::clip_prefix_config;
 
+use crate::ppo::is_of_value_head;
 use crate::{Captioner, CaptionerConfig, CaptionerVariant, Error, Result};
 use mm_core::checkpoint::{StoredType, TensorLayout, Weights, hf_names, stored, write};
 use mm_core::hf::{CONFIG_FILE, HfFolder, PROCESSOR_CONFIG_FILE};
@@ -87,7 +88,9 @@ impl CaptionerFolder {
         let config: Value = folder.config()?;
         let is_checkpoint = folder.is_checkpoint();
         let (mut weights, layout) = if is_checkpoint {
-            (folder.checkpoint_weights(averaged)?, TensorLayout::AS_IS)
+            let mut weights = folder.checkpoint_weights(averaged)?;
+            weights.retain(|name| !is_of_value_head(name));
+            (weights, TensorLayout::AS_IS)
         } else {
             (folder.weights("model")?, LAYOUT)
         };

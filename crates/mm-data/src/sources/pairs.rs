@@ -1,4 +1,5 @@
-//! Pairs of images: edits with an instruction, and preferences between two images of one prompt.
+//! Images that are compared: edits with an instruction, preferences between two images of one prompt, and
+//! ranked lists of several.
 
 use std::path::PathBuf;
 
@@ -10,7 +11,7 @@ use crate::sources::lines::{Rows, check_some, row, rows};
 use crate::sources::listed::root_beside;
 use crate::{Dataset, Result, Sample, SampleImage, json, text};
 
-/// A file of JSON lines in which each row is an edit or a preference.
+/// A file of JSON lines in which each row is an edit, a preference or a ranked list.
 ///
 /// An edit, as InstructPix2Pix trains on (Brooks et al. 2023, <https://arxiv.org/abs/2211.09800>):
 /// `before` and `after` (paths of images) and `instruction`; optional are `before_caption` with
@@ -20,9 +21,13 @@ use crate::{Dataset, Result, Sample, SampleImage, json, text};
 /// `prompt`, `first` and `second` (paths of images) and `preferred`: `"first"`, `"second"`, `"tie"`, or the
 /// probability, from 0 to 1, that the first image is preferred; optional is `label`.
 ///
+/// A ranked list, as ImageReward is trained on (Xu et al. 2023, <https://arxiv.org/abs/2304.05977>): `prompt`
+/// and `ranked`, the paths of two images or more, the best first; optional is `label`.
+///
 /// ```text
 /// {"before": "0a.jpg", "after": "0b.jpg", "instruction": "make it snow"}
 /// {"prompt": "a red fox", "first": "1a.jpg", "second": "1b.jpg", "preferred": "first"}
+/// {"prompt": "a red fox", "ranked": ["1a.jpg", "1c.jpg", "1b.jpg"]}
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,9 +61,17 @@ struct Preference {
     label: Option<String>,
 }
 
-/// A row of either kind.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ranking {
+    prompt: String,
+    ranked: Vec<String>,
+    label: Option<String>,
+}
+
+/// A row of any kind.
 struct Pair {
-    images: [String; 2],
+    images: Vec<String>,
     captions: Vec<String>,
     instruction: Option<String>,
     preferred: Option<f32>,
@@ -113,13 +126,21 @@ fn pair(line: &str) -> std::result::Result<Pair, String> {
     let object: Map<String, Value> =
         json::parse(line).map_err(|error| format!("not a JSON object: {error}"))?;
     let has = |names: &[&str]| names.iter().any(|name| object.contains_key(*name));
-    match (has(&["before", "after", "instruction"]), has(&["prompt", "first", "second", "preferred"])) {
-        (true, false) => edit(Value::Object(object)),
-        (false, true) => preference(Value::Object(object)),
-        (true, true) => Err("the row mixes the fields of an edit and of a preference".into()),
-        (false, false) => Err("neither an edit (`before`, `after`, `instruction`) nor a preference \
-             (`prompt`, `first`, `second`, `preferred`)"
+    let kinds = [
+        has(&["before", "after", "instruction"]),
+        has(&["first", "second", "preferred"]),
+        has(&["ranked"]),
+        has(&["prompt"]),
+    ];
+    match kinds {
+        [true, false, false, false] => edit(Value::Object(object)),
+        [false, true, false, _] | [false, false, false, true] => preference(Value::Object(object)),
+        [false, false, true, _] => ranking(Value::Object(object)),
+        [false, false, false, false] => Err("neither an edit (`before`, `after`, `instruction`) nor a \
+             preference (`prompt`, `first`, `second`, `preferred`) nor a ranked list (`prompt`, `ranked`)"
             .into()),
+        [true, ..] => Err("the row mixes the fields of an edit and of a preference or ranked list".into()),
+        _ => Err("the row mixes the fields of a preference and of a ranked list".into()),
     }
 }
 
@@ -132,18 +153,32 @@ fn edit(row: Value) -> std::result::Result<Pair, String> {
         (None, None) => Vec::new(),
         _ => return Err("`before_caption` and `after_caption` belong together: give both or neither".into()),
     };
-    Ok(Pair { images: [before, after], captions, instruction: Some(instruction), preferred: None, label })
+    let images = vec![before, after];
+    Ok(Pair { images, captions, instruction: Some(instruction), preferred: None, label })
 }
 
 fn preference(row: Value) -> std::result::Result<Pair, String> {
     let Preference { prompt, first, second, preferred, label } =
         serde_json::from_value(row).map_err(|error| format!("a preference: {error}"))?;
     check_texts([("prompt", &prompt), ("first", &first), ("second", &second)])?;
-    let captions = vec![prompt];
-    Ok(Pair { images: [first, second], captions, instruction: None, preferred: Some(preferred), label })
+    let (images, captions) = (vec![first, second], vec![prompt]);
+    Ok(Pair { images, captions, instruction: None, preferred: Some(preferred), label })
 }
 
-fn check_texts(fields: [(&str, &String); 3]) -> std::result::Result<(), String> {
+fn ranking(row: Value) -> std::result::Result<Pair, String> {
+    let Ranking { prompt, ranked, label } =
+        serde_json::from_value(row).map_err(|error| format!("a ranked list: {error}"))?;
+    if ranked.len() < 2 {
+        return Err(format!("`ranked` has {} images: it must have two or more", ranked.len()));
+    }
+    let images = ranked.iter().map(|image| ("ranked", image));
+    check_texts(std::iter::once(("prompt", &prompt)).chain(images))?;
+    Ok(Pair { images: ranked, captions: vec![prompt], instruction: None, preferred: None, label })
+}
+
+fn check_texts<'a>(
+    fields: impl IntoIterator<Item = (&'a str, &'a String)>,
+) -> std::result::Result<(), String> {
     match fields.into_iter().find(|(_, text)| text.trim().is_empty()) {
         Some((name, _)) => Err(format!("`{name}` is empty")),
         None => Ok(()),
@@ -214,6 +249,15 @@ mod tests {
     }
 
     #[test]
+    fn a_ranked_list_has_its_images_in_order_and_neither_a_preference_nor_an_instruction() {
+        let row = r#"{"prompt": "a fox", "ranked": ["c", "a", "/abs/b"], "label": "x"}"#;
+        let sample = open(&[row], "images_root = '/r'").unwrap().sample(0).unwrap();
+        assert_eq!(paths(&sample), ["/r/c", "/r/a", "/abs/b"]);
+        assert_eq!((sample.captions.join("|"), sample.label.as_deref()), ("a fox".into(), Some("x")));
+        assert!(sample.preferred.is_none() && sample.instruction.is_none());
+    }
+
+    #[test]
     fn a_bad_row_is_a_bad_sample_with_its_line() {
         let bad = [
             ("{oops", "not a JSON object"),
@@ -226,6 +270,14 @@ mod tests {
                 "give both or neither",
             ),
             (r#"{"before": "a", "first": "b"}"#, "mixes the fields of an edit and of a preference"),
+            (
+                r#"{"prompt": "p", "first": "a", "ranked": ["b", "c"]}"#,
+                "of a preference and of a ranked list",
+            ),
+            (r#"{"prompt": "p", "ranked": ["a"]}"#, "`ranked` has 1 images: it must have two or more"),
+            (r#"{"prompt": "p", "ranked": ["a", ""]}"#, "`ranked` is empty"),
+            (r#"{"ranked": ["a", "b"]}"#, "a ranked list: missing field `prompt`"),
+            (r#"{"prompt": "p"}"#, "a preference: missing field `first`"),
             (
                 r#"{"prompt": "p", "first": "a", "second": "b", "preferred": 2}"#,
                 "`preferred` is 2: it must be",

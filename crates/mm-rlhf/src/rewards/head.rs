@@ -22,6 +22,22 @@ pub(crate) struct HeadSizes {
 }
 
 impl HeadSizes {
+    /// The sizes of a new head for features of `width`: with four `hidden` widths LAION's form without
+    /// activations, with one that with a ReLU.
+    ///
+    /// # Panics
+    /// `hidden` has another length.
+    pub fn new(width: i64, hidden: &[i64]) -> Self {
+        let places = if hidden.len() + 1 == LINEAR.len() { LINEAR } else { RELU };
+        assert_eq!(hidden.len() + 1, places.len(), "a head has one hidden layer or four");
+        Self { places, widths: [&[width], hidden, &[1]].concat() }
+    }
+
+    /// The N of its tensors `layers.N`, in order.
+    pub fn places(&self) -> &'static [usize] {
+        self.places
+    }
+
     /// The sizes of the head whose tensors begin with `prefix` in `weights`, for features of `width`. The
     /// hidden widths are the file's; a layer that is missing or does not fit is an error when the head is
     /// built.

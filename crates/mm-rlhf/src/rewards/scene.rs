@@ -38,20 +38,24 @@ impl SceneReward {
 impl Reward for SceneReward {
     fn score(&self, images: &[RgbImage], prompts: &[&str]) -> Result<Vec<f32>> {
         check_count(images.len(), prompts)?;
-        let scene = |prompt: &&str| {
-            Scene::of_prompt(prompt).ok_or_else(|| {
-                Error::Request(format!(
-                    "the prompt {prompt:?} describes no scene: write \"two red circles\", \"a red circle \
-                     above a blue square\" or another text of the shapes data set with scenes = \
-                     \"prompts\""
-                ))
-            })
-        };
-        let scenes: Vec<Scene> = prompts.iter().map(scene).collect::<Result<_>>()?;
+        let scenes: Vec<Scene> = prompts.iter().map(|prompt| scene_of(prompt)).collect::<Result<_>>()?;
         let seen = self.reader.read(images)?;
         let verdicts = scenes.iter().zip(&seen).map(|(scene, seen)| judge(scene, seen));
         Ok(verdicts.map(|verdict| credit(verdict, self.has_partial_credit)).collect())
     }
+}
+
+/// The scene that `prompt` describes.
+///
+/// # Errors
+/// The prompt is not one of the shapes data set.
+pub(super) fn scene_of(prompt: &str) -> Result<Scene> {
+    Scene::of_prompt(prompt).ok_or_else(|| {
+        Error::Request(format!(
+            "the prompt {prompt:?} describes no scene: write \"two red circles\", \"a red circle above a \
+             blue square\" or another text of the shapes data set with scenes = \"prompts\""
+        ))
+    })
 }
 
 /// The score of a verdict, from 0 to 1.

@@ -1,5 +1,6 @@
 //! Rewards equal PyTorch's in scores and gradients (`data/goldens/rlhf`, written by `xtask/goldens/rlhf.py`).
 
+mod captions;
 mod goldens;
 mod refusals;
 mod scenes;

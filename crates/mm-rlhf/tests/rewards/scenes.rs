@@ -4,9 +4,9 @@ use super::{cpu, folder};
 use mm_data::shapes::{Scene, ShapesConfig, ShapesScenes};
 use mm_diffusion::{SceneReader, SceneReaderConfig, judge};
 use mm_image::RgbImage;
-use mm_rlhf::{Reward, RewardSum, RewardsConfig, SceneReward};
-use tch::Device;
+use mm_rlhf::{Reward, RewardSum, RewardsConfig, SceneCounts, SceneReward};
 use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
 
 /// A judge with random weights, the same each time.
 fn reader() -> SceneReader {
@@ -44,6 +44,36 @@ fn a_prompt_without_a_scene_is_refused_with_what_to_write() {
     let message = reward.score(&[RgbImage::new(32, 32)], &["a photo of a dog"]).unwrap_err().to_string();
     assert!(message.contains("\"a photo of a dog\" describes no scene: write"), "{message}");
     assert!(reward.differentiable().is_none());
+}
+
+#[test]
+fn counts_have_the_gradient_of_their_differences_and_images_score_as_their_pixels() {
+    let reward = SceneCounts::new(reader());
+    let prompts = ["two red circles", "a blue star above a pink heart"];
+    let images = [3, 4].map(|seed| {
+        RgbImage::from_fn(32, 32, |x, y| {
+            [(seed * x * 7 % 256) as u8, (y * 5 % 256) as u8, ((x * y) % 256) as u8].into()
+        })
+    });
+    let levels: Vec<f32> =
+        images.iter().flat_map(|image| image.as_raw()).map(|&level| level.into()).collect();
+    let pixels =
+        (Tensor::from_slice(&levels).view([2, 32, 32, 3]) / 255.0).permute([0, 3, 1, 2]).contiguous();
+    let pixels = pixels.set_requires_grad(true);
+    let score = |pixels: &Tensor| reward.differentiable().unwrap().score_pixels(pixels, &prompts).unwrap();
+    let scores = score(&pixels);
+    for (index, expected) in reward.score(&images, &prompts).unwrap().into_iter().enumerate() {
+        let found = scores.double_value(&[index as i64]);
+        assert!((found - f64::from(expected)).abs() < 1e-4 * found.abs().max(1.0), "{found} {expected}");
+    }
+    scores.sum(Kind::Float).backward();
+    let direction = mm_testing::normal(5, &[2, 3, 32, 32]);
+    let slope = (pixels.grad() * &direction).sum(Kind::Float).double_value(&[]);
+    let at = |step: f64| {
+        tch::no_grad(|| score(&(&pixels + &direction * step))).sum(Kind::Double).double_value(&[])
+    };
+    let difference = (at(1e-3) - at(-1e-3)) / 2e-3;
+    assert!((slope - difference).abs() < 2e-2 * slope.abs().max(0.1), "{slope} {difference}");
 }
 
 #[test]

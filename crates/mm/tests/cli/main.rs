@@ -20,6 +20,7 @@ mod ranks;
 mod restart;
 mod resume;
 mod reward;
+mod rl;
 mod single_file;
 mod text_clean;
 mod vqa;
