@@ -2,12 +2,11 @@
 
     rlhf.py ddpo|nft [--precision f32|bf16] [--iterations N] [--warmup N]
 
-The transformer and the text encoder of configs/rlhf/shapes-base.toml in diffusers and transformers, with
-random weights, and the methods of configs/rlhf/shapes-ddpo.toml and shapes-nft.toml: a roll-out of 128 images in ten
-steps, rated by their brightness, and one update on it. The tokens are in memory: no prompt is drawn or
-tokenized. Prints one line of JSON with the seconds of each roll-out and of each update.
-
-Made for torch 2.13, diffusers 0.42.
+The transformer and the text encoder of configs/rlhf/shapes-base.toml in diffusers and transformers,
+with random weights, and the methods of configs/rlhf/shapes-ddpo.toml and shapes-nft.toml: a roll-
+out of 128 images in ten steps, rated by their brightness, and one update on it. The tokens are in
+memory: no prompt is drawn or tokenized. Prints one line of JSON with the seconds of each roll-out
+and of each update. Made for torch 2.13, diffusers 0.42.
 """
 
 import argparse

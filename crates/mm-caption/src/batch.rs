@@ -35,7 +35,7 @@ pub struct CaptionBatch {
     pub cut_captions: f64,
     /// The references of rewards for each image, in self-critical training.
     pub(crate) targets: Vec<RewardTarget>,
-    /// What a roll-out holds of the drawn tokens.
+    /// Probabilities, values and advantages of the drawn tokens, in a roll-out.
     pub(crate) experience: Option<Rc<Experience>>,
 }
 

@@ -37,11 +37,20 @@ impl TrainablePipeline {
     /// autoencoder stay as they are.
     ///
     /// # Errors
-    /// As [`DiffusionPipeline::open`]; a target of `lora` matches no layer.
-    pub fn open(from: &str, lora: Option<&LoraConfig>, context: &TaskContext) -> Result<Self> {
+    /// As [`DiffusionPipeline::open`]; a target of `lora` matches no layer; or a U-Net has no gradient
+    /// checkpointing.
+    pub fn open(
+        from: &str,
+        lora: Option<&LoraConfig>,
+        gradient_checkpointing: bool,
+        context: &TaskContext,
+    ) -> Result<Self> {
         let vs = VarStore::new(context.device);
         let (opened, linears) = record_linears(|| open(from, context, &vs, false));
-        let (pipeline, frozen) = opened?;
+        let (mut pipeline, frozen) = opened?;
+        if gradient_checkpointing {
+            pipeline.denoiser.checkpoint_gradients()?;
+        }
         Self::new(pipeline, (vs, frozen), lora, &linears, Some(from.to_owned()))
     }
 

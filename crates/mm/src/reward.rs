@@ -24,7 +24,9 @@ use std::path::{Path, PathBuf};
     jpeg_compressibility    minus the size of a JPEG in kB; no model, no prompt\n  \
     jpeg_incompressibility  the size of a JPEG in kB; no model, no prompt\n  \
     scene                   1 where a judge (run.task = \"scene-reader\") sees what a prompt of the shapes \
-    data set says, else 0\n\n\
+    data set says, else 0\n  \
+    caption_factuality      0 to 1: a captioner's caption of the image beside a prompt of the shapes data \
+    set\n\n\
     The last argument is the prompt, which all images are scored with; rewards that read none take images \
     alone. --json prints one object an image: {\"image\", \"prompt\", \"reward\": the weighted sum, \
     \"parts\": {KIND: its score}}.\n\n\

@@ -14,8 +14,8 @@ pub(super) struct TokenLosses {
 }
 
 impl TokenLosses {
-    /// The losses of tokens with these log-probabilities and values, both `[N]`, by what the roll-out holds
-    /// of them.
+    /// The losses of tokens with these log-probabilities and values, both `[N]`, against those of the
+    /// roll-out.
     ///
     /// That of a value v is half the larger of `(v - R)^2` and `(clip(v, old - value_clip, old +
     /// value_clip) - R)^2`, with the return R: as the policy, it moves only so far in one roll-out.

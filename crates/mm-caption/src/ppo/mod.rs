@@ -22,7 +22,7 @@ use mm_core::{Precision, upload};
 use mm_dist::{ProcessGroup, ReduceOp};
 use mm_text::decoder::NextTokens;
 use mm_text::generate::Prompt;
-use mm_train::{Loss, TaskContext};
+use mm_train::{Loss, TaskContext, agree};
 use rollout::{Drawn, Rollout};
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
@@ -244,12 +244,4 @@ impl TokenOutputs {
         let log_probs = distribution.gather(1, &next.labels.unsqueeze(-1), false).squeeze_dim(-1);
         Self { distribution, log_probs, outputs }
     }
-}
-
-/// The result of this process, if all processes have one; otherwise all stop here, before a collective that
-/// some would never join.
-fn agree<T>(group: &ProcessGroup, own: mm_train::Result<T>) -> mm_train::Result<T> {
-    let failed = group.reduce(&[f64::from(own.is_err())], ReduceOp::Max);
-    let own = own?;
-    if failed? == [0.0] { Ok(own) } else { Err(mm_train::Error::Stopped) }
 }

@@ -13,7 +13,7 @@ use tch::{Device, Tensor};
 /// Keeps the division by a standard deviation finite, where all advantages are equal.
 const EPSILON: f64 = 1e-8;
 
-/// What the loss of N drawn tokens depends on beside the policy: tensors `[N]`, f32, without gradients.
+/// The inputs of the loss of N drawn tokens beside the policy: tensors `[N]`, f32, without gradients.
 #[derive(Debug)]
 pub(crate) struct Experience {
     /// Log-probabilities by the policy that drew the tokens.

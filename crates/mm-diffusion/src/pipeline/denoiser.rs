@@ -172,6 +172,24 @@ impl Denoiser {
         }
     }
 
+    /// Lets each block keep its inputs alone in training, and compute the rest again in the backward pass.
+    ///
+    /// # Errors
+    /// A U-Net has no such blocks.
+    pub(crate) fn checkpoint_gradients(&mut self) -> Result<()> {
+        match self {
+            Self::Transformer(transformer) => {
+                transformer.checkpoint_gradients();
+                Ok(())
+            }
+            Self::UNet(_) => Err(Error::Model(
+                "train.gradient_checkpointing is of transformers: a U-Net keeps its activations; lower \
+                 train.batch_size or raise train.accumulate"
+                    .to_owned(),
+            )),
+        }
+    }
+
     pub(crate) fn pack(&mut self, precision: Precision) {
         match self {
             Self::UNet(unet) => unet.pack(precision),

@@ -86,6 +86,11 @@ impl Sd3Transformer {
         &self.config
     }
 
+    /// Lets each block keep its inputs alone in training, and compute the rest again in the backward pass.
+    pub(crate) fn checkpoint_gradients(&mut self) {
+        self.config.gradient_checkpointing = true;
+    }
+
     /// Maps `hidden_states` `[B, in_channels, H, W]` at `timestep` `[B]` (from 0 to 1000, fractions included)
     /// to `[B, out_channels, H, W]`, in the type of `hidden_states`.
     ///

@@ -20,6 +20,8 @@ pub(crate) struct Comparison<'a> {
     /// The folder or hub name of the initial model.
     pub from: &'a str,
     pub device: &'a DeviceConfig,
+    /// Whether blocks compute again in the backward pass.
+    pub gradient_checkpointing: bool,
     /// The rewards that are raised.
     pub reward: &'a [RewardConfig],
     pub guard: &'a GuardConfig,

@@ -37,7 +37,7 @@ impl AlignedModel {
     ) -> Result<Self> {
         let from = comparison.from;
         mm_core::hub::resolve(from)?; // Not the checkpoint in its place: it has not the initial weights.
-        let policy = TrainablePipeline::open(from, lora, context)?;
+        let policy = TrainablePipeline::open(from, lora, comparison.gradient_checkpointing, context)?;
         let held = Held::open(comparison, WeightCopy::new(policy.variables()))?;
         Ok(Self { policy, held: Some(held) })
     }

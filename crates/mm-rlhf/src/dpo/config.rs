@@ -97,6 +97,7 @@ impl DpoRunConfig {
         Comparison {
             from: &self.model.from,
             device: &self.run.device,
+            gradient_checkpointing: self.train.gradient_checkpointing,
             reward: &self.reward,
             guard: &self.guard,
             steps: self.dpo.steps,

@@ -8,7 +8,9 @@ use crate::{Error, Result};
 use mm_core::{OpenOptions, read_json, upload, write_json};
 use mm_data::Map;
 use mm_diffusion::{FlowConfig, ImageNoise, TrainingLevels};
-use mm_train::{EvalContext, EvalSet, Evaluation, Loss, Metric, MicroBatch, Task, TaskContext, gather};
+use mm_train::{
+    EvalContext, EvalSet, Evaluation, Loss, Metric, MicroBatch, Supports, Task, TaskContext, gather,
+};
 use std::path::Path;
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
@@ -109,6 +111,7 @@ fn collate(model: &AlignedModel, levels: &TrainingLevels, items: Vec<DpoItem>) -
 
 impl Task for DpoTask {
     const NAME: &'static str = "dpo";
+    const SUPPORTS: Supports = Supports { layer_decay: false, gradient_checkpointing: true };
     type Config = DpoRunConfig;
     type Item = DpoItem;
     type Batch = DpoBatch;

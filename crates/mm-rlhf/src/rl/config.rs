@@ -304,6 +304,7 @@ impl RlRunConfig {
         Comparison {
             from: &self.model.from,
             device: &self.run.device,
+            gradient_checkpointing: self.train.gradient_checkpointing,
             reward: &self.reward,
             guard: &self.guard,
             steps: self.rl.steps,

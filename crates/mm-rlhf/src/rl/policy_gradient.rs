@@ -180,3 +180,103 @@ fn check_ratio(deviation: f64, call: &SamplerCall) -> Result<()> {
         call.timestep
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rl::{PolicyGradientConfig, RlMethod};
+    use mm_diffusion::{GenerateOptions, ImageRequest, PipelineOptions};
+    use std::path::Path;
+
+    fn pipeline(name: &str) -> DiffusionPipeline {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/goldens/diffusion").join(name);
+        DiffusionPipeline::open(&folder.to_string_lossy(), &PipelineOptions::default()).unwrap()
+    }
+
+    fn config(steps: usize, gradient: PolicyGradientConfig) -> RlConfig {
+        RlConfig {
+            method: RlMethod::Grpo,
+            prompts: 1,
+            group: 2,
+            steps,
+            guidance_scale: 1.0,
+            epochs: 1,
+            kl_coefficient: 0.0,
+            advantage_scale: Default::default(),
+            advantage_clip: 5.0,
+            policy_gradient: Some(gradient),
+            nft: None,
+            rwr: None,
+            reward_gradient: None,
+        }
+    }
+
+    fn steps(is_it: &[bool]) -> Vec<usize> {
+        is_it.iter().enumerate().filter_map(|(step, &is_it)| is_it.then_some(step)).collect()
+    }
+
+    #[test]
+    fn a_window_moves_with_the_roll_outs_and_a_flow_ends_without_noise() {
+        let pipeline = pipeline("sd3");
+        let gradient = PolicyGradientConfig {
+            window: Some(2),
+            window_start: 1,
+            window_shift_every: 2,
+            ..Default::default()
+        };
+        let noisy = |gradient: &PolicyGradientConfig, number| {
+            let plan = StepPlan::new(&config(8, gradient.clone()), &pipeline, 3, number).unwrap();
+            assert!(plan.is_trained.iter().zip(&plan.has_noise).all(|(&trained, &noise)| noise || !trained));
+            (steps(&plan.has_noise), steps(&plan.is_trained))
+        };
+        let windows = [0, 1, 2, 4, 6].map(|number| noisy(&gradient, number).0);
+        assert_eq!(windows, [[1, 2], [1, 2], [2, 3], [3, 4], [1, 2]]);
+        let (all, trained) = noisy(&PolicyGradientConfig::default(), 0);
+        assert_eq!((&all, &trained), (&(0..7).collect(), &(0..7).collect()));
+        let share = PolicyGradientConfig { trained_share: 0.6, ..Default::default() };
+        let drawn: Vec<Vec<usize>> = (0..6).map(|number| noisy(&share, number).1).collect();
+        assert!(drawn.iter().all(|drawn| drawn.len() == 5));
+        assert!(drawn.iter().any(|other| *other != drawn[0]), "each roll-out draws its own steps: {drawn:?}");
+    }
+
+    #[test]
+    fn steps_without_noise_are_those_of_the_pipelines_sampler() {
+        let pipeline = pipeline("sd3");
+        let texts = ["a star", "two red circles"];
+        let seeds = [4, 5];
+        let conditions = pipeline.policy_conditions(&texts, 1.0).unwrap();
+        let mut sample = ImageNoise::new(&seeds).draw(&pipeline.sample_shape()).unwrap();
+        for call in pipeline.sampler_calls(5).unwrap() {
+            let prediction = predict(&pipeline, &sample, call, &conditions).unwrap();
+            sample = deterministic_step(true, &sample, &prediction, call);
+        }
+        let request = |(text, &seed): (&&str, &u64)| ImageRequest {
+            prompt: (*text).to_owned(),
+            negative_prompt: None,
+            seed,
+        };
+        let requests: Vec<ImageRequest> = texts.iter().zip(&seeds).map(request).collect();
+        let options =
+            GenerateOptions { steps: Some(5), guidance_scale: Some(1.0), ..GenerateOptions::default() };
+        let expected = pipeline.sample(&requests, None, &options, &mut |_| Ok(())).unwrap();
+        let largest = (sample - expected).abs().max().double_value(&[]);
+        assert!(largest < 1e-4, "{largest}");
+    }
+
+    #[test]
+    fn the_levels_of_ddim_end_at_the_first_timestep() {
+        let calls = pipeline("sd1").sampler_calls(10).unwrap();
+        assert_eq!(calls.len(), 10);
+        assert!(calls.windows(2).all(|pair| pair[0].next == pair[1].now || pair[0].now < pair[0].next));
+        let last = calls[9];
+        assert!(last.next >= last.now && last.next < 1.0, "{last:?}");
+    }
+
+    #[test]
+    fn noise_of_the_other_process_is_refused() {
+        let gradient =
+            PolicyGradientConfig { noise: Some(Transition::Ddim { eta: 1.0 }), ..Default::default() };
+        let error = StepPlan::new(&config(4, gradient), &pipeline("sd3"), 1, 0).err().unwrap().to_string();
+        assert!(error.contains("the model is a flow: use flow_sde"), "{error}");
+    }
+}

@@ -14,8 +14,8 @@ use mm_core::{OpenOptions, Precision, write_json};
 use mm_data::Map;
 use mm_dist::ProcessGroup;
 use mm_train::{
-    EvalContext, EvalSet, Evaluation, Loss, MicroBatch, Supports, Task, TaskContext, TrainingData, WeightCopy,
-    agree, gather,
+    EvalContext, EvalSet, Evaluation, Loss, MicroBatch, Supports, Task, TaskContext, TrainingData,
+    WeightCopy, agree, gather,
 };
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -184,7 +184,7 @@ fn check_first(summary: &RolloutSummary, group: &ProcessGroup) -> Result<()> {
 
 impl Task for RlTask {
     const NAME: &'static str = "rl";
-    const SUPPORTS: Supports = Supports { layer_decay: false, gradient_checkpointing: false };
+    const SUPPORTS: Supports = Supports { layer_decay: false, gradient_checkpointing: true };
     type Config = RlRunConfig;
     type Item = PromptItem;
     type Batch = RlBatch;

@@ -181,6 +181,27 @@ fn every_method_raises_a_simple_reward() {
 }
 
 #[test]
+fn gradient_checkpointing_changes_no_number_and_a_u_net_refuses_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let losses = |name: &str, checkpoints: bool| {
+        let config = write(folder.path(), "alignprop", "sd3", "");
+        let (name, checkpoints) =
+            (format!("run.name={name}"), format!("train.gradient_checkpointing={checkpoints}"));
+        let config = config.to_str().unwrap();
+        success(&["train", config, "--set", "train.steps=4", "--set", &name, "--set", &checkpoints]);
+        let steps = logged(&folder.path().join(name.trim_start_matches("run.name=")), "train");
+        steps.iter().map(|step| step["loss"].as_f64().unwrap()).collect::<Vec<_>>()
+    };
+    for (kept, computed) in losses("kept", false).iter().zip(losses("computed", true)) {
+        assert!((kept - computed).abs() < 1e-5 * kept.abs(), "{kept} {computed}");
+    }
+    let config = write(folder.path(), "draft", "sd1", "");
+    let set = "train.gradient_checkpointing=true";
+    let error = failure(&["train", config.to_str().unwrap(), "--set", set], 1);
+    assert!(error.contains("is of transformers: a U-Net keeps its activations"), "{error}");
+}
+
+#[test]
 fn an_exploited_reward_makes_the_guards_fall_and_the_run_stop() {
     let folder = tempfile::tempdir().unwrap();
     let config = write(folder.path(), "draft", "sd1", "\n[eval]\nevery = 5\n");
@@ -262,6 +283,21 @@ fn bad_input_is_one_clear_line_before_any_step() {
         assert!(error.contains(expected), "{expected}: {error}");
         assert!(!folder.path().join("small/metrics.jsonl").exists(), "{expected}");
     }
+}
+
+#[test]
+fn pairs_with_one_side_missing_and_another_architecture_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = write(folder.path(), "nft", "sd1", "");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let pairs = folder.path().join("pairs.toml");
+    let (start, end) = (text.find("[rl]").unwrap(), text.find("[[reward]]").unwrap());
+    let dpo = [&text[..start], &text[end..]].concat().replace("task = \"rl\"", "task = \"dpo\"");
+    std::fs::write(&pairs, dpo).unwrap();
+    let error = failure(&["train", pairs.to_str().unwrap()], 1);
+    assert!(error.contains("the sample has 1 images where two are expected"), "{error}");
+    let error = failure(&["eval", config.to_str().unwrap(), "--model", &golden("sdxl")], 1);
+    assert!(error.contains("model.from: ") && error.contains("of another architecture"), "{error}");
 }
 
 #[test]
