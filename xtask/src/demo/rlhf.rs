@@ -26,7 +26,7 @@ struct Method {
     samples: &'static str,
 }
 
-/// The main method first: it trains for as long as its configuration says.
+/// The main method first.
 const METHODS: [Method; 5] = [
     Method { name: "DiffusionNFT", config: "configs/rlhf/shapes-nft.toml", samples: "images" },
     Method { name: "Flow-GRPO", config: "configs/rlhf/shapes-grpo.toml", samples: "images" },
@@ -34,9 +34,6 @@ const METHODS: [Method; 5] = [
     Method { name: "DRaFT", config: "configs/rlhf/shapes-draft.toml", samples: "images" },
     Method { name: "Diffusion-DPO", config: "configs/rlhf/shapes-dpo.toml", samples: "pairs" },
 ];
-
-/// Minutes of the other methods.
-const MINUTES: f64 = 1.0;
 
 /// The metric of held-out prompts that are all right, as the second judge sees them.
 const RIGHT: &str = "held_out/guard_scene";
@@ -74,9 +71,8 @@ pub fn run(workspace: &Workspace, seed: Option<u64>, force: bool) -> Result<()> 
         train(config, &overrides.iter().map(|&text| text.to_owned()).collect::<Vec<_>>())?;
     }
     let mut curves = Vec::new();
-    for (index, method) in METHODS.iter().enumerate() {
+    for method in &METHODS {
         let mut overrides = vec![format!("run.name={}", folder(method))];
-        overrides.extend((index > 0).then(|| format!("train.minutes={MINUTES}")));
         overrides.extend(seed.map(|seed| format!("run.seed={seed}")));
         let finished = train(method.config, &overrides)?;
         curves.push((method, points(&root.join(&finished.run))?));

@@ -45,7 +45,7 @@ impl ForwardProcess<'_> {
         let share = 1.0 / timesteps as f64;
         let (mut total, mut distance) = (Tensor::from(0.0), Tensor::from(0.0));
         for draw in 0..timesteps {
-            let noised = self.noised(samples, &calls, (pass, draw as u64))?;
+            let noised = self.noised(samples, &calls, pass, (draw, timesteps))?;
             let predict = || -> Result<Tensor> {
                 let conditions = self.pipeline.policy_conditions(&prompts, self.config.guidance_scale)?;
                 let at = (&noised.timestep, &noised.level);
@@ -113,17 +113,24 @@ impl ForwardProcess<'_> {
         errors * weights
     }
 
-    /// The images of `samples`, each at the level of a drawn call, with noise of its own.
-    fn noised(&self, samples: &Samples, calls: &[SamplerCall], (pass, draw): (u64, u64)) -> Result<Noised> {
+    /// The images of `samples`, each at the level of a drawn call and with noise of its own, for the draw
+    /// number `draw` of `draws`.
+    fn noised(
+        &self,
+        samples: &Samples,
+        calls: &[SamplerCall],
+        pass: u64,
+        (draw, draws): (usize, usize),
+    ) -> Result<Noised> {
         let device = self.pipeline.device();
         let seed_of =
-            |purpose: &str, seed: u64| seed::derive(seed::derive(seed, purpose, pass), "draw", draw);
+            |purpose: &str, seed: u64| seed::derive(seed::derive(seed, purpose, pass), "draw", draw as u64);
         let seeds: Vec<u64> = samples.seeds.iter().map(|&seed| seed_of("noise", seed)).collect();
         let noise = upload(&ImageNoise::new(&seeds).draw(&samples.clean.size()[1..])?, device);
-        // Each image sees another call at each draw.
+        // The draws of an image are spread over the calls.
         let call_of = |&seed: &u64| {
             let first = seed::derive(seed, "level", pass);
-            calls[((first % calls.len() as u64 + draw) % calls.len() as u64) as usize]
+            calls[(first as usize % calls.len() + draw * calls.len() / draws) % calls.len()]
         };
         let drawn: Vec<SamplerCall> = samples.seeds.iter().map(call_of).collect();
         let timestep = on_device(drawn.iter().map(|call| call.timestep as f32), device);
