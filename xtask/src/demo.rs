@@ -101,15 +101,15 @@ const DIFFUSION: Demo = Demo {
 
 /// Runs the verb.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    if matches!(args.name, Name::Rlhf) {
-        ensure!(!args.full, "--full is for clip and vqa");
-        return rlhf::run(workspace, args.seed, args.force);
-    }
     let (demo, again) = match args.name {
         Name::Clip => (&CLIP, "cargo xtask demo --force"),
         Name::Caption => (&CAPTION, "cargo xtask demo caption --force"),
         Name::Vqa => (&VQA, "cargo xtask demo vqa --force"),
-        Name::Diffusion | Name::Rlhf => (&DIFFUSION, "cargo xtask demo diffusion --force"),
+        Name::Diffusion => (&DIFFUSION, "cargo xtask demo diffusion --force"),
+        Name::Rlhf => {
+            ensure!(!args.full, "--full is for clip and vqa");
+            return rlhf::run(workspace, args.seed, args.force);
+        }
     };
     let steps = demo.steps.map(|[steps, full]| if args.full { full } else { steps });
     ensure!(

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Output;
-use super::program::{Sample, measured, median};
+use super::program::{Sample, measured, median, precisions};
 use super::report::Limit;
 use super::training::Training;
 use crate::libtorch::Libtorch;
@@ -119,9 +119,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let example = workspace.build(&libtorch, "mm-diffusion", &["--example", "bench_diffusion"])?;
     let mm = workspace.build(&libtorch, "mm", &["--bin", "mm"])?;
     let bench = Bench { workspace, libtorch, example, mm, python: &options.peer_python };
-    // bf16 only where its products are as fast as f32's.
-    let has_bf16 = bench.limit("bf16")? >= bench.limit("f32")?;
-    let precisions = if has_bf16 { &["f32", "bf16"][..] } else { &["f32"] };
+    let precisions = precisions(&["f32", "bf16"], |precision| bench.limit(precision))?;
     let mut all: Vec<_> = precisions.iter().copied().map(Measurements::new).collect();
     for _ in options.output.rounds() {
         for measurements in &mut all {

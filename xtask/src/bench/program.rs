@@ -118,8 +118,7 @@ impl Program {
 
     /// All precisions; bf16 only where its products are as fast as f32's.
     pub fn precisions(&self) -> Result<Vec<&'static str>> {
-        let has_bf16 = self.limit("bf16")? >= self.limit("f32")?;
-        Ok(["f32", "bf16", "int8"].into_iter().filter(|precision| has_bf16 || *precision != "bf16").collect())
+        precisions(&["f32", "bf16", "int8"], |precision| self.limit(precision))
     }
 }
 
@@ -143,6 +142,16 @@ pub fn median(values: &[f64]) -> f64 {
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
     if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
+}
+
+/// Those of `all` precisions to compare in: bf16 only where its products are as fast as those of f32, which
+/// `limit` measures.
+pub fn precisions(
+    all: &[&'static str],
+    limit: impl Fn(&'static str) -> Result<f64>,
+) -> Result<Vec<&'static str>> {
+    let has_bf16 = limit("bf16")? >= limit("f32")?;
+    Ok(all.iter().copied().filter(|precision| has_bf16 || *precision != "bf16").collect())
 }
 
 #[cfg(test)]

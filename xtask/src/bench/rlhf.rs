@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::Output;
-use super::program::{Sample, measured, median};
+use super::program::{Sample, measured, median, precisions};
 use super::report::Limit;
 use crate::libtorch::Libtorch;
 use crate::markdown::{table, today, write_section};
@@ -92,9 +92,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let folder = example.with_file_name("bench_rlhf_model");
     let bench = Bench { workspace, libtorch, example, products, folder, python: &options.peer_python };
     stdout_of(&mut bench.ours("model"), "bench_rlhf cannot make a model")?;
-    // bf16 only where its products are as fast as f32's.
-    let has_bf16 = bench.limit("bf16")? >= bench.limit("f32")?;
-    let precisions = if has_bf16 { &["f32", "bf16"][..] } else { &["f32"] };
+    let precisions = precisions(&["f32", "bf16"], |precision| bench.limit(precision))?;
     let of = |precision| METHODS.map(|(method, title)| Measurement::new(method, title, precision));
     let mut all: Vec<Measurement> = precisions.iter().copied().flat_map(of).collect();
     let mut limits: Vec<(&str, Vec<f64>)> = precisions.iter().map(|&name| (name, Vec::new())).collect();
