@@ -98,6 +98,11 @@ impl NoiseDraw {
     pub fn new(rng: &mut SampleRng) -> Self {
         Self { uniform: rng.random(), normal: standard_normal(rng) }
     }
+
+    /// The training timestep, of `count`.
+    pub(crate) fn timestep(self, count: usize) -> usize {
+        ((self.uniform * count as f64) as usize).min(count - 1)
+    }
 }
 
 /// A number by the Box-Muller transform (1958).

@@ -48,7 +48,7 @@ impl TrainingLevels {
                 (1000.0 * sigma, sigma)
             }
             Self::Process(alphas) => {
-                let timestep = ((draw.uniform * alphas.len() as f64) as usize).min(alphas.len() - 1);
+                let timestep = draw.timestep(alphas.len());
                 (timestep as f64, alphas[timestep])
             }
         }
@@ -201,7 +201,7 @@ impl DiffusionPipeline {
     /// The output of the denoiser in f32, at the size that it is made for.
     fn denoise(&self, input: &Tensor, timestep: &Tensor, text: &TextConditions) -> Result<Tensor> {
         let rows = input.size()[0];
-        let side = (self.denoiser.sample_size() * self.reduction()) as f32;
+        let side = self.image_side() as f32;
         let sizes = Tensor::from_slice(&[side, side, 0.0, 0.0, side, side]);
         let sizes = upload(&sizes, input.device()).expand([rows, 6], false);
         Ok(self.denoiser.predict(input, timestep, text, &sizes)?.to_kind(Kind::Float))

@@ -46,11 +46,8 @@ impl TrainablePipeline {
         context: &TaskContext,
     ) -> Result<Self> {
         let vs = VarStore::new(context.device);
-        let (opened, linears) = record_linears(|| open(from, context, &vs, false));
-        let (mut pipeline, frozen) = opened?;
-        if gradient_checkpointing {
-            pipeline.denoiser.checkpoint_gradients()?;
-        }
+        let (opened, linears) = record_linears(|| open(from, context, &vs, false, gradient_checkpointing));
+        let (pipeline, frozen) = opened?;
         Self::new(pipeline, (vs, frozen), lora, &linears, Some(from.to_owned()))
     }
 
@@ -166,13 +163,17 @@ pub(crate) fn open(
     context: &TaskContext,
     vs: &VarStore,
     trains_token: bool,
+    gradient_checkpointing: bool,
 ) -> Result<(DiffusionPipeline, VarStore)> {
     let options = PipelineOptions::default();
-    let pipeline = context.open_base(
+    let mut pipeline = context.open_base(
         from,
         |from| DiffusionPipeline::load(from, &options, vs),
         |checkpoint| DiffusionPipeline::load(&checkpoint.to_string_lossy(), &options, vs),
     )?;
+    if gradient_checkpointing {
+        pipeline.denoiser.checkpoint_gradients()?;
+    }
     let root = format!("{}.", pipeline.family.denoiser().0);
     let trains_text = pipeline.family == Family::Pixel;
     let is_trained = |name: &str| name.starts_with(&root) || (trains_text && !name.starts_with(VAE));

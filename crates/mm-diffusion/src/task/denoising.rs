@@ -98,8 +98,7 @@ impl Denoising<'_> {
             }
             (ObjectiveConfig::Ddpm(_), schedule) => {
                 let steps = schedule.map_or(1, NoiseSchedule::len);
-                let step =
-                    |item: &DiffusionItem| ((item.level.uniform * steps as f64) as i64).min(steps as i64 - 1);
+                let step = |item: &DiffusionItem| item.level.timestep(steps) as i64;
                 Tensor::from_slice(&items.iter().map(step).collect::<Vec<_>>())
             }
         };

@@ -30,10 +30,8 @@ pub(super) fn build(
         return Ok((pipeline, trainable::take_autoencoder(vs)));
     };
     let trains_token = config.textual_inversion.is_some();
-    let (mut pipeline, frozen) = trainable::open(from, context, vs, trains_token)?;
-    if config.train.gradient_checkpointing {
-        pipeline.denoiser.checkpoint_gradients()?;
-    }
+    let (mut pipeline, frozen) =
+        trainable::open(from, context, vs, trains_token, config.train.gradient_checkpointing)?;
     match (&config.objective, pipeline.family) {
         (ObjectiveConfig::Flow(_), Family::Sd3 | Family::Pixel) => {}
         (ObjectiveConfig::Ddpm(ddpm), Family::Sd | Family::Sdxl | Family::Pix2Pix) => {

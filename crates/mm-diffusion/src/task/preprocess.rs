@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// # Errors
 /// `input.buckets` does not fit the model.
 pub(super) fn buckets(config: &DiffusionRunConfig, pipeline: &DiffusionPipeline) -> Result<Buckets> {
-    let side = (pipeline.denoiser.sample_size() * pipeline.reduction()) as u32;
+    let side = pipeline.image_side();
     let Some(buckets) = &config.input.buckets else { return Ok(Buckets::square(side)) };
     let unit = pipeline.reduction() * pipeline.denoiser.unit();
     let buckets = Buckets::new(buckets, side, unit as u32)?;
