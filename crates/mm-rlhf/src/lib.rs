@@ -54,6 +54,7 @@ mod compare;
 mod config;
 pub mod dpo;
 mod error;
+mod moments;
 pub mod policy;
 mod reward;
 pub mod reward_training;

@@ -65,7 +65,8 @@ impl WeightCopy {
         });
     }
 
-    /// Runs `body` with the copies in place of the variables, whose gradients it must not need.
+    /// Runs `body` with the copies in place of the variables, whose gradients it must not need. Autocast
+    /// keeps narrowed weights until it ends, so that one which `body` is to run under begins in `body`.
     pub fn in_place<R>(&self, body: impl FnOnce() -> R) -> R {
         self.swap();
         let result = body();

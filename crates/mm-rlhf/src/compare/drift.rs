@@ -2,9 +2,9 @@
 
 use super::Comparison;
 use crate::Result;
-use crate::policy::{Levels, predict, transition_of};
+use crate::policy::{Levels, per_sample, predict, transition_of};
 use mm_core::{seed, upload};
-use mm_diffusion::{DiffusionPipeline, ImageNoise};
+use mm_diffusion::{DiffusionPipeline, ImageNoise, ImageRequest};
 use mm_dist::{ProcessGroup, ReduceOp};
 use mm_train::WeightCopy;
 use tch::{Kind, Tensor};
@@ -32,26 +32,26 @@ pub(super) struct DriftNumbers {
 }
 
 impl Drift {
-    /// Adds the images `samples` `[N, C, h, w]` of the prompts `texts`.
+    /// Adds the images `samples` `[N, C, h, w]` of `requests`, whose seeds decide the noise.
     pub fn add(
         &mut self,
         pipeline: &DiffusionPipeline,
         reference: &WeightCopy,
         comparison: &Comparison,
-        texts: &[&str],
+        requests: &[ImageRequest],
         samples: &Tensor,
     ) -> Result<()> {
         let calls = pipeline.sampler_calls(comparison.steps)?;
         let transition = transition_of(None, pipeline)?;
-        let seeds: Vec<u64> = (0..texts.len() as u64).map(|index| seed::derive(index, "drift", 0)).collect();
+        let texts: Vec<&str> = requests.iter().map(|request| request.prompt.as_str()).collect();
+        let seeds: Vec<u64> = requests.iter().map(|request| seed::derive(request.seed, "drift", 0)).collect();
         let noise = upload(&ImageNoise::new(&seeds).draw(&samples.size()[1..])?, pipeline.device());
         for place in PLACES {
             let call = calls[(calls.len() as f64 * place) as usize];
-            let level = Tensor::full([texts.len() as i64], call.now, (Kind::Float, pipeline.device()));
-            let noised = pipeline.policy_noised(samples, &noise, &level);
+            let noised = pipeline.policy_noised(samples, &noise, &per_sample(samples, call.now));
             let predicted = || {
                 tch::no_grad(|| {
-                    let conditions = pipeline.policy_conditions(texts, comparison.guidance_scale)?;
+                    let conditions = pipeline.policy_conditions(&texts, comparison.guidance_scale)?;
                     predict(pipeline, &noised, call, &conditions)
                 })
             };

@@ -2,9 +2,11 @@
 
 use super::Comparison;
 use super::drift::Drift;
-use super::guard::{GUARDS_FALLEN, GuardNumbers, GuardReward, Spread};
-use super::model::{AlignedModel, Held};
+use super::guard::{GUARDS_FALLEN, GuardNumbers, GuardReward};
+use super::model::{AlignedModel, Baseline};
 use super::page;
+use crate::moments::Moments;
+use crate::policy::pictures;
 use crate::{Error, Result, RewardSum};
 use mm_core::seed;
 use mm_diffusion::{DiffusionPipeline, GenerateOptions, ImageRequest};
@@ -23,7 +25,7 @@ pub(super) struct Prompt {
 }
 
 /// The images of a prompt.
-pub(super) struct Made {
+pub(crate) struct Made {
     pub index: usize,
     pub pictures: Vec<RgbImage>,
     pub scores: PromptScores,
@@ -31,22 +33,27 @@ pub(super) struct Made {
 
 /// What is measured of the images of a prompt.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct PromptScores {
+pub(crate) struct PromptScores {
     /// The prompt's number.
     index: usize,
-    /// The trained reward of each image, a weighted sum.
-    pub reward: Vec<f32>,
-    /// The rewards that are watched, one list of images each.
-    guards: Vec<Vec<f32>>,
+    /// The scores of each image: first by the trained reward, a weighted sum, then by each that is watched.
+    scores: Vec<Vec<f32>>,
     /// The mean distance between two images; none where there is one.
     diversity: Option<f64>,
+}
+
+impl PromptScores {
+    /// The trained reward of each image.
+    pub fn reward(&self) -> &[f32] {
+        &self.scores[0]
+    }
 }
 
 /// Makes and rates the images of one model.
 pub(super) struct Maker<'a> {
     pub pipeline: &'a DiffusionPipeline,
     pub comparison: &'a Comparison<'a>,
-    pub held: &'a Held,
+    pub baseline: &'a Baseline,
     pub context: &'a EvalContext<'a>,
 }
 
@@ -60,39 +67,36 @@ pub(crate) fn evaluate(
     set: &EvalSet,
     context: &EvalContext,
 ) -> Result<Evaluation> {
-    let held = &*model.held(comparison)?;
+    let baseline = model.baseline(comparison)?;
     let prompts = prompts(comparison, set)?;
     let (rank, world) = (context.group.rank(), context.group.world());
     let own: Vec<&Prompt> = prompts.iter().filter(|prompt| prompt.index % world == rank).collect();
-    let maker = Maker { pipeline: &model.policy.pipeline, comparison, held, context };
+    let maker = Maker { pipeline: &model.policy.pipeline, comparison, baseline, context };
     let mut drift = Drift::default();
-    let after = maker.make(&own, "images after", &mut |texts, samples| {
-        drift.add(&model.policy.pipeline, &held.reference, comparison, texts, samples)
+    let after = maker.make(&own, "images after", &mut |requests, samples| {
+        drift.add(&model.policy.pipeline, &baseline.reference, comparison, requests, samples)
     })?;
-    let before = held.reference.in_place(|| maker.make(&own, "images before", &mut |_, _| Ok(())))?;
+    let make_before = || maker.make(&own, "images before", &mut |_, _| Ok(()));
+    let before = baseline.images(&set.name, make_before)?;
     let drift = drift.of_all(context.group)?;
     let (all_before, all_after) = (gathered(&before, context)?, gathered(&after, context)?);
 
-    let flat = |all: &[PromptScores], reward: Which| -> Vec<f64> {
-        let of = |scores: &PromptScores| match reward {
-            Which::Trained => scores.reward.clone(),
-            Which::Guard(index) => scores.guards[index].clone(),
-        };
-        all.iter().flat_map(of).map(f64::from).collect()
-    };
-    let mut columns = vec![("reward".to_owned(), Which::Trained)];
-    let names = held.guards.iter().flat_map(RewardSum::names);
-    columns.extend(names.enumerate().map(|(index, name)| (format!("guard {name}"), Which::Guard(index))));
+    let guard_names = baseline.guards.iter().flat_map(RewardSum::names).map(|name| format!("guard {name}"));
     let (mut metrics, mut rows, mut guards) = (Vec::new(), Vec::new(), Vec::new());
-    for (name, which) in columns {
-        let (before, after) = (flat(&all_before, which), flat(&all_after, which));
+    for (reward, name) in std::iter::once("reward".to_owned()).chain(guard_names).enumerate() {
+        let scores = |all: &[PromptScores]| -> Vec<f64> {
+            all.iter().flat_map(|prompt| &prompt.scores[reward]).copied().map(f64::from).collect()
+        };
+        let scores = [scores(&all_before), scores(&all_after)];
+        let [before, after] = [0, 1].map(|time| Moments::of(scores[time].iter().copied()));
         let metric = name.replace(' ', "_");
-        metrics.push(Metric::headline(metric.clone(), Spread::of(&after).mean));
-        metrics.push(Metric::new(format!("{metric}_before"), Spread::of(&before).mean));
-        rows.push(row(&format!("{name}, before"), before.clone()));
-        rows.push(row(&format!("{name}, after"), after.clone()));
-        if which != Which::Trained {
-            guards.push(GuardReward { name, before: Spread::of(&before), after: Spread::of(&after) });
+        metrics.push(Metric::headline(metric.clone(), after.mean));
+        metrics.push(Metric::new(format!("{metric}_before"), before.mean));
+        for (time, scores) in ["before", "after"].into_iter().zip(scores) {
+            rows.push(row(&format!("{name}, {time}"), scores));
+        }
+        if reward > 0 {
+            guards.push(GuardReward { name, before, after });
         }
     }
     let diversity = mean_diversity(&all_before).zip(mean_diversity(&all_after)).map(<[f64; 2]>::from);
@@ -132,18 +136,11 @@ pub(crate) fn evaluate(
     })
 }
 
-/// A reward of [`PromptScores`].
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Which {
-    Trained,
-    Guard(usize),
-}
-
 /// The first prompts of `set`.
 fn prompts(comparison: &Comparison, set: &EvalSet) -> Result<Vec<Prompt>> {
     let mut prompts = Vec::new();
     for index in 0..set.len().min(comparison.guard.prompts) {
-        let sample = set.sample(index).map_err(|error| Error::Request(error.to_string()))?;
+        let sample = set.sample(index)?;
         let missing = || Error::Request(format!("{}: sample {index} has no prompt", set.name));
         let text = sample.captions.into_iter().next().ok_or_else(missing)?;
         prompts.push(Prompt { index, text });
@@ -152,13 +149,13 @@ fn prompts(comparison: &Comparison, set: &EvalSet) -> Result<Vec<Prompt>> {
 }
 
 impl Maker<'_> {
-    /// The images of `prompts`, with the pipeline's weights as they are now. `each` sees the samples of each
-    /// batch with their prompts.
+    /// The images of `prompts`, with the pipeline's weights as they are now. `each` gets the samples of each
+    /// batch with their requests.
     pub fn make(
         &self,
         prompts: &[&Prompt],
         work: &str,
-        each: &mut dyn FnMut(&[&str], &Tensor) -> Result<()>,
+        each: &mut dyn FnMut(&[ImageRequest], &Tensor) -> Result<()>,
     ) -> Result<Vec<Made>> {
         let images = self.comparison.guard.images;
         let mut made: Vec<Made> = Vec::with_capacity(prompts.len());
@@ -175,21 +172,18 @@ impl Maker<'_> {
                 .collect();
             let texts: Vec<&str> = requests.iter().map(|request| request.prompt.as_str()).collect();
             let sample = self.pipeline.sample(&requests, None, &self.options(), &mut |_| Ok(()))?.copy();
-            let pictures = self.pipeline.pictures(&sample, &GenerateOptions::default())?;
-            let pictures: Vec<RgbImage> = pictures.into_iter().map(|made| made.picture).collect();
-            let reward = self.held.rewards()?.score_parts(&pictures, &texts)?.total;
-            let guards = match &self.held.guards {
-                Some(guards) => guards.score_parts(&pictures, &texts)?.parts,
-                None => Vec::new(),
-            };
-            each(&texts, &sample)?;
+            let pictures = pictures(self.pipeline, &sample)?;
+            let mut scores = vec![self.baseline.rewards()?.score_parts(&pictures, &texts)?.total];
+            if let Some(guards) = &self.baseline.guards {
+                scores.extend(guards.score_parts(&pictures, &texts)?.parts);
+            }
+            each(&requests, &sample)?;
             for (place, prompt) in chunk.iter().enumerate() {
                 let range = place * images..(place + 1) * images;
                 let pictures = pictures[range.clone()].to_vec();
                 let scores = PromptScores {
                     index: prompt.index,
-                    reward: reward[range.clone()].to_vec(),
-                    guards: guards.iter().map(|scores| scores[range.clone()].to_vec()).collect(),
+                    scores: scores.iter().map(|scores| scores[range.clone()].to_vec()).collect(),
                     diversity: diversity(&pictures),
                 };
                 made.push(Made { index: prompt.index, pictures, scores });
@@ -236,18 +230,9 @@ fn mean_diversity(all: &[PromptScores]) -> Option<f64> {
     each.filter(|each| !each.is_empty()).map(|each| each.iter().sum::<f64>() / each.len() as f64)
 }
 
-impl Spread {
-    fn of(values: &[f64]) -> Self {
-        let count = values.len().max(1) as f64;
-        let mean = values.iter().sum::<f64>() / count;
-        let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count;
-        Self { mean, std: variance.sqrt() }
-    }
-}
-
 /// Mean, deviation and quantiles: never the largest, which says nothing of a policy.
 fn row(name: &str, mut values: Vec<f64>) -> Vec<Cell> {
-    let Spread { mean, std } = Spread::of(&values);
+    let Moments { mean, std } = Moments::of(values.iter().copied());
     values.sort_unstable_by(f64::total_cmp);
     let quantile = |share: f64| match values.len() {
         0 => Cell::Missing,

@@ -1,6 +1,7 @@
 //! What is watched beside the reward, and when a run stops.
 
 use crate::RewardConfig;
+use crate::moments::Moments;
 use mm_core::config::{ConfigError, ConfigFile};
 use mm_train::Evaluation;
 use serde::{Deserialize, Serialize};
@@ -97,18 +98,11 @@ impl GuardConfig {
     }
 }
 
-/// Mean and standard deviation.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Spread {
-    pub mean: f64,
-    pub std: f64,
-}
-
 /// A reward that is not trained on, of the images before and after.
 pub(crate) struct GuardReward {
     pub name: String,
-    pub before: Spread,
-    pub after: Spread,
+    pub before: Moments,
+    pub after: Moments,
 }
 
 /// What guards compare.
@@ -150,7 +144,7 @@ mod tests {
     use mm_train::Metric;
 
     fn numbers(after: f64, diversity: f64, norm_ratio: f64) -> GuardNumbers {
-        let spread = |mean| Spread { mean, std: 0.4 };
+        let spread = |mean| Moments { mean, std: 0.4 };
         let reward = GuardReward { name: "scene".into(), before: spread(0.5), after: spread(after) };
         GuardNumbers { rewards: vec![reward], diversity: Some([0.2, diversity]), norm_ratio, kl: 0.0 }
     }

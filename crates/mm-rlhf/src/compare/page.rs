@@ -7,7 +7,7 @@ use mm_image::RgbImage;
 use mm_train::{Figure, Section, SectionRow};
 
 /// Prompts whose images are shown.
-const SHOWN: usize = 16;
+pub(super) const SHOWN: usize = 16;
 
 /// Prompts of the sweep, and the shares of the way from the initial weights to the trained ones, and beyond.
 const SWEPT: usize = 6;
@@ -28,7 +28,7 @@ pub(super) fn sections(
     let row = |(before, after): (&Made, &Made)| {
         let each = [("before", before), ("after", after)].into_iter();
         let figures = each.flat_map(|(name, made)| {
-            let scored = made.pictures.iter().zip(&made.scores.reward);
+            let scored = made.pictures.iter().zip(made.scores.reward());
             scored.map(move |(picture, reward)| figure(picture, format!("{name}: {reward:.2}")))
         });
         SectionRow { label: text(before.index).to_owned(), note: String::new(), figures: figures.collect() }
@@ -50,9 +50,10 @@ pub(super) fn sections(
         .map(|prompt| SectionRow { label: prompt.text.clone(), ..SectionRow::default() })
         .collect();
     for scale in SCALES {
-        let made = maker.held.reference.scaled(scale, || maker.make(&swept, "sweep", &mut |_, _| Ok(())))?;
+        let made =
+            maker.baseline.reference.scaled(scale, || maker.make(&swept, "sweep", &mut |_, _| Ok(())))?;
         for (row, made) in rows.iter_mut().zip(&made) {
-            let picture = made.pictures.first().zip(made.scores.reward.first());
+            let picture = made.pictures.first().zip(made.scores.reward().first());
             let shown = |(picture, reward)| figure(picture, format!("{scale}: {reward:.2}"));
             row.figures.extend(picture.map(shown));
         }

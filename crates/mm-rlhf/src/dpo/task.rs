@@ -44,7 +44,7 @@ impl DpoTask {
     }
 
     fn run_backward(&self, batch: &DpoBatch, micro_batch: &MicroBatch) -> Result<Loss> {
-        let reference = &self.model.held_by_run().reference;
+        let reference = &self.model.baseline_of_run().reference;
         let initial = reference.in_place(|| tch::no_grad(|| micro_batch.forward(|| self.errors(batch))))?;
         let [winner, loser] = micro_batch.forward(|| self.errors(batch))?;
         let [reference_winner, reference_loser] = initial;
@@ -137,9 +137,8 @@ impl Task for DpoTask {
         Ok(collate(&self.model, &self.levels, items)?)
     }
 
-    fn loss(&self, batch: &DpoBatch) -> mm_train::Result<Loss> {
-        let [winner, loser] = self.errors(batch)?;
-        Ok(Loss { total: (winner - loser).mean(Kind::Float), parts: Vec::new() })
+    fn loss(&self, _: &DpoBatch) -> mm_train::Result<Loss> {
+        unreachable!("`backward` computes the errors of the initial model under an autocast of their own")
     }
 
     fn backward(&self, batch: &DpoBatch, micro_batch: &MicroBatch) -> mm_train::Result<Loss> {
@@ -203,7 +202,7 @@ fn evaluate_pairs(
     context: &EvalContext,
 ) -> Result<Evaluation> {
     let comparison = config.comparison();
-    let held = model.held(&comparison)?;
+    let baseline = model.baseline(&comparison)?;
     // A set of prompts has no pairs to measure.
     if set.sample(0).is_ok_and(|sample| sample.images.len() != 2) {
         return evaluate(model, &comparison, set, context);
@@ -214,7 +213,7 @@ fn evaluate_pairs(
     let read = set.for_each_batch(context, preprocess, |items, _| {
         let batch = collate(model, &levels, items)?;
         let both = || tch::no_grad(|| errors(model, &batch));
-        let ([winner, loser], [first, second]) = (both()?, held.reference.in_place(both)?);
+        let ([winner, loser], [first, second]) = (both()?, baseline.reference.in_place(both)?);
         let beta = config.dpo.halved_beta();
         let (_, accuracy) = diffusion_dpo_loss(&winner, &loser, &first, &second, beta);
         own.extend(Vec::<f64>::try_from(accuracy.to_kind(Kind::Double)).map_err(Error::from)?);

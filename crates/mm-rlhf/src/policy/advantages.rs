@@ -1,5 +1,6 @@
 //! Advantages: rewards relative to those of other images of the same prompt.
 
+use crate::moments::Moments;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -27,28 +28,6 @@ pub struct Advantages {
     pub groups: usize,
     /// The number of groups with equal rewards, which nothing can be learnt from.
     pub groups_without_variance: usize,
-}
-
-/// The mean and the standard deviation of a population, as of numpy.
-#[derive(Clone, Copy)]
-struct Moments {
-    mean: f64,
-    std: f64,
-}
-
-impl Moments {
-    /// The moments of `values`. Equal ones have exactly their value and 0: the rounding of a mean, divided by
-    /// a small epsilon, would pass for an advantage.
-    fn of(values: impl ExactSizeIterator<Item = f64> + Clone) -> Self {
-        let count = values.len() as f64;
-        let first = values.clone().next().unwrap_or(0.0);
-        if values.clone().all(|value| value == first) {
-            return Self { mean: first, std: 0.0 };
-        }
-        let mean = values.clone().sum::<f64>() / count;
-        let variance = values.map(|value| (value - mean).powi(2)).sum::<f64>() / count;
-        Self { mean, std: variance.sqrt() }
-    }
 }
 
 impl Advantages {

@@ -54,7 +54,7 @@ use tch::{Kind, Tensor};
 
 pub use advantages::{AdvantageScale, Advantages, PromptStatistics, group_advantages};
 pub use objectives::{diffusion_dpo_loss, nft_decay, nft_loss, optimality, rwr_weights};
-pub(crate) use sampler::{deterministic_step, predict, transition_of};
+pub(crate) use sampler::{deterministic_step, per_sample, pictures, predict, transition_of};
 pub use transition::{Levels, StepDistribution, Transition};
 
 /// The mean over the elements of each image: `[N, C, h, w]` to `[N]`, f32.

@@ -2,7 +2,8 @@
 
 use super::{Levels, Transition};
 use crate::{Error, Result};
-use mm_diffusion::{DiffusionPipeline, PolicyConditions, SamplerCall};
+use mm_diffusion::{DiffusionPipeline, GenerateOptions, PolicyConditions, SamplerCall};
+use mm_image::RgbImage;
 use tch::{Kind, Tensor};
 
 /// The noise of steps: that of the config, `rl.policy_gradient.noise`, or the one of the paper for the
@@ -33,8 +34,8 @@ pub(crate) fn predict(
     call: SamplerCall,
     conditions: &PolicyConditions,
 ) -> Result<Tensor> {
-    let all = |value: f64| Tensor::full([sample.size()[0]], value, (Kind::Float, sample.device()));
-    Ok(pipeline.policy_prediction(sample, (&all(call.timestep), &all(call.now)), conditions)?)
+    let at = (&per_sample(sample, call.timestep), &per_sample(sample, call.now));
+    Ok(pipeline.policy_prediction(sample, at, conditions)?)
 }
 
 /// The step of the sampler without noise: Euler's of a flow, DDIM's of a diffusion process.
@@ -48,4 +49,15 @@ pub(crate) fn deterministic_step(
         true => sample + prediction * (next - now),
         false => Transition::Ddim { eta: 0.0 }.step(sample, prediction, Levels { now, next }).mean,
     }
+}
+
+/// `value` for each of `samples`, `[N]`, f32.
+pub(crate) fn per_sample(samples: &Tensor, value: f64) -> Tensor {
+    Tensor::full([samples.size()[0]], value, (Kind::Float, samples.device()))
+}
+
+/// The pictures of `samples` `[N, C, h, w]`.
+pub(crate) fn pictures(pipeline: &DiffusionPipeline, samples: &Tensor) -> Result<Vec<RgbImage>> {
+    let generated = pipeline.pictures(samples, &GenerateOptions::default())?;
+    Ok(generated.into_iter().map(|generated| generated.picture).collect())
 }

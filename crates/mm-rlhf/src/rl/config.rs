@@ -99,17 +99,17 @@ pub struct RlConfig {
     #[serde(default = "default_advantage_clip")]
     pub advantage_clip: f64,
     /// Of `ddpo` and `grpo`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy_gradient: Option<PolicyGradientConfig>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub policy_gradient: PolicyGradientConfig,
     /// Of `nft`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nft: Option<NftConfig>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub nft: NftConfig,
     /// Of `rwr`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rwr: Option<RwrConfig>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rwr: RwrConfig,
     /// Of `draft`, `refl` and `alignprop`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reward_gradient: Option<RewardGradientConfig>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reward_gradient: RewardGradientConfig,
 }
 
 /// `[rl.policy_gradient]`.
@@ -189,6 +189,11 @@ impl Default for RwrConfig {
     }
 }
 
+/// Whether a table has its default values: it is then not written into the run's config, where the table of
+/// another method would be refused.
+fn is_default<T: Default + PartialEq>(table: &T) -> bool {
+    *table == T::default()
+}
 fn default_prompts() -> usize {
     16
 }
@@ -228,13 +233,13 @@ impl RlConfig {
 
     fn validate(&self, file: &ConfigFile, batch_size: usize) -> Result<(), ConfigError> {
         let method = self.method;
-        for (key, is_written, fits) in [
-            ("rl.policy_gradient", self.policy_gradient.is_some(), method.is_policy_gradient()),
-            ("rl.nft", self.nft.is_some(), method == RlMethod::Nft),
-            ("rl.rwr", self.rwr.is_some(), method == RlMethod::Rwr),
-            ("rl.reward_gradient", self.reward_gradient.is_some(), method.is_reward_gradient()),
+        for (key, fits) in [
+            ("rl.policy_gradient", method.is_policy_gradient()),
+            ("rl.nft", method == RlMethod::Nft),
+            ("rl.rwr", method == RlMethod::Rwr),
+            ("rl.reward_gradient", method.is_reward_gradient()),
         ] {
-            file.check(!is_written || fits, key, "is of another method than `rl.method`")?;
+            file.check(fits || file.get(key).is_none(), key, "is of another method than `rl.method`")?;
         }
         file.check(self.steps > 0, "rl.steps", "must be at least 1")?;
         let guidance = self.guidance_scale;
@@ -242,8 +247,7 @@ impl RlConfig {
         file.check(self.kl_coefficient >= 0.0, "rl.kl_coefficient", "must be at least 0")?;
         file.check(self.advantage_clip > 0.0, "rl.advantage_clip", "must be above 0")?;
         if method.is_reward_gradient() {
-            let gradient = self.reward_gradient.clone().unwrap_or_default();
-            return gradient.validate(file, method, self.steps);
+            return self.reward_gradient.validate(file, method, self.steps);
         }
         file.check(self.prompts > 0, "rl.prompts", "must be at least 1")?;
         file.check(self.epochs > 0, "rl.epochs", "must be at least 1")?;
@@ -266,7 +270,7 @@ impl RlConfig {
     }
 
     fn validate_method(&self, file: &ConfigFile) -> Result<(), ConfigError> {
-        let gradient = self.policy_gradient.clone().unwrap_or_default();
+        let gradient = &self.policy_gradient;
         file.check(gradient.clip > 0.0, "rl.policy_gradient.clip", "must be above 0")?;
         let share = gradient.trained_share;
         let from_0 = format!("must be above 0 and at most 1, is {share}");
@@ -287,12 +291,12 @@ impl RlConfig {
             "rl.policy_gradient.statistics",
             "must be [most, least >= 2]",
         )?;
-        let nft = self.nft.clone().unwrap_or_default();
+        let nft = &self.nft;
         file.check(nft.beta > 0.0, "rl.nft.beta", "must be above 0")?;
         file.check(nft.timesteps > 0, "rl.nft.timesteps", "must be at least 1")?;
         file.check((0.0..1.0).contains(&nft.decay_max), "rl.nft.decay_max", "must be from 0 to below 1")?;
         file.check(nft.decay_rate >= 0.0, "rl.nft.decay_rate", "must be at least 0")?;
-        let rwr = self.rwr.clone().unwrap_or_default();
+        let rwr = &self.rwr;
         file.check(rwr.temperature > 0.0, "rl.rwr.temperature", "must be above 0")?;
         file.check(rwr.timesteps > 0, "rl.rwr.timesteps", "must be at least 1")
     }

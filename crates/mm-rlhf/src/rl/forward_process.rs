@@ -1,6 +1,6 @@
 //! Learning from the images of a roll-out alone, noised anew: DiffusionNFT, and reward-weighted regression.
 
-use super::config::{NftConfig, RlConfig, RlMethod};
+use super::config::{RlConfig, RlMethod};
 use super::rollout::Samples;
 use crate::Result;
 use crate::policy::nft_loss;
@@ -38,8 +38,8 @@ impl ForwardProcess<'_> {
     pub fn backward(&self, samples: &Samples, pass: u64, micro_batch: &MicroBatch) -> Result<Loss> {
         let calls = self.pipeline.sampler_calls(self.config.steps)?;
         let timesteps = match self.config.method {
-            RlMethod::Nft => self.config.nft.clone().unwrap_or_default().timesteps,
-            _ => self.config.rwr.clone().unwrap_or_default().timesteps,
+            RlMethod::Nft => self.config.nft.timesteps,
+            _ => self.config.rwr.timesteps,
         };
         let prompts: Vec<&str> = samples.prompts.iter().map(String::as_str).collect();
         let share = 1.0 / timesteps as f64;
@@ -79,7 +79,7 @@ impl ForwardProcess<'_> {
     /// DiffusionNFT's loss of each image, `[N]`: the factor is the largest advantage, as in its code. Images
     /// without an advantage have none.
     fn nft(&self, samples: &Samples, noised: &Noised, prediction: &Tensor, old: &Tensor) -> Tensor {
-        let NftConfig { beta, .. } = self.config.nft.clone().unwrap_or_default();
+        let beta = self.config.nft.beta;
         let device = self.pipeline.device();
         let optimality = on_device(samples.weights.iter().map(|&weight| weight as f32), device);
         let kept = on_device(samples.is_kept.iter().map(|&is_kept| f32::from(is_kept)), device);

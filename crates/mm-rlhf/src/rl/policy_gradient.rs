@@ -35,7 +35,7 @@ const ROUNDING: f64 = 1e-5;
 
 impl StepPlan {
     pub fn new(config: &RlConfig, pipeline: &DiffusionPipeline, seed: u64, number: u64) -> Result<Self> {
-        let gradient = config.policy_gradient.clone().unwrap_or_default();
+        let gradient = &config.policy_gradient;
         let calls = pipeline.sampler_calls(config.steps)?;
         let transition = transition_of(gradient.noise, pipeline)?;
         // The last step of a flow ends without noise: it has no density.
@@ -120,7 +120,7 @@ impl PolicyGradient<'_> {
     /// The policy is said to be the one that made the samples, and a ratio is not 1; or libtorch refuses an
     /// operation.
     pub fn backward(&self, samples: &Samples, is_on_policy: bool, micro_batch: &MicroBatch) -> Result<Loss> {
-        let gradient = self.config.policy_gradient.clone().unwrap_or_default();
+        let gradient = &self.config.policy_gradient;
         let transition = transition_of(gradient.noise, self.pipeline)?;
         let device = self.pipeline.device();
         let advantages: Vec<f32> = samples.weights.iter().map(|&advantage| advantage as f32).collect();
@@ -204,10 +204,10 @@ mod tests {
             kl_coefficient: 0.0,
             advantage_scale: Default::default(),
             advantage_clip: 5.0,
-            policy_gradient: Some(gradient),
-            nft: None,
-            rwr: None,
-            reward_gradient: None,
+            policy_gradient: gradient,
+            nft: Default::default(),
+            rwr: Default::default(),
+            reward_gradient: Default::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::config::{RlConfig, RlMethod};
 use super::item::PromptItem;
-use crate::policy::{deterministic_step, predict};
+use crate::policy::{deterministic_step, per_sample, predict};
 use crate::{DifferentiableReward, Result, RewardSum};
 use mm_core::config::{ConfigError, ConfigFile};
 use mm_core::{seed, upload};
@@ -72,11 +72,6 @@ impl RewardGradientConfig {
     }
 }
 
-/// The level of `call` for each of `samples`, `[N]`.
-fn level_of(samples: &Tensor, call: SamplerCall) -> Tensor {
-    Tensor::full([samples.size()[0]], call.now, (Kind::Float, samples.device()))
-}
-
 /// What a loss by the reward's gradient is computed with.
 pub(super) struct RewardGradient<'a> {
     pub pipeline: &'a DiffusionPipeline,
@@ -99,8 +94,7 @@ impl RewardGradient<'_> {
     /// # Errors
     /// A prompt cannot be read or rated, or a score is not finite.
     pub fn backward(&self, prompts: &[PromptItem], micro_batch: &MicroBatch) -> Result<Loss> {
-        let gradient = self.config.reward_gradient.clone().unwrap_or_default();
-        let (total, reward) = micro_batch.forward(|| self.loss(prompts, &gradient))?;
+        let (total, reward) = micro_batch.forward(|| self.loss(prompts, &self.config.reward_gradient))?;
         micro_batch.sync_gradients_on_next_backward();
         micro_batch.backward(&(&total * micro_batch.loss_scale))?;
         Ok(Loss { total: total.detach(), parts: vec![("reward", reward)] })
@@ -139,7 +133,7 @@ impl RewardGradient<'_> {
         for _ in 0..gradient.renoisings {
             let clean = samples[0].detach();
             let drawn = upload(&noise.draw(&shape)?, device);
-            let noised = self.pipeline.policy_noised(&clean, &drawn, &level_of(&clean, last));
+            let noised = self.pipeline.policy_noised(&clean, &drawn, &per_sample(&clean, last.now));
             samples.push(self.estimate(&noised, last, &with)?);
         }
         let mut scores = Vec::with_capacity(samples.len());
@@ -159,7 +153,7 @@ impl RewardGradient<'_> {
     /// The noise-free sample that the prediction at `call` means.
     fn estimate(&self, sample: &Tensor, call: SamplerCall, conditions: &PolicyConditions) -> Result<Tensor> {
         let prediction = predict(self.pipeline, sample, call, conditions)?;
-        Ok(self.pipeline.policy_estimate(sample, &prediction, &level_of(sample, call)))
+        Ok(self.pipeline.policy_estimate(sample, &prediction, &per_sample(sample, call.now)))
     }
 
     /// The steps of a batch of `prompts`, whose first seed decides what is drawn.

@@ -3,7 +3,8 @@
 use super::config::{RlConfig, RlMethod};
 use super::item::{PromptItem, RlBatch};
 use super::policy_gradient::{StepPlan, TrainedStep, sample_trajectory};
-use crate::policy::{Advantages, PromptStatistics, group_advantages, optimality, rwr_weights};
+use crate::moments::Moments;
+use crate::policy::{Advantages, PromptStatistics, group_advantages, optimality, pictures, rwr_weights};
 use crate::{Result, RewardSum};
 use mm_core::seed;
 use mm_diffusion::{DiffusionPipeline, GenerateOptions, ImageRequest};
@@ -78,8 +79,7 @@ impl RolloutMaker<'_> {
         let mut rated: Vec<(usize, f32)> = Vec::new();
         let result: Result<()> = shuffled.chunks(self.micro_batch).try_for_each(|batch| {
             let samples = self.samples(prompts, &batch[first..first + own], &plan)?;
-            let pictures = self.pipeline.pictures(&samples.clean, &GenerateOptions::default())?;
-            let pictures: Vec<_> = pictures.into_iter().map(|made| made.picture).collect();
+            let pictures = pictures(self.pipeline, &samples.clean)?;
             let texts: Vec<&str> = samples.prompts.iter().map(String::as_str).collect();
             let scores = self.rewards.score_parts(&pictures, &texts)?.total;
             rated.extend(samples.indices.iter().copied().zip(scores));
@@ -94,16 +94,12 @@ impl RolloutMaker<'_> {
         let summary = RolloutSummary::of(&rewards, &advantages);
         let weights = match self.config.method {
             RlMethod::Nft => optimality(&advantages.values, self.config.advantage_clip),
-            RlMethod::Rwr => {
-                let rwr = self.config.rwr.clone().unwrap_or_default();
-                rwr_weights(&rewards, rwr.temperature)
-            }
+            RlMethod::Rwr => rwr_weights(&rewards, self.config.rwr.temperature),
             _ => advantages.values.clone(),
         };
-        let keeps_all = self.config.method == RlMethod::Rwr;
         for samples in &mut made {
             samples.weights = samples.indices.iter().map(|&index| weights[index]).collect();
-            let has_advantage = |&index: &usize| keeps_all || advantages.values[index] != 0.0;
+            let has_advantage = |&index: &usize| advantages.values[index] != 0.0;
             samples.is_kept = samples.indices.iter().map(has_advantage).collect();
         }
         let batches: Vec<Rc<Samples>> = made.into_iter().map(Rc::new).collect();
@@ -128,7 +124,7 @@ impl RolloutMaker<'_> {
             |index: &usize| seed::derive(of(index).seed, "image", (index % self.config.group) as u64);
         let seeds: Vec<u64> = indices.iter().map(image_seed).collect();
         let (clean, steps) = if self.config.method.is_policy_gradient() {
-            let has_same = self.config.policy_gradient.as_ref().is_some_and(|config| config.same_noise);
+            let has_same = self.config.policy_gradient.same_noise;
             let start_seed = |(index, &seed): (&usize, &u64)| if has_same { of(index).seed } else { seed };
             let starts: Vec<u64> = indices.iter().zip(&seeds).map(start_seed).collect();
             sample_trajectory(self.pipeline, plan, &texts, (&starts, &seeds))?
@@ -189,12 +185,10 @@ impl Rollout {
 
 impl RolloutSummary {
     fn of(rewards: &[f64], advantages: &Advantages) -> Self {
-        let count = rewards.len().max(1) as f64;
-        let mean = rewards.iter().sum::<f64>() / count;
-        let variance = rewards.iter().map(|reward| (reward - mean).powi(2)).sum::<f64>() / count;
+        let Moments { mean, std } = Moments::of(rewards.iter().copied());
         Self {
             reward: mean,
-            reward_std: variance.sqrt(),
+            reward_std: std,
             groups_without_variance: advantages.groups_without_variance as f64
                 / advantages.groups.max(1) as f64,
         }

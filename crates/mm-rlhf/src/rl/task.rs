@@ -52,7 +52,7 @@ impl RlTask {
         mm_core::seed::set(config.run.seed, "init", 0);
         let model = AlignedModel::new(&config.comparison(), config.lora.as_ref(), context)?;
         if config.rl.method.is_reward_gradient() {
-            model.held_by_run().rewards()?.check_differentiable()?;
+            model.baseline_of_run().rewards()?.check_differentiable()?;
         }
         check_ranks(config, context.group)?;
         if config.rl.method.is_policy_gradient() {
@@ -78,10 +78,9 @@ impl RlTask {
         prompts.sort_unstable();
         let RlRunConfig { rl, train, run, .. } = &self.config;
         let (number, device) = (self.state.rollouts, self.model.policy.pipeline.device());
-        self.state.rollouts += 1;
         let maker = RolloutMaker {
             pipeline: &self.model.policy.pipeline,
-            rewards: self.model.held_by_run().rewards()?,
+            rewards: self.model.baseline_of_run().rewards()?,
             config: rl,
             group: &self.group,
             seed: run.seed,
@@ -97,12 +96,14 @@ impl RlTask {
         if number == 0 {
             check_first(&rollout.summary, &self.group)?;
         }
+        // Not before: a checkpoint of a failed roll-out makes the same one again.
+        self.state.rollouts += 1;
         Ok(rollout)
     }
 
     /// The initial weights, where the distance from them counts.
     fn reference(&self) -> Option<&WeightCopy> {
-        (self.config.rl.kl_coefficient > 0.0).then(|| &self.model.held_by_run().reference)
+        (self.config.rl.kl_coefficient > 0.0).then(|| &self.model.baseline_of_run().reference)
     }
 
     fn run_backward(&self, batch: &RlBatch, micro_batch: &MicroBatch) -> Result<Loss> {
@@ -110,7 +111,7 @@ impl RlTask {
         let reference = self.reference();
         match batch {
             RlBatch::Prompts(prompts) => {
-                let rewards = self.model.held_by_run().rewards()?;
+                let rewards = self.model.baseline_of_run().rewards()?;
                 RewardGradient { pipeline, config, rewards }.backward(prompts, micro_batch)
             }
             RlBatch::Rollout { samples, pass, is_on_policy, summary } => {
@@ -144,7 +145,7 @@ impl RlTask {
 impl RlState {
     fn new(config: &RlRunConfig) -> Self {
         let statistics = (config.rl.method == RlMethod::Ddpo).then(|| {
-            let [kept, least] = config.rl.policy_gradient.clone().unwrap_or_default().statistics;
+            let [kept, least] = config.rl.policy_gradient.statistics;
             PromptStatistics::new(kept, least)
         });
         Self { rollouts: 0, statistics, guard: GuardState::default() }
@@ -244,7 +245,7 @@ impl Task for RlTask {
         }
         self.rollout = None;
         if let Some(old) = &mut self.old {
-            let nft = self.config.rl.nft.clone().unwrap_or_default();
+            let nft = &self.config.rl.nft;
             let decay = nft_decay(self.state.rollouts, nft.decay_rate, nft.decay_max);
             old.move_toward_variables(1.0 - decay);
         }

@@ -129,6 +129,10 @@ fn two_processes_train_as_one() {
         ["one", "two"].into_iter().for_each(|name| train(name, 2));
         assert_same_losses(&run("one"), &run("two"));
         assert_same_weights(&run("one"), &run("two"));
+        // The noise that drift is measured with is an image's own, whichever process and batch it is in.
+        let drift = |name: &str| logged(&run(name), "eval")[0]["held_out/kl"].as_f64().unwrap();
+        let (one, two) = (drift("one"), drift("two"));
+        assert!(one > 0.0 && (one - two).abs() < 1e-2 * one, "{method}: {one} {two}");
         ["more-one", "more-two"].into_iter().for_each(|name| train(name, 6));
         let rewards = |name: &str| {
             let steps = logged(&run(name), "train");
