@@ -4,12 +4,11 @@ use crate::{inspect_diffusion, inspect_image, output, table};
 use anyhow::{Context, Result};
 use mm_caption::{CaptionerFolder, Description, SpecialTokens};
 use mm_clip::{Architecture, ClipConfig, ModelFolder};
-use mm_core::checkpoint::{TensorInfo, Weights};
+use mm_core::checkpoint::{TensorInfo, Weights, hex};
 use mm_text::{TextClean, Tokenizer};
 use mm_vqa::{VqaFolder, VqaParts};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::path::Path;
 
 /// Describe a model: architecture, sizes, weights, preprocessing, checksums; a LoRA file; or how an image was
@@ -173,10 +172,7 @@ impl FileFacts {
         let mut hasher = Sha256::new();
         let read = |hasher: &mut Sha256| std::io::copy(&mut std::fs::File::open(path)?, hasher);
         let bytes = read(&mut hasher).with_context(|| format!("cannot read {}", path.display()))?;
-        let sha256 = hasher.finalize().iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        });
+        let sha256 = hex(&hasher.finalize());
         Ok(Self { name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(), bytes, sha256 })
     }
 

@@ -5,6 +5,7 @@
 //! or misshapen tensors are an error that names the first three.
 
 mod build;
+mod digest;
 mod files;
 mod finite;
 mod int8;
@@ -15,6 +16,7 @@ mod weights;
 mod write;
 
 pub use build::variable_shapes;
+pub use digest::{folder_digest, hex};
 pub use files::refuse_lfs_pointer;
 pub(crate) use files::{ShardIndex, file_names};
 pub use int8::quantise;

@@ -1,12 +1,12 @@
 //! What a cache was made with.
 
 use crate::{Error, Result};
+use mm_core::checkpoint::{folder_digest, hex};
 use mm_core::{read_json, write_json};
 use mm_data::Dataset;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The file of a cache that says what it was made with.
@@ -32,7 +32,7 @@ impl Fingerprint {
     ) -> Result<Self> {
         let mut all: BTreeMap<String, String> = BTreeMap::new();
         for (part, folder) in parts.iter().filter(|(_, folder)| folder.is_dir()) {
-            all.insert((*part).to_owned(), hash_of(folder)?);
+            all.insert((*part).to_owned(), folder_digest(folder)?);
         }
         all.insert("format".to_owned(), FORMAT.to_owned());
         all.insert("data".to_owned(), format!("{} ({} samples)", dataset.name(), dataset.len()));
@@ -43,7 +43,7 @@ impl Fingerprint {
     /// One text for all of it, which each shard carries.
     pub(super) fn digest(&self) -> String {
         let text: Vec<String> = self.0.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-        hex(Sha256::digest(text.join("\n")))
+        hex(&Sha256::digest(text.join("\n")))
     }
 
     /// Writes the file of a new cache in `folder`.
@@ -83,31 +83,4 @@ impl Fingerprint {
             )),
         }
     }
-}
-
-/// A hash of the configs, vocabularies and weights in `folder`, with their names.
-fn hash_of(folder: &Path) -> Result<String> {
-    let io = |path: &Path, source| Error::from(mm_core::Error::io("read", path, source));
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|error| io(folder, error))? {
-        let path = entry.map_err(|error| io(folder, error))?.path();
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-        if path.is_file() && ["json", "txt", "model", "safetensors"].contains(&extension) {
-            files.push(path);
-        }
-    }
-    files.sort();
-    let mut hash = Sha256::new();
-    for path in files {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        hash.update(name.as_bytes());
-        let mut file = File::open(&path).map_err(|error| io(&path, error))?;
-        let length = io::copy(&mut file, &mut hash).map_err(|error| io(&path, error))?;
-        hash.update(length.to_le_bytes());
-    }
-    Ok(hex(hash.finalize()))
-}
-
-fn hex(bytes: impl AsRef<[u8]>) -> String {
-    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
