@@ -9,6 +9,7 @@ use mm_diffusion::{DiffusionPipeline, PipelineOptions};
 use mm_image::RgbImage;
 use mm_vqa::VqaPipeline;
 use std::path::Path;
+use tch::Device;
 
 /// The model, and how it is opened.
 #[derive(Args)]
@@ -88,13 +89,24 @@ impl ModelArgs {
         named(&self.model, ImageEmbedder::open(&self.model, &self.options()))
     }
 
+    /// As [`ModelArgs::open_image`], on `device`.
+    pub fn open_image_on(&self, device: Device) -> Result<ImageEmbedder> {
+        let options = OpenOptions { device: DeviceConfig::from(device), ..self.options() };
+        named(&self.model, ImageEmbedder::open(&self.model, &options))
+    }
+
+    /// The device, as it is named.
+    pub fn device(&self) -> DeviceConfig {
+        DeviceConfig(self.device.clone())
+    }
+
     /// Opens the text side of a model.
     pub fn open_text(&self) -> Result<TextEmbedder> {
         named(&self.model, TextEmbedder::open(&self.model, &self.options()))
     }
 
     fn options(&self) -> OpenOptions {
-        let device = DeviceConfig(self.device.clone());
+        let device = self.device();
         OpenOptions { device, precision: self.precision.into(), resolution: self.resolution }
     }
 }

@@ -1,9 +1,11 @@
 //! `mm train` and `mm eval` as one of several processes.
 
 use anyhow::Result;
+use mm_core::DeviceConfig;
 use mm_dist::{Launch, ProcessGroup};
 use mm_train::{RunConfig, changed_keys};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use std::time::Duration;
 use tch::Device;
 
 /// The exit code of a process that ended only because another one did, so that a launcher knows whose error
@@ -12,10 +14,15 @@ pub const LOST: u8 = 75;
 
 /// Joins the process group and checks that all ranks have the same `resolved` configuration.
 pub fn join(run: &RunConfig, resolved: &str) -> Result<(ProcessGroup, Device)> {
+    join_on(&run.device, run.timeout(), resolved)
+}
+
+/// As [`join`], without the configuration of a run: `timeout` bounds the rendezvous and every collective.
+pub fn join_on(device: &DeviceConfig, timeout: Duration, resolved: &str) -> Result<(ProcessGroup, Device)> {
     follow_launcher();
     let launch = Launch::from_env()?;
-    let device = run.device.resolve_for(launch.local_rank)?;
-    let group = ProcessGroup::join(&launch, device, run.timeout())?;
+    let device = device.resolve_for(launch.local_rank)?;
+    let group = ProcessGroup::join(&launch, device, timeout)?;
     group.assert_same_on_all_ranks("configuration", resolved, |main, own| {
         changed_keys(main, own).join(" and ")
     })?;

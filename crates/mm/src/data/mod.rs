@@ -7,6 +7,7 @@ mod show;
 mod stats;
 
 use anyhow::Result;
+pub use set::inline;
 
 /// Pack a data set as shards, count what is in it, compare it with another, look at it.
 #[derive(clap::Args)]

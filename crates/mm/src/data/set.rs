@@ -10,7 +10,8 @@ use std::path::PathBuf;
 /// The data set.
 #[derive(clap::Args)]
 pub struct SetArgs {
-    /// The data set as a config has it, `kind = "coco", path = "captions.json"`, or its kind alone, `emoji`.
+    /// The data set as a config has it, `kind = "coco", path = "captions.json"`, its kind alone, `emoji`, or a
+    /// folder of images with a slash in its name, `photos/`.
     #[arg(long, value_name = "TOML", required_unless_present = "config", conflicts_with = "config")]
     data: Option<String>,
     /// The config of a run, whose data set is taken.
@@ -69,13 +70,16 @@ impl SetArgs {
     }
 }
 
-/// A data set on the command line, of `option`: a table's inside, a whole inline table, or a kind.
+/// A data set on the command line, of `option`: a table's inside, a whole inline table, a kind, or a folder of
+/// images, which has a slash in its name.
 pub fn inline(option: &str, data: &str) -> Result<DatasetConfig> {
     let data = data.trim();
+    let is_folder = data.contains('/') && !data.contains('=');
     let is_kind =
         !data.is_empty() && data.chars().all(|character| character.is_alphanumeric() || character == '_');
     let text = match data {
         kind if is_kind => format!("data = {{ kind = {kind:?} }}"),
+        folder if is_folder => format!("data = {{ kind = 'folder', path = {folder:?} }}"),
         table if table.starts_with('{') => format!("data = {table}"),
         inside => format!("data = {{ {inside} }}"),
     };
@@ -91,10 +95,11 @@ mod tests {
     }
 
     #[test]
-    fn a_data_set_is_a_kind_a_table_or_its_inside() {
+    fn a_data_set_is_a_kind_a_folder_a_table_or_its_inside() {
         let whole = inline("{ kind = 'emoji', split = 'held_out' }").unwrap();
         assert_eq!(whole, inline(" kind = \"emoji\", split = \"held_out\" ").unwrap());
         assert_eq!(inline("emoji").unwrap(), inline("kind = 'emoji'").unwrap());
+        assert_eq!(inline("./a b").unwrap(), inline("kind = 'folder', path = './a b'").unwrap());
         let said = |data: &str| inline(data).unwrap_err().to_string();
         assert!(said("emojis").contains("unknown variant `emojis`"), "{}", said("emojis"));
         assert!(said("kind = 'emoji', spilt = 'all'").contains("did you mean `split`?"));

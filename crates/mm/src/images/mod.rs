@@ -1,6 +1,6 @@
 //! What `mm generate` and `mm edit` share: options, prompts, the run over batches, and the files.
 
-mod contact_sheet;
+pub mod contact_sheet;
 mod files;
 mod options;
 mod preview;

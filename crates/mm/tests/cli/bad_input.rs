@@ -1,16 +1,9 @@
 //! Whatever a user gives: one line that says what, where and what to do, the right exit code, and never a
 //! panic.
 
-use crate::common::{command, failure, mm, success, write_config, write_png};
+use crate::common::{command, failure, mm, success, trained_clip, write_config, write_png};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-
-/// A run of two steps, and its model's folder.
-fn trained(folder: &Path) -> String {
-    let config = write_config(folder);
-    success(&["train", config.to_str().unwrap(), "--set", "train.steps=2", "--set", "train.warmup=1"]);
-    folder.join("small/model").to_str().unwrap().to_owned()
-}
 
 #[test]
 fn configurations_that_cannot_run_name_file_line_and_key() {
@@ -42,7 +35,7 @@ fn configurations_that_cannot_run_name_file_line_and_key() {
 #[test]
 fn a_run_folder_is_never_taken_and_never_invented() {
     let folder = tempfile::tempdir().unwrap();
-    trained(folder.path());
+    trained_clip(folder.path(), &[]);
     let file = folder.path().join("small.toml");
     let config = file.to_str().unwrap();
     assert!(failure(&["train", config], 1).contains("--resume latest"));
@@ -57,7 +50,7 @@ fn a_run_folder_is_never_taken_and_never_invented() {
 #[test]
 fn models_that_do_not_fit_their_folder_are_refused_with_the_first_three_tensors() {
     let folder = tempfile::tempdir().unwrap();
-    let model = trained(folder.path());
+    let model = trained_clip(folder.path(), &[]);
     let image = folder.path().join("image.png");
     write_png(&image, 90);
     let classify = ["classify", "--model", &model, "--labels", "cat,dog", image.to_str().unwrap()];
@@ -103,7 +96,7 @@ fn copy_files(from: &Path, to: &Path) {
 #[test]
 fn each_file_that_a_models_folder_lacks_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let model = trained(folder.path());
+    let model = trained_clip(folder.path(), &[]);
     let image = folder.path().join("image.png");
     write_png(&image, 90);
     let classify = ["classify", "--model", &model, "--labels", "cat,dog", image.to_str().unwrap()];
@@ -168,7 +161,7 @@ fn unsupported_architectures_are_named_beside_the_supported_ones() {
 #[test]
 fn a_tokenizer_with_more_tokens_than_the_embedding_has_rows_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let model = trained(folder.path());
+    let model = trained_clip(folder.path(), &[]);
     for file in ["tokenizer.json", "tokenizer_config.json"] {
         std::fs::remove_file(Path::new(&model).join(file)).unwrap();
     }
@@ -198,7 +191,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
 #[test]
 fn images_and_labels_that_cannot_be_used_are_named() {
     let folder = tempfile::tempdir().unwrap();
-    let model = trained(folder.path());
+    let model = trained_clip(folder.path(), &[]);
     let (good, broken) = (folder.path().join("good.png"), folder.path().join("broken.png"));
     write_png(&good, 10);
     std::fs::write(&broken, &std::fs::read(&good).unwrap()[..60]).unwrap();
@@ -218,7 +211,7 @@ fn images_and_labels_that_cannot_be_used_are_named() {
 #[test]
 fn broken_images_in_a_folder_are_skipped_counted_and_limited() {
     let folder = tempfile::tempdir().unwrap();
-    let model = trained(folder.path());
+    let model = trained_clip(folder.path(), &[]);
     let images = folder.path().join("images");
     std::fs::create_dir(&images).unwrap();
     for shade in 0..5 {

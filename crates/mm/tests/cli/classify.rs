@@ -1,16 +1,7 @@
 //! Labels, probabilities and images of `mm classify`.
 
-use crate::common::{failure, mm, success, write_config, write_png};
+use crate::common::{failure, mm, success, trained_clip, write_png};
 use std::path::Path;
-
-/// A model of two steps in `folder`, with `KEY=VALUE`s that change the config.
-fn trained(folder: &Path, changes: &[&str]) -> String {
-    let config = write_config(folder);
-    let changes =
-        ["train.steps=2", "train.warmup=1"].iter().chain(changes).flat_map(|change| ["--set", change]);
-    success(&["train", config.to_str().unwrap()].into_iter().chain(changes).collect::<Vec<_>>());
-    folder.join("small/model").to_str().unwrap().to_owned()
-}
 
 /// What `mm classify --json` printed for one image: the kind of its probabilities, and each label's.
 fn probabilities(printed: &str) -> (String, Vec<(String, f64)>) {
@@ -29,7 +20,7 @@ fn probabilities_are_those_of_the_loss() {
     for (loss, kind) in [("info_nce", "softmax"), ("siglip", "sigmoid")] {
         let folder = folder.path().join(loss);
         std::fs::create_dir(&folder).unwrap();
-        let model = trained(&folder, &[&format!("model.loss={loss}")]);
+        let model = trained_clip(&folder, &[&format!("model.loss={loss}")]);
         let classify = |labels: &str| {
             let image = image.to_str().unwrap();
             probabilities(&success(&["classify", "--model", &model, "--labels", labels, "--json", image]))
@@ -54,7 +45,7 @@ fn probabilities_are_those_of_the_loss() {
 #[test]
 fn labels_come_from_a_line_or_a_file_and_bad_ones_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let model = trained(folder.path(), &[]);
+    let model = trained_clip(folder.path(), &[]);
     let image = folder.path().join("image.png");
     write_png(&image, 200);
     let file = folder.path().join("labels.json");
@@ -81,7 +72,7 @@ fn labels_come_from_a_line_or_a_file_and_bad_ones_are_refused() {
 #[test]
 fn unreadable_images_are_named_counted_and_left_out_of_what_is_given() {
     let folder = tempfile::tempdir().unwrap();
-    let model = trained(folder.path(), &[]);
+    let model = trained_clip(folder.path(), &[]);
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (good, broken, none) = (path("good.png"), path("broken.png"), path("none.png"));
     write_png(Path::new(&good), 10);

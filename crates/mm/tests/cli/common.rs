@@ -63,6 +63,15 @@ pub fn write_config_with(folder: &Path, text: &str) -> PathBuf {
     file
 }
 
+/// The folder of a CLIP of two steps, trained in `folder` with `KEY=VALUE`s that change the config.
+pub fn trained_clip(folder: &Path, changes: &[&str]) -> String {
+    let config = write_config(folder);
+    let changes =
+        ["train.steps=2", "train.warmup=1"].iter().chain(changes).flat_map(|change| ["--set", change]);
+    success(&["train", config.to_str().unwrap()].into_iter().chain(changes).collect::<Vec<_>>());
+    folder.join("small/model").to_str().unwrap().to_owned()
+}
+
 /// A PNG of one colour.
 pub fn write_png(file: &Path, shade: u8) {
     mm_image::RgbImage::from_pixel(24, 24, [shade; 3].into()).save(file).unwrap();

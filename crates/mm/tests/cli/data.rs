@@ -1,6 +1,6 @@
 //! `mm data`: packing that is killed and gone on with, a full disk, a model's score, counting and looking.
 
-use crate::common::{command, failure, success, write_config};
+use crate::common::{command, failure, success, trained_clip, write_config};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -122,9 +122,7 @@ fn filters_and_data_sets_are_answered_with_the_nearest_right_one() {
 #[test]
 fn a_model_scores_what_is_packed() {
     let folder = tempfile::tempdir().unwrap();
-    let config = write_config(folder.path());
-    success(&["train", config.to_str().unwrap(), "--set", "train.steps=2", "--set", "train.warmup=1"]);
-    let model = folder.path().join("small/model").to_str().unwrap().to_owned();
+    let model = trained_clip(folder.path(), &[]);
     let packed = |least: &str, workers: &str| {
         let out = folder.path().join(format!("{least}-{workers}"));
         let filter = format!("clip_score={least}");

@@ -1,6 +1,6 @@
 //! Models from one form to another, between two, at another resolution, and training that begins from one.
 
-use crate::common::{failure, success, write_config, write_png};
+use crate::common::{failure, success, trained_clip, write_png};
 use std::path::{Path, PathBuf};
 
 struct Models {
@@ -17,11 +17,7 @@ impl Models {
     /// As [`Models::new`], with `KEY=VALUE`s that change the config.
     fn with(changes: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = write_config(folder.path());
-        let changes =
-            ["train.steps=2", "train.warmup=1"].iter().chain(changes).flat_map(|change| ["--set", change]);
-        success(&["train", config.to_str().unwrap()].into_iter().chain(changes).collect::<Vec<_>>());
-        let model = folder.path().join("small/model").to_str().unwrap().to_owned();
+        let model = trained_clip(folder.path(), changes);
         Self { folder, model }
     }
 

@@ -1,7 +1,7 @@
 //! Where results go: tried before the work, the same bytes from run to run, and an exit code that says
 //! whether there are any.
 
-use crate::common::{command, failure, success, write_config, write_png};
+use crate::common::{command, failure, success, trained_clip, write_config, write_png};
 use std::path::{Path, PathBuf};
 
 struct Scene {
@@ -23,9 +23,7 @@ impl Scene {
 
     /// The model of two steps.
     fn model(&self) -> String {
-        let config = write_config(self.folder.path());
-        success(&["train", config.to_str().unwrap(), "--set", "train.steps=2", "--set", "train.warmup=1"]);
-        self.text("small/model")
+        trained_clip(self.folder.path(), &[])
     }
 }
 
