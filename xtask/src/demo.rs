@@ -1,10 +1,11 @@
 //! `cargo xtask demo`: one `cargo xtask run` of a configuration, with a name of its own and, for CLIP and
-//! VQA, a length of its own. That of diffusion has its judge trained first.
+//! VQA, a length of its own. That of diffusion has its judge trained first; that of search serves the CLIP.
 
 use std::fs;
 use std::path::Path;
 
 mod rlhf;
+mod search;
 
 use anyhow::{Context, Result, ensure};
 
@@ -16,7 +17,7 @@ use crate::workspace::Workspace;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --full --seed 1 --force\n  \
                         cargo xtask demo caption\n  cargo xtask demo vqa\n  \
-                        cargo xtask demo diffusion\n  cargo xtask demo rlhf")]
+                        cargo xtask demo diffusion\n  cargo xtask demo rlhf\n  cargo xtask demo search")]
 pub struct Args {
     /// What to train
     #[arg(value_enum, default_value = "clip")]
@@ -44,6 +45,8 @@ enum Name {
     Diffusion,
     /// The same, left weak and then moved toward a judge's reward by each method
     Rlhf,
+    /// The emoji on a web page, found by the CLIP, which is trained first where it is missing
+    Search,
 }
 
 /// A demo: a configuration, and what to do with its run.
@@ -101,16 +104,26 @@ const DIFFUSION: Demo = Demo {
 
 /// Runs the verb.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let (demo, again) = match args.name {
-        Name::Clip => (&CLIP, "cargo xtask demo --force"),
-        Name::Caption => (&CAPTION, "cargo xtask demo caption --force"),
-        Name::Vqa => (&VQA, "cargo xtask demo vqa --force"),
-        Name::Diffusion => (&DIFFUSION, "cargo xtask demo diffusion --force"),
+    match args.name {
+        Name::Clip => train(workspace, &CLIP, "cargo xtask demo --force", args),
+        Name::Caption => train(workspace, &CAPTION, "cargo xtask demo caption --force", args),
+        Name::Vqa => train(workspace, &VQA, "cargo xtask demo vqa --force", args),
+        Name::Diffusion => train(workspace, &DIFFUSION, "cargo xtask demo diffusion --force", args),
         Name::Rlhf => {
             ensure!(!args.full, "--full is for clip and vqa");
-            return rlhf::run(workspace, args.seed, args.force);
+            rlhf::run(workspace, args.seed, args.force)
         }
-    };
+        Name::Search => {
+            if args.force || !search::has_model(workspace) {
+                train(workspace, &CLIP, "cargo xtask demo --force", args)?;
+            }
+            search::run(workspace)
+        }
+    }
+}
+
+/// Trains and evaluates `demo`; `again` is the command that starts it again.
+fn train(workspace: &Workspace, demo: &Demo, again: &str, args: &Args) -> Result<()> {
     let steps = demo.steps.map(|[steps, full]| if args.full { full } else { steps });
     ensure!(
         steps.is_some() || !args.full,

@@ -41,6 +41,8 @@ mod progress;
 mod ranks;
 mod reading;
 mod reward;
+mod search;
+mod serve;
 mod table;
 mod tasks;
 mod train;
@@ -70,6 +72,8 @@ enum Command {
     Generate(generate::Args),
     Edit(edit::Args),
     Reward(reward::Args),
+    Search(search::Args),
+    Serve(serve::Args),
     Classify(classify::Args),
     Embed(embed::Args),
     Attention(attention::Args),
@@ -114,7 +118,9 @@ fn run(outside: &[TaskEntry], log_levels: &str) -> ExitCode {
             | Command::Generate(_)
             | Command::Edit(_)
             | Command::Embed(_)
+            | Command::Search(_)
             | Command::Probe(_)
+            | Command::Serve(_)
     ) {
         openmp::shorten_spin();
     }
@@ -127,6 +133,8 @@ fn run(outside: &[TaskEntry], log_levels: &str) -> ExitCode {
         Command::Generate(args) => generate::run(&args).map(done),
         Command::Edit(args) => edit::run(&args).map(done),
         Command::Reward(args) => reward::run(&args).map(done),
+        Command::Search(args) => search::run(&args).map(done),
+        Command::Serve(args) => serve::run(&args).map(done),
         Command::Classify(args) => classify::run(&args).map(done),
         Command::Embed(args) => embed::run(&args).map(done),
         Command::Attention(args) => attention::run(&args).map(done),

@@ -183,7 +183,7 @@ fn summary(row: &Measurements, limits: &[Limit]) -> Row {
 }
 
 /// Writes the emoji set's captions, one per line, for our program and the peers.
-fn write_captions(workspace: &Workspace, example: &Path, libtorch: &Libtorch) -> Result<PathBuf> {
+pub fn write_captions(workspace: &Workspace, example: &Path, libtorch: &Libtorch) -> Result<PathBuf> {
     let failure = "bench_clip captions failed";
     let captions = stdout_of(workspace.program(example, libtorch).arg("captions"), failure)?;
     ensure!(!captions.is_empty(), "{failure}: it printed none");

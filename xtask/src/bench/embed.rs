@@ -167,7 +167,7 @@ impl Bench<'_> {
 }
 
 /// Writes the folder of a ViT-B/32 with random weights, if an earlier run has not.
-fn make_model(workspace: &Workspace, libtorch: &Libtorch, example: &Path, model: &Path) -> Result<()> {
+pub fn make_model(workspace: &Workspace, libtorch: &Libtorch, example: &Path, model: &Path) -> Result<()> {
     if model.join("config.json").exists() {
         return Ok(());
     }

@@ -10,9 +10,12 @@ mod data;
 mod diffusion;
 mod dist;
 mod embed;
+mod load;
 mod program;
 mod report;
 mod rlhf;
+mod search;
+mod serve;
 mod small;
 mod start;
 mod training;
@@ -67,6 +70,12 @@ enum What {
     /// DDPO and DiffusionNFT of the demo's model with random weights: roll-outs, updates
     #[command(after_help = RLHF_HELP)]
     Rlhf(rlhf::Options),
+    /// An index of a million rows: exact search and the graph
+    #[command(after_help = SEARCH_HELP)]
+    Search(search::Options),
+    /// Text embeddings over HTTP, 64 connections, beside the model alone and FastAPI
+    #[command(after_help = SERVE_HELP)]
+    Serve(serve::Options),
 }
 
 const CLIP_HELP: &str = "Examples:
@@ -131,6 +140,20 @@ const RLHF_HELP: &str = "Example:
 
 The peer's Python needs torch 2.13, diffusers 0.42 and transformers. A round takes about three minutes. The
 run replaces the table in docs/benchmarks.md. Use the machine for nothing else meanwhile.";
+
+const SEARCH_HELP: &str = "Examples:
+  cargo xtask bench search --peer-python ~/peers/bin/python --rounds 1
+  cargo xtask bench search --peer-python ~/peers/bin/python --rows 100000
+
+The peer's Python needs faiss-cpu and hnswlib. A round of a million rows takes about three quarters of an
+hour, 12 GB of memory and 6 GB of disk in cargo's target folder. The run replaces the table in
+docs/benchmarks.md. Use the machine for nothing else meanwhile.";
+
+const SERVE_HELP: &str = "Example:
+  cargo xtask bench serve --peer-python ~/peers/bin/python
+
+The peer's Python needs torch 2.13, transformers, fastapi and uvicorn. A round takes about a minute. The run
+replaces the table in docs/benchmarks.md. Use the machine for nothing else meanwhile.";
 
 /// The options that all benchmarks share.
 #[derive(clap::Args)]
@@ -200,5 +223,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         What::Vqa(options) => vqa::run(workspace, options),
         What::Diffusion(options) => diffusion::run(workspace, options),
         What::Rlhf(options) => rlhf::run(workspace, options),
+        What::Search(options) => search::run(workspace, options),
+        What::Serve(options) => serve::run(workspace, options),
     }
 }

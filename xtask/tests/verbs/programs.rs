@@ -82,6 +82,25 @@ fn a_demo_trains_and_reports_and_a_finished_one_is_kept() {
 }
 
 #[test]
+fn the_demo_of_search_trains_a_missing_model_then_indexes_and_serves() {
+    let checkout = Checkout::new();
+    checkout.program(
+        "mm",
+        "echo mm $* >> calls; mkdir -p runs/demo/model; [ $1 = train ] || touch runs/demo/report.html",
+    );
+    assert!(checkout.xtask(&["demo", "search"]).status.success());
+    let calls = checkout.calls();
+    let index = "mm search index --model runs/demo/model --data kind = \"emoji\", split = \"all\" --index \
+                 runs/demo/emoji.index\n";
+    assert!(calls.contains("mm train") && calls.contains(index), "{calls}");
+    assert!(calls.ends_with("mm serve --models runs/demo/models.toml\n"), "{calls}");
+    assert!(checkout.xtask(&["demo", "search"]).status.success());
+    let again = checkout.calls();
+    assert_eq!(again.matches("mm train").count(), 1, "{again}");
+    assert_eq!(again.matches("mm serve").count(), 2, "{again}");
+}
+
+#[test]
 fn a_captioner_is_a_demo_of_its_own() {
     let checkout = Checkout::new();
     let missing = last_error(&checkout.xtask(&["demo", "caption"]));

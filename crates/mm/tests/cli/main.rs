@@ -21,6 +21,8 @@ mod restart;
 mod resume;
 mod reward;
 mod rl;
+mod search;
+mod serve;
 mod single_file;
 mod text_clean;
 mod vqa;
