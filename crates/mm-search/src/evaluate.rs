@@ -1,6 +1,6 @@
 //! The recall of the graph against exact search.
 
-use crate::{Error, Index, Result, SearchOptions};
+use crate::{Error, Hit, Index, Result, SearchOptions};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::time::Instant;
@@ -35,28 +35,44 @@ impl Index {
     /// # Errors
     /// There is no query or no graph, or as [`Index::search`].
     pub fn recall(&self, queries: &[Vec<f32>], k: usize, candidates: &[usize]) -> Result<RecallReport> {
-        if queries.is_empty() || k == 0 {
-            return Err(Error::Query("there is nothing to find: give queries and k".to_owned()));
-        }
         if self.graph_len().is_none() {
-            let problem =
-                "it has no graph, so every search is exact: build one with `mm search index --graph`";
-            return Err(Error::index(self.folder(), problem));
+            return Err(Error::index(self.folder(), NO_GRAPH));
         }
-        let timed = |candidates: Option<usize>| -> Result<(Vec<HashSet<u64>>, f64)> {
-            let begun = Instant::now();
-            let found = self.search(queries, &SearchOptions { k, among: None, candidates })?;
-            let rate = queries.len() as f64 / begun.elapsed().as_secs_f64();
-            Ok((found.into_iter().map(|hits| hits.iter().map(|hit| hit.id).collect()).collect(), rate))
-        };
-        let (truth, exact_queries_per_second) = timed(None)?;
-        let wanted: usize = truth.iter().map(HashSet::len).sum();
-        let row = |&candidates: &usize| -> Result<RecallRow> {
-            let (found, queries_per_second) = timed(Some(candidates))?;
-            let common: usize = truth.iter().zip(&found).map(|(a, b)| a.intersection(b).count()).sum();
-            Ok(RecallRow { candidates, recall: common as f64 / wanted.max(1) as f64, queries_per_second })
-        };
-        let graph = candidates.iter().map(row).collect::<Result<_>>()?;
-        Ok(RecallReport { queries: queries.len(), k, exact_queries_per_second, graph })
+        let search = |candidates| self.search(queries, &SearchOptions { k, among: None, candidates });
+        measure(queries.len(), k, candidates, &search)
     }
+}
+
+/// What is wrong with an index without a graph.
+pub(crate) const NO_GRAPH: &str =
+    "it has no graph, so every search is exact: build one with `mm search index --graph`";
+
+/// Compares the searches of `queries` queries with each number of `candidates` with exact ones.
+///
+/// # Errors
+/// There is no query, or those of `search`.
+pub(crate) fn measure(
+    queries: usize,
+    k: usize,
+    candidates: &[usize],
+    search: &dyn Fn(Option<usize>) -> Result<Vec<Vec<Hit>>>,
+) -> Result<RecallReport> {
+    if queries == 0 || k == 0 {
+        return Err(Error::Query("there is nothing to find: give queries and k".to_owned()));
+    }
+    let timed = |candidates: Option<usize>| -> Result<(Vec<HashSet<u64>>, f64)> {
+        let begun = Instant::now();
+        let found = search(candidates)?;
+        let rate = queries as f64 / begun.elapsed().as_secs_f64();
+        Ok((found.into_iter().map(|hits| hits.iter().map(|hit| hit.id).collect()).collect(), rate))
+    };
+    let (truth, exact_queries_per_second) = timed(None)?;
+    let wanted: usize = truth.iter().map(HashSet::len).sum();
+    let row = |&candidates: &usize| -> Result<RecallRow> {
+        let (found, queries_per_second) = timed(Some(candidates))?;
+        let common: usize = truth.iter().zip(&found).map(|(a, b)| a.intersection(b).count()).sum();
+        Ok(RecallRow { candidates, recall: common as f64 / wanted.max(1) as f64, queries_per_second })
+    };
+    let graph = candidates.iter().map(row).collect::<Result<_>>()?;
+    Ok(RecallReport { queries, k, exact_queries_per_second, graph })
 }

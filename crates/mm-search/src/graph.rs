@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use usearch::{Index as Hnsw, IndexOptions, MetricKind, ScalarKind};
 
 /// How a graph is built.
@@ -116,7 +117,9 @@ impl Graph {
         }
         let all = rows.ids(deleted).into_iter();
         let new: Vec<ItemId> = all.filter(|&id| place_of(id).1 >= from(place_of(id).0)).collect();
-        hnsw.reserve(hnsw.size() + new.len()).map_err(|problem| failed(&problem))?;
+        let threads = rayon::current_num_threads();
+        hnsw.reserve_capacity_and_threads(hnsw.size() + new.len(), threads)
+            .map_err(|problem| failed(&problem))?;
         let total = new.len();
         for (at, part) in new.chunks(PROGRESS_ROWS).enumerate() {
             part.par_iter().with_min_len(64).try_for_each(|&id| match rows.row(id) {
@@ -132,6 +135,11 @@ impl Graph {
             let _ = std::fs::remove_file(folder.join(old.file)); // readers that have it mapped keep it
         }
         Ok(())
+    }
+
+    /// The time at which the graph of the index in `folder` was written; none without a graph.
+    pub fn written(folder: &Path) -> Option<SystemTime> {
+        description_of(folder).metadata().and_then(|file| file.modified()).ok()
     }
 
     /// The number of rows of a segment that the graph covers.

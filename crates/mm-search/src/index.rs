@@ -8,6 +8,7 @@ use crate::{Error, Filter, GraphConfig, Hit, IdSet, IndexDescription, ItemId, Re
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 /// An index, open for queries. It shows the items that were there when it was opened; several threads may
 /// query it at once.
@@ -19,6 +20,8 @@ pub struct Index {
     rows: Rows,
     deleted: IdSet,
     graph: Option<Graph>,
+    /// The state of the database and of the graph when they were read.
+    version: (i64, Option<SystemTime>),
 }
 
 /// How a search is done.
@@ -53,11 +56,20 @@ impl Index {
     pub fn open(folder: &Path) -> Result<Self> {
         let description = IndexDescription::read(folder)?;
         let store = Store::open(folder)?;
+        let version = (store.version()?, Graph::written(folder));
         let (segments, deleted) = (store.segments()?, store.deleted()?);
         let rows = Rows::open(folder, description.rows, description.dim, &segments)?;
         let graph = Graph::open(folder, description.dim)?;
         let store = Mutex::new(store);
-        Ok(Self { folder: folder.to_owned(), description, store, rows, deleted, graph })
+        Ok(Self { folder: folder.to_owned(), description, store, rows, deleted, graph, version })
+    }
+
+    /// Whether the index on disk has changed since it was opened: another one that is opened now shows more.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn has_changed(&self) -> Result<bool> {
+        Ok(self.version != (self.store().version()?, Graph::written(&self.folder)))
     }
 
     /// Adds the rows that the graph of the index in `folder` does not cover yet, or builds it. `progress` has

@@ -1,5 +1,6 @@
 //! Queries of several parts, and results that differ from each other.
 
+use crate::diverse::{POOL, check_diversity, diverse};
 use crate::{Error, Hit, Index, ItemId, Result, SearchOptions};
 
 /// A part of a query.
@@ -36,9 +37,6 @@ pub fn combine(parts: &[QueryPart]) -> Result<Vec<f32>> {
     Ok(sum.into_iter().map(|x| x / norm).collect())
 }
 
-/// Items among which diverse results are chosen, for each result.
-const POOL: usize = 10;
-
 impl Index {
     /// As [`Index::search`] of one query, with results that differ from each other: each next one has the
     /// greatest `(1 - diversity) * score - diversity * similarity` to the most similar result before it
@@ -47,35 +45,11 @@ impl Index {
     /// # Errors
     /// As [`Index::search`], or `diversity` is out of its range.
     pub fn search_diverse(&self, query: &[f32], options: &SearchOptions, diversity: f32) -> Result<Vec<Hit>> {
-        if !(0.0..=1.0).contains(&diversity) {
-            return Err(Error::Query(format!("the diversity {diversity} is not between 0 and 1")));
-        }
-        let wanted = options.k;
-        let pool = SearchOptions { k: wanted.saturating_mul(POOL), ..options.clone() };
+        check_diversity(diversity)?;
+        let pool = SearchOptions { k: options.k.saturating_mul(POOL), ..options.clone() };
         let found = self.search(&[query.to_vec()], &pool)?.pop().unwrap_or_default();
-        let mut left: Vec<(Hit, Vec<f32>, f32)> = found
-            .into_iter()
-            .filter_map(|hit| self.row(hit.id).map(|row| (hit, row, f32::NEG_INFINITY)))
-            .collect();
-        let mut chosen: Vec<Hit> = Vec::new();
-        while chosen.len() < wanted && !left.is_empty() {
-            let value = |(hit, _, nearest): &(Hit, Vec<f32>, f32)| {
-                let nearest = if nearest.is_finite() { *nearest } else { 0.0 };
-                (1.0 - diversity) * hit.score - diversity * nearest
-            };
-            let mut best = 0;
-            for at in 1..left.len() {
-                if value(&left[at]) > value(&left[best]) {
-                    best = at;
-                }
-            }
-            let (hit, row, _) = left.remove(best);
-            for (_, other, nearest) in &mut left {
-                *nearest = nearest.max(product(&row, other));
-            }
-            chosen.push(hit);
-        }
-        Ok(chosen)
+        let with_rows = found.into_iter().filter_map(|hit| self.row(hit.id).map(|row| (hit, row))).collect();
+        Ok(diverse(with_rows, options.k, diversity))
     }
 
     /// The items that are most similar to the item `id`, without itself.
@@ -90,10 +64,6 @@ impl Index {
         found.truncate(options.k - 1);
         Ok(found)
     }
-}
-
-fn product(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 #[cfg(test)]

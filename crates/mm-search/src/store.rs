@@ -151,6 +151,11 @@ impl Store {
         body(&self.connection).map_err(|error| self.error(error))
     }
 
+    /// A number that changes whenever another process, or another connection of this one, commits.
+    pub fn version(&self) -> Result<i64> {
+        self.read(|connection| connection.pragma_query_value(None, "data_version", |row| row.get(0)))
+    }
+
     /// The segments with the numbers of their rows.
     pub fn segments(&self) -> Result<Vec<(u32, usize)>> {
         self.read(|connection| {

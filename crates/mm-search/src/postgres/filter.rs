@@ -7,8 +7,8 @@ use postgres::types::ToSql;
 /// The values of the parameters of a query.
 pub(super) type Parameters = Vec<Box<dyn ToSql + Sync>>;
 
-/// The condition `filter` on the table of items. Its values are appended to `parameters`; the condition has their
-/// numbers.
+/// The condition `filter` on the table of items. Its values are appended to `parameters`; the condition has
+/// their numbers.
 pub(super) fn condition(filter: &Filter, parameters: &mut Parameters) -> String {
     match filter {
         Filter::And(a, b) => format!("({} AND {})", condition(a, parameters), condition(b, parameters)),

@@ -2,9 +2,8 @@
 
 use super::PostgresIndex;
 use crate::backend::{SearchIndex, SearchRequest};
-use crate::{Error, RecallReport, RecallRow, Result};
-use std::collections::HashSet;
-use std::time::Instant;
+use crate::evaluate::{NO_GRAPH, measure};
+use crate::{RecallReport, Result};
 
 /// As [`Index::recall`](crate::Index::recall), with the queries of one connection one after the other.
 ///
@@ -16,26 +15,9 @@ pub(super) fn recall(
     k: usize,
     candidates: &[usize],
 ) -> Result<RecallReport> {
-    if queries.is_empty() || k == 0 {
-        return Err(Error::Query("there is nothing to find: give queries and k".to_owned()));
-    }
     if index.graph_len()?.is_none() {
-        let problem = "it has no graph, so every search is exact: build one with `mm search index --graph`";
-        return Err(index.place.problem(problem));
+        return Err(index.place.problem(NO_GRAPH));
     }
-    let timed = |candidates: Option<usize>| -> Result<(Vec<HashSet<u64>>, f64)> {
-        let begun = Instant::now();
-        let found = index.search(queries, &SearchRequest { k, filter: None, candidates })?;
-        let rate = queries.len() as f64 / begun.elapsed().as_secs_f64();
-        Ok((found.into_iter().map(|hits| hits.iter().map(|hit| hit.id).collect()).collect(), rate))
-    };
-    let (truth, exact_queries_per_second) = timed(None)?;
-    let wanted: usize = truth.iter().map(HashSet::len).sum();
-    let row = |&candidates: &usize| -> Result<RecallRow> {
-        let (found, queries_per_second) = timed(Some(candidates))?;
-        let common: usize = truth.iter().zip(&found).map(|(a, b)| a.intersection(b).count()).sum();
-        Ok(RecallRow { candidates, recall: common as f64 / wanted.max(1) as f64, queries_per_second })
-    };
-    let graph = candidates.iter().map(row).collect::<Result<_>>()?;
-    Ok(RecallReport { queries: queries.len(), k, exact_queries_per_second, graph })
+    let search = |candidates| index.search(queries, &SearchRequest { k, filter: None, candidates });
+    measure(queries.len(), k, candidates, &search)
 }

@@ -1,6 +1,6 @@
 //! The tables of an index, and the extension that they need.
 
-use super::location::Place;
+use super::location::{Place, described};
 use crate::{Error, IndexDescription, Result, RowType};
 use postgres::types::Json;
 use postgres::{Client, GenericClient, Transaction};
@@ -82,17 +82,17 @@ fn ensure_extension(transaction: &mut Transaction, place: &Place, rows: RowType)
             place.problem(format!(
                 "the database has no pgvector, and it cannot be created: {}; install pgvector 0.5 or later \
                  on the server, and let an administrator run CREATE EXTENSION vector",
-                super::location::described(&error)
+                described(&error)
             ))
         })?;
     }
     let (major, minor) = version(transaction, place)?.unwrap_or_default();
     let needed = if rows == RowType::F16 { HALFVEC } else { HNSW };
     if (major, minor) < needed {
-        let (at_least, below) = needed;
+        let (needed_major, needed_minor) = needed;
         return Err(place.problem(format!(
-            "pgvector {major}.{minor} is too old for {rows:?} rows: install {at_least}.{below} or later and \
-             run ALTER EXTENSION vector UPDATE"
+            "pgvector {major}.{minor} is too old for {rows:?} rows: install {needed_major}.{needed_minor} or \
+             later and run ALTER EXTENSION vector UPDATE"
         )));
     }
     Ok(())

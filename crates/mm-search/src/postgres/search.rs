@@ -65,9 +65,17 @@ impl PostgresIndex {
         self.snapshot(settings, |transaction| body(transaction).map_err(|error| self.place.error(error)))
     }
 
-    /// The first row of `query`, if there is one.
-    fn one(&self, query: &str, parameter: &(dyn ToSql + Sync)) -> Result<Option<Row>> {
-        self.client().query_opt(query, &[parameter]).map_err(|error| self.place.error(error))
+    /// The `columns` of the item `id`, read by `read`; None where there is no such item.
+    fn columns<T>(
+        &self,
+        id: ItemId,
+        columns: &str,
+        read: impl Fn(&Row) -> SqlResult<T>,
+    ) -> Result<Option<T>> {
+        let query = format!("SELECT {columns} FROM {} WHERE id = $1", self.place.tables.items);
+        let found = self.client().query_opt(&query, &[&(id as i64)]);
+        let read = found.and_then(|row| row.as_ref().map(read).transpose());
+        read.map_err(|error| self.place.error(error))
     }
 
     /// The settings of a search with so many candidates from the graph, or of one that compares every row.
@@ -159,21 +167,16 @@ impl SearchIndex for PostgresIndex {
     }
 
     fn item(&self, id: ItemId) -> Result<Item> {
-        let query =
-            format!("SELECT id, set_name, key, metadata FROM {} WHERE id = $1", self.place.tables.items);
-        let row = self.one(&query, &(id as i64))?;
-        let row = row.ok_or_else(|| Error::Query(format!("the index has no item {id}")))?;
-        item_of(&row).map_err(|error| self.place.error(error))
+        let item = self.columns(id, "id, set_name, key, metadata", item_of)?;
+        item.ok_or_else(|| Error::Query(format!("the index has no item {id}")))
     }
 
     fn thumbnail(&self, id: ItemId) -> Result<Option<Vec<u8>>> {
-        let query = format!("SELECT thumbnail FROM {} WHERE id = $1", self.place.tables.items);
-        Ok(self.one(&query, &(id as i64))?.and_then(|row| row.get(0)))
+        Ok(self.columns(id, "thumbnail", |row| row.try_get(0))?.flatten())
     }
 
     fn row(&self, id: ItemId) -> Result<Option<Vec<f32>>> {
-        let query = format!("SELECT embedding::real[] FROM {} WHERE id = $1", self.place.tables.items);
-        Ok(self.one(&query, &(id as i64))?.map(|row| row.get(0)))
+        self.columns(id, "embedding::real[]", |row| row.try_get(0))
     }
 
     fn sample(&self, count: usize) -> Result<Vec<Vec<f32>>> {
@@ -184,8 +187,9 @@ impl SearchIndex for PostgresIndex {
              (SELECT id, row_number() OVER (ORDER BY id) AS number FROM {items}) AS numbered USING (id)
              WHERE (number - 1) % $1 = 0 ORDER BY id"
         );
-        let rows = self.client().query(&query, &[&step]).map_err(|error| self.place.error(error))?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
+        self.read("", |transaction| {
+            transaction.query(&query, &[&step])?.iter().map(|row| row.try_get(0)).collect()
+        })
     }
 
     fn search(&self, queries: &[Vec<f32>], request: &SearchRequest) -> Result<Vec<Vec<Hit>>> {

@@ -58,7 +58,7 @@ fn the_graph_finds_most_of_what_exact_search_finds_and_later_rows_too() {
     build();
     place.fill(&rows, 600..ROWS); // not in the graph
     let index = Index::open(&place.index()).unwrap();
-    assert_eq!((index.len(), index.graph_len()), (ROWS, Some(600)));
+    assert_eq!((index.len(), index.graph_len(), index.has_changed().unwrap()), (ROWS, Some(600), false));
     let recall = |index: &Index| index.recall(&queries, 10, &[64, 300]).unwrap();
     assert!(recall(&index).graph[1].recall > 0.98, "{:?}", recall(&index));
     // A query that is a row finds it, with its exact score, wherever the row is.
@@ -69,6 +69,7 @@ fn the_graph_finds_most_of_what_exact_search_finds_and_later_rows_too() {
         assert!((hits[0].score - 1.0).abs() < 1e-5);
     }
     build();
+    assert!(index.has_changed().unwrap());
     let index = Index::open(&place.index()).unwrap();
     assert_eq!(index.graph_len(), Some(ROWS));
     assert!(recall(&index).graph[1].recall > 0.98);

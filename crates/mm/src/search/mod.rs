@@ -43,7 +43,7 @@ struct IndexArgs {
 }
 
 impl IndexArgs {
-    /// The place of the index. It is read here and not by clap, whose messages would repeat a password.
+    /// The place of the index. It is read here: a message of clap would repeat a password.
     fn location(&self) -> Result<Box<dyn IndexLocation>> {
         Ok(mm_search::index_location(&self.index)?)
     }

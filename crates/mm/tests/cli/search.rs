@@ -1,6 +1,7 @@
 //! `mm search`: indexing that is killed and continued, queries, and bad input.
 
 use crate::common::{command, failure, success, trained_clip, write_png};
+use crate::ranks;
 use mm_search::Index;
 use serde_json::Value;
 use std::path::Path;
@@ -64,6 +65,11 @@ fn indexing_killed_twenty_times_ends_with_the_index_of_an_unbroken_call() {
     );
     let whole = folder.path().join("whole");
     indexed(&model, data, whole.to_str().unwrap(), &[]);
+    assert_same_rows(&index, &whole);
+}
+
+/// Both indexes have the same items, with the same rows but for rounding.
+fn assert_same_rows(one: &Path, other: &Path) {
     let rows = |index: &Path| {
         let index = Index::open(index).unwrap();
         let row = |id| (index.item(id).unwrap().key, index.row(id).unwrap());
@@ -71,10 +77,35 @@ fn indexing_killed_twenty_times_ends_with_the_index_of_an_unbroken_call() {
         rows.sort_by(|a, b| a.0.cmp(&b.0));
         rows
     };
-    for ((key, a), (other, b)) in rows(&index).into_iter().zip(rows(&whole)) {
+    let (one, other) = (rows(one), rows(other));
+    assert_eq!(one.len(), other.len());
+    for ((key, a), (other, b)) in one.into_iter().zip(other) {
         assert_eq!(key, other);
         assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-4), "{key}");
     }
+}
+
+#[test]
+fn two_processes_index_as_one_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = trained_clip(folder.path(), &[]);
+    let photos = folder.path().join("photos");
+    std::fs::create_dir(&photos).unwrap();
+    let photo = |shade: u8| photos.join(format!("{shade}.png"));
+    (0..200).for_each(|shade| write_png(&photo(shade), shade));
+    let data = photos.to_str().unwrap();
+    let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
+    let by_two = ["search", "index", "--model", &model, "--data", data, "--index", two.to_str().unwrap()];
+    ranks::success(&by_two, 2);
+    indexed(&model, data, one.to_str().unwrap(), &[]);
+    assert_same_rows(&two, &one);
+    std::fs::remove_file(photo(7)).unwrap();
+    write_png(&photo(8), 250);
+    ranks::success(&by_two, 2);
+    let report = indexed(&model, data, one.to_str().unwrap(), &[]);
+    let count = |name: &str| report[name].as_u64().unwrap();
+    assert_eq!([count("changed"), count("deleted"), count("unchanged")], [1, 1, 198]);
+    assert_same_rows(&two, &one);
 }
 
 #[test]
