@@ -72,9 +72,8 @@ export class ResultGrid {
     picture.setAttribute("aria-label", `Open ${result.key}`);
     picture.append(img, heat);
     this.#showHeatOnPointing(picture, heat, path);
-    const facts = Object.values(result.metadata ?? {})
-      .map(valueText)
-      .join(" \u00b7 ");
+    const texts = Object.values(result.metadata ?? {}).filter((value) => typeof value === "string");
+    const facts = texts.join(" \u00b7 ");
     return el(
       "li",
       { className: "card" },
@@ -184,5 +183,6 @@ function altText({ key, metadata }) {
 }
 
 function valueText(value) {
+  if (Array.isArray(value)) return value.map(valueText).join("; ");
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }

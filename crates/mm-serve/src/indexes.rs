@@ -5,24 +5,23 @@ use crate::config::IndexConfig;
 use crate::worker::{Opened, spawn};
 use crate::{Error, Result};
 use mm_search::{Index, IndexDescription};
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 /// An index with the model of its queries.
-#[derive(Debug)]
+#[derive(Clone)]
 pub struct ServedIndex {
     /// The name of the CLIP that embeds queries.
     pub model: String,
-    index: Arc<OnceLock<OpenIndex>>,
+    path: PathBuf,
+    /// None until it is opened. Several threads query it at once.
+    index: Arc<RwLock<Option<Arc<Index>>>>,
 }
 
-/// An open index. Several threads query it at once.
-#[derive(Clone)]
-pub struct OpenIndex(pub Arc<Index>);
-
-impl std::fmt::Debug for OpenIndex {
+impl std::fmt::Debug for ServedIndex {
     fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        to.debug_tuple("OpenIndex").field(self.0.description()).finish()
+        to.debug_struct("ServedIndex").field("model", &self.model).finish_non_exhaustive()
     }
 }
 
@@ -38,14 +37,15 @@ impl ServedIndex {
         from: &str,
         opened: &Opened,
     ) -> Result<(Self, JoinHandle<()>)> {
-        let index = Arc::new(OnceLock::new());
-        let served = Self { model: config.model.clone(), index: Arc::clone(&index) };
+        let index = Arc::new(RwLock::new(None));
+        let served =
+            Self { model: config.model.clone(), path: config.path.clone(), index: Arc::clone(&index) };
         let (config, name) = (config.clone(), name.to_owned());
         let (from, report) = (from.to_owned(), opened.clone());
         let failed = move |problem| Error::Index { name, problem };
         let thread = spawn(opened, failed, move || {
             let found = open_index(&config, &from).map_err(|error| error.to_string())?;
-            let _ = index.set(found); // once a thread
+            *index.write().unwrap_or_else(PoisonError::into_inner) = Some(found);
             let _ = report.send(Ok(())); // the server may have ended
             Ok(())
         })?;
@@ -56,15 +56,29 @@ impl ServedIndex {
     ///
     /// # Errors
     /// 503: it is not opened yet.
-    pub fn opened(&self) -> ApiResult<&Arc<Index>> {
-        let opened = self.index.get().map(|OpenIndex(index)| index);
+    pub fn opened(&self) -> ApiResult<Arc<Index>> {
+        let opened = self.index.read().unwrap_or_else(PoisonError::into_inner).clone();
         opened.ok_or_else(|| ApiError::unavailable("the index is being opened: try again"))
+    }
+
+    /// `index`, or where `mm search index` has changed it, the index as it is now. It reads files.
+    ///
+    /// # Errors
+    /// The index on disk is damaged.
+    pub fn refreshed(&self, index: Arc<Index>) -> mm_search::Result<Arc<Index>> {
+        if !index.has_changed()? {
+            return Ok(index);
+        }
+        let current = Arc::new(Index::open(&self.path)?);
+        current.description().accept_model(&self.path, index.description())?;
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&current));
+        Ok(current)
     }
 }
 
-fn open_index(config: &IndexConfig, from: &str) -> mm_search::Result<OpenIndex> {
+fn open_index(config: &IndexConfig, from: &str) -> mm_search::Result<Arc<Index>> {
     let index = Index::open(&config.path)?;
     let own = index.description();
     own.accept_model(&config.path, &IndexDescription::new(from, own.dim, own.rows)?)?;
-    Ok(OpenIndex(Arc::new(index)))
+    Ok(Arc::new(index))
 }

@@ -78,7 +78,7 @@ pub async fn search(State(app): State<Arc<App>>, request: Request) -> ApiResult<
     let start = Instant::now();
     let (request, _memory) = parse::<SearchRequest>(&app, request).await?;
     let served = app.index(&request.index)?;
-    let index = Arc::clone(served.opened()?);
+    let index = served.opened()?;
     let most = app.limits.results as u64;
     let k = request.k.unwrap_or(DEFAULT_RESULTS);
     check_range(Some(k), "k", 1, most)?;
@@ -91,7 +91,9 @@ pub async fn search(State(app): State<Arc<App>>, request: Request) -> ApiResult<
     }
     let parts = embed(&app, &served.model, &index, request.queries).await?;
     let (offset, diverse) = (offset as usize, request.diverse.map(|share| share as f32));
+    let served = served.clone();
     let find = move || -> mm_search::Result<(Vec<SearchResult>, usize)> {
+        let index = served.refreshed(index)?;
         let query = combine(&parts)?;
         let among = filter.as_deref().map(Filter::parse).transpose()?;
         let among = among.map(|filter| index.matching(&filter)).transpose()?;
@@ -192,20 +194,24 @@ fn item(app: &App, index: &str, id: &str) -> ApiResult<(Arc<Index>, u64)> {
     let wrong = || ApiError::invalid("id", format!("{id:?} is no number"));
     let id = id.parse().map_err(|_| wrong())?;
     index.row(id).ok_or_else(|| no_item(id))?;
-    Ok((Arc::clone(index), id))
+    Ok((index, id))
 }
 
 fn no_item(id: u64) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, format!("the index has no item {id}"))
 }
 
+/// The items of `hits`, without those that another process has just deleted.
 fn results(index: &Index, hits: impl Iterator<Item = Hit>) -> mm_search::Result<Vec<SearchResult>> {
-    let result = |hit: Hit| {
-        let item = index.item(hit.id)?;
-        let key = without_folders(item.key);
-        Ok(SearchResult { id: hit.id, score: hit.score, key, metadata: item.metadata })
+    let result = |hit: Hit| match index.item(hit.id) {
+        Ok(item) => {
+            let key = without_folders(item.key);
+            Some(Ok(SearchResult { id: hit.id, score: hit.score, key, metadata: item.metadata }))
+        }
+        Err(Error::Query(_)) => None,
+        Err(error) => Some(Err(error)),
     };
-    hits.map(result).collect()
+    hits.filter_map(result).collect()
 }
 
 /// The key of an item of a folder is the path of its file, and an absolute one describes this machine.

@@ -3,7 +3,7 @@
 use crate::common::{TestServer, assert_close, config, decode, golden, models, numbers, photo, start, url};
 use mm_clip::ClipPipeline;
 use mm_core::OpenOptions;
-use mm_search::{IndexDescription, IndexWriter, NewItem, RowType, Stamp, to_vectors};
+use mm_search::{Index, IndexDescription, IndexWriter, NewItem, RowType, Stamp, to_vectors};
 use mm_serve::Server;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -160,4 +160,22 @@ fn an_index_of_another_model_ends_the_server_and_is_named() {
     let error = server.run(|| panic!("it is ready")).unwrap_err().to_string();
     assert!(error.starts_with("cannot open [indexes.photos]: "), "{error}");
     assert!(error.contains("another model"), "{error}");
+}
+
+#[test]
+fn an_index_that_changes_is_searched_as_it_is_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = started(folder.path());
+    let search = || {
+        let queries = json!([{ "image": url("chelsea") }]);
+        server.json("/v1/search", &json!({ "index": "photos", "queries": queries }))
+    };
+    assert_eq!((keys(&search())[0], &search()["total"]), ("chelsea.png", &json!(4)));
+    let index = Index::open(folder.path()).unwrap();
+    let cat = index.ids().into_iter().find(|&id| index.item(id).unwrap().key == "chelsea.png").unwrap();
+    let mut writer = IndexWriter::open(folder.path(), index.description(), "photos").unwrap();
+    writer.delete(&[cat]).unwrap();
+    let found = search();
+    assert_eq!((keys(&found).len(), &found["total"]), (3, &json!(3)));
+    assert!(!keys(&found).contains(&"chelsea.png"));
 }
