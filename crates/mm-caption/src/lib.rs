@@ -44,6 +44,7 @@ mod run_config;
 mod scst;
 mod sections;
 mod set_captioner;
+mod stream;
 mod task;
 
 pub use attention::word_attention;

@@ -5,8 +5,9 @@ use crate::{CaptionerConfig, CaptionerVariant, Result};
 use mm_core::Precision;
 use mm_core::nn::{AttentionMask, Context, Embedding, Linear};
 use mm_text::decoder::{NextTokens, TextDecoder};
-use mm_text::generate::{GenerationConfig, Hypothesis, Prompt, generate};
+use mm_text::generate::{GenerationConfig, Hypothesis, Prompt, generate, generate_stream};
 use mm_vision::{ImageTower, ImageTowerConfig};
+use std::ops::ControlFlow;
 use tch::Tensor;
 use tch::nn::Path;
 
@@ -150,6 +151,30 @@ impl Captioner {
             }
             Connector::Tokens | Connector::Projected(_) | Connector::Grid { .. } => {
                 generate(self.decoder.as_ref(), Some(&context(states)), prompts, config, eos)?
+            }
+        })
+    }
+
+    /// Generates one caption for the one row of `states`, token by token; see [`generate_stream`].
+    ///
+    /// # Errors
+    /// As [`generate_stream`].
+    pub fn generate_stream(
+        &self,
+        states: &Tensor,
+        prompt: &Prompt,
+        config: &GenerationConfig,
+        eos: &[u32],
+        on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
+    ) -> Result<Hypothesis> {
+        Ok(match &self.connector {
+            Connector::Prefix { .. } => {
+                let decoder = PrefixedDecoder::new(self.decoder.as_ref(), states.shallow_clone());
+                generate_stream(&decoder, None, prompt, config, eos, on_token)?
+            }
+            Connector::Tokens | Connector::Projected(_) | Connector::Grid { .. } => {
+                let context = context(states);
+                generate_stream(self.decoder.as_ref(), Some(&context), prompt, config, eos, on_token)?
             }
         })
     }

@@ -18,6 +18,24 @@ impl Default for Templates {
 }
 
 impl Templates {
+    /// The given templates, `{}` standing for the label.
+    ///
+    /// # Errors
+    /// There is no template, or one has no `{}`.
+    pub fn new(templates: Vec<String>) -> Result<Self> {
+        if templates.is_empty() {
+            return Err(Error::Evaluation("there is no template".to_owned()));
+        }
+        if let Some(index) = templates.iter().position(|template| !has_label(template)) {
+            let (number, count) = (index + 1, templates.len());
+            return Err(Error::Evaluation(format!(
+                "template {number} of {count}, {:?}, has no {{}} for the label",
+                templates[index]
+            )));
+        }
+        Ok(Self(templates))
+    }
+
     /// Reads a file with one template a line, `{}` standing for the label. Empty lines are skipped.
     ///
     /// # Errors
@@ -26,7 +44,7 @@ impl Templates {
         let text = mm_data::text::read(path)?;
         let lines: Vec<(usize, &str)> =
             mm_data::text::lines(&text).enumerate().filter(|(_, line)| !line.trim().is_empty()).collect();
-        if let Some((index, line)) = lines.iter().find(|(_, line)| !line.contains("{}")) {
+        if let Some((index, line)) = lines.iter().find(|(_, line)| !has_label(line)) {
             let problem =
                 format!("{}:{}: template {line:?} has no {{}} for the label", path.display(), index + 1);
             return Err(Error::Evaluation(problem));
@@ -41,6 +59,11 @@ impl Templates {
     pub fn fill(&self, label: &str) -> Vec<String> {
         self.0.iter().map(|template| template.replace("{}", label)).collect()
     }
+}
+
+/// Whether a template has a place for the label.
+fn has_label(template: &str) -> bool {
+    template.contains("{}")
 }
 
 /// A classifier made of text embeddings: each label's unit row is the mean of its prompts' embeddings.
@@ -181,6 +204,16 @@ pub struct ClassReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn given_templates_hold_the_label_or_are_refused_with_their_number() {
+        let new =
+            |templates: &[&str]| Templates::new(templates.iter().map(|&text| text.to_owned()).collect());
+        assert_eq!(new(&["a {} and a {}", "{}"]).unwrap().fill("cat"), ["a cat and a cat", "cat"]);
+        assert!(new(&[]).unwrap_err().to_string().contains("no template"));
+        let error = new(&["{}", "a { }"]).unwrap_err().to_string();
+        assert!(error.contains("template 2 of 2, \"a { }\", has no {}"), "{error}");
+    }
 
     #[test]
     fn templates_hold_the_label_or_are_refused_with_their_line() {

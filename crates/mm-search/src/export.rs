@@ -6,7 +6,7 @@ use std::path::Path;
 
 impl Index {
     /// Writes all items to the Parquet `file`, with the columns `id` (i64), `set`, `key`, `metadata` (JSON)
-    /// and `embedding` (a list of f32), in the order of their ids. Qdrant's, Milvus' and DuckDB's imports read
+    /// and `embedding` (a list of f32), in the order of their ids. Imports of Qdrant, Milvus and DuckDB read
     /// it.
     ///
     /// # Errors

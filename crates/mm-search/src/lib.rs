@@ -33,8 +33,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`PostgresIndex`] is the same in a table of PostgreSQL with pgvector. [`index_location`] chooses between the two
-//! by the name, and [`SearchIndex`] is either.
+//! [`PostgresIndex`] is the same in a table of PostgreSQL with pgvector. [`index_location`] chooses between
+//! the two by the name, and [`SearchIndex`] is either.
 //!
 //! A data set is indexed by [`index_set`]. A new kind of stored number is a variant of [`RowType`]; another
 //! graph takes the place of `graph.rs`.

@@ -21,7 +21,7 @@ export class ApiError extends Error {
 let requestKey = async () => null;
 let keyPrompt = null;
 
-/** Paths that do not stream: the server has said so once. */
+/** Paths and models that do not stream: the server has said so once. */
 const unstreamed = new Set();
 
 /**
@@ -87,13 +87,14 @@ export async function showImage(img, path) {
  * @param {(event: Object) => void} onEvent Called with each event in order.
  */
 export async function stream(path, body, onEvent, signal) {
-  const isStreamed = !unstreamed.has(path);
+  const name = `${path} ${body.model}`;
+  const isStreamed = !unstreamed.has(name);
   let response;
   try {
     response = await request(path, jsonBody({ ...body, stream: isStreamed }, signal));
   } catch (error) {
     if (!(isStreamed && error.status === 400 && error.param === "stream")) throw error;
-    unstreamed.add(path);
+    unstreamed.add(name);
     response = await request(path, jsonBody(body, signal));
   }
   if (response.headers.get("content-type")?.startsWith("text/event-stream")) {

@@ -39,7 +39,7 @@ async function streamCaption(body, text, signal) {
   text.textContent = "";
   const onEvent = (event) => {
     if (event.captions) text.textContent = event.captions[0];
-    else text.textContent += event.text ?? event.token ?? "";
+    else text.textContent += event.text;
   };
   await stream("v1/caption", body, onEvent, signal);
 }

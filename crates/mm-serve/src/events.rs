@@ -2,14 +2,16 @@
 
 use crate::api_error::ApiError;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use hyper::body::Frame;
 use serde::Serialize;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 /// Events that wait for a slow reader.
 const WAITING: usize = 4;
@@ -63,9 +65,18 @@ impl EventSender {
         self.send_data("[DONE]").await
     }
 
-    /// Waits until the reader is gone.
-    pub async fn gone(&self) {
-        self.0.closed().await;
+    /// Runs `sending`, which sends events to `self`, at most for `limit`; an error event ends a longer one.
+    /// It is dropped where the reader is gone.
+    pub async fn send_within(&self, limit: Duration, sending: impl Future<Output = Result<(), Gone>>) {
+        let is_late = tokio::select! {
+            sent = timeout(limit, sending) => sent.is_err(),
+            () = self.0.closed() => false,
+        };
+        // The reader may be gone by then.
+        if is_late {
+            let message = format!("the answer took more than {} seconds", limit.as_secs());
+            let _ = self.send_error(&ApiError::new(StatusCode::GATEWAY_TIMEOUT, message)).await;
+        }
     }
 
     async fn send_data(&self, data: &str) -> Result<(), Gone> {

@@ -18,14 +18,14 @@
 //! # The way of a request
 //!
 //! 1. A connection is a task of a small tokio runtime; it has no thread of its own, and ends where it makes
-//!    no progress. A middleware checks the key, bounds the time and counts the request.
+//!    no progress. A middleware checks the origin and the key, bounds the time and counts the request.
 //! 2. The body, JSON or a multipart form with the same fields, is read within limits of size, memory and time
 //!    and parsed by serde. Images are decoded and resized on threads for blocking work; texts are tokenized.
 //! 3. The job goes into the bounded queue of its model. The one thread that owns the model takes a batch:
 //!    what waits, up to a number of items, and for a short time from the first. A full queue is status 429.
 //! 4. The thread calls the model's crate and replies to each job of the batch. A job whose request is gone,
-//!    because the client has closed the connection or the time is over, is left out, and a diffusion that
-//!    runs for such requests alone stops at its next step.
+//!    because the client has closed the connection or the time is over, is left out; a diffusion that runs
+//!    for such requests alone stops at its next step, a caption that is streamed at its next token.
 //!
 //! No lock is held while a model computes. There is no code of models here.
 //!
@@ -56,6 +56,7 @@ mod queue;
 mod recent;
 mod response;
 mod routes;
+mod same_origin;
 mod server;
 mod upload;
 mod worker;

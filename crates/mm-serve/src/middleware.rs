@@ -1,22 +1,25 @@
-//! What happens around every handler: keys, time limits, counts, headers.
+//! What happens around every handler: origins, keys, time limits, counts, headers.
 
 use crate::api_error::ApiError;
 use crate::app::App;
 use crate::routes::{ROUTES, Route};
+use crate::same_origin::SameOrigin;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
-/// The router of all routes.
-pub fn router(app: &Arc<App>) -> Router {
+/// The router of all routes of a server that listens on `address`.
+pub fn router(app: &Arc<App>, address: SocketAddr) -> Router {
+    let same_origin = SameOrigin::new(address, app.keys.is_some());
     let mut router = Router::new();
     for route in &ROUTES {
-        let layer = from_fn_with_state((Arc::clone(app), route), around);
+        let layer = from_fn_with_state((Arc::clone(app), route, same_origin), around);
         router = router.route(route.path, (route.handler)().route_layer(layer));
     }
     router
@@ -27,15 +30,16 @@ pub fn router(app: &Arc<App>) -> Router {
         .with_state(Arc::clone(app))
 }
 
-/// Checks the key, bounds the time, and counts the request.
+/// Checks the origin and the key, bounds the time, and counts the request.
 async fn around(
-    State((app, route)): State<(Arc<App>, &'static Route)>,
+    State((app, route, same_origin)): State<(Arc<App>, &'static Route, SameOrigin)>,
     request: Request,
     next: Next,
 ) -> Response {
     let begin = Instant::now();
     let in_flight = app.metrics.begin();
-    let response = match check_key(&app, route, &request) {
+    let allowed = same_origin.check(request.uri().path(), request.headers());
+    let response = match allowed.and_then(|()| check_key(&app, route, &request)) {
         Ok(()) => {
             let seconds = app.limits.request_seconds;
             let response = timeout(Duration::from_secs(seconds), next.run(request)).await;

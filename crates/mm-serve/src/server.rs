@@ -86,7 +86,7 @@ impl Server {
     /// # Errors
     /// A model cannot be opened, or the system starts no threads.
     pub fn run(self, on_ready: impl FnOnce()) -> Result<()> {
-        let Self { listener, app, threads, mut opened, stop, .. } = self;
+        let Self { listener, address, app, threads, mut opened, stop } = self;
         let connections = connection_limit(&app.limits);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -101,7 +101,7 @@ impl Server {
         let served = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::Start)?;
             let connections = Connections {
-                router: router(&app),
+                router: router(&app, address),
                 limit: Arc::new(Semaphore::new(connections)),
                 read_timeout,
             };
@@ -128,10 +128,9 @@ impl Server {
         // Requests that are left are dropped, and with them the senders of the queues.
         drop(runtime);
         drop(app);
-        if served.is_ok() {
-            for thread in threads {
-                let _ = thread.join(); // a panic is logged where it happens
-            }
+        // A thread that still opens a model while the process exits panics inside libtorch.
+        for thread in threads {
+            let _ = thread.join(); // a panic is logged where it happens
         }
         served
     }

@@ -4,9 +4,11 @@ use mm_core::nn::{AttentionMask, Context};
 use mm_testing::{initialize, normal};
 use mm_text::decoder::{BertDecoderConfig, Gpt2Config, TextDecoder, TextDecoderConfig};
 use mm_text::generate::{
-    EarlyStopping, GenerationConfig, History, Hypothesis, Prompt, Rules, generate, shape_distribution,
+    EarlyStopping, GenerationConfig, History, Hypothesis, Prompt, Rules, generate, generate_stream,
+    shape_distribution,
 };
 use proptest::prelude::*;
+use std::ops::ControlFlow;
 use std::path::Path;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -130,6 +132,34 @@ fn texts_end_at_the_end_token_or_are_marked_as_cut() {
         assert_eq!(text.tokens.len(), text.log_probs.len());
     }
     assert!(cut.iter().all(|text| text.tokens.len() == 12 && !text.tokens.contains(&EOS)));
+}
+
+#[test]
+fn a_stream_gives_the_tokens_of_the_text_and_ends_where_it_is_told_to() {
+    for config in [gpt2(), bert()] {
+        let (_vs, decoder) = decoder(&config, Some(CONTEXT_WIDTH));
+        for (image, way) in (0..).zip(ways()) {
+            let (context, prompt) = (context(&[image]), Prompt { tokens: vec![1, 5], seed: image });
+            let prompts = std::slice::from_ref(&prompt);
+            let stream = |on_token: &mut dyn FnMut(u32) -> ControlFlow<()>| {
+                generate_stream(decoder.as_ref(), Some(&context), &prompt, &way, &[EOS], on_token)
+            };
+            let mut tokens = Vec::new();
+            let found = stream(&mut |token| {
+                tokens.push(token);
+                ControlFlow::Continue(())
+            });
+            if way.num_beams > 1 || way.num_return_sequences > 1 {
+                assert!(found.unwrap_err().to_string().contains("both must be 1"));
+                continue;
+            }
+            let whole = generate(decoder.as_ref(), Some(&context), prompts, &way, &[EOS]).unwrap();
+            let found = found.unwrap();
+            assert_eq!(([found.clone()].as_slice(), tokens), (whole[0].as_slice(), found.tokens));
+            let first = stream(&mut |_| ControlFlow::Break(())).unwrap();
+            assert_eq!(first.tokens, whole[0][0].tokens[..1]);
+        }
+    }
 }
 
 #[test]

@@ -67,6 +67,17 @@ impl Denoiser {
         }
     }
 
+    /// The longest side of latents that the model has positions for, where it has a table of them.
+    pub(crate) fn most_size(&self) -> Option<i64> {
+        match self {
+            Self::UNet(_) => None,
+            Self::Transformer(transformer) => {
+                let config = transformer.config();
+                Some(config.pos_embed_max_size * config.patch_size)
+            }
+        }
+    }
+
     /// Width of a distilled model's embedded guidance scale.
     pub(crate) fn guidance_width(&self) -> Option<i64> {
         match self {

@@ -136,18 +136,21 @@ impl GenerateOptions {
     }
 }
 
-/// `size` pixels, where it is a multiple of `unit`.
+/// `size` pixels, where it is a multiple of `unit` and no more than the `most` of the model.
 ///
 /// # Errors
 /// Names the nearest sizes that are.
-pub(super) fn legal_side(name: &str, size: i64, unit: i64) -> Result<i64> {
+pub(super) fn legal_side(name: &str, size: i64, unit: i64, most: Option<i64>) -> Result<i64> {
     const MOST: i64 = 1 << 14;
-    if size >= unit && size % unit == 0 && size <= MOST {
+    let limit = most.map_or(String::new(), |most| format!(" up to {most}"));
+    let most = most.unwrap_or(MOST).min(MOST);
+    if size >= unit && size % unit == 0 && size <= most {
         return Ok(size);
     }
-    let below = (size.min(MOST) / unit).max(1) * unit;
-    let near = if below >= size { format!("{below}") } else { format!("{below} or {}", below + unit) };
-    Err(Error::Request(format!("{name} {size}: it must be a multiple of {unit}, e.g. {near}")))
+    let below = (size.min(most) / unit).max(1) * unit;
+    let has_next = below < size && below + unit <= most;
+    let near = if has_next { format!("{below} or {}", below + unit) } else { format!("{below}") };
+    Err(Error::Request(format!("{name} {size}: it must be a multiple of {unit}{limit}, e.g. {near}")))
 }
 
 #[cfg(test)]
@@ -156,10 +159,19 @@ mod tests {
 
     #[test]
     fn a_side_that_is_not_legal_is_refused_with_the_nearest_that_are() {
-        assert_eq!(legal_side("width", 512, 8).unwrap(), 512);
-        for (size, near) in [(513, "512 or 520"), (3, "8"), (0, "8"), (-5, "8"), (100_000, "16384 or")] {
-            let error = legal_side("width", size, 8).unwrap_err().to_string();
-            assert!(error.contains(&format!("width {size}")) && error.contains(near), "{error}");
+        assert_eq!(legal_side("width", 512, 8, None).unwrap(), 512);
+        assert_eq!(legal_side("width", 512, 8, Some(512)).unwrap(), 512);
+        for (size, most, near) in [
+            (513, None, "e.g. 512 or 520"),
+            (3, None, "e.g. 8"),
+            (0, None, "e.g. 8"),
+            (-5, None, "e.g. 8"),
+            (100_000, None, "e.g. 16384"),
+            (513, Some(512), "up to 512, e.g. 512"),
+            (1024, Some(512), "up to 512, e.g. 512"),
+        ] {
+            let error = legal_side("width", size, 8, most).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("width {size}:")) && error.ends_with(near), "{error}");
         }
     }
 

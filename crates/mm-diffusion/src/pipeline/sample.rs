@@ -59,8 +59,9 @@ impl DiffusionPipeline {
             (down(width), down(height))
         });
         let (width, height) = given.unwrap_or((own, own));
-        let width = legal_side("width", options.width.unwrap_or(width), unit)?;
-        let height = legal_side("height", options.height.unwrap_or(height), unit)?;
+        let most = self.denoiser.most_size().map(|most| most * self.reduction());
+        let width = legal_side("width", options.width.unwrap_or(width), unit, most)?;
+        let height = legal_side("height", options.height.unwrap_or(height), unit, most)?;
         let scheduler = self.build_scheduler(steps, width, height, options)?;
         Ok(Settings {
             width,

@@ -10,6 +10,8 @@ use mm_caption::CaptionPipeline;
 use mm_image::RgbImage;
 use mm_text::generate::GenerationConfig;
 use mm_vision::ImageProcessor;
+use std::ops::ControlFlow;
+use tokio::sync::mpsc;
 
 /// A captioner on its thread.
 pub type CaptionWorker = Worker<CaptionJob, CaptionFacts>;
@@ -32,6 +34,9 @@ pub struct CaptionJob {
     pub prompt: String,
     /// How captions are generated.
     pub generation: GenerationConfig,
+    /// Where the pieces of the caption go while it is generated. The job then has one image, and `generation`
+    /// one beam. A caption is a few kilobytes, so that a slow reader need not stop the model.
+    pub pieces: Option<mpsc::UnboundedSender<String>>,
     /// The best caption of each image.
     pub reply: Reply<Vec<String>>,
 }
@@ -56,15 +61,36 @@ pub fn run(config: &ModelConfig, worker: WorkerThread<CaptionJob, CaptionFacts>)
     let (processor, generation) = (pipeline.processor.clone(), pipeline.generation.clone());
     worker.ready(CaptionFacts { processor, generation });
     worker.run(|jobs| {
-        let mut rest = jobs;
+        let (streams, mut rest): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.pieces.is_some());
         while let Some(first) = rest.first() {
             let generation = first.generation.clone();
             let (same, others) = rest.into_iter().partition(|job| job.generation == generation);
             run_same(&pipeline, &generation, config.batch_size, same);
             rest = others;
         }
+        for job in streams {
+            stream(&pipeline, job);
+        }
     });
     Ok(())
+}
+
+/// Runs a job that streams. It ends at the next token where its request is gone.
+fn stream(pipeline: &CaptionPipeline, job: CaptionJob) {
+    let CaptionJob { images, prompt, generation, pieces, reply } = job;
+    let mut on_piece = |piece: &str| {
+        let is_sent = match &pieces {
+            Some(pieces) if !piece.is_empty() => pieces.send(piece.to_owned()).is_ok(),
+            _ => true,
+        };
+        if is_sent && !reply.is_cancelled() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    let (images, memory) = split(images);
+    let caption = pipeline.encode_resized(&images).and_then(|states| {
+        drop((images, memory));
+        pipeline.caption_stream(&states, &pipeline.prompt(&prompt, 0)?, &generation, &mut on_piece)
+    });
+    reply.send(caption.map(|caption| vec![caption.caption]).map_err(to_api));
 }
 
 /// The images of a job.
@@ -127,5 +153,37 @@ fn to_api(error: mm_caption::Error) -> ApiError {
             ApiError::unprocessable("prompt", error.to_string())
         }
         error => ApiError::internal(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory_budget::MemoryBudget;
+    use crate::worker::reply;
+    use mm_core::OpenOptions;
+
+    #[test]
+    fn a_stream_ends_where_its_reader_is_gone() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/goldens/caption/blip");
+        let pipeline = CaptionPipeline::open(folder, &OpenOptions::default()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let streamed = |is_read: bool| {
+            let image = pipeline.processor.resize(&RgbImage::new(9, 9)).unwrap();
+            let images = vec![Decoded { image, memory: MemoryBudget::new(1).reserve(1).unwrap() }];
+            let generation = GenerationConfig { min_new_tokens: 20, ..pipeline.generation.clone() };
+            let ((pieces, mut reader), (reply, caption)) = (mpsc::unbounded_channel(), reply());
+            if !is_read {
+                reader.close();
+            }
+            let prompt = "a red".to_owned();
+            stream(&pipeline, CaptionJob { images, prompt, generation, pieces: Some(pieces), reply });
+            let read: Vec<String> = std::iter::from_fn(|| reader.blocking_recv()).collect();
+            (read.concat(), runtime.block_on(caption.wait()).unwrap().remove(0))
+        };
+        let (read, whole) = streamed(true);
+        assert_eq!(read, whole);
+        let (read, cut) = streamed(false);
+        assert!(read.is_empty() && cut.len() < whole.len() && whole.starts_with(&cut), "{cut} of {whole}");
     }
 }

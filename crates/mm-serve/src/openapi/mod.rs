@@ -42,12 +42,18 @@ pub fn document(app: &App) -> Value {
     document
 }
 
-const KEY_ERRORS: [(&str, &str); 2] = [
+/// That of every operation.
+const ORIGIN_ERROR: (&str, &str) =
+    ("403", "The request is that of a web page of another origin, or `Host` is not a name of this machine.");
+
+const KEY_ERRORS: [(&str, &str); 3] = [
+    ORIGIN_ERROR,
     ("401", "The key is missing or wrong."),
     ("429", "The key has used up its requests, the queue of the model is full, or the memory is used up."),
 ];
 
-const CALL_ERRORS: [(&str, &str); 11] = [
+const CALL_ERRORS: [(&str, &str); 12] = [
+    ORIGIN_ERROR,
     ("400", "A field is missing, unknown or out of its range, or the body is malformed."),
     ("401", "The key is missing or wrong."),
     ("404", "There is no such model."),
@@ -66,7 +72,7 @@ fn errors(method: &str, needs_key: bool) -> &'static [(&'static str, &'static st
     match (method, needs_key) {
         ("post", _) => &CALL_ERRORS,
         (_, true) => &KEY_ERRORS,
-        _ => &[],
+        _ => &[ORIGIN_ERROR],
     }
 }
 

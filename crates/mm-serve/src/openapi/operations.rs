@@ -165,10 +165,15 @@ pub fn caption(app: &App) -> Value {
         fields.insert("prompt".to_owned(), text(limits));
         fields.insert("max_tokens".to_owned(), range("integer", 1, MAX_TOKENS));
         fields.insert("num_beams".to_owned(), range("integer", 1, limits.beams));
-        fields.insert("stream".to_owned(), json!({ "const": false }));
+        fields.insert("stream".to_owned(), json!({ "type": "boolean", "default": false }));
         one_image(&["model"], fields)
     };
-    post("caption", "Captions of images", (body(&data_url()), body(&file())), answer)
+    let mut operation = post("caption", "Captions of images", (body(&data_url()), body(&file())), answer);
+    operation["responses"]["200"]["content"]["text/event-stream"] = json!({ "schema": {
+        "description": "With `stream`, of one image and one beam: events {text}, together the caption, then \
+            [DONE].",
+    } });
+    operation
 }
 
 /// `POST /v1/vqa`

@@ -4,16 +4,19 @@ use super::{check_range, check_text};
 use crate::api_error::{ApiError, ApiResult};
 use crate::app::App;
 use crate::body::parse;
+use crate::events::{EventSender, Gone, events};
 use crate::families::caption::CaptionJob;
 use crate::response::json;
 use crate::upload::{ImageSource, Resize, decode, one_or_many};
-use crate::worker::reply;
+use crate::worker::{Pending, reply};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use mm_text::generate::GenerationConfig;
 use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 /// The most new tokens that a request may have; decoders have fewer positions.
 pub const MAX_TOKENS: u64 = 4096;
@@ -34,9 +37,6 @@ pub struct CaptionRequest {
 /// Captions images.
 pub async fn caption(State(app): State<Arc<App>>, request: Request) -> ApiResult<Response> {
     let (request, _memory) = parse::<CaptionRequest>(&app, request).await?;
-    if request.stream == Some(true) {
-        return Err(ApiError::invalid("stream", "captions are not streamed yet: leave `stream` out"));
-    }
     let worker = app.captioner(&request.model)?;
     let facts = worker.facts()?;
     check_range(request.max_tokens, "max_tokens", 1, MAX_TOKENS)?;
@@ -45,12 +45,74 @@ pub async fn caption(State(app): State<Arc<App>>, request: Request) -> ApiResult
     check_text(&prompt, "prompt", &app.limits)?;
     let generation = over(&facts.generation, request.max_tokens, request.num_beams)?;
     let uploads = one_or_many(request.image, request.images, &app.limits)?;
+    let is_streamed = request.stream == Some(true);
+    if is_streamed {
+        check_streamable(&generation, uploads.len())?;
+    }
     let processor = facts.processor.clone();
     let resize: Resize = Arc::new(move |image| processor.resize(image).map_err(|error| error.to_string()));
     let images = decode(&app, uploads, Some(resize)).await?;
     let (reply, captions) = reply();
-    worker.submit(CaptionJob { images, prompt, generation, reply })?;
+    let (pieces, received) = mpsc::unbounded_channel();
+    let pieces = is_streamed.then_some(pieces);
+    worker.submit(CaptionJob { images, prompt, generation, pieces, reply })?;
+    if is_streamed {
+        return stream(&app, received, captions).await;
+    }
     Ok(json(&json!({ "model": request.model, "captions": captions.wait().await? })))
+}
+
+/// Answers with the pieces of a caption as events.
+async fn stream(
+    app: &App,
+    mut pieces: UnboundedReceiver<String>,
+    captions: Pending<Vec<String>>,
+) -> ApiResult<Response> {
+    let (sender, response) = events();
+    // A request that fails before its first piece has a status of its own.
+    let Some(first) = pieces.recv().await else {
+        captions.wait().await?;
+        let _ = sender.send_done().await; // a reader that is gone has no use for it
+        return Ok(response);
+    };
+    let seconds = Duration::from_secs(app.limits.request_seconds);
+    tokio::spawn(async move {
+        // What is dropped at the end cancels the job.
+        sender.send_within(seconds, send(&sender, (first, pieces), captions)).await;
+    });
+    Ok(response)
+}
+
+/// Sends the pieces, then the mark of the end.
+async fn send(
+    to: &EventSender,
+    (first, mut pieces): (String, UnboundedReceiver<String>),
+    captions: Pending<Vec<String>>,
+) -> Result<(), Gone> {
+    let mut next = Some(first);
+    while let Some(text) = next {
+        to.send(&json!({ "text": text })).await?;
+        next = pieces.recv().await;
+    }
+    match captions.wait().await {
+        Ok(_) => to.send_done().await,
+        Err(error) => to.send_error(&error).await,
+    }
+}
+
+/// Checks that the caption can be given in pieces.
+fn check_streamable(generation: &GenerationConfig, images: usize) -> ApiResult<()> {
+    if images != 1 {
+        return Err(ApiError::invalid("stream", "a stream is the caption of one image: leave `stream` out"));
+    }
+    if generation.num_beams > 1 {
+        let message = format!(
+            "a caption of {} beams is known at its end only: set `num_beams` to 1, or leave `stream` out",
+            generation.num_beams
+        );
+        return Err(ApiError::invalid("stream", message));
+    }
+    Ok(())
 }
 
 /// The model's `defaults` with what is given in their place; one caption an image.

@@ -88,8 +88,9 @@ fn label_set(labels: Vec<String>, templates: Option<Vec<String>>, limits: &Limit
     }
     let templates = match templates {
         None => Templates::default(),
-        Some(_) => {
-            return Err(ApiError::invalid("templates", "own templates are not served yet: leave it out"));
+        Some(templates) => {
+            check_lengths(&templates, &labels, limits)?;
+            Templates::new(templates).map_err(|error| ApiError::invalid("templates", error.to_string()))?
         }
     };
     let prompts = labels.len().saturating_mul(templates.fill("").len());
@@ -98,4 +99,20 @@ fn label_set(labels: Vec<String>, templates: Option<Vec<String>>, limits: &Limit
         return Err(ApiError::invalid("labels", message));
     }
     Ok(LabelSet { labels, templates })
+}
+
+/// Checks the length of each template with the longest of `labels` in place of every `{}`, of which there may
+/// be many.
+fn check_lengths(templates: &[String], labels: &[String], limits: &Limits) -> ApiResult<()> {
+    let longest = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
+    for (index, template) in templates.iter().enumerate() {
+        let places = template.matches("{}").count();
+        let count = template.chars().count() + places * longest - 2 * places;
+        if count > limits.text_chars {
+            let most = limits.text_chars;
+            let message = format!("with the longest label it has {count} characters, more than {most}");
+            return Err(ApiError::invalid(&format!("templates[{index}]"), message));
+        }
+    }
+    Ok(())
 }

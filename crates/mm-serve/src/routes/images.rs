@@ -11,7 +11,6 @@ use crate::response::{data_url, json};
 use crate::upload::{ImageSource, Upload, decode_single};
 use crate::worker::{Pending, reply};
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::response::Response;
 use mm_diffusion::{Edit, EditKind, GenerateOptions, ImageRequest, Settings};
 use serde::{Deserialize, Serialize};
@@ -20,7 +19,6 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 /// Steps that wait to be sent; more are left out.
 const WAITING_STEPS: usize = 2;
@@ -201,14 +199,9 @@ async fn draw(
     let (sender, response) = events();
     let seconds = Duration::from_secs(app.limits.request_seconds);
     tokio::spawn(async move {
-        let sent = timeout(seconds, send(&sender, sampling.model, seeds, (first, step), drawn));
-        tokio::select! {
-            sent = sent => if sent.is_err() {
-                let message = format!("the images took more than {} seconds", seconds.as_secs());
-                let _ = sender.send_error(&ApiError::new(StatusCode::GATEWAY_TIMEOUT, message)).await;
-            },
-            () = sender.gone() => {} // what is dropped here cancels the job
-        }
+        // What is dropped at the end cancels the job.
+        let sending = send(&sender, sampling.model, seeds, (first, step), drawn);
+        sender.send_within(seconds, sending).await;
     });
     Ok(response)
 }

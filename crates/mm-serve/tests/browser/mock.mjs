@@ -221,7 +221,7 @@ function caption(response, { model, images, stream }) {
     return send(response, { model, captions: (images ?? [""]).map(() => "a red circle on paper") });
   const events = startEvents(response);
   for (const word of ["a", " red", " circle", " on", " paper"]) events.send({ text: word });
-  return events.end({ model, captions: ["a red circle on paper"] });
+  return events.end();
 }
 
 function startEvents(response) {
@@ -230,7 +230,7 @@ function startEvents(response) {
   return {
     send: write,
     end(event) {
-      write(event);
+      if (event) write(event);
       response.end("data: [DONE]\n\n");
     },
   };

@@ -31,9 +31,8 @@ export const PANEL_FLOWS = {
     return undefined;
   },
 
-  "a caption": async ({ page, watch, mock, shoot }) => {
+  "a caption": async ({ page, mock, shoot }) => {
     if (!(await open(page, "Caption"))) return "no model";
-    if (!mock) watch.allow(/status of 400/); // where the server does not stream captions
     await choose(page, "#caption", "red");
     await run(page, "Caption");
     const caption = await page.locator("#caption figcaption").textContent();

@@ -37,7 +37,7 @@ fn a_request_whose_client_has_gone_is_dropped_before_it_runs() {
     let running = server.open_stream("/v1/generate", &long);
     let abandoned = server.connect();
     let body = json!({ "model": "sd", "prompt": "a", "steps": 500, "n": 512 }).to_string();
-    let head = "POST /v1/generate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
+    let head = "POST /v1/generate HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
     std::io::Write::write_all(&mut &abandoned, request.as_bytes()).unwrap();
     server.wait_for_metric("mm_queue_depth{model=\"sd\"} 1");

@@ -2,6 +2,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use mm_clip::ClipPipeline;
+use mm_core::OpenOptions;
 use mm_serve::{Keys, Result, ServeConfig, Server, StopHandle};
 use serde_json::Value;
 use std::fs;
@@ -144,7 +146,8 @@ impl TestServer {
     pub fn open_stream(&self, path: &str, body: &Value) -> TcpStream {
         let (mut stream, body) = (self.connect(), body.to_string());
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n",
             body.len()
         );
         stream.write_all((head + &body).as_bytes()).unwrap();
@@ -208,6 +211,21 @@ pub fn picture(url: &Value) -> mm_image::RgbImage {
 
 pub fn decode(bytes: &[u8]) -> mm_image::RgbImage {
     mm_image::decode(bytes, [255; 3]).unwrap()
+}
+
+/// A photo's pixels.
+pub fn image(name: &str) -> mm_image::RgbImage {
+    decode(&photo(name))
+}
+
+/// The CLIP that is served as `clip`.
+pub fn clip() -> ClipPipeline {
+    ClipPipeline::open(&golden("rlhf/clip"), &OpenOptions::default()).unwrap()
+}
+
+/// The numbers of a tensor, row after row.
+pub fn rows(tensor: &tch::Tensor) -> Vec<f32> {
+    Vec::try_from(tensor.contiguous().view(-1)).unwrap()
 }
 
 /// A part of a form: name, file name, bytes.

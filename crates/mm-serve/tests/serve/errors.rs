@@ -178,7 +178,7 @@ fn requests_over_the_limits_are_refused() {
 
 #[test]
 fn a_body_that_is_too_large_is_refused_by_its_length_and_as_it_comes() {
-    let head = "POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
+    let head = "POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     let announced = SERVER.raw(format!("{head}content-length: 1048577\r\n\r\n").as_bytes());
     assert!(announced.starts_with("HTTP/1.1 413") && announced.contains("more than 1 MiB"), "{announced}");
     let chunk = format!("80001\r\n{}\r\n", "a".repeat(0x80001));
@@ -200,9 +200,38 @@ fn a_heat_map_of_a_packed_model_is_refused() {
 }
 
 #[test]
-fn captions_are_not_streamed_yet_and_the_field_is_named() {
-    let body = json!({ "model": "blip", "image": url("chelsea"), "stream": true });
-    refused("/v1/caption", &body, 400, "stream");
+fn captions_of_beams_or_of_several_images_are_not_streamed() {
+    let body = json!({ "model": "blip", "image": url("chelsea"), "num_beams": 3, "stream": true });
+    assert!(refused("/v1/caption", &body, 400, "stream").contains("a caption of 3 beams"));
+    let images = [url("chelsea-eye"), url("chelsea-eye")];
+    let body = json!({ "model": "blip", "images": images, "stream": true });
+    assert!(refused("/v1/caption", &body, 400, "stream").contains("of one image"));
+}
+
+#[test]
+fn a_size_that_the_model_has_no_positions_for_is_refused_with_the_largest() {
+    let server =
+        start(&format!("[models.sd3]\ntask = \"diffusion\"\nfrom = {:?}\n", golden("diffusion/sd3")));
+    let body = json!({ "model": "sd3", "image": url("chelsea-eye"), "prompt": "a", "strength": 0.5 });
+    let answer = server.post("/v1/edit", &body);
+    assert_eq!(answer.status, 422, "{answer:?}");
+    assert!(answer.text().contains("it must be a multiple of 4 up to 48, e.g. 48"), "{answer:?}");
+}
+
+#[test]
+fn templates_without_a_place_or_with_too_long_prompts_are_refused() {
+    let classify = |labels: &[&str], templates: Value, param: &str| {
+        let body = json!({
+            "model": "clip", "image": url("chelsea"), "labels": labels, "templates": templates,
+        });
+        refused("/v1/classify", &body, 400, param)
+    };
+    assert!(classify(&["a"], json!([]), "templates").contains("no template"));
+    assert!(classify(&["a"], json!(["{}", "a photo"]), "templates").contains("template 2 of 2, \"a photo\""));
+    assert!(classify(&["a", "b", "c"], json!(["{}", "a {}", "the {}"]), "labels").contains("more than 8"));
+    let many = "{} ".repeat(500);
+    let message = classify(&["a", "long"], json!(["{}", many]), "templates[1]");
+    assert!(message.contains("2500 characters, more than 1024"), "{message}");
 }
 
 #[test]

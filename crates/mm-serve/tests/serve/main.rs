@@ -3,12 +3,14 @@
 mod batching;
 mod browser;
 mod cancellation;
+mod classify;
 mod common;
 mod errors;
 mod keys;
 mod limits;
 mod malformed;
 mod openapi;
+mod origins;
 mod routes;
 mod search;
 mod shutdown;

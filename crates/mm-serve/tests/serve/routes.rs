@@ -1,12 +1,13 @@
 //! Every route gives what its crate gives.
 
 use crate::common::{
-    TestServer, assert_close, decode, form, golden, models, numbers, photo, picture, start, url,
+    TestServer, assert_close, clip, decode, form, golden, image, models, numbers, photo, picture, rows,
+    start, url,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use mm_caption::CaptionPipeline;
-use mm_clip::{ClipPipeline, Templates, ZeroShot, heat_map, relevance};
+use mm_clip::{heat_map, relevance};
 use mm_core::{DeviceConfig, OpenOptions};
 use mm_diffusion::{DiffusionPipeline, Edit, EditKind, GenerateOptions, ImageRequest, PipelineOptions};
 use mm_image::RgbImage;
@@ -17,18 +18,6 @@ use serde_json::{Value, json};
 use std::sync::LazyLock;
 
 static SERVER: LazyLock<TestServer> = LazyLock::new(|| start(&models("")));
-
-fn clip() -> ClipPipeline {
-    ClipPipeline::open(&golden("rlhf/clip"), &OpenOptions::default()).unwrap()
-}
-
-fn image(name: &str) -> RgbImage {
-    decode(&photo(name))
-}
-
-fn rows(tensor: &tch::Tensor) -> Vec<f32> {
-    Vec::try_from(tensor.contiguous().view(-1)).unwrap()
-}
 
 #[test]
 fn texts_and_images_are_embedded_in_the_order_of_the_request() {
@@ -85,31 +74,6 @@ fn a_form_gives_what_json_gives() {
     let found = SERVER.send("/v1/caption", &kind, &body).json();
     let body = json!({ "model": "blip", "image": url("chelsea"), "max_tokens": 5, "num_beams": 2 });
     assert_eq!(found, SERVER.json("/v1/caption", &body));
-}
-
-#[test]
-fn labels_are_ranked_as_zero_shot_classification_has_them() {
-    let pipeline = clip();
-    let labels = ["cat", "rocket", "coffee"];
-    let owned = labels.map(str::to_owned).to_vec();
-    let classifier = ZeroShot::new(&pipeline, owned, &Templates::default(), 32).unwrap();
-    let images = [image("chelsea"), image("rocket")];
-    let probabilities = classifier.probabilities(&pipeline, &pipeline.image.embed(&images).unwrap());
-    let body = json!({ "model": "clip", "images": [url("chelsea"), url("rocket")], "labels": labels });
-    for _ in 0..2 {
-        let answer = SERVER.json("/v1/classify", &body);
-        assert_eq!(answer["probabilities"], "softmax");
-        for (result, row) in answer["results"].as_array().unwrap().iter().zip(0..) {
-            let found = result["labels"].as_array().unwrap();
-            let probability = |label: &Value| label["probability"].as_f64().unwrap() as f32;
-            assert!(found.is_sorted_by(|a, b| probability(a) >= probability(b)));
-            let expected = rows(&probabilities.get(row));
-            for (label, expected) in labels.iter().zip(expected) {
-                let found = found.iter().find(|found| found["label"] == *label).unwrap();
-                assert_close(&[probability(found)], &[expected]);
-            }
-        }
-    }
 }
 
 #[test]

@@ -23,6 +23,11 @@ impl<'a> Independent<'a> {
         let seeds = (0..count as u64).map(|text| seed::derive(settings.seed, "text", text)).collect();
         Self { settings, texts: vec![Hypothesis::default(); count], seeds, is_first: true }
     }
+
+    /// The newest token of the first text.
+    pub fn last_token(&self) -> Option<u32> {
+        self.texts.first()?.tokens.last().copied()
+    }
 }
 
 impl Search for Independent<'_> {

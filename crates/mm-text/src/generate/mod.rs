@@ -22,6 +22,8 @@
 //! # Ok::<(), mm_text::Error>(())
 //! ```
 //!
+//! [`generate_stream`] gives the tokens of one text as they are found.
+//!
 //! A new way to search is a file with a type that implements `Search`: it sees the logits of the rows of one
 //! prompt and says how they go on.
 
@@ -31,10 +33,12 @@ mod draw;
 mod greedy;
 mod rules;
 mod search;
+mod stream;
 
 pub use config::{EarlyStopping, GenerationConfig};
 pub use draw::shape_distribution;
 pub use rules::{History, Rules};
+pub use stream::generate_stream;
 
 use crate::decoder::{Decoder, DecoderCache};
 use crate::{Error, Result};
@@ -44,7 +48,7 @@ use mm_core::nn::Context;
 use rayon::prelude::*;
 use search::{Continuation, Logits, Search, Settings};
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// What a text begins with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,16 +100,11 @@ pub fn generate<D: Decoder + ?Sized>(
     eos: &[u32],
 ) -> Result<Vec<Vec<Hypothesis>>> {
     check(decoder, context, prompts, config)?;
-    let longest = prompts.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(0);
     if prompts.is_empty() {
         return Ok(Vec::new());
     }
     mm_sys::inference_mode(|| {
-        // The last token is not appended.
-        let capacity = (longest + config.max_new_tokens - 1) as i64;
-        let mut cache = decoder.new_cache(capacity, context);
-        let starts: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
-        let logits = decoder.start(&starts, &mut cache);
+        let (logits, mut cache) = start(decoder, context, prompts, config);
         let mut batch = Batch::new(prompts, config, eos);
         let mut logits = Some(logits);
         while let Some(current) = logits.take() {
@@ -115,6 +114,21 @@ pub fn generate<D: Decoder + ?Sized>(
         }
         Ok(batch.finish())
     })
+}
+
+/// The logits `[prompts, vocab]` of the first new tokens, and the cache after the prompts.
+fn start<D: Decoder + ?Sized>(
+    decoder: &D,
+    context: Option<&Context>,
+    prompts: &[Prompt],
+    config: &GenerationConfig,
+) -> (Tensor, DecoderCache) {
+    let starts: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.tokens.as_slice()).collect();
+    let longest = starts.iter().map(|start| start.len()).max().unwrap_or(0);
+    // The last token is not appended.
+    let capacity = (longest + config.max_new_tokens - 1) as i64;
+    let mut cache = decoder.new_cache(capacity, context);
+    (decoder.start(&starts, &mut cache), cache)
 }
 
 /// The searches of a batch.
@@ -129,8 +143,7 @@ struct Batch<'a> {
 impl<'a> Batch<'a> {
     fn new(prompts: &'a [Prompt], config: &'a GenerationConfig, eos: &'a [u32]) -> Self {
         let search = |prompt: &'a Prompt| -> Box<dyn Search + 'a> {
-            let seed = mm_core::seed::derive(config.seed, "prompt", prompt.seed);
-            let settings = Settings { config, eos, prompt: &prompt.tokens, seed };
+            let settings = Settings::new(prompt, config, eos);
             if config.num_beams > 1 {
                 Box::new(Beams::new(settings))
             } else {
@@ -145,8 +158,7 @@ impl<'a> Batch<'a> {
     /// that are done. Gives the next tokens `[active * rows', 1]`; none where all are done.
     fn advance(&mut self, logits: &Tensor, cache: &mut DecoderCache) -> Result<Option<Tensor>> {
         let (vocab, rows) = (logits.size()[1] as usize, self.rows);
-        let log_sum_exp: Vec<f32> = Vec::try_from(logits.logsumexp([-1i64].as_slice(), false))?;
-        let logits: Vec<f32> = Vec::try_from(logits.to_kind(Kind::Float).contiguous().view(-1))?;
+        let (logits, log_sum_exp) = search::numbers(logits)?;
         let mut continuations: Vec<Option<Continuation>> = self
             .active_searches()
             .into_par_iter()

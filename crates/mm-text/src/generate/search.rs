@@ -1,6 +1,8 @@
 //! What the ways to search for texts have in common.
 
-use super::{GenerationConfig, Hypothesis};
+use super::{GenerationConfig, Hypothesis, Prompt};
+use crate::Result;
+use tch::{Kind, Tensor};
 
 /// The settings of the search for one prompt.
 #[derive(Clone, Copy)]
@@ -10,6 +12,21 @@ pub(super) struct Settings<'a> {
     pub prompt: &'a [u32],
     /// Of this prompt.
     pub seed: u64,
+}
+
+impl<'a> Settings<'a> {
+    /// The settings of the search that begins with `prompt`.
+    pub fn new(prompt: &'a Prompt, config: &'a GenerationConfig, eos: &'a [u32]) -> Self {
+        let seed = mm_core::seed::derive(config.seed, "prompt", prompt.seed);
+        Self { config, eos, prompt: &prompt.tokens, seed }
+    }
+}
+
+/// The numbers of `logits` `[rows, vocab]`, row after row, and the logarithm of the sum of each row's
+/// exponentials.
+pub(super) fn numbers(logits: &Tensor) -> Result<(Vec<f32>, Vec<f32>)> {
+    let log_sum_exp = Vec::try_from(logits.logsumexp([-1i64].as_slice(), false))?;
+    Ok((Vec::try_from(logits.to_kind(Kind::Float).contiguous().view(-1))?, log_sum_exp))
 }
 
 /// The logits of the next token for the rows of one prompt.

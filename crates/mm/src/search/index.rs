@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 #[command(
     after_help = "Images that did not change, by size and time of their file or by their digest, are not \
     embedded again; those that are gone from the data set are deleted. A call that was interrupted continues \
-    where it was. Several processes share the work where they are started as those of `mm train`, by torchrun \
-    or srun.\n\n\
+    where it was. Several processes share the work where they are started as those of `mm train`, by \
+    torchrun or srun.\n\n\
     Examples:\n  \
     mm search index --model DIR --data photos/ --index photos.index\n  \
     mm search index --model DIR --data 'kind = \"webdataset\", path = \"shards/*.tar\"' --index web.index \
@@ -32,8 +32,8 @@ use std::time::{Duration, Instant};
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The images: a folder with a slash in its name, or a data set as a config has it, `kind = "coco", path =
-    /// "captions.json"`, or its kind alone, `emoji`.
+    /// The images: a folder with a slash in its name, or a data set as a config has it, `kind = "coco", path
+    /// = "captions.json"`, or its kind alone, `emoji`.
     #[arg(long, value_name = "FOLDER|TOML")]
     data: String,
     #[command(flatten)]

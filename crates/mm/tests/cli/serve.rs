@@ -1,6 +1,6 @@
 //! `mm serve`: the whole program.
 
-use crate::common::{command, failure};
+use crate::common::{command, failure, mm};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -43,7 +43,8 @@ impl Served {
     fn request(&self, head: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let length = body.len();
-        let head = format!("{head}\r\nhost: a\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+        let head =
+            format!("{head}\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
         stream.write_all((head + body).as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -112,6 +113,19 @@ fn wrong_files_and_models_are_named() {
     assert!(refused(&["--models", &path("wrong.toml")], 2).contains("wrong.toml:3: unknown key"));
     fs::write(path("none.toml"), "[models.a]\ntask = \"clip\"\nfrom = \"./nowhere\"\n").unwrap();
     assert!(refused(&["--models", &path("none.toml")], 1).contains("cannot open [models.a]"));
+    let others = (0..12).map(|index| {
+        let from = golden(["rlhf/clip", "diffusion/sd3"][index % 2]);
+        let task = ["clip", "diffusion"][index % 2];
+        format!("[models.m{index}]\ntask = {task:?}\nfrom = {from:?}\n")
+    });
+    let broken = fs::read_to_string(path("none.toml")).unwrap();
+    fs::write(path("many.toml"), others.collect::<String>() + &broken).unwrap();
+    for _ in 0..3 {
+        let output = mm(&["serve", "--listen", "127.0.0.1:0", "--models", &path("many.toml")]);
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), printed.lines().count()), (Some(1), 2), "{printed}");
+        assert!(printed.lines().nth(1).unwrap().starts_with("error: cannot open [models.a]"), "{printed}");
+    }
     assert!(refused(&["--models", &models, "--keys", &path("none.txt")], 1).contains("cannot read the keys"));
     fs::write(path("keys.txt"), "\nsecret\n").unwrap();
     let printed = refused(&["--models", &models, "--keys", &path("keys.txt")], 1);
