@@ -145,17 +145,22 @@ fn search(folder: &Path, with_graph: bool) -> Result<()> {
         let per_second = queries.len() as f64 / begun.elapsed().as_secs_f64();
         searches.push(serde_json::json!({ "width": 0, "recall": 1.0, "per_second": per_second }));
     }
-    let memory_mb = resident_mb()? - before;
+    let [memory_mb, mapped_mb] = resident_mb()?;
+    let (memory_mb, mapped_mb) = (memory_mb - before[0], mapped_mb - before[1]);
     let line = serde_json::json!({
-        "build_seconds": 0.0, "open_seconds": open_seconds, "memory_mb": memory_mb, "searches": searches,
+        "build_seconds": 0.0, "open_seconds": open_seconds, "memory_mb": memory_mb, "mapped_mb": mapped_mb,
+        "searches": searches,
     });
     println!("{line}");
     Ok(())
 }
 
-/// Memory that this process holds now, the read pages of its mapped files included.
-fn resident_mb() -> Result<f64> {
+/// Memory that this process holds now, and pages of mapped files, which the system may drop at any time.
+fn resident_mb() -> Result<[f64; 2]> {
     let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-    Ok(line.trim().trim_end_matches("kB").trim().parse::<f64>()? / 1024.0)
+    let of = |name: &str| -> Result<f64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such line")?;
+        Ok(line.trim().trim_end_matches("kB").trim().parse::<f64>()? / 1024.0)
+    };
+    Ok([of("RssAnon:")?, of("RssFile:")?])
 }

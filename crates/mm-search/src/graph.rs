@@ -29,8 +29,9 @@ pub struct GraphConfig {
 }
 
 impl Default for GraphConfig {
+    /// Distances of 8-bit rows are cheap, so more candidates than the usual 128 make up for their rounding.
     fn default() -> Self {
-        Self { connectivity: 16, expansion: 128 }
+        Self { connectivity: 16, expansion: 192 }
     }
 }
 

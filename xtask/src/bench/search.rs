@@ -40,6 +40,9 @@ const FLATS: [&str; 2] = ["mm", "faiss-flat"];
 struct Run {
     build_seconds: f64,
     memory_mb: f64,
+    /// Pages of mapped files, which the system may drop at any time.
+    #[serde(default)]
+    mapped_mb: f64,
     searches: Vec<Search>,
 }
 
@@ -65,6 +68,7 @@ struct Row {
     /// None of exact search.
     build_seconds: Option<f64>,
     memory_mb: f64,
+    mapped_mb: f64,
     /// Queries per second at each of the recalls, with the width that gives it; one figure for exact search.
     rates: Vec<Option<(f64, u32)>>,
 }
@@ -182,6 +186,7 @@ impl Row {
             program,
             build_seconds: Some(middle(runs, |run| run.build_seconds)),
             memory_mb: middle(runs, |run| run.memory_mb),
+            mapped_mb: middle(runs, |run| run.mapped_mb),
             rates: RECALLS.iter().map(at).collect(),
         }
     }
@@ -194,8 +199,23 @@ impl Row {
             program,
             build_seconds: None,
             memory_mb: middle(runs, |run| run.memory_mb),
+            mapped_mb: middle(runs, |run| run.mapped_mb),
             rates: vec![Some((middle(runs, rate), width))],
         })
+    }
+}
+
+impl Row {
+    /// With the mapped pages.
+    fn whole_mb(&self) -> f64 {
+        self.memory_mb + self.mapped_mb
+    }
+
+    fn memory(&self) -> String {
+        match self.mapped_mb {
+            0.0 => format!("{:.0}", self.memory_mb),
+            mapped => format!("{:.0} + {mapped:.0}", self.memory_mb),
+        }
     }
 }
 
@@ -218,7 +238,7 @@ impl SearchReport {
         let head = [
             "graph",
             "build s",
-            "memory MB",
+            "memory + mapped MB",
             "queries/s at 0.95",
             "at 0.99",
             "mm builds at",
@@ -231,27 +251,27 @@ impl SearchReport {
             let mut line = [const { String::new() }; 9];
             line[0] = row.program.to_owned();
             line[1] = row.build_seconds.map(|seconds| format!("{seconds:.0}")).unwrap_or_default();
-            line[2] = format!("{:.0}", row.memory_mb);
+            line[2] = row.memory();
             line[3] = shown(row, 0);
             line[4] = shown(row, 1);
             if let Some(ours) = self.graphs.first().filter(|ours| ours.program != row.program) {
                 line[5] = ratio(row.build_seconds, ours.build_seconds);
                 line[6] = ratio(rate(ours, 0), rate(row, 0));
                 line[7] = ratio(rate(ours, 1), rate(row, 1));
-                line[8] = ratio(Some(ours.memory_mb), Some(row.memory_mb));
+                line[8] = ratio(Some(ours.whole_mb()), Some(row.whole_mb()));
             }
             graphs.push(line);
         }
-        let head = ["exact", "memory MB", "queries/s", "mm is", "mm's memory is"];
+        let head = ["exact", "memory + mapped MB", "queries/s", "mm is", "mm's memory is"];
         let mut flats = vec![head.map(String::from)];
         for row in &self.flats {
             let mut line = [const { String::new() }; 5];
             line[0] = row.program.to_owned();
-            line[1] = format!("{:.0}", row.memory_mb);
+            line[1] = row.memory();
             line[2] = shown(row, 0);
             if let Some(ours) = self.flats.first().filter(|ours| ours.program != row.program) {
                 line[3] = ratio(rate(ours, 0), rate(row, 0));
-                line[4] = ratio(Some(ours.memory_mb), Some(row.memory_mb));
+                line[4] = ratio(Some(ours.whole_mb()), Some(row.whole_mb()));
             }
             flats.push(line);
         }
@@ -275,10 +295,10 @@ mod tests {
     fn the_fastest_search_of_enough_recall_counts() {
         let search = |width, recall, per_second| Search { width, recall, per_second };
         let searches = vec![search(16, 0.9, 500.0), search(32, 0.96, 300.0), search(64, 0.99, 200.0)];
-        let run = Run { build_seconds: 2.0, memory_mb: 100.0, searches };
+        let run = Run { build_seconds: 2.0, memory_mb: 60.0, mapped_mb: 40.0, searches };
         assert_eq!(rate_at(&run, 0.95), Some((300.0, 32)));
         assert_eq!(rate_at(&run, 0.995), None);
-        let slower = Run { build_seconds: 8.0, memory_mb: 400.0, ..run.clone() };
+        let slower = Run { build_seconds: 8.0, memory_mb: 400.0, mapped_mb: 0.0, ..run.clone() };
         let flat = |per_second| Run { searches: vec![search(0, 1.0, per_second)], ..run.clone() };
         let report = SearchReport {
             date: "today".to_owned(),
@@ -295,7 +315,7 @@ mod tests {
             ],
         };
         let text = report.markdown();
-        for figure in ["300 (32)", "200 (64)", "4.00x", "1.00x", "0.25x", "2.00x"] {
+        for figure in ["60 + 40", "300 (32)", "200 (64)", "4.00x", "1.00x", "0.25x", "2.00x"] {
             assert!(text.contains(figure), "{figure}: {text}");
         }
     }
