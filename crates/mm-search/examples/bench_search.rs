@@ -5,7 +5,9 @@
 //! an index of them with a graph, and the true neighbours; `bench_search search FOLDER exact|graph` searches.
 
 use mm_core::peak_memory;
-use mm_search::{GraphConfig, Index, IndexDescription, IndexWriter, NewItem, RowType, SearchOptions, Stamp};
+use mm_search::{
+    GraphConfig, Index, IndexDescription, IndexWriter, ItemWriter, NewItem, RowType, SearchOptions, Stamp,
+};
 use mm_testing::normal;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};

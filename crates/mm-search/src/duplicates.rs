@@ -1,13 +1,24 @@
 //! Groups of near duplicates.
 
 use crate::{Error, Index, ItemId, Result, SearchOptions};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows that are compared with the index at once.
-const QUERIES: usize = 256;
+pub(crate) const QUERIES: usize = 256;
 
 /// Neighbours of an item that are looked at: an item with more near duplicates meets the others through them.
-const NEIGHBOURS: usize = 32;
+pub(crate) const NEIGHBOURS: usize = 32;
+
+/// Checks a similarity that a user gave.
+///
+/// # Errors
+/// It is not between 0 and 1.
+pub(crate) fn check_threshold(threshold: f32) -> Result<()> {
+    match (0.0..=1.0).contains(&threshold) {
+        true => Ok(()),
+        false => Err(Error::Query(format!("the threshold {threshold} is not between 0 and 1"))),
+    }
+}
 
 impl Index {
     /// Groups of two or more items of which each is at least as similar as `threshold` to another one of its
@@ -22,51 +33,52 @@ impl Index {
         candidates: Option<usize>,
         progress: &dyn Fn(usize, usize),
     ) -> Result<Vec<Vec<ItemId>>> {
-        if !(0.0..=1.0).contains(&threshold) {
-            return Err(Error::Query(format!("the threshold {threshold} is not between 0 and 1")));
-        }
+        check_threshold(threshold)?;
         let ids = self.ids();
-        let mut groups = Groups::new(ids.len());
+        let mut pairs = NearPairs::default();
         let options = SearchOptions { k: NEIGHBOURS, among: None, candidates };
         for (at, part) in ids.chunks(QUERIES).enumerate() {
             let rows: Vec<Vec<f32>> = part.iter().filter_map(|&id| self.row(id)).collect();
-            for (place, hits) in self.search(&rows, &options)?.into_iter().enumerate() {
+            for (&id, hits) in part.iter().zip(self.search(&rows, &options)?) {
                 for hit in hits.into_iter().take_while(|hit| hit.score >= threshold) {
-                    if let Ok(other) = ids.binary_search(&hit.id) {
-                        groups.join(at * QUERIES + place, other);
-                    }
+                    pairs.insert(id, hit.id);
                 }
             }
             progress(at * QUERIES + part.len(), ids.len());
         }
-        let mut members: BTreeMap<usize, Vec<ItemId>> = BTreeMap::new();
-        for (place, &id) in ids.iter().enumerate() {
-            members.entry(groups.root(place)).or_default().push(id);
-        }
-        let mut several: Vec<Vec<ItemId>> = members.into_values().filter(|group| group.len() > 1).collect();
-        several.sort_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
-        Ok(several)
+        Ok(pairs.into_groups())
     }
 }
 
-/// Disjoint sets (union-find), each with its lowest member as the root.
-struct Groups(Vec<usize>);
+/// Pairs of similar items: the edges of an undirected graph.
+#[derive(Default)]
+pub(crate) struct NearPairs(BTreeMap<ItemId, Vec<ItemId>>);
 
-impl Groups {
-    fn new(count: usize) -> Self {
-        Self((0..count).collect())
-    }
-
-    fn root(&mut self, mut of: usize) -> usize {
-        while self.0[of] != of {
-            self.0[of] = self.0[self.0[of]];
-            of = self.0[of];
+impl NearPairs {
+    /// Adds a pair; an item and itself are none.
+    pub fn insert(&mut self, a: ItemId, b: ItemId) {
+        if a != b {
+            self.0.entry(a).or_default().push(b);
+            self.0.entry(b).or_default().push(a);
         }
-        of
     }
 
-    fn join(&mut self, a: usize, b: usize) {
-        let (a, b) = (self.root(a), self.root(b));
-        self.0[a.max(b)] = a.min(b);
+    /// The connected components: the largest first, of equal ones that of the oldest item.
+    pub fn into_groups(self) -> Vec<Vec<ItemId>> {
+        let Self(neighbours) = self;
+        let (mut seen, mut groups) = (BTreeSet::new(), Vec::new());
+        for &first in neighbours.keys() {
+            let (mut group, mut waiting) = (Vec::new(), vec![first]);
+            while let Some(item) = waiting.pop() {
+                if seen.insert(item) {
+                    group.push(item);
+                    waiting.extend(neighbours.get(&item).into_iter().flatten());
+                }
+            }
+            group.sort_unstable();
+            groups.extend((!group.is_empty()).then_some(group));
+        }
+        groups.sort_by(|a: &Vec<ItemId>, b| b.len().cmp(&a.len()).then(a.cmp(b)));
+        groups
     }
 }

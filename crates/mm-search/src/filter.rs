@@ -76,32 +76,33 @@ impl Filter {
         }
     }
 
-    /// The condition in SQL, with its values as parameters numbered from `values.len() + 1`, which are
-    /// appended. `field` gives the SQL of a field, as a text or as a number.
-    pub(crate) fn to_sql(&self, field: &dyn Fn(&str, &Value) -> String, values: &mut Vec<Value>) -> String {
-        let mut join = |a: &Self, word: &str, b: &Self| {
-            let a = a.to_sql(field, values);
-            format!("({a} {word} {})", b.to_sql(field, values))
-        };
+    /// The condition in SQL, with the comparisons that `compare` writes.
+    pub(crate) fn to_sql(&self, compare: &mut dyn FnMut(&str, Comparison, &Value) -> String) -> String {
         match self {
-            Self::And(a, b) => join(a, "AND", b),
-            Self::Or(a, b) => join(a, "OR", b),
-            Self::Not(a) => format!("(NOT {})", a.to_sql(field, values)),
-            Self::Compare(name, comparison, value) => {
-                let column = field(name, value);
-                values.push(value.clone());
-                let parameter = format!("?{}", values.len());
-                match comparison {
-                    Comparison::Contains => {
-                        format!("coalesce(instr(lower({column}), lower({parameter})) > 0, false)")
-                    }
-                    other => {
-                        let symbol = SYMBOLS.iter().find(|(_, known)| known == other).map_or("=", |(s, _)| s);
-                        format!("coalesce({column} {symbol} {parameter}, false)")
-                    }
-                }
-            }
+            Self::And(a, b) => format!("({} AND {})", a.to_sql(compare), b.to_sql(compare)),
+            Self::Or(a, b) => format!("({} OR {})", a.to_sql(compare), b.to_sql(compare)),
+            Self::Not(a) => format!("(NOT {})", a.to_sql(compare)),
+            Self::Compare(name, comparison, value) => compare(name, *comparison, value),
         }
+    }
+}
+
+impl Comparison {
+    /// The comparison in SQL of `field` with `value`, false where one is NULL. `position` is the function of
+    /// the dialect that gives the position of a text in a text.
+    pub(crate) fn to_sql(self, field: &str, value: &str, position: &str) -> String {
+        let operator = match self {
+            Self::Contains => {
+                return format!("coalesce({position}(lower({field}), lower({value})) > 0, false)");
+            }
+            Self::Equal => "=",
+            Self::NotEqual => "<>",
+            Self::Less => "<",
+            Self::LessOrEqual => "<=",
+            Self::Greater => ">",
+            Self::GreaterOrEqual => ">=",
+        };
+        format!("coalesce({field} {operator} {value}, false)")
     }
 }
 
@@ -229,8 +230,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn sql(text: &str) -> String {
-        let field = |name: &str, _: &Value| name.to_owned();
-        Filter::parse(text).unwrap().to_sql(&field, &mut Vec::new())
+        let mut count = 0;
+        let mut compare = |name: &str, comparison: Comparison, _: &Value| {
+            count += 1;
+            comparison.to_sql(name, &format!("?{count}"), "instr")
+        };
+        Filter::parse(text).unwrap().to_sql(&mut compare)
     }
 
     fn refused(text: &str) -> (usize, String) {

@@ -38,7 +38,7 @@ impl Default for GraphConfig {
 /// `graph.json`: what a graph covers.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Covered {
+struct GraphDescription {
     config: GraphConfig,
     file: String,
     bytes: u64,
@@ -53,10 +53,10 @@ struct Covered {
 /// A graph over the rows of an index.
 pub(crate) struct Graph {
     hnsw: Hnsw,
-    covered: Covered,
+    description: GraphDescription,
 }
 
-fn description_of(folder: &Path) -> PathBuf {
+fn file_of_description(folder: &Path) -> PathBuf {
     folder.join("graph.json")
 }
 
@@ -83,12 +83,12 @@ impl Graph {
     /// # Errors
     /// The file is damaged.
     pub fn open(folder: &Path, dim: usize) -> Result<Option<Self>> {
-        let Some(covered) = read_covered(folder)? else { return Ok(None) };
-        let hnsw = new_hnsw(folder, dim, covered.config)?;
-        let file = folder.join(&covered.file);
-        hnsw.view(&file.to_string_lossy()).map_err(|problem| error(folder, &covered.file, problem))?;
+        let Some(description) = read_description(folder)? else { return Ok(None) };
+        let hnsw = new_hnsw(folder, dim, description.config)?;
+        let file = folder.join(&description.file);
+        hnsw.view(&file.to_string_lossy()).map_err(|problem| error(folder, &description.file, problem))?;
         hnsw.change_expansion_search(1); // a search then has the number of candidates that it names
-        Ok(Some(Self { hnsw, covered }))
+        Ok(Some(Self { hnsw, description }))
     }
 
     /// Adds the rows that the graph of the index in `folder` does not cover, without `deleted` ones, and
@@ -103,7 +103,7 @@ impl Graph {
         config: GraphConfig,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<()> {
-        let old = read_covered(folder)?.filter(|old| old.config == config);
+        let old = read_description(folder)?.filter(|old| old.config == config);
         let hnsw = new_hnsw(folder, rows.dim(), config)?;
         let failed = |problem: &dyn ToString| error(folder, "graph", problem.to_string());
         let from = |segment: u32| -> usize {
@@ -130,8 +130,8 @@ impl Graph {
             progress((at * PROGRESS_ROWS + part.len()).min(total), total);
         }
         let generation = old.as_ref().and_then(|old| generation_of(&old.file)).map_or(1, |last| last + 1);
-        let covered = save(folder, &hnsw, config, generation, rows.segments().collect())?;
-        write_json(&description_of(folder), &covered)?;
+        let description = save(folder, &hnsw, config, generation, rows.segments().collect())?;
+        write_json(&file_of_description(folder), &description)?;
         if let Some(old) = old {
             let _ = std::fs::remove_file(folder.join(old.file)); // readers that have it mapped keep it
         }
@@ -140,17 +140,17 @@ impl Graph {
 
     /// The time at which the graph of the index in `folder` was written; none without a graph.
     pub fn written(folder: &Path) -> Option<SystemTime> {
-        description_of(folder).metadata().and_then(|file| file.modified()).ok()
+        file_of_description(folder).metadata().and_then(|file| file.modified()).ok()
     }
 
     /// The number of rows of a segment that the graph covers.
     pub fn covers(&self, segment: u32) -> usize {
-        self.covered.segments.get(&segment).copied().unwrap_or_default()
+        self.description.segments.get(&segment).copied().unwrap_or_default()
     }
 
     /// The number of rows in the graph.
     pub fn len(&self) -> usize {
-        self.covered.rows
+        self.description.rows
     }
 
     /// About `count` candidates for the neighbours of `query`, among the items that `accepts`.
@@ -182,20 +182,22 @@ fn generation_of(file: &str) -> Option<u64> {
     file.strip_prefix("graph-")?.strip_suffix(".usearch")?.parse().ok()
 }
 
-/// Reads and checks what the graph of an index covers; none without a graph.
-fn read_covered(folder: &Path) -> Result<Option<Covered>> {
-    let description = description_of(folder);
-    if !description.exists() {
+/// Reads `graph.json` and checks the file of the graph; none without a graph.
+fn read_description(folder: &Path) -> Result<Option<GraphDescription>> {
+    let file = file_of_description(folder);
+    if !file.exists() {
         return Ok(None);
     }
-    let covered: Covered = read_json(&description)?;
-    let file = folder.join(&covered.file);
-    let is_named = generation_of(&covered.file).is_some();
+    let description: GraphDescription = read_json(&file)?;
+    let file = folder.join(&description.file);
+    let is_named = generation_of(&description.file).is_some();
     match is_named.then(|| digest(&file)) {
-        Some(Ok((bytes, digest))) if bytes == covered.bytes && digest == covered.digest => Ok(Some(covered)),
+        Some(Ok((bytes, digest))) if bytes == description.bytes && digest == description.digest => {
+            Ok(Some(description))
+        }
         _ => {
             let problem = "it is missing, cut off or of another index: remove graph.json and index again";
-            Err(error(folder, &covered.file, problem))
+            Err(error(folder, &description.file, problem))
         }
     }
 }
@@ -206,7 +208,7 @@ fn save(
     config: GraphConfig,
     generation: u64,
     segments: BTreeMap<u32, usize>,
-) -> Result<Covered> {
+) -> Result<GraphDescription> {
     let file = file_of(generation);
     let path = folder.join(&file);
     write_atomically(&path, |partial| {
@@ -216,7 +218,7 @@ fn save(
         })
     })?;
     let (bytes, digest) = digest(&path).map_err(|source| mm_core::Error::io("read", &path, source))?;
-    Ok(Covered { config, file, bytes, digest, segments, rows: hnsw.size() })
+    Ok(GraphDescription { config, file, bytes, digest, segments, rows: hnsw.size() })
 }
 
 /// The length of a file, and a digest of its ends.

@@ -4,6 +4,7 @@ use crate::store::{KeyDigest, NewItem, Stamp, key_digest};
 use crate::{Error, IndexDescription, IndexLocation, ItemId, ItemWriter, Result};
 use mm_clip::{ImageEmbedder, check_rows};
 use mm_data::{BadSample, Fault, Item, Map, Sample, SampleImage, SampleRng};
+use mm_dist::ReduceOp;
 use mm_image::image::codecs::jpeg::JpegEncoder;
 use mm_image::resize::Filter;
 use mm_image::{Reduced, RgbImage};
@@ -141,10 +142,9 @@ pub fn index_set(
             writer.delete(&gone)?;
         }
     }
-    let sum = |count: usize| group.reduce(&[count as f64], mm_dist::ReduceOp::Sum).map(|sum| sum[0] as usize);
-    report.added = sum(report.added)?;
-    report.changed = sum(report.changed)?;
-    report.unchanged = sum(report.unchanged)?;
+    let counts = [&mut report.added, &mut report.changed, &mut report.unchanged];
+    let sums = group.reduce(&counts.each_ref().map(|count| **count as f64), ReduceOp::Sum)?;
+    counts.into_iter().zip(sums).for_each(|(count, sum)| *count = sum as usize);
     group.barrier()?;
     Ok(report)
 }

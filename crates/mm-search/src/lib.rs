@@ -10,7 +10,9 @@
 //! it by a rename. So an index opens after a kill at any moment, with everything that was committed.
 //!
 //! ```
-//! use mm_search::{Filter, Index, IndexDescription, IndexWriter, NewItem, SearchOptions, Stamp};
+//! use mm_search::{
+//!     Filter, Index, IndexDescription, IndexWriter, ItemWriter, NewItem, SearchOptions, Stamp,
+//! };
 //! # let folder = tempfile::tempdir()?;
 //! # let model = folder.path().join("model");
 //! # std::fs::create_dir(&model)?;

@@ -190,7 +190,10 @@ impl Store {
                 format!("CASE WHEN typeof({found}) IN ({types}) THEN {found} END")
             }
         };
-        let condition = filter.to_sql(&field, &mut values);
+        let condition = filter.to_sql(&mut |name, comparison, value| {
+            values.push(value.clone());
+            comparison.to_sql(&field(name, value), &format!("?{}", values.len()), "instr")
+        });
         let values: Vec<&dyn ToSql> = values.iter().map(|value| value as &dyn ToSql).collect();
         self.ids(&format!("SELECT id FROM items WHERE {condition}"), &values)
     }

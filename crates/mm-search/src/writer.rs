@@ -42,9 +42,8 @@ pub trait ItemWriter: Send {
     fn delete(&mut self, ids: &[ItemId]) -> Result<()>;
 }
 
-/// Adds items of one data set to an index. An item counts once [`IndexWriter::commit`] has returned; a
-/// killed process loses what came after, and nothing else. Several processes may write to one index that
-/// exists, each through a writer of its own.
+/// Adds items of one data set to an index in a folder. Several processes may write to one index that exists,
+/// each through a writer of its own.
 pub struct IndexWriter {
     folder: PathBuf,
     set: String,
@@ -91,12 +90,14 @@ impl IndexWriter {
             touched: Vec::new(),
         })
     }
+}
 
-    /// Adds an item with its unit row, in place of the one of the same key.
-    ///
-    /// # Errors
-    /// The row has another length than the index.
-    pub fn add(&mut self, item: NewItem, row: &[f32]) -> Result<()> {
+impl ItemWriter for IndexWriter {
+    fn known(&mut self) -> Result<HashMap<KeyDigest, (ItemId, Stamp)>> {
+        self.store.known(&self.set)
+    }
+
+    fn add(&mut self, item: NewItem, row: &[f32]) -> Result<()> {
         if row.len() != self.description.dim {
             let problem = format!("{}: {} numbers, not {}", item.key, row.len(), self.description.dim);
             return Err(Error::index(&self.folder, problem));
@@ -106,21 +107,18 @@ impl IndexWriter {
         Ok(())
     }
 
-    /// Notes that the file of an item changed in nothing but its time.
-    pub fn touch(&mut self, id: ItemId, stamp: Stamp) {
+    fn touch(&mut self, id: ItemId, stamp: Stamp) {
         self.touched.push((id, stamp));
     }
 
-    /// The number of items that are not committed.
-    pub fn pending(&self) -> usize {
+    fn pending(&self) -> usize {
         self.added.len()
     }
 
-    /// Writes everything that was added: all of it, or nothing where it fails.
-    ///
-    /// # Errors
-    /// The disk is full or not writable, or another process holds the database for a minute.
-    pub fn commit(&mut self) -> Result<()> {
+    fn commit(&mut self) -> Result<()> {
+        if self.added.is_empty() && self.touched.is_empty() {
+            return Ok(());
+        }
         let (segment, first, set) = (self.segment.id(), self.segment.rows(), &self.set);
         let rows = first + self.added.len();
         if rows > u32::MAX as usize {
@@ -148,37 +146,7 @@ impl IndexWriter {
         Ok(())
     }
 
-    /// Deletes items.
-    ///
-    /// # Errors
-    /// As [`IndexWriter::commit`].
-    pub fn delete(&mut self, ids: &[ItemId]) -> Result<()> {
-        self.store.write(|transaction| ids.iter().try_for_each(|&id| store::delete(transaction, id)))
-    }
-}
-
-impl ItemWriter for IndexWriter {
-    fn known(&mut self) -> Result<HashMap<KeyDigest, (ItemId, Stamp)>> {
-        self.store.known(&self.set)
-    }
-
-    fn add(&mut self, item: NewItem, row: &[f32]) -> Result<()> {
-        IndexWriter::add(self, item, row)
-    }
-
-    fn touch(&mut self, id: ItemId, stamp: Stamp) {
-        IndexWriter::touch(self, id, stamp);
-    }
-
-    fn pending(&self) -> usize {
-        IndexWriter::pending(self)
-    }
-
-    fn commit(&mut self) -> Result<()> {
-        IndexWriter::commit(self)
-    }
-
     fn delete(&mut self, ids: &[ItemId]) -> Result<()> {
-        IndexWriter::delete(self, ids)
+        self.store.write(|transaction| ids.iter().try_for_each(|&id| store::delete(transaction, id)))
     }
 }

@@ -1,7 +1,7 @@
 //! Filters in PostgreSQL's SQL. They hold for the items for which they hold in a folder: a text is compared
 //! byte by byte and never with a number, and lower case is that of ASCII, as in SQLite.
 
-use crate::{Comparison, Filter, Value};
+use crate::{Filter, Value};
 use postgres::types::ToSql;
 
 /// The values of the parameters of a query.
@@ -10,30 +10,14 @@ pub(super) type Parameters = Vec<Box<dyn ToSql + Sync>>;
 /// The condition `filter` on the table of items. Its values are appended to `parameters`; the condition has
 /// their numbers.
 pub(super) fn condition(filter: &Filter, parameters: &mut Parameters) -> String {
-    match filter {
-        Filter::And(a, b) => format!("({} AND {})", condition(a, parameters), condition(b, parameters)),
-        Filter::Or(a, b) => format!("({} OR {})", condition(a, parameters), condition(b, parameters)),
-        Filter::Not(a) => format!("(NOT {})", condition(a, parameters)),
-        Filter::Compare(name, comparison, value) => {
-            let field = field(name, value, parameters);
-            let parameter = match value {
-                Value::Number(number) => format!("{}::double precision", push(parameters, *number)),
-                Value::Text(text) => format!("{}::text COLLATE \"C\"", push(parameters, text.clone())),
-            };
-            let symbol = match comparison {
-                Comparison::Contains => {
-                    return format!("coalesce(strpos(lower({field}), lower({parameter})) > 0, false)");
-                }
-                Comparison::Equal => "=",
-                Comparison::NotEqual => "<>",
-                Comparison::Less => "<",
-                Comparison::LessOrEqual => "<=",
-                Comparison::Greater => ">",
-                Comparison::GreaterOrEqual => ">=",
-            };
-            format!("coalesce({field} {symbol} {parameter}, false)")
-        }
-    }
+    filter.to_sql(&mut |name, comparison, value| {
+        let field = field(name, value, parameters);
+        let parameter = match value {
+            Value::Number(number) => format!("{}::double precision", push(parameters, *number)),
+            Value::Text(text) => format!("{}::text COLLATE \"C\"", push(parameters, text.clone())),
+        };
+        comparison.to_sql(&field, &parameter, "strpos")
+    })
 }
 
 /// The field `name` as the type of `value`; NULL where it is of another type or missing.

@@ -1,7 +1,7 @@
 //! Indexes of other models, damaged files, killed and concurrent writers.
 
 use crate::common::{DIM, Place, description, item, unit_rows};
-use mm_search::{GraphConfig, Index, IndexWriter, RowType};
+use mm_search::{GraphConfig, Index, IndexWriter, ItemWriter, RowType};
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 

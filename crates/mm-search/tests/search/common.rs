@@ -1,6 +1,6 @@
 //! What the tests share: an index of random unit rows.
 
-use mm_search::{IndexDescription, IndexWriter, NewItem, RowType, Stamp};
+use mm_search::{IndexDescription, IndexWriter, ItemWriter, NewItem, RowType, Stamp};
 use mm_testing::normal;
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! Exact search, the graph, filters, and queries of several parts.
 
 use crate::common::{Place, item, nearest, unit_rows};
-use mm_search::{Filter, GraphConfig, IdSet, Index, RowType, SearchOptions};
+use mm_search::{Filter, GraphConfig, IdSet, Index, ItemWriter, RowType, SearchOptions};
 
 const ROWS: usize = 900;
 

@@ -3,7 +3,7 @@
 use crate::common::{TestServer, assert_close, config, decode, golden, models, numbers, photo, start, url};
 use mm_clip::ClipPipeline;
 use mm_core::OpenOptions;
-use mm_search::{Index, IndexDescription, IndexWriter, NewItem, RowType, Stamp, to_vectors};
+use mm_search::{Index, IndexDescription, IndexWriter, ItemWriter, NewItem, RowType, Stamp, to_vectors};
 use mm_serve::Server;
 use serde_json::{Value, json};
 use std::path::Path;
