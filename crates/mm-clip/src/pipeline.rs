@@ -119,10 +119,22 @@ impl TextEmbedder {
     /// # Errors
     /// As [`TextEmbedder::embed`], or another process fails.
     pub fn embed_among(&self, texts: &[&str], batch_size: usize, group: &ProcessGroup) -> Result<Tensor> {
-        let tokens = self.tokenizer.encode_all(texts)?;
-        let rows = self.map_rows(&tokens, batch_size, group, |tokens| self.encoder.encode(tokens))?;
+        let rows = self.embed_tokens(&self.tokenizer.encode_all(texts)?, batch_size, group)?;
         check_rows(&rows, |row| format!("the text {:?}", texts[row]))?;
         Ok(rows)
+    }
+
+    /// As [`TextEmbedder::embed_among`], of texts that are tokenized. It does not check that rows are finite.
+    ///
+    /// # Errors
+    /// libtorch refuses a batch, or another process fails.
+    pub fn embed_tokens(
+        &self,
+        texts: &[Vec<u32>],
+        batch_size: usize,
+        group: &ProcessGroup,
+    ) -> Result<Tensor> {
+        self.map_rows(texts, batch_size, group, |tokens| self.encoder.encode(tokens))
     }
 
     /// The rows that `compute` returns for texts, in batches of `batch_size`. Texts are sorted by length,

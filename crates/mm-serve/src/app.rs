@@ -222,11 +222,11 @@ impl Model {
 
     fn is_ready(&self) -> bool {
         match self {
-            Self::Clip(worker) => worker.facts().is_ok(),
-            Self::Caption(worker) => worker.facts().is_ok(),
-            Self::Vqa(worker) => worker.facts().is_ok(),
-            Self::Diffusion(worker) => worker.facts().is_ok(),
-            Self::Reward(worker) => worker.facts().is_ok(),
+            Self::Clip(worker) => worker.info().is_ok(),
+            Self::Caption(worker) => worker.info().is_ok(),
+            Self::Vqa(worker) => worker.info().is_ok(),
+            Self::Diffusion(worker) => worker.info().is_ok(),
+            Self::Reward(worker) => worker.info().is_ok(),
         }
     }
 

@@ -11,12 +11,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// A model on its thread, as requests see it: a queue of jobs `J`, and the facts `F` about the opened model
-/// that requests are prepared by, as its tokenizer.
+/// A model on its thread, as requests see it: a queue of jobs `J`, and the information `F` on the opened
+/// model that requests are prepared by, as its tokenizer.
 #[derive(Debug)]
 pub struct Worker<J, F> {
     jobs: JobSender<J>,
-    facts: Arc<OnceLock<F>>,
+    info: Arc<OnceLock<F>>,
     batches: Arc<BatchSizes>,
 }
 
@@ -25,7 +25,7 @@ pub struct Worker<J, F> {
 pub struct WorkerThread<J, F> {
     batches: BatchReceiver<J>,
     sizes: Arc<BatchSizes>,
-    facts: Arc<OnceLock<F>>,
+    info: Arc<OnceLock<F>>,
     opened: Opened,
 }
 
@@ -105,9 +105,9 @@ impl<J: Job, F: Send + Sync + 'static> Worker<J, F> {
     ) -> Result<(Self, JoinHandle<()>)> {
         let wait = Duration::from_millis(config.wait_ms);
         let (jobs, batches) = queue(config.queue, config.batch_size, wait);
-        let (facts, sizes) = (Arc::new(OnceLock::new()), Arc::new(BatchSizes::default()));
-        let worker = Self { jobs, facts: Arc::clone(&facts), batches: Arc::clone(&sizes) };
-        let thread = WorkerThread { batches, sizes, facts, opened: opened.clone() };
+        let (info, sizes) = (Arc::new(OnceLock::new()), Arc::new(BatchSizes::default()));
+        let worker = Self { jobs, info: Arc::clone(&info), batches: Arc::clone(&sizes) };
+        let thread = WorkerThread { batches, sizes, info, opened: opened.clone() };
         let (config, name) = (config.clone(), name.to_owned());
         let failed = move |problem| Error::Model { name, problem };
         let handle = spawn(opened, failed, move || body(&config, thread))?;
@@ -122,12 +122,12 @@ impl<J: Job, F: Send + Sync + 'static> Worker<J, F> {
         self.jobs.submit(job)
     }
 
-    /// The facts about the model.
+    /// The information on the model.
     ///
     /// # Errors
     /// 503: it is not opened yet.
-    pub fn facts(&self) -> ApiResult<&F> {
-        self.facts.get().ok_or_else(|| ApiError::unavailable("the model is being opened: try again"))
+    pub fn info(&self) -> ApiResult<&F> {
+        self.info.get().ok_or_else(|| ApiError::unavailable("the model is being opened: try again"))
     }
 
     /// The jobs that wait.
@@ -143,8 +143,8 @@ impl<J: Job, F: Send + Sync + 'static> Worker<J, F> {
 
 impl<J: Job, F> WorkerThread<J, F> {
     /// Reports that the model is opened.
-    pub fn ready(&self, facts: F) {
-        let _ = self.facts.set(facts); // once a thread
+    pub fn ready(&self, info: F) {
+        let _ = self.info.set(info); // once a thread
         let _ = self.opened.send(Ok(())); // the server may have ended
     }
 

@@ -14,11 +14,11 @@ use std::ops::ControlFlow;
 use tokio::sync::mpsc;
 
 /// A captioner on its thread.
-pub type CaptionWorker = Worker<CaptionJob, CaptionFacts>;
+pub type CaptionWorker = Worker<CaptionJob, CaptionInfo>;
 
 /// What requests are prepared by.
 #[derive(Debug)]
-pub struct CaptionFacts {
+pub struct CaptionInfo {
     /// From images to those that the model reads.
     pub processor: ImageProcessor,
     /// The model's defaults of generation.
@@ -55,11 +55,11 @@ impl Job for CaptionJob {
 ///
 /// # Errors
 /// It cannot be opened.
-pub fn run(config: &ModelConfig, worker: WorkerThread<CaptionJob, CaptionFacts>) -> Result<(), String> {
+pub fn run(config: &ModelConfig, worker: WorkerThread<CaptionJob, CaptionInfo>) -> Result<(), String> {
     let opened = CaptionPipeline::open(config.source(), &config.open_options());
     let pipeline = opened.map_err(|error| error.to_string())?;
     let (processor, generation) = (pipeline.processor.clone(), pipeline.generation.clone());
-    worker.ready(CaptionFacts { processor, generation });
+    worker.ready(CaptionInfo { processor, generation });
     worker.run(|jobs| {
         let (streams, mut rest): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.pieces.is_some());
         while let Some(first) = rest.first() {

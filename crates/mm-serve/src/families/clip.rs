@@ -9,11 +9,13 @@ use crate::upload::Decoded;
 use crate::worker::{Reply, Worker, WorkerThread};
 use mm_clip::{ClipPipeline, Probability, Templates, ZeroShot, heat_map, relevance};
 use mm_core::Precision;
+use mm_dist::ProcessGroup;
 use mm_image::RgbImage;
+use mm_search::to_vectors;
 use mm_text::Tokenizer;
 use mm_vision::ImageProcessor;
 use std::sync::Arc;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 /// Sets of labels whose embeddings are kept.
 const CLASSIFIERS: usize = 32;
@@ -22,11 +24,11 @@ const CLASSIFIERS: usize = 32;
 const HEAT_MAP_SIDE: u32 = 448;
 
 /// A CLIP on its thread.
-pub type ClipWorker = Worker<ClipJob, ClipFacts>;
+pub type ClipWorker = Worker<ClipJob, ClipInfo>;
 
 /// What requests are prepared by.
 #[derive(Debug)]
-pub struct ClipFacts {
+pub struct ClipInfo {
     /// From texts to tokens.
     pub tokenizer: Arc<Tokenizer>,
     /// From images to those that the model reads.
@@ -101,10 +103,10 @@ impl Job for ClipJob {
 ///
 /// # Errors
 /// It cannot be opened.
-pub fn run(config: &ModelConfig, worker: WorkerThread<ClipJob, ClipFacts>) -> Result<(), String> {
+pub fn run(config: &ModelConfig, worker: WorkerThread<ClipJob, ClipInfo>) -> Result<(), String> {
     let opened = ClipPipeline::open(config.source(), &config.open_options());
     let pipeline = opened.map_err(|error| error.to_string())?;
-    worker.ready(ClipFacts {
+    worker.ready(ClipInfo {
         tokenizer: Arc::clone(&pipeline.text.tokenizer),
         processor: pipeline.image.processor.clone(),
         width: pipeline.text.encoder.output_width() as usize,
@@ -180,21 +182,10 @@ impl Model {
         }
     }
 
-    /// Unit rows of texts. They are sorted by length, since a batch takes the time of its longest text.
+    /// Unit rows of texts.
     fn embed_texts(&self, texts: &[Vec<u32>]) -> ApiResult<Rows> {
-        let side = &self.pipeline.text;
-        let mut by_length: Vec<usize> = (0..texts.len()).collect();
-        by_length.sort_by_key(|&index| texts[index].len());
-        let mut rows = vec![Vec::new(); texts.len()];
-        for indices in by_length.chunks(self.batch_size) {
-            let batch: Vec<Vec<u32>> = indices.iter().map(|&index| texts[index].clone()).collect();
-            let tokens = side.tokenizer.collate(&batch, side.padding).to_device(side.device);
-            let embeds = mm_sys::inference_mode(|| side.encoder.encode(&tokens)).to_device(Device::Cpu);
-            for (&index, row) in indices.iter().zip(rows_of(&embeds)?) {
-                rows[index] = row;
-            }
-        }
-        Ok(rows)
+        let embeds = self.pipeline.text.embed_tokens(texts, self.batch_size, &ProcessGroup::alone());
+        rows_of(&embeds.map_err(|error| ApiError::internal(&error))?)
     }
 
     /// Unit rows of images.
@@ -243,10 +234,7 @@ fn of_job(rows: &ApiResult<Rows>, first: usize, count: usize) -> ApiResult<Rows>
 
 /// The rows of a matrix `[N, D]`.
 fn rows_of(matrix: &Tensor) -> ApiResult<Rows> {
-    let width = matrix.size().last().map_or(1, |&width| width.max(1) as usize);
-    let flat = Vec::<f32>::try_from(matrix.contiguous().view(-1));
-    let flat = flat.map_err(|error| ApiError::internal(&error))?;
-    Ok(flat.chunks(width).map(<[f32]>::to_vec).collect())
+    to_vectors(matrix).map_err(|error| ApiError::internal(&error))
 }
 
 /// An error of texts is the request's fault; any other is the model's.

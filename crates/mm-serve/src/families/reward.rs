@@ -10,11 +10,11 @@ use mm_image::RgbImage;
 use mm_rlhf::{Error, Reward, RewardSum};
 
 /// A reward on its thread.
-pub type RewardWorker = Worker<RewardJob, RewardFacts>;
+pub type RewardWorker = Worker<RewardJob, RewardInfo>;
 
 /// What requests are prepared by.
 #[derive(Debug)]
-pub struct RewardFacts {
+pub struct RewardInfo {
     /// Whether each image needs a prompt.
     pub reads_prompt: bool,
 }
@@ -44,11 +44,11 @@ impl Job for RewardJob {
 ///
 /// # Errors
 /// It cannot be opened.
-pub fn run(config: &ModelConfig, worker: WorkerThread<RewardJob, RewardFacts>) -> Result<(), String> {
+pub fn run(config: &ModelConfig, worker: WorkerThread<RewardJob, RewardInfo>) -> Result<(), String> {
     let reward = config.reward()?;
     let reads_prompt = reward.reads_prompt();
     let rewards = RewardSum::open(&[reward], &config.device).map_err(|error| error.to_string())?;
-    worker.ready(RewardFacts { reads_prompt });
+    worker.ready(RewardInfo { reads_prompt });
     worker.run(|jobs| {
         let (mut inputs, mut replies) = (Vec::new(), Vec::new());
         for RewardJob { images, prompts, reply } in jobs {

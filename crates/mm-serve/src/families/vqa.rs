@@ -12,11 +12,11 @@ use mm_vqa::{Answer, AnswerMode, Answerer, VqaPipeline, VqaProcessor};
 const TOP: usize = 5;
 
 /// A model that answers questions on its thread.
-pub type VqaWorker = Worker<VqaJob, VqaFacts>;
+pub type VqaWorker = Worker<VqaJob, VqaInfo>;
 
 /// What requests are prepared by.
 #[derive(Debug)]
-pub struct VqaFacts {
+pub struct VqaInfo {
     /// From images to those that the model reads.
     pub processor: VqaProcessor,
 }
@@ -46,11 +46,11 @@ impl Job for VqaJob {
 ///
 /// # Errors
 /// It cannot be opened.
-pub fn run(config: &ModelConfig, worker: WorkerThread<VqaJob, VqaFacts>) -> Result<(), String> {
+pub fn run(config: &ModelConfig, worker: WorkerThread<VqaJob, VqaInfo>) -> Result<(), String> {
     let opened = VqaPipeline::open(config.source(), &config.open_options());
     let pipeline = opened.map_err(|error| error.to_string())?;
     let answerer = Answerer::new(&pipeline, &AnswerMode::Default, TOP).map_err(|error| error.to_string())?;
-    worker.ready(VqaFacts { processor: pipeline.parts.processor.clone() });
+    worker.ready(VqaInfo { processor: pipeline.parts.processor.clone() });
     worker.run(|jobs| {
         let (mut inputs, mut replies) = (Vec::new(), Vec::new());
         for VqaJob { image: Decoded { image, memory }, question, reply } in jobs {

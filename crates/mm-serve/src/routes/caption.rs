@@ -38,18 +38,18 @@ pub struct CaptionRequest {
 pub async fn caption(State(app): State<Arc<App>>, request: Request) -> ApiResult<Response> {
     let (request, _memory) = parse::<CaptionRequest>(&app, request).await?;
     let worker = app.captioner(&request.model)?;
-    let facts = worker.facts()?;
+    let info = worker.info()?;
     check_range(request.max_tokens, "max_tokens", 1, MAX_TOKENS)?;
     check_range(request.num_beams, "num_beams", 1, app.limits.beams as u64)?;
     let prompt = request.prompt.unwrap_or_default();
     check_text(&prompt, "prompt", &app.limits)?;
-    let generation = over(&facts.generation, request.max_tokens, request.num_beams)?;
+    let generation = over(&info.generation, request.max_tokens, request.num_beams)?;
     let uploads = one_or_many(request.image, request.images, &app.limits)?;
     let is_streamed = request.stream == Some(true);
     if is_streamed {
         check_streamable(&generation, uploads.len())?;
     }
-    let processor = facts.processor.clone();
+    let processor = info.processor.clone();
     let resize: Resize = Arc::new(move |image| processor.resize(image).map_err(|error| error.to_string()));
     let images = decode(&app, uploads, Some(resize)).await?;
     let (reply, captions) = reply();

@@ -51,15 +51,15 @@ struct Label<'a> {
 pub async fn classify(State(app): State<Arc<App>>, request: Request) -> ApiResult<Response> {
     let (request, _memory) = parse::<ClassifyRequest>(&app, request).await?;
     let worker = app.clip(&request.model)?;
-    let facts = worker.facts()?;
+    let info = worker.info()?;
     let set = label_set(request.labels, request.templates, &app.limits)?;
     let uploads = one_or_many(request.image, request.images, &app.limits)?;
-    let images = decode(&app, uploads, Some(resize(&facts.processor))).await?;
+    let images = decode(&app, uploads, Some(resize(&info.processor))).await?;
     let (reply, rows) = reply();
     worker.submit(ClipJob::Classify { images, labels: set.clone(), reply })?;
     let rows = rows.wait().await?;
     let results = rows.iter().map(|row| ImageLabels { labels: ranked(&set.labels, row) }).collect();
-    let classification = Classification { model: &request.model, probabilities: facts.probability, results };
+    let classification = Classification { model: &request.model, probabilities: info.probability, results };
     Ok(json(&classification))
 }
 

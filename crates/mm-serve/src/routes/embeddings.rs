@@ -88,9 +88,9 @@ struct EmbeddingList<'a> {
 pub async fn embed(State(app): State<Arc<App>>, request: Request) -> ApiResult<Response> {
     let (request, _memory) = parse::<EmbeddingsRequest>(&app, request).await?;
     let worker = app.clip(&request.model)?;
-    let facts = worker.facts()?;
-    if request.dimensions.is_some_and(|width| width != facts.width as u64) {
-        let message = format!("the embeddings of this model have {} dimensions: leave it out", facts.width);
+    let info = worker.info()?;
+    if request.dimensions.is_some_and(|width| width != info.width as u64) {
+        let message = format!("the embeddings of this model have {} dimensions: leave it out", info.width);
         return Err(ApiError::invalid("dimensions", message));
     }
     let count = request.input.0.len();
@@ -115,8 +115,8 @@ pub async fn embed(State(app): State<Arc<App>>, request: Request) -> ApiResult<R
     if !uploads.is_empty() {
         check_count(uploads.len(), "input", &app.limits)?;
     }
-    let texts = tokenize(&facts.tokenizer, texts, "input").await?;
-    let images = decode(&app, uploads, Some(resize(&facts.processor))).await?;
+    let texts = tokenize(&info.tokenizer, texts, "input").await?;
+    let images = decode(&app, uploads, Some(resize(&info.processor))).await?;
     let tokens = texts.iter().map(Vec::len).sum();
     let (reply, rows) = reply();
     worker.submit(ClipJob::Embed { texts, images, reply })?;

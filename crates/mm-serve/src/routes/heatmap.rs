@@ -27,7 +27,7 @@ pub struct HeatmapRequest {
 pub async fn draw(State(app): State<Arc<App>>, request: Request) -> ApiResult<Response> {
     let (HeatmapRequest { model, image, text }, _memory) = parse(&app, request).await?;
     let worker = app.clip(&model)?;
-    if worker.facts()?.precision != Precision::F32 {
+    if worker.info()?.precision != Precision::F32 {
         let message = "a heat map needs gradients, and the model is served in another precision than f32";
         return Err(ApiError::invalid("model", message));
     }

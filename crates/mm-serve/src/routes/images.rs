@@ -181,7 +181,7 @@ async fn draw(
     edit: Option<(Edit, Vec<Reserved>)>,
 ) -> ApiResult<Response> {
     let worker = app.diffusion(&sampling.model)?;
-    worker.facts()?;
+    worker.info()?;
     let seeds = requests.iter().map(|request| request.seed).collect();
     let (reply, drawn) = reply();
     let (steps, mut step) = mpsc::channel(WAITING_STEPS);

@@ -37,7 +37,7 @@ pub async fn score(State(app): State<Arc<App>>, request: Request) -> ApiResult<R
             let message = format!("{count} images with {} prompts: each image has one", prompts.len());
             return Err(ApiError::invalid("prompts", message));
         }
-        (None, None) if !worker.facts()?.reads_prompt => vec![String::new(); count],
+        (None, None) if !worker.info()?.reads_prompt => vec![String::new(); count],
         _ => return Err(ApiError::invalid("prompt", "give either `prompt` or `prompts`")),
     };
     prompts.iter().try_for_each(|prompt| check_text(prompt, "prompt", &app.limits))?;

@@ -177,9 +177,9 @@ async fn embed(app: &App, model: &str, index: &Index, queries: Vec<QueryInput>) 
         return Ok(parts);
     }
     let worker = app.clip(model)?;
-    let facts = worker.facts()?;
-    let texts = tokenize(&facts.tokenizer, texts, "queries").await?;
-    let images = decode(app, uploads, Some(resize(&facts.processor))).await?;
+    let info = worker.info()?;
+    let texts = tokenize(&info.tokenizer, texts, "queries").await?;
+    let images = decode(app, uploads, Some(resize(&info.processor))).await?;
     let (reply, rows) = reply();
     worker.submit(ClipJob::Embed { texts, images, reply })?;
     let weights = text_weights.into_iter().chain(image_weights);

@@ -44,7 +44,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let response = runtime.block_on(healthz(State(Arc::clone(&app))));
         assert_eq!(response.status(), 503);
-        assert_eq!(app.clip("none").unwrap().facts().unwrap_err().status, 503);
+        assert_eq!(app.clip("none").unwrap().info().unwrap_err().status, 503);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         let error = runtime.block_on(outcome.recv()).unwrap().unwrap_err().to_string();
         assert!(error.starts_with("cannot open [models.none]: "), "{error}");

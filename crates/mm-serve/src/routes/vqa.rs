@@ -27,7 +27,7 @@ pub struct VqaRequest {
 pub async fn answer(State(app): State<Arc<App>>, request: Request) -> ApiResult<Response> {
     let (VqaRequest { model, image, question }, _memory) = parse(&app, request).await?;
     let worker = app.vqa(&model)?;
-    let processor = worker.facts()?.processor.clone();
+    let processor = worker.info()?.processor.clone();
     check_text(&question, "question", &app.limits)?;
     if question.trim().is_empty() {
         return Err(ApiError::invalid("question", "the question is empty"));
