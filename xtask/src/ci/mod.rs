@@ -2,7 +2,8 @@
 //!
 //! All steps share the release profile, so that torch-sys is built once. RUSTFLAGS is not changed, because
 //! another value would build everything again; lints are denied in the root `Cargo.toml` and on clippy's
-//! command line.
+//! command line. `ci` builds once, from nothing: it leaves out what only a second build or a debugger needs,
+//! which is more than half of the disk space.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -27,6 +28,9 @@ pub struct TestArgs {
 
 /// Run all tests, also after a failure.
 const KEEP_GOING: &str = "--no-fail-fast";
+
+/// Settings of cargo for a target folder that is built once.
+const BUILT_ONCE: [(&str, &str); 2] = [("CARGO_INCREMENTAL", "0"), ("CARGO_PROFILE_RELEASE_DEBUG", "none")];
 
 type Step = (&'static str, &'static [&'static str]);
 
@@ -96,7 +100,7 @@ fn all_steps(workspace: &Workspace, took: &mut Vec<(&'static str, Duration)>) ->
     })?;
     for (name, args) in STEPS {
         let mut cargo = workspace.cargo(libtorch.as_ref());
-        cargo.args(args);
+        cargo.args(args).envs(BUILT_ONCE);
         if name == "doc" {
             cargo.env("RUSTDOCFLAGS", "-D warnings");
         }
