@@ -37,8 +37,8 @@ pub type NameMap = fn(&str) -> Vec<String>;
 
 /// The Hugging Face names: `self_attn.in_proj` is `q_proj`, `k_proj`, `v_proj`; BERT's
 /// `attention.self.in_proj` and ViT's `attention.attention.in_proj` are `query`, `key`, `value`; the
-/// `kv_proj` of cross-attention is `k_proj` and `v_proj`, or BERT's `key` and `value`; all others are
-/// unchanged.
+/// `kv_proj` of cross-attention and of grouped attention is `k_proj` and `v_proj`, or BERT's `key` and
+/// `value`; all others are unchanged.
 pub fn hf_names(name: &str) -> Vec<String> {
     let split = |joined: &str, parts: &[&str]| -> Vec<String> {
         parts.iter().map(|part| name.replacen(joined, part, 1)).collect()
@@ -47,7 +47,7 @@ pub fn hf_names(name: &str) -> Vec<String> {
         split("in_proj", &["q_proj", "k_proj", "v_proj"])
     } else if name.contains("attention.self.in_proj.") || name.contains("attention.attention.in_proj.") {
         split("in_proj", &["query", "key", "value"])
-    } else if name.contains("encoder_attn.kv_proj.") {
+    } else if name.contains("encoder_attn.kv_proj.") || name.contains("self_attn.kv_proj.") {
         split("kv_proj", &["k_proj", "v_proj"])
     } else if name.contains("crossattention.self.kv_proj.") {
         split("kv_proj", &["key", "value"])

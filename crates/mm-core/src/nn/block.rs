@@ -2,7 +2,11 @@
 
 use super::attention::{KeyValues, LayerCache, take_positions};
 use super::block_config::layer_path;
-use super::{Attention, AttentionMask, BlockConfig, BlockNames, Dropout, LayerNorm, Linear, Mlp, NormOrder};
+use super::feed_forward::FeedForward;
+use super::{
+    Attention, AttentionMask, BlockConfig, BlockNames, Dropout, LayerNorm, Linear, Norm, NormKind, NormOrder,
+    RmsNorm,
+};
 use crate::Precision;
 use std::cell::RefCell;
 use tch::Tensor;
@@ -48,14 +52,14 @@ pub(super) struct BlockCache {
 }
 
 /// A transformer block: self-attention, cross-attention where the config has a context, and an MLP, each with
-/// a residual connection and a layer norm.
+/// a residual connection and a norm.
 #[derive(Debug)]
 pub struct Block {
     attention: Attention,
-    attention_norm: LayerNorm,
-    cross_attention: Option<(Attention, LayerNorm)>,
-    mlp: Mlp,
-    mlp_norm: LayerNorm,
+    attention_norm: Norm,
+    cross_attention: Option<(Attention, Norm)>,
+    mlp: FeedForward,
+    mlp_norm: Norm,
     norm_order: NormOrder,
     /// Of what each sub-layer adds.
     dropout: Dropout,
@@ -68,11 +72,15 @@ impl Block {
         let linear = |name: &str, input: i64, output: i64, std: f64| {
             Linear::new(&layer_path(path, name), input, output, std)
         };
-        let norm = |name: &str| LayerNorm::new(&layer_path(path, name), width, config.layer_norm_eps);
+        let norm = |name: &str| {
+            let (path, eps) = (layer_path(path, name), config.layer_norm_eps);
+            match config.norm {
+                NormKind::Layer => Norm::Layer(LayerNorm::new(&path, width, eps)),
+                NormKind::Rms => Norm::Rms(RmsNorm::new(&path, width, eps)),
+            }
+        };
         // libtorch draws the initial weights in the order of creation, which must stay as it is.
-        let in_proj = linear(names.in_proj, width, 3 * width, std.attention_in);
-        let attention = Attention::new(in_proj, linear(names.out_proj, width, width, std.out), heads)
-            .with_dropout(config.dropout);
+        let attention = self_attention(path, config, names).with_dropout(config.dropout);
         let cross_attention = config.context_width.map(|context_width| {
             let names = &names.cross_attention;
             let q_proj = linear(names.q_proj, width, width, std.attention_in);
@@ -81,13 +89,12 @@ impl Block {
             let attention = Attention::cross(q_proj, kv_proj, out_proj, heads).with_dropout(config.dropout);
             (attention, norm(names.norm))
         });
-        let fc1 = linear(names.fc1, width, config.mlp_width, std.mlp_in);
-        let fc2 = linear(names.fc2, config.mlp_width, width, std.out);
+        let mlp = FeedForward::new(path, config, names);
         Self {
             attention,
             attention_norm: norm(names.attention_norm),
             cross_attention,
-            mlp: Mlp::new(fc1, fc2, config.activation).with_dropout(config.dropout),
+            mlp,
             mlp_norm: norm(names.mlp_norm),
             norm_order: config.norm_order,
             dropout: Dropout::new(config.dropout),
@@ -218,6 +225,28 @@ impl Block {
         self.mlp.pack(precision);
         self.mlp_norm.pack(precision);
     }
+}
+
+/// The self-attention of a block.
+fn self_attention(path: &Path, config: &BlockConfig, names: &BlockNames) -> Attention {
+    let (width, heads, std) = (config.width, config.heads, config.init_std());
+    let linear = |name: &str, input: i64, output: i64, std: f64, bias: bool| {
+        let path = layer_path(path, name);
+        if bias {
+            Linear::new(&path, input, output, std)
+        } else {
+            Linear::without_bias(&path, input, output, std)
+        }
+    };
+    let Some(grouped) = &config.grouped else {
+        let in_proj = linear(names.in_proj, width, 3 * width, std.attention_in, true);
+        return Attention::new(in_proj, linear(names.out_proj, width, width, std.out, true), heads);
+    };
+    let (q_width, kv_width) = (heads * grouped.head_width, 2 * grouped.kv_heads * grouped.head_width);
+    let q_proj = linear(names.q_proj, width, q_width, std.attention_in, grouped.in_bias);
+    let kv_proj = linear(names.kv_proj, width, kv_width, std.attention_in, grouped.in_bias);
+    let out_proj = linear(names.out_proj, q_width, width, std.out, grouped.out_bias);
+    Attention::grouped(q_proj, kv_proj, out_proj, heads, grouped.kv_heads)
 }
 
 /// Cross-attention of `x` `[B, L, width]` over `context`.

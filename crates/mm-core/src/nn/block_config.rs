@@ -1,6 +1,6 @@
 //! Sizes, initial weights and parameter names of transformer blocks.
 
-use super::Activation;
+use super::{Activation, RopeConfig};
 use tch::nn::Path;
 
 /// Where a block normalizes.
@@ -10,6 +10,41 @@ pub enum NormOrder {
     Pre,
     /// After each residual sum (the original transformer, BERT).
     Post,
+}
+
+/// How a block normalizes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NormKind {
+    /// By mean and variance: [`LayerNorm`](super::LayerNorm).
+    #[default]
+    Layer,
+    /// By the root of the mean square: [`RmsNorm`](super::RmsNorm) (Llama).
+    Rms,
+}
+
+/// The MLP of a block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MlpKind {
+    /// Two layers with biases, and the activation of the config: [`Mlp`](super::Mlp).
+    #[default]
+    Plain,
+    /// Three layers without biases, one of which gates: [`GatedMlp`](super::GatedMlp) (Llama).
+    Gated,
+}
+
+/// Self-attention in which groups of heads share keys and values, with rotary positions (Llama).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GroupedQueries {
+    /// Heads of keys and values; divides the heads of queries.
+    pub kv_heads: i64,
+    /// Width of a head; even.
+    pub head_width: i64,
+    /// Whether the projections to queries, keys and values have a bias.
+    pub in_bias: bool,
+    /// Whether the projection of the output has a bias.
+    pub out_bias: bool,
+    /// The rotary positions.
+    pub rope: RopeConfig,
 }
 
 /// The initial weights of a block; biases are zero.
@@ -27,14 +62,21 @@ pub enum BlockInit {
 pub struct BlockConfig {
     /// Width of the residual stream.
     pub width: i64,
-    /// Attention heads; divides `width`.
+    /// Attention heads; divides `width`, where queries are not grouped.
     pub heads: i64,
+    /// Grouped self-attention; none: every head has its own keys and values, of `width / heads` numbers, and
+    /// positions are part of the input.
+    pub grouped: Option<GroupedQueries>,
     /// Width between the MLP's two linear layers.
     pub mlp_width: i64,
-    /// The MLP's activation.
+    /// The form of the MLP.
+    pub mlp: MlpKind,
+    /// The activation of a plain MLP.
     pub activation: Activation,
-    /// Epsilon of the layer norms.
+    /// Epsilon of the norms.
     pub layer_norm_eps: f64,
+    /// How the block normalizes.
+    pub norm: NormKind,
     /// Where the block normalizes.
     pub norm_order: NormOrder,
     /// Number of blocks in the stack.
@@ -59,9 +101,12 @@ impl Default for BlockConfig {
         Self {
             width: 512,
             heads: 8,
+            grouped: None,
             mlp_width: 2048,
+            mlp: MlpKind::Plain,
             activation: Activation::QuickGelu,
             layer_norm_eps: 1e-5,
+            norm: NormKind::Layer,
             norm_order: NormOrder::Pre,
             layers: 12,
             init: BlockInit::Clip,
@@ -102,12 +147,18 @@ impl BlockConfig {
 pub struct BlockNames {
     /// Queries, keys and values of self-attention.
     pub in_proj: &'static str,
+    /// Queries of grouped self-attention, where the block has it.
+    pub q_proj: &'static str,
+    /// Keys and values of grouped self-attention.
+    pub kv_proj: &'static str,
     /// The output of self-attention.
     pub out_proj: &'static str,
     /// The norm of self-attention.
     pub attention_norm: &'static str,
     /// Cross-attention, where the block has it.
     pub cross_attention: CrossAttentionNames,
+    /// The gate of a gated MLP.
+    pub gate_proj: &'static str,
     /// The MLP's first layer.
     pub fc1: &'static str,
     /// The MLP's second layer.
@@ -130,9 +181,12 @@ pub struct CrossAttentionNames {
 }
 
 impl BlockNames {
-    /// CLIP's encoder layers; cross-attention as in MBart's decoder layers.
+    /// CLIP's encoder layers; cross-attention as in MBart's decoder layers, grouped attention and a gate as
+    /// in Llama's.
     pub const CLIP: Self = Self {
         in_proj: "self_attn.in_proj",
+        q_proj: "self_attn.q_proj",
+        kv_proj: "self_attn.kv_proj",
         out_proj: "self_attn.out_proj",
         attention_norm: "layer_norm1",
         cross_attention: CrossAttentionNames {
@@ -141,9 +195,20 @@ impl BlockNames {
             out_proj: "encoder_attn.out_proj",
             norm: "encoder_attn_layer_norm",
         },
+        gate_proj: "mlp.gate_proj",
         fc1: "mlp.fc1",
         fc2: "mlp.fc2",
         mlp_norm: "layer_norm2",
+    };
+
+    /// Llama's decoder layers.
+    pub const LLAMA: Self = Self {
+        out_proj: "self_attn.o_proj",
+        attention_norm: "input_layernorm",
+        fc1: "mlp.up_proj",
+        fc2: "mlp.down_proj",
+        mlp_norm: "post_attention_layernorm",
+        ..Self::CLIP
     };
 
     /// BERT's layers.
@@ -160,6 +225,7 @@ impl BlockNames {
         fc1: "intermediate.dense",
         fc2: "output.dense",
         mlp_norm: "output.LayerNorm",
+        ..Self::CLIP
     };
 
     /// The layers of transformers' `ViTModel`; cross-attention as in BERT's.
@@ -188,6 +254,7 @@ impl BlockNames {
         fc1: "mlp.c_fc",
         fc2: "mlp.c_proj",
         mlp_norm: "ln_2",
+        ..Self::CLIP
     };
 }
 
@@ -200,19 +267,52 @@ pub(super) fn layer_path<'a>(path: &Path<'a>, name: &str) -> Path<'a> {
 mod tests {
     use super::*;
     use crate::checkpoint::hf_names;
-    use crate::nn::Block;
+    use crate::nn::{Block, RopeScaling};
     use tch::Device;
     use tch::nn::VarStore;
 
     /// The weights of a decoder's block, by their names in a checkpoint.
     fn stored_weights(names: &BlockNames) -> Vec<String> {
+        let config = BlockConfig { context_width: Some(8), ..BlockConfig::default() };
+        let names = stored(&config, names).into_iter();
+        names.filter_map(|name| name.strip_suffix(".weight").map(str::to_owned)).collect()
+    }
+
+    /// The parameters of a block of this config, by their names in a checkpoint.
+    fn stored(config: &BlockConfig, names: &BlockNames) -> Vec<String> {
         let vs = VarStore::new(Device::Cpu);
-        Block::new(&vs.root(), &BlockConfig { context_width: Some(8), ..BlockConfig::default() }, names);
-        let names = vs.variables().into_keys().flat_map(|name| hf_names(&name));
-        let mut names: Vec<String> =
-            names.filter_map(|name| name.strip_suffix(".weight").map(str::to_owned)).collect();
+        Block::new(&vs.root(), config, names);
+        let mut names: Vec<String> = vs.variables().into_keys().flat_map(|name| hf_names(&name)).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn a_block_of_llamas_form_has_its_names_and_the_biases_of_its_config() {
+        let rope = RopeConfig { theta: 1e4, scaling: RopeScaling::Default };
+        let stored = |in_bias, out_bias| {
+            let grouped = Some(GroupedQueries { kv_heads: 2, head_width: 16, in_bias, out_bias, rope });
+            let (mlp, norm) = (MlpKind::Gated, NormKind::Rms);
+            stored(&BlockConfig { grouped, mlp, norm, ..BlockConfig::default() }, &BlockNames::LLAMA)
+        };
+        let weights = [
+            "input_layernorm",
+            "mlp.down_proj",
+            "mlp.gate_proj",
+            "mlp.up_proj",
+            "post_attention_layernorm",
+            "self_attn.k_proj",
+            "self_attn.o_proj",
+            "self_attn.q_proj",
+            "self_attn.v_proj",
+        ];
+        assert_eq!(stored(false, false), weights.map(|name| format!("{name}.weight")));
+        let biases = |stored: Vec<String>| -> Vec<String> {
+            stored.iter().filter_map(|name| Some(name.strip_suffix(".bias")?.to_owned())).collect()
+        };
+        let of_inputs = ["self_attn.k_proj", "self_attn.q_proj", "self_attn.v_proj"];
+        assert_eq!(biases(stored(true, false)), of_inputs);
+        assert_eq!(biases(stored(false, true)), ["self_attn.o_proj"]);
     }
 
     #[test]

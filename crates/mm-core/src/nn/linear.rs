@@ -45,6 +45,24 @@ impl Linear {
         Self { weights: Weights::Plain { weight, bias }, adapters: AdapterSlot::default() }
     }
 
+    /// A layer for inference whose outputs are those of `first`, then those of `second`, with the adapters of
+    /// both merged. None: one of them is packed, or one alone has a bias.
+    pub(super) fn joined(first: &Self, second: &Self) -> Option<Self> {
+        let Weights::Plain { weight, bias } = &first.weights else { return None };
+        let Weights::Plain { weight: second_weight, bias: second_bias } = &second.weights else {
+            return None;
+        };
+        if bias.is_some() != second_bias.is_some() {
+            return None;
+        }
+        let bias = bias.as_ref().zip(second_bias.as_ref());
+        Some(tch::no_grad(|| {
+            let weights = [first.adapters.merge_into(weight), second.adapters.merge_into(second_weight)];
+            let bias = bias.map(|(first, second)| Tensor::cat(&[first, second], 0));
+            Self::from_tensors(Tensor::cat(&weights, 0), bias)
+        }))
+    }
+
     /// Maps `x` `[..., in]` to `[..., out]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         self.forward_then(x, PostOp::None)

@@ -2,7 +2,7 @@
 
 use super::attention::take_positions;
 use super::block::BlockCache;
-use super::{AttentionMask, Block, BlockConfig, BlockNames, Context};
+use super::{AttentionMask, Block, BlockConfig, BlockNames, Context, Rotary};
 use crate::Precision;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tch::Tensor;
@@ -36,6 +36,8 @@ pub struct Transformer {
     /// Shared with the graphs of checkpointed blocks, which may run on one of libtorch's threads. Tensors may
     /// be moved to another thread but not be used from two: hence the lock, which is never contended.
     blocks: Vec<Arc<Mutex<Block>>>,
+    /// The rotary positions of grouped attention.
+    rotary: Option<Rotary>,
     gradient_checkpointing: bool,
 }
 
@@ -79,8 +81,10 @@ impl Transformer {
     /// family.
     pub fn new(path: &Path, config: &BlockConfig, names: &BlockNames) -> Self {
         let block = |layer: i64| Arc::new(Mutex::new(Block::new(&(path / layer), config, names)));
+        let rotary =
+            config.grouped.map(|queries| Rotary::new(&queries.rope, queries.head_width, path.device()));
         let gradient_checkpointing = config.gradient_checkpointing;
-        Self { blocks: (0..config.layers).map(block).collect(), gradient_checkpointing }
+        Self { blocks: (0..config.layers).map(block).collect(), rotary, gradient_checkpointing }
     }
 
     /// Maps `x` `[B, L, width]` to the same shape.
@@ -121,8 +125,7 @@ impl Transformer {
     /// # Panics
     /// The positions exceed the cache's `max_length`, or the batch is not that of the last call.
     pub fn forward_cached(&self, x: Tensor, mask: &AttentionMask, cache: &mut KeyValueCache) -> Tensor {
-        let queries = x.size()[1];
-        let mask = mask.prepared(queries, cache.length() + queries, x.device());
+        let mask = self.prepared(mask, &x, cache.length());
         let KeyValueCache { blocks, context_mask } = cache;
         self.blocks
             .iter()
@@ -132,7 +135,7 @@ impl Transformer {
 
     /// As [`Transformer::forward`], giving the input and the output of each block, `[B, L, width]`.
     pub fn forward_states(&self, x: Tensor, mask: &AttentionMask) -> Vec<Tensor> {
-        let inputs = BlockInputs { mask: prepared(mask, &x), context: None, positions: None };
+        let inputs = BlockInputs { mask: self.prepared(mask, &x, 0), context: None, positions: None };
         let mut states = vec![x];
         for block in &self.blocks {
             states.push(self.run(block, &states[states.len() - 1], &inputs));
@@ -162,7 +165,7 @@ impl Transformer {
         mask: &AttentionMask,
         context: Option<&Context>,
     ) -> (Tensor, Vec<Tensor>) {
-        let mask = prepared(mask, &x);
+        let mask = self.prepared(mask, &x, 0);
         let mut all = Vec::with_capacity(self.blocks.len());
         let x = self.blocks.iter().fold(x, |x, block| {
             let (x, weights) = lock(block).forward_with_weights(&x, &mask, context);
@@ -180,7 +183,7 @@ impl Transformer {
         mask: &AttentionMask,
         context: &Context,
     ) -> (Tensor, Vec<Tensor>) {
-        let (mask, context) = (prepared(mask, &x), context.prepared());
+        let (mask, context) = (self.prepared(mask, &x, 0), context.prepared());
         let mut all = Vec::with_capacity(self.blocks.len());
         let x = self.blocks.iter().fold(x, |x, block| {
             let (x, weights) = lock(block).forward_with_context_weights(&x, &mask, &context);
@@ -199,7 +202,7 @@ impl Transformer {
         positions: Option<&Tensor>,
     ) -> Tensor {
         let mut inputs = BlockInputs {
-            mask: prepared(mask, &x),
+            mask: self.prepared(mask, &x, 0),
             context: context.map(Context::prepared),
             positions: None,
         };
@@ -209,6 +212,18 @@ impl Transformer {
         let x = blocks.iter().fold(x, |x, block| self.run(block, &x, &inputs));
         inputs.positions = positions.map(Tensor::shallow_clone);
         self.run(last, &x, &inputs)
+    }
+
+    /// `mask` for self-attention of `x` `[B, L, width]` after `cached` positions, with the rotations of the L
+    /// positions, computed once for all blocks.
+    fn prepared(&self, mask: &AttentionMask, x: &Tensor, cached: i64) -> AttentionMask {
+        let (queries, device) = (x.size()[1], x.device());
+        let keys = cached + queries;
+        let prepared = mask.prepared(queries, keys, device);
+        match &self.rotary {
+            Some(rotary) => prepared.with_rotary(rotary.table(&mask.query_positions(queries, keys, device))),
+            None => prepared,
+        }
     }
 
     /// One block's output for `x`.
@@ -293,12 +308,6 @@ impl BlockInputs {
             positions: self.positions.as_ref().map(Tensor::shallow_clone),
         }
     }
-}
-
-/// `mask` for self-attention over `x` `[B, L, width]`.
-fn prepared(mask: &AttentionMask, x: &Tensor) -> AttentionMask {
-    let length = x.size()[1];
-    mask.prepared(length, length, x.device())
 }
 
 /// A block's state is its parameters, which a panic in a forward pass leaves as they are.

@@ -1,8 +1,10 @@
 //! Attention masks and biases.
 
+use crate::nn::rotary::RotaryTable;
 use tch::{Device, Kind, Tensor};
 
-/// Which keys a query attends to, and what is added to the scores before the softmax.
+/// Which keys a query attends to, what is added to the scores before the softmax, and where the queries are,
+/// for rotary attention.
 ///
 /// ```
 /// use mm_core::nn::AttentionMask;
@@ -21,6 +23,10 @@ pub struct AttentionMask {
     hidden: Option<Tensor>,
     /// Broadcast to `[B, heads, L, S]`.
     bias: Option<Tensor>,
+    /// `[L]` or `[B, L]` (i64).
+    positions: Option<Tensor>,
+    /// The rotations of the positions, in the mask that a stack prepares for its blocks.
+    rotary: Option<RotaryTable>,
 }
 
 impl AttentionMask {
@@ -60,6 +66,31 @@ impl AttentionMask {
         Self { bias: Some(bias), ..self }
     }
 
+    /// The same mask, for queries at `positions` `[L]` or `[B, L]` (i64). Blocks with rotary positions turn
+    /// queries and keys by them; without, the queries are the last positions of the keys. Distances alone
+    /// matter, so that padding on the left needs positions only for the same roundings as without it.
+    pub fn with_positions(self, positions: Tensor) -> Self {
+        Self { positions: Some(positions), ..self }
+    }
+
+    /// The positions of `queries` queries over `keys` keys, `[L]` or `[B, L]` (i64).
+    pub(in crate::nn) fn query_positions(&self, queries: i64, keys: i64, device: Device) -> Tensor {
+        match &self.positions {
+            Some(positions) => positions.to_device(device),
+            None => Tensor::arange_start(keys - queries, keys, (Kind::Int64, device)),
+        }
+    }
+
+    /// The same mask with the rotations of its queries and of the keys at their places.
+    pub(in crate::nn) fn with_rotary(self, table: RotaryTable) -> Self {
+        Self { rotary: Some(table), ..self }
+    }
+
+    /// The rotations of the queries.
+    pub(super) fn rotary(&self) -> Option<&RotaryTable> {
+        self.rotary.as_ref()
+    }
+
     /// The bias, for replacing it by the same numbers in another graph.
     pub(in crate::nn) fn bias_mut(&mut self) -> Option<&mut Tensor> {
         self.bias.as_mut()
@@ -85,7 +116,18 @@ impl AttentionMask {
             (Some(masked), Some(bias)) => Some(masked + bias),
             (masked, bias) => masked.or_else(|| bias.as_ref().map(Tensor::shallow_clone)),
         };
-        Self { is_causal: false, hidden: None, bias }
+        Self { bias, ..Self::default() }
+    }
+
+    /// A prepared mask over one query a head, for `groups` groups of heads whose queries are those of one
+    /// sequence: what broadcasts to `[B, heads, 1, S]` broadcasts to `[B, groups, heads / groups, S]`.
+    pub(super) fn in_groups(&self, groups: i64) -> Self {
+        let in_groups = |bias: &Tensor| match bias.size()[..] {
+            [rows, heads, 1, keys] if heads > 1 => bias.reshape([rows, groups, heads / groups, keys]),
+            [heads, 1, keys] if heads > 1 => bias.reshape([1, groups, heads / groups, keys]),
+            _ => bias.shallow_clone(),
+        };
+        Self { bias: self.bias.as_ref().map(in_groups), ..Self::default() }
     }
 
     /// The bias `[B, heads, L, S]`, broadcast, of a prepared mask, and whether the mask is causal instead.
@@ -112,20 +154,27 @@ impl AttentionMask {
         }
     }
 
-    /// The mask of the `rows` `[B']` (i64) of the batch, any number of times and in any order.
+    /// The mask of the `rows` `[B']` (i64) of the batch, any number of times and in any order, of a context,
+    /// which has no positions.
     pub(in crate::nn) fn index_select(&self, rows: &Tensor) -> Self {
         let select = |tensor: &Tensor| match tensor.size()[0] {
             1 => tensor.shallow_clone(), // the same for all rows
             _ => tensor.index_select(0, rows),
         };
         let (hidden, bias) = (self.hidden.as_ref().map(select), self.bias.as_ref().map(select));
-        Self { is_causal: self.is_causal, hidden, bias }
+        Self { is_causal: self.is_causal, hidden, bias, ..Self::default() }
     }
 
     /// The same mask, in the same memory.
     pub(in crate::nn) fn shallow_clone(&self) -> Self {
         let share = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
-        Self { is_causal: self.is_causal, hidden: share(&self.hidden), bias: share(&self.bias) }
+        Self {
+            is_causal: self.is_causal,
+            hidden: share(&self.hidden),
+            bias: share(&self.bias),
+            positions: share(&self.positions),
+            rotary: self.rotary.as_ref().map(RotaryTable::shallow_clone),
+        }
     }
 }
 

@@ -21,6 +21,12 @@ use tch::{Kind, Tensor};
 /// then v). Cross-attention reads keys and values from a context of a width of its own: `q_proj`
 /// `[width, width]` and `kv_proj` `[2 width, context_width]` (rows of k, then v). Both end in `out_proj`
 /// `[width, width]`.
+///
+/// Grouped self-attention (Ainslie et al. 2023, "GQA: Training generalized multi-query transformer models")
+/// has fewer heads of keys and values than of queries, of any width: `q_proj` `[heads * head, width]`,
+/// `kv_proj` `[2 kv_heads * head, width]` and `out_proj` `[width, heads * head]`. In a stack with rotary
+/// positions its queries and keys are turned by them; keys are cached turned, and before they are repeated.
+/// Once packed, it has its projections in one product too.
 #[derive(Debug)]
 pub struct Attention {
     projections: Projections,
@@ -32,8 +38,23 @@ pub struct Attention {
 
 #[derive(Debug)]
 enum Projections {
-    Joint { in_proj: Linear },
-    Cross { q_proj: Linear, kv_proj: Linear },
+    Joint {
+        in_proj: Linear,
+    },
+    Cross {
+        q_proj: Linear,
+        kv_proj: Linear,
+    },
+    Grouped {
+        q_proj: Linear,
+        kv_proj: Linear,
+        kv_heads: i64,
+    },
+    /// Rows of q, then k, then v.
+    GroupedJoint {
+        in_proj: Linear,
+        kv_heads: i64,
+    },
 }
 
 impl Attention {
@@ -52,6 +73,12 @@ impl Attention {
         }
     }
 
+    /// Grouped self-attention. `kv_heads` divides `heads`.
+    pub fn grouped(q_proj: Linear, kv_proj: Linear, out_proj: Linear, heads: i64, kv_heads: i64) -> Self {
+        let projections = Projections::Grouped { q_proj, kv_proj, kv_heads };
+        Self { projections, out_proj, heads, dropout: Dropout::default() }
+    }
+
     /// The same attention with dropout of its weights.
     pub fn with_dropout(self, probability: f64) -> Self {
         Self { dropout: Dropout::new(probability), ..self }
@@ -67,13 +94,13 @@ impl Attention {
     /// # Panics
     /// This is cross-attention.
     pub fn forward(&self, x: &Tensor, mask: &AttentionMask) -> Tensor {
-        let (q, k, v) = self.project(x);
+        let (q, k, v) = self.project(x, mask);
         self.out_proj.forward(&merge_heads(&attend(&q, &k, &v, &prepare(mask, &q, &k), &self.dropout)))
     }
 
     /// [`Attention::forward`] at one position a row, `positions` `[B]` (i64): `[B, width]`.
     pub(super) fn forward_at(&self, x: &Tensor, mask: &AttentionMask, positions: &Tensor) -> Tensor {
-        let (q, k, v) = self.project(x);
+        let (q, k, v) = self.project(x, mask);
         let attended = merge_heads(&attend(&q, &k, &v, &prepare(mask, &q, &k), &self.dropout));
         self.out_proj.forward(&take_positions(&attended, positions))
     }
@@ -81,7 +108,7 @@ impl Attention {
     /// [`Attention::forward`] at the positions after those in `cache`, which it appends: `x` `[B, L, width]`
     /// to the same shape. `mask` covers all keys, those in the cache first. No gradient reaches them.
     pub(super) fn forward_cached(&self, x: &Tensor, mask: &AttentionMask, cache: &mut LayerCache) -> Tensor {
-        let (q, k, v) = self.project(x);
+        let (q, k, v) = self.project(x, mask);
         let KeyValues { keys, values } = cache.append(&k, &v);
         self.out_proj.forward(&merge_heads(&attend(
             &q,
@@ -98,7 +125,7 @@ impl Attention {
     /// # Panics
     /// This is cross-attention.
     pub fn forward_with_weights(&self, x: &Tensor, mask: &AttentionMask) -> (Tensor, Tensor) {
-        let (q, k, v) = self.project(x);
+        let (q, k, v) = self.project(x, mask);
         let (y, weights) = attend_with_weights(&q, &k, &v, &prepare(mask, &q, &k));
         (self.out_proj.forward(&merge_heads(&y)), weights)
     }
@@ -180,22 +207,54 @@ impl Attention {
         KeyValues { keys: split_heads(&kv[0], self.heads), values: split_heads(&kv[1], self.heads) }
     }
 
-    /// `x` `[B, L, width]` to q, k and v, each a view `[B, heads, L, width / heads]` into one tensor.
-    fn project(&self, x: &Tensor) -> (Tensor, Tensor, Tensor) {
-        let Projections::Joint { in_proj } = &self.projections else {
-            panic!("cross-attention needs a context");
-        };
+    /// `x` `[B, L, width]` to q `[B, heads, L, head]`, and k and v `[B, kv_heads, L, head]`.
+    fn project(&self, x: &Tensor, mask: &AttentionMask) -> (Tensor, Tensor, Tensor) {
         let (batch, length, width) = x.size3().expect("attention input is [B, L, width]");
-        let qkv = in_proj.forward(x).view([batch, length, 3, self.heads, width / self.heads]);
-        let qkv = qkv.permute([2, 0, 3, 1, 4]); // [3, B, heads, L, width / heads]
-        (qkv.get(0), qkv.get(1), qkv.get(2))
+        match &self.projections {
+            // Views into one tensor.
+            Projections::Joint { in_proj } => {
+                let qkv = in_proj.forward(x).view([batch, length, 3, self.heads, width / self.heads]);
+                let qkv = qkv.permute([2, 0, 3, 1, 4]); // [3, B, heads, L, width / heads]
+                (qkv.get(0), qkv.get(1), qkv.get(2))
+            }
+            Projections::Grouped { q_proj, kv_proj, kv_heads } => {
+                let (q, kv) = (q_proj.forward(x), kv_proj.forward(x));
+                let head = q.size()[2] / self.heads;
+                let mut q = q.view([batch, length, self.heads, head]);
+                let kv = kv.view([batch, length, 2, *kv_heads, head]);
+                let (mut k, v) = (kv.select(2, 0), kv.select(2, 1));
+                if let Some(table) = mask.rotary() {
+                    (q, k) = (table.rotate(&q), table.rotate(&k));
+                }
+                (q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+            }
+            Projections::GroupedJoint { in_proj, kv_heads } => {
+                let qkv = in_proj.forward(x);
+                let (turned, all) = (self.heads + kv_heads, self.heads + 2 * kv_heads);
+                let qkv = qkv.view([batch, length, all, qkv.size()[2] / all]);
+                let mut qk = qkv.narrow(2, 0, turned); // [B, L, heads + kv_heads, head]
+                if let Some(table) = mask.rotary() {
+                    qk = table.rotate(&qk);
+                }
+                let part = |x: &Tensor, start, heads| x.narrow(2, start, heads).transpose(1, 2);
+                (part(&qk, 0, self.heads), part(&qk, self.heads, *kv_heads), part(&qkv, turned, *kv_heads))
+            }
+            Projections::Cross { .. } => panic!("cross-attention needs a context"),
+        }
     }
 
     /// Prepares for inference in `precision`.
     pub fn pack(&mut self, precision: Precision) {
+        if let Projections::Grouped { q_proj, kv_proj, kv_heads } = &self.projections
+            && let Some(in_proj) = Linear::joined(q_proj, kv_proj)
+        {
+            self.projections = Projections::GroupedJoint { in_proj, kv_heads: *kv_heads };
+        }
         match &mut self.projections {
-            Projections::Joint { in_proj } => in_proj.pack(precision),
-            Projections::Cross { q_proj, kv_proj } => {
+            Projections::Joint { in_proj } | Projections::GroupedJoint { in_proj, .. } => {
+                in_proj.pack(precision);
+            }
+            Projections::Cross { q_proj, kv_proj } | Projections::Grouped { q_proj, kv_proj, .. } => {
                 q_proj.pack(precision);
                 kv_proj.pack(precision);
             }

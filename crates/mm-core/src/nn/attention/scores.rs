@@ -11,9 +11,16 @@ const SHORT: i64 = 128;
 /// which works on blocks of queries: twice as fast for 3 beams over the 577 tokens of an image.
 const FEW_QUERIES: i64 = 8;
 
-/// Attention of `q` `[B, heads, L, head]` over `k` and `v` `[B, heads, S, head]` under a prepared mask, to
-/// `[B, heads, L, head]`, with dropout of the weights.
+/// Attention of `q` `[B, heads, L, head]` over `k` and `v` `[B, kv_heads, S, head]` under a prepared mask, to
+/// `[B, heads, L, head]`, with dropout of the weights. Groups of `heads / kv_heads` heads share keys.
 pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask, dropout: &Dropout) -> Tensor {
+    let (heads, kv_heads) = (q.size()[1], k.size()[1]);
+    if heads != kv_heads {
+        return match q.size()[2] {
+            1 => attend_in_groups(q, k, v, mask, dropout),
+            _ => attend(q, &repeated(k, heads), &repeated(v, heads), mask, dropout),
+        };
+    }
     let (queries, keys) = (q.size()[2], k.size()[2]);
     let is_short = q.kind() == Kind::BFloat16 && queries.max(keys) <= SHORT;
     let has_few_queries = q.kind() == Kind::Float && queries * FEW_QUERIES <= keys;
@@ -26,6 +33,22 @@ pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask, d
     Tensor::scaled_dot_product_attention(q, k, v, bias, 0.0, is_causal, None, false)
 }
 
+/// [`attend`] for one query a head, as in decoding: the queries of the heads that share keys are those of one
+/// sequence, so that keys and values are read once and never copied.
+fn attend_in_groups(q: &Tensor, k: &Tensor, v: &Tensor, mask: &AttentionMask, dropout: &Dropout) -> Tensor {
+    let (batch, heads, _, head) = q.size4().expect("queries are [B, heads, L, head]");
+    let groups = k.size()[1];
+    let queries = q.reshape([batch, groups, heads / groups, head]);
+    attend(&queries, k, v, &mask.in_groups(groups), dropout).reshape([batch, heads, 1, head])
+}
+
+/// Keys or values `[B, kv_heads, S, head]` once for each of `heads` heads: `[B, heads, S, head]`.
+fn repeated(x: &Tensor, heads: i64) -> Tensor {
+    let (batch, kv_heads, length, head) = x.size4().expect("keys and values are [B, kv_heads, S, head]");
+    let shape = [batch, kv_heads, heads / kv_heads, length, head];
+    x.unsqueeze(2).expand(shape, false).reshape([batch, heads, length, head])
+}
+
 /// As [`attend`], also giving the weights `[B, heads, L, S]`, in the order of operations of the field's
 /// reference code.
 pub(super) fn attend_with_weights(
@@ -34,6 +57,10 @@ pub(super) fn attend_with_weights(
     v: &Tensor,
     mask: &AttentionMask,
 ) -> (Tensor, Tensor) {
+    let heads = q.size()[1];
+    if heads != k.size()[1] {
+        return attend_with_weights(q, &repeated(k, heads), &repeated(v, heads), mask);
+    }
     let scores = q.matmul(&k.transpose(-2, -1)) / (q.size()[3] as f64).sqrt();
     let weights = mask.apply(scores).softmax(-1, None);
     (weights.matmul(v), weights)

@@ -1,6 +1,7 @@
 //! Attention equals a plain form of it, whichever way it is computed.
 
 use super::*;
+use crate::nn::{RopeConfig, RopeScaling, Rotary};
 use mm_testing::{initialize, normal};
 use tch::Device;
 use tch::nn::VarStore;
@@ -139,5 +140,83 @@ fn cross_attention_equals_its_definition_in_every_precision() {
         assert_eq!(y.kind(), kind);
         let error = error(&y.to_kind(Kind::Double), &expected);
         assert!(error < bound, "{precision:?}: the error is {error}");
+    }
+}
+
+/// Grouped self-attention as its definition has it: head by head, in f64. `turn` gives the rotary form of a
+/// head `[B, L, head]`.
+fn naive_grouped(
+    vs: &VarStore,
+    heads: i64,
+    kv_heads: i64,
+    x: &Tensor,
+    bias: &Tensor,
+    turn: &dyn Fn(&Tensor) -> Tensor,
+) -> Tensor {
+    let variables = vs.variables();
+    let affine = |name: &str, x: &Tensor| {
+        let [weight, bias] =
+            ["weight", "bias"].map(|kind| variables[&format!("{name}.{kind}")].to_kind(Kind::Double));
+        x.matmul(&weight.transpose(0, 1)) + bias
+    };
+    let x = x.to_kind(Kind::Double);
+    let (q, kv) = (affine("q_proj", &x), affine("kv_proj", &x));
+    let head = q.size()[2] / heads;
+    let of_head = |index: i64| {
+        let part = |x: &Tensor, start: i64| x.narrow(2, start * head, head);
+        let shared = index / (heads / kv_heads);
+        let (q, k) = (turn(&part(&q, index)), turn(&part(&kv, shared)));
+        let scores = q.matmul(&k.transpose(1, 2)) / (head as f64).sqrt();
+        (scores + bias).softmax(-1, None).matmul(&part(&kv, kv_heads + shared))
+    };
+    affine("out_proj", &Tensor::cat(&(0..heads).map(of_head).collect::<Vec<_>>(), 2))
+}
+
+#[test]
+fn grouped_attention_equals_its_definition_in_every_precision() {
+    let (width, heads, head, length) = (16, 4, 6, 11);
+    let rotary = Rotary::new(&RopeConfig { theta: 50.0, scaling: RopeScaling::Default }, head, Device::Cpu);
+    let positions = Tensor::arange(length, (Kind::Int64, Device::Cpu));
+    let x = normal(3, &[2, length, width]);
+    let later = Tensor::ones([length, length], (Kind::Bool, Device::Cpu)).triu(1);
+    let bias = later.zeros_like().to_kind(Kind::Double).masked_fill(&later, f64::NEG_INFINITY);
+    for (kv_heads, precision, bound) in [
+        (2, None, 1e-6),
+        (1, None, 1e-6),
+        (4, None, 1e-6),
+        (2, Some(Precision::F32), 1e-6),
+        (2, Some(Precision::Bf16), 0.02),
+        (2, Some(Precision::Int8), 0.03),
+    ] {
+        let vs = VarStore::new(Device::Cpu);
+        let linear = |name: &str, input, output| Linear::new(&(vs.root() / name), input, output, 0.3);
+        let (q_proj, kv_proj) =
+            (linear("q_proj", width, heads * head), linear("kv_proj", width, 2 * kv_heads * head));
+        let out_proj = linear("out_proj", heads * head, width);
+        let mut attention = Attention::grouped(q_proj, kv_proj, out_proj, heads, kv_heads);
+        initialize(&vs, 2);
+        for is_rotary in [true, false] {
+            let table = rotary.table(&positions);
+            let turn = |x: &Tensor| {
+                if is_rotary { table.rotate(&x.unsqueeze(2)).squeeze_dim(2) } else { x.shallow_clone() }
+            };
+            let expected = naive_grouped(&vs, heads, kv_heads, &x, &bias, &turn);
+            if !attention.out_proj.is_packed() {
+                precision.into_iter().for_each(|precision| attention.pack(precision));
+            }
+            let kind = precision.map_or(Kind::Float, Precision::kind);
+            let mask = || {
+                let mask = AttentionMask::causal();
+                if is_rotary { mask.with_rotary(rotary.table(&positions)) } else { mask }
+            };
+            let y = tch::no_grad(|| attention.forward(&x.to_kind(kind), &mask()));
+            assert_eq!(y.kind(), kind);
+            let off = error(&y.to_kind(Kind::Double), &expected);
+            assert!(off < bound, "{kv_heads}, {precision:?}: the error is {off}");
+            let (y, weights) = tch::no_grad(|| attention.forward_with_weights(&x.to_kind(kind), &mask()));
+            let off = error(&y.to_kind(Kind::Double), &expected);
+            assert!(off < 2.0 * bound, "{kv_heads}, {precision:?}: with weights the error is {off}");
+            assert_eq!(weights.size(), [2, heads, length, length]);
+        }
     }
 }
