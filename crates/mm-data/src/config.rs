@@ -3,14 +3,19 @@
 use serde::{Deserialize, Serialize};
 
 use crate::sources::balanced::{self, BalancedConfig};
+use crate::sources::chartqa::{self, ChartQaConfig};
+use crate::sources::chat::{ChatConfig, ChatDataset};
 use crate::sources::clevr::{self, ClevrConfig};
 use crate::sources::coco::{self, CocoConfig};
+use crate::sources::cord::{CordConfig, CordDataset};
 use crate::sources::dicom::{DicomConfig, DicomDataset};
+use crate::sources::docvqa::{self, DocVqaConfig};
 use crate::sources::easy_vqa::{self, EasyVqaConfig};
 use crate::sources::emoji::{EmojiConfig, EmojiDataset};
 use crate::sources::flickr::{self, FlickrConfig};
 use crate::sources::folder::{FolderConfig, FolderDataset};
 use crate::sources::gqa::{self, GqaConfig};
+use crate::sources::invoices::{self, InvoicesConfig};
 use crate::sources::karpathy::{self, KarpathyConfig};
 use crate::sources::mix::MixConfig;
 use crate::sources::pairs::{PairsConfig, PairsDataset};
@@ -45,6 +50,8 @@ pub enum DatasetConfig {
     Emoji(EmojiConfig),
     /// The embedded shapes set.
     Shapes(ShapesConfig),
+    /// Drawn pages of invoices with exact targets.
+    Invoices(InvoicesConfig),
     /// A file of comma-separated values with a header line.
     Csv(TableConfig),
     /// A file of tab-separated values with a header line.
@@ -77,6 +84,16 @@ pub enum DatasetConfig {
     Slake(SlakeConfig),
     /// PMC-VQA's multiple-choice questions about figures of medical articles.
     PmcVqa(PmcVqaConfig),
+    /// DocVQA's questions about scanned pages.
+    #[serde(rename = "docvqa")]
+    DocVqa(DocVqaConfig),
+    /// ChartQA's questions about charts.
+    #[serde(rename = "chartqa")]
+    ChartQa(ChartQaConfig),
+    /// Conversations about images.
+    Chat(ChatConfig),
+    /// Pages with the JSON that they say, as CORD and Donut's data sets.
+    Cord(CordConfig),
     /// Parquet files with images inside, as Hugging Face `datasets` writes them.
     Parquet(ParquetConfig),
     /// WebDataset tar shards.
@@ -102,6 +119,7 @@ impl DatasetConfig {
         Ok(match self {
             Self::Emoji(config) => Box::new(EmojiDataset::new(config)),
             Self::Shapes(config) => Box::new(ShapesDataset::new(config)?),
+            Self::Invoices(config) => invoices::open(config)?,
             Self::Csv(config) => Box::new(TableDataset::open(config, TableFormat::Csv)?),
             Self::Tsv(config) => Box::new(TableDataset::open(config, TableFormat::Tsv)?),
             Self::Jsonl(config) => Box::new(TableDataset::open(config, TableFormat::Jsonl)?),
@@ -118,6 +136,10 @@ impl DatasetConfig {
             Self::VqaRad(config) => Box::new(vqa_rad::open(config)?),
             Self::Slake(config) => Box::new(slake::open(config)?),
             Self::PmcVqa(config) => Box::new(pmc_vqa::open(config)?),
+            Self::DocVqa(config) => Box::new(docvqa::open(config)?),
+            Self::ChartQa(config) => Box::new(chartqa::open(config)?),
+            Self::Chat(config) => Box::new(ChatDataset::open(config)?),
+            Self::Cord(config) => Box::new(CordDataset::open(config)?),
             Self::Parquet(config) => Box::new(ParquetDataset::open(config)?),
             Self::Webdataset(config) => config.open()?,
             Self::Prompts(config) => Box::new(PromptsDataset::open(config)?),

@@ -6,9 +6,9 @@
 //!    the data set provides them, encoded images, captions, questions, a label, an instruction or a
 //!    preference. Reading one decodes nothing. The kinds of data sets are in `sources/`: tables (CSV, TSV,
 //!    JSON lines), image folders, published formats (COCO captions, Karpathy's splits, Flickr30k, VQA v2,
-//!    easy-VQA, GQA, CLEVR, POPE, VQA-RAD, SLAKE, PMC-VQA, Parquet with images inside), WebDataset shards,
-//!    prompts, image pairs, DICOM files, mixes, balanced sets and splits of these, and the embedded sets
-//!    [`emoji`] and [`shapes`].
+//!    easy-VQA, GQA, CLEVR, POPE, VQA-RAD, SLAKE, PMC-VQA, DocVQA, ChartQA, CORD, Parquet with images
+//!    inside), WebDataset shards, prompts, image pairs, DICOM files, mixes, balanced sets and splits of
+//!    these, and the embedded sets [`emoji`], [`shapes`] and [`invoices`].
 //! 2. The crate [`mm_image`] decodes, resizes, augments and normalizes the images; [`dicom`] renders those of
 //!    scanners.
 //! 3. A [`Loader`] does this on threads, in an order that depends on the seed alone. Its [`Position`] resumes
@@ -42,10 +42,12 @@
 mod config;
 mod dataset;
 pub mod dicom;
+mod document;
 mod error;
 mod file_kind;
 mod json;
 mod loader;
+mod message;
 mod rng;
 mod sample;
 mod sources;
@@ -59,15 +61,17 @@ pub use config::DatasetConfig;
 pub use dataset::{
     Dataset, Rank, StreamHandle, StreamOrder, StreamReader, StreamingDataset, WeightedDataset,
 };
+pub use document::{Document, DocumentField, DocumentValue, DocumentWord};
 pub use error::{Error, Fault, Result};
 pub use loader::{Batch, BatchGroups, Item, Loader, LoaderConfig, Map, Position, Tally};
+pub use message::{Message, MessagePart, Role};
 pub use sample::{BadSample, Draw, NegativeCaption, Question, Sample, SampleImage};
 pub use sources::{
-    BalanceBy, BalancedConfig, ClevrConfig, CocoConfig, DicomConfig, DicomFrames, EasyVqaConfig,
-    EasyVqaSplit, FlickrConfig, FolderConfig, GqaConfig, ImageList, KarpathyConfig, MixConfig, PairsConfig,
-    ParquetConfig, PmcVqaConfig, PopeConfig, PromptsConfig, QuestionList, RadSplit, RadSplitBy, SlakeConfig,
-    SlakeLanguage, SplitBy, SplitConfig, SplitPart, TableConfig, VqaConfig, VqaRadConfig, WebDatasetConfig,
-    Weighted, emoji, is_held_out, shapes,
+    BalanceBy, BalancedConfig, ChartQaConfig, ChatConfig, ClevrConfig, CocoConfig, CordConfig, DicomConfig,
+    DicomFrames, DocVqaConfig, EasyVqaConfig, EasyVqaSplit, FlickrConfig, FolderConfig, GqaConfig, ImageList,
+    KarpathyConfig, MixConfig, PairsConfig, ParquetConfig, PmcVqaConfig, PopeConfig, PromptsConfig,
+    QuestionList, RadSplit, RadSplitBy, SlakeConfig, SlakeLanguage, SplitBy, SplitConfig, SplitPart,
+    TableConfig, VqaConfig, VqaRadConfig, WebDatasetConfig, Weighted, emoji, invoices, is_held_out, shapes,
 };
 pub use tools::emoji_export::{EmojiStats, export_emoji};
 pub use tools::overlap::{Overlap, OverlapSet, Shared, SharedExample};

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dicom::{self, DicomFrame, DicomImage, Window};
 use crate::shapes::Scene;
-use crate::{Error, Fault, Result, SampleRng};
+use crate::{Document, Error, Fault, Message, Result, SampleRng};
 
 /// A sample of a data set. Images are encoded, in a file or in memory: nothing is decoded yet.
 ///
@@ -53,6 +53,10 @@ pub struct Sample {
     /// The scene graph of the image, against which captions can be judged. [`shapes`](crate::shapes) has it,
     /// except for edits; shards do not store it.
     pub scene: Option<Arc<Scene>>,
+    /// What the page says, for a reader of documents; shards do not store it.
+    pub document: Option<Arc<Document>>,
+    /// A conversation about the images, with a place for each of them in order; shards do not store it.
+    pub messages: Vec<Message>,
     /// An optional part of the sample that could not be read. The sample is complete without it.
     pub warning: Option<String>,
 }

@@ -35,6 +35,7 @@
 mod augment;
 mod color;
 mod decode;
+mod draw_rectangle;
 mod draw_text;
 mod error;
 mod format;
@@ -52,6 +53,7 @@ pub use image::RgbImage;
 
 pub use augment::{Augment, Jitter};
 pub use decode::{Header, MAX_BYTES, MAX_PIXELS, decode, decode_reduced};
+pub use draw_rectangle::draw_rectangle;
 pub use draw_text::{GLYPH_SIDE, draw_text};
 pub use error::{Error, Result};
 pub use format::{GIT_LFS_POINTER, IMAGE_EXTENSIONS, is_git_lfs_pointer, is_image_extension};

@@ -201,6 +201,8 @@ pub(super) fn sample(key: &str, members: Vec<Member>, caption_field: &str) -> Re
         variant_of,
         group,
         scene: None,
+        document: None,
+        messages: Vec::new(),
         warning: problem,
     })
 }
