@@ -50,9 +50,9 @@
 //!
 //! # Texts from vectors
 //!
-//! A decoder ([`decoder`]: BERT with cross-attention, GPT-2) predicts the next token; [`generate`] searches
-//! for texts with it, greedily, with beams or by drawing, and [`rank`] orders a list of texts by their
-//! likelihood.
+//! A decoder ([`decoder`]: BERT with cross-attention, GPT-2, Llama's form) predicts the next token;
+//! [`generate`] searches for texts with it, greedily, with beams or by drawing, and [`rank`] orders a list of
+//! texts by their likelihood. A [`LanguageModel`] is a Llama or a Qwen2 with its tokenizer.
 //!
 //! # Questions
 //!
@@ -74,6 +74,7 @@
 mod batch;
 mod bert;
 mod bert_hf;
+mod chat_template;
 mod clip_text;
 mod clip_text_hf;
 mod config;
@@ -81,6 +82,7 @@ pub mod decoder;
 mod error;
 pub mod generate;
 mod glove;
+mod language_model;
 mod lstm;
 mod question;
 pub mod rank;
@@ -91,13 +93,18 @@ mod tower;
 
 pub use batch::{Padding, TokenBatch};
 pub use bert::{Bert, BertConfig, BertPooling};
+pub use chat_template::{ChatMessage, ChatPart, ChatTemplate};
 pub use clip_text::{ClipText, ClipTextConfig, ClipTextVariant};
 pub use error::{Error, Result};
 pub use glove::{GloveReport, read_glove};
+pub use language_model::LanguageModel;
 pub use lstm::{LstmConfig, LstmEncoder};
 pub use question::{
     QuestionEncoder, QuestionEncoderConfig, QuestionEncoderSpec, QuestionStates, length_mask,
 };
 pub use t5::{T5Config, T5Encoder, T5FeedForward};
-pub use tokenizer::{TOKENIZER_FILES, TextClean, Tokenizer, train_bpe, train_word_level};
+pub use tokenizer::{
+    CHAT_TOKENS, TOKENIZER_FILES, TextClean, Tokenizer, character_tokenizer, chat_tokenizer, train_bpe,
+    train_chat_bpe, train_word_level,
+};
 pub use tower::{PooledToken, TextTower, TextTowerConfig, TextTowerSpec};

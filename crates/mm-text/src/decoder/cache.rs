@@ -41,12 +41,13 @@ impl DecoderCache {
         }
     }
 
-    /// The mask of self-attention for the next `length` tokens: causal, with padding hidden.
+    /// The mask of self-attention for the next `length` tokens: causal, with padding hidden, and with their
+    /// positions.
     pub fn mask(&self, length: i64) -> AttentionMask {
         let Some(padding) = self.padding_tensor() else { return AttentionMask::causal() };
         let keys = Tensor::arange(self.length() + length, (Kind::Int64, self.device));
         let attention_mask = keys.ge_tensor(&padding).to_kind(Kind::Int64); // [R, keys]
-        AttentionMask::padding(&attention_mask).with_causal()
+        AttentionMask::padding(&attention_mask).with_causal().with_positions(self.positions(length))
     }
 
     /// Makes row `i` what row `rows[i]` was.

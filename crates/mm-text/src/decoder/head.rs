@@ -32,12 +32,17 @@ impl TiedEmbedding {
         }
     }
 
-    /// Prepares for inference in `precision`. The output layer of an int8 model stays in f32: rounding it
-    /// changes which token is the most probable.
+    /// The precision of the output layer in a decoder of `precision`. That of an int8 model stays in f32:
+    /// rounding it changes which token is the most probable.
+    pub fn output_precision(precision: Precision) -> Precision {
+        if precision == Precision::Int8 { Precision::F32 } else { precision }
+    }
+
+    /// Prepares for inference in `precision`.
     pub fn pack(&mut self, precision: Precision) {
         let bias = self.bias.as_ref().map(Tensor::shallow_clone);
         let mut output = Linear::from_tensors(self.table.weight().shallow_clone(), bias);
-        output.pack(if precision == Precision::Int8 { Precision::F32 } else { precision });
+        output.pack(Self::output_precision(precision));
         self.packed = Some(output);
         self.table.pack(precision);
     }

@@ -15,6 +15,11 @@ mod gpt2;
 mod gpt2_hf;
 mod head;
 mod labels;
+mod llama;
+mod llama_config;
+mod llama_hf;
+mod mbart;
+mod mbart_hf;
 
 pub use bert::{BertDecoder, BertDecoderConfig};
 pub use bert_encoder::BertEncoder;
@@ -24,6 +29,9 @@ pub use folder::{GENERATION_CONFIG_FILE, SpecialTokens, drop_copies, token_id};
 pub use gpt2::{Gpt2, Gpt2Config};
 pub use gpt2_hf::GPT2_LAYOUT;
 pub use labels::{CaptionTokens, NextTokens};
+pub use llama::Llama;
+pub use llama_config::{LlamaConfig, LlamaVariant};
+pub use mbart::{MBartDecoder, MBartDecoderConfig};
 
 use mm_core::Precision;
 use mm_core::nn::{AttentionMask, Context, Embedding, Transformer};

@@ -31,12 +31,14 @@ mod beam;
 mod config;
 mod draw;
 mod greedy;
+mod pieces;
 mod rules;
 mod search;
 mod stream;
 
 pub use config::{EarlyStopping, GenerationConfig};
 pub use draw::shape_distribution;
+pub use pieces::TextPieces;
 pub use rules::{History, Rules};
 pub use stream::generate_stream;
 

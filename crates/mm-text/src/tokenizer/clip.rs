@@ -99,7 +99,7 @@ pub(super) fn letters() -> impl Iterator<Item = String> {
 
 /// The letter that stands for each byte, in the order in which CLIP numbers them: printable bytes stand for
 /// themselves and come first, the others are shifted above them.
-fn byte_letters() -> Vec<char> {
+pub(super) fn byte_letters() -> Vec<char> {
     let printable = |byte: &u32| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
     let plain = (0..256).filter(printable);
     let hidden = (0..256).filter(|byte| !printable(byte)).count() as u32;

@@ -40,6 +40,13 @@ impl Tokenizer {
         Ok(text.trim().to_owned())
     }
 
+    /// The token that stands for characters that are not in the vocabulary, if there is one: that of the
+    /// files, else `<unk>` or `[UNK]`.
+    pub fn unknown_id(&self) -> Option<u32> {
+        let named = self.roles.iter().find(|(role, _)| *role == "unk_token").map(|(_, token)| token.as_str());
+        named.into_iter().chain(["<unk>", "[UNK]"]).find_map(|token| self.token_id(token))
+    }
+
     /// The id of `token`, if it is in the vocabulary.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)

@@ -2,6 +2,8 @@
 
 mod added;
 mod bert;
+mod characters;
+mod chat;
 mod clean;
 mod clip;
 mod decode;
@@ -16,6 +18,8 @@ mod train;
 mod word_level;
 mod words;
 
+pub use characters::character_tokenizer;
+pub use chat::{CHAT_TOKENS, chat_tokenizer, train_chat_bpe};
 pub use clean::TextClean;
 pub use files::TOKENIZER_FILES;
 pub use train::train_bpe;
