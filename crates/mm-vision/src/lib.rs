@@ -45,12 +45,15 @@
 //! 3. a golden in `xtask/goldens/vision.py` and `tests/goldens.rs`.
 
 mod attention_pool;
+mod bucketed_positions;
 mod channels;
 mod conv;
 mod describe;
 mod differentiable;
+mod donut_processor;
 mod error;
 mod geometry;
+mod idefics3_processor;
 mod map_head;
 mod modified_resnet;
 mod open_clip_config;
@@ -58,18 +61,30 @@ mod position_table;
 mod preprocessor_config;
 mod processor;
 mod resnet;
+mod swin;
+mod swin_config;
+mod swin_hf;
+mod swin_stem;
 mod tower;
 mod vilt_processor;
 mod vit;
 mod vit_config;
 mod vit_hf;
+mod vit_parts;
 mod vit_timm;
+mod window_attention;
+mod windows;
 
+pub use donut_processor::{DocumentProcessor, PagePlacement};
 pub use error::{Error, Result};
+pub use idefics3_processor::{Idefics3Processor, ImageTiles};
 pub use modified_resnet::{ModifiedResNet, ModifiedResNetConfig};
 pub use position_table::{PositionTable, resize_positions};
+pub use preprocessor_config::image_processor_config;
 pub use processor::ImageProcessor;
 pub use resnet::{ResNet, ResNetConfig};
+pub use swin::Swin;
+pub use swin_config::{SwinConfig, SwinStem};
 pub use tower::{HeatMapTaps, ImageTower, ImageTowerConfig, ImageTowerSpec, TokenGrid};
 pub use vilt_processor::{PaddedImages, ViltProcessor};
 pub use vit::{Vit, VitAttention};

@@ -358,7 +358,10 @@ fn wrong<T>(text: &str) -> Result<T> {
 
 /// The preprocessing of the model in `folder`, with the file that it is from: the `image_processor` of
 /// `processor_config.json`, or `preprocessor_config.json`.
-pub(crate) fn image_processor_config(folder: &Path) -> Result<(PathBuf, Value)> {
+///
+/// # Errors
+/// The folder has neither, or the file is no object of JSON.
+pub fn image_processor_config(folder: &Path) -> Result<(PathBuf, Value)> {
     let whole = folder.join(WHOLE_FILE);
     if whole.exists() {
         let config = read_object(&whole)?["image_processor"].take();

@@ -1,19 +1,14 @@
 //! The vision transformer.
 
+use crate::bucketed_positions::bucketed_positions;
 use crate::error::Result;
-use crate::map_head::MapHead;
 use crate::tower::{HeatMapTaps, ImageTower};
 use crate::vit_config::{VitConfig, VitVariant};
+use crate::vit_parts::{Pooling, block_config, class_token_and_pooling, patch_embedding, position_embedding};
 use mm_core::Precision;
-use mm_core::nn::{
-    AttentionMask, BlockConfig, BlockInit, BlockNames, LayerNorm, Linear, NormOrder, PatchEmbedding,
-    Transformer, parameter,
-};
-use tch::nn::{Init, Path};
+use mm_core::nn::{AttentionMask, BlockNames, LayerNorm, PatchEmbedding, Transformer};
+use tch::nn::Path;
 use tch::{Kind, Tensor};
-
-/// The standard deviation of every initial weight of [`VitVariant::Vit`], transformers' `initializer_range`.
-const VIT_STD: f64 = 0.02;
 
 /// A vision transformer (Dosovitskiy et al. 2021): CLIP's, SigLIP's, BLIP's or that of the original paper.
 ///
@@ -26,22 +21,13 @@ pub struct Vit {
     class_token: Option<Tensor>,
     /// `[L, width]` or `[1, L, width]`.
     position_embedding: Tensor,
+    /// Whether images may have other sizes than that of the positions.
+    has_bucketed_positions: bool,
     pre_norm: Option<LayerNorm>,
     encoder: Transformer,
     post_norm: LayerNorm,
     pooling: Pooling,
     config: VitConfig,
-}
-
-/// The pooling of the normalized tokens.
-#[derive(Debug)]
-enum Pooling {
-    /// The class token.
-    Class,
-    /// The class token, through a linear layer and tanh.
-    Pooler(Linear),
-    /// Attention over all tokens.
-    Map(Box<MapHead>),
 }
 
 /// The output of a forward pass and its attention weights, in one graph.
@@ -63,11 +49,31 @@ impl Vit {
     /// # Errors
     /// As [`VitConfig::validate`].
     pub fn new(path: &Path, config: VitConfig) -> Result<Self> {
+        Self::build(path, config, true)
+    }
+
+    /// As [`Vit::new`] for SigLIP without its head, the attention pooling, as language models read it. The
+    /// pooled output is the mean of the tokens.
+    ///
+    /// # Errors
+    /// As [`VitConfig::validate`].
+    pub fn without_head(path: &Path, config: VitConfig) -> Result<Self> {
+        Self::build(path, config, false)
+    }
+
+    /// The same tower for images of any whole number of patches, if it has no class token: a patch has the
+    /// position of the table that is at its place in the unit square, as in Idefics3. Of images of
+    /// `image_size` the outputs are the same.
+    pub fn with_bucketed_positions(self) -> Self {
+        Self { has_bucketed_positions: self.class_token.is_none(), ..self }
+    }
+
+    fn build(path: &Path, config: VitConfig, has_head: bool) -> Result<Self> {
         config.validate()?;
         let (width, eps, block) = (config.hidden_size, config.layer_norm_eps, block_config(&config));
         let embeddings = path / "embeddings";
         // libtorch draws the initial weights in the order of creation, which must stay as it is.
-        let (class_token, pooling) = class_token_and_pooling(path, &config, &block);
+        let (class_token, pooling) = class_token_and_pooling(path, &config, &block, has_head);
         let patch_embedding = patch_embedding(&embeddings, &config);
         let position_embedding = position_embedding(&embeddings, &config);
         let (layers, names, post_norm) = match config.variant {
@@ -80,6 +86,7 @@ impl Vit {
             patch_embedding,
             class_token,
             position_embedding,
+            has_bucketed_positions: false,
             pre_norm: has_pre_norm.then(|| LayerNorm::new(&(path / "pre_layrnorm"), width, eps)),
             encoder: Transformer::new(&(path / "encoder" / layers), &block, &names),
             post_norm: LayerNorm::new(&(path / post_norm), width, eps),
@@ -105,6 +112,7 @@ impl Vit {
             Pooling::Map(head) => {
                 head.forward(&self.post_norm.forward(&self.encoder.forward(x, &AttentionMask::none()))).0
             }
+            Pooling::Mean => mean(&self.post_norm.forward(&self.encoder.forward(x, &AttentionMask::none()))),
             Pooling::Class | Pooling::Pooler(_) => {
                 let class = Tensor::zeros([x.size()[0]], (Kind::Int64, x.device()));
                 self.pool_class(&self.encoder.forward_at(x, &AttentionMask::none(), &class))
@@ -121,6 +129,20 @@ impl Vit {
             VitVariant::Clip => x,
             VitVariant::Siglip | VitVariant::Vit | VitVariant::Blip => self.post_norm.forward(&x),
         }
+    }
+
+    /// Maps `pixel_values` to all tokens after block `layer`, of which 0 is the input of the first, `[B, L,
+    /// hidden]`: transformers' `hidden_states[layer]`, before the last norm. The class token, where the
+    /// variant has one, comes first.
+    ///
+    /// # Panics
+    /// The tower has fewer blocks.
+    pub fn forward_hidden(&self, pixel_values: &Tensor, layer: usize) -> Tensor {
+        let x = self.embed(pixel_values, 1.0);
+        if layer == self.config.num_hidden_layers as usize {
+            return self.encoder.forward(x, &AttentionMask::none());
+        }
+        self.encoder.forward_states(x, &AttentionMask::none()).swap_remove(layer)
     }
 
     /// Maps `pixel_values` to the patches after each block, row by row, `[B, N, hidden]` each.
@@ -140,6 +162,7 @@ impl Vit {
                 let (pooled, pool) = head.forward(&self.post_norm.forward(&x));
                 VitAttention { pooled, layers, pool: Some(pool) }
             }
+            Pooling::Mean => VitAttention { pooled: mean(&self.post_norm.forward(&x)), layers, pool: None },
             Pooling::Class | Pooling::Pooler(_) => {
                 VitAttention { pooled: self.pool_class(&x.select(1, 0)), layers, pool: None }
             }
@@ -151,7 +174,11 @@ impl Vit {
         let patches = self.patch_embedding.forward(pixel_values); // [B, N, hidden]
         let (batch, count, width) = patches.size3().expect("patches are [B, N, hidden]");
         let positions = self.position_embedding.view([-1, width]); // [L, hidden]
-        let Some(class) = &self.class_token else { return keep_patches(patches + positions, keep) };
+        let Some(class) = &self.class_token else {
+            let positions =
+                if self.has_bucketed_positions { self.bucketed(&positions, pixel_values) } else { positions };
+            return keep_patches(patches + positions, keep);
+        };
         let patches = keep_patches(patches + positions.narrow(0, 1, count), keep);
         let class = (class + positions.get(0)).expand([batch, 1, width], false);
         let x = Tensor::cat(&[class, patches], 1); // [B, 1 + N, hidden]
@@ -159,6 +186,16 @@ impl Vit {
             Some(norm) => norm.forward(&x),
             None => x,
         }
+    }
+
+    /// The rows of `positions` `[L, hidden]` for the patches of `pixel_values`.
+    fn bucketed(&self, positions: &Tensor, pixel_values: &Tensor) -> Tensor {
+        let [rows, columns] = [2, 3].map(|side| pixel_values.size()[side] / self.config.patch_size);
+        let ids = bucketed_positions(self.config.patch_grid(), rows, columns);
+        if (0..positions.size()[0]).eq(ids.iter().copied()) {
+            return positions.shallow_clone();
+        }
+        positions.index_select(0, &Tensor::from_slice(&ids).to_device(positions.device()))
     }
 
     /// Maps the encoder's class tokens `[B, hidden]` to the pooled output.
@@ -169,7 +206,7 @@ impl Vit {
         }
         match &self.pooling {
             Pooling::Pooler(dense) => dense.forward(&class).tanh(),
-            Pooling::Class | Pooling::Map(_) => class,
+            Pooling::Class | Pooling::Map(_) | Pooling::Mean => class,
         }
     }
 
@@ -190,7 +227,7 @@ impl Vit {
         self.encoder.pack(precision);
         self.post_norm.pack(precision);
         match &mut self.pooling {
-            Pooling::Class => {}
+            Pooling::Class | Pooling::Mean => {}
             Pooling::Pooler(dense) => dense.pack(precision),
             Pooling::Map(head) => head.pack(precision),
         }
@@ -224,82 +261,9 @@ impl ImageTower for Vit {
     }
 }
 
-fn block_config(config: &VitConfig) -> BlockConfig {
-    let init = match config.variant {
-        VitVariant::Clip | VitVariant::Siglip => BlockInit::Clip,
-        VitVariant::Vit | VitVariant::Blip => BlockInit::Normal(VIT_STD),
-    };
-    BlockConfig {
-        width: config.hidden_size,
-        heads: config.num_attention_heads,
-        mlp_width: config.intermediate_size,
-        activation: config.hidden_act,
-        layer_norm_eps: config.layer_norm_eps,
-        norm_order: NormOrder::Pre,
-        layers: config.num_hidden_layers,
-        init,
-        gradient_checkpointing: config.gradient_checkpointing,
-        ..BlockConfig::default()
-    }
-}
-
-fn class_token_and_pooling(
-    path: &Path,
-    config: &VitConfig,
-    block: &BlockConfig,
-) -> (Option<Tensor>, Pooling) {
-    let (width, embeddings) = (config.hidden_size, path / "embeddings");
-    match config.variant {
-        VitVariant::Clip => {
-            let class = parameter(&embeddings, "class_embedding", &[width], normal(embedding_std(config)));
-            (Some(class), Pooling::Class)
-        }
-        VitVariant::Siglip => (None, Pooling::Map(Box::new(MapHead::new(&(path / "head"), block)))),
-        VitVariant::Vit => {
-            let class = parameter(&embeddings, "cls_token", &[1, 1, width], normal(VIT_STD));
-            let pooler = || Linear::new(&(path / "pooler" / "dense"), width, width, VIT_STD);
-            (Some(class), if config.pooler { Pooling::Pooler(pooler()) } else { Pooling::Class })
-        }
-        VitVariant::Blip => {
-            (Some(parameter(&embeddings, "class_embedding", &[1, 1, width], normal(VIT_STD))), Pooling::Class)
-        }
-    }
-}
-
-/// CLIP keeps PyTorch's default for convolutions (a third of LeCun's variance), SigLIP has LeCun's.
-fn patch_embedding(embeddings: &Path, config: &VitConfig) -> PatchEmbedding {
-    let fan_in = (3 * config.patch_size * config.patch_size) as f64;
-    let (path, std) = match config.variant {
-        VitVariant::Clip => (embeddings / "patch_embedding", (3.0 * fan_in).powf(-0.5)),
-        VitVariant::Siglip => (embeddings / "patch_embedding", fan_in.powf(-0.5)),
-        VitVariant::Vit => (embeddings / "patch_embeddings" / "projection", VIT_STD),
-        VitVariant::Blip => (embeddings / "patch_embedding", VIT_STD),
-    };
-    let has_bias = config.variant != VitVariant::Clip;
-    PatchEmbedding::new(&path, config.patch_size, config.hidden_size, has_bias, std)
-}
-
-/// `[L, width]` or `[1, L, width]`.
-fn position_embedding(embeddings: &Path, config: &VitConfig) -> Tensor {
-    let (width, grid) = (config.hidden_size, config.patch_grid());
-    let length = config.class_tokens() + grid * grid;
-    match config.variant {
-        VitVariant::Clip | VitVariant::Siglip => {
-            let path = embeddings / "position_embedding";
-            parameter(&path, "weight", &[length, width], normal(embedding_std(config)))
-        }
-        VitVariant::Vit => parameter(embeddings, "position_embeddings", &[1, length, width], normal(VIT_STD)),
-        VitVariant::Blip => parameter(embeddings, "position_embedding", &[1, length, width], normal(VIT_STD)),
-    }
-}
-
-/// The standard deviation of CLIP's class and position embeddings.
-fn embedding_std(config: &VitConfig) -> f64 {
-    (config.hidden_size as f64).powf(-0.5)
-}
-
-fn normal(std: f64) -> Init {
-    Init::Randn { mean: 0.0, stdev: std }
+/// The mean of `tokens` `[B, L, hidden]`, `[B, hidden]`.
+fn mean(tokens: &Tensor) -> Tensor {
+    tokens.mean_dim([1i64].as_slice(), false, tokens.kind())
 }
 
 /// Keeps a random share of the patches `[B, N, width]`, drawn for each image.
@@ -347,6 +311,23 @@ mod tests {
             assert_eq!(vit.forward_train(&x, 1.0), vit.forward(&x));
             assert_eq!(vit.forward_train(&x, 0.0).size(), [3, 16]);
         }
+    }
+
+    #[test]
+    fn the_states_end_in_the_tokens_and_a_tower_without_a_head_has_the_same() {
+        let x = normal(2, &[2, 3, 32, 32]);
+        let clip = tiny(VitVariant::Clip);
+        assert_eq!(clip.forward_hidden(&x, 2), clip.forward_tokens(&x));
+        assert_eq!(clip.forward_hidden(&x, 1).size(), [2, 17, 16]);
+        let vs = VarStore::new(Device::Cpu);
+        let tower = Vit::without_head(&vs.root(), tiny(VitVariant::Siglip).config).unwrap();
+        assert!(vs.variables().keys().all(|name| !name.starts_with("head.")));
+        let tokens = tower.forward_tokens(&x);
+        let (pooled, expected) = (tower.forward(&x), tokens.mean_dim([1i64].as_slice(), false, Kind::Float));
+        assert!((pooled - expected).abs().max().double_value(&[]) < 1e-6);
+        let tower = tower.with_bucketed_positions();
+        assert_eq!(tower.forward_tokens(&x), tokens);
+        assert_eq!(tower.forward_tokens(&normal(3, &[1, 3, 16, 24])).size(), [1, 6, 16]);
     }
 
     #[test]
