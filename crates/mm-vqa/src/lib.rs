@@ -38,6 +38,7 @@ mod attention;
 mod batch;
 mod blip;
 pub mod co_attention;
+pub mod document;
 mod error;
 mod evaluate;
 mod folder;
@@ -55,6 +56,7 @@ mod set_answerer;
 mod task;
 mod training_questions;
 mod vilt;
+pub mod vlm;
 
 pub use answering::{Answer, AnswerMode, Answerer, NUM_CANDIDATES};
 pub use answers::{Answers, AnswersConfig};

@@ -43,9 +43,9 @@ impl Mcan {
             norm_order: NormOrder::Post,
             layers: config.layers,
             init: BlockInit::Normal(linear_std(width)),
-            context_width: None,
             dropout: config.dropout,
             gradient_checkpointing: config.gradient_checkpointing,
+            ..BlockConfig::default()
         };
         let decoder = BlockConfig { context_width: Some(width), ..blocks };
         let stack = |name: &str, blocks: &BlockConfig| {

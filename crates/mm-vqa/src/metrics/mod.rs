@@ -4,6 +4,8 @@
 //! - Sets with published rules: [`vqa`] (VQA v2's soft accuracy), [`gqa`], [`clevr`], [`pope`]; [`choice`] by
 //!   letter and [`medical`] open and closed questions by parsers of this crate. Each reads the set's files,
 //!   takes [`Prediction`]s and gives a report that serializes.
+//! - Documents and charts: [`docvqa`] by [`anls`], [`chartqa`] by [`relaxed`] accuracy, and [`document`] for
+//!   fields that are read.
 //! - What makes an accuracy honest: [`baselines`] without the image, and [`calibration`] with abstention.
 //!   What
 //!   two splits share is [`mm_data::Overlap`]'s.
@@ -26,10 +28,14 @@
 //! line in the table of the page.
 
 mod accuracy;
+pub mod anls;
 pub mod baselines;
 pub mod calibration;
+pub mod chartqa;
 pub mod choice;
 pub mod clevr;
+pub mod document;
+pub mod docvqa;
 mod error;
 pub mod gqa;
 mod id;
@@ -38,6 +44,8 @@ mod matching;
 pub mod medical;
 pub mod pope;
 mod predictions;
+mod python;
+pub mod relaxed;
 pub mod vqa;
 mod words;
 
