@@ -17,6 +17,7 @@
 mod attention;
 mod caption;
 mod caption_metrics;
+mod chat;
 mod classify;
 mod convert;
 mod data;
@@ -39,6 +40,7 @@ mod output;
 mod probe;
 mod progress;
 mod ranks;
+mod read;
 mod reading;
 mod reward;
 mod search;
@@ -69,6 +71,8 @@ enum Command {
     Eval(eval::Args),
     Caption(caption::Args),
     Vqa(vqa::Args),
+    Chat(chat::Args),
+    Read(read::Args),
     Generate(generate::Args),
     Edit(edit::Args),
     Reward(reward::Args),
@@ -115,6 +119,8 @@ fn run(outside: &[TaskEntry], log_levels: &str) -> ExitCode {
             | Command::Eval(_)
             | Command::Caption(_)
             | Command::Vqa(_)
+            | Command::Chat(_)
+            | Command::Read(_)
             | Command::Generate(_)
             | Command::Edit(_)
             | Command::Embed(_)
@@ -130,6 +136,8 @@ fn run(outside: &[TaskEntry], log_levels: &str) -> ExitCode {
         Command::Eval(args) => eval::dispatch(&args, outside).map(done),
         Command::Caption(args) => caption::run(&args).map(done),
         Command::Vqa(args) => vqa::run(&args).map(done),
+        Command::Chat(args) => chat::run(&args).map(done),
+        Command::Read(args) => read::run(&args).map(done),
         Command::Generate(args) => generate::run(&args).map(done),
         Command::Edit(args) => edit::run(&args).map(done),
         Command::Reward(args) => reward::run(&args).map(done),

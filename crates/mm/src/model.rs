@@ -7,7 +7,10 @@ use mm_clip::{ClipPipeline, ImageEmbedder, OpenOptions, TextEmbedder};
 use mm_core::{DeviceConfig, Precision};
 use mm_diffusion::{DiffusionPipeline, PipelineOptions};
 use mm_image::RgbImage;
+use mm_text::LanguageModel;
 use mm_vqa::VqaPipeline;
+use mm_vqa::document::DocumentPipeline;
+use mm_vqa::vlm::VlmPipeline;
 use std::path::Path;
 use tch::Device;
 
@@ -62,6 +65,24 @@ impl ModelArgs {
     pub fn open_vqa(&self) -> Result<VqaPipeline> {
         self.refuse_resolution("models that answer questions")?;
         named(&self.model, VqaPipeline::open(&self.model, &self.options()))
+    }
+
+    /// Opens a vision-language model.
+    pub fn open_vlm(&self) -> Result<VlmPipeline> {
+        self.refuse_resolution("vision-language models")?;
+        named(&self.model, VlmPipeline::open(&self.model, &self.options()))
+    }
+
+    /// Opens a text model.
+    pub fn open_language_model(&self) -> Result<LanguageModel> {
+        self.refuse_resolution("text models")?;
+        named(&self.model, LanguageModel::open(&self.model, &self.options()))
+    }
+
+    /// Opens a model that reads documents.
+    pub fn open_document(&self) -> Result<DocumentPipeline> {
+        self.refuse_resolution("models that read documents")?;
+        named(&self.model, DocumentPipeline::open(&self.model, &self.options()))
     }
 
     /// Opens a diffusion model as `options` say, on the device and in the precision of these arguments.

@@ -9,6 +9,8 @@ use mm_diffusion::{AutoencoderTask, DiffusionTask, SceneReaderTask};
 use mm_rlhf::{DpoTask, RewardTask, RlTask};
 use mm_train::Task;
 use mm_vqa::VqaTask;
+use mm_vqa::document::DocumentTask;
+use mm_vqa::vlm::VlmTask;
 use std::process::ExitCode;
 
 /// A task with its commands.
@@ -32,6 +34,8 @@ pub const BUILT_IN: &[TaskEntry] = &[
     TaskEntry::of::<RewardTask>(),
     TaskEntry::of::<RlTask>(),
     TaskEntry::of::<DpoTask>(),
+    TaskEntry::of::<DocumentTask>(),
+    TaskEntry::of::<VlmTask>(),
 ];
 
 impl TaskEntry {
@@ -85,14 +89,14 @@ mod tests {
             (
                 "\n[run]\nname = \"a\"\n",
                 "c.toml:2: `run.task`: missing; tasks are clip, caption, vqa, diffusion, scene-reader, \
-                 autoencoder, reward, rl, dpo",
+                 autoencoder, reward, rl, dpo, document, vlm",
             ),
             ("[run]\ntask = 3\n", "c.toml:2: `run.task`: must be a name"),
             ("[run]\ntask = \"clp\"\n", "c.toml:2: `run.task`: unknown task \"clp\"; did you mean \"clip\"?"),
             (
                 "[run]\n[model]\nkind = \"x\"\n",
                 "c.toml:3: `run.task`: unknown task \"x\"; tasks are clip, caption, vqa, diffusion, \
-                 scene-reader, autoencoder, reward, rl, dpo",
+                 scene-reader, autoencoder, reward, rl, dpo, document, vlm",
             ),
         ] {
             let error = find_in(&[], text).unwrap_err();

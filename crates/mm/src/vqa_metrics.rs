@@ -5,13 +5,15 @@ use crate::{output, table};
 use anyhow::{Context, Result, ensure};
 use mm_vqa::metrics::medical::{MedicalFilter, MedicalReport};
 use mm_vqa::metrics::vqa::{Protocol, VqaAccuracy, VqaSet};
-use mm_vqa::metrics::{Accuracy, Findings, Group, OnProblem, Prediction, choice, clevr, gqa, medical, pope};
-use mm_vqa::metrics::{choice::ChoiceReport, clevr::ClevrReport, gqa::GqaReport, pope::PopeReport};
+use mm_vqa::metrics::{Accuracy, Findings, Group, OnProblem, Prediction};
+use mm_vqa::metrics::{chartqa, chartqa::ChartQaReport, docvqa, docvqa::DocVqaReport};
+use mm_vqa::metrics::{choice, choice::ChoiceReport, clevr, clevr::ClevrReport, medical};
+use mm_vqa::metrics::{gqa, gqa::GqaReport, pope, pope::PopeReport};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// Measure predicted answers: VQA v2's accuracy as the official program computes it, GQA, CLEVR, POPE,
-/// multiple choice, and open and closed medical questions.
+/// multiple choice, open and closed medical questions, documents by ANLS and charts by relaxed accuracy.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  mm eval vqa --questions v2_OpenEnded_mscoco_val2014_questions.json \
                   --annotations v2_mscoco_val2014_annotations.json --results results.json\n  \
@@ -65,6 +67,12 @@ enum Set {
     Pope,
     Choice,
     Medical,
+    /// DocVQA and InfographicVQA.
+    #[value(name = "docvqa")]
+    DocVqa,
+    /// ChartQA; the id of a question is its place in the file, from 0.
+    #[value(name = "chartqa")]
+    ChartQa,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -98,6 +106,10 @@ enum Report {
         report: MedicalReport,
         left_out: usize,
     },
+    #[serde(rename = "docvqa")]
+    DocVqa(DocVqaReport),
+    #[serde(rename = "chartqa")]
+    ChartQa(ChartQaReport),
 }
 
 /// Measures and prints.
@@ -175,6 +187,14 @@ impl Args {
                 let report = MedicalReport::new(&questions, predictions, on_problem)?;
                 Report::Medical { report, left_out }
             }
+            Set::DocVqa => {
+                let questions = docvqa::read_questions(self.questions()?)?;
+                Report::DocVqa(DocVqaReport::new(&questions, predictions, on_problem)?)
+            }
+            Set::ChartQa => {
+                let questions = chartqa::read_questions(self.questions()?)?;
+                Report::ChartQa(ChartQaReport::new(&questions, predictions, on_problem)?)
+            }
         })
     }
 }
@@ -197,6 +217,8 @@ impl Report {
             Self::Pope(report) => &report.findings,
             Self::Choice(report) => &report.findings,
             Self::Medical { report, .. } => &report.findings,
+            Self::DocVqa(report) => &report.findings,
+            Self::ChartQa(report) => &report.findings,
         }
     }
 
@@ -206,7 +228,7 @@ impl Report {
             Self::VqaV2(report) => file.write_json_lines(&report.per_question),
             Self::Medical { report, .. } => file.write_json_lines(&report.per_question),
             // `refuse_options_of_other_sets` allows no file.
-            Self::Gqa(_) | Self::Clevr(_) | Self::Pope(_) | Self::Choice(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -232,6 +254,19 @@ impl Report {
             Self::Medical { report, left_out } => {
                 let rows = medical_rows(report);
                 format!("{}\n{left_out} entries of the file are left out\n", accuracies(&rows))
+            }
+            Self::DocVqa(report) => {
+                let mut all = vec![
+                    row("ANLS (RRC)", &report.anls_rrc),
+                    row("ANLS (package anls)", &report.anls_package),
+                    row("exact", &report.exact),
+                ];
+                all.extend(rows("ANLS (RRC)", &report.by_question_type));
+                table::render(&["metric", "questions", "%"], &all)
+            }
+            Self::ChartQa(report) => {
+                let all = [row("relaxed accuracy", &report.relaxed), row("exact", &report.exact)];
+                table::render(&["metric", "questions", "%"], &all)
             }
         }
     }

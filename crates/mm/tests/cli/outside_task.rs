@@ -90,7 +90,8 @@ fn an_outside_task_is_checked_and_listed_beside_the_built_in_ones() {
     let stderr = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(2));
     let hint = "unknown task \"clasifier\"; did you mean \"classifier\"? ";
-    let tasks = "clip, caption, vqa, diffusion, scene-reader, autoencoder, reward, rl, dpo, classifier";
+    let tasks = "clip, caption, vqa, diffusion, scene-reader, autoencoder, reward, rl, dpo, document, vlm, \
+                 classifier";
     let expected = format!("{hint}tasks are {tasks}");
     assert!(stderr.contains(&expected), "{stderr}");
 }
