@@ -1,9 +1,11 @@
 //! `cargo xtask demo`: one `cargo xtask run` of a configuration, with a name of its own and, for CLIP and
-//! VQA, a length of its own. That of diffusion has its judge trained first; that of search serves the CLIP.
+//! VQA, a length of its own. That of diffusion has its judge trained first, that of documents a model that
+//! never sees a page; that of search serves the CLIP.
 
 use std::fs;
 use std::path::Path;
 
+mod documents;
 mod rlhf;
 mod search;
 
@@ -17,7 +19,8 @@ use crate::workspace::Workspace;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --full --seed 1 --force\n  \
                         cargo xtask demo caption\n  cargo xtask demo vqa\n  \
-                        cargo xtask demo diffusion\n  cargo xtask demo rlhf\n  cargo xtask demo search")]
+                        cargo xtask demo documents\n  cargo xtask demo diffusion\n  \
+                        cargo xtask demo rlhf\n  cargo xtask demo search")]
 pub struct Args {
     /// What to train
     #[arg(value_enum, default_value = "clip")]
@@ -41,6 +44,8 @@ enum Name {
     Caption,
     /// A small model that answers questions about drawn shapes
     Vqa,
+    /// A small model that reads invoices, and one beside it that never sees the page
+    Documents,
     /// A small model that draws shapes from prompts and edits them by instructions
     Diffusion,
     /// The same, left weak and then moved toward a judge's reward by each method
@@ -108,6 +113,10 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         Name::Clip => train(workspace, &CLIP, "cargo xtask demo --force", args),
         Name::Caption => train(workspace, &CAPTION, "cargo xtask demo caption --force", args),
         Name::Vqa => train(workspace, &VQA, "cargo xtask demo vqa --force", args),
+        Name::Documents => {
+            ensure!(!args.full, "--full is for clip and vqa");
+            documents::run(workspace, args.seed, args.force)
+        }
         Name::Diffusion => train(workspace, &DIFFUSION, "cargo xtask demo diffusion --force", args),
         Name::Rlhf => {
             ensure!(!args.full, "--full is for clip and vqa");

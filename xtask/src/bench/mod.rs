@@ -19,6 +19,7 @@ mod serve;
 mod small;
 mod start;
 mod training;
+mod vlm;
 mod vqa;
 
 use std::path::PathBuf;
@@ -64,6 +65,10 @@ enum What {
     /// BLIP-VQA base with random weights: answers to questions about 8 images, generated and ranked
     #[command(after_help = VQA_HELP)]
     Vqa(vqa::Options),
+    /// SmolVLM-256M's sizes with random weights: the first token of an answer, those after it, training of
+    /// adapters
+    #[command(after_help = VLM_HELP)]
+    Vlm(vlm::Options),
     /// Stable Diffusion 1.5 with random weights: a guided step of the U-Net, decoding to 512 x 512
     #[command(after_help = DIFFUSION_HELP)]
     Diffusion(diffusion::Options),
@@ -128,6 +133,13 @@ const VQA_HELP: &str = "Example:
 The peer's Python needs torch 2.13 and transformers. The first run makes a model of 1.5 GB in cargo's target
 folder. A round takes about ten minutes. The run replaces the tables in docs/benchmarks.md. Use the machine
 for nothing else meanwhile.";
+
+const VLM_HELP: &str = "Example:
+  cargo xtask bench vlm --peer-python ~/peers/bin/python
+
+The peer's Python needs torch 2.13, transformers and peft. The first run makes a model of 1 GB in cargo's
+target folder. A round takes about five minutes. The run replaces the tables in docs/benchmarks.md. Use the
+machine for nothing else meanwhile.";
 
 const DIFFUSION_HELP: &str = "Example:
   cargo xtask bench diffusion --peer-python ~/peers/bin/python
@@ -221,6 +233,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         What::Caption(options) => caption::run(workspace, options),
         What::CaptionMetrics(options) => caption_metrics::run(workspace, options),
         What::Vqa(options) => vqa::run(workspace, options),
+        What::Vlm(options) => vlm::run(workspace, options),
         What::Diffusion(options) => diffusion::run(workspace, options),
         What::Rlhf(options) => rlhf::run(workspace, options),
         What::Search(options) => search::run(workspace, options),
