@@ -5,7 +5,10 @@ use anyhow::{Context, Result};
 use mm_caption::{CaptionerFolder, Description, SpecialTokens};
 use mm_clip::{Architecture, ClipConfig, ModelFolder};
 use mm_core::checkpoint::{TensorInfo, Weights, hex};
+use mm_core::nn::TowerSpec;
 use mm_text::{TextClean, Tokenizer};
+use mm_vqa::document::{DocumentFolder, DocumentProcessor};
+use mm_vqa::vlm::VlmFolder;
 use mm_vqa::{VqaFolder, VqaParts};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +44,10 @@ pub fn run(args: &Args) -> Result<()> {
     let context = || format!("cannot open the model {}", args.model);
     let contents = if let Some(folder) = inspect_diffusion::pipeline_folder(&args.model) {
         inspect_diffusion::pipeline(&folder).with_context(context)?
+    } else if DocumentFolder::is_document(&args.model) {
+        Contents::of_document(&DocumentFolder::open(&args.model).with_context(context)?)?
+    } else if VlmFolder::is_vlm(&args.model) {
+        Contents::of_vlm(&VlmFolder::open(&args.model).with_context(context)?)?
     } else if CaptionerFolder::is_captioner(&args.model) {
         Contents::of_captioner(&CaptionerFolder::open(&args.model).with_context(context)?)?
     } else if VqaFolder::is_vqa(&args.model) {
@@ -110,6 +117,52 @@ impl Contents {
                 tokenizer.map_or_else(|error| error.to_string(), |found| describe_tokenizer(&found)),
             ),
             ("special tokens", special),
+        ];
+        Self::new(lines, facts, folder.weights())
+    }
+
+    /// Those of a model that reads documents.
+    fn of_document(folder: &DocumentFolder) -> Result<Self> {
+        let form = if folder.folder.is_checkpoint() { "checkpoint" } else { "hf" };
+        let (tokenizer, processor) = (folder.tokenizer(), folder.processor());
+        let facts = serde_json::json!({
+            "form": form,
+            "architecture": folder.config,
+            "special_tokens": folder.tokens,
+            "preprocessing": processor.as_ref().map(DocumentProcessor::to_json).ok(),
+        });
+        let size = |processor: DocumentProcessor| {
+            let (width, height) = processor.output_size();
+            format!("pages of any ratio, within {width} x {height} pixels")
+        };
+        let lines = vec![
+            ("form", form.to_owned()),
+            ("reader of documents", folder.config.describe()),
+            ("preprocessing", processor.map_or_else(|error| error.to_string(), size)),
+            ("special tokens", special_tokens(&folder.tokens, tokenizer.as_ref().ok())),
+            (
+                "tokenizer",
+                tokenizer.map_or_else(|error| error.to_string(), |found| describe_tokenizer(&found)),
+            ),
+        ];
+        Self::new(lines, facts, folder.weights())
+    }
+
+    /// Those of a vision-language model.
+    fn of_vlm(folder: &VlmFolder) -> Result<Self> {
+        let form = if folder.folder.is_checkpoint() { "checkpoint" } else { "hf" };
+        let config = &folder.config;
+        let facts = serde_json::json!({ "form": form, "architecture": config });
+        let tokenizer = folder.parts().map(|parts| parts.tokenizer);
+        let lines = vec![
+            ("form", form.to_owned()),
+            ("vision-language model", config.family.model_type().to_owned()),
+            ("image tower", config.vision.describe()),
+            ("decoder", config.text.describe()),
+            (
+                "tokenizer",
+                tokenizer.map_or_else(|error| error.to_string(), |found| describe_tokenizer(&found)),
+            ),
         ];
         Self::new(lines, facts, folder.weights())
     }

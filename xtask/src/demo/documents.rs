@@ -51,8 +51,7 @@ pub fn run(workspace: &Workspace, seed: Option<u64>, force: bool) -> Result<()> 
     let finished = train(RUN, &[&blind])?;
     let mm = workspace.show(&finished.mm);
     println!("\nLook at runs/{RUN}/report.html: pages with what was read, and where.");
-    println!("The trained model is runs/{RUN}/model, in transformers' form of a Donut. Try it:");
-    println!("  {mm} data show --set 'kind = \"invoices\", split = \"held_out\"' --out pages");
+    println!("The trained model is runs/{RUN}/model. Try it:");
     println!("  {mm} read --model runs/{RUN}/model --schema invoice PAGE.png");
     Ok(())
 }

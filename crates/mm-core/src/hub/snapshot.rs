@@ -8,7 +8,7 @@ use std::path::Path;
 pub const CONFIGS: [&str; 2] = ["config.json", "open_clip_config.json"];
 
 /// The optional files of a model beside config and weights.
-pub const EXTRAS: [&str; 13] = [
+pub const EXTRAS: [&str; 16] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -22,6 +22,9 @@ pub const EXTRAS: [&str; 13] = [
     "modules.json",
     "1_Pooling/config.json",
     "sentence_bert_config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
 ];
 
 /// The files with weights or their index, each with its config. Of several, the first is read.

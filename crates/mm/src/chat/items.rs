@@ -85,6 +85,9 @@ fn read(file: &Path) -> Result<Vec<Item>> {
     Ok(items)
 }
 
+/// A line of the answers, and the reason if it has none.
+type Line = (Map<String, Value>, Option<String>);
+
 /// The line of each item of a batch, with the reason if it has no answer. Item `i` of the file draws by the
 /// seed `i`.
 fn answer(
@@ -94,7 +97,7 @@ fn answer(
     batch: &[Item],
     first: u64,
     root: &Path,
-) -> Result<Vec<(Map<String, Value>, Option<String>)>> {
+) -> Result<Vec<Line>> {
     let prompts: Vec<Result<Prompt>> = batch.iter().map(|item| item.prompt(args, model, root)).collect();
     let seeded = prompts.iter().zip(first..).filter_map(|(prompt, seed)| Some((prompt.as_ref().ok()?, seed)));
     let given: Vec<(Prompt, u64)> = seeded.map(|(prompt, seed)| (prompt.clone(), seed)).collect();

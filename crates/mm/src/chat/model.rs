@@ -15,7 +15,7 @@ pub enum ChatModel {
     /// Reads images and texts.
     Vlm(Box<VlmPipeline>),
     /// Reads texts.
-    Text(Box<LanguageModel>, Option<ChatTemplate>),
+    Text(Box<LanguageModel>, Option<Box<ChatTemplate>>),
 }
 
 /// A prompt as the model reads it.
@@ -60,7 +60,7 @@ impl ChatModel {
             if template.is_none() {
                 tracing::warn!("the model has no chat template: it continues the prompt as it is");
             }
-            return Ok(Self::Text(Box::new(model), template));
+            return Ok(Self::Text(Box::new(model), template.map(Box::new)));
         }
         let is_vlm = VlmFolder::is_vlm(&name);
         let opened = args.open_vlm();

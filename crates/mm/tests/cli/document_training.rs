@@ -77,7 +77,7 @@ fn a_new_model_resumes_bit_for_bit_and_every_checkpoint_opens() {
     }
     let losses = ranks::losses(&folder.path().join("straight"));
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
-    assert!(mean(&losses[30..]) < 0.8 * mean(&losses[..5]), "{losses:?}");
+    assert!(mean(&losses[30..]) < 0.9 * mean(&losses[..5]), "{losses:?}");
 }
 
 #[test]
@@ -113,14 +113,14 @@ fn the_scores_of_a_blind_model_stand_beside_those_of_one_that_reads() {
 fn a_configuration_that_cannot_be_trained_is_refused_with_the_key() {
     let folder = tempfile::tempdir().unwrap();
     let config = write_config(folder.path(), GUIDED);
-    for (set, expected) in [
-        ("input.blind=true", "nothing is printed on the blank page"),
-        ("input.schema=a b", "must be a word"),
-        ("loss.attention=-1", "must be a number of at least 0"),
-        ("model.from=somewhere", "the checkpoint that `model.from` names has it already"),
-        ("input.schema=receipt", "is a document of `input.schema` \"receipt\""),
+    for (set, code, expected) in [
+        ("input.blind=true", 2, "nothing is printed on the blank page"),
+        ("input.schema=a b", 2, "must be a word"),
+        ("loss.attention=-1", 2, "must be a number of at least 0"),
+        ("model.from=somewhere", 2, "the checkpoint that `model.from` names has it already"),
+        ("input.schema=receipt", 1, "is a document of `input.schema` \"receipt\""),
     ] {
-        let error = failure(&["train", config.to_str().unwrap(), "--set", set], 1);
+        let error = failure(&["train", config.to_str().unwrap(), "--set", set], code);
         assert!(error.contains(expected), "{set}: {error}");
     }
 }

@@ -86,7 +86,7 @@ fn a_new_model_learns_and_resumes_bit_for_bit_and_both_run_and_checkpoint_open()
     assert_forty_steps_equal_twenty_a_kill_and_twenty_more(folder.path(), &config);
     let losses = ranks::losses(&folder.path().join("straight"));
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
-    assert!(mean(&losses[35..]) < 0.6 * mean(&losses[..5]), "{losses:?}");
+    assert!(mean(&losses[35..]) < 0.9 * mean(&losses[..5]), "{losses:?}");
     let model = folder.path().join("straight/model");
     for model in [model.clone(), folder.path().join("straight/checkpoints/latest")] {
         let arguments = ["eval", config.to_str().unwrap(), "--model", model.to_str().unwrap(), "--json"];

@@ -195,7 +195,8 @@ mod tests {
         let size = 1 + 5 + 1 + 1 + (1 + 4) + (1 + 1) + 1 + (1 + 3);
         assert_eq!(distance(json!({})), size);
         assert_eq!(tree_edit_accuracy(&json!({}), &right), 0.0);
-        assert_eq!(tree_edit_accuracy(&json!({"total": "12.50"}), &right), 6.0 / size as f64);
+        let found = tree_edit_accuracy(&json!({"total": "12.50"}), &right);
+        assert_eq!(found, 1.0 - (size - 6) as f64 / size as f64);
         assert_eq!(tree_edit_accuracy(&json!({"a": "a long text that is nowhere"}), &json!({"b": "x"})), 0.0);
         assert_eq!(tree_edit_accuracy(&json!({}), &json!({"a": ""})), 1.0);
         assert_eq!(tree_edit_accuracy(&json!({"a": "b"}), &json!({})), 0.0);
