@@ -1,8 +1,7 @@
 //! Captions in pieces, while they are generated.
 
 use crate::{Caption, CaptionPipeline, Error, Result};
-use mm_text::Tokenizer;
-use mm_text::generate::{GenerationConfig, Prompt};
+use mm_text::generate::{GenerationConfig, Prompt, TextPieces};
 use std::ops::ControlFlow;
 use tch::Tensor;
 
@@ -21,7 +20,7 @@ impl CaptionPipeline {
         config: &GenerationConfig,
         on_piece: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Caption> {
-        let mut pieces = Pieces { tokenizer: &self.tokenizer, ids: prompt.tokens.clone(), given: 0 };
+        let mut pieces = TextPieces::new(&self.tokenizer, prompt.tokens.clone());
         let mut failed = None;
         let mut is_stopped = false;
         let mut on_token = |token| {
@@ -41,42 +40,9 @@ impl CaptionPipeline {
         let caption = self.captions(prompt, &[hypothesis])?.pop();
         let caption = caption.ok_or_else(|| Error::Model("the decoder gives no caption".to_owned()))?;
         if !is_stopped {
-            let _ = on_piece(caption.caption.get(pieces.given..).unwrap_or_default()); // the last one
+            let _ = on_piece(pieces.rest(&caption.caption)); // the last one
         }
         Ok(caption)
-    }
-}
-
-/// The text of tokens that come one by one, in pieces that no later token changes.
-struct Pieces<'a> {
-    tokenizer: &'a Tokenizer,
-    ids: Vec<u32>,
-    /// The bytes of the pieces so far.
-    given: usize,
-}
-
-impl Pieces<'_> {
-    /// The text that is final with the next token, after that of the pieces before.
-    fn push(&mut self, token: u32) -> mm_text::Result<String> {
-        self.ids.push(token);
-        let text = self.tokenizer.decode(&self.ids)?;
-        let end = final_length(&text).max(self.given);
-        let piece = text.get(self.given..end).unwrap_or_default().to_owned();
-        self.given += piece.len();
-        Ok(piece)
-    }
-}
-
-/// The bytes of `text` that stay when tokens are added. Tokens of a character's first bytes decode to
-/// replacement characters at the end. A word in ASCII may go on, and the space before it may go: tokenizers
-/// join punctuation and contractions to the word before.
-fn final_length(text: &str) -> usize {
-    let text = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
-    let last = text.char_indices().rfind(|(_, char)| char.is_whitespace() || !char.is_ascii());
-    match last {
-        None => 0,
-        Some((place, char)) if char.is_whitespace() => place,
-        Some((place, char)) => place + char.len_utf8(),
     }
 }
 
@@ -85,6 +51,7 @@ mod tests {
     use super::*;
     use mm_core::OpenOptions;
     use mm_testing::normal;
+    use mm_text::Tokenizer;
     use std::path::{Path, PathBuf};
 
     fn golden(name: &str) -> PathBuf {
@@ -93,30 +60,12 @@ mod tests {
 
     /// The pieces of `ids`, the last of which is what is left of the text.
     fn pieces(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<String> {
-        let mut pieces = Pieces { tokenizer, ids: Vec::new(), given: 0 };
+        let mut pieces = TextPieces::new(tokenizer, Vec::new());
         let mut found: Vec<String> = ids.iter().map(|&id| pieces.push(id).unwrap()).collect();
         let text = tokenizer.decode(ids).unwrap();
-        found.push(text[pieces.given..].to_owned());
+        found.push(pieces.rest(&text).to_owned());
         assert_eq!(found.concat(), text);
         found
-    }
-
-    #[test]
-    fn what_may_still_change_is_held_back() {
-        for (text, expected) in [
-            ("", ""),
-            ("a", ""),
-            ("a red", "a"),
-            ("a red star", "a red"),
-            ("caf\u{e9}", "caf\u{e9}"),
-            ("caf\u{e9}s", "caf\u{e9}"),
-            ("\u{732b}\u{5728}", "\u{732b}\u{5728}"),
-            ("a \u{fffd}", "a"),
-            ("a\u{732b}\u{fffd}\u{fffd}", "a\u{732b}"),
-            ("\u{fffd}b c", "\u{fffd}b"),
-        ] {
-            assert_eq!(&text[..final_length(text)], expected, "{text:?}");
-        }
     }
 
     #[test]
